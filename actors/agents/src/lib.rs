@@ -1,0 +1,1 @@
+//! The agent loop: a model with tools, one turn a step.

@@ -1,0 +1,1 @@
+//! The models branch: one actor per provider, and the router.

@@ -1,0 +1,1 @@
+//! The worker's side: workspaces, process groups, tools, the fence.

@@ -1,0 +1,1 @@
+//! The tasks branch: the state machine, the scheduler, and one actor per running task.

@@ -1,0 +1,2 @@
+//! The binary `helix`: node and command line.
+fn main() {}

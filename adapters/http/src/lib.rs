@@ -1,0 +1,1 @@
+//! The REST and SSE face of a node, over a Unix socket.

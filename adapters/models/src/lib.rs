@@ -1,0 +1,1 @@
+//! Model providers over HTTP: the OpenAI-compatible chat codec.

@@ -1,0 +1,1 @@
+//! Worker transports: a local process, the system's ssh, and russh.

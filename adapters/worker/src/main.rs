@@ -1,0 +1,2 @@
+//! The binary `helix-worker`.
+fn main() {}

@@ -1,0 +1,11 @@
+//! helix.yaml and the project file.
+//!
+//! One struct per section. The doc comment of a field is its manual: `docs/configuration.md` is made from them. Every field has a
+//! default, an unknown key is refused with the nearest known one, and units are in the names.
+
+mod sections;
+
+pub use sections::{
+    BudgetsConfig, Config, DatabaseConfig, LeaseConfig, LogFormat, LoggingConfig, ModelsConfig, PriceConfig, ProjectFile, ProviderConfig,
+    ServerConfig, StorageConfig, TasksConfig, WorkersConfig, WorkspaceConfig,
+};

@@ -1,0 +1,328 @@
+//! The sections of helix.yaml, with their defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use helix_protocol::link::LeaseTimes;
+use helix_protocol::{Environment, Isolation, Network, SecretRef};
+use serde::{Deserialize, Serialize};
+
+/// The whole of helix.yaml.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The node itself.
+    pub server: ServerConfig,
+    /// Where the records are.
+    pub database: DatabaseConfig,
+    /// Where content is.
+    pub storage: StorageConfig,
+    /// Workers and their leases.
+    pub workers: WorkersConfig,
+    /// How tasks run.
+    pub tasks: TasksConfig,
+    /// What workspaces carry.
+    pub workspace: WorkspaceConfig,
+    /// Models.
+    pub llm: ModelsConfig,
+    /// Spending limits.
+    pub budgets: BudgetsConfig,
+    /// Logs.
+    pub logging: LoggingConfig,
+}
+
+/// The node itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where everything the node keeps lies. Empty: `$XDG_DATA_HOME/helix`, else `~/.local/share/helix`.
+    pub data: PathBuf,
+    /// How long a stopping node waits for tasks to reach a step boundary, in milliseconds.
+    pub park_ms: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self { data: PathBuf::new(), park_ms: 30_000 }
+    }
+}
+
+/// Where the records are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host/database`, or `sqlite:/path`. Empty: `records.db` in the data folder.
+    /// DATABASE_URL overrides it.
+    pub url: String,
+}
+
+/// Where content is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Memory for compressed content that was read lately, in MiB.
+    pub cache_mib: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self { cache_mib: 512 }
+    }
+}
+
+/// Workers and their leases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkersConfig {
+    /// How many workers the node starts on its own machine where none was added.
+    pub local: u32,
+    /// How many tasks a worker holds at once where nothing else was said when it was added; 0 for its number of cores.
+    pub slots: u32,
+    /// The worker program. Empty: `helix-worker` beside the `helix` program.
+    pub program: PathBuf,
+    /// Lease times.
+    pub lease: LeaseConfig,
+    /// How long a connection attempt may take, in milliseconds.
+    pub connect_timeout_ms: u64,
+}
+
+impl Default for WorkersConfig {
+    fn default() -> Self {
+        Self { local: 1, slots: 0, program: PathBuf::new(), lease: LeaseConfig::default(), connect_timeout_ms: 15_000 }
+    }
+}
+
+/// Lease times, in milliseconds. `heartbeat < suspect < fence < reassign` must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseConfig {
+    /// Between two heartbeats.
+    pub heartbeat_ms: u64,
+    /// A worker is suspect after this much silence.
+    pub suspect_ms: u64,
+    /// A worker freezes its tasks this long after sending its last acknowledged heartbeat.
+    pub fence_ms: u64,
+    /// Its tasks are reassigned after this much silence.
+    pub reassign_ms: u64,
+}
+
+impl Default for LeaseConfig {
+    fn default() -> Self {
+        let times = LeaseTimes::default();
+        Self {
+            heartbeat_ms: times.heartbeat_ms,
+            suspect_ms: times.suspect_ms,
+            fence_ms: times.fence_ms,
+            reassign_ms: times.reassign_ms,
+        }
+    }
+}
+
+impl From<LeaseConfig> for LeaseTimes {
+    fn from(config: LeaseConfig) -> Self {
+        Self {
+            heartbeat_ms: config.heartbeat_ms,
+            suspect_ms: config.suspect_ms,
+            fence_ms: config.fence_ms,
+            reassign_ms: config.reassign_ms,
+        }
+    }
+}
+
+/// How tasks run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TasksConfig {
+    /// How many tasks the node drives at once.
+    pub max_concurrent_tasks: u32,
+    /// How often a failed step is tried again where the task does not say.
+    pub max_retries: u32,
+    /// The first retry's backoff in milliseconds; it doubles up to `retry_backoff_most_ms`, with full jitter.
+    pub retry_backoff_ms: u64,
+    /// The longest backoff, in milliseconds.
+    pub retry_backoff_most_ms: u64,
+    /// A long command's workspace is snapshotted this often, in milliseconds.
+    pub snapshot_interval_ms: u64,
+    /// Most bytes of a tool's answer.
+    pub output_bytes: u32,
+    /// How long a tool's command may take where its call does not say, in milliseconds.
+    pub tool_timeout_ms: u64,
+}
+
+impl Default for TasksConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_tasks: 256,
+            max_retries: 3,
+            retry_backoff_ms: 1_000,
+            retry_backoff_most_ms: 60_000,
+            snapshot_interval_ms: 300_000,
+            output_bytes: 32 * 1024,
+            tool_timeout_ms: 120_000,
+        }
+    }
+}
+
+/// What workspaces carry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkspaceConfig {
+    /// Files larger than this are listed by a step and not carried, in bytes.
+    pub file_cap_bytes: u64,
+}
+
+impl Default for WorkspaceConfig {
+    fn default() -> Self {
+        Self { file_cap_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// Models.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelsConfig {
+    /// The provider of tasks that name none. Empty: the only one configured, or `openai`.
+    pub default_provider: String,
+    /// Providers by name. `openai` exists without being named; its key is OPENAI_API_KEY.
+    pub providers: BTreeMap<String, ProviderConfig>,
+}
+
+/// One provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// The base URL, `/v1` included. OPENAI_BASE_URL overrides that of `openai`.
+    pub base_url: String,
+    /// The environment variable that holds the key; empty for a server without keys.
+    pub key_env: String,
+    /// The model of tasks that name none.
+    pub model: String,
+    /// Most tokens of an answer.
+    pub max_tokens: u32,
+    /// 0 to 2; absent leaves it to the provider.
+    pub temperature: Option<f64>,
+    /// Tokens of a whole request that the models take.
+    pub context_tokens: u64,
+    /// How long a call may take without a byte arriving, in milliseconds.
+    pub idle_timeout_ms: u64,
+    /// How long a whole call may take, in milliseconds.
+    pub call_timeout_ms: u64,
+    /// How often a call that was certainly not billed is repeated.
+    pub max_retries: u32,
+    /// Calls at once.
+    pub concurrency: u32,
+    /// Prices by model, in US dollars per million tokens. A model without a price is counted in tokens only.
+    pub prices: BTreeMap<String, PriceConfig>,
+}
+
+impl Default for ProviderConfig {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.openai.com/v1".to_owned(),
+            key_env: "OPENAI_API_KEY".to_owned(),
+            model: String::new(),
+            max_tokens: 4_096,
+            temperature: None,
+            context_tokens: 128_000,
+            idle_timeout_ms: 120_000,
+            call_timeout_ms: 900_000,
+            max_retries: 4,
+            concurrency: 16,
+            prices: BTreeMap::new(),
+        }
+    }
+}
+
+/// US dollars per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PriceConfig {
+    /// Read.
+    pub input: f64,
+    /// Read from the provider's cache; 0 counts as `input`.
+    pub cached: f64,
+    /// Written.
+    pub output: f64,
+}
+
+/// Spending limits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetsConfig {
+    /// What all tasks of one owner may spend in a UTC day, in US dollars. 0 is no limit.
+    pub daily_usd: f64,
+    /// The same in tokens. 0 is no limit.
+    pub daily_tokens: u64,
+}
+
+impl Default for BudgetsConfig {
+    fn default() -> Self {
+        Self { daily_usd: 20.0, daily_tokens: 0 }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoggingConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,helix_actor_fleet=debug`. HELIX_LOG overrides it.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+/// `helix.project.yaml` in a repository's root: what commands of its tasks find around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectFile {
+    /// Run once in a fresh workspace, and again when one of `lockfiles` changes.
+    pub setup: Option<String>,
+    /// Files whose content decides whether `setup` runs again.
+    pub lockfiles: Vec<String>,
+    /// Folders that steps do not carry, for example `target` or `node_modules`.
+    pub caches: Vec<String>,
+    /// How many ports each workspace is given.
+    pub ports: u16,
+    /// Plain variables.
+    pub environment: BTreeMap<String, String>,
+    /// Secrets by reference.
+    pub secrets: Vec<SecretRef>,
+    /// The isolation level.
+    pub isolation: Isolation,
+    /// The network grant.
+    pub network: Network,
+    /// A command that must pass before an agent's "done" is believed.
+    pub verify: Option<String>,
+}
+
+impl From<ProjectFile> for Environment {
+    fn from(file: ProjectFile) -> Self {
+        Self {
+            variables: file.environment,
+            secrets: file.secrets,
+            setup: file.setup,
+            lockfiles: file.lockfiles,
+            caches: file.caches,
+            ports: file.ports,
+            isolation: file.isolation,
+            network: file.network,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The messages of every actor that is addressed from outside its branch, one file per actor, each
+//! with the handle through which it is asked.
+//!
+//! A handle is cheap to clone and outlives restarts. Reads of shared, lock-free state are methods of
+//! the handle and cost no mailbox hop; everything else is a message.
+
+mod events;
+mod fleet;
+mod models;
+mod records;
+mod tasks;
+mod versions;
+
+pub use events::Events;
+pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
+pub use models::{Models, ModelsMsg, ProviderView, Quote};
+pub use records::{Records, RecordsMsg};
+pub use tasks::{CreateTask, ForkTask, LostWorker, ResumeTask, RetryTask, TaskWhy, Tasks, TasksMsg, WorkerReason};
+pub use versions::{ExportGit, Exported, FileDiff, ImportGit, Imported, Versions, VersionsMsg};

@@ -1,0 +1,46 @@
+//! The one writer of the records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_database::{Applied, RecordStore, Write};
+use helix_kernel::{Address, Reply};
+use helix_protocol::Failure;
+
+/// What the writer can be asked.
+pub enum RecordsMsg {
+    /// Applies one write in the next group and answers when it is durable. Refused as the write's own documentation
+    /// says; `database_unavailable` where the database stayed away for longer than the writer retries.
+    /// Sent by tasks and fleet.
+    Write {
+        /// The change.
+        write: Box<Write>,
+        /// Its answer.
+        reply: Reply<Applied>,
+    },
+}
+
+/// The records: reads at once, writes through the writer.
+#[derive(Clone)]
+pub struct Records {
+    writer: Address<RecordsMsg>,
+    store: Arc<dyn RecordStore>,
+    timeout: Duration,
+}
+
+impl Records {
+    /// A handle. `timeout` bounds the wait for a write.
+    pub fn new(writer: Address<RecordsMsg>, store: Arc<dyn RecordStore>, timeout: Duration) -> Self {
+        Self { writer, store, timeout }
+    }
+
+    /// Applies a write durably.
+    pub async fn write(&self, write: Write) -> Result<Applied, Failure> {
+        self.writer.ask(self.timeout, |reply| RecordsMsg::Write { write: Box::new(write), reply }).await
+    }
+
+    /// The read side.
+    pub fn read(&self) -> &dyn RecordStore {
+        &*self.store
+    }
+}

@@ -1,0 +1,134 @@
+//! The node's repositories: git in and out, and what differs between snapshots.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use helix_kernel::{Address, Reply};
+use helix_protocol::{Change, Environment, Failure, ObjectId, SnapshotId, StepId};
+use serde::{Deserialize, Serialize};
+
+/// A git repository to be taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportGit {
+    /// A folder inside it, on the node's machine.
+    pub path: PathBuf,
+    /// Takes the commit only, without uncommitted changes.
+    #[serde(default)]
+    pub clean: bool,
+}
+
+/// What was taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The repository's root.
+    pub repository: PathBuf,
+    /// The commit; `None` where the repository has none yet.
+    pub git_commit: Option<String>,
+    /// The branch; `None` on a detached head.
+    pub branch: Option<String>,
+    /// The snapshot, synced.
+    pub snapshot: SnapshotId,
+    /// Its tree.
+    pub tree: ObjectId,
+    /// How many files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many files differ from the commit.
+    pub uncommitted: u64,
+    /// What the project file asks for; defaults where there is none.
+    pub environment: Environment,
+}
+
+/// A line of steps to be written as git commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportGit {
+    /// The repository, on the node's machine.
+    pub repository: PathBuf,
+    /// The branch to make or move forward.
+    pub branch: String,
+    /// The last step of the line.
+    pub head: StepId,
+    /// The commit the line starts on.
+    pub parent: Option<String>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The branch.
+    pub branch: String,
+    /// Its last commit.
+    pub git_commit: String,
+    /// How many commits were written.
+    pub commits: u64,
+}
+
+/// How one file differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDiff {
+    /// The path and what happened.
+    #[serde(flatten)]
+    pub change: Change,
+    /// Unified text, empty for binary files.
+    pub patch: String,
+}
+
+/// What the repositories can be asked.
+pub enum VersionsMsg {
+    /// Takes a git repository in, without touching it. Sent by the HTTP face. Refused with `not_a_repository`, `git_failed`.
+    ImportGit {
+        /// Which.
+        import: ImportGit,
+        /// The answer.
+        reply: Reply<Imported>,
+    },
+    /// Writes a line of steps as commits of a branch, without touching index or working folder. Sent by the HTTP face.
+    /// Refused with `invalid_state` where the branch is checked out or has moved.
+    ExportGit {
+        /// What.
+        export: Box<ExportGit>,
+        /// The answer.
+        reply: Reply<Exported>,
+    },
+    /// What differs between two trees. Sent by the HTTP face.
+    Diff {
+        /// The older; `None` for the empty tree.
+        from: Option<ObjectId>,
+        /// The newer.
+        to: ObjectId,
+        /// The answer.
+        reply: Reply<Vec<FileDiff>>,
+    },
+}
+
+/// The node's repositories.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    address: Address<VersionsMsg>,
+}
+
+/// A large repository on a slow disk.
+const SLOW: Duration = Duration::from_secs(1800);
+
+impl Versions {
+    /// A handle.
+    pub fn new(address: Address<VersionsMsg>) -> Self {
+        Self { address }
+    }
+
+    /// Takes a git repository in.
+    pub async fn import_git(&self, import: ImportGit) -> Result<Imported, Failure> {
+        self.address.ask(SLOW, |reply| VersionsMsg::ImportGit { import, reply }).await
+    }
+
+    /// Writes a git branch.
+    pub async fn export_git(&self, export: ExportGit) -> Result<Exported, Failure> {
+        self.address.ask(SLOW, |reply| VersionsMsg::ExportGit { export: Box::new(export), reply }).await
+    }
+
+    /// Compares two trees.
+    pub async fn diff(&self, from: Option<ObjectId>, to: ObjectId) -> Result<Vec<FileDiff>, Failure> {
+        self.address.ask(SLOW, |reply| VersionsMsg::Diff { from, to, reply }).await
+    }
+}

@@ -1,0 +1,12 @@
+//! What the core asks of the outside, as traits.
+//!
+//! An adapter implements a port and knows no actor; an actor uses a port and knows no adapter.
+//! adapters/helix is the only place where the two meet.
+
+mod provider;
+mod task_kind;
+mod transport;
+
+pub use provider::{Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, TokenPrice};
+pub use task_kind::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
+pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};

@@ -1,0 +1,95 @@
+//! Kinds of tasks: what one step of each is.
+//!
+//! actors/tasks owns the life of a task (claim, workspace, journal, commit); a kind says only what
+//! happens between two commits. It sees its surroundings through [`StepHost`].
+
+use async_trait::async_trait;
+use helix_protocol::{
+    ExitReport, Failure, Message, ModelReply, ModelRequest, StepRecord, TaskRecord, ToolCall, ToolOutcome,
+};
+
+/// What a step is made with. Everything a host does is bound to one lease: once it has passed, every call answers `stale_owner`.
+#[async_trait]
+pub trait StepHost: Send {
+    /// The task, as it was when the step began.
+    fn task(&self) -> &TaskRecord;
+
+    /// The last committed step, with its messages; `None` before the first.
+    fn head(&self) -> Option<&StepRecord>;
+
+    /// This step's number: 1 for a task's first.
+    fn ordinal(&self) -> u64;
+
+    /// Everything said up to the head, oldest first, forks' ancestors included.
+    async fn conversation(&mut self) -> Result<Vec<Message>, Failure>;
+
+    /// One model turn, reserved before and journalled after. A turn that the journal has is answered from it and not
+    /// asked for again. `budget_exhausted` where the reservation does not fit.
+    async fn model(&mut self, request: ModelRequest) -> Result<ModelReply, Failure>;
+
+    /// A tool in the workspace. Its key must come from [`next_call`](Self::next_call).
+    async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure>;
+
+    /// A command in the workspace, to its end, its output spooled; long ones are snapshotted on a timer meanwhile.
+    async fn run(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure>;
+
+    /// The next call's key: a hash of (task, attempt, step, how many calls this step made before).
+    fn next_call(&mut self) -> helix_protocol::CallKey;
+
+    /// One round trip to the worker and nothing else.
+    async fn ping(&mut self) -> Result<(), Failure>;
+
+    /// What the snapshot after this step shall list beside the changes.
+    fn note(&mut self, note: SnapshotNote);
+}
+
+/// Something a kind wants recorded with the step's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotNote {
+    /// Globs whose matches are the step's artifacts.
+    Artifacts(Vec<String>),
+    /// The step certainly changed no file: no snapshot is taken, and its parent's tree is its own.
+    NoFiles,
+}
+
+/// How a turn ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnEnd {
+    /// More steps follow.
+    Continue,
+    /// The task is complete.
+    Finished,
+    /// The task is complete as far as it goes, and has failed: the step's files are committed all the same.
+    Failed(Failure),
+    /// Somebody must answer before the next step.
+    Ask {
+        /// The question.
+        question: String,
+        /// What may be answered; empty for free text.
+        choices: Vec<String>,
+    },
+}
+
+/// What a kind hands over to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepResult {
+    /// One line for the timeline.
+    pub summary: String,
+    /// What was said, in order, in this step.
+    pub messages: Vec<Message>,
+    /// Processes that ended.
+    pub exits: Vec<ExitReport>,
+    /// How it ended.
+    pub end: TurnEnd,
+}
+
+/// A kind of task.
+#[async_trait]
+pub trait TaskKind: Send + Sync + 'static {
+    /// Its name in `TaskWork`.
+    fn name(&self) -> &str;
+
+    /// Makes one step. Called again with the same ordinal after a crash: replies come from the journal, workspace tools
+    /// run again on the restored files. An `Err` fails the step: nothing is committed but what `on_failure` keeps.
+    async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure>;
+}

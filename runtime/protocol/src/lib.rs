@@ -1,0 +1,37 @@
+//! The vocabulary of Helix: what crosses a wire, a database row or a crate border.
+//!
+//! Nothing here does anything. The crate depends on serde and on nothing of ours, so every other
+//! crate may use it. What is serialised here is versioned: a field may be added with a default, and
+//! none may change its meaning.
+
+mod content;
+mod event;
+mod failure;
+mod ids;
+pub mod link;
+mod message;
+mod model;
+mod step;
+mod task;
+mod time;
+mod tool;
+mod worker;
+
+pub use content::{Change, ChangeKind, FileMode, ObjectId, ParseObjectIdError, SkipReason, SkippedFile, SnapshotId};
+pub use event::{Event, EventKind, NewEvent, Severity};
+pub use failure::{Code, Failure};
+pub use ids::{
+    AttemptId, CallKey, Epoch, EventId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RunId, StepId, TaskId, WorkerId,
+};
+pub use message::{Block, Message, Role};
+pub use model::{ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, ToolChoice, Usage};
+pub use step::{
+    Checkpoint, ExitReport, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord, StepSummary,
+};
+pub use task::{
+    AgentSpec, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority, SecretRef,
+    TaskRecord, TaskSpec, TaskStatus, TaskWork,
+};
+pub use time::{Money, Timestamp};
+pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};
+pub use worker::{Capability, Lifecycle, Resources, Toolchain, WorkerFacts, WorkerHealth, WorkerRecord, WorkerStatus, WorkerTarget};

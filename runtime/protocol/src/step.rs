@@ -1,0 +1,250 @@
+//! Steps, the journal of the step being made, and what a step cost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttemptId, CallKey, Change, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RunId, SkippedFile, SnapshotId, StepId,
+    TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
+};
+
+/// What making a step cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spend {
+    /// Model calls that were answered.
+    pub model_calls: u32,
+    /// Their tokens, in and out together.
+    pub tokens: u64,
+    /// Their price.
+    pub money: Money,
+    /// Calls that died without an answer: charged at their reservation, included in `money` and `tokens`.
+    pub uncertain_calls: u32,
+}
+
+impl Spend {
+    /// Adds an answered call.
+    pub fn add_usage(&mut self, usage: &Usage) {
+        self.model_calls += 1;
+        self.tokens += usage.total_tokens();
+        self.money += usage.cost;
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// More steps follow.
+    Continue,
+    /// The task reached its end with it.
+    Finished,
+    /// A snapshot of a long command that was still running; the next owner decides by `on_failure`.
+    Unfinished,
+    /// The step failed, and its files were kept (`on_failure: keep` or `fork`).
+    Failed,
+}
+
+/// A process that ended during a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitReport {
+    /// Its run.
+    pub run: RunId,
+    /// The command.
+    pub command: String,
+    /// Its exit code; 128 + N where signal N ended it.
+    pub exit_code: i32,
+    /// The end of its output, at most 16 KiB, as text.
+    pub tail: String,
+    /// The whole output as an object, where it is longer than the tail.
+    pub output: Option<ObjectId>,
+    /// The whole output's length in bytes.
+    pub output_bytes: u64,
+}
+
+/// A step to be committed. `parent` is the head it was made on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewStep {
+    /// Its id, chosen before the commit so that a repeated commit is recognised.
+    pub id: StepId,
+    /// The task.
+    pub task: TaskId,
+    /// The epoch under which it was made.
+    pub epoch: Epoch,
+    /// The line of steps.
+    pub attempt: AttemptId,
+    /// The head it was made on.
+    pub parent: Option<StepId>,
+    /// 1 for a task's first step.
+    pub ordinal: u64,
+    /// How it ended.
+    pub outcome: StepOutcome,
+    /// One line for the timeline.
+    pub summary: String,
+    /// The workspace's root tree afterwards.
+    pub tree: ObjectId,
+    /// The snapshot object over that tree.
+    pub snapshot: SnapshotId,
+    /// The content store's sequence that holds every object of it, synced.
+    pub store_sequence: u64,
+    /// What changed since the parent.
+    pub changes: Vec<Change>,
+    /// What the workspace has and the step does not carry.
+    pub skipped: Vec<SkippedFile>,
+    /// Files that changed while they were read: their content is of some moment, not of one.
+    pub torn: Vec<String>,
+    /// What was said, in order.
+    pub messages: Vec<Message>,
+    /// Processes that ended.
+    pub exits: Vec<ExitReport>,
+    /// Artifact paths.
+    pub artifacts: Vec<String>,
+    /// What it cost.
+    pub spend: Spend,
+    /// Who made it.
+    pub worker: Option<WorkerId>,
+    /// When its first journal entry was written.
+    pub started_at: Timestamp,
+}
+
+/// A committed step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// As it was committed.
+    #[serde(flatten)]
+    pub step: NewStep,
+    /// When.
+    pub committed_at: Timestamp,
+}
+
+/// A step without its messages, for listings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSummary {
+    /// Its id.
+    pub id: StepId,
+    /// The task that committed it.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: AttemptId,
+    /// Its parent.
+    pub parent: Option<StepId>,
+    /// 1 for a task's first step.
+    pub ordinal: u64,
+    /// The epoch under which it was made.
+    pub epoch: Epoch,
+    /// How it ended.
+    pub outcome: StepOutcome,
+    /// One line.
+    pub summary: String,
+    /// Its tree.
+    pub tree: ObjectId,
+    /// Its snapshot.
+    pub snapshot: SnapshotId,
+    /// How many paths changed.
+    pub files_changed: u64,
+    /// What it cost.
+    pub spend: Spend,
+    /// Who made it.
+    pub worker: Option<WorkerId>,
+    /// Names given to it.
+    pub checkpoints: Vec<String>,
+    /// When its first journal entry was written.
+    pub started_at: Timestamp,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+}
+
+/// A step that somebody or some rule named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The task.
+    pub task: TaskId,
+    /// The step.
+    pub step: StepId,
+    /// The name, unique in the task.
+    pub name: String,
+    /// When it was named.
+    pub created_at: Timestamp,
+}
+
+/// What a journal entry records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "entry")]
+pub enum JournalBody {
+    /// Before a model call: the most it can cost.
+    Reserved {
+        /// The call.
+        call: CallKey,
+        /// In money.
+        money: Money,
+        /// In tokens.
+        tokens: u64,
+    },
+    /// The whole reply, before its first tool runs.
+    Replied {
+        /// The call.
+        call: CallKey,
+        /// The reply.
+        reply: ModelReply,
+    },
+    /// A call that ended without a reply: its reservation counts as spent unless `charged` is zero.
+    CallFailed {
+        /// The call.
+        call: CallKey,
+        /// What is charged for it, in money.
+        charged: Money,
+        /// What is charged for it, in tokens.
+        tokens: u64,
+        /// Why it failed.
+        reason: String,
+    },
+    /// Before an effect outside the workspace.
+    Intended {
+        /// The call.
+        call: CallKey,
+        /// The tool.
+        tool: String,
+    },
+    /// After it.
+    Resulted {
+        /// The call.
+        call: CallKey,
+        /// The answer.
+        outcome: ToolOutcome,
+    },
+}
+
+/// One entry of the journal of the step being made. Keyed by (attempt, sequence).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// The task.
+    pub task: TaskId,
+    /// The line of steps.
+    pub attempt: AttemptId,
+    /// Grows by one within the attempt. A repeated append of the same sequence and body is the same append.
+    pub sequence: u64,
+    /// The ordinal of the step being made.
+    pub ordinal: u64,
+    /// The epoch under which it was written.
+    pub epoch: Epoch,
+    /// What it records.
+    pub body: JournalBody,
+}
+
+/// A question that parks a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Its id.
+    pub id: QuestionId,
+    /// The task it parks.
+    pub task: TaskId,
+    /// The question.
+    pub text: String,
+    /// What may be answered; empty for free text.
+    pub choices: Vec<String>,
+    /// The answer, once given.
+    pub answer: Option<String>,
+    /// When it was asked.
+    pub created_at: Timestamp,
+    /// When it was answered.
+    pub answered_at: Option<Timestamp>,
+}

@@ -1,0 +1,405 @@
+//! Tasks: what somebody asks for, and what is recorded of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AttemptId, Capability, Epoch, Money, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId, Timestamp, WorkerId};
+
+/// Where a task stands. The transitions are in actors/tasks (`machine`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// Nothing stands in its way but a free worker.
+    Pending,
+    /// Some task it depends on has not completed.
+    WaitingForDependencies,
+    /// A worker was chosen and the epoch raised; its first step has not begun.
+    Assigned,
+    /// Steps are being made.
+    Running,
+    /// Somebody, or a stopping node, parked it at a step boundary.
+    Paused,
+    /// A question must be answered first (a budget, an approval).
+    WaitingForInput,
+    /// It lost its worker, or no worker fits at present.
+    WaitingForWorker,
+    /// It reached its end.
+    Completed,
+    /// It ended without success and has no retries left.
+    Failed,
+    /// Somebody gave it up.
+    Cancelled,
+}
+
+impl TaskStatus {
+    /// True of the three states that nothing leaves by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// True while a worker holds the task.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Assigned | Self::Running)
+    }
+
+    /// The word used in JSON and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::WaitingForDependencies => "waiting_for_dependencies",
+            Self::Assigned => "assigned",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::WaitingForInput => "waiting_for_input",
+            Self::WaitingForWorker => "waiting_for_worker",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl std::fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Which of two waiting tasks is given the next free slot. 1, 5, 10 and 20 in the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// In order of arrival.
+    #[default]
+    Normal,
+    /// Before normal ones.
+    High,
+    /// Before everything else.
+    Urgent,
+}
+
+impl Priority {
+    /// The number kept in the database and known from elsewhere.
+    pub fn weight(self) -> i64 {
+        match self {
+            Self::Low => 1,
+            Self::Normal => 5,
+            Self::High => 10,
+            Self::Urgent => 20,
+        }
+    }
+}
+
+/// How much it hurts to lose time: among tasks that lost their worker at once, the more critical is
+/// resumed first, and `high` and above may use the slots that workers keep in reserve for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Criticality {
+    /// Resumed last.
+    Low,
+    /// Resumed in order of priority.
+    #[default]
+    Normal,
+    /// Resumed early, may use the reserve.
+    High,
+    /// Resumed first, may use the reserve.
+    Critical,
+}
+
+/// What becomes of the files that a failed step left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The workspace goes back to the last step; a retry starts from there.
+    #[default]
+    Rollback,
+    /// The files as they are become a step, and the retry goes on from them.
+    Keep,
+    /// The files as they are become a step of a new attempt; the original stays at its last step.
+    Fork,
+}
+
+/// Where a task's files come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum Base {
+    /// An empty folder.
+    Empty,
+    /// A snapshot the node's store already has.
+    Snapshot {
+        /// Which one.
+        snapshot: SnapshotId,
+        /// The git commit it was imported from, 40 hexadecimal digits; an export gets it as parent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        git_commit: Option<String>,
+        /// The repository on the node's machine that it was imported from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+    },
+    /// The last step of another task, which must have completed: it becomes a dependency.
+    Task {
+        /// That task.
+        task: TaskId,
+    },
+}
+
+/// A command task: each command is one step, run by `sh -c` in the workspace's root.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSpec {
+    /// In order; the first that fails ends the task. Empty: one step that does nothing.
+    pub commands: Vec<String>,
+    /// Globs of files that the last step names as artifacts.
+    #[serde(default)]
+    pub artifacts: Vec<String>,
+}
+
+/// An agent task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// What the agent is asked to do.
+    pub prompt: String,
+    /// The model's name, as the provider knows it; `None` for the configured default.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// The provider's name in the configuration; `None` for the default one.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// The task ends as failed after this many steps.
+    #[serde(default = "AgentSpec::default_max_steps")]
+    pub max_steps: u32,
+    /// A command that must exit with 0 before the agent's "done" is believed.
+    #[serde(default)]
+    pub verify: Option<String>,
+}
+
+impl AgentSpec {
+    fn default_max_steps() -> u32 {
+        100
+    }
+}
+
+/// What a task does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum TaskWork {
+    /// Shell commands.
+    Command(CommandSpec),
+    /// A model with tools.
+    Agent(AgentSpec),
+    /// A kind registered under this name through the `TaskKind` port.
+    Custom {
+        /// The registered name.
+        name: String,
+        /// What that kind understands.
+        input: serde_json::Value,
+    },
+}
+
+impl TaskWork {
+    /// The kind's name: `command`, `agent`, or the registered one.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Command(_) => "command",
+            Self::Agent(_) => "agent",
+            Self::Custom { name, .. } => name,
+        }
+    }
+}
+
+/// What a worker must have for a task to go there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Needs {
+    /// All of these.
+    pub capabilities: Vec<Capability>,
+    /// Free cores.
+    pub cores: u32,
+    /// Free memory in MiB.
+    pub memory_mib: u64,
+    /// Free disk in MiB where workspaces are.
+    pub disk_mib: u64,
+    /// Only this worker.
+    pub worker: Option<WorkerId>,
+}
+
+/// Most that may be spent. `None` is no limit of its own; the node's daily limit always holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// In money.
+    pub money: Option<Money>,
+    /// In tokens, in and out together.
+    pub tokens: Option<u64>,
+}
+
+/// A secret by reference: the value is looked up on the node when a command starts, is never
+/// written into a store, and is masked in output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// The variable the command sees.
+    pub variable: String,
+    /// Where the node finds it: `env:NAME` or `file:/path`.
+    pub source: String,
+}
+
+/// How a command is kept apart from its machine. A level a worker cannot give is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Its own process group (and cgroup where there is one), otherwise the worker's user.
+    #[default]
+    Process,
+    /// Only the workspace is writable.
+    Workspace,
+}
+
+/// Whether a command may use the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// As the machine has it.
+    #[default]
+    Host,
+    /// None.
+    None,
+}
+
+/// What commands of a task find around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Environment {
+    /// Plain variables.
+    pub variables: BTreeMap<String, String>,
+    /// Secrets by reference.
+    pub secrets: Vec<SecretRef>,
+    /// Run once in a fresh workspace, and again when one of `lockfiles` changes.
+    pub setup: Option<String>,
+    /// Files whose content decides whether `setup` runs again.
+    pub lockfiles: Vec<String>,
+    /// Folders that steps do not carry (`node_modules`, `target`).
+    pub caches: Vec<String>,
+    /// How many ports each workspace is given; they arrive as `HELIX_PORT` (the first) and `HELIX_PORTS`.
+    pub ports: u16,
+    /// The isolation level.
+    pub isolation: Isolation,
+    /// The network grant.
+    pub network: Network,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// One line for listings.
+    pub title: String,
+    /// What it does.
+    pub work: TaskWork,
+    /// Where its files come from.
+    pub base: Base,
+    /// What its commands find around them. Read from the project file when the task is made.
+    #[serde(default)]
+    pub environment: Environment,
+    /// What a worker must have.
+    #[serde(default)]
+    pub needs: Needs,
+    /// Tasks that must complete first.
+    #[serde(default)]
+    pub depends_on: Vec<TaskId>,
+    /// Order among the waiting.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Order among those that lost their worker.
+    #[serde(default)]
+    pub criticality: Criticality,
+    /// How often a failed step is tried again (the loss of a worker does not count).
+    #[serde(default = "TaskSpec::default_max_retries")]
+    pub max_retries: u32,
+    /// The whole task ends as failed after this many milliseconds of running; `None` is no limit.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// What becomes of the files of a failed step.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Most that may be spent.
+    #[serde(default)]
+    pub budget: Budget,
+    /// This task continues a step of another: files and conversation come from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_of: Option<StepId>,
+    /// Attempts of one `--attempts N` share this id: the first one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<TaskId>,
+}
+
+impl TaskSpec {
+    fn default_max_retries() -> u32 {
+        3
+    }
+
+    /// A spec with every default: no files, nothing to do.
+    pub fn new(title: impl Into<String>, work: TaskWork) -> Self {
+        Self {
+            title: title.into(),
+            work,
+            base: Base::Empty,
+            environment: Environment::default(),
+            needs: Needs::default(),
+            depends_on: Vec::new(),
+            priority: Priority::default(),
+            criticality: Criticality::default(),
+            max_retries: Self::default_max_retries(),
+            timeout_ms: None,
+            on_failure: OnFailure::default(),
+            budget: Budget::default(),
+            fork_of: None,
+            group: None,
+        }
+    }
+}
+
+/// A task as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Its id.
+    pub id: TaskId,
+    /// Who owns it.
+    pub owner: OwnerId,
+    /// Its project.
+    pub project: ProjectId,
+    /// What was asked for.
+    pub spec: TaskSpec,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// Why it stands there, for people; empty where nothing needs saying.
+    pub reason: String,
+    /// Counts its owners.
+    pub epoch: Epoch,
+    /// The line of steps it is on. Rollback keeps it; a fork is another task with its own.
+    pub attempt: AttemptId,
+    /// Its last committed step; `None` before the first.
+    pub head: Option<StepId>,
+    /// How many steps lead to the head.
+    pub steps: u64,
+    /// The node that drives it.
+    pub node: Option<NodeId>,
+    /// The worker that holds its workspace.
+    pub worker: Option<WorkerId>,
+    /// Retries used since the last committed step.
+    pub retries: u32,
+    /// Not before this time (a retry's backoff).
+    pub not_before: Option<Timestamp>,
+    /// Spent so far, in money.
+    pub spent: Money,
+    /// Spent so far, in tokens.
+    pub tokens: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When the row last changed.
+    pub updated_at: Timestamp,
+    /// When it reached a final state.
+    pub finished_at: Option<Timestamp>,
+    /// Grows with every change of the row: its ETag.
+    pub version: u64,
+}

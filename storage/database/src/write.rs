@@ -1,0 +1,181 @@
+//! Every change that can be made to the records.
+
+use helix_protocol::{
+    AttemptId, Budget, Checkpoint, Epoch, Event, JournalEntry, Lifecycle, NewEvent, NewStep, NodeId, Principal, ProjectId, Question,
+    QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+};
+
+/// A change of a task's state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusChange {
+    /// The task.
+    pub task: TaskId,
+    /// Refused with `StaleOwner` unless this is the task's epoch; `None` for changes that an
+    /// operator makes whoever owns it.
+    pub epoch: Option<Epoch>,
+    /// Refused with `WrongStatus` unless the task is in one of these; empty means any state that is not final.
+    pub from: Vec<TaskStatus>,
+    /// The new state. A final one sets `finished_at`; one that is not active clears node and worker.
+    pub to: TaskStatus,
+    /// Why.
+    pub reason: String,
+    /// Raises the epoch, so that the present owner is stale from now on.
+    pub fence: bool,
+    /// The new count of used retries, where it changes.
+    pub retries: Option<u32>,
+    /// When it may run again at the earliest, where it changes.
+    pub not_before: Option<Option<Timestamp>>,
+    /// A new budget, where it changes.
+    pub budget: Option<Budget>,
+}
+
+/// One change. Each variant is one savepoint of the group's transaction: it happens whole, with its
+/// events, or not at all. A variant that is applied twice (its answer was lost) is applied once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Records a new task in state `pending`, or `waiting_for_dependencies` where some dependency is
+    /// not completed. Answers `Task`. With an idempotency key that was used before: answers the task
+    /// made then where the spec is equal, else refuses with `IdempotencyConflict`. Refused with `NotFound` where a
+    /// dependency or the forked step does not exist. A fork starts with the forked step as its head.
+    CreateTask {
+        /// Its id.
+        id: TaskId,
+        /// Its line of steps.
+        attempt: AttemptId,
+        /// What was asked for.
+        spec: Box<TaskSpec>,
+        /// Who asked.
+        principal: Principal,
+        /// For which project.
+        project: ProjectId,
+        /// Makes a repetition harmless.
+        idempotency_key: Option<String>,
+    },
+    /// Takes a task for a node and a worker: raises the epoch and sets `assigned`. Answers `Task`.
+    /// Refused with `StaleOwner` where the epoch is not `expected`, `WrongStatus` where it is not one of
+    /// pending, waiting_for_worker, assigned or running.
+    Claim {
+        /// The task.
+        task: TaskId,
+        /// The epoch the claimer saw.
+        expected: Epoch,
+        /// The node.
+        node: NodeId,
+        /// The worker.
+        worker: WorkerId,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Appends to the journal. Answers `Done`. Refused with `StaleOwner` under another epoch. The same
+    /// sequence with the same body again is the same append; with another body it is `Conflict`.
+    Journal(Box<JournalEntry>),
+    /// The fenced commit of a step: step, messages, spend, events and the head move together,
+    /// `WHERE epoch = step.epoch AND head = step.parent`. Also adds the spend to the task's, sets its
+    /// status to running, its `retries` to 0, and deletes the journal of this ordinal and before.
+    /// Answers `Step`. Where the head is already this very step: `Step` again. Else `StaleOwner`.
+    Commit {
+        /// The step.
+        step: Box<NewStep>,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Changes a task's state. Completing a task frees the tasks that waited for it (they turn
+    /// pending); failing or cancelling it fails them. Answers `Task`.
+    Status {
+        /// The change.
+        change: Box<StatusChange>,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Moves the head back to one of its ancestors, raises the epoch, drops the journal. Answers `Task`.
+    /// Refused with `NotFound` where the step is not an ancestor, `WrongStatus` while the task is active.
+    Rollback {
+        /// The task.
+        task: TaskId,
+        /// The step.
+        step: StepId,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Names a step. Answers `Done`. The same name for the same step again is the same; for another step it is `Conflict`.
+    Checkpoint(Checkpoint),
+    /// Records a question and parks its task in `waiting_for_input`. Answers `Task`. Refused with `StaleOwner`.
+    Ask {
+        /// The question.
+        question: Box<Question>,
+        /// The epoch.
+        epoch: Epoch,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Answers a question and sets its task to pending. Answers `Task`. Refused with `Conflict` where it has another answer.
+    Answer {
+        /// The question.
+        question: QuestionId,
+        /// The answer.
+        answer: String,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Records a worker, or changes the row of that id. Answers `Done`. Refused with `Conflict` where another
+    /// worker has the name.
+    Worker {
+        /// The row.
+        worker: Box<WorkerRecord>,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// What the operator wants of a worker. Answers `Done`.
+    WorkerLifecycle {
+        /// The worker.
+        worker: WorkerId,
+        /// What is wanted.
+        lifecycle: Lifecycle,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Forgets a worker. Answers `Done`.
+    RemoveWorker {
+        /// The worker.
+        worker: WorkerId,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Records events that belong to no other change. Answers `Done`.
+    Events(Vec<NewEvent>),
+}
+
+/// What a write answered, together with the events it recorded (in order, with their sequences).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Applied {
+    /// Nothing to tell.
+    Done {
+        /// Recorded with it.
+        events: Vec<Event>,
+    },
+    /// A task as it is now.
+    Task {
+        /// The row.
+        task: Box<TaskRecord>,
+        /// Recorded with it.
+        events: Vec<Event>,
+    },
+    /// A committed step.
+    Step {
+        /// The row.
+        step: Box<StepRecord>,
+        /// The task as it is now.
+        task: Box<TaskRecord>,
+        /// Recorded with it.
+        events: Vec<Event>,
+    },
+}
+
+impl Applied {
+    /// The events recorded with it.
+    pub fn events(&self) -> &[Event] {
+        match self {
+            Self::Done { events } | Self::Task { events, .. } | Self::Step { events, .. } => events,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The store trait.
+
+use bytes::Bytes;
+use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
+
+/// The id of some bytes.
+pub fn hash(bytes: &[u8]) -> ObjectId {
+    ObjectId(*blake3::hash(bytes).as_bytes())
+}
+
+/// When a write may be acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Handed to the operating system: survives the death of the process, not of the machine.
+    /// What git gives by default.
+    NoSync,
+    /// On disk, in one sync shared with whoever commits at the same time.
+    #[default]
+    Group,
+    /// On disk, in a sync of its own.
+    Sync,
+}
+
+/// A store's sequence number: everything written up to it was written before. It only grows, and
+/// survives restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark(pub u64);
+
+/// Bytes to be stored, with their hash. Made only by hashing or by checking, so a store never
+/// holds bytes under another id than their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewObject {
+    id: ObjectId,
+    bytes: Bytes,
+}
+
+impl NewObject {
+    /// Hashes `bytes`.
+    pub fn new(bytes: Bytes) -> Self {
+        Self { id: hash(&bytes), bytes }
+    }
+
+    /// Checks that `bytes` have the hash somebody else says they have.
+    pub fn checked(id: ObjectId, bytes: Bytes) -> Result<Self, ObjectError> {
+        let found = hash(&bytes);
+        if found == id { Ok(Self { id, bytes }) } else { Err(ObjectError::Corrupt { id, found }) }
+    }
+
+    /// The id.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Why objects are kept although no step names them yet: an owner is still making its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pin {
+    /// The task.
+    pub task: TaskId,
+    /// The epoch under which they were sent. Released when the step is committed or the epoch has passed.
+    pub epoch: Epoch,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes as given.
+    pub logical_bytes: u64,
+    /// Bytes on disk, or in memory for a memory store.
+    pub stored_bytes: u64,
+}
+
+/// An object store's failures.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The store lacks an object that something names.
+    #[error("object {0} is missing")]
+    Missing(ObjectId),
+    /// Bytes do not have the hash they are kept or were sent under.
+    #[error("object {id} is damaged: its bytes hash to {found}")]
+    Corrupt {
+        /// The id they are kept under.
+        id: ObjectId,
+        /// The hash they have.
+        found: ObjectId,
+    },
+    /// The folder belongs to a newer format.
+    #[error("{path} has format {found}, and this version knows formats up to {known}")]
+    NewerFormat {
+        /// The folder.
+        path: String,
+        /// Its format.
+        found: u32,
+        /// The newest known one.
+        known: u32,
+    },
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was read or written.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The database underneath refused.
+    #[error("the content store failed: {0}")]
+    Backend(String),
+    /// Acknowledged writes are not there any more.
+    #[error("the content store recovered up to {recovered:?}, but writes up to {acknowledged:?} were acknowledged")]
+    LostWrites {
+        /// What is there.
+        recovered: Mark,
+        /// What was promised.
+        acknowledged: Mark,
+    },
+}
+
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
+        let message = error.to_string();
+        match error {
+            ObjectError::Missing(_) => Failure::new(Code::ObjectsMissing, message),
+            ObjectError::Corrupt { .. } => Failure::new(Code::CorruptObject, message).hint("run `helix doctor` to check the store"),
+            ObjectError::NewerFormat { .. } => {
+                Failure::new(Code::NewerFormat, message).hint("install the newer version of Helix again")
+            }
+            ObjectError::Io { path, source } => Failure::io(path, &source),
+            ObjectError::Backend(reason) if reason.contains("No space left") => {
+                Failure::new(Code::DiskFull, message).hint("free some space on that disk; work goes on by itself")
+            }
+            ObjectError::Backend(_) => Failure::new(Code::StorageFailed, message),
+            ObjectError::LostWrites { .. } => {
+                Failure::new(Code::StorageFailed, message).hint("restore the content store from its backup; `helix doctor` says which steps are affected")
+            }
+        }
+    }
+}
+
+/// Where objects live. Synchronous: callers on an async runtime use a blocking thread, except for
+/// reads that memory answers. Every method may be called from any thread.
+pub trait ObjectStore: Send + Sync + 'static {
+    /// The bytes of an object, checked against its id where they come from a disk.
+    fn get(&self, id: ObjectId) -> Result<Option<Bytes>, ObjectError>;
+
+    /// Which of `ids` the store lacks, in the order asked.
+    fn missing(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, ObjectError>;
+
+    /// Stores objects in one batch and returns the mark that covers them. Objects that are there
+    /// already cost nothing. With [`Durability::NoSync`] the mark is durable after [`sync`](Self::sync).
+    fn put(&self, objects: &[NewObject], durability: Durability) -> Result<Mark, ObjectError>;
+
+    /// Returns once everything up to `mark` is on disk; concurrent callers share one sync. Returns at
+    /// once where it already is.
+    fn sync(&self, mark: Mark) -> Result<(), ObjectError>;
+
+    /// Keeps `ids` alive for an owner until [`unpin`](Self::unpin). Pins survive a restart.
+    fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError>;
+
+    /// Releases every pin of the task up to and including this epoch.
+    fn unpin(&self, up_to: Pin) -> Result<(), ObjectError>;
+
+    /// What is pinned at present: roots for garbage collection.
+    fn pinned(&self) -> Result<Vec<(Pin, ObjectId)>, ObjectError>;
+
+    /// Sizes. May be a little behind.
+    fn stats(&self) -> Result<StoreStats, ObjectError>;
+
+    /// Writes what is buffered and closes. Further calls fail.
+    fn close(&self) -> Result<(), ObjectError>;
+
+    /// The bytes of an object that must be there.
+    fn read(&self, id: ObjectId) -> Result<Bytes, ObjectError> {
+        self.get(id)?.ok_or(ObjectError::Missing(id))
+    }
+}

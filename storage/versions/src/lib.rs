@@ -1,0 +1,1 @@
+//! Snapshots of working folders, checkout, diff, branches, and git import and export.
