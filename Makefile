@@ -1,0 +1,52 @@
+# The commands of Helix. `make demo` and `make test` are the two that matter; each sets up what it needs.
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Every cargo call links the one prebuilt RocksDB (scripts/rocksdb.sh).
+ROCKSDB = ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" && export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
+TARGET = $${CARGO_TARGET_DIR:-target}
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## builds Helix and shows two agents surviving the death of their worker (ARGS="--kill ask")
+	@scripts/needs.sh demo
+	@scripts/setup.sh build
+	@$(ROCKSDB) && cargo build --workspace --bins
+	@"$(TARGET)/debug/helix" demo $(ARGS)
+
+.PHONY: test
+test: ## every test, with a real PostgreSQL, a real sshd and real kills
+	@scripts/needs.sh test
+	@scripts/setup.sh test
+	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests && cargo test --doc -p helix-kernel
+
+.PHONY: campaign
+campaign: ## the long counts: 30 kills of each kind, 1,000 simulation seeds
+	@scripts/setup.sh test
+	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 cargo test --workspace --tests -- --nocapture
+
+.PHONY: lint
+lint: ## rustfmt, clippy, cargo-deny (where installed), layers
+	@cargo fmt --all --check
+	@$(ROCKSDB) && cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check licenses bans sources; else echo "cargo-deny is not installed: licences, bans and sources not checked"; fi
+	@$(ROCKSDB) && cargo test -q -p helix --test layers
+
+.PHONY: bench
+bench: ## measures the figures and writes docs/benchmarks.md (about 15 minutes)
+	@scripts/setup.sh test
+	@$(ROCKSDB) && cargo build --release --workspace --bins && scripts/bench.sh
+
+.PHONY: dist
+dist: ## stripped release binaries in target/dist; helix-worker is static
+	@scripts/setup.sh build
+	@$(ROCKSDB) && scripts/dist.sh
+
+.PHONY: fmt
+fmt: ## formats the code
+	@cargo fmt --all
