@@ -66,9 +66,10 @@ impl Streams {
             return Err(Failure::new(Code::ProtocolError, format!("bulk stream {stream} goes on after its end")));
         }
         let length = data.len() as u64;
-        inbound.credit = inbound.credit.checked_sub(length).ok_or_else(|| {
-            Failure::new(Code::ProtocolError, format!("bulk stream {stream} sent more than it was granted"))
-        })?;
+        inbound.credit = inbound
+            .credit
+            .checked_sub(length)
+            .ok_or_else(|| Failure::new(Code::ProtocolError, format!("bulk stream {stream} sent more than it was granted")))?;
         if inbound.reader == Reader::Gone {
             inbound.credit += length;
             outbox.credit(stream, u32::try_from(length).unwrap_or(u32::MAX));
@@ -101,7 +102,10 @@ impl Streams {
         let Some(credit) = outgoing.get(&stream) else { return Ok(()) };
         let bytes = bytes as usize;
         if credit.available_permits().saturating_add(bytes) > MOST_CREDIT {
-            return Err(Failure::new(Code::ProtocolError, format!("bulk stream {stream} was granted more credit than makes sense")));
+            return Err(Failure::new(
+                Code::ProtocolError,
+                format!("bulk stream {stream} was granted more credit than makes sense"),
+            ));
         }
         credit.add_permits(bytes);
         Ok(())

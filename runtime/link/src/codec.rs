@@ -52,7 +52,8 @@ pub(crate) fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, Failure> {
 }
 
 fn parse(body: &[u8]) -> Result<Frame, Failure> {
-    let refuse = |reason: String| Failure::new(Code::ProtocolError, format!("a frame of {} bytes is not understood: {reason}", body.len()));
+    let refuse =
+        |reason: String| Failure::new(Code::ProtocolError, format!("a frame of {} bytes is not understood: {reason}", body.len()));
     let mut rest = body;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
     let frame = Frame::deserialize(&mut deserializer).map_err(|error| refuse(error.to_string()))?;

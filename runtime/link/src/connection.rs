@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bulk::{BulkReader, BulkWriter, Streams};
 use crate::codec::encode;
-use crate::event::{Closed, Event, Incoming};
+use crate::event::{Closed, Incoming};
 use crate::objects::{ObjectReader, ObjectWriter};
 use crate::outbox::{Outbox, Queues, write_all};
 use crate::reader::read_all;

@@ -29,7 +29,10 @@ where
         _ => return Err(Failure::new(Code::ProtocolError, "the worker's first frame was no welcome")),
     };
     if welcome.version < oldest || welcome.version > newest {
-        return Err(mismatch(format!("the worker chose link version {}, and this node speaks {oldest} to {newest}", welcome.version)));
+        return Err(mismatch(format!(
+            "the worker chose link version {}, and this node speaks {oldest} to {newest}",
+            welcome.version
+        )));
     }
     Ok((serve(reader, writer, received, Side::Node, options), welcome))
 }
@@ -75,7 +78,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + 'static> Greeting<IO> {
 
     /// Takes the node.
     pub async fn welcome(mut self, welcome: Welcome) -> Result<Link, Failure> {
-        let answer = write(&mut self.writer, &Frame::Welcome(Ok(welcome)), Side::Worker);
+        let frame = Frame::Welcome(Ok(welcome));
+        let answer = write(&mut self.writer, &frame, Side::Worker);
         within(&self.options, Side::Worker, answer).await?;
         Ok(serve(self.reader, self.writer, self.received, Side::Worker, self.options))
     }

@@ -20,3 +20,6 @@ pub use connection::{Clock, Link, LinkHandle, Options, Side, boot_clock, open};
 pub use event::{Asked, Closed, Event, Incoming, Replier};
 pub use handshake::{Greeting, accept_as_worker, connect_as_node};
 pub use objects::{MAX_OBJECT, ObjectReader, ObjectWriter};
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,11 @@ impl ObjectWriter {
     /// Refused with `file_too_large` above [`MAX_OBJECT`].
     pub async fn write(&mut self, id: ObjectId, bytes: Bytes) -> Result<(), Failure> {
         let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_OBJECT).ok_or_else(|| {
-            Failure::new(Code::FileTooLarge, format!("object {} has {} bytes, and {MAX_OBJECT} is the most that crosses the link", id.short(), bytes.len()))
-                .hint("lower `workspace.file_cap_bytes`")
+            Failure::new(
+                Code::FileTooLarge,
+                format!("object {} has {} bytes, and {MAX_OBJECT} is the most that crosses the link", id.short(), bytes.len()),
+            )
+            .hint("lower `workspace.file_cap_bytes`")
         })?;
         self.gathered.put_slice(&id.0);
         self.gathered.put_u32(length);
@@ -100,7 +103,10 @@ impl ObjectReader {
         let id = ObjectId(id.try_into().expect("the first part is 32 bytes long"));
         let length = u32::from_be_bytes(length.try_into().expect("the second part is four bytes long"));
         if length > MAX_OBJECT {
-            return Err(Failure::new(Code::ProtocolError, format!("object {} says it has {length} bytes, and {MAX_OBJECT} is the limit", id.short())));
+            return Err(Failure::new(
+                Code::ProtocolError,
+                format!("object {} says it has {length} bytes, and {MAX_OBJECT} is the limit", id.short()),
+            ));
         }
         let length = length as usize;
         if self.gathered.len() < HEADER + length {

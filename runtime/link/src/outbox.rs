@@ -92,7 +92,8 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     closing: &CancellationToken,
 ) -> Result<(), Failure> {
     let mut buffer = BytesMut::with_capacity(2 * WRITE_SIZE);
-    let lost = |error: std::io::Error| Failure::new(helix_protocol::Code::WorkerUnreachable, format!("the connection was cut: {error}"));
+    let lost =
+        |error: std::io::Error| Failure::new(helix_protocol::Code::WorkerUnreachable, format!("the connection was cut: {error}"));
     let mut open = true;
     while open {
         tokio::select! {
@@ -102,8 +103,8 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
                 Some(frame) => buffer.extend_from_slice(&frame),
                 None => open = false,
             },
-            Some(chunk) = queues.bulk.recv() => buffer.extend_from_slice(&chunk),
             () = closing.cancelled() => open = false,
+            Some(chunk) = queues.bulk.recv() => buffer.extend_from_slice(&chunk),
         }
         loop {
             outbox.drain(&mut buffer)?;
@@ -127,7 +128,9 @@ fn gather(queues: &mut Queues, buffer: &mut BytesMut) {
             Err(_) => break,
         }
     }
-    if buffer.is_empty() && let Ok(chunk) = queues.bulk.try_recv() {
+    if buffer.is_empty()
+        && let Ok(chunk) = queues.bulk.try_recv()
+    {
         buffer.extend_from_slice(&chunk);
     }
 }

@@ -94,7 +94,8 @@ async fn dispatch(
 
 /// Answers a request that nobody takes in time.
 fn refuse(shared: &Shared, asked: Asked) {
-    let failure = Failure::new(Code::Overloaded, "more requests wait on this connection than are admitted").hint("try again in a moment");
+    let failure =
+        Failure::new(Code::Overloaded, "more requests wait on this connection than are admitted").hint("try again in a moment");
     let id = asked.id;
     asked.reply.disarm();
     shared.answered(id);
