@@ -12,6 +12,8 @@ mod tasks;
 mod versions;
 
 pub use events::Events;
+/// The filters of the records' reads, so that a reader needs no second crate.
+pub use helix_database::{EventFilter, TaskFilter};
 pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 pub use models::{Models, ModelsMsg, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};

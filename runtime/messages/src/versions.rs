@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use helix_kernel::{Address, Reply};
 use helix_protocol::{Change, Environment, Failure, ObjectId, SnapshotId, StepId};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct Imported {
     pub uncommitted: u64,
     /// What the project file asks for; defaults where there is none.
     pub environment: Environment,
+    /// The project file's command that must pass before an agent's "done" is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
 }
 
 /// A line of steps to be written as git commits.
@@ -100,6 +104,16 @@ pub enum VersionsMsg {
         /// The answer.
         reply: Reply<Vec<FileDiff>>,
     },
+    /// The bytes of one stored object: a command's whole output, an artifact. Sent by the HTTP face. Refused with
+    /// `not_found`, and with `file_too_large` above `limit`.
+    ReadObject {
+        /// Which.
+        object: ObjectId,
+        /// Most bytes.
+        limit: u64,
+        /// The answer.
+        reply: Reply<Bytes>,
+    },
 }
 
 /// The node's repositories.
@@ -130,5 +144,10 @@ impl Versions {
     /// Compares two trees.
     pub async fn diff(&self, from: Option<ObjectId>, to: ObjectId) -> Result<Vec<FileDiff>, Failure> {
         self.address.ask(SLOW, |reply| VersionsMsg::Diff { from, to, reply }).await
+    }
+
+    /// Reads one object.
+    pub async fn read_object(&self, object: ObjectId, limit: u64) -> Result<Bytes, Failure> {
+        self.address.ask(Duration::from_secs(60), |reply| VersionsMsg::ReadObject { object, limit, reply }).await
     }
 }

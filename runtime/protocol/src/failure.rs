@@ -55,6 +55,8 @@ codes! {
     InvalidRequest = "invalid_request", 2, "The request has a value that cannot be used. The message names the field and what would be accepted.";
     /// A configuration key or value is wrong.
     InvalidConfig = "invalid_config", 2, "helix.yaml or an environment variable has an unknown key or a value of the wrong type. `helix config check` names the line, the key and the nearest known one.";
+    /// Somebody else's.
+    Forbidden = "forbidden", 4, "The socket of a node answers only the user it runs as, and root. Run the command as that user.";
     /// No such thing.
     NotFound = "not_found", 3, "Nothing has this id or name. Ids may be shortened to their last digits as the listings show them; `helix task list` and `helix worker list` show what exists.";
     /// A short id fits several things.
