@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use helix_protocol::Failure;
-use ractor::{Actor, ActorCell};
+use helix_protocol::{Code, Failure};
+use ractor::{Actor, ActorCell, ActorProcessingErr, SpawnErr};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::{SupervisorActor, SupervisorArgs};
-use super::{SupervisorHandle, SupervisorMsg};
+use super::{SupervisorHandle, SupervisorMsg, TreeNode};
 use crate::{Address, Admission, Admitted};
+
+/// How many requests may wait for a supervisor.
+const MAILBOX: usize = 1024;
 
 /// When a child that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,15 +89,53 @@ pub(crate) struct Incarnation {
     /// Stops it.
     pub cell: ActorCell,
     /// Completes when its task is gone.
-    pub task: JoinHandle<()>,
-    /// Completes when everything below it is gone too; `None` for an actor, which has nothing below.
-    pub below: Option<mpsc::Receiver<()>>,
+    task: JoinHandle<()>,
+    /// What else a supervisor's incarnation has.
+    below: Option<Below>,
+}
+
+/// What is known of a supervisor's incarnation besides its task.
+struct Below {
+    /// Answered when all its children run, or why they do not.
+    ready: oneshot::Receiver<Result<(), Failure>>,
+    /// Closed when nothing below it runs any more.
+    alive: mpsc::Receiver<()>,
+    /// How it ended.
+    verdict: oneshot::Receiver<Option<Failure>>,
+}
+
+impl Incarnation {
+    /// Waits until all its children run. An actor is ready once it is started.
+    pub async fn ready(&mut self) -> Result<(), Failure> {
+        match &mut self.below {
+            None => Ok(()),
+            Some(below) => (&mut below.ready).await.unwrap_or_else(|_| {
+                Err(Failure::new(Code::Internal, "the supervisor ended while its children were starting"))
+            }),
+        }
+    }
+
+    /// Waits until nothing of it runs any more.
+    pub async fn ended(&mut self) {
+        // How it ended is told by its supervision event; here only that its task is gone counts.
+        let _ = (&mut self.task).await;
+        if let Some(below) = &mut self.below {
+            while below.alive.recv().await.is_some() {}
+        }
+    }
+
+    /// Waits for the end of a root, which has nobody above who hears of it.
+    pub async fn verdict(mut self) -> Option<Failure> {
+        self.ended().await;
+        let below = self.below?;
+        below.verdict.await.unwrap_or_else(|_| Some(Failure::new(Code::Internal, "the supervisor was killed")))
+    }
 }
 
 /// Starts incarnations of one child. The types of the actor end here.
 pub(crate) trait Incarnate: Send + Sync {
     /// Starts an incarnation, linked to `supervisor`. Dropping the future gives the start up.
-    fn start(&self, supervisor: ActorCell) -> BoxFuture<'static, Result<Incarnation, String>>;
+    fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Incarnation, Failure>>;
     /// Asks an incarnation to end in order.
     fn stop(&self, cell: &ActorCell);
     /// Nobody answers any more.
@@ -103,11 +144,11 @@ pub(crate) trait Incarnate: Send + Sync {
     fn admission(&self) -> &Admission;
     /// The spec where the child is a branch.
     fn branch(&self) -> Option<&SupervisorSpec>;
-    /// The child has ended and will not be started again.
-    fn gone(&self, reason: Option<&str>);
+    /// The child has ended and its supervisor will not start it again.
+    fn gone(&self, failure: Option<&Failure>);
 }
 
-type Told = Arc<dyn Fn(Option<String>) + Send + Sync>;
+type Told = Arc<dyn Fn(Option<Failure>) + Send + Sync>;
 
 /// One child: how it is started, when it is restarted, how long it may take to stop.
 #[derive(Clone)]
@@ -182,10 +223,11 @@ impl ChildSpec {
         self
     }
 
-    /// Calls `told` when the child has ended and will not be started again, with the reason if it
-    /// failed. It runs inside the supervisor, so it must not block: it posts a message and returns.
+    /// Calls `told` when the child has ended and its supervisor will not start it again, with the
+    /// failure if it failed or had to end because something else did. It runs inside the
+    /// supervisor, so it must not block: it posts a message and returns.
     #[must_use]
-    pub fn when_gone(mut self, told: impl Fn(Option<String>) + Send + Sync + 'static) -> Self {
+    pub fn when_gone(mut self, told: impl Fn(Option<Failure>) + Send + Sync + 'static) -> Self {
         self.told = Some(Arc::new(told));
         self
     }
@@ -195,10 +237,10 @@ impl ChildSpec {
         &self.name
     }
 
-    pub(crate) fn gone(&self, reason: Option<&str>) {
-        self.incarnate.gone(reason);
+    pub(crate) fn gone(&self, failure: Option<&Failure>) {
+        self.incarnate.gone(failure);
         if let Some(told) = &self.told {
-            told(reason.map(str::to_owned));
+            told(failure.cloned());
         }
     }
 }
@@ -214,13 +256,12 @@ where
     M: Send + 'static,
     F: Fn() -> (A, A::Arguments) + Send + Sync + 'static,
 {
-    fn start(&self, supervisor: ActorCell) -> BoxFuture<'static, Result<Incarnation, String>> {
-        let (actor, arguments) = (self.start)();
-        let address = self.address.clone();
+    fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Incarnation, Failure>> {
         async move {
-            let (actor, task) = A::spawn_linked(None, actor, arguments, supervisor).await.map_err(|error| describe(&error))?;
+            let (actor, arguments) = (self.start)();
+            let (actor, task) = A::spawn_linked(None, actor, arguments, supervisor).await.map_err(start_failure)?;
             let cell = actor.get_cell();
-            address.bind(actor);
+            self.address.bind(actor);
             Ok(Incarnation { cell, task, below: None })
         }
         .boxed()
@@ -243,5 +284,123 @@ where
         None
     }
 
-    fn gone(&self, _reason: Option<&str>) {}
+    fn gone(&self, _failure: Option<&Failure>) {}
+}
+
+/// A supervisor and the children it starts with.
+#[derive(Clone)]
+pub struct SupervisorSpec {
+    /// Its name in failures, logs and the live tree.
+    pub name: String,
+    /// Which children are restarted together.
+    pub strategy: Strategy,
+    /// How many restarts it bears.
+    pub intensity: Intensity,
+    /// Started in this order, stopped in the reverse one.
+    pub children: Vec<ChildSpec>,
+    address: Address<SupervisorMsg>,
+    end: watch::Sender<Option<Result<(), Failure>>>,
+}
+
+impl SupervisorSpec {
+    /// A supervisor without children.
+    pub fn new(name: impl Into<String>, strategy: Strategy) -> Self {
+        let name = name.into();
+        let address = Address::unbound(name.as_str(), MAILBOX);
+        Self { name, strategy, intensity: Intensity::default(), children: Vec::new(), address, end: watch::Sender::new(None) }
+    }
+
+    /// How many restarts it bears.
+    #[must_use]
+    pub fn intensity(mut self, intensity: Intensity) -> Self {
+        self.intensity = intensity;
+        self
+    }
+
+    /// One more child, started after those before it.
+    #[must_use]
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// Where the supervisor is reached once it is started, whichever incarnation of it runs.
+    pub fn handle(&self) -> SupervisorHandle {
+        SupervisorHandle { address: self.address.clone(), end: self.end.subscribe() }
+    }
+
+    /// Starts an incarnation, whose children start while it already answers.
+    pub(crate) async fn launch(self: Arc<Self>, above: Option<ActorCell>) -> Result<Incarnation, Failure> {
+        let (ready, is_ready) = oneshot::channel();
+        let (verdict, has_verdict) = oneshot::channel();
+        let (alive, nobody_alive) = mpsc::channel(1);
+        let arguments = SupervisorArgs { spec: Arc::clone(&self), ready, verdict, alive };
+        let spawned = match above {
+            Some(above) => SupervisorActor::spawn_linked(None, SupervisorActor, arguments, above).await,
+            None => SupervisorActor::spawn(None, SupervisorActor, arguments).await,
+        };
+        let (actor, task) = spawned.map_err(start_failure)?;
+        self.end.send_replace(None);
+        let cell = actor.get_cell();
+        self.address.bind(actor);
+        Ok(Incarnation { cell, task, below: Some(Below { ready: is_ready, alive: nobody_alive, verdict: has_verdict }) })
+    }
+
+    /// Asks the branch for its part of the live tree.
+    pub(crate) async fn tree(&self, within: Duration) -> Result<TreeNode, Failure> {
+        self.address.ask(within, |reply| SupervisorMsg::Tree { within, reply }).await
+    }
+}
+
+impl fmt::Debug for SupervisorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorSpec")
+            .field("name", &self.name)
+            .field("strategy", &self.strategy)
+            .field("intensity", &self.intensity)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Incarnate for SupervisorSpec {
+    fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Incarnation, Failure>> {
+        self.launch(Some(supervisor)).boxed()
+    }
+
+    fn stop(&self, cell: &ActorCell) {
+        // An error means that it has ended by itself, which is what is wanted.
+        let _ = cell.send_message(Admitted::internal(SupervisorMsg::Shutdown));
+    }
+
+    fn unbind(&self) {
+        self.address.unbind();
+    }
+
+    fn admission(&self) -> &Admission {
+        self.address.admission()
+    }
+
+    fn branch(&self) -> Option<&SupervisorSpec> {
+        Some(self)
+    }
+
+    fn gone(&self, failure: Option<&Failure>) {
+        self.end.send_replace(Some(failure.map_or(Ok(()), |failure| Err(failure.clone()))));
+    }
+}
+
+fn start_failure(error: SpawnErr) -> Failure {
+    match error {
+        SpawnErr::StartupFailed(reason) => failure_of(reason),
+        other => Failure::new(Code::Internal, other.to_string()),
+    }
+}
+
+/// What an actor ended with. A `Failure` keeps its code and hint.
+pub(crate) fn failure_of(error: ActorProcessingErr) -> Failure {
+    match error.downcast::<Failure>() {
+        Ok(failure) => *failure,
+        Err(other) => Failure::new(Code::Internal, other.to_string()),
+    }
 }
