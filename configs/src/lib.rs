@@ -3,9 +3,19 @@
 //! One struct per section. The doc comment of a field is its manual: `docs/configuration.md` is made from them. Every field has a
 //! default, an unknown key is refused with the nearest known one, and units are in the names.
 
+mod environment;
+mod loader;
+#[cfg(test)]
+mod manual;
+mod refusal;
 mod sections;
+mod validate;
 
+pub use loader::{Loaded, Source};
 pub use sections::{
-    BudgetsConfig, Config, DatabaseConfig, LeaseConfig, LogFormat, LoggingConfig, ModelsConfig, PriceConfig, ProjectFile, ProviderConfig,
-    ServerConfig, StorageConfig, TasksConfig, WorkersConfig, WorkspaceConfig,
+    BudgetsConfig, Config, DatabaseConfig, LeaseConfig, LogFormat, LoggingConfig, ModelsConfig, PriceConfig, ProjectFile,
+    ProviderConfig, ServerConfig, StorageConfig, TasksConfig, WorkersConfig, WorkspaceConfig,
 };
+
+/// `defaults/helix.yaml`: every key with its meaning and its default. Equal to [`Config::default`].
+pub const DEFAULTS: &str = include_str!("../defaults/helix.yaml");

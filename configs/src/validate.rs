@@ -1,0 +1,192 @@
+//! What the types of the sections cannot say: orders and ranges.
+
+use helix_protocol::{Code, Failure, SecretRef};
+
+use crate::{Config, ProjectFile, ProviderConfig};
+
+/// Refuses a configuration that could not work, naming the key.
+pub(crate) fn check(config: &Config) -> Result<(), Failure> {
+    leases(config)?;
+    at_least_one("tasks.max_concurrent_tasks", config.tasks.max_concurrent_tasks.into())?;
+    at_least_one("tasks.snapshot_interval_ms", config.tasks.snapshot_interval_ms)?;
+    at_least_one("tasks.tool_timeout_ms", config.tasks.tool_timeout_ms)?;
+    at_least_one("tasks.retry_backoff_ms", config.tasks.retry_backoff_ms)?;
+    at_least_one("workers.connect_timeout_ms", config.workers.connect_timeout_ms)?;
+    at_least_one("workspace.file_cap_bytes", config.workspace.file_cap_bytes)?;
+    if config.tasks.output_bytes < 1_024 {
+        return Err(wrong("tasks.output_bytes", config.tasks.output_bytes, "at least 1024, or tools could not answer"));
+    }
+    if config.tasks.retry_backoff_most_ms < config.tasks.retry_backoff_ms {
+        return Err(wrong("tasks.retry_backoff_most_ms", config.tasks.retry_backoff_most_ms, "at least tasks.retry_backoff_ms"));
+    }
+    amount("budgets.daily_usd", config.budgets.daily_usd)?;
+    database(&config.database.url)?;
+    models(config)
+}
+
+/// Refuses a project file that could not work, naming the key.
+pub(crate) fn check_project(file: &ProjectFile) -> Result<(), Failure> {
+    let refuse = |message: String, hint: &str| {
+        Err(Failure::new(Code::InvalidConfig, format!("{}: {message}", ProjectFile::NAME)).hint(hint))
+    };
+    for (key, paths) in [("caches", &file.caches), ("lockfiles", &file.lockfiles)] {
+        if let Some(path) =
+            paths.iter().find(|path| path.starts_with('/') || path.split('/').any(|part| part == "..") || path.is_empty())
+        {
+            return refuse(
+                format!("{key} has {path:?}, which is not a path inside the repository"),
+                "name it from the repository's root",
+            );
+        }
+    }
+    let variables = file.environment.keys().chain(file.secrets.iter().map(|secret| &secret.variable));
+    for name in variables {
+        if !is_variable(name) {
+            return refuse(
+                format!("{name:?} is not the name of an environment variable"),
+                "letters, digits and _, not a digit first",
+            );
+        }
+    }
+    for SecretRef { variable, source } in &file.secrets {
+        let known = source.strip_prefix("env:").is_some_and(is_variable)
+            || source.strip_prefix("file:").is_some_and(|path| path.starts_with('/'));
+        if !known {
+            return refuse(
+                // The source is not repeated: it may be the secret itself, put here by mistake.
+                format!("the secret {variable} has a source that is none"),
+                "env:NAME or file:/absolute/path; a secret's value itself never belongs into this file",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn leases(config: &Config) -> Result<(), Failure> {
+    let lease = &config.workers.lease;
+    let times = [
+        ("heartbeat_ms", lease.heartbeat_ms),
+        ("suspect_ms", lease.suspect_ms),
+        ("fence_ms", lease.fence_ms),
+        ("reassign_ms", lease.reassign_ms),
+    ];
+    at_least_one("workers.lease.heartbeat_ms", lease.heartbeat_ms)?;
+    for pair in times.windows(2) {
+        let ((earlier, before), (later, after)) = (pair[0], pair[1]);
+        if before >= after {
+            let message = format!("workers.lease.{earlier} ({before}) must be less than workers.lease.{later} ({after})");
+            return Err(Failure::new(Code::InvalidConfig, message)
+                .hint("a worker must have fenced itself before its tasks are given away: heartbeat < suspect < fence < reassign"));
+        }
+    }
+    Ok(())
+}
+
+fn models(config: &Config) -> Result<(), Failure> {
+    let llm = &config.llm;
+    for (name, provider) in &llm.providers {
+        let key = |field: &str| format!("llm.providers.{name}.{field}");
+        let ProviderConfig { base_url, key_env, temperature, max_tokens, concurrency, prices, .. } = provider;
+        if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+            return Err(wrong(&key("base_url"), format!("{base_url:?}"), "an http:// or https:// address, usually ending in /v1"));
+        }
+        if !key_env.is_empty() && !is_variable(key_env) {
+            // The value is not repeated: a key that was pasted here would end up in logs.
+            return Err(Failure::new(
+                Code::InvalidConfig,
+                format!("{} is not the name of an environment variable", key("key_env")),
+            )
+            .hint(
+                "name the variable that holds the key, for example OPENAI_API_KEY; the key itself never belongs into this file",
+            ));
+        }
+        if let Some(temperature) = temperature.filter(|temperature| !(0.0..=2.0).contains(temperature)) {
+            return Err(wrong(&key("temperature"), temperature, "from 0 to 2"));
+        }
+        at_least_one(&key("max_tokens"), (*max_tokens).into())?;
+        at_least_one(&key("concurrency"), (*concurrency).into())?;
+        for (model, price) in prices {
+            for (part, dollars) in [("input", price.input), ("cached", price.cached), ("output", price.output)] {
+                amount(&key(&format!("prices.{model}.{part}")), dollars)?;
+            }
+        }
+    }
+    let default = llm.default_provider.as_str();
+    if !default.is_empty() && default != "openai" && !llm.providers.contains_key(default) {
+        let known: Vec<&str> = llm.providers.keys().map(String::as_str).chain(["openai"]).collect();
+        return Err(wrong("llm.default_provider", format!("{default:?}"), &format!("one of {}", known.join(", "))));
+    }
+    Ok(())
+}
+
+fn database(url: &str) -> Result<(), Failure> {
+    if url.is_empty() || ["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(());
+    }
+    // Only the scheme is repeated: the rest may hold a password.
+    let scheme = url.split(':').next().unwrap_or_default();
+    Err(Failure::new(Code::InvalidConfig, format!("database.url begins with {scheme:?}"))
+        .hint("postgres://user:password@host/database, sqlite:/path, or nothing for a file in the data folder"))
+}
+
+fn at_least_one(key: &str, value: u64) -> Result<(), Failure> {
+    if value == 0 { Err(wrong(key, value, "at least 1")) } else { Ok(()) }
+}
+
+fn amount(key: &str, dollars: f64) -> Result<(), Failure> {
+    if dollars.is_finite() && dollars >= 0.0 { Ok(()) } else { Err(wrong(key, dollars, "an amount of US dollars, not negative")) }
+}
+
+fn wrong(key: &str, value: impl std::fmt::Display, accepted: &str) -> Failure {
+    Failure::new(Code::InvalidConfig, format!("{key} is {value}")).hint(format!("it must be {accepted}"))
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Config::parse(text, "helix.yaml").expect_err("it cannot work").message
+    }
+
+    #[test]
+    fn lease_times_out_of_order_are_refused() {
+        assert_eq!(
+            refusal("workers:\n  lease: {fence_ms: 20000}\n"),
+            "workers.lease.fence_ms (20000) must be less than workers.lease.reassign_ms (10000)"
+        );
+        assert_eq!(refusal("workers:\n  lease: {heartbeat_ms: 0}\n"), "workers.lease.heartbeat_ms is 0");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_their_key() {
+        assert_eq!(refusal("budgets: {daily_usd: -1}\n"), "budgets.daily_usd is -1");
+        assert_eq!(refusal("budgets: {daily_usd: .nan}\n"), "budgets.daily_usd is NaN");
+        assert_eq!(refusal("llm: {providers: {a: {temperature: 3}}}\n"), "llm.providers.a.temperature is 3");
+        assert_eq!(refusal("llm: {default_provider: b}\n"), "llm.default_provider is \"b\"");
+        assert_eq!(refusal("llm: {providers: {a: {base_url: example.org}}}\n"), "llm.providers.a.base_url is \"example.org\"");
+        assert_eq!(refusal("tasks: {max_concurrent_tasks: 0}\n"), "tasks.max_concurrent_tasks is 0");
+    }
+
+    #[test]
+    fn a_key_or_password_in_the_wrong_place_is_not_repeated() {
+        let key = refusal("llm: {providers: {a: {key_env: sk-very-secret}}}\n");
+        assert_eq!(key, "llm.providers.a.key_env is not the name of an environment variable");
+        assert_eq!(refusal("database: {url: \"mysql://me:secret@host/x\"}\n"), "database.url begins with \"mysql\"");
+    }
+
+    #[test]
+    fn a_project_file_may_not_name_paths_outside_or_secrets_themselves() {
+        for text in
+            ["caches: [../x]", "lockfiles: [/etc/passwd]", "secrets: [{variable: TOKEN, source: abc}]", "environment: {1A: x}"]
+        {
+            assert_eq!(ProjectFile::parse(text).expect_err(text).code, Code::InvalidConfig, "{text}");
+        }
+        ProjectFile::parse("secrets: [{variable: TOKEN, source: \"env:MY_TOKEN\"}]\ncaches: [target]\n").expect("both are right");
+    }
+}
