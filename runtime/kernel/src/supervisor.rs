@@ -38,18 +38,29 @@ pub(crate) enum SupervisorMsg {
     /// An incarnation runs.
     Started { key: Key },
     /// An incarnation did not start, and nothing of it runs.
-    StartFailed { key: Key, failure: Failure },
+    StartFailed { key: Key, id: Option<ActorId>, failure: Failure },
     /// Nothing of the incarnation `id` runs any more.
     Ended { key: Key, id: ActorId },
     /// A restart's delay is over.
     Due { key: Key, delay: u64 },
 }
 
+/// Whether a supervisor is there, as the one above it sees it.
+#[derive(Clone, Debug)]
+enum Standing {
+    /// It was never started.
+    Unstarted,
+    /// It runs, or is being restarted.
+    Started,
+    /// It has ended and is not started again; in order, or by this failure.
+    Ended(Result<(), Failure>),
+}
+
 /// Where a supervisor is reached. Usable once it is started; restarts do not change it.
 #[derive(Clone, Debug)]
 pub struct SupervisorHandle {
     address: Address<SupervisorMsg>,
-    end: watch::Receiver<Option<Result<(), Failure>>>,
+    standing: watch::Receiver<Standing>,
 }
 
 impl SupervisorHandle {
@@ -79,18 +90,25 @@ impl SupervisorHandle {
     /// more. For a root: a branch that is shut down is restarted by its supervisor, unless it is
     /// stopped with [`stop_child`](Self::stop_child).
     pub async fn shutdown(&self) -> Result<(), Failure> {
-        if self.end.borrow().is_none() {
-            self.address.tell(SupervisorMsg::Shutdown)?;
+        let started = matches!(*self.standing.borrow(), Standing::Started);
+        match self.address.tell(SupervisorMsg::Shutdown) {
+            // It is ending already.
+            Err(failure) if failure.code == Code::ShuttingDown && started => {}
+            Err(failure) if !matches!(*self.standing.borrow(), Standing::Ended(_)) => return Err(failure),
+            _ => {}
         }
         self.ended().await
     }
 
-    /// Waits until the supervisor has ended and will not be started again: `Ok` after an orderly
-    /// shutdown, else why it failed.
+    /// Waits until the supervisor has ended and the one above, if there is one, will not start it
+    /// again: `Ok` after an orderly shutdown, else why it failed.
     pub async fn ended(&self) -> Result<(), Failure> {
-        let mut end = self.end.clone();
-        let end = end.wait_for(Option::is_some).await.map_err(|_| self.lost())?;
-        end.clone().unwrap_or(Ok(()))
+        let mut standing = self.standing.clone();
+        let standing = standing.wait_for(|standing| matches!(standing, Standing::Ended(_))).await.map_err(|_| self.lost())?;
+        match &*standing {
+            Standing::Ended(end) => end.clone(),
+            Standing::Unstarted | Standing::Started => Err(self.lost()),
+        }
     }
 
     fn lost(&self) -> Failure {

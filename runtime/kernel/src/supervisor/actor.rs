@@ -15,6 +15,7 @@ use helix_protocol::{Code, Failure, Timestamp};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::branch::{Branch, Child, Fate, Key, Origin, Phase, Step};
 use super::spec::{Incarnate, Incarnation, failure_of};
@@ -42,8 +43,8 @@ pub(crate) struct SupervisorArgs {
 /// What is known of one child besides what its branch knows.
 struct Entry {
     spec: ChildSpec,
-    /// Stops the incarnation there is.
-    stop: Option<oneshot::Sender<()>>,
+    /// Stops the incarnation there is, when dropped.
+    stop: Option<DropGuard>,
     state: TreeState,
     since: Timestamp,
     /// Who waits for its first start.
@@ -110,7 +111,10 @@ impl Actor for SupervisorActor {
             }
             SupervisorMsg::Shutdown => state.branch.end(None),
             SupervisorMsg::Started { key } => state.started(key, now),
-            SupervisorMsg::StartFailed { key, failure } => state.branch.start_failed(key, failure, now, &mut steps),
+            SupervisorMsg::StartFailed { key, id, failure } => {
+                id.map(|id| state.ends.remove(&id));
+                state.branch.start_failed(key, failure, now, &mut steps);
+            }
             SupervisorMsg::Ended { key, id } => {
                 let failure = state.ends.remove(&id).flatten();
                 state.branch.ended(key, failure, now, &mut steps);
@@ -160,13 +164,11 @@ impl Entry {
 
 impl SupervisorState {
     fn start_child(&mut self, child: ChildSpec, reply: Answer) {
+        if let Some(ended) = self.branch.forget(&child.name) {
+            self.entries.remove(&ended);
+        }
         match self.branch.add(&child.name, child.restart, child.backoff, Origin::Added) {
-            Ok(key) => {
-                // An ended child of that name, if there was one, made room.
-                let branch = &self.branch;
-                self.entries.retain(|key, _| branch.children().iter().any(|child| child.key == *key));
-                self.entries.insert(key, Entry { starting: Some(reply), ..Entry::new(child) });
-            }
+            Ok(key) => drop(self.entries.insert(key, Entry { starting: Some(reply), ..Entry::new(child) })),
             Err(failure) => answer(Some(reply), Err(failure)),
         }
     }
@@ -212,23 +214,21 @@ impl SupervisorState {
 
     fn start(&mut self, key: Key, myself: &Myself) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let (stop, stopped) = oneshot::channel();
-        entry.stop = Some(stop);
+        let stop = CancellationToken::new();
+        entry.stop = Some(stop.clone().drop_guard());
         let life = Life {
             key,
             child: Arc::clone(&entry.spec.incarnate),
             limit: entry.spec.shutdown_within,
+            stop,
             myself: myself.clone(),
             _alive: self.alive.clone(),
         };
-        tokio::spawn(live(life, stopped));
+        tokio::spawn(live(life));
     }
 
     fn stop(&mut self, key: Key) {
-        if let Some(stop) = self.entries.get_mut(&key).and_then(|entry| entry.stop.take()) {
-            // An error means that the incarnation is gone, of which a message is under way.
-            let _ = stop.send(());
-        }
+        drop(self.entries.get_mut(&key).and_then(|entry| entry.stop.take()));
     }
 
     fn delay(&self, key: Key, delay: u64, ceiling: Duration, myself: &Myself) {
@@ -385,13 +385,40 @@ impl Drop for SupervisorState {
     }
 }
 
-/// One incarnation's task.
+/// One incarnation, as its task sees it.
 struct Life {
     key: Key,
     child: Arc<dyn Incarnate>,
+    /// How long it may take to stop.
     limit: Option<Duration>,
+    /// Cancelled when it is to stop, or its supervisor is gone.
+    stop: CancellationToken,
     myself: Myself,
     _alive: mpsc::Sender<()>,
+}
+
+/// Starts an incarnation, stops it when that is asked for, and tells when nothing of it runs.
+async fn live(life: Life) {
+    let key = life.key;
+    let message = match life.begin().await {
+        Err(failure) => SupervisorMsg::StartFailed { key, id: None, failure },
+        Ok(mut incarnation) => {
+            let id = incarnation.cell.get_id();
+            match life.ready(&mut incarnation).await {
+                Err(failure) => {
+                    life.end(&mut incarnation).await;
+                    SupervisorMsg::StartFailed { key, id: Some(id), failure }
+                }
+                Ok(()) => {
+                    life.tell(SupervisorMsg::Started { key });
+                    life.run(&mut incarnation).await;
+                    SupervisorMsg::Ended { key, id }
+                }
+            }
+        }
+    };
+    life.child.unbind();
+    life.tell(message);
 }
 
 impl Life {
@@ -399,73 +426,52 @@ impl Life {
         // An error means that the supervisor is gone, and this child's incarnation with it.
         let _ = self.myself.send_message(Admitted::internal(message));
     }
-}
 
-/// Starts an incarnation, stops it when asked (or when the supervisor is gone), and tells when
-/// nothing of it runs any more.
-async fn live(life: Life, mut stop: oneshot::Receiver<()>) {
-    let message = match begin(&life, &mut stop).await {
-        Ok(mut incarnation) => {
-            life.tell(SupervisorMsg::Started { key: life.key });
-            run(&life, &mut incarnation, &mut stop).await;
-            SupervisorMsg::Ended { key: life.key, id: incarnation.cell.get_id() }
-        }
-        Err(failure) => SupervisorMsg::StartFailed { key: life.key, failure },
-    };
-    life.child.unbind();
-    life.tell(message);
-}
-
-/// Starts an incarnation and waits until it is ready.
-async fn begin(life: &Life, stop: &mut oneshot::Receiver<()>) -> Result<Incarnation, Failure> {
-    let start = AssertUnwindSafe(Arc::clone(&life.child).start(life.myself.get_cell())).catch_unwind();
-    tokio::pin!(start);
-    let started = tokio::select! {
-        biased;
-        started = &mut start => started,
-        // It may finish its start within the time it has to stop; then it is stopped in order.
-        _ = &mut *stop => within(life.limit, &mut start).await.ok_or_else(|| {
-            Failure::new(Code::TimedOut, "its start was given up because it was to stop")
-        })?,
-    };
-    let mut incarnation =
-        started.unwrap_or_else(|_| Err(Failure::new(Code::Internal, "the closure that makes it panicked")))?;
-    let ready = tokio::select! {
-        biased;
-        ready = incarnation.ready() => ready,
-        _ = &mut *stop => Err(Failure::new(Code::Cancelled, "it was to stop before it was ready")),
-    };
-    match ready {
-        Ok(()) => Ok(incarnation),
-        Err(failure) => {
-            end(life, &mut incarnation).await;
-            Err(failure)
+    /// Starts the incarnation. One that is to stop meanwhile may finish its start within the time
+    /// it has for stopping, so that it can be stopped in order.
+    async fn begin(&self) -> Result<Incarnation, Failure> {
+        let start = AssertUnwindSafe(Arc::clone(&self.child).start(self.myself.get_cell())).catch_unwind();
+        tokio::pin!(start);
+        let started = tokio::select! {
+            biased;
+            started = &mut start => Some(started),
+            () = self.stop.cancelled() => within(self.limit, &mut start).await,
+        };
+        match started {
+            Some(Ok(started)) => started,
+            Some(Err(_)) => Err(Failure::new(Code::Internal, "what makes the actor panicked")),
+            None => Err(Failure::new(Code::TimedOut, "its start was given up because it was to stop")),
         }
     }
-}
 
-/// Waits for the end of an incarnation, its own or the one it is asked for.
-async fn run(life: &Life, incarnation: &mut Incarnation, stop: &mut oneshot::Receiver<()>) {
-    // A stop that was heard before this incarnation was ready has been taken out of the channel.
-    let asked = stop.is_terminated();
-    if !asked {
+    /// Waits until everything below the incarnation runs.
+    async fn ready(&self, incarnation: &mut Incarnation) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            ready = incarnation.ready() => ready,
+            () = self.stop.cancelled() => Err(Failure::new(Code::Cancelled, "it was to stop before it was ready")),
+        }
+    }
+
+    /// Waits for the end of the incarnation: its own, or the one it is asked for.
+    async fn run(&self, incarnation: &mut Incarnation) {
         tokio::select! {
             biased;
             () = incarnation.ended() => return,
-            _ = stop => {}
+            () = self.stop.cancelled() => {}
         }
+        self.end(incarnation).await;
     }
-    end(life, incarnation).await;
-}
 
-/// Ends an incarnation: in order within its limit, else by a kill.
-async fn end(life: &Life, incarnation: &mut Incarnation) {
-    life.child.stop(&incarnation.cell);
-    if within(life.limit, incarnation.ended()).await.is_none() {
-        incarnation.cell.kill();
-        // A kill takes effect where the actor next awaits. Until it does, no other incarnation
-        // may start, however long that is.
-        incarnation.ended().await;
+    /// Ends the incarnation: in order within its limit, else by a kill.
+    async fn end(&self, incarnation: &mut Incarnation) {
+        self.child.stop(&incarnation.cell);
+        if within(self.limit, incarnation.ended()).await.is_none() {
+            incarnation.cell.kill();
+            // A kill takes effect where the actor next awaits. Until it does, no other incarnation
+            // may start, however long that is.
+            incarnation.ended().await;
+        }
     }
 }
 

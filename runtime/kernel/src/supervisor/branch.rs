@@ -168,7 +168,6 @@ impl Branch {
             return Err(Failure::new(Code::InvalidState, format!("{} already has a child called {name:?}", self.name))
                 .hint("stop that one first, or choose another name"));
         }
-        self.children.retain(|child| child.name != name);
         self.keys += 1;
         self.children.push(Child {
             key: self.keys,
@@ -186,6 +185,12 @@ impl Branch {
             proven: false,
         });
         Ok(self.keys)
+    }
+
+    /// Makes room where a child of that name has ended for good.
+    pub fn forget(&mut self, name: &str) -> Option<Key> {
+        let at = self.children.iter().position(|child| child.name == name && matches!(child.fate, Fate::Gone { .. }))?;
+        Some(self.children.remove(at).key)
     }
 
     /// Ends a child for good; `Gone` tells when it has.
@@ -382,3 +387,6 @@ impl Branch {
         self.children.iter_mut().find(|child| child.key == key)
     }
 }
+
+#[cfg(test)]
+mod tests;

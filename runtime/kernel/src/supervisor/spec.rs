@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::actor::{SupervisorActor, SupervisorArgs};
-use super::{SupervisorHandle, SupervisorMsg, TreeNode};
+use super::{Standing, SupervisorHandle, SupervisorMsg, TreeNode};
 use crate::{Address, Admission, Admitted};
 
 /// How many requests may wait for a supervisor.
@@ -88,8 +88,8 @@ impl Backoff {
 pub(crate) struct Incarnation {
     /// Stops it.
     pub cell: ActorCell,
-    /// Completes when its task is gone.
-    task: JoinHandle<()>,
+    /// Completes when its task is gone; `None` once it has.
+    task: Option<JoinHandle<()>>,
     /// What else a supervisor's incarnation has.
     below: Option<Below>,
 }
@@ -117,8 +117,11 @@ impl Incarnation {
 
     /// Waits until nothing of it runs any more.
     pub async fn ended(&mut self) {
-        // How it ended is told by its supervision event; here only that its task is gone counts.
-        let _ = (&mut self.task).await;
+        if let Some(task) = &mut self.task {
+            // How it ended is told by its supervision event; here only that it is gone counts.
+            let _ = task.await;
+            self.task = None;
+        }
         if let Some(below) = &mut self.below {
             while below.alive.recv().await.is_some() {}
         }
@@ -262,7 +265,7 @@ where
             let (actor, task) = A::spawn_linked(None, actor, arguments, supervisor).await.map_err(start_failure)?;
             let cell = actor.get_cell();
             self.address.bind(actor);
-            Ok(Incarnation { cell, task, below: None })
+            Ok(Incarnation { cell, task: Some(task), below: None })
         }
         .boxed()
     }
@@ -299,7 +302,7 @@ pub struct SupervisorSpec {
     /// Started in this order, stopped in the reverse one.
     pub children: Vec<ChildSpec>,
     address: Address<SupervisorMsg>,
-    end: watch::Sender<Option<Result<(), Failure>>>,
+    standing: watch::Sender<Standing>,
 }
 
 impl SupervisorSpec {
@@ -307,7 +310,7 @@ impl SupervisorSpec {
     pub fn new(name: impl Into<String>, strategy: Strategy) -> Self {
         let name = name.into();
         let address = Address::unbound(name.as_str(), MAILBOX);
-        Self { name, strategy, intensity: Intensity::default(), children: Vec::new(), address, end: watch::Sender::new(None) }
+        Self { name, strategy, intensity: Intensity::default(), children: Vec::new(), address, standing: watch::Sender::new(Standing::Unstarted) }
     }
 
     /// How many restarts it bears.
@@ -326,7 +329,7 @@ impl SupervisorSpec {
 
     /// Where the supervisor is reached once it is started, whichever incarnation of it runs.
     pub fn handle(&self) -> SupervisorHandle {
-        SupervisorHandle { address: self.address.clone(), end: self.end.subscribe() }
+        SupervisorHandle { address: self.address.clone(), standing: self.standing.subscribe() }
     }
 
     /// Starts an incarnation, whose children start while it already answers.
@@ -340,10 +343,10 @@ impl SupervisorSpec {
             None => SupervisorActor::spawn(None, SupervisorActor, arguments).await,
         };
         let (actor, task) = spawned.map_err(start_failure)?;
-        self.end.send_replace(None);
+        self.standing.send_replace(Standing::Started);
         let cell = actor.get_cell();
         self.address.bind(actor);
-        Ok(Incarnation { cell, task, below: Some(Below { ready: is_ready, alive: nobody_alive, verdict: has_verdict }) })
+        Ok(Incarnation { cell, task: Some(task), below: Some(Below { ready: is_ready, alive: nobody_alive, verdict: has_verdict }) })
     }
 
     /// Asks the branch for its part of the live tree.
@@ -386,7 +389,7 @@ impl Incarnate for SupervisorSpec {
     }
 
     fn gone(&self, failure: Option<&Failure>) {
-        self.end.send_replace(Some(failure.map_or(Ok(()), |failure| Err(failure.clone()))));
+        self.standing.send_replace(Standing::Ended(failure.map_or(Ok(()), |failure| Err(failure.clone()))));
     }
 }
 
