@@ -4,6 +4,19 @@
 //! snapshot) is the business of storage/versions. [`ObjectStore`] is the one trait every tier
 //! implements: memory, the spill store of a worker, RocksDB on the node.
 
-mod store;
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod cached;
+mod folder;
+mod memory;
+mod pins;
+mod spill;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use cached::{CacheStats, Cached};
+pub use folder::StoreFolder;
+pub use memory::MemoryStore;
+pub use spill::{SpillOptions, SpillStore};
 pub use store::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats, hash};

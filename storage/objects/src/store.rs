@@ -1,5 +1,7 @@
 //! The store trait.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
@@ -112,6 +114,15 @@ pub enum ObjectError {
     /// The database underneath refused.
     #[error("the content store failed: {0}")]
     Backend(String),
+    /// Another process (or another store of this one) has the folder open.
+    #[error("{path} is in use by another process")]
+    InUse {
+        /// The folder.
+        path: String,
+    },
+    /// The store was closed.
+    #[error("the content store is closed")]
+    Closed,
     /// Acknowledged writes are not there any more.
     #[error("the content store recovered up to {recovered:?}, but writes up to {acknowledged:?} were acknowledged")]
     LostWrites {
@@ -120,6 +131,13 @@ pub enum ObjectError {
         /// What was promised.
         acknowledged: Mark,
     },
+}
+
+impl ObjectError {
+    /// An error of the file system at `path`.
+    pub fn io(path: &std::path::Path, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { path: path.display().to_string(), source: source.into() }
+    }
 }
 
 impl From<ObjectError> for Failure {
@@ -136,9 +154,12 @@ impl From<ObjectError> for Failure {
                 Failure::new(Code::DiskFull, message).hint("free some space on that disk; work goes on by itself")
             }
             ObjectError::Backend(_) => Failure::new(Code::StorageFailed, message),
-            ObjectError::LostWrites { .. } => {
-                Failure::new(Code::StorageFailed, message).hint("restore the content store from its backup; `helix doctor` says which steps are affected")
+            ObjectError::InUse { .. } => {
+                Failure::new(Code::NodeRunning, message).hint("use the process that has it, stop it, or name another folder")
             }
+            ObjectError::Closed => Failure::new(Code::ShuttingDown, message).hint("try again when it is open"),
+            ObjectError::LostWrites { .. } => Failure::new(Code::StorageFailed, message)
+                .hint("restore the content store from its backup; `helix doctor` says which steps are affected"),
         }
     }
 }
@@ -175,8 +196,56 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Writes what is buffered and closes. Further calls fail.
     fn close(&self) -> Result<(), ObjectError>;
 
+    /// The bytes of several objects, in the order asked. Stores that can read many at once do so.
+    fn get_many(&self, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, ObjectError> {
+        ids.iter().map(|id| self.get(*id)).collect()
+    }
+
     /// The bytes of an object that must be there.
     fn read(&self, id: ObjectId) -> Result<Bytes, ObjectError> {
         self.get(id)?.ok_or(ObjectError::Missing(id))
+    }
+}
+
+/// A shared store is a store.
+impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
+    fn get(&self, id: ObjectId) -> Result<Option<Bytes>, ObjectError> {
+        (**self).get(id)
+    }
+
+    fn missing(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, ObjectError> {
+        (**self).missing(ids)
+    }
+
+    fn put(&self, objects: &[NewObject], durability: Durability) -> Result<Mark, ObjectError> {
+        (**self).put(objects, durability)
+    }
+
+    fn sync(&self, mark: Mark) -> Result<(), ObjectError> {
+        (**self).sync(mark)
+    }
+
+    fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError> {
+        (**self).pin(pin, ids)
+    }
+
+    fn unpin(&self, up_to: Pin) -> Result<(), ObjectError> {
+        (**self).unpin(up_to)
+    }
+
+    fn pinned(&self) -> Result<Vec<(Pin, ObjectId)>, ObjectError> {
+        (**self).pinned()
+    }
+
+    fn stats(&self) -> Result<StoreStats, ObjectError> {
+        (**self).stats()
+    }
+
+    fn close(&self) -> Result<(), ObjectError> {
+        (**self).close()
+    }
+
+    fn get_many(&self, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, ObjectError> {
+        (**self).get_many(ids)
     }
 }

@@ -1,1 +1,32 @@
 //! Snapshots of working folders, checkout, diff, branches, and git import and export.
+//!
+//! Everything here is synchronous and works on an [`ObjectStore`](helix_objects::ObjectStore);
+//! callers on an async runtime use a blocking thread.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod branches;
+mod codec;
+mod diff;
+mod error;
+#[cfg(feature = "git")]
+pub mod git;
+mod read;
+mod snapshot;
+mod text;
+mod tree;
+mod workspace;
+
+pub use branches::{BranchName, Branches};
+pub use diff::{EntryChange, diff, diff_entries, objects_between};
+pub use error::VersionError;
+pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
+pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
+pub use text::{diff_text, is_binary};
+pub use tree::{Tree, TreeEntry};
+pub use workspace::{CheckedOut, Scan, ScanPolicy, StatCache, checkout, scan};
+
+/// A path as people see it: bytes that are not UTF-8 become U+FFFD.
+pub(crate) fn show_path(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

@@ -1,0 +1,193 @@
+//! What is known of files by their `stat`, so that an unchanged file is not read again.
+//!
+//! An entry is believed only where the file's times, size, inode and mode are the recorded ones *and*
+//! its times are older than the moment at which it was read: a file that is written twice within
+//! one tick of the clock looks the same both times, so a file as young as its reading is read again.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use helix_protocol::ObjectId;
+use rustix::fs::Stat;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::VersionError;
+
+/// The file format this program writes; another one is not read, which costs one full scan.
+const FORMAT: u32 = 1;
+
+/// Remembers the files of one workspace. With a file of its own it survives the process.
+#[derive(Debug, Default)]
+pub struct StatCache {
+    file: Option<PathBuf>,
+    tree: Option<ObjectId>,
+    entries: HashMap<Vec<u8>, Known>,
+    /// Written by the checkout that is under way: believed from its end on.
+    fresh: Vec<Vec<u8>>,
+}
+
+/// Nanoseconds of the clock that the kernel stamps files with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct FileClock(i64);
+
+impl FileClock {
+    pub(super) fn now() -> Self {
+        #[cfg(target_os = "linux")]
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        #[cfg(not(target_os = "linux"))]
+        let now = clock_gettime(ClockId::Realtime);
+        Self::of(now.tv_sec, now.tv_nsec)
+    }
+
+    #[allow(clippy::unnecessary_cast)]
+    fn of(seconds: i64, nanoseconds: impl Into<i64>) -> Self {
+        Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.into()))
+    }
+}
+
+/// What `stat` says of a file, as far as it tells a changed file from an unchanged one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileStat {
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) inode: u64,
+    pub(super) modified: FileClock,
+    pub(super) changed: FileClock,
+}
+
+impl FileStat {
+    // The fields' types differ between platforms.
+    #[allow(clippy::unnecessary_cast)]
+    pub(super) fn new(stat: &Stat) -> Self {
+        Self {
+            mode: stat.st_mode as u32,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            inode: stat.st_ino as u64,
+            modified: FileClock::of(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: FileClock::of(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    stat: FileStat,
+    id: ObjectId,
+    read_at: FileClock,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    format: u32,
+    tree: Option<ObjectId>,
+    entries: Vec<(ByteBuf, Known)>,
+}
+
+impl StatCache {
+    /// A cache that lives as long as the value.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A cache in a file, which must lie outside the workspace. A file that is missing, damaged, of
+    /// another format or left by an interrupted checkout gives an empty cache: it can only cost time.
+    pub fn open(file: &Path) -> Result<Self, VersionError> {
+        let bytes = match fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(VersionError::io(file, error)),
+        };
+        let mut cache = Self { file: Some(file.to_owned()), ..Self::default() };
+        if let Ok(saved) = rmp_serde::from_slice::<Saved>(&bytes)
+            && saved.format == FORMAT
+        {
+            cache.tree = saved.tree;
+            cache.entries = saved.entries.into_iter().map(|(path, known)| (path.into_vec(), known)).collect();
+        }
+        Ok(cache)
+    }
+
+    /// The tree that the workspace held when it was last scanned or checked out whole; `None` where
+    /// that is not known, or a checkout was interrupted.
+    pub fn tree(&self) -> Option<ObjectId> {
+        self.tree
+    }
+
+    /// Writes the cache to its file, if it has one. An old file is no danger, only slow.
+    pub fn save(&self) -> Result<(), VersionError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let entries = self.entries.iter().map(|(path, known)| (ByteBuf::from(path.clone()), *known)).collect();
+        let saved = Saved { format: FORMAT, tree: self.tree, entries };
+        let bytes = rmp_serde::to_vec(&saved).expect("numbers and bytes can always be encoded");
+        let draft = file.with_extension("new");
+        let write = || {
+            fs::File::create(&draft)?.write_all(&bytes)?;
+            fs::rename(&draft, file)
+        };
+        write().map_err(|error| VersionError::io(file, error))
+    }
+
+    /// The content of a file that looks as it did when it was read.
+    pub(super) fn lookup(&self, path: &[u8], stat: &FileStat) -> Option<ObjectId> {
+        let known = self.entries.get(path)?;
+        let believed = known.stat == *stat && stat.modified < known.read_at && stat.changed < known.read_at;
+        believed.then_some(known.id)
+    }
+
+    /// Records what a scan that began at `read_at` found.
+    pub(super) fn record(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId, read_at: FileClock) {
+        self.entries.insert(path, Known { stat, id, read_at });
+    }
+
+    /// Records a file that a checkout has just written. Nobody else writes during a checkout, so it
+    /// will be believed unless the clock still stands at the file's time when the checkout ends.
+    pub(super) fn wrote(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId) {
+        self.entries.insert(path.clone(), Known { stat, id, read_at: FileClock(i64::MIN) });
+        self.fresh.push(path);
+    }
+
+    pub(super) fn forget(&mut self, path: &[u8]) {
+        self.entries.remove(path);
+    }
+
+    /// Drops entries of files that are gone.
+    pub(super) fn keep(&mut self, seen: impl Fn(&[u8]) -> bool) {
+        self.entries.retain(|path, _| seen(path));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn holds(&mut self, tree: ObjectId) {
+        self.tree = Some(tree);
+    }
+
+    /// Before a checkout's first change: from here on, and in a process that starts after a crash,
+    /// the workspace holds no known tree.
+    pub(super) fn begin_checkout(&mut self) -> Result<(), VersionError> {
+        self.tree = None;
+        self.fresh.clear();
+        let Some(file) = &self.file else { return Ok(()) };
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(VersionError::io(file, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// After its last one.
+    pub(super) fn end_checkout(&mut self, tree: ObjectId) -> Result<(), VersionError> {
+        let now = FileClock::now();
+        for path in std::mem::take(&mut self.fresh) {
+            if let Some(known) = self.entries.get_mut(&path) {
+                known.read_at = now;
+            }
+        }
+        self.tree = Some(tree);
+        self.save()
+    }
+}
