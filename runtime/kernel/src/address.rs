@@ -69,8 +69,11 @@ impl<M: Send + 'static> Address<M> {
         let slot = self.slot.load();
         let actor = slot.as_ref().filter(|actor| accepts(actor)).ok_or_else(|| self.absent())?;
         let admitted = self.admission.admit(message).map_err(|_| {
-            Failure::new(Code::Overloaded, format!("{} has {} requests waiting, which is its limit", self.name, self.admission.limit()))
-                .hint("try again in a moment")
+            Failure::new(
+                Code::Overloaded,
+                format!("{} has {} requests waiting, which is its limit", self.name, self.admission.limit()),
+            )
+            .hint("try again in a moment")
         })?;
         actor.send_message(admitted).map_err(|_| self.absent())
     }

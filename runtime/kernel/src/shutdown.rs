@@ -60,9 +60,8 @@ impl Shutdown {
     /// From now on SIGTERM and SIGINT do not end the process: the first is a request, the second
     /// a force.
     pub fn on_signals(&self) -> Result<(), Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::new(Code::Internal, format!("signals cannot be listened for: {error}")))
-        };
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(Code::Internal, format!("signals cannot be listened for: {error}")));
         let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let shutdown = self.clone();
         tokio::spawn(async move {

@@ -52,7 +52,8 @@ pub fn init(format: Format, default: &str) -> Result<(), Failure> {
         Ok(directives) if !directives.trim().is_empty() => (directives, VARIABLE),
         _ => (default.to_owned(), "the log level"),
     };
-    let filter = EnvFilter::try_new(&directives).map_err(|error| {
+    // ractor opens a span for every actor; carrying it along costs each message a third more.
+    let filter = EnvFilter::try_new(format!("ractor=warn,{directives}")).map_err(|error| {
         Failure::new(Code::InvalidConfig, format!("{origin} is {directives:?}, which cannot be read: {error}"))
             .hint("use error, warn, info, debug or trace, or a list such as info,helix_kernel=debug")
     })?;
@@ -157,7 +158,13 @@ impl Line {
     fn json(&self, writer: &mut Writer<'_>) -> fmt::Result {
         writer.write_str("{\"timestamp\":\"")?;
         SystemTime.format_time(writer)?;
-        write!(writer, "\",\"level\":\"{}\",\"target\":{},\"message\":{}", self.level, Quoted(&self.target), Quoted(&self.message))?;
+        write!(
+            writer,
+            "\",\"level\":\"{}\",\"target\":{},\"message\":{}",
+            self.level,
+            Quoted(&self.target),
+            Quoted(&self.message)
+        )?;
         for (name, value) in &self.fields {
             match value {
                 Value::Plain(value) => write!(writer, ",{}:{value}", Quoted(name))?,
@@ -275,5 +282,109 @@ impl Repeats {
                 Verdict { expired, write: true }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Written;
+
+        fn make_writer(&'a self) -> Written {
+            self.clone()
+        }
+    }
+
+    impl Written {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().clone()).expect("text").lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn logging(format: Format) -> (Written, tracing::subscriber::DefaultGuard) {
+        let written = Written::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(written.clone()).event_format(Lines::new(format)).finish();
+        (written, tracing::subscriber::set_default(subscriber))
+    }
+
+    #[test]
+    fn a_person_reads_one_line_per_event() {
+        let (written, _guard) = logging(Format::Human);
+        tracing::warn!(target: "helix", child = "the router", tries = 3, late = true, "restarting");
+        let lines = written.lines();
+        let (time, line) = lines[0].split_once(' ').expect("a time and the rest");
+        assert!(time.ends_with('Z') && time.starts_with("20"), "{time}");
+        assert_eq!((lines.len(), line), (1, " WARN helix: restarting child=\"the router\" tries=3 late=true"));
+    }
+
+    #[test]
+    fn a_program_reads_one_object_per_event_whatever_is_in_it() {
+        let (written, _guard) = logging(Format::Json);
+        let nasty = "quote \" backslash \\ newline \n bell \u{7} ü";
+        tracing::info!(target: "helix", nasty, tries = -3, "it {}", "happened");
+        let mut line: serde_json::Value = serde_json::from_str(&written.lines()[0]).expect("an object");
+        let time = line["timestamp"].take();
+        assert!(time.as_str().is_some_and(|time| time.ends_with('Z')));
+        let expected = serde_json::json!({
+            "timestamp": null, "level": "INFO", "target": "helix", "message": "it happened", "nasty": nasty, "tries": -3
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_repeats_is_written_once_and_then_counted() {
+        let (written, _guard) = logging(Format::Json);
+        for _ in 0..1_000 {
+            tracing::warn!(worker = "w1", "no connection");
+        }
+        tracing::warn!(worker = "w2", "no connection");
+        assert_eq!(written.lines().len(), 2, "another field is another line");
+        tokio::time::advance(COLLAPSE).await;
+        tracing::warn!(worker = "w1", "no connection");
+        let lines: Vec<serde_json::Value> =
+            written.lines().iter().map(|line| serde_json::from_str(line).expect("an object")).collect();
+        let repeated: Vec<_> = lines.iter().map(|line| (line["worker"].as_str(), line["repeated"].as_u64())).collect();
+        assert_eq!(repeated, [(Some("w1"), None), (Some("w2"), None), (Some("w1"), Some(999)), (Some("w1"), None)]);
+    }
+
+    #[test]
+    fn many_different_lines_do_not_fill_the_memory() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        for count in 0..10 * REMEMBERED {
+            let line = Line { message: count.to_string(), ..Line::default() };
+            assert!(repeats.see(&line, now).write);
+            assert!(repeats.lately.len() <= REMEMBERED);
+        }
+    }
+
+    #[test]
+    fn a_field_is_cut_so_that_no_output_slips_in() {
+        let (written, _guard) = logging(Format::Json);
+        let output = "ü".repeat(FIELD_LIMIT);
+        tracing::info!(output, "done");
+        let line: serde_json::Value = serde_json::from_str(&written.lines()[0]).expect("an object");
+        assert_eq!(line["output"].as_str().map(str::len), Some(FIELD_LIMIT + '…'.len_utf8()));
     }
 }

@@ -192,7 +192,8 @@ async fn failures_past_the_intensity_escalate_two_levels_up_and_end_the_tree_wit
     let once = Intensity { restarts: 1, period: LONG };
     let twig = SupervisorSpec::new("twig", Strategy::OneForOne).intensity(once).child(a.child());
     let branch = SupervisorSpec::new("branch", Strategy::OneForOne).intensity(once).child(ChildSpec::supervisor(twig));
-    let spec = SupervisorSpec::new("root", Strategy::OneForOne).intensity(once).child(b.child()).child(ChildSpec::supervisor(branch));
+    let spec =
+        SupervisorSpec::new("root", Strategy::OneForOne).intensity(once).child(b.child()).child(ChildSpec::supervisor(branch));
     let root = start(spec).await.expect("it starts");
     // Each level bears one restart of the level below: eight incarnations.
     for incarnation in 1..=8 {
@@ -221,7 +222,8 @@ async fn a_failing_start_stops_what_was_started_and_keeps_its_code_and_hint() {
     let spec = SupervisorSpec::new("root", Strategy::OneForOne).child(a.child()).child(ChildSpec::supervisor(branch));
     let handle = spec.handle();
     let failure = start(spec).await.map(|_| ()).expect_err("b does not start");
-    let expected = Failure::new(Code::NodeRunning, "branch did not start: b did not start: the folder is taken").hint("stop the other one");
+    let expected =
+        Failure::new(Code::NodeRunning, "branch did not start: b did not start: the folder is taken").hint("stop the other one");
     assert_eq!(failure, expected);
     assert_eq!(record.all(), ["+a", "!b", "-a"]);
     assert_eq!(handle.ended().await, Err(expected));
@@ -246,9 +248,8 @@ async fn a_restart_that_fails_is_tried_again_and_counts() {
 async fn a_child_that_does_not_stop_in_time_is_killed() {
     let record = Record::new();
     let [a, b] = ["a", "b"].map(|name| Probe::new(name, &record));
-    let spec = SupervisorSpec::new("root", Strategy::OneForOne)
-        .child(a.child())
-        .child(b.child().shutdown_within(Duration::from_secs(7)));
+    let spec =
+        SupervisorSpec::new("root", Strategy::OneForOne).child(a.child()).child(b.child().shutdown_within(Duration::from_secs(7)));
     let root = start(spec).await.expect("it starts");
     b.tell(ProbeMsg::Hang);
     let before = Instant::now();
@@ -272,6 +273,25 @@ async fn a_branch_that_is_killed_for_its_slowness_leaves_nothing_behind() {
     assert_eq!(myself.get_status(), helix_kernel::actor::ActorStatus::Stopped);
     assert_eq!(branch_handle.ended().await, Ok(()));
     assert_eq!(a.which().await.map_err(|failure| failure.code), Err(Code::ShuttingDown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owners_of_children_that_were_killed_with_their_branch_are_told() {
+    let record = Record::new();
+    let [a, b] = ["a", "b"].map(|name| Probe::new(name, &record));
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let branch = SupervisorSpec::new("branch", Strategy::OneForOne).child(a.child().shutdown_within(LONG));
+    let handle = branch.handle();
+    let spec = SupervisorSpec::new("root", Strategy::OneForOne)
+        .child(ChildSpec::supervisor(branch).shutdown_within(Duration::from_secs(1)));
+    let root = start(spec).await.expect("it starts");
+    let child = b.child().when_gone(move |failure| drop(tell.send(failure))).shutdown_within(LONG);
+    handle.start_child(child).await.expect("it starts");
+    b.tell(ProbeMsg::Hang);
+    root.shutdown().await.expect("an orderly end");
+    assert_eq!(told.recv().await, Some(Some(Failure::new(Code::Internal, "branch was killed"))));
+    assert_eq!(told.recv().await, None);
+    assert_eq!(record.all(), ["+a", "+b"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,7 +343,8 @@ async fn whoever_added_a_child_hears_of_its_end_for_good_and_why() {
     let root = tree(Strategy::OneForOne, &[]).await;
     for probe in &probes {
         let (heard, name) = (Arc::clone(&heard), probe.name);
-        let told = move |failure: Option<Failure>| heard.lock().expect("no panic").push((name, failure.map(|failure| failure.message)));
+        let told =
+            move |failure: Option<Failure>| heard.lock().expect("no panic").push((name, failure.map(|failure| failure.message)));
         root.start_child(probe.child().restart(Restart::Temporary).when_gone(told)).await.expect("it starts");
     }
     let [ends, fails, ..] = &probes;
@@ -342,7 +363,8 @@ async fn a_closure_that_panics_is_a_failing_start() {
     let record = Record::new();
     let a = Probe::new("a", &record);
     let child = ChildSpec::actor("a", &a.address, || -> (probe::ProbeActor, Probe) { panic!("no arguments") });
-    let failure = start(SupervisorSpec::new("root", Strategy::OneForOne).child(child)).await.map(|_| ()).expect_err("it does not start");
+    let failure =
+        start(SupervisorSpec::new("root", Strategy::OneForOne).child(child)).await.map(|_| ()).expect_err("it does not start");
     assert_eq!(failure.message, "a did not start: what makes the actor panicked");
 }
 

@@ -481,3 +481,63 @@ async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> 
         None => Some(future.await),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    /// Hands on how what it supervises ended.
+    struct Listener;
+
+    impl Actor for Listener {
+        type Msg = ();
+        type State = mpsc::UnboundedSender<Option<Failure>>;
+        type Arguments = mpsc::UnboundedSender<Option<Failure>>;
+
+        async fn pre_start(&self, _myself: ActorRef<()>, ends: Self::Arguments) -> Result<Self::State, ActorProcessingErr> {
+            Ok(ends)
+        }
+
+        async fn handle_supervisor_evt(
+            &self,
+            _myself: ActorRef<()>,
+            event: SupervisionEvent,
+            ends: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            if let SupervisionEvent::ActorTerminated(_, _, reason) = event {
+                ends.send(abnormal(reason))?;
+            }
+            Ok(())
+        }
+    }
+
+    /// ractor tells of a kill and of a cancelled task by the reason's text alone, so this test
+    /// fails if a later version words it otherwise.
+    #[tokio::test]
+    async fn a_kill_and_a_cancelled_task_are_abnormal_and_a_stop_with_any_reason_is_not() {
+        let (tell, mut ends) = mpsc::unbounded_channel();
+        let (listener, _task) = Listener::spawn(None, Listener, tell).await.expect("it starts");
+        let mut end = async |how: fn(&ActorRef<()>, &tokio::task::JoinHandle<()>)| {
+            let (idle, task) = Idle::spawn_linked(None, Idle, (), listener.get_cell()).await.expect("it starts");
+            how(&idle, &task);
+            ends.recv().await.expect("its end is told").map(|failure| failure.message)
+        };
+        assert_eq!(end(|idle, _| idle.kill()).await.as_deref(), Some("it was killed"));
+        assert_eq!(end(|_, task| task.abort()).await.as_deref(), Some("its task was cancelled"));
+        assert_eq!(end(|idle, _| idle.stop(None)).await, None);
+        assert_eq!(end(|idle, _| idle.stop(Some("its work is done".to_owned()))).await, None);
+        assert_eq!(end(|idle, _| drop(idle.drain())).await, None);
+    }
+}

@@ -109,9 +109,9 @@ impl Incarnation {
     pub async fn ready(&mut self) -> Result<(), Failure> {
         match &mut self.below {
             None => Ok(()),
-            Some(below) => (&mut below.ready).await.unwrap_or_else(|_| {
-                Err(Failure::new(Code::Internal, "the supervisor ended while its children were starting"))
-            }),
+            Some(below) => (&mut below.ready)
+                .await
+                .unwrap_or_else(|_| Err(Failure::new(Code::Internal, "the supervisor ended while its children were starting"))),
         }
     }
 
@@ -310,7 +310,14 @@ impl SupervisorSpec {
     pub fn new(name: impl Into<String>, strategy: Strategy) -> Self {
         let name = name.into();
         let address = Address::unbound(name.as_str(), MAILBOX);
-        Self { name, strategy, intensity: Intensity::default(), children: Vec::new(), address, standing: watch::Sender::new(Standing::Unstarted) }
+        Self {
+            name,
+            strategy,
+            intensity: Intensity::default(),
+            children: Vec::new(),
+            address,
+            standing: watch::Sender::new(Standing::Unstarted),
+        }
     }
 
     /// How many restarts it bears.
@@ -346,7 +353,11 @@ impl SupervisorSpec {
         self.standing.send_replace(Standing::Started);
         let cell = actor.get_cell();
         self.address.bind(actor);
-        Ok(Incarnation { cell, task: Some(task), below: Some(Below { ready: is_ready, alive: nobody_alive, verdict: has_verdict }) })
+        Ok(Incarnation {
+            cell,
+            task: Some(task),
+            below: Some(Below { ready: is_ready, alive: nobody_alive, verdict: has_verdict }),
+        })
     }
 
     /// Asks the branch for its part of the live tree.

@@ -72,7 +72,12 @@ impl World {
                     if ordered {
                         assert!(self.stopping.is_empty(), "nothing starts while something stops");
                         for before in self.branch.children().iter().take_while(|child| child.key != key) {
-                            assert!(!before.wanted() || self.up.contains(&before.key), "{} starts before {} is up", key, before.key);
+                            assert!(
+                                !before.wanted() || self.up.contains(&before.key),
+                                "{} starts before {} is up",
+                                key,
+                                before.key
+                            );
                         }
                     }
                     self.seen.push(format!("+{}", self.name(key)));
@@ -283,7 +288,6 @@ fn a_temporary_child_stopped_with_its_group_stays_down_and_says_why() {
 fn restart() -> impl Generator<Value = Restart> {
     prop_oneof![5 => Just(Restart::Permanent), 2 => Just(Restart::Transient), 1 => Just(Restart::Temporary)]
 }
-
 
 /// Something that happens to one of the children, or to time.
 #[derive(Clone, Debug)]
