@@ -1,0 +1,175 @@
+//! An answer that comes in pieces.
+
+use std::collections::{BTreeMap, HashSet};
+
+use helix_protocol::{Block, ModelDelta, ModelReply, Usage};
+use serde_json::{Value, json};
+
+use super::reply::{WireAnswer, WireCall, WireChoice, WireError, WireMessage, decode_arguments, decode_stop};
+
+/// Why bytes are not an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The server put an error where the answer, or the rest of it, should be.
+    #[error("the model server reported: {}", .0.message)]
+    Reported(WireError),
+    /// These bytes are not of the format.
+    #[error("{0}")]
+    Garbage(String),
+}
+
+/// Puts an answer together. A whole answer is a stream of one piece.
+#[derive(Debug, Default)]
+pub struct StreamDecoder {
+    model: Option<String>,
+    text: String,
+    thinking: String,
+    thinking_field: Option<&'static str>,
+    refusal: String,
+    calls: BTreeMap<u64, PartialCall>,
+    /// Which call an index stands for at present; not itself where a server reuses one.
+    routes: BTreeMap<u64, u64>,
+    /// The call that a fragment without an index goes on with.
+    last_call: Option<u64>,
+    finish: Option<String>,
+    usage: Option<Usage>,
+    began: bool,
+}
+
+#[derive(Debug, Default)]
+struct PartialCall {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl StreamDecoder {
+    /// True once the model has said something: from then on the answer is certainly being paid for.
+    pub fn began(&self) -> bool {
+        self.began
+    }
+
+    /// Takes the data of one event, and says what of it can be shown.
+    pub fn push(&mut self, data: &[u8]) -> Result<Vec<ModelDelta>, DecodeError> {
+        let answer: WireAnswer = serde_json::from_slice(data).map_err(|error| DecodeError::Garbage(garbage(data, &error)))?;
+        if let Some(error) = answer.error.filter(|error| !error.is_null()) {
+            return Err(DecodeError::Reported(WireError::from_value(&error)));
+        }
+        if self.model.is_none() {
+            self.model = answer.model.filter(|model| !model.is_empty());
+        }
+        if let Some(usage) = answer.usage.and_then(|usage| usage.into_usage()) {
+            self.usage = Some(usage);
+        }
+        let mut deltas = Vec::new();
+        let first = |choice: &WireChoice| choice.index.unwrap_or(0) == 0;
+        for choice in answer.choices.into_iter().flatten().filter(first) {
+            self.began = true;
+            if let Some(message) = choice.delta.or(choice.message) {
+                self.take_message(message, &mut deltas);
+            }
+            if choice.finish_reason.is_some() {
+                self.finish = choice.finish_reason;
+            }
+        }
+        Ok(deltas)
+    }
+
+    fn take_message(&mut self, message: WireMessage, deltas: &mut Vec<ModelDelta>) {
+        let thought = match (message.reasoning_content, message.reasoning) {
+            (Some(text), _) if !text.is_empty() => Some(("reasoning_content", text)),
+            (_, Some(text)) if !text.is_empty() => Some(("reasoning", text)),
+            _ => None,
+        };
+        if let Some((field, text)) = thought {
+            self.thinking_field.get_or_insert(field);
+            self.thinking.push_str(&text);
+            deltas.push(ModelDelta::Thinking { text });
+        }
+        let text = message.content.map(|content| content.into_text()).unwrap_or_default();
+        if !text.is_empty() {
+            self.text.push_str(&text);
+            deltas.push(ModelDelta::Text { text });
+        }
+        self.refusal.push_str(&message.refusal.unwrap_or_default());
+        for call in message.tool_calls.into_iter().flatten() {
+            self.take_call(call, deltas);
+        }
+    }
+
+    fn take_call(&mut self, fragment: WireCall, deltas: &mut Vec<ModelDelta>) {
+        let id = fragment.id.unwrap_or_default();
+        let function = fragment.function.unwrap_or_default();
+        let slot = self.slot_of(fragment.index, &id);
+        self.last_call = Some(slot);
+        if let Some(index) = fragment.index {
+            self.routes.insert(index, slot);
+        }
+        let call = self.calls.entry(slot).or_default();
+        if call.id.is_empty() {
+            call.id = id;
+        }
+        // Some servers repeat id and name with every fragment, so the first ones stand.
+        if let Some(name) = function.name.filter(|name| call.name.is_empty() && !name.is_empty()) {
+            deltas.push(ModelDelta::ToolUse { name: name.clone() });
+            call.name = name;
+        }
+        match function.arguments {
+            Some(Value::String(text)) => call.arguments.push_str(&text),
+            Some(Value::Null) | None => {}
+            Some(other) => call.arguments.push_str(&other.to_string()),
+        }
+    }
+
+    /// Where a fragment belongs. An index decides, except where it is missing, or is reused for another id: some
+    /// gateways number every call 0.
+    fn slot_of(&self, index: Option<u64>, id: &str) -> u64 {
+        let known = |slot: &u64| self.calls.get(slot).is_some_and(|call| call.id == id);
+        if !id.is_empty()
+            && let Some(slot) = self.calls.keys().copied().find(known)
+        {
+            return slot;
+        }
+        let next = self.calls.keys().next_back().map_or(0, |last| last + 1);
+        let slot = match index {
+            Some(index) => self.routes.get(&index).copied().unwrap_or(index),
+            None => self.last_call.unwrap_or(next),
+        };
+        let other = |call: &PartialCall| !call.id.is_empty() && !id.is_empty();
+        if self.calls.get(&slot).is_some_and(other) { next } else { slot }
+    }
+
+    /// The answer, once its terminal event has come. Its usage is zero and flagged where the server sent none.
+    pub fn finish(self) -> Result<ModelReply, DecodeError> {
+        if !self.began {
+            return Err(DecodeError::Garbage("the answer has no choices".to_owned()));
+        }
+        let mut blocks = Vec::new();
+        if !self.thinking.is_empty() {
+            let provider_raw = self.thinking_field.map(|field| json!({ "field": field }));
+            blocks.push(Block::Thinking { text: self.thinking, provider_raw });
+        }
+        let refused = !self.refusal.is_empty();
+        let text = if self.text.is_empty() { self.refusal } else { self.text };
+        if !text.is_empty() {
+            blocks.push(Block::Text { text });
+        }
+        let mut ids = HashSet::new();
+        for (slot, call) in self.calls {
+            let mut id = call.id;
+            if id.is_empty() || ids.contains(&id) {
+                id = format!("call_{slot}");
+            }
+            ids.insert(id.clone());
+            blocks.push(Block::ToolUse { id, name: call.name, input: decode_arguments(call.arguments) });
+        }
+        let stop = decode_stop(self.finish.as_deref(), &blocks, refused);
+        let usage = self.usage.unwrap_or(Usage { estimated: true, ..Usage::default() });
+        Ok(ModelReply { model: self.model.unwrap_or_default(), blocks, stop, usage })
+    }
+}
+
+fn garbage(data: &[u8], error: &serde_json::Error) -> String {
+    let start: String = String::from_utf8_lossy(&data[..data.len().min(120)]).into_owned();
+    format!("not a chat completion ({error}): {start:?}")
+}

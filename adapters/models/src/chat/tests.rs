@@ -1,0 +1,186 @@
+//! Both sides of the format against each other, and what real servers do to it.
+
+use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, ToolChoice, Usage, WorkspaceTool};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn shape() -> RequestShape<'static> {
+    RequestShape { model: "m", stream: true, length: LengthField::MaxTokens, temperature: None }
+}
+
+/// The blocks that these events make.
+fn blocks_of(events: &[Value]) -> Vec<Block> {
+    let mut decoder = StreamDecoder::default();
+    for event in events {
+        decoder.push(event.to_string().as_bytes()).expect("an event");
+    }
+    decoder.finish().expect("an answer").blocks
+}
+
+fn fragment(call: Value) -> Value {
+    json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+}
+
+fn call(id: &str, name: &str, input: Value) -> Block {
+    Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input }
+}
+
+#[test]
+fn fragments_find_their_call_in_any_order_and_repeated_names_count_once() {
+    let events = [
+        fragment(json!({"index": 1, "id": "b", "function": {"name": "glob", "arguments": "{\"pattern\""}})),
+        fragment(json!({"index": 0, "id": "a", "function": {"name": "read", "arguments": ""}})),
+        fragment(json!({"index": 1, "id": "b", "function": {"name": "glob", "arguments": ":\"*\"}"}})),
+        fragment(json!({"index": 0, "function": {"arguments": "{\"path\":\"x\"}"}})),
+    ];
+    assert_eq!(blocks_of(&events), [call("a", "read", json!({"path": "x"})), call("b", "glob", json!({"pattern": "*"}))]);
+}
+
+#[test]
+fn calls_without_an_index_or_with_the_same_one_are_told_apart_by_their_ids() {
+    for index in [Value::Null, json!(0)] {
+        let events = [
+            fragment(json!({"index": index, "id": "a", "function": {"name": "read", "arguments": "{\"path\":"}})),
+            fragment(json!({"index": index, "function": {"arguments": "\"x\"}"}})),
+            fragment(json!({"index": index, "id": "b", "function": {"name": "read", "arguments": "{\"path\":"}})),
+            fragment(json!({"index": index, "function": {"arguments": "\"y\"}"}})),
+        ];
+        assert_eq!(
+            blocks_of(&events),
+            [call("a", "read", json!({"path": "x"})), call("b", "read", json!({"path": "y"}))],
+            "{index}"
+        );
+    }
+}
+
+#[test]
+fn a_call_without_an_id_is_given_one_and_no_arguments_are_an_empty_object() {
+    let events = [
+        fragment(json!({"index": 0, "function": {"name": "todo"}})),
+        fragment(json!({"index": 1, "function": {"name": "todo", "arguments": {"items": []}}})),
+    ];
+    assert_eq!(blocks_of(&events), [call("call_0", "todo", json!({})), call("call_1", "todo", json!({"items": []}))]);
+}
+
+#[test]
+fn arguments_that_are_no_object_stay_as_they_were_and_go_back_as_valid_json() {
+    for raw in ["{\"path\": \"cut off", "[1]", "\"text\"", "ls -l"] {
+        let blocks = blocks_of(&[fragment(json!({"index": 0, "id": "a", "function": {"name": "shell", "arguments": raw}}))]);
+        assert_eq!(blocks, [call("a", "shell", json!(raw))]);
+        let request = request(vec![Message { role: Role::Assistant, blocks: blocks.clone() }]);
+        let body = encode_request(&request, &shape());
+        let arguments = body["messages"][0]["tool_calls"][0]["function"]["arguments"].as_str().expect("a string");
+        assert!(serde_json::from_str::<Value>(arguments).is_ok_and(|value| value.is_object()), "{arguments}");
+        assert_eq!(decode_request(&body).expect("decodes").messages[0].blocks, blocks);
+    }
+}
+
+#[test]
+fn openai_gets_the_name_of_the_limit_that_its_models_accept() {
+    let request = request(Vec::new());
+    let body = encode_request(&request, &RequestShape { length: LengthField::MaxCompletionTokens, ..shape() });
+    assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None));
+}
+
+#[test]
+fn results_stand_right_after_their_calls_and_before_any_text() {
+    let result = Block::ToolResult { id: "a".to_owned(), content: "no such file".to_owned(), is_error: true };
+    let message = Message { role: Role::User, blocks: vec![Block::Text { text: "and now?".to_owned() }, result] };
+    let body = encode_request(&request(vec![message]), &shape());
+    let expected = json!([
+        {"role": "tool", "tool_call_id": "a", "content": "error: no such file"},
+        {"role": "user", "content": "and now?"},
+    ]);
+    assert_eq!(body["messages"], expected);
+}
+
+#[test]
+fn stop_reasons_follow_the_calls_where_a_server_contradicts_itself() {
+    let text = [Block::Text { text: "t".to_owned() }];
+    let calls = [call("a", "read", json!({}))];
+    for (finish, blocks, expected) in [
+        (Some("stop"), &text[..], StopReason::EndTurn),
+        (Some("stop"), &calls[..], StopReason::ToolUse),
+        (Some("tool_calls"), &text[..], StopReason::EndTurn),
+        (Some("length"), &calls[..], StopReason::MaxTokens),
+        (Some("content_filter"), &text[..], StopReason::Refusal),
+        (None, &calls[..], StopReason::ToolUse),
+        (Some("odd"), &text[..], StopReason::Other("odd".to_owned())),
+    ] {
+        assert_eq!(super::reply::decode_stop(finish, blocks, false), expected, "{finish:?}");
+    }
+}
+
+fn request(messages: Vec<Message>) -> ModelRequest {
+    ModelRequest {
+        provider: None,
+        model: Some("m".to_owned()),
+        messages,
+        tools: vec![WorkspaceTool::Edit.schema()],
+        tool_choice: ToolChoice::Auto,
+        max_tokens: 9,
+        sampling: Sampling::default(),
+        idempotency_key: None,
+    }
+}
+
+fn arguments() -> impl Strategy<Value = Value> {
+    let object = proptest::collection::btree_map(".{0,8}", ".{0,12}", 0..3).prop_map(|map| json!(map));
+    let raw = "[a-z{\\[\" ]{1,12}".prop_filter("an object or blank is not raw", |text| {
+        !text.trim().is_empty() && !serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())
+    });
+    prop_oneof![object, raw.prop_map(Value::String)]
+}
+
+/// What a model can say, in the order in which the format can say it.
+fn answer() -> impl Strategy<Value = Vec<Block>> {
+    let thinking = proptest::option::of(".{1,20}")
+        .prop_map(|text| text.map(|text| Block::Thinking { text, provider_raw: Some(json!({"field": "reasoning_content"})) }));
+    let text = ".{1,40}".prop_map(|text| Block::Text { text });
+    let calls = proptest::collection::vec(("[a-z_]{1,10}", arguments()), 0..4).prop_map(|calls| {
+        let block = |(at, (name, input)): (usize, (String, Value))| call(&format!("id{at}"), &name, input);
+        calls.into_iter().enumerate().map(block).collect::<Vec<_>>()
+    });
+    (thinking, text, calls).prop_map(|(thinking, text, calls)| thinking.into_iter().chain([text]).chain(calls).collect())
+}
+
+proptest! {
+    #[test]
+    fn a_reply_survives_both_forms_of_the_wire(blocks in answer(), piece in 1usize..9, input in 0u64..1_000, output in 0u64..1_000) {
+        let calls = blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }));
+        let stop = if calls { StopReason::ToolUse } else { StopReason::EndTurn };
+        let usage = Usage { input_tokens: input, cached_tokens: input / 2, output_tokens: output, ..Usage::default() };
+        let reply = ModelReply { model: "m".to_owned(), blocks, stop, usage };
+        prop_assert_eq!(decode_reply(encode_reply(&reply, "id", 1).to_string().as_bytes()), Ok(reply.clone()));
+        let mut decoder = StreamDecoder::default();
+        for chunk in encode_chunks(&reply, "id", 1, piece) {
+            decoder.push(chunk.to_string().as_bytes()).expect("our own chunk");
+        }
+        prop_assert_eq!(decoder.finish(), Ok(reply));
+    }
+
+    #[test]
+    fn a_conversation_survives_the_wire(turns in proptest::collection::vec((answer(), ".{0,20}"), 0..4)) {
+        let mut messages = vec![Message::text(Role::System, "s"), Message::text(Role::User, "u")];
+        for (blocks, content) in turns {
+            let results: Vec<Block> = blocks.iter().filter_map(|block| match block {
+                Block::ToolUse { id, .. } => Some(Block::ToolResult { id: id.clone(), content: content.clone(), is_error: content.len() % 2 == 1 }),
+                _ => None,
+            }).collect();
+            messages.push(Message { role: Role::Assistant, blocks });
+            let next = if results.is_empty() { vec![Block::Text { text: content }] } else { results };
+            messages.push(Message { role: Role::User, blocks: next });
+        }
+        let request = request(messages);
+        prop_assert_eq!(decode_request(&encode_request(&request, &shape())), Ok(request));
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut decoder = StreamDecoder::default();
+        let _ = decoder.push(&data);
+        let _ = decoder.finish();
+    }
+}

@@ -1,0 +1,132 @@
+//! The HTTP side of a provider: the client, its requests, and reading bodies within limits of time and size.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, Response, Url};
+
+use crate::Settings;
+
+/// Reading a body did not go well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The connection ended in the middle.
+    #[error("{0}")]
+    Cut(reqwest::Error),
+    /// Nothing came for the idle time.
+    #[error("silent for {} ms", .0.as_millis())]
+    Idle(Duration),
+    /// It is larger than allowed.
+    #[error("larger than the limit of {0} bytes")]
+    TooLarge(usize),
+}
+
+/// A client for one base URL.
+pub(crate) fn client(settings: &Settings) -> Result<Client, reqwest::Error> {
+    static PROVIDER: Once = Once::new();
+    // An error means that somebody installed one before, which is as good.
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let url = Url::parse(&settings.base_url).ok();
+    let mut builder = Client::builder()
+        .user_agent(concat!("helix/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(settings.connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .tcp_nodelay(true);
+    // A machine without certificates can still use a server that needs none.
+    if url.as_ref().is_some_and(|url| url.scheme() == "http") {
+        builder = builder.tls_certs_only(std::iter::empty());
+    }
+    // A proxy has no way to this machine's loopback.
+    if url.as_ref().and_then(Url::host_str).is_some_and(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    builder.build()
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The key's header, marked so that no debugging output shows it.
+pub(crate) fn authorize(settings: &Settings, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    let value = settings.key.as_ref().and_then(|key| HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok());
+    match value {
+        Some(mut value) => {
+            value.set_sensitive(true);
+            request.header(AUTHORIZATION, value)
+        }
+        None => request,
+    }
+}
+
+/// `path` under the base URL.
+pub(crate) fn endpoint(settings: &Settings, path: &str) -> String {
+    format!("{}/{path}", settings.base_url.trim_end_matches('/'))
+}
+
+/// The body's chunks, each within the idle time, together within `limit` bytes since `counter` was last set to 0.
+pub(crate) struct Chunks {
+    inner: Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>,
+}
+
+impl Chunks {
+    pub fn new(response: Response, idle: Duration, limit: usize, counter: Arc<AtomicUsize>) -> Self {
+        let bytes = Box::pin(response.bytes_stream());
+        let inner = futures::stream::unfold(Some((bytes, counter)), move |state| async move {
+            let (mut bytes, counter) = state?;
+            match tokio::time::timeout(idle, bytes.next()).await {
+                Err(_) => Some((Err(BodyError::Idle(idle)), None)),
+                Ok(None) => None,
+                Ok(Some(Err(error))) => Some((Err(BodyError::Cut(error)), None)),
+                Ok(Some(Ok(chunk))) => {
+                    let held = counter.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len();
+                    if held > limit {
+                        return Some((Err(BodyError::TooLarge(limit)), None));
+                    }
+                    Some((Ok(chunk), Some((bytes, counter))))
+                }
+            }
+        });
+        Self { inner: Box::pin(inner) }
+    }
+}
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.inner.as_mut().poll_next(context)
+    }
+}
+
+/// A whole body.
+pub(crate) async fn whole(response: Response, idle: Duration, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut chunks = Chunks::new(response, idle, limit, Arc::default());
+    let mut body = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk?);
+    }
+    Ok(body)
+}
+
+/// As much of an error's body as is worth showing; what cannot be read is left out.
+pub(crate) async fn start_of(response: Response, idle: Duration) -> Vec<u8> {
+    const ENOUGH: usize = 16 * 1024;
+    let mut chunks = Chunks::new(response, idle.min(Duration::from_secs(5)), usize::MAX, Arc::default());
+    let mut body = Vec::new();
+    while body.len() < ENOUGH
+        && let Some(Ok(chunk)) = chunks.next().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    body
+}

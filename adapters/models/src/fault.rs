@@ -1,0 +1,373 @@
+//! What a failed call means: may it be repeated, may it have been billed, what should a person do.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use helix_ports::ProviderError;
+use helix_protocol::{Code, Failure};
+use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use crate::Settings;
+use crate::chat::{DecodeError, WireError};
+
+/// Says what went wrong at one provider.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faults<'a> {
+    pub settings: &'a Settings,
+}
+
+/// How far a call had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The server had answered with a status, and the model had said nothing.
+    Nothing,
+    /// The model had begun to speak.
+    Began,
+}
+
+impl Faults<'_> {
+    /// An answer with a status other than success. `body` may be cut.
+    pub fn status(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProviderError {
+        let parsed: Option<Value> = serde_json::from_slice(body).ok();
+        let error = parsed
+            .as_ref()
+            .and_then(WireError::from_body)
+            .unwrap_or_else(|| WireError { message: excerpt(body), ..WireError::default() });
+        self.refusal(status.as_u16(), &error, retry_after(headers))
+    }
+
+    /// Decides by status first, and by the provider's own words where the status says too little.
+    fn refusal(&self, status: u16, error: &WireError, retry_after: Option<Duration>) -> ProviderError {
+        let name = &self.settings.name;
+        let said = self.said(error);
+        let failed = |hint: &str| Failure::new(Code::ModelFailed, format!("{name} answered {status}{said}")).hint(hint);
+        let refused = |hint: String| Failure::new(Code::ModelRefused, format!("{name} answered {status}{said}")).hint(hint);
+        match status {
+            _ if is_overflow(status, error) => ProviderError::Final(
+                Failure::new(
+                    Code::ContextOverflow,
+                    format!("the conversation is longer than the model takes: {name} answered {status}{said}"),
+                )
+                .hint("name a model with a larger context, or fork an earlier step and give a narrower prompt"),
+            ),
+            402 => ProviderError::Final(refused(format!("add credit to the account at {}", self.host()))),
+            429 if is_spent(error) => {
+                ProviderError::Final(refused(format!("the account at {} has no quota left; waiting does not help", self.host())))
+            }
+            504 | 524 => ProviderError::Uncertain(failed("a gateway gave up waiting; the call may have been billed")),
+            408 | 409 | 425 | 429 | 500 | 502 | 503 | 505..=599 => {
+                ProviderError::Retryable { failure: failed("the call is repeated by itself"), retry_after }
+            }
+            401 | 403 => ProviderError::Final(refused(self.key_hint())),
+            404 => ProviderError::Final(refused(format!(
+                "check the model's name, and the base URL {}: it usually ends in /v1",
+                self.base()
+            ))),
+            300..=399 => ProviderError::Final(
+                Failure::new(Code::ModelGarbage, format!("{name} redirects ({status}) instead of answering"))
+                    .hint(format!("set the base URL {} to where it redirects to", self.base())),
+            ),
+            _ => ProviderError::Final(refused("the provider cannot take this request; its message says why".to_owned())),
+        }
+    }
+
+    /// A success that holds an error, or nonsense.
+    pub fn decode(&self, error: DecodeError, progress: Progress) -> ProviderError {
+        let name = &self.settings.name;
+        match error {
+            DecodeError::Reported(error) => match (progress, error.status.or_else(|| status_of(&error))) {
+                (Progress::Nothing, Some(status)) => self.refusal(status, &error, None),
+                _ => ProviderError::Uncertain(
+                    Failure::new(Code::ModelFailed, format!("{name} broke off{}", self.said(&error)))
+                        .hint("the call may have been billed; its reservation is charged"),
+                ),
+            },
+            DecodeError::Garbage(reason) => ProviderError::Uncertain(self.garbage(&reason)),
+        }
+    }
+
+    /// A page where an answer should be: certainly no model was asked.
+    pub fn page(&self, start: &[u8]) -> ProviderError {
+        ProviderError::Final(self.garbage(&format!("it sent a web page: {:?}", excerpt(start).trim_start_matches(": "))))
+    }
+
+    fn garbage(&self, reason: &str) -> Failure {
+        let reason = self.masked(reason);
+        Failure::new(Code::ModelGarbage, format!("{} sent something that is not a chat completion: {reason}", self.settings.name))
+            .hint(format!("check the base URL {}: it usually ends in /v1", self.base()))
+    }
+
+    /// No status arrived.
+    pub fn transport(&self, error: reqwest::Error) -> ProviderError {
+        let name = &self.settings.name;
+        let connecting = error.is_connect();
+        let built = error.is_builder();
+        let reason = self.masked(&chain(&error.without_url()));
+        if built {
+            return ProviderError::Final(
+                Failure::new(Code::InvalidConfig, format!("{name} cannot be asked: {reason}"))
+                    .hint(format!("check the base URL {}", self.base())),
+            );
+        }
+        if !connecting {
+            return ProviderError::Uncertain(self.cut(&reason));
+        }
+        let hint = match () {
+            () if is_tls(&reason) => {
+                format!("the certificate of {} is not accepted; check the base URL and the system's certificates", self.host())
+            }
+            () if reason.contains("dns error") || reason.contains("lookup") => {
+                format!("check the name {} and the network", self.host())
+            }
+            () => format!("is the server at {} running?", self.host()),
+        };
+        let failure = Failure::new(Code::ModelFailed, format!("no connection to {name}: {reason}")).hint(hint);
+        // A certificate does not mend by waiting.
+        if is_tls(&failure.message) {
+            ProviderError::Final(failure)
+        } else {
+            ProviderError::Retryable { failure, retry_after: None }
+        }
+    }
+
+    /// The answer, or the connection before it, was cut.
+    pub fn cut(&self, reason: &str) -> Failure {
+        Failure::new(Code::ModelFailed, format!("{} broke off: {}", self.settings.name, self.masked(reason)))
+            .hint("the call may have been billed; its reservation is charged")
+    }
+
+    /// Nothing came for too long.
+    pub fn silent(&self, what: &str, limit: Duration) -> ProviderError {
+        ProviderError::Uncertain(
+            Failure::new(Code::ModelFailed, format!("{} {what} within {} ms", self.settings.name, limit.as_millis()))
+                .hint("the call may have been billed; raise idle_timeout_ms or call_timeout_ms if the model is slow"),
+        )
+    }
+
+    /// There is no key, so nothing is sent.
+    pub fn no_key(&self) -> ProviderError {
+        ProviderError::Final(
+            Failure::new(Code::ModelUnavailable, format!("there is no key for the provider {}", self.settings.name))
+                .hint(self.key_hint()),
+        )
+    }
+
+    fn key_hint(&self) -> String {
+        match self.settings.key_env.as_str() {
+            "" => format!("{} wants a key: name its variable as key_env of the provider {}", self.host(), self.settings.name),
+            variable => format!("set {variable} to a key that {} accepts, and start the node again", self.host()),
+        }
+    }
+
+    /// What the provider said, ready to follow a status.
+    fn said(&self, error: &WireError) -> String {
+        let message = self.masked(error.message.trim().trim_start_matches(": "));
+        let message: String = message.chars().take(400).collect();
+        if message.is_empty() { String::new() } else { format!(": {message}") }
+    }
+
+    fn masked(&self, text: &str) -> String {
+        self.settings.key.as_ref().map_or_else(|| text.to_owned(), |key| key.mask(text))
+    }
+
+    /// The base URL without credentials and query.
+    fn base(&self) -> String {
+        match reqwest::Url::parse(&self.settings.base_url) {
+            Ok(url) => format!("{}://{}{}", url.scheme(), self.host(), url.path().trim_end_matches('/')),
+            Err(_) => "that is configured".to_owned(),
+        }
+    }
+
+    fn host(&self) -> String {
+        let url = reqwest::Url::parse(&self.settings.base_url).ok();
+        let host = url.as_ref().and_then(|url| url.host_str().map(|host| (host.to_owned(), url.port())));
+        match host {
+            Some((host, Some(port))) => format!("{host}:{port}"),
+            Some((host, None)) => host,
+            None => "the configured address".to_owned(),
+        }
+    }
+}
+
+/// A word of the provider as the status it should have been.
+fn status_of(error: &WireError) -> Option<u16> {
+    let kind = error.kind.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| kind.contains(word));
+    if has(&["rate_limit", "resource_exhausted", "insufficient_quota"]) {
+        Some(429)
+    } else if has(&["overloaded", "unavailable"]) {
+        Some(503)
+    } else if has(&["authentication", "permission", "invalid_api_key"]) {
+        Some(401)
+    } else if has(&["model_not_found", "not_found"]) {
+        Some(404)
+    } else if has(&["invalid_request", "context_length_exceeded", "exceed_context_size"]) {
+        Some(400)
+    } else {
+        None
+    }
+}
+
+fn is_overflow(status: u16, error: &WireError) -> bool {
+    let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
+    let says = [
+        "context_length_exceeded",
+        "exceed_context_size",
+        "maximum context length",
+        "context window",
+        "context size",
+        "prompt is too long",
+        "too many tokens",
+    ];
+    status == 413 || (matches!(status, 400 | 422) && says.iter().any(|word| text.contains(word)))
+}
+
+/// A 429 that no waiting mends.
+fn is_spent(error: &WireError) -> bool {
+    let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
+    ["insufficient_quota", "spend_limit", "billing", "credit balance"].iter().any(|word| text.contains(word))
+}
+
+fn is_tls(reason: &str) -> bool {
+    ["certificate", "TLS", "tls", "UnknownIssuer"].iter().any(|word| reason.contains(word))
+}
+
+/// An error with its causes: the outermost alone says nothing.
+fn chain(error: &reqwest::Error) -> String {
+    let mut parts: Vec<String> = vec![error.to_string()];
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if parts.last().is_none_or(|last| !last.contains(&text)) {
+            parts.push(text);
+        }
+        source = cause.source();
+    }
+    parts.join(": ")
+}
+
+/// The beginning of a body, as one line of text.
+pub(crate) fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// True where bytes begin like a web page.
+pub(crate) fn is_page(start: &[u8]) -> bool {
+    start.trim_ascii_start().first() == Some(&b'<')
+}
+
+/// When the provider wants us back: `retry-after-ms` before `retry-after`, which is in seconds or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return duration(millis / 1_000.0);
+    }
+    let after = text(RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = after.parse::<f64>() {
+        return duration(seconds);
+    }
+    // Counted from the server's own clock where it shows it, because ours may be off.
+    let now = text(DATE.as_str())
+        .and_then(http_date)
+        .or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()))?;
+    let seconds = http_date(after)?.saturating_sub(now).max(0);
+    Some(Duration::from_secs(seconds.unsigned_abs()))
+}
+
+/// Seconds as a duration; nothing for what is negative or absurd.
+fn duration(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= Duration::from_secs(86_400))
+}
+
+/// Seconds since 1970 of a date such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7, the form that is in use).
+fn http_date(text: &str) -> Option<i64> {
+    let (_, date) = text.split_once(", ")?;
+    let fields: Vec<&str> = date.split_ascii_whitespace().collect();
+    let [day, month, year, time, "GMT"] = fields.as_slice() else { return None };
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
+    let (day, year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
+    let clock: Vec<i64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hours, minutes, seconds] = clock.as_slice() else { return None };
+    Some(days_since_1970(year, month, day) * 86_400 + hours * 3_600 + minutes * 60 + seconds)
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar. Years start in March, so that the leap day is the last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (cycle, of_cycle) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    cycle * 146_097 + of_cycle * 365 + of_cycle / 4 - of_cycle / 100 + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| ((*name).parse().expect("a header"), value.parse().expect("a value"))).collect()
+    }
+
+    #[test]
+    fn retry_after_is_read_in_milliseconds_seconds_and_as_a_date() {
+        assert_eq!(retry_after(&headers(&[("retry-after-ms", "250"), ("retry-after", "9")])), Some(Duration::from_millis(250)));
+        assert_eq!(retry_after(&headers(&[("retry-after", "1.5")])), Some(Duration::from_millis(1_500)));
+        let date = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")];
+        assert_eq!(retry_after(&headers(&date)), Some(Duration::from_secs(30)));
+        let past = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")];
+        assert_eq!(retry_after(&headers(&past)), Some(Duration::ZERO));
+        for nonsense in ["-1", "soon", "Sun, 99", "1e300"] {
+            assert_eq!(retry_after(&headers(&[("retry-after", nonsense)])), None, "{nonsense}");
+        }
+        assert_eq!(retry_after(&headers(&[])), None);
+    }
+
+    #[test]
+    fn dates_count_from_1970_over_leap_years() {
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
+    }
+
+    #[test]
+    fn each_status_is_judged_by_whether_it_was_billed_and_whether_waiting_helps() {
+        let settings = Settings::default();
+        let faults = Faults { settings: &settings };
+        let judge = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            match faults.status(status, &HeaderMap::new(), body.as_bytes()) {
+                ProviderError::Retryable { failure, .. } => ("retryable", failure.code),
+                ProviderError::Uncertain(failure) => ("uncertain", failure.code),
+                ProviderError::Final(failure) => ("final", failure.code),
+            }
+        };
+        for (status, body, expected) in [
+            (429, "{}", ("retryable", Code::ModelFailed)),
+            (429, r#"{"error":{"message":"no","code":"insufficient_quota"}}"#, ("final", Code::ModelRefused)),
+            (500, "<html>", ("retryable", Code::ModelFailed)),
+            (503, "", ("retryable", Code::ModelFailed)),
+            (529, "", ("retryable", Code::ModelFailed)),
+            (504, "", ("uncertain", Code::ModelFailed)),
+            (401, "", ("final", Code::ModelRefused)),
+            (403, "", ("final", Code::ModelRefused)),
+            (404, "", ("final", Code::ModelRefused)),
+            (400, r#"{"error":"bad schema"}"#, ("final", Code::ModelRefused)),
+            (400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, ("final", Code::ContextOverflow)),
+            (413, "", ("final", Code::ContextOverflow)),
+            (302, "", ("final", Code::ModelGarbage)),
+        ] {
+            assert_eq!(judge(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_key_quoted_by_the_provider_is_masked() {
+        let settings = Settings { key: crate::ApiKey::new("sk-quoted"), ..Settings::default() };
+        let body = br#"{"error":{"message":"wrong key sk-quoted"}}"#;
+        let error = Faults { settings: &settings }.status(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body);
+        assert_eq!(error.failure().message, "openai answered 401: wrong key [key]");
+        assert_eq!(error.failure().hint, "set OPENAI_API_KEY to a key that api.openai.com accepts, and start the node again");
+    }
+}

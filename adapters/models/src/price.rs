@@ -1,0 +1,42 @@
+//! Money for tokens, in integers.
+
+use helix_ports::TokenPrice;
+use helix_protocol::{Money, Usage};
+
+/// A price from US dollars per million tokens. A cached price of 0 counts as `input`: few providers give cached tokens away.
+pub fn price_per_million(input: f64, cached: f64, output: f64) -> TokenPrice {
+    let cached = if cached > 0.0 { cached } else { input };
+    TokenPrice { input: dollars(input), cached: dollars(cached), output: dollars(output) }
+}
+
+/// What `usage` costs, rounded up to the next millionth of a dollar.
+pub fn cost(usage: &Usage, price: TokenPrice) -> Money {
+    let cached = usage.cached_tokens.min(usage.input_tokens);
+    let parts = [(usage.input_tokens - cached, price.input), (cached, price.cached), (usage.output_tokens, price.output)];
+    let millionths: i128 = parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
+    Money(i64::try_from((millionths + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX))
+}
+
+fn dollars(amount: f64) -> Money {
+    Money((amount * 1_000_000.0).round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cached_tokens_are_billed_at_their_own_price_and_fractions_round_up() {
+        let price = price_per_million(2.5, 0.25, 10.0);
+        let usage = Usage { input_tokens: 1_000, cached_tokens: 600, output_tokens: 7, ..Usage::default() };
+        // 400 × 2.5 + 600 × 0.25 + 7 × 10 millionths of a dollar.
+        assert_eq!(cost(&usage, price), Money(1_220));
+        assert_eq!(cost(&Usage { input_tokens: 1, ..Usage::default() }, price), Money(3));
+        assert_eq!(cost(&Usage::default(), price), Money::ZERO);
+    }
+
+    #[test]
+    fn without_a_cached_price_cached_tokens_cost_as_much_as_others() {
+        assert_eq!(price_per_million(3.0, 0.0, 1.0).cached, Money(3_000_000));
+    }
+}

@@ -1,0 +1,334 @@
+//! The provider against a server on the loopback that answers with exactly the bytes each test gives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_adapter_models::chat::{decode_request, encode_chunks, encode_reply};
+use helix_adapter_models::{ApiKey, OpenAiCompatible, Settings, price_per_million};
+use helix_ports::{Availability, Provider, ProviderError};
+use helix_protocol::{
+    Block, Code, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, ToolChoice, Usage, WorkspaceTool,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc};
+
+/// What the server does with a connection once it has read the request.
+#[derive(Clone)]
+enum Answer {
+    /// Sends these bytes and closes.
+    Bytes(Vec<u8>),
+    /// Sends these bytes and then nothing, the connection open.
+    Silence(Vec<u8>),
+}
+
+struct Server {
+    base_url: String,
+    /// Requests as they came: head and body.
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+/// A server that answers its first connection with the first answer, and so on; the last one again for ever.
+async fn serve(answers: Vec<Answer>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    tokio::spawn(async move {
+        for at in 0.. {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let answer = answers[usize::min(at, answers.len() - 1)].clone();
+            tokio::spawn(connection(stream, answer, Arc::clone(&seen)));
+        }
+    });
+    Server { base_url, requests }
+}
+
+async fn connection(mut stream: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<(String, Value)>>>) {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            return;
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+    let length =
+        text.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
+    while bytes.len() < head + length {
+        assert_ne!(stream.read_buf(&mut bytes).await.expect("the body"), 0, "the request is whole");
+    }
+    seen.lock().await.push((text, serde_json::from_slice(&bytes[head..]).unwrap_or(Value::Null)));
+    match answer {
+        Answer::Bytes(bytes) => {
+            stream.write_all(&bytes).await.expect("sent");
+            stream.shutdown().await.ok();
+        }
+        Answer::Silence(bytes) => {
+            stream.write_all(&bytes).await.expect("sent");
+            // Until the client gives up.
+            stream.read_to_end(&mut Vec::new()).await.ok();
+        }
+    }
+}
+
+fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+
+fn events(datas: &[String]) -> Vec<u8> {
+    let body: String = datas.iter().map(|data| format!("data: {data}\n\n")).collect();
+    format!("{EVENTS}{body}").into_bytes()
+}
+
+fn settings(server: &Server) -> Settings {
+    Settings {
+        name: "test".to_owned(),
+        base_url: server.base_url.clone(),
+        key_env: "TEST_KEY".to_owned(),
+        key: ApiKey::new("sk-test"),
+        model: "small".to_owned(),
+        connect_timeout: Duration::from_secs(2),
+        idle_timeout: Duration::from_secs(5),
+        prices: [("small".to_owned(), price_per_million(1.0, 0.5, 2.0))].into(),
+        ..Settings::default()
+    }
+}
+
+fn request() -> ModelRequest {
+    ModelRequest {
+        provider: None,
+        model: None,
+        messages: vec![Message::text(Role::System, "be brief"), Message::text(Role::User, "go")],
+        tools: vec![WorkspaceTool::Read.schema(), WorkspaceTool::Shell.schema()],
+        tool_choice: ToolChoice::Auto,
+        max_tokens: 100,
+        sampling: Sampling::default(),
+        idempotency_key: Some("key-1".to_owned()),
+    }
+}
+
+/// A reply with everything in it, as the provider completes it.
+fn reply() -> ModelReply {
+    ModelReply {
+        model: "small".to_owned(),
+        blocks: vec![
+            Block::Thinking { text: "hm, ä".to_owned(), provider_raw: Some(json!({"field": "reasoning_content"})) },
+            Block::Text { text: "I look.".to_owned() },
+            Block::ToolUse { id: "a".to_owned(), name: "read".to_owned(), input: json!({"path": "x"}) },
+            Block::ToolUse { id: "b".to_owned(), name: "shell".to_owned(), input: json!({"command": "ls"}) },
+        ],
+        stop: StopReason::ToolUse,
+        usage: Usage {
+            input_tokens: 1_000,
+            cached_tokens: 400,
+            output_tokens: 50,
+            thinking_tokens: 7,
+            cost: Money(900),
+            estimated: false,
+        },
+    }
+}
+
+fn stream_of(reply: &ModelReply) -> Vec<String> {
+    let mut datas: Vec<String> = encode_chunks(reply, "id", 1, 3).iter().map(Value::to_string).collect();
+    datas.push("[DONE]".to_owned());
+    datas
+}
+
+async fn stream(settings: Settings) -> (Result<ModelReply, ProviderError>, Vec<ModelDelta>) {
+    let provider = OpenAiCompatible::new(settings).expect("a provider");
+    let (sink, mut deltas) = mpsc::channel(1_000);
+    let result = provider.generate_stream(&request(), sink).await;
+    let mut shown = Vec::new();
+    while let Some(delta) = deltas.recv().await {
+        shown.push(delta);
+    }
+    (result, shown)
+}
+
+async fn stream_answer(answer: Answer) -> Result<ModelReply, ProviderError> {
+    let server = serve(vec![answer]).await;
+    stream(settings(&server)).await.0
+}
+
+/// The kind and the code of an error.
+fn judged(result: Result<ModelReply, ProviderError>) -> (&'static str, Code) {
+    match result.expect_err("an error") {
+        ProviderError::Retryable { failure, .. } => ("retryable", failure.code),
+        ProviderError::Uncertain(failure) => ("uncertain", failure.code),
+        ProviderError::Final(failure) => ("final", failure.code),
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_answer_is_put_together_priced_and_shown_as_it_comes() {
+    let server = serve(vec![Answer::Bytes(events(&stream_of(&reply())))]).await;
+    let (result, shown) = stream(settings(&server)).await;
+    assert_eq!(result, Ok(reply()));
+    let text: String =
+        shown.iter().filter_map(|delta| if let ModelDelta::Text { text } = delta { Some(text.as_str()) } else { None }).collect();
+    assert_eq!(text, "I look.");
+    assert!(shown.contains(&ModelDelta::ToolUse { name: "shell".to_owned() }));
+
+    let (head, body) = server.requests.lock().await[0].clone();
+    assert!(head.starts_with("post /v1/chat/completions "));
+    assert!(head.contains("\r\nauthorization: bearer sk-test\r\n"));
+    assert!(head.contains("\r\nidempotency-key: key-1\r\n"));
+    assert_eq!(body["stream_options"], json!({"include_usage": true}));
+    let expected = ModelRequest { model: Some("small".to_owned()), idempotency_key: None, ..request() };
+    assert_eq!(decode_request(&body), Ok(expected));
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_the_same_answer_whether_asked_for_or_not() {
+    let body = encode_reply(&reply(), "id", 1).to_string();
+    let answer = Answer::Bytes(response("200 OK", "content-type: application/json\r\n", &body));
+    let server = serve(vec![answer.clone()]).await;
+    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    assert_eq!(provider.generate(&request()).await, Ok(reply()));
+    assert_eq!(stream_answer(answer).await, Ok(reply()));
+    assert!(provider.is_available().await);
+}
+
+#[tokio::test]
+async fn a_stream_cut_at_any_byte_is_uncertain_and_never_a_shorter_answer() {
+    let bytes = events(&stream_of(&ModelReply { blocks: reply().blocks[1..3].to_vec(), ..reply() }));
+    let whole = bytes.len() - "\n\n".len();
+    let answers = (1..whole).map(|end| Answer::Bytes(bytes[..end].to_vec())).collect();
+    let server = serve(answers).await;
+    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    for end in 1..whole {
+        let (sink, _deltas) = mpsc::channel(1_000);
+        let result = provider.generate_stream(&request(), sink).await;
+        assert!(matches!(result, Err(ProviderError::Uncertain(_))), "cut at byte {end} of {whole}: {result:?}");
+    }
+    assert!(stream_answer(Answer::Bytes(bytes[..whole].to_vec())).await.is_ok(), "the last blank line is not missed");
+}
+
+#[tokio::test]
+async fn a_chunked_stream_that_loses_its_connection_is_uncertain() {
+    let datas = stream_of(&reply());
+    let mut bytes = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for data in &datas[..datas.len() / 2] {
+        let event = format!("data: {data}\n\n");
+        bytes.extend(format!("{:x}\r\n{event}\r\n", event.len()).into_bytes());
+    }
+    assert_eq!(judged(stream_answer(Answer::Bytes(bytes)).await), ("uncertain", Code::ModelFailed));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_or_stops_in_the_middle_is_uncertain_after_the_idle_time() {
+    let begun = events(&stream_of(&reply())[..4]);
+    for sent in [Vec::new(), begun] {
+        let server = serve(vec![Answer::Silence(sent)]).await;
+        let quick = Duration::from_millis(60);
+        let settings = Settings { connect_timeout: quick, idle_timeout: quick, ..settings(&server) };
+        assert_eq!(judged(stream(settings).await.0), ("uncertain", Code::ModelFailed));
+    }
+}
+
+#[tokio::test]
+async fn a_429_says_when_to_come_back_where_the_server_did() {
+    for (headers, expected) in [("retry-after: 7\r\n", Some(Duration::from_secs(7))), ("", None)] {
+        let answer = Answer::Bytes(response("429 Too Many Requests", headers, r#"{"error":{"message":"slow down"}}"#));
+        match stream_answer(answer).await {
+            Err(ProviderError::Retryable { failure, retry_after }) => {
+                assert_eq!(failure.message, "test answered 429: slow down");
+                assert_eq!(retry_after, expected);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_other_fault_has_its_kind_and_code() {
+    let json = "content-type: application/json\r\n";
+    let html = "content-type: text/html\r\n";
+    let cases = [
+        (response("500 Internal Server Error", "", "boom"), ("retryable", Code::ModelFailed)),
+        (response("401 Unauthorized", json, r#"{"error":{"message":"no"}}"#), ("final", Code::ModelRefused)),
+        (response("404 Not Found", html, "<html>"), ("final", Code::ModelRefused)),
+        (response("413 Payload Too Large", "", ""), ("final", Code::ContextOverflow)),
+        (response("200 OK", html, "<!doctype html><p>log in"), ("final", Code::ModelGarbage)),
+        (response("200 OK", json, "<html>mislabelled"), ("final", Code::ModelGarbage)),
+        (response("200 OK", json, "{]"), ("uncertain", Code::ModelGarbage)),
+        (response("200 OK", json, "{}"), ("uncertain", Code::ModelGarbage)),
+        (response("200 OK", json, r#"{"error":{"message":"busy","code":429}}"#), ("retryable", Code::ModelFailed)),
+        (response("200 OK", json, r#"{"error":{"message":"strange"}}"#), ("uncertain", Code::ModelFailed)),
+        (events(&[r#"{"error":{"message":"no","type":"invalid_request_error"}}"#.to_owned()]), ("final", Code::ModelRefused)),
+        (events(&["nonsense".to_owned()]), ("uncertain", Code::ModelGarbage)),
+        (events(&["[DONE]".to_owned()]), ("uncertain", Code::ModelGarbage)),
+        (b"not http at all\r\n\r\n".to_vec(), ("uncertain", Code::ModelFailed)),
+    ];
+    for (bytes, expected) in cases {
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        assert_eq!(judged(stream_answer(Answer::Bytes(bytes)).await), expected, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_after_the_answer_began_is_uncertain_whatever_it_says() {
+    let mut datas = stream_of(&reply())[..4].to_vec();
+    datas.push(r#"{"error":{"message":"busy","code":429}}"#.to_owned());
+    assert_eq!(judged(stream_answer(Answer::Bytes(events(&datas))).await), ("uncertain", Code::ModelFailed));
+}
+
+#[tokio::test]
+async fn an_endless_event_is_given_up_at_the_limit() {
+    let mut bytes = format!("{EVENTS}data: ").into_bytes();
+    bytes.extend(std::iter::repeat_n(b'x', 200_000));
+    let server = serve(vec![Answer::Silence(bytes)]).await;
+    let result = stream(Settings { event_bytes: 64 * 1024, ..settings(&server) }).await.0;
+    let failure = result.expect_err("too large").failure().clone();
+    assert_eq!(failure.message, "test broke off: its answer is larger than the limit of 65536 bytes");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_was_certainly_not_billed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    drop(listener);
+    let server = Server { base_url, requests: Arc::default() };
+    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    assert_eq!(judged(provider.generate(&request()).await), ("retryable", Code::ModelFailed));
+    assert_eq!(provider.health().await.availability, Availability::Unavailable);
+    assert!(!provider.is_available().await);
+}
+
+#[tokio::test]
+async fn without_a_key_nothing_is_sent_and_the_hint_names_the_variable() {
+    let server = serve(vec![Answer::Bytes(Vec::new())]).await;
+    let failure = match stream(Settings { key: None, ..settings(&server) }).await.0 {
+        Err(ProviderError::Final(failure)) => failure,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(failure.code, Code::ModelUnavailable);
+    assert!(failure.hint.contains("TEST_KEY"), "{}", failure.hint);
+    assert!(server.requests.lock().await.is_empty());
+}
+
+#[tokio::test]
+async fn usage_that_is_missing_is_estimated_above_nothing_and_flagged() {
+    let mut datas = stream_of(&reply());
+    datas.retain(|data| !data.contains("\"choices\":[]"));
+    let usage = stream_answer(Answer::Bytes(events(&datas))).await.expect("an answer").usage;
+    assert!(usage.estimated && usage.input_tokens > 0 && usage.output_tokens > 0 && usage.cost > Money::ZERO, "{usage:?}");
+}
+
+#[tokio::test]
+async fn models_are_listed_with_their_prices() {
+    let body = r#"{"object":"list","data":[{"id":"small"},{"id":"large"}]}"#;
+    let server = serve(vec![Answer::Bytes(response("200 OK", "content-type: application/json\r\n", body))]).await;
+    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    let models = provider.models().await.expect("a list");
+    let priced: Vec<(&str, bool)> = models.iter().map(|model| (model.name.as_str(), model.price.is_some())).collect();
+    assert_eq!(priced, [("small", true), ("large", false)]);
+    assert_eq!(provider.health().await.availability, Availability::Available);
+}
