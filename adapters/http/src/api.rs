@@ -1,0 +1,312 @@
+//! Bodies of requests and answers that no other crate has a type for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
+use helix_protocol::{
+    Checkpoint, Event, Money, NodeId, ObjectId, Question, RunId, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its id.
+    pub node: NodeId,
+    /// The version of the program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// `sqlite` or `postgresql`.
+    pub database: String,
+    /// Since when it is up.
+    pub started_at: Timestamp,
+}
+
+/// POST /tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreateTaskRequest {
+    /// What is asked for. `title` and `base` may be left out.
+    pub spec: TaskSpec,
+    /// Takes this repository in first: it becomes the base, and its project file the environment where the spec names none.
+    #[serde(default)]
+    pub import: Option<ImportGit>,
+    /// How many tasks of the same spec are made, each on its own line.
+    #[serde(default = "one")]
+    pub attempts: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The answer to POST /tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CreatedTasks {
+    /// One for each attempt.
+    pub tasks: Vec<TaskRecord>,
+    /// What was taken in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+/// GET /tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskList {
+    /// Newest first.
+    pub tasks: Vec<TaskRecord>,
+}
+
+/// GET /tasks/{id}/steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepList {
+    /// Oldest first.
+    pub steps: Vec<StepSummary>,
+}
+
+/// GET /tasks/{id}/checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointList {
+    /// In the order in which they were named.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// GET /tasks/{id}/questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuestionList {
+    /// Newest first.
+    pub questions: Vec<Question>,
+}
+
+/// GET /workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerList {
+    /// By name.
+    pub workers: Vec<WorkerView>,
+}
+
+/// GET /models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProviderList {
+    /// By name.
+    pub providers: Vec<ProviderView>,
+}
+
+/// POST /tasks/{id}/checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRequest {
+    /// The name.
+    pub name: String,
+    /// A step's number, id or checkpoint; the head where absent.
+    #[serde(default)]
+    pub step: Option<String>,
+}
+
+/// POST /tasks/{id}/rollback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// A step's number, id or checkpoint.
+    pub step: String,
+}
+
+/// POST /tasks/{id}/fork.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForkRequest {
+    /// A step's number, id or checkpoint; the head where absent.
+    pub step: Option<String>,
+    /// Said after the step's conversation; absent goes on as before.
+    pub prompt: Option<String>,
+    /// The new task's title.
+    pub title: Option<String>,
+}
+
+/// POST /tasks/{id}/export.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExportRequest {
+    /// The branch; `helix/<title>-<task>` where absent.
+    pub branch: Option<String>,
+    /// The repository on the node's machine; the one the task was made from where absent.
+    pub repository: Option<PathBuf>,
+    /// A step's number, id or checkpoint; the head where absent.
+    pub step: Option<String>,
+}
+
+/// POST /questions/{id}/answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerRequest {
+    /// The answer.
+    pub answer: String,
+}
+
+/// GET /tasks/{id}/log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// Committed steps, oldest first.
+    pub steps: Vec<LogStep>,
+    /// The number of the last step here: `?after=` of the next page.
+    pub last: u64,
+    /// True where more steps follow at once.
+    pub more: bool,
+}
+
+/// What a step said and what its commands wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStep {
+    /// The step.
+    pub step: StepId,
+    /// Its number.
+    pub ordinal: u64,
+    /// Its line of the timeline.
+    pub summary: String,
+    /// What the model said; empty for a command.
+    pub said: String,
+    /// Its commands, in the order in which they ended.
+    pub runs: Vec<LogRun>,
+}
+
+/// A command and its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRun {
+    /// The run.
+    pub run: RunId,
+    /// The command.
+    pub command: String,
+    /// 128 + N where signal N ended it.
+    pub exit_code: i32,
+    /// The end of its output, or the whole of it with `?whole=true`.
+    pub output: String,
+    /// The whole output's length in bytes.
+    pub output_bytes: u64,
+    /// True where `output` is not the whole.
+    pub cut: bool,
+    /// The whole output in the store.
+    pub object: Option<ObjectId>,
+}
+
+/// GET /tasks/{id}/log?run=…: a running command's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOutput {
+    /// The bytes from the asked offset on, as text.
+    pub text: String,
+    /// `?offset=` of the next page.
+    pub next: u64,
+    /// True where the run has ended and nothing follows.
+    pub ended: bool,
+}
+
+/// GET /system/status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SystemStatus {
+    /// The node.
+    pub node: NodeInfo,
+    /// How many tasks are in each state; states without any are absent.
+    pub tasks: BTreeMap<String, u64>,
+    /// Every worker, by name.
+    pub workers: Vec<WorkerView>,
+    /// How many tasks each worker holds, by its name; workers without any are absent.
+    pub held: BTreeMap<String, u64>,
+    /// Spent since the UTC day began, in money.
+    pub spent_today: Money,
+    /// The same in tokens.
+    pub tokens_today: u64,
+}
+
+/// GET /health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok` while the records answer.
+    pub status: String,
+}
+
+/// One event of GET /events: the data of its SSE block.
+pub type EventData = Event;
+
+/// How a problem document looks (RFC 9457), with our code and hint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemDocument {
+    /// `urn:helix:failure:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The code in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, to what.
+    pub detail: String,
+    /// The code.
+    pub code: helix_protocol::Code,
+    /// The next step.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+impl ProblemDocument {
+    /// The failure it carries.
+    pub fn into_failure(self) -> helix_protocol::Failure {
+        helix_protocol::Failure { code: self.code, message: self.detail, hint: self.hint }
+    }
+}
+
+/// What a task is called where nobody named it: the first line of what it does.
+pub fn default_title(work: &helix_protocol::TaskWork) -> String {
+    use helix_protocol::TaskWork;
+    let text = match work {
+        TaskWork::Command(command) => command.commands.first().cloned().unwrap_or_else(|| "nothing".to_owned()),
+        TaskWork::Agent(agent) => agent.prompt.clone(),
+        TaskWork::Custom { name, .. } => name.clone(),
+    };
+    let line = text.trim().lines().next().unwrap_or_default();
+    if line.chars().count() <= 72 { line.to_owned() } else { line.chars().take(71).chain(['…']).collect() }
+}
+
+/// The branch a task is exported to where nobody named one.
+pub fn default_branch(task: &TaskRecord) -> String {
+    format!("helix/{}-{}", slug(&task.spec.title), short(task.id))
+}
+
+fn short(task: TaskId) -> String {
+    task.short()
+}
+
+fn slug(title: &str) -> String {
+    let mut out = String::new();
+    for c in title.chars().flat_map(char::to_lowercase) {
+        if c.is_ascii_alphanumeric() {
+            out.push(c);
+        } else if !out.ends_with('-') && !out.is_empty() {
+            out.push('-');
+        }
+        if out.len() >= 40 {
+            break;
+        }
+    }
+    let out = out.trim_end_matches('-');
+    if out.is_empty() { "task".to_owned() } else { out.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_name_is_one_that_git_takes() {
+        assert_eq!(slug("Fix: the parser's ~^ tests.lock"), "fix-the-parser-s-tests-lock");
+        assert_eq!(slug("///"), "task");
+        assert_eq!(slug("日本"), "task");
+    }
+
+    #[test]
+    fn a_title_is_the_first_line_at_most_72_characters() {
+        let prompt = format!("{}\nmore", "ä".repeat(80));
+        let spec: TaskSpec = serde_json::from_value(serde_json::json!({
+            "title": "", "work": {"kind": "agent", "prompt": prompt}, "base": {"from": "empty"}
+        }))
+        .expect("a spec");
+        assert_eq!(default_title(&spec.work), format!("{}…", "ä".repeat(71)));
+    }
+}

@@ -1,0 +1,158 @@
+//! GET /events: what was recorded, from any place on, then what happens.
+
+use actix::Addr;
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures::StreamExt;
+use helix_kernel::Shutdown;
+use helix_messages::{EventFilter, Events, Records};
+use helix_protocol::{Code, Event, EventKind, Failure, NewEvent, Severity, TaskId};
+use serde::Deserialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::body::invalid;
+use crate::problem::Problem;
+use crate::resolve;
+use crate::server::Node;
+use crate::session::{End, Frame, Session};
+
+/// How many events are read from the records at once.
+const PAGE: u32 = 500;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Query {
+    after: Option<u64>,
+    task: Option<String>,
+}
+
+/// A watcher. `Last-Event-ID` (a browser's way) wins over `?after=`; with neither, only what happens from now on.
+pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let last = match request.headers().get("last-event-id") {
+        Some(value) => {
+            let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+            Some(parsed.ok_or_else(|| invalid("Last-Event-ID is not an event's sequence".to_owned()))?)
+        }
+        None => query.after,
+    };
+    let task = match query.task.clone() {
+        Some(text) => {
+            let records = node.args.records.clone();
+            Some(node.run(async move { resolve::task(&records, &text).await }).await?.id)
+        }
+        None => None,
+    };
+    let (session, mut frames) = Session::open();
+    // Watching begins before the replay, so nothing falls between the two.
+    let live = node.args.events.watch();
+    let feed = Feed {
+        session,
+        records: node.args.records.clone(),
+        events: node.args.events.clone(),
+        task,
+        last,
+        shutdown: node.shutdown.clone(),
+    };
+    node.start(feed.run(live));
+    let body = futures::stream::poll_fn(move |context| frames.poll_recv(context)).map(Ok::<_, actix_web::Error>);
+    Ok(HttpResponse::Ok().content_type("text/event-stream").insert_header((CACHE_CONTROL, "no-store")).streaming(body))
+}
+
+/// Brings events to one session.
+struct Feed {
+    session: Addr<Session>,
+    records: Records,
+    events: Events,
+    task: Option<TaskId>,
+    /// The sequence of the last event given, or after which to begin; `None` until something recorded was seen.
+    last: Option<u64>,
+    shutdown: Shutdown,
+}
+
+/// The session has ended: nobody reads any more.
+struct Gone;
+
+impl Feed {
+    async fn run(mut self, live: broadcast::Receiver<Event>) {
+        let shutdown = self.shutdown.clone();
+        let session = self.session.clone();
+        tokio::select! {
+            _ = self.feed(live) => {}
+            () = shutdown.requested() => {}
+        }
+        session.do_send(End);
+    }
+
+    async fn feed(&mut self, mut live: broadcast::Receiver<Event>) -> Result<(), Gone> {
+        // Headers go out with the first bytes; a watcher wants to know that it watches.
+        self.send(Bytes::from_static(b": watching\n\n")).await?;
+        if self.last.is_some() {
+            self.replay().await?;
+        }
+        loop {
+            match live.recv().await {
+                Ok(event) => self.show(&event).await?,
+                Err(RecvError::Lagged(_)) => {
+                    // Those not kept are lost to this watcher; those kept are read again.
+                    live = self.events.watch();
+                    if self.last.is_some() {
+                        self.replay().await?;
+                    }
+                }
+                Err(RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    async fn show(&mut self, event: &Event) -> Result<(), Gone> {
+        if event.sequence > 0 {
+            if self.last.is_some_and(|last| event.sequence <= last) {
+                return Ok(());
+            }
+            self.last = Some(event.sequence);
+        }
+        if self.task.is_some() && event.event.task != self.task {
+            return Ok(());
+        }
+        self.send(block(event)).await
+    }
+
+    async fn replay(&mut self) -> Result<(), Gone> {
+        loop {
+            let filter = EventFilter { after: self.last.unwrap_or(0), task: self.task, limit: PAGE };
+            match self.records.read().events(filter).await {
+                Ok(page) => {
+                    for event in &page {
+                        self.show(event).await?;
+                    }
+                    if page.len() < PAGE as usize {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    // The watcher is told and comes back with its last id.
+                    let failure = Failure::from(error);
+                    tracing::warn!(code = failure.code.as_str(), %failure, "events cannot be read");
+                    let told = NewEvent::info(EventKind::SystemError, "node", failure.message).severity(Severity::Error);
+                    let told = told.detail(serde_json::json!({ "code": Code::as_str(failure.code) }));
+                    let text = serde_json::to_string(&told).unwrap_or_default();
+                    self.send(Bytes::from(format!("event: failure\ndata: {text}\n\n"))).await?;
+                    return Err(Gone);
+                }
+            }
+        }
+    }
+
+    async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.session.send(Frame(bytes)).await.map_err(|_| Gone)
+    }
+}
+
+/// An event's block. One that is not kept has no id, so that a watcher's last id stays one the records know.
+fn block(event: &Event) -> Bytes {
+    let data = serde_json::to_string(event).expect("an event is plain data");
+    let id = if event.sequence > 0 { format!("id: {}\n", event.sequence) } else { String::new() };
+    Bytes::from(format!("{id}event: {}\ndata: {data}\n\n", event.event.kind.as_str()))
+}

@@ -1,0 +1,180 @@
+//! POST /tasks: a repository taken in, its project file applied, and one task for each attempt.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use actix_web::http::header::{ETAG, LOCATION};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use helix_messages::{CreateTask, Imported};
+use helix_protocol::{Base, Code, Environment, Failure, Principal, ProjectId, TaskSpec, TaskWork};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::api::{CreateTaskRequest, CreatedTasks, default_title};
+use crate::body::{self, invalid};
+use crate::peer::principal;
+use crate::problem::Problem;
+use crate::server::Node;
+use crate::{HttpArgs, api};
+
+/// Most attempts of one request.
+const MOST_ATTEMPTS: u32 = 64;
+/// Longest idempotency key.
+const LONGEST_KEY: usize = 255;
+
+/// Makes tasks. With an `Idempotency-Key` a repetition of the same request is answered as the first was.
+pub(crate) async fn create(node: web::Data<Node>, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let key = idempotency_key(&request)?;
+    if let Some(created) = key.as_deref().map(|key| node.recent.answer(key, &bytes)).transpose()?.flatten() {
+        return Ok(answer(&created));
+    }
+    let asked = read(&bytes)?;
+    let (args, principal, made_key) = (node.args.clone(), principal(&request), key.clone());
+    let created = Arc::new(node.run(async move { make(&args, asked, principal, made_key).await }).await?);
+    if let Some(key) = key {
+        node.recent.keep(key, bytes, Arc::clone(&created));
+    }
+    Ok(answer(&created))
+}
+
+fn answer(created: &CreatedTasks) -> HttpResponse {
+    let mut response = HttpResponse::Created();
+    if let Some(first) = created.tasks.first() {
+        response.insert_header((LOCATION, format!("/api/v1/tasks/{}", first.id)));
+        response.insert_header((ETAG, format!("\"{}\"", first.version)));
+    }
+    response.json(created)
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Failure> {
+    let Some(value) = request.headers().get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
+        _ => Err(invalid(format!("the Idempotency-Key must have 1 to {LONGEST_KEY} visible ASCII characters"))),
+    }
+}
+
+/// Reads the body; a spec may leave out its title and its base.
+fn read(bytes: &[u8]) -> Result<CreateTaskRequest, Failure> {
+    let mut value = body::value(bytes)?;
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.entry("title").or_insert_with(|| json!(""));
+        spec.entry("base").or_insert_with(|| json!({ "from": "empty" }));
+    }
+    let mut asked: CreateTaskRequest = body::from_value(value)?;
+    if asked.attempts == 0 || asked.attempts > MOST_ATTEMPTS {
+        return Err(invalid(format!("attempts is {}", asked.attempts)).hint(format!("from 1 to {MOST_ATTEMPTS}")));
+    }
+    if asked.import.is_some() && asked.spec.base != Base::Empty {
+        return Err(invalid("import and spec.base both say where the files come from".to_owned()).hint("leave one of them out"));
+    }
+    if let TaskWork::Agent(agent) = &asked.spec.work
+        && agent.prompt.trim().is_empty()
+    {
+        return Err(invalid("spec.work.prompt is empty".to_owned()).hint("say what the agent shall do"));
+    }
+    if asked.spec.title.trim().is_empty() {
+        asked.spec.title = default_title(&asked.spec.work);
+    }
+    Ok(asked)
+}
+
+async fn make(
+    args: &HttpArgs,
+    asked: CreateTaskRequest,
+    principal: Principal,
+    key: Option<String>,
+) -> Result<CreatedTasks, Failure> {
+    let CreateTaskRequest { mut spec, import, attempts } = asked;
+    let imported = match import {
+        Some(import) => Some(args.versions.import_git(import).await?),
+        None => None,
+    };
+    if let Some(imported) = &imported {
+        apply(&mut spec, imported);
+    }
+    let mut tasks = Vec::new();
+    for attempt in 1..=attempts {
+        if attempts > 1 {
+            spec.group = tasks.first().map(|first: &helix_protocol::TaskRecord| first.id);
+        }
+        let idempotency_key = key.as_ref().map(|key| if attempt == 1 { key.clone() } else { format!("{key}/{attempt}") });
+        let create = CreateTask { spec: spec.clone(), principal: principal.clone(), project: ProjectId::DEFAULT, idempotency_key };
+        tasks.push(args.tasks.create(create).await?);
+    }
+    Ok(CreatedTasks { tasks, imported })
+}
+
+/// The snapshot becomes the base; the project file fills what the spec left open.
+fn apply(spec: &mut TaskSpec, imported: &Imported) {
+    spec.base = Base::Snapshot {
+        snapshot: imported.snapshot,
+        git_commit: imported.git_commit.clone(),
+        repository: Some(imported.repository.display().to_string()),
+    };
+    let asked = std::mem::replace(&mut spec.environment, imported.environment.clone());
+    overlay(&mut spec.environment, asked);
+    if let TaskWork::Agent(agent) = &mut spec.work
+        && agent.verify.is_none()
+    {
+        agent.verify.clone_from(&imported.verify);
+    }
+}
+
+/// What a request names wins over the project file; variables and secrets are added to it.
+fn overlay(project: &mut Environment, asked: Environment) {
+    let nothing = Environment::default();
+    project.variables.extend(asked.variables);
+    project.secrets.retain(|secret| asked.secrets.iter().all(|other| other.variable != secret.variable));
+    project.secrets.extend(asked.secrets);
+    if asked.setup.is_some() {
+        project.setup = asked.setup;
+        project.lockfiles = asked.lockfiles;
+    }
+    if !asked.caches.is_empty() {
+        project.caches = asked.caches;
+    }
+    if asked.ports != nothing.ports {
+        project.ports = asked.ports;
+    }
+    if asked.isolation != nothing.isolation {
+        project.isolation = asked.isolation;
+    }
+    if asked.network != nothing.network {
+        project.network = asked.network;
+    }
+}
+
+/// Answers given lately, by idempotency key. Taking a repository in makes another snapshot each time, so the records
+/// alone would call an honest repetition a conflict. Lost with the server: a repetition after that may be refused, and is
+/// never carried out twice.
+#[derive(Default)]
+pub(crate) struct Recent {
+    given: Mutex<VecDeque<(String, Bytes, Arc<api::CreatedTasks>)>>,
+}
+
+impl Recent {
+    /// How many answers are kept.
+    const KEPT: usize = 256;
+
+    fn answer(&self, key: &str, bytes: &Bytes) -> Result<Option<Arc<CreatedTasks>>, Failure> {
+        match self.given.lock().iter().find(|(known, ..)| known == key) {
+            None => Ok(None),
+            Some((_, body, created)) if body == bytes => Ok(Some(Arc::clone(created))),
+            Some(_) => Err(Failure::new(
+                Code::IdempotencyConflict,
+                format!("the idempotency key {key:?} was used before with another request"),
+            )
+            .hint("use a new key")),
+        }
+    }
+
+    fn keep(&self, key: String, bytes: Bytes, created: Arc<CreatedTasks>) {
+        let mut given = self.given.lock();
+        if given.len() == Self::KEPT {
+            given.pop_front();
+        }
+        given.push_back((key, bytes, created));
+    }
+}

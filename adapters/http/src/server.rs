@@ -1,0 +1,99 @@
+//! The server: actix-web on its own threads, asking the node on the node's.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::rt::System;
+use actix_web::{App, HttpServer, web};
+use helix_kernel::Shutdown;
+use helix_protocol::{Code, Failure};
+use tokio::runtime::Handle;
+
+use crate::intake::Recent;
+use crate::{HttpArgs, body, peer, routes};
+
+/// Enough for a command line and some watchers; the work is done on the node's threads.
+const WORKERS: usize = 2;
+/// How long requests may go on once the node stops.
+const GRACE_SECONDS: u64 = 5;
+
+/// What every handler has.
+pub(crate) struct Node {
+    pub args: HttpArgs,
+    pub recent: Recent,
+    pub shutdown: Shutdown,
+    runtime: Handle,
+}
+
+impl Node {
+    /// Runs `work` on the node's own threads. Connections of a database pool belong to the runtime that opened them, so no
+    /// request may touch one on the server's threads, which end with the server.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match self.runtime.spawn(work).await {
+            Ok(answer) => answer,
+            Err(ended) if ended.is_cancelled() => Err(Failure::new(Code::ShuttingDown, "the node is stopping")),
+            Err(ended) => Err(Failure::new(Code::Internal, format!("the request ended by a panic: {ended}"))),
+        }
+    }
+
+    /// Starts something nobody waits for on the node's own threads.
+    pub fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+}
+
+/// Ends the server's threads when its future is dropped.
+struct EndOnDrop(Shutdown);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
+/// Serves until `shutdown` is requested, then lets running requests end. Must be called inside the node's runtime. The
+/// listener's file (made with mode 0600) is the caller's.
+pub async fn serve(listener: UnixListener, args: HttpArgs, shutdown: Shutdown) -> io::Result<()> {
+    let stop = shutdown.child();
+    let node = web::Data::new(Node { args, recent: Recent::default(), shutdown: stop.clone(), runtime: Handle::current() });
+    let guard = EndOnDrop(stop.clone());
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        // Nobody listens only where the future was dropped, and then the answer has no reader.
+        let _ = ended.send(System::new().block_on(run(listener, node, stop)));
+    })?;
+    let answer = end.await.unwrap_or_else(|_| Err(io::Error::other("the server's thread ended by a panic")));
+    drop(guard);
+    answer
+}
+
+async fn run(listener: UnixListener, node: web::Data<Node>, stop: Shutdown) -> io::Result<()> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(node.clone())
+            .app_data(web::PayloadConfig::new(body::LIMIT))
+            .wrap(from_fn(peer::admit))
+            .configure(routes::configure)
+    })
+    .workers(WORKERS)
+    .on_connect(peer::note)
+    // A watcher that goes away must be noticed although nothing is being written to it.
+    .h1_allow_half_closed(false)
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(GRACE_SECONDS)
+    .disable_signals()
+    .listen_uds(listener)?
+    .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(async move {
+        stop.requested().await;
+        handle.stop(true).await;
+    });
+    server.await
+}

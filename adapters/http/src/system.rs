@@ -1,0 +1,54 @@
+//! The node's own state.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use helix_messages::TaskFilter;
+use helix_protocol::{Failure, OwnerId};
+
+use crate::HttpArgs;
+use crate::api::{Health, ProviderList, SystemStatus};
+use crate::problem::Problem;
+use crate::server::Node;
+
+/// GET /health: `ok` while the records answer, else their failure.
+pub(crate) async fn health(node: web::Data<Node>) -> Result<HttpResponse, Problem> {
+    let records = node.args.records.clone();
+    node.run(async move { Ok(records.read().now().await?) }).await?;
+    Ok(HttpResponse::Ok().json(Health { status: "ok".to_owned() }))
+}
+
+/// GET /system/status
+pub(crate) async fn status(node: web::Data<Node>) -> Result<HttpResponse, Problem> {
+    let args = node.args.clone();
+    Ok(HttpResponse::Ok().json(node.run(async move { read_status(args).await }).await?))
+}
+
+async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
+    let records = args.records.read();
+    let workers = args.fleet.list().await?;
+    let now = records.now().await?;
+    let (spent_today, tokens_today) = records.spent_since(OwnerId::LOCAL, now.day_start()).await?;
+    let (mut tasks, mut held) = (BTreeMap::new(), BTreeMap::new());
+    for task in records.tasks(TaskFilter::default()).await? {
+        *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
+        let holder = task.worker.filter(|_| task.status.is_active());
+        if let Some(view) = holder.and_then(|id| workers.iter().find(|view| view.record.id == id)) {
+            *held.entry(view.record.name.clone()).or_default() += 1;
+        }
+    }
+    Ok(SystemStatus { node: args.info.clone(), tasks, workers, held, spent_today, tokens_today })
+}
+
+/// GET /system/tree
+pub(crate) async fn tree(node: web::Data<Node>) -> Result<HttpResponse, Problem> {
+    let tree = node.args.tree.clone();
+    Ok(HttpResponse::Ok().json(node.run(async move { tree.tree().await }).await?))
+}
+
+/// GET /models
+pub(crate) async fn models(node: web::Data<Node>) -> Result<HttpResponse, Problem> {
+    let models = node.args.models.clone();
+    let providers = node.run(async move { models.list().await }).await?;
+    Ok(HttpResponse::Ok().json(ProviderList { providers }))
+}

@@ -1,0 +1,173 @@
+//! What can be done to tasks.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{IF_MATCH, LOCATION};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use helix_messages::{ExportGit, ForkTask, ResumeTask, RetryTask};
+use helix_protocol::{Base, Code, Failure, StepId, TaskRecord};
+
+use crate::api::{AnswerRequest, CheckpointRequest, ExportRequest, ForkRequest, RollbackRequest, default_branch};
+use crate::body::{self, invalid};
+use crate::peer::principal;
+use crate::problem::Problem;
+use crate::server::Node;
+use crate::task_reads::tagged;
+use crate::{HttpArgs, resolve};
+
+type Id = web::Path<String>;
+
+/// Finds the task, holds it against `If-Match`, and does something with it on the node's threads.
+async fn with<T, F>(node: &Node, id: Id, request: &HttpRequest, act: impl FnOnce(HttpArgs, TaskRecord) -> F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send + 'static,
+{
+    let records = node.args.records.clone();
+    let task = node.run(async move { resolve::task(&records, &id).await }).await?;
+    unchanged(request, &task)?;
+    Ok(node.run(act(node.args.clone(), task)).await?)
+}
+
+/// `If-Match` names the version the caller saw; another one means that somebody was faster.
+fn unchanged(request: &HttpRequest, task: &TaskRecord) -> Result<(), Problem> {
+    let Some(expected) = request.headers().get(IF_MATCH) else { return Ok(()) };
+    let current = format!("\"{}\"", task.version);
+    let expected = expected.to_str().unwrap_or_default();
+    if expected == "*" || expected.split(',').any(|tag| tag.trim() == current) {
+        return Ok(());
+    }
+    let failure =
+        Failure::new(Code::InvalidState, format!("task {} is at version {}, not at {expected}", task.id.short(), task.version))
+            .hint("read it again and decide anew");
+    Err(Problem::with_status(failure, StatusCode::PRECONDITION_FAILED))
+}
+
+fn nothing_in(bytes: &[u8]) -> Result<(), Failure> {
+    body::read::<serde_json::Map<String, serde_json::Value>>(bytes)
+        .and_then(|fields| fields.keys().next().map_or(Ok(()), |field| Err(invalid(format!("there is no field {field}")))))
+}
+
+/// POST /tasks/{id}/cancel
+pub(crate) async fn cancel(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    nothing_in(&bytes)?;
+    let who = principal(&request);
+    Ok(tagged(&with(&node, id, &request, |args, task| async move { args.tasks.cancel(task.id, who).await }).await?))
+}
+
+/// POST /tasks/{id}/pause: answers when the task is parked.
+pub(crate) async fn pause(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    nothing_in(&bytes)?;
+    let who = principal(&request);
+    Ok(tagged(&with(&node, id, &request, |args, task| async move { args.tasks.pause(task.id, who).await }).await?))
+}
+
+/// POST /tasks/{id}/resume
+pub(crate) async fn resume(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (resume, who) = (body::read::<ResumeTask>(&bytes)?, principal(&request));
+    Ok(tagged(&with(&node, id, &request, |args, task| async move { args.tasks.resume(task.id, resume, who).await }).await?))
+}
+
+/// POST /tasks/{id}/retry
+pub(crate) async fn retry(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (retry, who) = (body::read::<RetryTask>(&bytes)?, principal(&request));
+    Ok(tagged(&with(&node, id, &request, |args, task| async move { args.tasks.retry(task.id, retry, who).await }).await?))
+}
+
+/// POST /tasks/{id}/checkpoint
+pub(crate) async fn checkpoint(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let CheckpointRequest { name, step } = body::read(&bytes)?;
+    if name.trim().is_empty() || name.len() > 200 {
+        return Err(invalid("a checkpoint's name has 1 to 200 characters".to_owned()).into());
+    }
+    let named = with(&node, id, &request, |args, task| async move {
+        let step = optional_step(&args, &task, step).await?;
+        args.tasks.checkpoint(task.id, step, name).await
+    });
+    Ok(HttpResponse::Ok().json(named.await?))
+}
+
+async fn optional_step(args: &HttpArgs, task: &TaskRecord, step: Option<String>) -> Result<Option<StepId>, Failure> {
+    match step {
+        Some(text) => resolve::step(&args.records, task, &text).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// POST /tasks/{id}/rollback
+pub(crate) async fn rollback(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (RollbackRequest { step }, who) = (body::read(&bytes)?, principal(&request));
+    let moved = with(&node, id, &request, |args, task| async move {
+        let step = resolve::step(&args.records, &task, &step).await?;
+        args.tasks.rollback(task.id, step, who).await
+    });
+    Ok(tagged(&moved.await?))
+}
+
+/// POST /tasks/{id}/fork
+pub(crate) async fn fork(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (ForkRequest { step, prompt, title }, principal) = (body::read(&bytes)?, principal(&request));
+    let forked = with(&node, id, &request, |args, task| async move {
+        let step = match optional_step(&args, &task, step).await? {
+            Some(step) => step,
+            None => resolve::head(&task)?,
+        };
+        args.tasks.fork(ForkTask { step, prompt, title, principal }).await
+    });
+    let task = forked.await?;
+    Ok(HttpResponse::Created().insert_header((LOCATION, format!("/api/v1/tasks/{}", task.id))).json(task))
+}
+
+/// POST /tasks/{id}/export
+pub(crate) async fn export(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let asked: ExportRequest = body::read(&bytes)?;
+    let exported = with(&node, id, &request, |args, task| async move {
+        let head = match optional_step(&args, &task, asked.step).await? {
+            Some(step) => step,
+            None => resolve::head(&task)?,
+        };
+        let (from, parent) = origin(&args, &task).await?;
+        let repository = asked.repository.or(from).ok_or_else(|| {
+            Failure::new(Code::InvalidRequest, format!("task {} was not made from a git repository", task.id.short()))
+                .hint("name one with `repository` (`--repo` on the command line)")
+        })?;
+        let branch = asked.branch.unwrap_or_else(|| default_branch(&task));
+        args.versions.export_git(ExportGit { repository, branch, head, parent }).await
+    });
+    Ok(HttpResponse::Ok().json(exported.await?))
+}
+
+/// The repository and the commit a task's files came from, through the tasks it builds on.
+async fn origin(args: &HttpArgs, task: &TaskRecord) -> Result<(Option<PathBuf>, Option<String>), Failure> {
+    let mut seen = vec![task.id];
+    let mut base = task.spec.base.clone();
+    loop {
+        match base {
+            Base::Empty => return Ok((None, None)),
+            Base::Snapshot { git_commit, repository, .. } => return Ok((repository.map(PathBuf::from), git_commit)),
+            Base::Task { task } => {
+                if seen.contains(&task) {
+                    return Ok((None, None));
+                }
+                seen.push(task);
+                match args.records.read().task(task).await? {
+                    Some(task) => base = task.spec.base,
+                    None => return Ok((None, None)),
+                }
+            }
+        }
+    }
+}
+
+/// POST /questions/{id}/answer
+pub(crate) async fn answer(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (AnswerRequest { answer }, who, args) = (body::read(&bytes)?, principal(&request), node.args.clone());
+    let answered = node.run(async move {
+        let question = resolve::question(&args.records, &id).await?;
+        args.tasks.answer(question, answer, who).await
+    });
+    Ok(tagged(&answered.await?))
+}

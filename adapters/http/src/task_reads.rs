@@ -1,0 +1,224 @@
+//! What is known of tasks.
+
+use actix_web::http::header::ETAG;
+use actix_web::{HttpResponse, web};
+use helix_messages::{Records, TaskFilter};
+use helix_protocol::link::{Request, Response};
+use helix_protocol::{Base, Code, ExitReport, Failure, ObjectId, Role, RunId, TaskRecord, TaskStatus};
+use serde::Deserialize;
+
+use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RunOutput, StepList, TaskList};
+use crate::body::invalid;
+use crate::problem::Problem;
+use crate::server::Node;
+use crate::{HttpArgs, resolve};
+
+/// How many steps a page of the log has.
+const LOG_PAGE: usize = 50;
+/// Most bytes of one command's output that are given whole.
+const WHOLE_OUTPUT: u64 = 8 * 1024 * 1024;
+/// How long a read of a running command's output waits for more, in milliseconds.
+const OUTPUT_WAIT_MS: u64 = 1_000;
+
+type Id = web::Path<String>;
+
+/// A task under its version.
+pub(crate) fn tagged(task: &TaskRecord) -> HttpResponse {
+    HttpResponse::Ok().insert_header((ETAG, format!("\"{}\"", task.version))).json(task)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    status: Option<String>,
+    limit: Option<u32>,
+}
+
+/// GET /tasks?status=running,pending&limit=20
+pub(crate) async fn list(node: web::Data<Node>, query: web::Query<ListQuery>) -> Result<HttpResponse, Problem> {
+    let mut status = Vec::new();
+    for word in query.status.iter().flat_map(|words| words.split(',')).filter(|word| !word.is_empty()) {
+        let parsed = serde_json::from_value::<TaskStatus>(word.into());
+        status.push(parsed.map_err(|_| invalid(format!("{word:?} is not a state of a task")))?);
+    }
+    let (records, filter) = (node.args.records.clone(), TaskFilter { status, limit: query.limit });
+    let tasks = node.run(async move { Ok(records.read().tasks(filter).await?) }).await?;
+    Ok(HttpResponse::Ok().json(TaskList { tasks }))
+}
+
+/// GET /tasks/{id}
+pub(crate) async fn show(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let records = node.args.records.clone();
+    let task = node.run(async move { resolve::task(&records, &id).await }).await?;
+    Ok(tagged(&task))
+}
+
+/// GET /tasks/{id}/why
+pub(crate) async fn why(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let args = node.args.clone();
+    let why = node.run(async move { args.tasks.why(resolve::task(&args.records, &id).await?.id).await }).await?;
+    Ok(HttpResponse::Ok().json(why))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StepsQuery {
+    #[serde(default)]
+    all: bool,
+}
+
+/// GET /tasks/{id}/steps: the line to the head, or with `?all=true` every step, rolled back ones included.
+pub(crate) async fn steps(node: web::Data<Node>, id: Id, query: web::Query<StepsQuery>) -> Result<HttpResponse, Problem> {
+    let (records, all) = (node.args.records.clone(), query.all);
+    let steps = node
+        .run(async move {
+            let task = resolve::task(&records, &id).await?;
+            Ok(match task.head {
+                _ if all => records.read().steps(task.id).await?,
+                Some(head) => records.read().lineage(head).await?,
+                None => Vec::new(),
+            })
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(StepList { steps }))
+}
+
+/// GET /tasks/{id}/checkpoints
+pub(crate) async fn checkpoints(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let records = node.args.records.clone();
+    let read = async move { Ok(records.read().checkpoints(resolve::task(&records, &id).await?.id).await?) };
+    Ok(HttpResponse::Ok().json(CheckpointList { checkpoints: node.run(read).await? }))
+}
+
+/// GET /tasks/{id}/questions
+pub(crate) async fn questions(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let records = node.args.records.clone();
+    let read = async move { Ok(records.read().questions(resolve::task(&records, &id).await?.id).await?) };
+    Ok(HttpResponse::Ok().json(QuestionList { questions: node.run(read).await? }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DiffQuery {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+/// GET /tasks/{id}/diff?from=&to=: steps by number, id or checkpoint. From what the task began with to its head where
+/// nothing is said; `from=base` says it.
+pub(crate) async fn diff(node: web::Data<Node>, id: Id, query: web::Query<DiffQuery>) -> Result<HttpResponse, Problem> {
+    let (args, query) = (node.args.clone(), query.into_inner());
+    let files = node
+        .run(async move {
+            let task = resolve::task(&args.records, &id).await?;
+            let to = tree(&args.records, &task, query.to.as_deref().unwrap_or("head")).await?;
+            let from = match query.from.as_deref() {
+                None | Some("base") => base(&args, &task).await?,
+                Some(step) => Some(tree(&args.records, &task, step).await?),
+            };
+            args.versions.diff(from, to).await
+        })
+        .await?;
+    Ok(HttpResponse::Ok().json(files))
+}
+
+async fn tree(records: &Records, task: &TaskRecord, step: &str) -> Result<ObjectId, Failure> {
+    let id = resolve::step(records, task, step).await?;
+    let record = records.read().step(id).await?;
+    record.map(|record| record.step.tree).ok_or_else(|| Failure::new(Code::NotFound, format!("there is no step {id}")))
+}
+
+/// What the task's first step was made on. A snapshot's id stands for its tree.
+async fn base(args: &HttpArgs, task: &TaskRecord) -> Result<Option<ObjectId>, Failure> {
+    let head = match (&task.spec.fork_of, &task.spec.base) {
+        (Some(step), _) => Some(*step),
+        (None, Base::Empty) => return Ok(None),
+        (None, Base::Snapshot { snapshot, .. }) => return Ok(Some(snapshot.0)),
+        (None, Base::Task { task }) => args.records.read().task(*task).await?.and_then(|task| task.head),
+    };
+    match head {
+        Some(step) => Ok(args.records.read().step(step).await?.map(|record| record.step.tree)),
+        None => Ok(None),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    whole: bool,
+    run: Option<RunId>,
+    #[serde(default)]
+    offset: u64,
+}
+
+/// GET /tasks/{id}/log?after=&whole=: what committed steps said and wrote. With `?run=&offset=`: what a running command
+/// wrote so far, asked of its worker.
+pub(crate) async fn log(node: web::Data<Node>, id: Id, query: web::Query<LogQuery>) -> Result<HttpResponse, Problem> {
+    let (args, query) = (node.args.clone(), query.into_inner());
+    match query.run {
+        Some(run) => {
+            let output = node.run(async move { running(&args, &id, run, query.offset).await }).await?;
+            Ok(HttpResponse::Ok().json(output))
+        }
+        None => {
+            let page = node.run(async move { committed(&args, &id, query.after, query.whole).await }).await?;
+            Ok(HttpResponse::Ok().json(page))
+        }
+    }
+}
+
+async fn committed(args: &HttpArgs, id: &str, after: u64, whole: bool) -> Result<LogPage, Failure> {
+    let task = resolve::task(&args.records, id).await?;
+    let line = match task.head {
+        Some(head) => args.records.read().lineage(head).await?,
+        None => Vec::new(),
+    };
+    let mut wanted = line.iter().filter(|step| step.ordinal > after);
+    let mut page = LogPage { steps: Vec::new(), last: after, more: false };
+    for summary in wanted.by_ref().take(LOG_PAGE) {
+        let Some(record) = args.records.read().step(summary.id).await? else { continue };
+        let said = record.step.messages.iter().filter(|message| message.role == Role::Assistant).map(|message| message.as_text());
+        let said = said.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+        let mut runs = Vec::new();
+        for exit in record.step.exits {
+            runs.push(log_run(args, exit, whole).await?);
+        }
+        page.steps.push(LogStep { step: summary.id, ordinal: summary.ordinal, summary: record.step.summary, said, runs });
+        page.last = summary.ordinal;
+    }
+    page.more = wanted.next().is_some();
+    Ok(page)
+}
+
+async fn log_run(args: &HttpArgs, exit: ExitReport, whole: bool) -> Result<LogRun, Failure> {
+    let ExitReport { run, command, exit_code, tail, output: object, output_bytes } = exit;
+    let (output, cut) = match object {
+        Some(object) if whole && output_bytes <= WHOLE_OUTPUT => {
+            (String::from_utf8_lossy(&args.versions.read_object(object, WHOLE_OUTPUT).await?).into_owned(), false)
+        }
+        Some(_) => (tail, true),
+        None => (tail, false),
+    };
+    Ok(LogRun { run, command, exit_code, output, output_bytes, cut, object })
+}
+
+async fn running(args: &HttpArgs, id: &str, run: RunId, offset: u64) -> Result<RunOutput, Failure> {
+    let task = resolve::task(&args.records, id).await?;
+    let Some(worker) = task.worker else {
+        return Err(Failure::new(Code::InvalidState, format!("task {} runs on no worker at present", task.id.short()))
+            .hint("its committed steps are in the log without `run`"));
+    };
+    let limit = u32::try_from(helix_protocol::link::MAX_CHUNK).unwrap_or(u32::MAX);
+    let request = Request::ReadOutput { run, offset, limit, wait_ms: OUTPUT_WAIT_MS };
+    let wait = std::time::Duration::from_millis(OUTPUT_WAIT_MS + 10_000);
+    match args.fleet.request(worker, request, Some(wait)).await? {
+        Response::Output { data, ended } => {
+            let next = offset + data.len() as u64;
+            Ok(RunOutput { text: String::from_utf8_lossy(&data).into_owned(), next, ended })
+        }
+        other => Err(Failure::new(Code::ProtocolError, format!("the worker answered a read of output with {other:?}"))),
+    }
+}
