@@ -1,0 +1,406 @@
+//! The branch against workers whose machines, networks and clocks the test controls. Time is paused throughout.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fake::{Machine, Node, addition};
+use helix_messages::TasksMsg;
+use helix_objects::{Durability, Mark, NewObject, ObjectStore, Pin, hash};
+use helix_ports::DeathProof;
+use helix_protocol::link::{Holding, OpenWorkspace, Request, Response, ToolLimits};
+use helix_protocol::{
+    CallKey, Code, Environment, Epoch, FileMode, Lifecycle, ObjectId, TaskId, ToolCall, ToolOutcome, WorkerHealth, WorkerStatus,
+};
+use helix_versions::{Tree, TreeEntry};
+use serde_json::json;
+
+fn tool(key: &str) -> Request {
+    let call = ToolCall { key: CallKey(key.to_owned()), name: "shell".to_owned(), input: json!({}) };
+    Request::Tool { task: TaskId::new(), epoch: Epoch(1), call, limits: ToolLimits::default() }
+}
+
+fn answered(content: &str) -> Response {
+    Response::Tool { outcome: ToolOutcome::ok(content) }
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Waits until the machine was asked for a call so often.
+async fn asked(machine: &Machine, key: &str, times: u32) {
+    while machine.calls.lock().get(&CallKey(key.to_owned())).is_none_or(|(asked, _)| *asked < times) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_worker_is_connected_at_start_and_keeps_its_lease_while_its_heartbeats_arrive() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let view = node.until(|view| view.ready).await;
+    assert_eq!((view.incarnation, view.pid, view.record.status), (1, Some(4_001), WorkerStatus::Active));
+    tokio::time::sleep(secs(600)).await;
+    assert_eq!(node.drain_losses(), []);
+    assert_eq!(node.events().await, ["worker.connected"], "nothing is recorded for a heartbeat");
+    let listed = node.fleet.list().await.unwrap();
+    assert!(node.clock.wall().0 - listed[0].record.last_seen_at.unwrap().0 <= 1_000_000, "the list knows the last heartbeat");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_connection_is_made_again_and_a_keyed_call_runs_once() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    machine.set(|now| now.answering = false);
+    let (fleet, unkeyed) = (node.fleet.clone(), node.fleet.clone());
+    let call = tokio::spawn(async move { fleet.request(worker, tool("k"), None).await });
+    let ping = tokio::spawn(async move { unkeyed.request(worker, Request::Ping, None).await });
+    asked(&machine, "k", 1).await;
+    machine.cut();
+    asked(&machine, "k", 2).await;
+    machine.set(|now| now.answering = true);
+    assert_eq!(call.await.unwrap(), Ok(answered("joined")));
+    assert_eq!(ping.await.unwrap().unwrap_err().code, Code::WorkerUnreachable);
+    assert_eq!(machine.calls.lock()[&CallKey("k".to_owned())], (2, 1), "asked twice, run once");
+    assert_eq!(node.drain_losses(), []);
+    assert_eq!(*machine.starts.lock(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_worker_keeps_its_tasks_within_the_lease() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    machine.set(|now| {
+        now.reachable = false;
+        now.cuts += 1;
+    });
+    node.until(|view| !view.ready).await;
+    let fleet = node.fleet.clone();
+    let call = tokio::spawn(async move { fleet.request(worker, tool("k"), None).await });
+    tokio::time::sleep(secs(8)).await;
+    machine.set(|now| now.reachable = true);
+    assert_eq!(call.await.unwrap(), Ok(answered("first")));
+    assert_eq!(node.drain_losses(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_worker_is_lost_at_once_and_started_again_as_another_incarnation() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    machine.set(|now| now.answering = false);
+    let fleet = node.fleet.clone();
+    let call = tokio::spawn(async move { fleet.request(worker, tool("k"), None).await });
+    asked(&machine, "k", 1).await;
+    let killed = node.clock.boottime();
+    machine.kill();
+    let lost = node.lost().await;
+    assert!(node.clock.boottime().since(killed) < Duration::from_millis(100));
+    assert_eq!((lost.worker, lost.incarnation, lost.proof), (worker, 1, DeathProof::ConnectionRefused));
+    assert_eq!(call.await.unwrap().unwrap_err().code, Code::WorkerLost);
+    assert_eq!(node.until(|view| view.ready).await.incarnation, 2);
+    machine.set(|now| now.answering = true);
+    assert_eq!(node.fleet.request(worker, tool("l"), None).await, Ok(answered("first")));
+    assert_eq!(node.events().await, ["worker.connected", "worker.disconnected", "worker.lost", "worker.connected"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_worker_is_lost_when_its_lease_is_over_and_not_before() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    machine.set(|now| now.answering = false);
+    let fleet = node.fleet.clone();
+    let call = tokio::spawn(async move { fleet.request(worker, tool("k"), None).await });
+    asked(&machine, "k", 1).await;
+    machine.set(|now| now.frozen = true);
+    let frozen = node.clock.boottime();
+    node.until(|view| !view.ready).await;
+    assert!((2..=3).contains(&node.clock.boottime().since(frozen).as_secs()), "a suspect after three seconds of silence");
+    let lost = node.lost().await;
+    let silent = Duration::from_millis(lost.silent_ms);
+    assert!((secs(10)..Duration::from_millis(10_100)).contains(&silent), "{silent:?}");
+    assert_eq!(lost.proof, DeathProof::LeaseExpired { silent_ms: lost.silent_ms });
+    assert_eq!(call.await.unwrap().unwrap_err().code, Code::WorkerLost);
+    assert_eq!(node.fleet.request(worker, Request::Ping, None).await.unwrap_err().code, Code::WorkerLost);
+
+    // It returns with what it holds, as the process it was.
+    let holding = Holding { task: TaskId::new(), epoch: Epoch(1), tree: hash(b""), calls: Vec::new() };
+    machine.holds.lock().push(holding.clone());
+    machine.set(|now| {
+        now.frozen = false;
+        now.answering = true;
+    });
+    let view = node.until(|view| view.ready).await;
+    assert_eq!((view.incarnation, view.holds), (1, vec![holding]));
+    assert_eq!(node.drain_losses(), []);
+    assert_eq!(
+        node.events().await,
+        ["worker.connected", "worker.heartbeat_missed", "worker.disconnected", "worker.lost", "worker.connected"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_in_its_place_is_a_loss() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    node.until(|view| view.ready).await;
+    machine.set(|now| {
+        now.incarnation = 7;
+        now.cuts += 1;
+    });
+    let lost = node.lost().await;
+    assert_eq!((lost.incarnation, lost.proof), (1, DeathProof::Replaced));
+    assert_eq!(node.until(|view| view.ready).await.incarnation, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_return_after_the_nodes_start_has_one_lease_to_be_adopted_in() {
+    let machine = Machine::running();
+    machine.set(|now| now.reachable = false);
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let lost = node.lost().await;
+    assert_eq!(lost.incarnation, 0);
+    assert!((10_000..10_100).contains(&lost.silent_ms), "{}", lost.silent_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_found_dead_at_the_nodes_start_is_lost_at_once() {
+    let machine = Machine::running();
+    machine.kill();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let lost = node.lost().await;
+    assert_eq!((lost.proof, lost.silent_ms), (DeathProof::ConnectionRefused, 0));
+    assert_eq!(node.until(|view| view.ready).await.incarnation, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_be_started_is_tried_ever_more_slowly_and_says_why() {
+    let machine = Machine::running();
+    machine.kill();
+    machine.set(|now| now.installable = false);
+    let mut node = Node::start(&[("a", &machine)]).await;
+    node.lost().await;
+    tokio::time::sleep(secs(1)).await;
+    let view = node.fleet.list().await.unwrap().remove(0);
+    assert_eq!((view.record.status, view.record.reason.as_str()), (WorkerStatus::Failed, "the disk is read-only"));
+    machine.set(|now| now.installable = true);
+    assert_eq!(node.until(|view| view.ready).await.record.status, WorkerStatus::Active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_node_hears_its_workers_before_it_judges_them() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    node.until(|view| view.ready).await;
+    tokio::time::sleep(secs(5)).await;
+    node.machine_clock.suspend(secs(3_600));
+    tokio::time::sleep(secs(30)).await;
+    assert_eq!(node.drain_losses(), []);
+    assert!(node.fleet.list().await.unwrap()[0].ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_changes_nothing() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    node.machine_clock.jump(-3_600_000_000);
+    machine.cut();
+    assert_eq!(node.fleet.request(worker, tool("k"), Some(secs(1))).await, Ok(answered("first")));
+    assert_eq!(node.drain_losses(), []);
+}
+
+/// A tree of three files, one of them in a folder.
+fn tree_in(store: &dyn ObjectStore) -> ObjectId {
+    let file = |name: &str, content: &'static [u8]| {
+        let object = NewObject::new(Bytes::from_static(content));
+        store.put(std::slice::from_ref(&object), Durability::NoSync).unwrap();
+        let (name, size) = (name.as_bytes().to_vec(), content.len() as u64);
+        TreeEntry { name, mode: FileMode::Regular, size, id: object.id() }
+    };
+    let folder = Tree::new(vec![file("c", b"three")]).unwrap().encode();
+    let sub = TreeEntry { name: b"sub".to_vec(), mode: FileMode::Directory, size: 5, id: folder.id() };
+    let root = Tree::new(vec![file("a", b"one"), file("b", b"two"), sub]).unwrap().encode();
+    store.put(&[folder, root.clone()], Durability::NoSync).unwrap();
+    root.id()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_is_opened_with_what_the_worker_lacks_and_nothing_else() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    let tree = tree_in(&*node.objects);
+    let one = NewObject::new(Bytes::from_static(b"one"));
+    machine.store.put(&[one], Durability::NoSync).unwrap();
+    let open = OpenWorkspace {
+        task: TaskId::new(),
+        epoch: Epoch(1),
+        tree,
+        environment: Environment::default(),
+        secrets: Vec::new(),
+        file_cap_bytes: 1 << 20,
+    };
+    let opened = Ok(Response::Opened { folder: "/w".to_owned(), ports: Vec::new(), setup: None, warm: false });
+    assert_eq!(node.fleet.open(worker, open.clone()).await, opened);
+    assert_eq!(*machine.stored.lock(), 4, "two files and two folders; the third file was there");
+    assert_eq!(node.fleet.open(worker, open).await, opened);
+    assert_eq!(*machine.stored.lock(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_verified_pinned_and_covered_by_its_mark() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    let (tree, file) = (Bytes::from_static(b"tree"), Bytes::from(vec![7; 200_000]));
+    let (task, epoch) = (TaskId::new(), Epoch(3));
+    let objects = vec![(hash(&tree), tree.clone()), (hash(&file), file.clone())];
+    *machine.snapshot.lock() = (hash(&tree), objects.clone());
+    let received = node.fleet.snapshot(worker, task, epoch, hash(b""), Vec::new()).await.unwrap();
+    assert_eq!((received.snapshot.tree, received.mark), (hash(&tree), Mark(2)));
+    assert_eq!(node.objects.get(hash(&file)).unwrap(), Some(file));
+    let mut pins = objects.iter().map(|(id, _)| (Pin { task, epoch }, *id)).collect::<Vec<_>>();
+    pins.sort_unstable();
+    assert_eq!(node.objects.pinned().unwrap(), pins);
+
+    // Nothing new: nothing travels and nothing is synced.
+    *machine.snapshot.lock() = (hash(&tree), Vec::new());
+    let again = node.fleet.snapshot(worker, task, epoch, hash(&tree), Vec::new()).await.unwrap();
+    assert_eq!((again.snapshot.stream, again.mark), (None, Mark(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_under_a_wrong_id_and_a_tree_that_never_came_are_refused() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    *machine.snapshot.lock() = (hash(b"tree"), vec![(hash(b"tree"), Bytes::from_static(b"another"))]);
+    let refused = node.fleet.snapshot(worker, TaskId::new(), Epoch(1), hash(b""), Vec::new()).await.unwrap_err();
+    assert_eq!(refused.code, Code::CorruptObject);
+    *machine.snapshot.lock() = (hash(b"tree"), vec![(hash(b"file"), Bytes::from_static(b"file"))]);
+    let refused = node.fleet.snapshot(worker, TaskId::new(), Epoch(1), hash(b""), Vec::new()).await.unwrap_err();
+    assert_eq!(refused.code, Code::ObjectsMissing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_added_worker_is_ready_recorded_and_given_as_many_slots_as_cores() {
+    let machine = Machine::running();
+    machine.kill();
+    let mut node = Node::start(&[]).await;
+    node.transport.machines.lock().insert("/m/new".to_owned(), Arc::clone(&machine));
+    let view = node.fleet.add(addition("/m/new")).await.unwrap();
+    assert_eq!((view.ready, view.record.name.as_str(), view.record.slots, view.incarnation), (true, "new", 4, 2));
+    assert_eq!(node.store.workers().await.unwrap()[0].id, view.record.id);
+    let again = node.fleet.add(addition("/m/new")).await.unwrap_err();
+    assert_eq!(again.code, Code::InvalidState);
+    node.until(|view| view.ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_addition_that_is_refused_records_nothing() {
+    let machine = Machine::running();
+    machine.set(|now| now.installable = false);
+    let node = Node::start(&[]).await;
+    node.transport.machines.lock().insert("m".to_owned(), Arc::clone(&machine));
+    let refused = node.fleet.add(addition("m")).await.unwrap_err();
+    assert_eq!((refused.code, refused.message.as_str()), (Code::InstallFailed, "the disk is read-only"));
+    assert_eq!((node.store.workers().await.unwrap(), node.fleet.list().await.unwrap()), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_worker_is_stopped_told_lost_and_forgotten() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    node.fleet.remove(worker, false).await.unwrap();
+    assert_eq!(node.lost().await.worker, worker);
+    assert!(!machine.conditions.borrow().running);
+    assert_eq!((node.store.workers().await.unwrap(), node.fleet.list().await.unwrap()), (Vec::new(), Vec::new()));
+    assert_eq!(node.fleet.request(worker, Request::Ping, None).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(*machine.starts.lock(), 0, "a worker that is being removed is not started again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_worker_is_forgotten_only_by_force_and_after_its_lease() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    machine.set(|now| {
+        now.reachable = false;
+        now.cuts += 1;
+    });
+    node.until(|view| !view.ready).await;
+    assert_eq!(node.fleet.remove(worker, false).await.unwrap_err().code, Code::WorkerUnreachable);
+    let asked = node.clock.boottime();
+    node.fleet.remove(worker, true).await.unwrap();
+    assert!(node.clock.boottime().since(asked) > secs(8), "its tasks move only when it has fenced itself");
+    assert_eq!(node.fleet.list().await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_is_recorded_and_told_and_stays_connected() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    let view = node.fleet.set_lifecycle(worker, Lifecycle::Draining).await.unwrap();
+    assert_eq!((view.record.lifecycle, view.record.status, view.ready), (Lifecycle::Draining, WorkerStatus::Maintenance, true));
+    assert_eq!(node.store.workers().await.unwrap()[0].lifecycle, Lifecycle::Draining);
+    let told = loop {
+        if let TasksMsg::WorkerLifecycle { worker, lifecycle } = node.told.recv().await.unwrap() {
+            break (worker, lifecycle);
+        }
+    };
+    assert_eq!(told, (worker, Lifecycle::Draining));
+    assert_eq!(node.events().await, ["worker.connected", "worker.lifecycle_changed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lasting_strain_is_told_once() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    node.until(|view| view.record.health == WorkerHealth::Healthy).await;
+    *machine.memory_percent.lock() = 95;
+    node.until(|view| view.record.health == WorkerHealth::Unhealthy).await;
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(node.events().await, ["worker.connected", "worker.health_degraded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_bounded_by_its_own_time() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    machine.set(|now| now.answering = false);
+    let late = node.fleet.request(worker, tool("k"), Some(secs(2))).await.unwrap_err();
+    assert_eq!(late.code, Code::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_workers_are_connected_and_each_death_is_told() {
+    let machines: Vec<(String, Arc<Machine>)> = (0..200).map(|n| (format!("m{n}"), Machine::running())).collect();
+    let known: Vec<(&str, &Arc<Machine>)> = machines.iter().map(|(name, machine)| (name.as_str(), machine)).collect();
+    let mut node = Node::start(&known).await;
+    while node.fleet.list().await.unwrap().iter().any(|view| !view.ready) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for (_, machine) in machines.iter().take(50) {
+        machine.kill();
+    }
+    let mut lost = Vec::new();
+    for _ in 0..50 {
+        lost.push(node.lost().await.name);
+    }
+    lost.sort();
+    let mut killed: Vec<String> = machines.iter().take(50).map(|(name, _)| name.clone()).collect();
+    killed.sort();
+    assert_eq!(lost, killed);
+}
