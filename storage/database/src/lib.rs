@@ -4,9 +4,29 @@
 //! three implementations (memory, SQLite, PostgreSQL) that pass one contract suite. Writes are
 //! values of [`Write`]: the writer actor gathers those of many callers and applies them as one
 //! group, in which each member succeeds or is refused by itself.
+//!
+//! What each write does is written once, in `rules`, over what `rows` gives; the memory store and the
+//! SQL stores differ only below that.
 
+mod charge;
+mod clock;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod memory;
+mod open;
+mod postgres;
+mod rows;
+mod rules;
+mod sql;
+mod sqlite;
 mod store;
+mod summary;
 mod write;
 
+pub use clock::Clock;
+pub use memory::MemoryStore;
+pub use open::open;
+pub use postgres::PostgresStore;
+pub use sqlite::SqliteStore;
 pub use store::{EventFilter, NodeLease, RecordError, RecordStore, TaskFilter};
-pub use write::{Applied, StatusChange, Write};
+pub use write::{Applied, StatusChange, Then, Write};

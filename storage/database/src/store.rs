@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Code, Epoch, Event, Failure, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord, StepSummary,
-    TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Code, Epoch, Event, Failure, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord,
+    StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -96,7 +96,9 @@ impl From<RecordError> for Failure {
             RecordError::NotFound(_) => Failure::new(Code::NotFound, message),
             RecordError::Conflict(_) => Failure::new(Code::InvalidState, message),
             RecordError::IdempotencyConflict(_) => Failure::new(Code::IdempotencyConflict, message).hint("use a new key"),
-            RecordError::NewerFormat { .. } => Failure::new(Code::NewerFormat, message).hint("install the newer version of Helix again"),
+            RecordError::NewerFormat { .. } => {
+                Failure::new(Code::NewerFormat, message).hint("install the newer version of Helix again")
+            }
             RecordError::Unavailable(_) => Failure::new(Code::DatabaseUnavailable, message).hint("it is tried again by itself"),
             RecordError::DiskFull(_) => Failure::new(Code::DiskFull, message).hint("free some space; work goes on by itself"),
             RecordError::Backend(_) => Failure::new(Code::DatabaseFailed, message),

@@ -1,8 +1,8 @@
 //! Every change that can be made to the records.
 
 use helix_protocol::{
-    AttemptId, Budget, Checkpoint, Epoch, Event, JournalEntry, Lifecycle, NewEvent, NewStep, NodeId, Principal, ProjectId, Question,
-    QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, Budget, Checkpoint, Epoch, Event, JournalEntry, Lifecycle, NewEvent, NewStep, NodeId, Principal, ProjectId,
+    Question, QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 
 /// A change of a task's state.
@@ -29,6 +29,16 @@ pub struct StatusChange {
     pub budget: Option<Budget>,
 }
 
+/// What becomes of a task together with a step's commit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then {
+    /// The task changes its state, as [`Write::Status`] would do it: completes, fails, is parked, waits for its retry. Its
+    /// `task` and `epoch` are the step's.
+    Status(StatusChange),
+    /// The task asks, as [`Write::Ask`] would do it.
+    Ask(Question),
+}
+
 /// One change. Each variant is one savepoint of the group's transaction: it happens whole, with its
 /// events, or not at all. A variant that is applied twice (its answer was lost) is applied once.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +46,9 @@ pub enum Write {
     /// Records a new task in state `pending`, or `waiting_for_dependencies` where some dependency is
     /// not completed. Answers `Task`. With an idempotency key that was used before: answers the task
     /// made then where the spec is equal, else refuses with `IdempotencyConflict`. Refused with `NotFound` where a
-    /// dependency or the forked step does not exist. A fork starts with the forked step as its head.
+    /// dependency or the forked step does not exist, and with `WrongStatus` where a dependency has failed or was cancelled.
+    /// The task of a `Base::Task` is a dependency. A fork starts with the forked step as its head. Records
+    /// `task.created` itself. The same id with the same spec again is the same creation; with another spec it is `Conflict`.
     CreateTask {
         /// Its id.
         id: TaskId,
@@ -53,7 +65,8 @@ pub enum Write {
     },
     /// Takes a task for a node and a worker: raises the epoch and sets `assigned`. Answers `Task`.
     /// Refused with `StaleOwner` where the epoch is not `expected`, `WrongStatus` where it is not one of
-    /// pending, waiting_for_worker, assigned or running.
+    /// pending, waiting_for_worker, assigned or running. The same claim again (same expected epoch, node and worker, nobody
+    /// else since) answers the task.
     Claim {
         /// The task.
         task: TaskId,
@@ -71,16 +84,23 @@ pub enum Write {
     Journal(Box<JournalEntry>),
     /// The fenced commit of a step: step, messages, spend, events and the head move together,
     /// `WHERE epoch = step.epoch AND head = step.parent`. Also adds the spend to the task's, sets its
-    /// status to running, its `retries` to 0, and deletes the journal of this ordinal and before.
-    /// Answers `Step`. Where the head is already this very step: `Step` again. Else `StaleOwner`.
+    /// status to running, its `retries` to 0, and deletes the journal of this ordinal and before. What
+    /// [`then`](Self::Commit::then) asks for happens after that, in the same savepoint.
+    /// Answers `Step`, with the task as it is after `then`. Where the head is already this very step: `Step` again, `then`
+    /// not applied a second time. Refused with `WrongStatus` where the task has ended, else with `StaleOwner`.
     Commit {
         /// The step.
         step: Box<NewStep>,
+        /// What follows at once, so that no crash can fall between the step and its consequence; `None`: the task runs on.
+        then: Option<Box<Then>>,
         /// Told with it.
         events: Vec<NewEvent>,
     },
     /// Changes a task's state. Completing a task frees the tasks that waited for it (they turn
-    /// pending); failing or cancelling it fails them. Answers `Task`.
+    /// pending); failing or cancelling it fails them, and those that waited for them; `task.resumed` and `task.failed` of
+    /// these are recorded by itself. Answers `Task`. Where the task already is as the change wants it, state, reason, epoch
+    /// and all, it is the same change. A change that fences and names no epoch cannot be told from a new one, except where
+    /// it ends the task: to have it applied once, name the epoch.
     Status {
         /// The change.
         change: Box<StatusChange>,
@@ -88,7 +108,9 @@ pub enum Write {
         events: Vec<NewEvent>,
     },
     /// Moves the head back to one of its ancestors, raises the epoch, drops the journal. Answers `Task`.
-    /// Refused with `NotFound` where the step is not an ancestor, `WrongStatus` while the task is active.
+    /// Refused with `NotFound` where the step is not an ancestor, `WrongStatus` while the task is active. What the dropped
+    /// journal had spent or reserved is added to the task's spend. Where the step is the head and there is no journal, nothing
+    /// is left to do.
     Rollback {
         /// The task.
         task: TaskId,
@@ -97,7 +119,7 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Names a step. Answers `Done`. The same name for the same step again is the same; for another step it is `Conflict`.
+    /// Names a step of the task or of the line it was forked from, else `NotFound`. Answers `Done`. The same name for the same step again is the same; for another step it is `Conflict`.
     Checkpoint(Checkpoint),
     /// Records a question and parks its task in `waiting_for_input`. Answers `Task`. Refused with `StaleOwner`.
     Ask {
@@ -108,7 +130,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Answers a question and sets its task to pending. Answers `Task`. Refused with `Conflict` where it has another answer.
+    /// Answers a question and sets its task to pending, unless somebody has moved it elsewhere meanwhile. Answers `Task`.
+    /// Refused with `Conflict` where it has another answer.
     Answer {
         /// The question.
         question: QuestionId,
@@ -118,7 +141,8 @@ pub enum Write {
         events: Vec<NewEvent>,
     },
     /// Records a worker, or changes the row of that id. Answers `Done`. Refused with `Conflict` where another
-    /// worker has the name.
+    /// worker has the name. The row's version is counted here; the one given is the one its writer has seen (0 for none), so
+    /// equal content under an older version is the same write.
     Worker {
         /// The row.
         worker: Box<WorkerRecord>,
@@ -141,7 +165,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Records events that belong to no other change. Answers `Done`.
+    /// Records events that belong to no other change. Answers `Done`. Refused with `NotFound` where one is about a task that
+    /// does not exist. Events have no identity before they are recorded: repeated, they are recorded again.
     Events(Vec<NewEvent>),
 }
 

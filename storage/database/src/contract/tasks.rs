@@ -1,0 +1,209 @@
+//! Claims about making tasks, their states, and what waits for what.
+
+use std::collections::BTreeSet;
+
+use helix_protocol::{
+    Budget, Epoch, EventKind, Money, OwnerId, Principal, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+};
+use uuid::Uuid;
+
+use super::stage::{
+    Stage, after, change, commit, creation, creation_under, on_files_of, spec, stale, status, step_on, told, wrong_status,
+};
+use crate::{Applied, RecordError, StatusChange, TaskFilter, Write};
+
+pub(super) async fn a_new_task_is_pending_and_told(stage: Stage) {
+    let id = TaskId::new();
+    let Applied::Task { task, events } = stage.done(creation(id, spec("fix the tests"))).await else { panic!("no task") };
+    assert_eq!(
+        (task.id, task.status, task.epoch, task.head, task.steps, task.version, task.owner),
+        (id, TaskStatus::Pending, Epoch(0), None, 0, 1, OwnerId::LOCAL)
+    );
+    assert_eq!(task.spec, spec("fix the tests"));
+    let told: Vec<_> = events.iter().map(|event| (event.event.kind, event.event.task, event.task_sequence)).collect();
+    assert_eq!(told, [(EventKind::TaskCreated, Some(id), 1)]);
+    assert_eq!(stage.store.task(id).await, Ok(Some(*task)));
+    assert_eq!(stage.store.task(TaskId::new()).await, Ok(None));
+}
+
+pub(super) async fn a_repeated_creation_is_the_same_creation(stage: Stage) {
+    let id = TaskId::new();
+    let made = stage.task_after(creation(id, spec("a"))).await;
+    assert_eq!(stage.apply(creation(id, spec("a"))).await, Ok(Applied::Task { task: Box::new(made), events: Vec::new() }));
+    let answer = stage.apply(creation(id, spec("b"))).await;
+    assert!(matches!(answer, Err(RecordError::Conflict(_))), "{answer:?}");
+}
+
+fn keyed(spec: TaskSpec) -> Write {
+    creation_under(TaskId::new(), spec, Some("monday"), Principal::local("cli"))
+}
+
+pub(super) async fn an_idempotency_key_answers_the_task_made_before(stage: Stage) {
+    let made = stage.task_after(keyed(spec("a"))).await;
+    assert_eq!(stage.task_after(keyed(spec("a"))).await, made);
+    assert_eq!(stage.store.tasks(TaskFilter::default()).await, Ok(vec![made]));
+}
+
+pub(super) async fn an_idempotency_key_with_another_request_is_refused(stage: Stage) {
+    let made = stage.task_after(keyed(spec("a"))).await;
+    assert_eq!(stage.apply(keyed(spec("b"))).await, Err(RecordError::IdempotencyConflict("monday".to_owned())));
+    assert_eq!(stage.store.tasks(TaskFilter::default()).await, Ok(vec![made]));
+}
+
+pub(super) async fn the_same_key_of_another_owner_is_another_key(stage: Stage) {
+    let made = stage.task_after(keyed(spec("a"))).await;
+    let other = Principal { owner: OwnerId(Uuid::from_u128(2)), actor: "api".to_owned() };
+    let theirs = stage.task_after(creation_under(TaskId::new(), spec("b"), Some("monday"), other.clone())).await;
+    assert_ne!(theirs.id, made.id);
+    assert_eq!(theirs.owner, other.owner);
+}
+
+pub(super) async fn a_dependency_that_does_not_exist_is_refused(stage: Stage) {
+    for request in [after(&[TaskId::new()]), on_files_of(TaskId::new())] {
+        let answer = stage.apply(creation(TaskId::new(), request)).await;
+        assert!(matches!(answer, Err(RecordError::NotFound(_))), "{answer:?}");
+    }
+    assert_eq!(stage.store.tasks(TaskFilter::default()).await, Ok(Vec::new()));
+}
+
+pub(super) async fn a_dependency_that_failed_is_refused(stage: Stage) {
+    let failed = stage.new_task().await;
+    stage.set(failed.id, TaskStatus::Failed).await;
+    let answer = stage.apply(creation(TaskId::new(), after(&[failed.id]))).await;
+    assert_eq!(answer, Err(wrong_status(failed.id, TaskStatus::Failed)));
+}
+
+pub(super) async fn a_forked_step_that_does_not_exist_is_refused(stage: Stage) {
+    let request = TaskSpec { fork_of: Some(StepId::new()), ..spec("a fork") };
+    let answer = stage.apply(creation(TaskId::new(), request)).await;
+    assert!(matches!(answer, Err(RecordError::NotFound(_))), "{answer:?}");
+}
+
+pub(super) async fn completing_a_task_frees_those_that_waited(stage: Stage) {
+    let first = stage.new_task().await;
+    let second = stage.create(after(&[first.id])).await;
+    assert_eq!(second.status, TaskStatus::WaitingForDependencies);
+    let Applied::Task { events, .. } = stage.done(status(change(first.id, TaskStatus::Completed))).await else { panic!("no task") };
+    assert_eq!(events.iter().map(|event| event.event.task).collect::<Vec<_>>(), [Some(second.id)]);
+    assert_eq!(stage.task(second.id).await.status, TaskStatus::Pending);
+    assert_eq!(stage.create(after(&[first.id])).await.status, TaskStatus::Pending);
+}
+
+pub(super) async fn a_task_waits_for_all_its_dependencies(stage: Stage) {
+    let (first, second) = (stage.new_task().await, stage.new_task().await);
+    let third = stage.create(after(&[first.id, second.id, first.id])).await;
+    stage.set(first.id, TaskStatus::Completed).await;
+    assert_eq!(stage.task(third.id).await.status, TaskStatus::WaitingForDependencies);
+    assert_eq!(stage.store.dependents(second.id).await, Ok(vec![third.clone()]));
+    stage.set(second.id, TaskStatus::Completed).await;
+    assert_eq!(stage.task(third.id).await.status, TaskStatus::Pending);
+}
+
+pub(super) async fn starting_from_the_files_of_a_task_waits_for_it(stage: Stage) {
+    let first = stage.new_task().await;
+    let second = stage.create(on_files_of(first.id)).await;
+    assert_eq!(second.status, TaskStatus::WaitingForDependencies);
+    assert_eq!(stage.store.dependents(first.id).await, Ok(vec![second.clone()]));
+    stage.set(first.id, TaskStatus::Completed).await;
+    assert_eq!(stage.task(second.id).await.status, TaskStatus::Pending);
+}
+
+pub(super) async fn failing_a_task_fails_those_that_waited(stage: Stage) {
+    let first = stage.new_task().await;
+    let second = stage.create(after(&[first.id])).await;
+    stage.set(first.id, TaskStatus::Failed).await;
+    let failed = stage.task(second.id).await;
+    assert_eq!(failed.status, TaskStatus::Failed);
+    assert!(failed.reason.contains(&first.id.to_string()), "{}", failed.reason);
+    assert!(failed.finished_at.is_some());
+}
+
+pub(super) async fn cancelling_a_task_fails_a_whole_chain(stage: Stage) {
+    let first = stage.new_task().await;
+    let second = stage.create(after(&[first.id])).await;
+    let third = stage.create(after(&[second.id])).await;
+    let fourth = stage.create(after(&[first.id, third.id])).await;
+    let Applied::Task { task, events } = stage.done(status(change(first.id, TaskStatus::Cancelled))).await else {
+        panic!("no task")
+    };
+    assert_eq!(task.status, TaskStatus::Cancelled);
+    let told: BTreeSet<_> = events.iter().map(|event| (event.event.kind, event.event.task)).collect();
+    let expected = [second.id, third.id, fourth.id].map(|id| (EventKind::TaskFailed, Some(id)));
+    assert_eq!((events.len(), told), (3, BTreeSet::from(expected)));
+    for task in [second, third, fourth] {
+        assert_eq!(stage.task(task.id).await.status, TaskStatus::Failed);
+    }
+}
+
+pub(super) async fn a_final_state_is_left_only_where_it_is_named(stage: Stage) {
+    let task = stage.new_task().await;
+    let failed = stage.set(task.id, TaskStatus::Failed).await;
+    assert!(failed.finished_at.is_some());
+    let retry = change(task.id, TaskStatus::Pending);
+    assert_eq!(stage.apply(status(retry.clone())).await, Err(wrong_status(task.id, TaskStatus::Failed)));
+    let pending = stage.task_after(status(StatusChange { from: vec![TaskStatus::Failed], ..retry })).await;
+    assert_eq!((pending.status, pending.finished_at), (TaskStatus::Pending, None));
+}
+
+pub(super) async fn a_state_that_is_not_active_lets_the_worker_go(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let running = stage.set(owner.id, TaskStatus::Running).await;
+    assert_eq!((running.node, running.worker), (Some(stage.node), Some(stage.worker)));
+    let paused = stage.set(owner.id, TaskStatus::Paused).await;
+    assert_eq!((paused.node, paused.worker, paused.epoch), (None, None, owner.epoch));
+}
+
+pub(super) async fn a_fencing_change_makes_the_owner_stale(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let lost = StatusChange { fence: true, ..change(owner.id, TaskStatus::WaitingForWorker) };
+    let fenced = stage.task_after(status(lost)).await;
+    assert_eq!(fenced.epoch, owner.epoch.next());
+    assert_eq!(stage.apply(commit(step_on(&owner))).await, Err(stale(&fenced, owner.epoch)));
+}
+
+pub(super) async fn a_repeated_change_of_state_is_the_same_change(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let wanted = StatusChange {
+        epoch: Some(owner.epoch),
+        fence: true,
+        reason: "it failed".to_owned(),
+        retries: Some(2),
+        not_before: Some(Some(Timestamp(99))),
+        ..change(owner.id, TaskStatus::Pending)
+    };
+    let write = Write::Status { change: Box::new(wanted), events: vec![told(EventKind::StepFailed, owner.id)] };
+    let changed = stage.task_after(write.clone()).await;
+    assert_eq!((changed.retries, changed.not_before, changed.epoch), (2, Some(Timestamp(99)), owner.epoch.next()));
+    assert_eq!(stage.apply(write).await, Ok(Applied::Task { task: Box::new(changed), events: Vec::new() }));
+
+    let cancel = status(StatusChange { fence: true, ..change(owner.id, TaskStatus::Cancelled) });
+    let cancelled = stage.task_after(cancel.clone()).await;
+    assert_eq!(stage.task_after(cancel).await, cancelled);
+}
+
+pub(super) async fn a_change_of_budget_is_kept_and_the_request_is_not_forgotten(stage: Stage) {
+    let id = TaskId::new();
+    let asked = TaskSpec { budget: Budget { money: Some(Money(5)), tokens: Some(9) }, ..spec("a") };
+    let made = stage.task_after(creation(id, asked.clone())).await;
+    let raised = Budget { money: Some(Money(50)), tokens: None };
+    let task = stage.task_after(status(StatusChange { budget: Some(raised), ..change(id, TaskStatus::Paused) })).await;
+    assert_eq!((made.spec.budget, task.spec.budget), (asked.budget, raised));
+    assert_eq!(stage.task(id).await, task);
+    assert_eq!(stage.task_after(creation(id, asked)).await, task);
+}
+
+pub(super) async fn tasks_are_listed_newest_first_by_state(stage: Stage) {
+    let mut made = Vec::new();
+    for title in ["a", "b", "c", "d"] {
+        made.push(stage.create(spec(title)).await);
+    }
+    made[1] = stage.set(made[1].id, TaskStatus::Completed).await;
+    made[2] = stage.set(made[2].id, TaskStatus::Paused).await;
+    made.sort_by_key(|task: &TaskRecord| std::cmp::Reverse((task.created_at, task.id)));
+    assert_eq!(stage.store.tasks(TaskFilter::default()).await, Ok(made.clone()));
+    let limited = TaskFilter { limit: Some(2), ..TaskFilter::default() };
+    assert_eq!(stage.store.tasks(limited).await, Ok(made[..2].to_vec()));
+    let open = TaskFilter { status: vec![TaskStatus::Pending, TaskStatus::Paused], limit: None };
+    let expected: Vec<_> = made.into_iter().filter(|task| task.status != TaskStatus::Completed).collect();
+    assert_eq!(stage.store.tasks(open).await, Ok(expected));
+}

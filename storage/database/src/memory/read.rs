@@ -1,0 +1,95 @@
+//! Reading the tables.
+
+use helix_protocol::{
+    AttemptId, Checkpoint, Event, JournalEntry, Money, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId, TaskRecord,
+    Timestamp,
+};
+
+use super::tables::Tables;
+use crate::charge::{self, Charge};
+use crate::summary::summarise;
+use crate::{EventFilter, TaskFilter};
+
+impl Tables {
+    pub(super) fn filtered_tasks(&self, filter: &TaskFilter) -> Vec<TaskRecord> {
+        let fits = |task: &&TaskRecord| filter.status.is_empty() || filter.status.contains(&task.status);
+        let mut tasks: Vec<_> = self.tasks.values().map(|row| &row.record).filter(fits).cloned().collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id)));
+        tasks.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
+        tasks
+    }
+
+    pub(super) fn dependents(&self, task: TaskId) -> Vec<TaskRecord> {
+        self.waiting_ids(task).filter_map(|waiting| self.tasks.get(&waiting)).map(|row| row.record.clone()).collect()
+    }
+
+    /// Tasks that name `task` as a dependency, by id.
+    pub(super) fn waiting_ids(&self, task: TaskId) -> impl Iterator<Item = TaskId> {
+        let least = TaskId(uuid::Uuid::nil());
+        self.waits
+            .range((task, least)..)
+            .map(|((needed, waiting), ())| (*needed, *waiting))
+            .take_while(move |(needed, _)| *needed == task)
+            .map(|(_, waiting)| waiting)
+    }
+
+    /// The line to `head`, oldest first.
+    pub(super) fn line(&self, head: StepId) -> Vec<&StepRecord> {
+        let first = self.steps.get(&head);
+        let mut line: Vec<_> =
+            std::iter::successors(first, |record| record.step.parent.and_then(|parent| self.steps.get(&parent))).collect();
+        line.reverse();
+        line
+    }
+
+    pub(super) fn summary(&self, record: &StepRecord) -> StepSummary {
+        let mut named: Vec<_> = self.checkpoints.values().filter(|checkpoint| checkpoint.step == record.step.id).collect();
+        named.sort_by_key(|checkpoint| (checkpoint.created_at, &checkpoint.name));
+        summarise(record, named.into_iter().map(|checkpoint| checkpoint.name.clone()).collect())
+    }
+
+    pub(super) fn steps_of(&self, task: TaskId) -> Vec<StepSummary> {
+        let mut steps: Vec<_> = self.steps.values().filter(|record| record.step.task == task).collect();
+        steps.sort_by_key(|record| (record.committed_at, record.step.ordinal, record.step.id));
+        steps.into_iter().map(|record| self.summary(record)).collect()
+    }
+
+    pub(super) fn journal_of(&self, attempt: AttemptId) -> impl Iterator<Item = &(JournalEntry, Timestamp)> {
+        self.journal.range((attempt, 0)..=(attempt, u64::MAX)).map(|(_, entry)| entry)
+    }
+
+    pub(super) fn checkpoints_of(&self, task: TaskId) -> Vec<Checkpoint> {
+        let mut checkpoints: Vec<_> = self.checkpoints.values().filter(|checkpoint| checkpoint.task == task).cloned().collect();
+        checkpoints.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+        checkpoints
+    }
+
+    pub(super) fn questions_of(&self, task: TaskId) -> Vec<Question> {
+        let mut questions: Vec<_> = self.questions.values().filter(|question| question.task == task).cloned().collect();
+        questions.sort_by_key(|question| std::cmp::Reverse((question.created_at, question.id)));
+        questions
+    }
+
+    pub(super) fn filtered_events(&self, filter: EventFilter) -> Vec<Event> {
+        let later = self.events.range(filter.after.saturating_add(1)..).map(|(_, event)| event);
+        later
+            .filter(|event| filter.task.is_none() || event.event.task == filter.task)
+            .take(filter.limit as usize)
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn spent_since(&self, owner: OwnerId, since: Timestamp) -> (Money, u64) {
+        let owned = |task: TaskId| self.tasks.get(&task).is_some_and(|row| row.record.owner == owner);
+        let steps = self.steps.values().filter(|record| record.committed_at >= since && owned(record.step.task));
+        let committed = steps.map(|record| (record.step.spend.money, record.step.spend.tokens));
+        let lost =
+            self.lost_spend.values().filter(|lost| lost.owner == owner && lost.at >= since).map(|lost| (lost.money, lost.tokens));
+        let journalled = self.journal.values().filter(|(entry, at)| *at >= since && owned(entry.task));
+        let unfinished = charge::total(journalled.filter_map(|(entry, _)| Charge::of(&entry.body)));
+        committed
+            .chain(lost)
+            .chain([unfinished])
+            .fold((Money::ZERO, 0), |(money, tokens), (more_money, more_tokens)| (money + more_money, tokens + more_tokens))
+    }
+}

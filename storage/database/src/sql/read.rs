@@ -1,0 +1,164 @@
+//! Queries. Listings leave the wide columns alone.
+
+use std::collections::BTreeMap;
+
+use helix_protocol::{
+    AttemptId, Checkpoint, Event, JournalEntry, Money, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId, TaskRecord,
+    Timestamp, WorkerRecord,
+};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyPool, query};
+
+use super::columns::{self, big, count, get, parsed, step_columns, task_columns};
+use super::error::failure;
+use super::rows::charge;
+use crate::rows::Guard;
+use crate::{EventFilter, RecordError, TaskFilter, charge};
+
+type Result<T> = std::result::Result<T, RecordError>;
+
+macro_rules! line {
+    () => {
+        "WITH RECURSIVE line (id, parent_id) AS (\
+            SELECT id, parent_id FROM steps WHERE id = $1 \
+            UNION ALL SELECT s.id, s.parent_id FROM steps s JOIN line l ON s.id = l.parent_id) "
+    };
+}
+
+async fn all(pool: &AnyPool, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>> {
+    query.fetch_all(pool).await.map_err(failure)
+}
+
+pub(super) async fn task(pool: &AnyPool, id: TaskId) -> Result<Option<TaskRecord>> {
+    const SQL: &str = concat!("SELECT ", task_columns!(), ", spec FROM distributed_tasks WHERE id = $1");
+    let row = query(SQL).bind(id.to_string()).fetch_optional(pool).await.map_err(failure)?;
+    row.map(|row| columns::task_with_spec(&row)).transpose()
+}
+
+pub(super) async fn tasks(pool: &AnyPool, filter: TaskFilter) -> Result<Vec<TaskRecord>> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        task_columns!(),
+        ", spec FROM distributed_tasks WHERE status IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         ORDER BY created_at DESC, id DESC LIMIT $11"
+    );
+    // Ten places for at most ten states; what is left over repeats the first.
+    let wanted = if filter.status.is_empty() { &Guard::ANY[..] } else { &filter.status[..] };
+    let places = (0..Guard::ANY.len()).map(|place| wanted.get(place).unwrap_or(&wanted[0]).as_str());
+    let select = places.fold(query(SQL), |select, status| select.bind(status));
+    let rows = all(pool, select.bind(filter.limit.map_or(i64::MAX, i64::from))).await?;
+    rows.iter().map(columns::task_with_spec).collect()
+}
+
+pub(super) async fn dependents(pool: &AnyPool, task: TaskId) -> Result<Vec<TaskRecord>> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        task_columns!(),
+        ", spec FROM distributed_tasks WHERE id IN (SELECT task_id FROM dependencies WHERE depends_on = $1) ORDER BY id"
+    );
+    all(pool, query(SQL).bind(task.to_string())).await?.iter().map(columns::task_with_spec).collect()
+}
+
+pub(super) async fn step(pool: &AnyPool, id: StepId) -> Result<Option<StepRecord>> {
+    const SQL: &str = concat!("SELECT ", step_columns!(), ", s.detail, s.messages FROM steps s WHERE s.id = $1");
+    let row = query(SQL).bind(id.to_string()).fetch_optional(pool).await.map_err(failure)?;
+    row.map(|row| columns::step(&row)).transpose()
+}
+
+pub(super) async fn lineage(pool: &AnyPool, head: StepId) -> Result<Vec<StepSummary>> {
+    const STEPS: &str = concat!(line!(), "SELECT ", step_columns!(), " FROM line l JOIN steps s ON s.id = l.id ORDER BY s.ordinal");
+    const NAMES: &str = concat!(
+        line!(),
+        "SELECT c.step_id, c.name FROM line l JOIN task_checkpoints c ON c.step_id = l.id ORDER BY c.created_at, c.name"
+    );
+    let steps = all(pool, query(STEPS).bind(head.to_string())).await?;
+    let names = all(pool, query(NAMES).bind(head.to_string())).await?;
+    summaries(&steps, &names)
+}
+
+pub(super) async fn steps(pool: &AnyPool, task: TaskId) -> Result<Vec<StepSummary>> {
+    const STEPS: &str =
+        concat!("SELECT ", step_columns!(), " FROM steps s WHERE s.task_id = $1 ORDER BY s.committed_at, s.ordinal, s.id");
+    const NAMES: &str = "SELECT c.step_id, c.name FROM task_checkpoints c JOIN steps s ON s.id = c.step_id \
+         WHERE s.task_id = $1 ORDER BY c.created_at, c.name";
+    let steps = all(pool, query(STEPS).bind(task.to_string())).await?;
+    let names = all(pool, query(NAMES).bind(task.to_string())).await?;
+    summaries(&steps, &names)
+}
+
+fn summaries(steps: &[AnyRow], names: &[AnyRow]) -> Result<Vec<StepSummary>> {
+    let mut named: BTreeMap<StepId, Vec<String>> = BTreeMap::new();
+    for row in names {
+        named.entry(parsed(row, "step_id")?).or_default().push(get(row, "name")?);
+    }
+    let with_names = |row| {
+        let mut summary = columns::summary(row)?;
+        summary.checkpoints = named.remove(&summary.id).unwrap_or_default();
+        Ok(summary)
+    };
+    steps.iter().map(with_names).collect()
+}
+
+pub(super) async fn conversation(pool: &AnyPool, head: StepId) -> Result<Vec<StepRecord>> {
+    const SQL: &str = concat!(
+        line!(),
+        "SELECT ",
+        step_columns!(),
+        ", s.detail, s.messages FROM line l JOIN steps s ON s.id = l.id ORDER BY s.ordinal"
+    );
+    all(pool, query(SQL).bind(head.to_string())).await?.iter().map(columns::step).collect()
+}
+
+pub(super) async fn journal(pool: &AnyPool, attempt: AttemptId, above_ordinal: u64) -> Result<Vec<JournalEntry>> {
+    let select = query(
+        "SELECT task_id, attempt_id, sequence, ordinal, epoch, body FROM journal \
+         WHERE attempt_id = $1 AND ordinal > $2 ORDER BY sequence",
+    );
+    all(pool, select.bind(attempt.to_string()).bind(big(above_ordinal))).await?.iter().map(columns::journal_entry).collect()
+}
+
+pub(super) async fn checkpoints(pool: &AnyPool, task: TaskId) -> Result<Vec<Checkpoint>> {
+    let select =
+        query("SELECT task_id, step_id, name, created_at FROM task_checkpoints WHERE task_id = $1 ORDER BY created_at, name");
+    all(pool, select.bind(task.to_string())).await?.iter().map(columns::checkpoint).collect()
+}
+
+pub(super) async fn questions(pool: &AnyPool, task: TaskId) -> Result<Vec<Question>> {
+    let select = query("SELECT * FROM questions WHERE task_id = $1 ORDER BY created_at DESC, id DESC");
+    all(pool, select.bind(task.to_string())).await?.iter().map(columns::question).collect()
+}
+
+pub(super) async fn workers(pool: &AnyPool) -> Result<Vec<WorkerRecord>> {
+    let mut workers: Vec<_> =
+        all(pool, query("SELECT * FROM workers")).await?.iter().map(columns::worker).collect::<Result<_>>()?;
+    // Sorted here, because a database sorts text as its locale says.
+    workers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(workers)
+}
+
+pub(super) async fn events(pool: &AnyPool, sql: &'static str, filter: EventFilter) -> Result<Vec<Event>> {
+    let select = query(sql).bind(big(filter.after)).bind(filter.task.map(|task| task.to_string())).bind(i64::from(filter.limit));
+    all(pool, select).await?.iter().map(columns::event).collect()
+}
+
+pub(super) async fn spent_since(pool: &AnyPool, owner: OwnerId, since: Timestamp) -> Result<(Money, u64)> {
+    let sums = query(
+        "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens FROM (\
+            SELECT money, tokens FROM steps WHERE owner_id = $1 AND committed_at >= $2 \
+            UNION ALL SELECT money, tokens FROM lost_spend WHERE owner_id = $1 AND created_at >= $2) spent",
+    );
+    let sums = sums.bind(owner.to_string()).bind(since.0).fetch_one(pool).await.map_err(failure)?;
+    let open = query(
+        "SELECT charge, call_key, money, tokens FROM journal \
+         WHERE owner_id = $1 AND created_at >= $2 AND charge IS NOT NULL ORDER BY attempt_id, sequence",
+    );
+    let open = all(pool, open.bind(owner.to_string()).bind(since.0)).await?;
+    let (money, tokens) = charge::total(open.iter().map(charge).collect::<Result<Vec<_>>>()?);
+    Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
+}
+
+pub(super) async fn acknowledged_store_sequence(pool: &AnyPool) -> Result<u64> {
+    let select = query("SELECT COALESCE(MAX(store_sequence), 0) AS acknowledged FROM steps");
+    count(&select.fetch_one(pool).await.map_err(failure)?, "acknowledged")
+}

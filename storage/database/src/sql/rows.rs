@@ -1,0 +1,503 @@
+//! The rows in SQL, inside the transaction of one group. The statements are the same for both databases.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use helix_protocol::{
+    AttemptId, CallKey, Checkpoint, Event, JournalEntry, Money, OwnerId, ProjectId, Question, QuestionId, StepId, StepRecord,
+    TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
+};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, query, raw_sql};
+use uuid::Uuid;
+
+use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, task_columns, word};
+use super::error::{clash, failure};
+use super::specs::Specs;
+use crate::RecordError;
+use crate::charge::{Charge, ChargeKind};
+use crate::rows::{Change, Guard, Holder, Rows, StepPlace, TaskRow};
+
+/// A group's transaction.
+pub(crate) struct SqlRows<'t> {
+    connection: &'t mut AnyConnection,
+    specs: &'t Specs,
+    read_specs: Vec<(TaskId, Arc<TaskSpec>)>,
+    next_event: u64,
+    last_event: u64,
+    /// `next_event` at the last mark; none before the first member.
+    mark: Option<u64>,
+}
+
+impl<'t> SqlRows<'t> {
+    /// `events` are the sequences that this transaction may give.
+    pub fn new(connection: &'t mut AnyConnection, specs: &'t Specs, events: std::ops::Range<u64>) -> Self {
+        Self { connection, specs, read_specs: Vec::new(), next_event: events.start, last_event: events.end, mark: None }
+    }
+
+    /// Sets the point to which [`undo`](Self::undo) goes back, and keeps what was done before it.
+    pub async fn mark(&mut self) -> Result<(), RecordError> {
+        let sql = if self.mark.is_none() { "SAVEPOINT member" } else { "RELEASE SAVEPOINT member; SAVEPOINT member" };
+        self.mark = Some(self.next_event);
+        raw_sql(sql).execute(&mut *self.connection).await.map_err(failure)?;
+        Ok(())
+    }
+
+    /// Takes back what was done since the mark.
+    pub async fn undo(&mut self) -> Result<(), RecordError> {
+        self.next_event = self.mark.unwrap_or(self.next_event);
+        raw_sql("ROLLBACK TO SAVEPOINT member").execute(&mut *self.connection).await.map_err(failure)?;
+        Ok(())
+    }
+
+    /// The specs read on the way, to be kept once the transaction is committed.
+    pub fn into_read_specs(self) -> Vec<(TaskId, Arc<TaskSpec>)> {
+        self.read_specs
+    }
+
+    async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Option<AnyRow>, RecordError> {
+        query.fetch_optional(&mut *self.connection).await.map_err(failure)
+    }
+
+    async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>, RecordError> {
+        query.fetch_all(&mut *self.connection).await.map_err(failure)
+    }
+
+    /// Executes and answers how many rows it touched.
+    async fn touch(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<u64, RecordError> {
+        Ok(query.execute(&mut *self.connection).await.map_err(failure)?.rows_affected())
+    }
+
+    async fn spec(&mut self, id: TaskId) -> Result<Arc<TaskSpec>, RecordError> {
+        let read = self.read_specs.iter().find(|(task, _)| *task == id).map(|(_, spec)| Arc::clone(spec));
+        if let Some(spec) = read.or_else(|| self.specs.get(id)) {
+            return Ok(spec);
+        }
+        let row = self.one(query("SELECT spec FROM distributed_tasks WHERE id = $1").bind(id.to_string())).await?;
+        let row = row.ok_or_else(|| RecordError::NotFound(format!("task {id}")))?;
+        let spec: Arc<TaskSpec> = Arc::new(columns::from_json(&row, "spec")?);
+        self.read_specs.push((id, Arc::clone(&spec)));
+        Ok(spec)
+    }
+}
+
+const CHANGE_TASK: &str = concat!(
+    "UPDATE distributed_tasks SET \
+        epoch = epoch + $6, \
+        status = COALESCE($7, status), \
+        reason = COALESCE($8, reason), \
+        node_id = CASE WHEN $9 = 1 THEN $10 ELSE node_id END, \
+        worker_id = CASE WHEN $9 = 1 THEN $11 ELSE worker_id END, \
+        head = COALESCE($12, head), \
+        steps = COALESCE($13, steps), \
+        retries = COALESCE($14, retries), \
+        not_before = CASE WHEN $15 = 1 THEN $16 ELSE not_before END, \
+        budget_money = CASE WHEN $17 = 1 THEN $18 ELSE budget_money END, \
+        budget_tokens = CASE WHEN $17 = 1 THEN $19 ELSE budget_tokens END, \
+        spent_money = spent_money + $20, \
+        spent_tokens = spent_tokens + $21, \
+        finished_at = CASE WHEN $22 = 1 THEN $23 ELSE finished_at END, \
+        event_sequence = event_sequence + $24, \
+        updated_at = $25, \
+        version = version + 1 \
+     WHERE id = $1 \
+        AND epoch = COALESCE($2, epoch) \
+        AND ($3 = 0 OR head IS NOT DISTINCT FROM $4) \
+        AND $5 LIKE '%,' || status || ',%' \
+     RETURNING ",
+    task_columns!()
+);
+
+const INSERT_STEP: &str = "INSERT INTO steps (id, task_id, owner_id, project_id, attempt_id, parent_id, ordinal, epoch, outcome, \
+     summary, tree, snapshot, store_sequence, files_changed, model_calls, uncertain_calls, money, tokens, worker_id, started_at, \
+     committed_at, version, detail, messages) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 1, $22, $23)";
+
+/// Selecting from the task is what fences: no row at another epoch, so nothing to insert.
+const APPEND_JOURNAL: &str = "INSERT INTO journal (attempt_id, sequence, task_id, owner_id, project_id, ordinal, epoch, charge, \
+     call_key, money, tokens, created_at, body) \
+     SELECT $1, $2, id, owner_id, project_id, $5, epoch, $6, $7, $8, $9, $10, $11 FROM distributed_tasks WHERE id = $3 AND epoch = $4 \
+     ON CONFLICT (attempt_id, sequence) DO NOTHING";
+
+const INSERT_EVENT: &str = "INSERT INTO events (sequence, id, task_id, task_sequence, worker_id, owner_id, project_id, schema_version, \
+     kind, severity, actor, message, created_at, detail) \
+     VALUES ($1, $2, $3, $4, $5, \
+        COALESCE((SELECT owner_id FROM distributed_tasks WHERE id = $3), $6), \
+        COALESCE((SELECT project_id FROM distributed_tasks WHERE id = $3), $7), \
+        $8, $9, $10, $11, $12, $13, $14)";
+
+const PUT_WORKER: &str = "INSERT INTO workers (id, owner_id, name, target, slots, lifecycle, status, health, facts, reason, created_at, \
+     updated_at, last_seen_at, version) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+     ON CONFLICT (id) DO UPDATE SET name = excluded.name, target = excluded.target, slots = excluded.slots, \
+        lifecycle = excluded.lifecycle, status = excluded.status, health = excluded.health, facts = excluded.facts, \
+        reason = excluded.reason, created_at = excluded.created_at, updated_at = excluded.updated_at, \
+        last_seen_at = excluded.last_seen_at, version = excluded.version";
+
+const ON_LINE: &str = "WITH RECURSIVE line (id, parent_id) AS (\
+        SELECT id, parent_id FROM steps WHERE id = $1 \
+        UNION ALL SELECT s.id, s.parent_id FROM steps s JOIN line l ON s.id = l.parent_id WHERE l.id <> $2) \
+     SELECT id FROM line WHERE id = $2";
+
+/// A value for a `CASE WHEN $n = 1` and the value beside it.
+fn given<T, V>(value: Option<T>, inner: impl FnOnce(T) -> Option<V>) -> (i64, Option<V>) {
+    match value {
+        Some(value) => (1, inner(value)),
+        None => (0, None),
+    }
+}
+
+#[async_trait]
+impl Rows for SqlRows<'_> {
+    async fn task(&mut self, id: TaskId) -> Result<Option<TaskRow>, RecordError> {
+        const SQL: &str = concat!("SELECT ", task_columns!(), " FROM distributed_tasks WHERE id = $1");
+        let Some(row) = self.one(query(SQL).bind(id.to_string())).await? else { return Ok(None) };
+        Ok(Some(columns::task(&row, self.spec(id).await?)?))
+    }
+
+    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<(), RecordError> {
+        let task = &row.record;
+        let insert = query(
+            "INSERT INTO distributed_tasks (id, owner_id, project_id, kind, priority, status, reason, epoch, attempt_id, head, steps, \
+                retries, budget_money, budget_tokens, spent_money, spent_tokens, event_sequence, created_at, updated_at, version, spec) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, 0, 0, $14, $15, $15, 1, $16)",
+        );
+        let insert = insert
+            .bind(task.id.to_string())
+            .bind(task.owner.to_string())
+            .bind(task.project.to_string())
+            .bind(task.spec.work.kind().to_owned())
+            .bind(task.spec.priority.weight())
+            .bind(task.status.as_str())
+            .bind(task.reason.clone())
+            .bind(big(task.epoch.0))
+            .bind(task.attempt.to_string())
+            .bind(task.head.map(|head| head.to_string()))
+            .bind(big(task.steps))
+            .bind(task.spec.budget.money.map(|money| money.0))
+            .bind(task.spec.budget.tokens.map(big))
+            .bind(big(row.events))
+            .bind(task.created_at.0)
+            .bind(json(&*row.asked)?);
+        self.touch(insert).await?;
+        for dependency in dependencies {
+            let insert = query("INSERT INTO dependencies (task_id, depends_on) VALUES ($1, $2)");
+            self.touch(insert.bind(task.id.to_string()).bind(dependency.to_string())).await?;
+        }
+        Ok(())
+    }
+
+    async fn change_task(
+        &mut self,
+        id: TaskId,
+        guard: &Guard,
+        change: &Change,
+        now: Timestamp,
+    ) -> Result<Option<TaskRow>, RecordError> {
+        let (head_given, head) = given(guard.head, |head| head.map(|step| step.to_string()));
+        let mut states = String::from(",");
+        for status in &guard.status {
+            states.push_str(status.as_str());
+            states.push(',');
+        }
+        let (holder, node, worker) = match change.holder {
+            Holder::Unchanged => (0, None, None),
+            Holder::Nobody => (1, None, None),
+            Holder::Is(node, worker) => (1, Some(node.to_string()), Some(worker.to_string())),
+        };
+        let (not_before_given, not_before) = given(change.not_before, |instant| instant.map(|instant| instant.0));
+        let (finished_given, finished) = given(change.finished_at, |instant| instant.map(|instant| instant.0));
+        let budget = change.budget.unwrap_or_default();
+        let update = query(CHANGE_TASK)
+            .bind(id.to_string())
+            .bind(guard.epoch.map(|epoch| big(epoch.0)))
+            .bind(head_given)
+            .bind(head)
+            .bind(states)
+            .bind(i64::from(change.fence))
+            .bind(change.status.map(|status| status.as_str()))
+            .bind(change.reason.clone())
+            .bind(holder)
+            .bind(node)
+            .bind(worker)
+            .bind(change.head.map(|(step, _)| step.to_string()))
+            .bind(change.head.map(|(_, ordinal)| big(ordinal)))
+            .bind(change.retries.map(i64::from))
+            .bind(not_before_given)
+            .bind(not_before)
+            .bind(i64::from(change.budget.is_some()))
+            .bind(budget.money.map(|money| money.0))
+            .bind(budget.tokens.map(big))
+            .bind(change.money.0)
+            .bind(big(change.tokens))
+            .bind(finished_given)
+            .bind(finished)
+            .bind(big(change.events))
+            .bind(now.0);
+        let Some(row) = self.one(update).await? else { return Ok(None) };
+        Ok(Some(columns::task(&row, self.spec(id).await?)?))
+    }
+
+    async fn reserve_events(&mut self, task: TaskId, count_of: u64) -> Result<Option<u64>, RecordError> {
+        let update =
+            query("UPDATE distributed_tasks SET event_sequence = event_sequence + $2 WHERE id = $1 RETURNING event_sequence");
+        let row = self.one(update.bind(task.to_string()).bind(big(count_of))).await?;
+        row.map(|row| count(&row, "event_sequence")).transpose()
+    }
+
+    async fn task_of_key(&mut self, owner: OwnerId, key: &str) -> Result<Option<TaskId>, RecordError> {
+        let select = query("SELECT task_id FROM idempotency_keys WHERE owner_id = $1 AND idempotency_key = $2");
+        let row = self.one(select.bind(owner.to_string()).bind(key)).await?;
+        row.map(|row| parsed(&row, "task_id")).transpose()
+    }
+
+    async fn remember_key(&mut self, owner: OwnerId, key: &str, task: TaskId, now: Timestamp) -> Result<(), RecordError> {
+        let insert = query("INSERT INTO idempotency_keys (owner_id, idempotency_key, task_id, created_at) VALUES ($1, $2, $3, $4)");
+        self.touch(insert.bind(owner.to_string()).bind(key).bind(task.to_string()).bind(now.0)).await?;
+        Ok(())
+    }
+
+    async fn waiting_for(&mut self, task: TaskId) -> Result<Vec<TaskId>, RecordError> {
+        let select = query(
+            "SELECT d.task_id FROM dependencies d JOIN distributed_tasks t ON t.id = d.task_id \
+             WHERE d.depends_on = $1 AND t.status = 'waiting_for_dependencies' ORDER BY d.task_id",
+        );
+        self.all(select.bind(task.to_string())).await?.iter().map(|row| parsed(row, "task_id")).collect()
+    }
+
+    async fn dependencies_completed(&mut self, task: TaskId) -> Result<bool, RecordError> {
+        let select = query(
+            "SELECT t.id FROM dependencies d JOIN distributed_tasks t ON t.id = d.depends_on \
+             WHERE d.task_id = $1 AND t.status <> 'completed' LIMIT 1",
+        );
+        Ok(self.one(select.bind(task.to_string())).await?.is_none())
+    }
+
+    async fn step(&mut self, id: StepId) -> Result<Option<StepRecord>, RecordError> {
+        const SQL: &str = concat!("SELECT ", step_columns!(), ", s.detail, s.messages FROM steps s WHERE s.id = $1");
+        self.one(query(SQL).bind(id.to_string())).await?.map(|row| columns::step(&row)).transpose()
+    }
+
+    async fn step_place(&mut self, id: StepId) -> Result<Option<StepPlace>, RecordError> {
+        let row = self.one(query("SELECT task_id, ordinal FROM steps WHERE id = $1").bind(id.to_string())).await?;
+        row.map(|row| Ok(StepPlace { task: parsed(&row, "task_id")?, ordinal: count(&row, "ordinal")? })).transpose()
+    }
+
+    async fn on_line(&mut self, head: StepId, ancestor: StepId) -> Result<bool, RecordError> {
+        Ok(self.one(query(ON_LINE).bind(head.to_string()).bind(ancestor.to_string())).await?.is_some())
+    }
+
+    async fn insert_step(&mut self, record: &StepRecord, of: &TaskRecord) -> Result<(), RecordError> {
+        let step = &record.step;
+        let insert = query(INSERT_STEP)
+            .bind(step.id.to_string())
+            .bind(step.task.to_string())
+            .bind(of.owner.to_string())
+            .bind(of.project.to_string())
+            .bind(step.attempt.to_string())
+            .bind(step.parent.map(|parent| parent.to_string()))
+            .bind(big(step.ordinal))
+            .bind(big(step.epoch.0))
+            .bind(word(&step.outcome)?)
+            .bind(step.summary.clone())
+            .bind(step.tree.to_string())
+            .bind(step.snapshot.to_string())
+            .bind(big(step.store_sequence))
+            .bind(big(step.changes.len() as u64))
+            .bind(i64::from(step.spend.model_calls))
+            .bind(i64::from(step.spend.uncertain_calls))
+            .bind(step.spend.money.0)
+            .bind(big(step.spend.tokens))
+            .bind(step.worker.map(|worker| worker.to_string()))
+            .bind(step.started_at.0)
+            .bind(record.committed_at.0)
+            .bind(StepDetail::text_of(step)?)
+            .bind(json(&step.messages)?);
+        self.touch(insert).await?;
+        Ok(())
+    }
+
+    async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError> {
+        let charge = Charge::of(&entry.body);
+        let append = query(APPEND_JOURNAL)
+            .bind(entry.attempt.to_string())
+            .bind(big(entry.sequence))
+            .bind(entry.task.to_string())
+            .bind(big(entry.epoch.0))
+            .bind(big(entry.ordinal))
+            .bind(charge.as_ref().map(|charge| charge.kind.as_str()))
+            .bind(charge.as_ref().map(|charge| charge.call.0.clone()))
+            .bind(charge.as_ref().map_or(0, |charge| charge.money.0))
+            .bind(charge.as_ref().map_or(0, |charge| big(charge.tokens)))
+            .bind(now.0)
+            .bind(json(&entry.body)?);
+        Ok(self.touch(append).await? == 1)
+    }
+
+    async fn journal_entry(&mut self, attempt: AttemptId, sequence: u64) -> Result<Option<JournalEntry>, RecordError> {
+        let select = query(
+            "SELECT task_id, attempt_id, sequence, ordinal, epoch, body FROM journal WHERE attempt_id = $1 AND sequence = $2",
+        );
+        let row = self.one(select.bind(attempt.to_string()).bind(big(sequence))).await?;
+        row.map(|row| columns::journal_entry(&row)).transpose()
+    }
+
+    async fn journal_charges(&mut self, attempt: AttemptId) -> Result<Vec<Charge>, RecordError> {
+        let select = query(
+            "SELECT charge, call_key, money, tokens FROM journal WHERE attempt_id = $1 AND charge IS NOT NULL ORDER BY sequence",
+        );
+        self.all(select.bind(attempt.to_string())).await?.iter().map(charge).collect()
+    }
+
+    async fn has_journal(&mut self, attempt: AttemptId) -> Result<bool, RecordError> {
+        let select = query("SELECT sequence FROM journal WHERE attempt_id = $1 LIMIT 1");
+        Ok(self.one(select.bind(attempt.to_string())).await?.is_some())
+    }
+
+    async fn drop_journal(&mut self, attempt: AttemptId, ordinal: u64) -> Result<(), RecordError> {
+        let delete = query("DELETE FROM journal WHERE attempt_id = $1 AND ordinal <= $2");
+        self.touch(delete.bind(attempt.to_string()).bind(big(ordinal))).await?;
+        Ok(())
+    }
+
+    async fn record_lost_spend(&mut self, task: &TaskRecord, money: Money, tokens: u64, now: Timestamp) -> Result<(), RecordError> {
+        let insert = query(
+            "INSERT INTO lost_spend (id, task_id, owner_id, project_id, money, tokens, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        );
+        let insert = insert
+            .bind(Uuid::now_v7().to_string())
+            .bind(task.id.to_string())
+            .bind(task.owner.to_string())
+            .bind(task.project.to_string())
+            .bind(money.0)
+            .bind(big(tokens))
+            .bind(now.0);
+        self.touch(insert).await?;
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self, task: TaskId, name: &str) -> Result<Option<StepId>, RecordError> {
+        let select = query("SELECT step_id FROM task_checkpoints WHERE task_id = $1 AND name = $2");
+        let row = self.one(select.bind(task.to_string()).bind(name)).await?;
+        row.map(|row| parsed(&row, "step_id")).transpose()
+    }
+
+    async fn insert_checkpoint(&mut self, checkpoint: &Checkpoint, of: &TaskRecord) -> Result<(), RecordError> {
+        let insert = query(
+            "INSERT INTO task_checkpoints (task_id, name, step_id, owner_id, project_id, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        );
+        let insert = insert
+            .bind(checkpoint.task.to_string())
+            .bind(checkpoint.name.clone())
+            .bind(checkpoint.step.to_string())
+            .bind(of.owner.to_string())
+            .bind(of.project.to_string())
+            .bind(checkpoint.created_at.0);
+        self.touch(insert).await?;
+        Ok(())
+    }
+
+    async fn question(&mut self, id: QuestionId) -> Result<Option<Question>, RecordError> {
+        let select = query("SELECT id, task_id, text, choices, answer, created_at, answered_at FROM questions WHERE id = $1");
+        self.one(select.bind(id.to_string())).await?.map(|row| columns::question(&row)).transpose()
+    }
+
+    async fn insert_question(&mut self, question: &Question, of: &TaskRecord) -> Result<(), RecordError> {
+        let insert = query(
+            "INSERT INTO questions (id, task_id, owner_id, project_id, text, choices, answer, created_at, answered_at, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1)",
+        );
+        let insert = insert
+            .bind(question.id.to_string())
+            .bind(question.task.to_string())
+            .bind(of.owner.to_string())
+            .bind(of.project.to_string())
+            .bind(question.text.clone())
+            .bind(json(&question.choices)?)
+            .bind(question.answer.clone())
+            .bind(question.created_at.0)
+            .bind(question.answered_at.map(|instant| instant.0));
+        self.touch(insert).await?;
+        Ok(())
+    }
+
+    async fn answer_question(&mut self, id: QuestionId, answer: &str, now: Timestamp) -> Result<(), RecordError> {
+        let update =
+            query("UPDATE questions SET answer = $2, answered_at = $3, version = version + 1 WHERE id = $1 AND answer IS NULL");
+        // Another node answered since the question was read: the rule has to see that answer.
+        if self.touch(update.bind(id.to_string()).bind(answer).bind(now.0)).await? == 1 { Ok(()) } else { Err(clash()) }
+    }
+
+    async fn worker(&mut self, id: WorkerId) -> Result<Option<WorkerRecord>, RecordError> {
+        self.one(query("SELECT * FROM workers WHERE id = $1").bind(id.to_string()))
+            .await?
+            .map(|row| columns::worker(&row))
+            .transpose()
+    }
+
+    async fn worker_named(&mut self, name: &str) -> Result<Option<WorkerId>, RecordError> {
+        let row = self.one(query("SELECT id FROM workers WHERE name = $1").bind(name)).await?;
+        row.map(|row| parsed(&row, "id")).transpose()
+    }
+
+    async fn put_worker(&mut self, worker: &WorkerRecord, now: Timestamp) -> Result<(), RecordError> {
+        let put = query(PUT_WORKER)
+            .bind(worker.id.to_string())
+            .bind(OwnerId::LOCAL.to_string())
+            .bind(worker.name.clone())
+            .bind(json(&worker.target)?)
+            .bind(i64::from(worker.slots))
+            .bind(word(&worker.lifecycle)?)
+            .bind(word(&worker.status)?)
+            .bind(word(&worker.health)?)
+            .bind(worker.facts.as_ref().map(json).transpose()?)
+            .bind(worker.reason.clone())
+            .bind(worker.created_at.0)
+            .bind(now.0)
+            .bind(worker.last_seen_at.map(|instant| instant.0))
+            .bind(big(worker.version));
+        self.touch(put).await?;
+        Ok(())
+    }
+
+    async fn delete_worker(&mut self, id: WorkerId) -> Result<bool, RecordError> {
+        Ok(self.touch(query("DELETE FROM workers WHERE id = $1").bind(id.to_string())).await? > 0)
+    }
+
+    async fn insert_event(&mut self, mut event: Event) -> Result<Event, RecordError> {
+        if self.next_event == self.last_event {
+            return Err(RecordError::Backend("one group records more events than a transaction can number".to_owned()));
+        }
+        event.sequence = self.next_event;
+        self.next_event += 1;
+        let insert = query(INSERT_EVENT)
+            .bind(big(event.sequence))
+            .bind(event.id.to_string())
+            .bind(event.event.task.map(|task| task.to_string()))
+            .bind(big(event.task_sequence))
+            .bind(event.event.worker.map(|worker| worker.to_string()))
+            .bind(OwnerId::LOCAL.to_string())
+            .bind(ProjectId::DEFAULT.to_string())
+            .bind(i64::from(event.schema))
+            .bind(event.event.kind.as_str())
+            .bind(word(&event.event.severity)?)
+            .bind(event.event.actor.clone())
+            .bind(event.event.message.clone())
+            .bind(event.at.0)
+            .bind(json(&event.event.detail)?);
+        self.touch(insert).await?;
+        Ok(event)
+    }
+}
+
+/// A charge from its columns.
+pub(super) fn charge(row: &AnyRow) -> Result<Charge, RecordError> {
+    let kind: &str = get(row, "charge")?;
+    Ok(Charge {
+        call: CallKey(get(row, "call_key")?),
+        kind: if kind == ChargeKind::Reserved.as_str() { ChargeKind::Reserved } else { ChargeKind::Settled },
+        money: Money(get(row, "money")?),
+        tokens: count(row, "tokens")?,
+    })
+}
