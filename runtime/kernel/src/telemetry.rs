@@ -17,7 +17,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -40,7 +40,8 @@ pub enum Format {
     /// `2026-01-01T00:00:00.000000Z  WARN helix_kernel: restarting child=router`
     #[default]
     Human,
-    /// One JSON object a line, with `timestamp`, `level`, `target`, `message` and the fields.
+    /// One JSON object a line, with `timestamp`, `level`, `target`, `message`, the fields, and in
+    /// `within` the spans around it.
     Json,
 }
 
@@ -60,6 +61,7 @@ pub fn init(format: Format, default: &str) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(false)
         .event_format(Lines::new(format))
         .finish()
         .try_init()
@@ -91,8 +93,18 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let line = Line::of(event);
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = Line::of(event);
+        let mut spans = Limited(String::new());
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            let extensions = span.extensions();
+            let fields = extensions.get::<FormattedFields<N>>().map_or("", |fields| fields.as_str());
+            // The only error it gives is its own limit, which is what is wanted.
+            let _ = write!(spans, "{}{}{{{fields}}}", if spans.0.is_empty() { "" } else { ":" }, span.name());
+        }
+        if !spans.0.is_empty() {
+            line.fields.push(("within", Value::Text(spans.0)));
+        }
         let Verdict { expired, write } = self.repeats.lock().see(&line, Instant::now());
         for repeat in expired {
             self.write(&mut writer, &repeat)?;
@@ -324,7 +336,8 @@ mod tests {
 
     fn logging(format: Format) -> (Written, tracing::subscriber::DefaultGuard) {
         let written = Written::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(written.clone()).event_format(Lines::new(format)).finish();
+        let lines = Lines::new(format);
+        let subscriber = tracing_subscriber::fmt().with_writer(written.clone()).with_ansi(false).event_format(lines).finish();
         (written, tracing::subscriber::set_default(subscriber))
     }
 
@@ -350,6 +363,17 @@ mod tests {
             "timestamp": null, "level": "INFO", "target": "helix", "message": "it happened", "nasty": nasty, "tries": -3
         });
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_line_says_within_what_it_happened() {
+        let (written, _guard) = logging(Format::Human);
+        tracing::info_span!("task", id = 7).in_scope(|| {
+            tracing::info_span!("step", ordinal = 3).in_scope(|| tracing::info!(target: "helix", "committed"));
+        });
+        let lines = written.lines();
+        let (_, line) = lines[0].split_once(' ').expect("a time and the rest");
+        assert_eq!(line, " INFO helix: committed within=\"task{id=7}:step{ordinal=3}\"");
     }
 
     #[tokio::test(start_paused = true)]

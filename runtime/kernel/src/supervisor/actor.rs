@@ -237,7 +237,13 @@ impl SupervisorState {
             let failure = child.last_failure.as_ref().map_or("a sibling failed", |failure| failure.message.as_str());
             tracing::warn!(supervisor = %self.spec.name, child = %child.name, ?wait, failure, "restarting");
         }
-        myself.send_after(wait, move || Admitted::internal(SupervisorMsg::Due { key, delay }));
+        let due = move || Admitted::internal(SupervisorMsg::Due { key, delay });
+        if wait.is_zero() {
+            // A timer would wait for its next tick. An error means that the supervisor is ending.
+            let _ = myself.send_message(due());
+        } else {
+            myself.send_after(wait, due);
+        }
     }
 
     fn refused(&mut self, key: Key, failure: Failure) {
