@@ -2,10 +2,11 @@
 //!
 //! A branch is data ([`SupervisorSpec`]); what it does is decided by pure code (`branch`), and
 //! carried out by an actor (`actor`) that never waits: each incarnation of a child has a task of
-//! its own that starts it, stops it and waits for its end.
+//! its own (`incarnation`) that starts it, stops it and waits for its end.
 
 mod actor;
 mod branch;
+mod incarnation;
 mod spec;
 mod tree;
 
@@ -17,7 +18,7 @@ use ractor::ActorId;
 use tokio::sync::{oneshot, watch};
 
 use self::branch::Key;
-use self::spec::Incarnate;
+use self::incarnation::Incarnate;
 pub use self::spec::{Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec};
 pub use self::tree::{TreeKind, TreeNode, TreeState};
 use crate::{Address, Reply};

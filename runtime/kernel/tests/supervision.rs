@@ -358,6 +358,34 @@ async fn whoever_added_a_child_hears_of_its_end_for_good_and_why() {
     assert_eq!(*heard.lock().expect("no panic"), expected);
 }
 
+/// An HTTP worker's runtime may be gone when its request is; what it asked to start is not.
+#[tokio::test]
+async fn a_child_that_is_added_from_another_runtime_lives_on_the_supervisors() {
+    let record = Record::new();
+    let a = Probe::new("a", &record);
+    let root = tree(Strategy::OneForOne, &[]).await;
+    let (there, child) = (root.clone(), a.child());
+    let added = tokio::task::spawn_blocking(move || {
+        let elsewhere = tokio::runtime::Builder::new_current_thread().build().expect("a second runtime");
+        elsewhere.block_on(there.start_child(child))
+    });
+    added.await.expect("no panic").expect("it starts");
+    assert_eq!(a.which().await, Ok(1));
+}
+
+/// ractor's names are one space per process; ours are paths in a tree.
+#[tokio::test(start_paused = true)]
+async fn two_trees_in_one_process_may_use_the_same_names() {
+    let record = Record::new();
+    let (here, there) = (Probe::new("a", &record), Probe::new("a", &record));
+    let first = tree(Strategy::OneForOne, &[&here]).await;
+    let second = tree(Strategy::OneForOne, &[&there]).await;
+    first.shutdown().await.expect("an orderly end");
+    assert_eq!(there.which().await, Ok(1));
+    second.shutdown().await.expect("an orderly end");
+    assert_eq!(record.all(), ["+a", "+a", "-a", "-a"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closure_that_panics_is_a_failing_start() {
     let record = Record::new();

@@ -1,24 +1,20 @@
 //! The actor that carries out what a [`Branch`] decides.
 //!
-//! It never waits. Every incarnation of a child has a task of its own, [`live`], which starts it,
-//! stops it, and tells when nothing of it runs any more; only then may the next one start, because
-//! an actor's reference and name are free before its `post_stop` has ended.
+//! It never waits: every incarnation of a child has a task of its own ([`live`]) that does.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::join_all;
 use helix_protocol::{Code, Failure, Timestamp};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::branch::{Branch, Child, Fate, Key, Origin, Phase, Step};
-use super::spec::{Incarnate, Incarnation, failure_of};
+use super::incarnation::{Incarnate, Life, abnormal, failure_of, live};
 use super::{ChildSpec, Restart, SupervisorMsg, SupervisorSpec, TreeKind, TreeNode, TreeState};
 use crate::{Admitted, Reply};
 
@@ -142,16 +138,6 @@ impl Actor for SupervisorActor {
             _ => {}
         }
         Ok(())
-    }
-}
-
-/// A kill and a cancelled task arrive as terminations with a reason; every other reason is the
-/// actor's own and means that it ended in order.
-fn abnormal(reason: Option<String>) -> Option<Failure> {
-    match reason.as_deref() {
-        Some("killed") => Some(Failure::new(Code::Internal, "it was killed")),
-        Some("actor_task_cancelled") => Some(Failure::new(Code::Internal, "its task was cancelled")),
-        _ => None,
     }
 }
 
@@ -388,162 +374,5 @@ impl Drop for SupervisorState {
                 entry.spec.gone(Some(&killed));
             }
         }
-    }
-}
-
-/// One incarnation, as its task sees it.
-struct Life {
-    key: Key,
-    child: Arc<dyn Incarnate>,
-    /// How long it may take to stop.
-    limit: Option<Duration>,
-    /// Cancelled when it is to stop, or its supervisor is gone.
-    stop: CancellationToken,
-    myself: Myself,
-    _alive: mpsc::Sender<()>,
-}
-
-/// Starts an incarnation, stops it when that is asked for, and tells when nothing of it runs.
-async fn live(life: Life) {
-    let key = life.key;
-    let message = match life.begin().await {
-        Err(failure) => SupervisorMsg::StartFailed { key, id: None, failure },
-        Ok(mut incarnation) => {
-            let id = incarnation.cell.get_id();
-            match life.ready(&mut incarnation).await {
-                Err(failure) => {
-                    life.end(&mut incarnation).await;
-                    SupervisorMsg::StartFailed { key, id: Some(id), failure }
-                }
-                Ok(()) => {
-                    life.tell(SupervisorMsg::Started { key });
-                    life.run(&mut incarnation).await;
-                    SupervisorMsg::Ended { key, id }
-                }
-            }
-        }
-    };
-    life.child.unbind();
-    life.tell(message);
-}
-
-impl Life {
-    fn tell(&self, message: SupervisorMsg) {
-        // An error means that the supervisor is gone, and this child's incarnation with it.
-        let _ = self.myself.send_message(Admitted::internal(message));
-    }
-
-    /// Starts the incarnation. One that is to stop meanwhile may finish its start within the time
-    /// it has for stopping, so that it can be stopped in order.
-    async fn begin(&self) -> Result<Incarnation, Failure> {
-        let start = AssertUnwindSafe(Arc::clone(&self.child).start(self.myself.get_cell())).catch_unwind();
-        tokio::pin!(start);
-        let started = tokio::select! {
-            biased;
-            started = &mut start => Some(started),
-            () = self.stop.cancelled() => within(self.limit, &mut start).await,
-        };
-        match started {
-            Some(Ok(started)) => started,
-            Some(Err(_)) => Err(Failure::new(Code::Internal, "what makes the actor panicked")),
-            None => Err(Failure::new(Code::TimedOut, "its start was given up because it was to stop")),
-        }
-    }
-
-    /// Waits until everything below the incarnation runs.
-    async fn ready(&self, incarnation: &mut Incarnation) -> Result<(), Failure> {
-        tokio::select! {
-            biased;
-            ready = incarnation.ready() => ready,
-            () = self.stop.cancelled() => Err(Failure::new(Code::Cancelled, "it was to stop before it was ready")),
-        }
-    }
-
-    /// Waits for the end of the incarnation: its own, or the one it is asked for.
-    async fn run(&self, incarnation: &mut Incarnation) {
-        tokio::select! {
-            biased;
-            () = incarnation.ended() => return,
-            () = self.stop.cancelled() => {}
-        }
-        self.end(incarnation).await;
-    }
-
-    /// Ends the incarnation: in order within its limit, else by a kill.
-    async fn end(&self, incarnation: &mut Incarnation) {
-        self.child.stop(&incarnation.cell);
-        if within(self.limit, incarnation.ended()).await.is_none() {
-            incarnation.cell.kill();
-            // A kill takes effect where the actor next awaits. Until it does, no other incarnation
-            // may start, however long that is.
-            incarnation.ended().await;
-        }
-    }
-}
-
-async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => timeout(limit, future).await.ok(),
-        None => Some(future.await),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Idle;
-
-    impl Actor for Idle {
-        type Msg = ();
-        type State = ();
-        type Arguments = ();
-
-        async fn pre_start(&self, _myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
-            Ok(())
-        }
-    }
-
-    /// Hands on how what it supervises ended.
-    struct Listener;
-
-    impl Actor for Listener {
-        type Msg = ();
-        type State = mpsc::UnboundedSender<Option<Failure>>;
-        type Arguments = mpsc::UnboundedSender<Option<Failure>>;
-
-        async fn pre_start(&self, _myself: ActorRef<()>, ends: Self::Arguments) -> Result<Self::State, ActorProcessingErr> {
-            Ok(ends)
-        }
-
-        async fn handle_supervisor_evt(
-            &self,
-            _myself: ActorRef<()>,
-            event: SupervisionEvent,
-            ends: &mut Self::State,
-        ) -> Result<(), ActorProcessingErr> {
-            if let SupervisionEvent::ActorTerminated(_, _, reason) = event {
-                ends.send(abnormal(reason))?;
-            }
-            Ok(())
-        }
-    }
-
-    /// ractor tells of a kill and of a cancelled task by the reason's text alone, so this test
-    /// fails if a later version words it otherwise.
-    #[tokio::test]
-    async fn a_kill_and_a_cancelled_task_are_abnormal_and_a_stop_with_any_reason_is_not() {
-        let (tell, mut ends) = mpsc::unbounded_channel();
-        let (listener, _task) = Listener::spawn(None, Listener, tell).await.expect("it starts");
-        let mut end = async |how: fn(&ActorRef<()>, &tokio::task::JoinHandle<()>)| {
-            let (idle, task) = Idle::spawn_linked(None, Idle, (), listener.get_cell()).await.expect("it starts");
-            how(&idle, &task);
-            ends.recv().await.expect("its end is told").map(|failure| failure.message)
-        };
-        assert_eq!(end(|idle, _| idle.kill()).await.as_deref(), Some("it was killed"));
-        assert_eq!(end(|_, task| task.abort()).await.as_deref(), Some("its task was cancelled"));
-        assert_eq!(end(|idle, _| idle.stop(None)).await, None);
-        assert_eq!(end(|idle, _| idle.stop(Some("its work is done".to_owned()))).await, None);
-        assert_eq!(end(|idle, _| drop(idle.drain())).await, None);
     }
 }

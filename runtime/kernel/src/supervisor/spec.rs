@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use helix_protocol::{Code, Failure};
-use ractor::{Actor, ActorCell, ActorProcessingErr, SpawnErr};
+use helix_protocol::Failure;
+use ractor::{Actor, ActorCell};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use super::actor::{SupervisorActor, SupervisorArgs};
+use super::incarnation::{Below, Incarnate, Incarnation, start_failure};
 use super::{Standing, SupervisorHandle, SupervisorMsg, TreeNode};
 use crate::{Address, Admission, Admitted};
 
@@ -82,73 +82,6 @@ impl Backoff {
         let factor = 1u32.checked_shl(failures.saturating_sub(1)).filter(|factor| *factor != 0).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.most)
     }
-}
-
-/// An incarnation that has been started.
-pub(crate) struct Incarnation {
-    /// Stops it.
-    pub cell: ActorCell,
-    /// Completes when its task is gone; `None` once it has.
-    task: Option<JoinHandle<()>>,
-    /// What else a supervisor's incarnation has.
-    below: Option<Below>,
-}
-
-/// What is known of a supervisor's incarnation besides its task.
-struct Below {
-    /// Answered when all its children run, or why they do not.
-    ready: oneshot::Receiver<Result<(), Failure>>,
-    /// Closed when nothing below it runs any more.
-    alive: mpsc::Receiver<()>,
-    /// How it ended.
-    verdict: oneshot::Receiver<Option<Failure>>,
-}
-
-impl Incarnation {
-    /// Waits until all its children run. An actor is ready once it is started.
-    pub async fn ready(&mut self) -> Result<(), Failure> {
-        match &mut self.below {
-            None => Ok(()),
-            Some(below) => (&mut below.ready)
-                .await
-                .unwrap_or_else(|_| Err(Failure::new(Code::Internal, "the supervisor ended while its children were starting"))),
-        }
-    }
-
-    /// Waits until nothing of it runs any more.
-    pub async fn ended(&mut self) {
-        if let Some(task) = &mut self.task {
-            // How it ended is told by its supervision event; here only that it is gone counts.
-            let _ = task.await;
-            self.task = None;
-        }
-        if let Some(below) = &mut self.below {
-            while below.alive.recv().await.is_some() {}
-        }
-    }
-
-    /// Waits for the end of a root, which has nobody above who hears of it.
-    pub async fn verdict(mut self) -> Option<Failure> {
-        self.ended().await;
-        let below = self.below?;
-        below.verdict.await.unwrap_or_else(|_| Some(Failure::new(Code::Internal, "the supervisor was killed")))
-    }
-}
-
-/// Starts incarnations of one child. The types of the actor end here.
-pub(crate) trait Incarnate: Send + Sync {
-    /// Starts an incarnation, linked to `supervisor`. Dropping the future gives the start up.
-    fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Incarnation, Failure>>;
-    /// Asks an incarnation to end in order.
-    fn stop(&self, cell: &ActorCell);
-    /// Nobody answers any more.
-    fn unbind(&self);
-    /// What waits for the child.
-    fn admission(&self) -> &Admission;
-    /// The spec where the child is a branch.
-    fn branch(&self) -> Option<&SupervisorSpec>;
-    /// The child has ended and its supervisor will not start it again.
-    fn gone(&self, failure: Option<&Failure>);
 }
 
 type Told = Arc<dyn Fn(Option<Failure>) + Send + Sync>;
@@ -401,20 +334,5 @@ impl Incarnate for SupervisorSpec {
 
     fn gone(&self, failure: Option<&Failure>) {
         self.standing.send_replace(Standing::Ended(failure.map_or(Ok(()), |failure| Err(failure.clone()))));
-    }
-}
-
-fn start_failure(error: SpawnErr) -> Failure {
-    match error {
-        SpawnErr::StartupFailed(reason) => failure_of(reason),
-        other => Failure::new(Code::Internal, other.to_string()),
-    }
-}
-
-/// What an actor ended with. A `Failure` keeps its code and hint.
-pub(crate) fn failure_of(error: ActorProcessingErr) -> Failure {
-    match error.downcast::<Failure>() {
-        Ok(failure) => *failure,
-        Err(other) => Failure::new(Code::Internal, other.to_string()),
     }
 }
