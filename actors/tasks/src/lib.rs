@@ -1,1 +1,31 @@
-//! The tasks branch: the state machine, the scheduler, and one actor per running task.
+//! The tasks branch: what a task is while it is not finished.
+//!
+//! Pure modules decide ([`machine`], [`steps`], [`replay`], [`schedule`], [`budget`], [`dependencies`], [`retry`]); they know no clock
+//! and no I/O. The scheduler keeps who waits and who is free, one actor per running task drives it step by step, and the door carries
+//! out what people ask. Everything that must survive is in the records: a task's head, epoch and state are read from there, and changed
+//! there, by one fenced write each.
+
+pub mod budget;
+mod command;
+mod commit;
+pub mod dependencies;
+mod drive;
+mod failing;
+mod host;
+pub mod machine;
+pub mod replay;
+mod requests;
+pub mod retry;
+pub mod schedule;
+mod scheduler;
+mod secrets;
+mod shared;
+pub mod steps;
+mod supervisor;
+mod task;
+mod tasks;
+mod telling;
+
+pub use command::CommandKind;
+pub use shared::TasksArgs;
+pub use supervisor::branch;

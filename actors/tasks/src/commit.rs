@@ -1,0 +1,171 @@
+//! From a workspace to a committed step: snapshot, snapshot object, one fenced write.
+//!
+//! The step's id is chosen before the first try, so a commit whose answer was lost is recognised when it is repeated.
+
+use helix_database::{Applied, StatusChange, Then, Write};
+use helix_objects::{Durability, Mark, Pin};
+use helix_ports::SnapshotNote;
+use helix_protocol::link::Snapshotted;
+use helix_protocol::{
+    Change, Code, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, SkippedFile, Spend, StepId, StepOutcome, StepRecord, TaskId, TaskRecord,
+    TaskStatus,
+};
+use helix_versions::write_snapshot;
+
+use crate::host::{Host, Workspace};
+use crate::shared::{self, Files, Shared};
+use crate::telling;
+
+/// What a step says beside its files.
+pub(crate) struct Draft {
+    pub outcome: StepOutcome,
+    pub summary: String,
+    pub messages: Vec<Message>,
+    pub exits: Vec<ExitReport>,
+    pub spend: Spend,
+    pub then: Option<Then>,
+    /// Told after the step's own event.
+    pub events: Vec<NewEvent>,
+}
+
+/// Files with what is to be said of them.
+#[derive(Clone)]
+pub(crate) struct Taken {
+    pub files: Files,
+    pub changes: Vec<Change>,
+    pub skipped: Vec<SkippedFile>,
+    pub torn: Vec<String>,
+    pub artifacts: Vec<String>,
+}
+
+impl Taken {
+    /// The files as they were before the step.
+    pub fn nothing(files: Files) -> Self {
+        Self { files, changes: Vec::new(), skipped: Vec::new(), torn: Vec::new(), artifacts: Vec::new() }
+    }
+}
+
+/// Snapshots the workspace, unless the step certainly changed nothing. The files are in the node's store afterwards, synced.
+pub(crate) async fn take(host: &mut Host, note: Option<SnapshotNote>, message: &str) -> Result<Taken, Failure> {
+    let untouched = matches!(host.workspace, Workspace::Closed | Workspace::Opening(_));
+    if note == Some(SnapshotNote::NoFiles) || (untouched && note.is_none()) {
+        return Ok(Taken::nothing(host.files));
+    }
+    host.ready().await?;
+    let artifacts = match note {
+        Some(SnapshotNote::Artifacts(globs)) => globs,
+        _ => Vec::new(),
+    };
+    snapshot(host, artifacts, message).await
+}
+
+async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<Taken, Failure> {
+    let (lease, before) = (&host.lease, host.files);
+    let received = host.shared.args.fleet.snapshot(lease.worker, lease.task, lease.epoch, before.tree, artifacts).await?;
+    let Snapshotted { tree, changes, skipped, torn, artifacts, .. } = received.snapshot;
+    if tree == before.tree {
+        return Ok(Taken { files: before, changes, skipped, torn, artifacts });
+    }
+    let metadata = [
+        ("task", lease.task.to_string()),
+        ("attempt", host.task.attempt.to_string()),
+        ("ordinal", host.ordinal.to_string()),
+        ("epoch", lease.epoch.to_string()),
+    ];
+    let object = shared::snapshot(tree, Some(before.snapshot), host.shared.now(), message, &metadata);
+    let (snapshot, mark) = host.shared.on_store(move |store| Ok(write_snapshot(store, &object, Durability::Group)?)).await?;
+    let Mark(sequence) = mark.max(received.mark);
+    Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts })
+}
+
+/// Commits a step. Answers with the step and the task as they are then.
+pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(StepRecord, TaskRecord), Failure> {
+    let ordinal = if draft.outcome == StepOutcome::Unfinished { host.turns } else { host.ordinal };
+    let Taken { files, changes, skipped, torn, artifacts } = taken;
+    let step = NewStep {
+        id: StepId::new(),
+        task: host.lease.task,
+        epoch: host.lease.epoch,
+        attempt: host.task.attempt,
+        parent: host.parent,
+        ordinal,
+        outcome: draft.outcome,
+        summary: draft.summary,
+        tree: files.tree,
+        snapshot: files.snapshot,
+        store_sequence: files.sequence,
+        changes,
+        skipped,
+        torn,
+        messages: draft.messages,
+        exits: draft.exits,
+        artifacts,
+        spend: draft.spend,
+        worker: Some(host.lease.worker),
+        started_at: host.started_at,
+    };
+    let mut events = vec![telling::step_completed(&step, &host.lease.name)];
+    events.extend(draft.events);
+    let commit = Write::Commit { step: Box::new(step), then: draft.then.map(Box::new), events };
+    match host.shared.write(commit).await? {
+        Applied::Step { step, task, .. } => Ok((*step, *task)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Keeps the files of a command that still runs, if they differ from those kept last. Moves the head, and no turn.
+pub(crate) async fn unfinished(host: &mut Host, kept: Option<Files>) -> Result<Option<Files>, Failure> {
+    let taken = snapshot(host, Vec::new(), "files of a command that was still running").await?;
+    if taken.files.tree == kept.unwrap_or(host.files).tree {
+        return Ok(kept);
+    }
+    let files = taken.files;
+    // A commit counts as progress and would give the step's retries back; these files are none.
+    let then = (host.task.retries > 0).then(|| {
+        Then::Status(StatusChange {
+            task: host.lease.task,
+            epoch: Some(host.lease.epoch),
+            from: vec![TaskStatus::Running],
+            to: TaskStatus::Running,
+            reason: String::new(),
+            fence: false,
+            retries: Some(host.task.retries),
+            not_before: None,
+            budget: None,
+        })
+    });
+    let draft = Draft {
+        outcome: StepOutcome::Unfinished,
+        summary: format!("step {} was still running", host.ordinal),
+        messages: Vec::new(),
+        exits: Vec::new(),
+        spend: Spend::default(),
+        then,
+        events: Vec::new(),
+    };
+    let (step, _) = self::step(host, taken, draft).await?;
+    host.parent = Some(step.step.id);
+    unpin(&host.shared, host.lease.task, host.lease.epoch).await;
+    Ok(Some(files))
+}
+
+/// Lets go of what was pinned while a step was being made: its commit keeps it alive from now on.
+pub(crate) async fn unpin(shared: &Shared, task: TaskId, epoch: Epoch) {
+    let released = shared.on_store(move |store| Ok(store.unpin(Pin { task, epoch })?)).await;
+    if let Err(failure) = released {
+        // Pins of a passed epoch are released with the next commit of the task; until then they only cost space.
+        tracing::warn!(%task, "the step's pins could not be released: {failure}");
+    }
+}
+
+/// The task of an answer that must carry one.
+pub(crate) fn task_of(applied: Applied) -> Result<TaskRecord, Failure> {
+    match applied {
+        Applied::Task { task, .. } | Applied::Step { task, .. } => Ok(*task),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(applied: &Applied) -> Failure {
+    Failure::new(Code::Internal, format!("the records answered a write with {applied:?}"))
+}

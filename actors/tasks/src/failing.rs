@@ -1,0 +1,208 @@
+//! What follows a failed step: retry, end, question, and what becomes of its files.
+//!
+//! - `rollback`: nothing of the step stays but its journal, so that a retry repeats no paid call. When the task ends with it, a step
+//!   of outcome *failed* records the exit reports and the spend, on the files of the step before.
+//! - `keep`: the files become a *failed* step, and the retry makes the turn again from them.
+//! - `fork`: the files become a *failed* step of a new, paused task; the task itself goes on as with `rollback`.
+
+use std::sync::Arc;
+
+use helix_database::{StatusChange, Then, Write};
+use helix_protocol::{AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskStatus};
+
+use crate::commit::{self, Draft, Taken, task_of};
+use crate::drive::{BUDGET_QUESTION, End, keeps_files, new_question, untouched};
+use crate::host::Host;
+use crate::machine::Happening;
+use crate::retry::{Verdict, verdict};
+use crate::shared::Shared;
+use crate::telling;
+
+/// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
+pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
+    let verdict = verdict(failure.code);
+    match verdict {
+        Verdict::Stale => return Ok(End::Stale),
+        Verdict::WorkerGone => return Ok(End::WorkerGone),
+        Verdict::OutOfBudget => return ask_for_budget(host, &failure).await,
+        Verdict::Retry | Verdict::Final => {}
+    }
+    host.stop_running().await;
+    let retry = verdict == Verdict::Retry && !late && host.task.retries < host.task.spec.max_retries;
+    let exits = host.take_exits();
+    let taken = keep(host, &failure).await?;
+    let taken = match (host.task.spec.on_failure, taken) {
+        (OnFailure::Fork, Some(taken)) => {
+            fork_files(host, &taken, &exits, &failure).await?;
+            None
+        }
+        (_, taken) => taken,
+    };
+    let task = if retry { try_again(host, taken, exits, &failure).await? } else { fail(host, taken, exits, &failure).await? };
+    Ok(if retry { End::Waiting(Box::new(task)) } else { End::Final(Box::new(task)) })
+}
+
+/// The failed step's files, where they are to be kept and can be had.
+async fn keep(host: &mut Host, failure: &Failure) -> Result<Option<Taken>, Failure> {
+    let opened = matches!(host.workspace, crate::host::Workspace::Open);
+    if !keeps_files(host.task.spec.on_failure) || !opened {
+        return Ok(None);
+    }
+    match commit::take(host, Some(helix_ports::SnapshotNote::Artifacts(Vec::new())), &failure.message).await {
+        Ok(taken) => Ok(Some(taken)),
+        Err(lost) if matches!(verdict(lost.code), Verdict::Stale | Verdict::WorkerGone) => Err(lost),
+        Err(lost) => {
+            tracing::warn!(task = %host.lease.task, "the failed step's files could not be kept: {lost}");
+            Ok(None)
+        }
+    }
+}
+
+async fn try_again(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
+    let used = host.task.retries;
+    let delay = host.shared.backoff.delay(used, rand::random());
+    let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.max_retries, telling::reason(failure));
+    let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
+    change.retries = Some(used + 1);
+    change.not_before = Some(Some(host.shared.now().after(delay)));
+    let what = format!("tried again in {} ms", delay.as_millis());
+    let event = telling::step_failed(host.lease.task, host.ordinal, failure, &what);
+    match taken {
+        Some(taken) => commit_failed(host, taken, exits, failure, change, vec![event]).await,
+        None => task_of(host.shared.write(Write::Status { change: Box::new(change), events: vec![event] }).await?),
+    }
+}
+
+async fn fail(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
+    let change = Happening::Fail.change(host.lease.task, Some(host.lease.epoch), telling::reason(failure));
+    let events = vec![
+        telling::step_failed(host.lease.task, host.ordinal, failure, "the task ends with it"),
+        telling::failed(host.lease.task, failure),
+    ];
+    let taken = taken.unwrap_or_else(|| untouched(host));
+    commit_failed(host, taken, exits, failure, change, events).await
+}
+
+async fn commit_failed(
+    host: &Host,
+    taken: Taken,
+    exits: Vec<ExitReport>,
+    failure: &Failure,
+    change: StatusChange,
+    events: Vec<helix_protocol::NewEvent>,
+) -> Result<TaskRecord, Failure> {
+    let changed = taken.files != host.files;
+    let draft = Draft {
+        outcome: StepOutcome::Failed,
+        summary: first_line(failure),
+        messages: Vec::new(),
+        exits,
+        spend: host.replay.spend(),
+        then: Some(Then::Status(change)),
+        events,
+    };
+    let (_, task) = commit::step(host, taken, draft).await?;
+    if changed {
+        commit::unpin(&host.shared, host.lease.task, host.lease.epoch).await;
+    }
+    Ok(task)
+}
+
+fn first_line(failure: &Failure) -> String {
+    failure.message.lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// Parks the task at its last step and asks for money. The journal stays, so what was paid for is not paid again.
+async fn ask_for_budget(host: &Host, failure: &Failure) -> Result<End, Failure> {
+    let text = format!("{BUDGET_QUESTION}{}; raise the budget?", failure.message);
+    let question = new_question(&host.shared, host.lease.task, &text, &["yes".to_owned(), "no".to_owned()]);
+    let events = vec![telling::asked(host.lease.task, &question)];
+    let write = Write::Ask { question: Box::new(question), epoch: host.lease.epoch, events };
+    Ok(End::Parked(Box::new(task_of(host.shared.write(write).await?)?)))
+}
+
+/// Fails a task that no step was begun for.
+pub(crate) async fn fail_unstarted(shared: &Shared, task: &TaskRecord, failure: &Failure) -> Result<TaskRecord, Failure> {
+    let change = Happening::Fail.change(task.id, Some(task.epoch), telling::reason(failure));
+    let events = vec![telling::failed(task.id, failure)];
+    task_of(shared.write(Write::Status { change: Box::new(change), events }).await?)
+}
+
+/// Makes a task that continues `step`, paused. Making it again is harmless.
+pub(crate) async fn fork_parked(shared: &Arc<Shared>, task: &TaskRecord, step: StepId, why: &str) -> Result<TaskRecord, Failure> {
+    let key = format!("on-failure:{step}");
+    let forked = create_fork(shared, task, Some(step), key).await?;
+    if forked.status != TaskStatus::Pending {
+        return Ok(forked);
+    }
+    let reason = format!("keeps the files of task {}: {why}", task.id.short());
+    let change = Happening::Pause.change(forked.id, None, reason.clone());
+    let event = telling::by(helix_protocol::EventKind::TaskPaused, forked.id, telling::NODE, reason, serde_json::Value::Null);
+    task_of(shared.write(Write::Status { change: Box::new(change), events: vec![event] }).await?)
+}
+
+async fn create_fork(shared: &Shared, task: &TaskRecord, step: Option<StepId>, key: String) -> Result<TaskRecord, Failure> {
+    let mut spec = task.spec.clone();
+    spec.title = format!("{} (files of a failed step)", task.spec.title);
+    spec.fork_of = step;
+    spec.depends_on = Vec::new();
+    let create = Write::CreateTask {
+        id: TaskId::new(),
+        attempt: AttemptId::new(),
+        spec: Box::new(spec),
+        principal: Principal { owner: task.owner, actor: telling::NODE.to_owned() },
+        project: task.project,
+        idempotency_key: Some(key),
+    };
+    task_of(shared.write(create).await?)
+}
+
+/// Puts the failed step's files into a new task: a *failed* step of its own line, whose parent is this task's head.
+async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &Failure) -> Result<(), Failure> {
+    let task = &host.task;
+    let key = format!("on-failure:{}:{}:{}", task.attempt, host.ordinal, host.lease.epoch);
+    let forked = create_fork(&host.shared, task, host.parent, key).await?;
+    if forked.status != TaskStatus::Pending {
+        return Ok(());
+    }
+    let claim = Write::Claim {
+        task: forked.id,
+        expected: forked.epoch,
+        node: host.shared.args.node,
+        worker: host.lease.worker,
+        events: Vec::new(),
+    };
+    let claimed = task_of(host.shared.write(claim).await?)?;
+    let Taken { files, changes, skipped, torn, artifacts } = taken.clone();
+    let step = NewStep {
+        id: StepId::new(),
+        task: claimed.id,
+        epoch: claimed.epoch,
+        attempt: claimed.attempt,
+        parent: claimed.head,
+        ordinal: host.ordinal,
+        outcome: StepOutcome::Failed,
+        summary: first_line(failure),
+        tree: files.tree,
+        snapshot: files.snapshot,
+        store_sequence: files.sequence,
+        changes,
+        skipped,
+        torn,
+        messages: Vec::new(),
+        exits: exits.to_vec(),
+        artifacts,
+        spend: Spend::default(),
+        worker: Some(host.lease.worker),
+        started_at: host.started_at,
+    };
+    let reason = format!("keeps the files of task {}, whose step {} failed", task.id.short(), host.ordinal);
+    let change = Happening::Pause.change(claimed.id, Some(claimed.epoch), reason.clone());
+    let event = telling::by(helix_protocol::EventKind::TaskPaused, claimed.id, telling::NODE, reason, serde_json::Value::Null);
+    let then = Some(Box::new(Then::Status(change)));
+    let committed = host.shared.write(Write::Commit { step: Box::new(step), then, events: vec![event] }).await;
+    match committed {
+        Err(failure) if failure.code == Code::StaleOwner => Ok(()),
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,413 @@
+//! What one step is made with: journalled model calls, tools and commands in a workspace, all bound to one lease.
+//!
+//! The workspace is opened while the kind does its first thinking, or when it is first needed by a task that does nothing at all.
+//! While a command runs, its workspace is snapshotted on a timer: see [`crate::steps`] for what becomes of those steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use helix_database::Write;
+use helix_ports::{ProviderError, SnapshotNote, StepHost};
+use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
+use helix_protocol::{
+    Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money, RunId, StepId,
+    StepRecord, TaskId, TaskRecord, TaskWork, Timestamp, ToolCall, ToolOutcome, WorkerId,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::budget::{self, Amount, Limit};
+use crate::commit;
+use crate::replay::Replay;
+use crate::retry::{Verdict, verdict};
+use crate::shared::{Files, Pauses, Shared};
+use crate::{secrets, telling};
+
+/// How long a worker's branch may be away before a request is given up.
+const AWAY: Duration = Duration::from_secs(30);
+/// Between SIGTERM and SIGKILL for a command that is given up.
+const GRACE_MS: u64 = 2_000;
+
+/// The lease under which everything is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub task: TaskId,
+    pub epoch: Epoch,
+    pub worker: WorkerId,
+    pub name: String,
+}
+
+/// The workspace on the worker.
+pub(crate) enum Workspace {
+    /// Not there under this lease, or not with the right files.
+    Closed,
+    /// On its way.
+    Opening(AbortOnDropHandle<Result<(), Failure>>),
+    /// It held these files when the last step ended.
+    Open,
+}
+
+/// One step being made.
+pub(crate) struct Host {
+    pub shared: Arc<Shared>,
+    pub lease: Lease,
+    pub task: TaskRecord,
+    /// The last turn.
+    pub turn: Option<StepRecord>,
+    /// The head: the last turn, or an unfinished or failed step after it.
+    pub parent: Option<StepId>,
+    /// The head's ordinal, for an unfinished step.
+    pub turns: u64,
+    pub ordinal: u64,
+    /// What the step starts from.
+    pub files: Files,
+    pub workspace: Workspace,
+    pub replay: Replay,
+    /// Said by a person since the last turn; committed in front of the step's own messages.
+    pub said: Vec<Message>,
+    pub started_at: Timestamp,
+    calls: u64,
+    note: Option<SnapshotNote>,
+    exits: Vec<ExitReport>,
+    running: Option<CallKey>,
+    /// The files of the last unfinished step of this turn.
+    kept: Option<Files>,
+    broken: Option<Failure>,
+}
+
+/// What a step is begun with.
+pub(crate) struct Begin {
+    pub lease: Lease,
+    pub task: TaskRecord,
+    pub turn: Option<StepRecord>,
+    pub parent: Option<StepId>,
+    pub turns: u64,
+    pub ordinal: u64,
+    pub files: Files,
+    pub workspace: Workspace,
+    pub replay: Replay,
+    pub said: Vec<Message>,
+}
+
+impl Host {
+    pub fn new(shared: Arc<Shared>, begin: Begin) -> Self {
+        let Begin { lease, task, turn, parent, turns, ordinal, files, workspace, replay, said } = begin;
+        let started_at = shared.now();
+        Self {
+            shared,
+            lease,
+            task,
+            turn,
+            parent,
+            turns,
+            ordinal,
+            files,
+            workspace,
+            replay,
+            said,
+            started_at,
+            calls: 0,
+            note: None,
+            exits: Vec::new(),
+            running: None,
+            kept: None,
+            broken: None,
+        }
+    }
+
+    /// What went wrong between node and worker or records, whatever the kind made of it.
+    pub fn broken(&mut self) -> Option<Failure> {
+        self.broken.take()
+    }
+
+    /// Commands that ended, for a step whose kind gave no result.
+    pub fn take_exits(&mut self) -> Vec<ExitReport> {
+        std::mem::take(&mut self.exits)
+    }
+
+    pub fn take_note(&mut self) -> Option<SnapshotNote> {
+        self.note.take()
+    }
+
+    /// Lets the workspace be made ready while something else is done.
+    pub fn open_ahead(&mut self) {
+        if matches!(self.workspace, Workspace::Closed) {
+            let (shared, lease, task, files) = (Arc::clone(&self.shared), self.lease.clone(), self.task.clone(), self.files);
+            let opening = tokio::spawn(async move { open(&shared, &lease, &task, files).await });
+            self.workspace = Workspace::Opening(AbortOnDropHandle::new(opening));
+        }
+    }
+
+    /// Waits until the workspace holds the step's files.
+    pub async fn ready(&mut self) -> Result<(), Failure> {
+        self.open_ahead();
+        if let Workspace::Opening(opening) = &mut self.workspace {
+            let opened = opening.await;
+            self.workspace = Workspace::Closed;
+            opened.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("opening the workspace ended early: {error}"))))?;
+            self.workspace = Workspace::Open;
+        }
+        Ok(())
+    }
+
+    /// Stops what still runs, for a step that is given up.
+    pub async fn stop_running(&mut self) {
+        if let Some(key) = self.running.take() {
+            let cancel = Request::Cancel { task: self.lease.task, epoch: self.lease.epoch, key, grace_ms: GRACE_MS };
+            // A worker that cannot be told is lost, and what it runs with it.
+            let _ = self.shared.args.fleet.request(self.lease.worker, cancel, Some(Duration::from_millis(2 * GRACE_MS))).await;
+        }
+    }
+
+    fn remember<T>(&mut self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &answer
+            && self.broken.is_none()
+            && matches!(verdict(failure.code), Verdict::Stale | Verdict::WorkerGone | Verdict::OutOfBudget)
+        {
+            self.broken = Some(failure.clone());
+        }
+        answer
+    }
+
+    async fn ask_worker(&mut self, request: Request) -> Result<Response, Failure> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let answer = request_worker(&self.shared, self.lease.worker, request).await;
+        self.remember(answer)
+    }
+
+    async fn journal(&mut self, body: JournalBody) -> Result<(), Failure> {
+        let entry = JournalEntry {
+            task: self.lease.task,
+            attempt: self.task.attempt,
+            sequence: self.replay.next(),
+            ordinal: self.ordinal,
+            epoch: self.lease.epoch,
+            body,
+        };
+        let written = self.shared.write(Write::Journal(Box::new(entry.clone()))).await;
+        self.remember(written)?;
+        self.replay.apply(entry.sequence, &entry.body);
+        Ok(())
+    }
+
+    /// Refuses a call that could pass a limit, and records its reservation otherwise.
+    async fn reserve(&mut self, call: &CallKey, amount: Amount) -> Result<(), Failure> {
+        let spent = Amount { money: self.task.spent, tokens: self.task.tokens } + self.replay.committed();
+        let within = budget::check(Limit::Task, self.task.spec.budget, spent, amount);
+        self.remember(within)?;
+        let shared = Arc::clone(&self.shared);
+        let _turn = shared.reserving.lock().await;
+        if shared.daily != Budget::default() {
+            let (owner, since) = (self.task.owner, shared.now().day_start());
+            let (money, tokens) = shared.read(|records| async move { records.read().spent_since(owner, since).await }).await?;
+            let within = budget::check(Limit::Daily, shared.daily, Amount { money, tokens }, amount);
+            self.remember(within)?;
+        }
+        self.journal(JournalBody::Reserved { call: call.clone(), money: amount.money, tokens: amount.tokens }).await
+    }
+
+    async fn ask_model(&mut self, call: CallKey, request: ModelRequest) -> Result<ModelReply, Failure> {
+        let quote = self.shared.args.models.quote(request.clone()).await?;
+        let most = Amount { money: quote.money, tokens: quote.tokens };
+        self.reserve(&call, most).await?;
+        self.shared.args.events.show(telling::model_called(self.lease.task, &quote.provider, &quote.model));
+        let request = ModelRequest { idempotency_key: Some(call.0.clone()), ..request };
+        match self.shared.args.models.generate(request, None).await {
+            Ok(reply) => {
+                self.journal(JournalBody::Replied { call, reply: reply.clone() }).await?;
+                let usage = &reply.usage;
+                self.shared.args.events.show(telling::model_replied(self.lease.task, &reply.model, usage.total_tokens(), usage.cost));
+                Ok(reply)
+            }
+            Err(error) => {
+                let uncertain = matches!(error, ProviderError::Uncertain(_));
+                let charged = if uncertain { most } else { Amount { money: Money::ZERO, tokens: 0 } };
+                let reason = error.failure().message.clone();
+                self.journal(JournalBody::CallFailed { call, charged: charged.money, tokens: charged.tokens, reason }).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes the files of the command that runs as an unfinished step. What goes wrong here costs a snapshot and not the command,
+    /// unless somebody else owns the task by now.
+    async fn keep_unfinished(&mut self) -> Result<(), Failure> {
+        match commit::unfinished(self, self.kept).await {
+            Ok(kept) => self.kept = kept,
+            Err(failure) if verdict(failure.code) == Verdict::Stale => return self.remember(Err(failure)),
+            Err(failure) => tracing::warn!(task = %self.lease.task, "the running command's files could not be snapshotted: {failure}"),
+        }
+        Ok(())
+    }
+}
+
+/// The key of a call: the same for every owner that makes the same step again.
+pub(crate) fn call_key(task: &TaskRecord, ordinal: u64, call: u64) -> CallKey {
+    let mut hash = blake3::Hasher::new();
+    hash.update(task.id.0.as_bytes());
+    hash.update(task.attempt.0.as_bytes());
+    hash.update(&ordinal.to_be_bytes());
+    hash.update(&call.to_be_bytes());
+    CallKey(hash.finalize().to_hex().to_string())
+}
+
+/// The run that a key has under an epoch: repeated under the same lease it is the same run, under the next one another.
+fn run_id(key: &CallKey, epoch: Epoch) -> RunId {
+    let mut hash = blake3::Hasher::new();
+    hash.update(key.0.as_bytes());
+    hash.update(&epoch.0.to_be_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Asks a worker. While it has fenced itself, or its branch is away, the request is repeated: the fleet says when it is lost.
+pub(crate) async fn request_worker(shared: &Shared, worker: WorkerId, request: Request) -> Result<Response, Failure> {
+    let (began, mut pauses) = (tokio::time::Instant::now(), Pauses::new());
+    loop {
+        let answer = shared.args.fleet.request(worker, request.clone(), None).await;
+        let Err(failure) = answer else { return answer };
+        let away = matches!(failure.code, Code::Overloaded | Code::ShuttingDown) && began.elapsed() < AWAY;
+        if !away && failure.code != Code::LeaseExpired {
+            return Err(failure);
+        }
+        pauses.pause().await;
+    }
+}
+
+async fn open(shared: &Shared, lease: &Lease, task: &TaskRecord, files: Files) -> Result<(), Failure> {
+    let open = OpenWorkspace {
+        task: lease.task,
+        epoch: lease.epoch,
+        tree: files.tree,
+        environment: task.spec.environment.clone(),
+        secrets: secrets::resolve(&task.spec.environment.secrets).await?,
+        file_cap_bytes: shared.args.workspace.file_cap_bytes,
+    };
+    let (began, mut pauses) = (tokio::time::Instant::now(), Pauses::new());
+    let answer = loop {
+        match shared.args.fleet.open(lease.worker, open.clone()).await {
+            Err(failure) if failure.code == Code::LeaseExpired => pauses.pause().await,
+            Err(failure) if matches!(failure.code, Code::Overloaded | Code::ShuttingDown) && began.elapsed() < AWAY => pauses.pause().await,
+            answer => break answer?,
+        }
+    };
+    match answer {
+        Response::Opened { setup: Some(report), .. } if report.exit_code != 0 => Err(Failure::new(
+            Code::CommandFailed,
+            format!("the setup command `{}` ended with exit code {}; its output ended with:\n{}", report.command, report.exit_code, report.tail),
+        )
+        .hint("it is named in helix.project.yaml")),
+        Response::Opened { .. } => Ok(()),
+        other => Err(unexpected("open", &other)),
+    }
+}
+
+fn unexpected(asked: &str, answer: &Response) -> Failure {
+    Failure::new(Code::ProtocolError, format!("the worker answered a request to {asked} with {answer:?}"))
+}
+
+#[async_trait]
+impl StepHost for Host {
+    fn task(&self) -> &TaskRecord {
+        &self.task
+    }
+
+    fn head(&self) -> Option<&StepRecord> {
+        self.turn.as_ref()
+    }
+
+    fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+
+    async fn conversation(&mut self) -> Result<Vec<Message>, Failure> {
+        let mut messages = Vec::new();
+        if let Some(head) = self.parent {
+            let line = self.shared.read(|records| async move { records.read().conversation(head).await }).await?;
+            messages.extend(line.into_iter().flat_map(|step| step.step.messages));
+        }
+        messages.extend(self.said.iter().cloned());
+        Ok(messages)
+    }
+
+    async fn model(&mut self, request: ModelRequest) -> Result<ModelReply, Failure> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let call = self.next_call();
+        if let Some(reply) = self.replay.reply(&call) {
+            return Ok(reply.clone());
+        }
+        self.ask_model(call, request).await
+    }
+
+    async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure> {
+        let ready = self.ready().await;
+        self.remember(ready)?;
+        let (task, worker, tool) = (self.lease.task, self.lease.worker, call.name.clone());
+        self.shared.args.events.show(telling::tool_started(task, worker, &tool, &call.input));
+        let tasks = &self.shared.args.tasks;
+        let limits = ToolLimits { output_bytes: tasks.output_bytes, timeout_ms: tasks.tool_timeout_ms };
+        self.running = Some(call.key.clone());
+        let answer = self.ask_worker(Request::Tool { task, epoch: self.lease.epoch, call, limits }).await?;
+        self.running = None;
+        let Response::Tool { outcome } = answer else { return Err(unexpected("run a tool", &answer)) };
+        self.shared.args.events.show(telling::tool_finished(task, worker, &tool, outcome.is_error, outcome.duration_ms));
+        Ok(outcome)
+    }
+
+    async fn run(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure> {
+        let ready = self.ready().await;
+        self.remember(ready)?;
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let (task, worker, epoch) = (self.lease.task, self.lease.worker, self.lease.epoch);
+        let key = self.next_call();
+        let run = run_id(&key, epoch);
+        let input = serde_json::json!({"command": command, "run": run});
+        self.shared.args.events.show(telling::tool_started(task, worker, "run", &input));
+        let began = tokio::time::Instant::now();
+        let request = Request::Run { task, epoch, key: key.clone(), run, command: command.to_owned(), timeout_ms };
+        self.running = Some(key);
+        let shared = Arc::clone(&self.shared);
+        let ran = request_worker(&shared, worker, request);
+        tokio::pin!(ran);
+        let interval = Duration::from_millis(self.shared.args.tasks.snapshot_interval_ms.max(1));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut ran => break answer,
+                () = tokio::time::sleep(interval) => self.keep_unfinished().await?,
+            }
+        };
+        self.running = None;
+        let answer = self.remember(answer)?;
+        let Response::Ran { report } = answer else { return Err(unexpected("run a command", &answer)) };
+        let duration = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.args.events.show(telling::tool_finished(task, worker, "run", report.exit_code != 0, duration));
+        self.exits.push(report.clone());
+        Ok(report)
+    }
+
+    fn next_call(&mut self) -> CallKey {
+        let key = call_key(&self.task, self.ordinal, self.calls);
+        self.calls += 1;
+        key
+    }
+
+    async fn ping(&mut self) -> Result<(), Failure> {
+        self.ask_worker(Request::Ping).await.map(drop)
+    }
+
+    fn note(&mut self, note: SnapshotNote) {
+        self.note = Some(note);
+    }
+}
+
+/// True of a task that certainly touches no file, so that its workspace is not opened ahead.
+pub(crate) fn does_nothing(task: &TaskRecord) -> bool {
+    matches!(&task.spec.work, TaskWork::Command(spec) if spec.commands.is_empty())
+}

@@ -1,0 +1,244 @@
+//! The states of a task, and what leads from one to another.
+//!
+//! Every change of a task's state in this crate is built here, so that the table below is the whole truth. The records check the
+//! same states again inside the transaction; this is where they get them from.
+
+use helix_database::StatusChange;
+use helix_protocol::{Code, Epoch, EventKind, Failure, TaskId, TaskStatus};
+
+use TaskStatus::{Assigned, Cancelled, Completed, Failed, Paused, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker};
+
+/// Every state.
+pub const STATES: [TaskStatus; 10] = [
+    Pending,
+    WaitingForDependencies,
+    Assigned,
+    Running,
+    Paused,
+    WaitingForInput,
+    WaitingForWorker,
+    Completed,
+    Failed,
+    Cancelled,
+];
+
+/// What can happen to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Happening {
+    /// The last task it waited for has completed.
+    DependenciesMet,
+    /// A task it waited for has failed or was cancelled.
+    DependencyFailed,
+    /// The scheduler gave it to a worker; also the same task again, after a restart of the node.
+    Claim,
+    /// Its first step began, or a step was committed.
+    Step,
+    /// The last step was made.
+    Finish,
+    /// It cannot go on.
+    Fail,
+    /// A step failed and will be tried again.
+    TryAgain,
+    /// Its worker is gone, and no other is free.
+    LoseWorker,
+    /// It moves away from its worker at a step boundary.
+    Yield,
+    /// Somebody must answer.
+    Ask,
+    /// Somebody answered.
+    Answer,
+    /// Somebody, or a stopping node, parks it.
+    Pause,
+    /// Somebody lets it go on.
+    Resume,
+    /// Somebody gives it up.
+    Cancel,
+    /// Somebody wants it tried again after its end.
+    Retry,
+    /// Somebody moves its head back.
+    Rollback,
+}
+
+impl Happening {
+    /// Everything that can happen.
+    pub const ALL: [Happening; 16] = [
+        Self::DependenciesMet,
+        Self::DependencyFailed,
+        Self::Claim,
+        Self::Step,
+        Self::Finish,
+        Self::Fail,
+        Self::TryAgain,
+        Self::LoseWorker,
+        Self::Yield,
+        Self::Ask,
+        Self::Answer,
+        Self::Pause,
+        Self::Resume,
+        Self::Cancel,
+        Self::Retry,
+        Self::Rollback,
+    ];
+
+    /// The states it can happen in.
+    pub fn from(self) -> &'static [TaskStatus] {
+        match self {
+            Self::DependenciesMet | Self::DependencyFailed => &[WaitingForDependencies],
+            Self::Claim => &[Pending, WaitingForWorker, Assigned, Running],
+            Self::Step | Self::Finish | Self::TryAgain | Self::LoseWorker | Self::Yield | Self::Ask => &[Assigned, Running],
+            // A task whose kind this node does not know fails before it has a worker.
+            Self::Fail => &[Pending, WaitingForWorker, Assigned, Running],
+            Self::Answer => &[WaitingForInput],
+            Self::Pause => &[Pending, WaitingForDependencies, WaitingForWorker, WaitingForInput, Assigned, Running],
+            Self::Resume => &[Paused, WaitingForInput],
+            Self::Cancel => &[Pending, WaitingForDependencies, WaitingForWorker, WaitingForInput, Paused, Assigned, Running],
+            Self::Retry => &[Failed, Cancelled],
+            Self::Rollback => {
+                &[Pending, WaitingForDependencies, WaitingForWorker, WaitingForInput, Paused, Completed, Failed, Cancelled]
+            }
+        }
+    }
+
+    /// The state it leads to from `from`, or `None` where it cannot happen there.
+    pub fn to(self, from: TaskStatus) -> Option<TaskStatus> {
+        if !self.from().contains(&from) {
+            return None;
+        }
+        Some(match self {
+            Self::DependenciesMet | Self::TryAgain | Self::Yield | Self::Answer | Self::Resume | Self::Retry => Pending,
+            Self::DependencyFailed | Self::Fail => Failed,
+            Self::Claim => Assigned,
+            Self::Step => Running,
+            Self::Finish => Completed,
+            Self::LoseWorker => WaitingForWorker,
+            Self::Ask => WaitingForInput,
+            Self::Pause => Paused,
+            Self::Cancel => Cancelled,
+            Self::Rollback => from,
+        })
+    }
+
+    /// True where the present owner, if there is one, must not write any more.
+    pub fn fences(self) -> bool {
+        matches!(self, Self::Cancel | Self::Rollback | Self::Retry)
+    }
+
+    /// What is told of it.
+    pub fn event(self) -> Option<EventKind> {
+        match self {
+            Self::Claim => Some(EventKind::TaskAssigned),
+            Self::Finish => Some(EventKind::TaskCompleted),
+            Self::Fail | Self::DependencyFailed => Some(EventKind::TaskFailed),
+            Self::TryAgain => Some(EventKind::StepFailed),
+            Self::LoseWorker | Self::Yield => Some(EventKind::TaskReassigned),
+            Self::Ask => Some(EventKind::TaskAsked),
+            Self::Pause => Some(EventKind::TaskPaused),
+            Self::Answer | Self::Resume | Self::Retry => Some(EventKind::TaskResumed),
+            Self::Cancel => Some(EventKind::TaskCancelled),
+            Self::Rollback => Some(EventKind::TaskRolledBack),
+            Self::DependenciesMet | Self::Step => None,
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Cancel => "cancelled",
+            Self::Retry => "tried again",
+            Self::Rollback => "rolled back",
+            Self::Answer => "answered",
+            _ => "changed in this way",
+        }
+    }
+
+    /// Refuses with `invalid_state`, naming the state and what is possible.
+    pub fn check(self, task: TaskId, status: TaskStatus) -> Result<TaskStatus, Failure> {
+        self.to(status).ok_or_else(|| {
+            let possible: Vec<&str> = self.from().iter().map(|status| status.as_str()).collect();
+            let message = format!("task {} is {status}, so it cannot be {}", task.short(), self.verb());
+            Failure::new(Code::InvalidState, message).hint(format!("that is possible while it is {}", possible.join(", ")))
+        })
+    }
+
+    /// The change to be recorded. `epoch` is the writer's own, or `None` for what a person does whoever owns the task.
+    pub fn change(self, task: TaskId, epoch: Option<Epoch>, reason: impl Into<String>) -> StatusChange {
+        let from = self.from();
+        StatusChange {
+            task,
+            epoch,
+            from: from.to_vec(),
+            to: self.to(from[0]).expect("what a happening starts from has a target"),
+            reason: reason.into(),
+            fence: self.fences(),
+            retries: None,
+            not_before: None,
+            budget: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_person_leaves_a_final_state() {
+        for status in STATES.into_iter().filter(|status| status.is_final()) {
+            let leaving: Vec<Happening> =
+                Happening::ALL.into_iter().filter(|event| event.to(status).is_some_and(|to| to != status)).collect();
+            let expected = if status == Completed { vec![] } else { vec![Happening::Retry] };
+            assert_eq!(leaving, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn every_state_is_reached_and_none_that_is_not_final_is_a_dead_end() {
+        for status in STATES {
+            let reached = status == Pending || Happening::ALL.iter().any(|event| {
+                STATES.iter().any(|from| *from != status && event.to(*from) == Some(status))
+            });
+            // A task waits for its dependencies from the moment it is made.
+            assert!(reached || status == WaitingForDependencies, "{status}");
+            let left = Happening::ALL.iter().any(|event| event.to(status).is_some_and(|to| to != status));
+            assert!(left || status == Completed, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_state_and_what_is_possible() {
+        let task = TaskId(uuid::Uuid::from_u128(1));
+        let refused = Happening::Resume.check(task, Completed).expect_err("it has ended");
+        assert_eq!(refused.code, Code::InvalidState);
+        assert_eq!(refused.message, "task 00000001 is completed, so it cannot be resumed");
+        assert_eq!(refused.hint, "that is possible while it is paused, waiting_for_input");
+    }
+
+    proptest! {
+        #[test]
+        fn a_task_is_only_ever_active_under_a_claim(events in prop::collection::vec(0..Happening::ALL.len(), 0..60)) {
+            let (mut status, mut claimed) = (Pending, false);
+            for event in events {
+                let event = Happening::ALL[event];
+                if let Some(next) = event.to(status) {
+                    status = next;
+                    claimed = if event == Happening::Claim { true } else { claimed && next.is_active() };
+                }
+                prop_assert_eq!(status.is_active(), claimed, "{:?} led to {}", event, status);
+            }
+        }
+
+        #[test]
+        fn a_recorded_change_leads_where_the_table_says(event in 0..Happening::ALL.len()) {
+            let event = Happening::ALL[event];
+            if event != Happening::Rollback {
+                let change = event.change(TaskId::new(), None, "");
+                for from in change.from {
+                    prop_assert_eq!(event.to(from), Some(change.to));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Reading the journal of the step being made.
+//!
+//! A new owner makes the step again from its beginning; what the journal already has is answered from it. A reservation that
+//! nothing followed means a call that died without an answer: it may have been billed, so it is charged in full and marked
+//! uncertain, and the call is made once more under the same key.
+
+use std::collections::HashMap;
+
+use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, Spend, ToolOutcome};
+
+use crate::budget::Amount;
+
+/// How far apart the sequences of two steps begin: an entry that arrives late never meets one of the next step.
+const STRIDE: u32 = 20;
+
+/// What the journal says of the step being made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    replies: HashMap<CallKey, ModelReply>,
+    outcomes: HashMap<CallKey, ToolOutcome>,
+    open: HashMap<CallKey, Amount>,
+    spend: Spend,
+    next: u64,
+}
+
+impl Replay {
+    /// Reads the entries of step `ordinal`, in the order of their sequences.
+    pub fn read(ordinal: u64, entries: &[JournalEntry]) -> Self {
+        let mut replay = Self {
+            replies: HashMap::new(),
+            outcomes: HashMap::new(),
+            open: HashMap::new(),
+            spend: Spend::default(),
+            next: ordinal << STRIDE,
+        };
+        for entry in entries.iter().filter(|entry| entry.ordinal == ordinal) {
+            replay.apply(entry.sequence, &entry.body);
+        }
+        for lost in std::mem::take(&mut replay.open).into_values() {
+            replay.charge_uncertain(lost);
+        }
+        replay
+    }
+
+    /// Takes note of an entry that was written: the first at [`next`](Self::next), each further one behind it.
+    pub fn apply(&mut self, sequence: u64, body: &JournalBody) {
+        self.next = self.next.max(sequence + 1);
+        match body {
+            JournalBody::Reserved { call, money, tokens } => {
+                if let Some(lost) = self.open.insert(call.clone(), Amount { money: *money, tokens: *tokens }) {
+                    self.charge_uncertain(lost);
+                }
+            }
+            JournalBody::Replied { call, reply } => {
+                self.open.remove(call);
+                self.spend.add_usage(&reply.usage);
+                self.replies.insert(call.clone(), reply.clone());
+            }
+            JournalBody::CallFailed { call, charged, tokens, .. } => {
+                self.open.remove(call);
+                let charged = Amount { money: *charged, tokens: *tokens };
+                if charged != Amount::default() {
+                    self.charge_uncertain(charged);
+                }
+            }
+            JournalBody::Intended { .. } => {}
+            JournalBody::Resulted { call, outcome } => {
+                self.outcomes.insert(call.clone(), outcome.clone());
+            }
+        }
+    }
+
+    fn charge_uncertain(&mut self, amount: Amount) {
+        self.spend.money += amount.money;
+        self.spend.tokens += amount.tokens;
+        self.spend.uncertain_calls += 1;
+    }
+
+    /// The reply that was paid for.
+    pub fn reply(&self, call: &CallKey) -> Option<&ModelReply> {
+        self.replies.get(call)
+    }
+
+    /// What an effect outside the workspace answered.
+    pub fn outcome(&self, call: &CallKey) -> Option<&ToolOutcome> {
+        self.outcomes.get(call)
+    }
+
+    /// What the step has cost so far, calls that are under way left out.
+    pub fn spend(&self) -> Spend {
+        self.spend
+    }
+
+    /// The same with what is reserved for calls under way.
+    pub fn committed(&self) -> Amount {
+        let settled = Amount { money: self.spend.money, tokens: self.spend.tokens };
+        self.open.values().fold(settled, |sum, open| sum + *open)
+    }
+
+    /// The sequence of the next entry.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{AttemptId, Block, Epoch, Money, StopReason, TaskId, Usage};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(call: u8) -> CallKey {
+        CallKey(format!("{call:064x}"))
+    }
+
+    fn reply(text: &str, cost: i64) -> ModelReply {
+        ModelReply {
+            model: "m".to_owned(),
+            blocks: vec![Block::Text { text: text.to_owned() }],
+            stop: StopReason::EndTurn,
+            usage: Usage { input_tokens: 3, output_tokens: 4, cost: Money(cost), ..Usage::default() },
+        }
+    }
+
+    fn entries(ordinal: u64, bodies: &[JournalBody]) -> Vec<JournalEntry> {
+        let (task, attempt) = (TaskId::new(), AttemptId::new());
+        let sequences = ordinal << STRIDE..;
+        let entry = |(sequence, body): (u64, &JournalBody)| JournalEntry {
+            task,
+            attempt,
+            sequence,
+            ordinal,
+            epoch: Epoch(1),
+            body: body.clone(),
+        };
+        sequences.zip(bodies).map(entry).collect()
+    }
+
+    fn reserved(call: u8, money: i64) -> JournalBody {
+        JournalBody::Reserved { call: key(call), money: Money(money), tokens: 10 }
+    }
+
+    #[test]
+    fn a_reply_is_answered_from_the_journal_and_costs_what_it_cost() {
+        let bodies = [reserved(1, 50), JournalBody::Replied { call: key(1), reply: reply("hello", 20) }];
+        let replay = Replay::read(3, &entries(3, &bodies));
+        assert_eq!(replay.reply(&key(1)), Some(&reply("hello", 20)));
+        assert_eq!(replay.spend(), Spend { model_calls: 1, tokens: 7, money: Money(20), uncertain_calls: 0 });
+        assert_eq!(replay.next(), (3 << STRIDE) + 2);
+    }
+
+    #[test]
+    fn a_call_that_died_without_an_answer_is_charged_its_reservation() {
+        let replay = Replay::read(1, &entries(1, &[reserved(1, 50)]));
+        assert_eq!(replay.reply(&key(1)), None);
+        assert_eq!(replay.spend(), Spend { model_calls: 0, tokens: 10, money: Money(50), uncertain_calls: 1 });
+        assert_eq!(replay.committed(), Amount { money: Money(50), tokens: 10 });
+    }
+
+    #[test]
+    fn a_call_that_was_refused_costs_nothing() {
+        let failed = JournalBody::CallFailed { call: key(1), charged: Money::ZERO, tokens: 0, reason: "429".to_owned() };
+        let replay = Replay::read(1, &entries(1, &[reserved(1, 50), failed]));
+        assert_eq!(replay.spend(), Spend::default());
+    }
+
+    #[test]
+    fn entries_of_another_step_are_not_read() {
+        let replay = Replay::read(2, &entries(1, &[reserved(1, 50)]));
+        assert_eq!(replay, Replay::read(2, &[]));
+    }
+
+    fn bodies() -> impl Strategy<Value = Vec<JournalBody>> {
+        let body = (0_u8..5, 0_i64..100, 0_u8..4).prop_map(|(call, money, what)| match what {
+            0 | 1 => reserved(call, money),
+            2 => JournalBody::Replied { call: key(call), reply: reply("r", money) },
+            _ => JournalBody::CallFailed { call: key(call), charged: Money(money), tokens: 1, reason: String::new() },
+        });
+        prop::collection::vec(body, 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn a_death_after_any_entry_loses_no_reply_and_no_charge(bodies in bodies(), cut in 0_usize..30) {
+            let all = entries(1, &bodies);
+            let cut = cut.min(all.len());
+            let before = Replay::read(1, &all[..cut]);
+            let mut live = Replay::read(1, &[]);
+            for entry in &all[..cut] {
+                live.apply(entry.sequence, &entry.body);
+            }
+            prop_assert_eq!(&before.replies, &live.replies);
+            prop_assert_eq!(before.next(), live.next());
+            // What was only reserved is charged by the next owner, so a death never makes anything cheaper.
+            let charged = Amount { money: before.spend().money, tokens: before.spend().tokens };
+            prop_assert_eq!(charged, live.committed());
+        }
+    }
+}

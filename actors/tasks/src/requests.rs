@@ -1,0 +1,247 @@
+//! What people ask of tasks, done on the records. The scheduler is told afterwards.
+
+use std::collections::{HashMap, HashSet};
+
+use helix_database::Write;
+use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask};
+use helix_protocol::{
+    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Principal, Question, QuestionId, StepId, TaskId, TaskRecord, TaskSpec,
+    TaskStatus, TaskWork,
+};
+use serde_json::{Value, json};
+
+use crate::commit::task_of;
+use crate::drive::{BUDGET_QUESTION, read_task};
+use crate::machine::Happening;
+use crate::shared::Shared;
+use crate::{dependencies, secrets, telling};
+
+/// Records a task.
+pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRecord, Failure> {
+    let CreateTask { mut spec, principal, project, idempotency_key } = create;
+    check(shared, &spec).await?;
+    if let Base::Task { task } = spec.base
+        && !spec.depends_on.contains(&task)
+    {
+        spec.depends_on.push(task);
+    }
+    let id = TaskId::new();
+    refuse_circle(shared, id, &spec.depends_on).await?;
+    let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
+    task_of(shared.args.records.write(write).await?)
+}
+
+async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
+    let refuse = |message: String, hint: &str| Err(Failure::new(Code::InvalidRequest, message).hint(hint));
+    if shared.kind(spec.work.kind()).is_none() {
+        let kinds: Vec<&str> = shared.args.kinds.iter().map(|kind| kind.name()).collect();
+        return refuse(format!("no kind of task is called {:?}", spec.work.kind()), &format!("this node knows {}", kinds.join(", ")));
+    }
+    if spec.timeout_ms == Some(0) {
+        return refuse("a task with a time-out of 0 ms could never begin".to_owned(), "leave it out for no limit");
+    }
+    match &spec.work {
+        TaskWork::Command(command) if command.commands.iter().any(|line| line.trim().is_empty()) => {
+            return refuse("one of the commands is empty".to_owned(), "leave it out; a task without any command does nothing");
+        }
+        TaskWork::Agent(agent) if agent.prompt.trim().is_empty() => {
+            return refuse("the prompt is empty".to_owned(), "say what the agent shall do");
+        }
+        _ => {}
+    }
+    for capability in &spec.needs.capabilities {
+        capability.0.parse::<Capability>()?;
+    }
+    for secret in &spec.environment.secrets {
+        secrets::check(secret)?;
+    }
+    if let Base::Snapshot { snapshot, .. } = spec.base {
+        let missing = shared.on_store(move |store| Ok(store.missing(&[snapshot.0])?)).await?;
+        if !missing.is_empty() {
+            let message = format!("there is no snapshot {}", snapshot.0.short());
+            return Err(Failure::new(Code::NotFound, message).hint("import the repository again"));
+        }
+    }
+    Ok(())
+}
+
+/// Follows the dependencies of a task that is to be made, through everything that has not completed.
+async fn refuse_circle(shared: &Shared, id: TaskId, depends_on: &[TaskId]) -> Result<(), Failure> {
+    let mut edges: HashMap<TaskId, Vec<TaskId>> = HashMap::from([(id, depends_on.to_vec())]);
+    let (mut open, mut seen): (Vec<TaskId>, HashSet<TaskId>) = (depends_on.to_vec(), HashSet::new());
+    while let Some(task) = open.pop() {
+        if !seen.insert(task) {
+            continue;
+        }
+        let record = shared.args.records.read().task(task).await?;
+        let record = record.ok_or_else(|| {
+            Failure::new(Code::NotFound, format!("there is no task {} to wait for", task.short())).hint("`helix task list` shows what exists")
+        })?;
+        if record.status != TaskStatus::Completed {
+            open.extend(&record.spec.depends_on);
+            edges.insert(task, record.spec.depends_on);
+        }
+    }
+    match dependencies::circle(id, &edges) {
+        None => Ok(()),
+        Some(circle) => {
+            let message = format!("the tasks would wait for each other: {}", dependencies::in_words(&circle));
+            Err(Failure::new(Code::DependencyCycle, message).hint("remove one of these dependencies"))
+        }
+    }
+}
+
+/// Continues a step as a new task.
+pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, Failure> {
+    let step = shared.args.records.read().step(fork.step).await?;
+    let step = step.ok_or_else(|| {
+        Failure::new(Code::NotFound, format!("there is no step {}", fork.step.short())).hint("`helix task steps` lists a task's steps")
+    })?;
+    let origin = read_task(shared, step.step.task).await?;
+    let mut spec = origin.spec;
+    spec.title = fork.title.unwrap_or(spec.title);
+    spec.fork_of = Some(fork.step);
+    spec.depends_on = Vec::new();
+    if let Some(prompt) = fork.prompt {
+        match &mut spec.work {
+            TaskWork::Agent(agent) => agent.prompt = prompt,
+            other => {
+                let message = format!("a task of kind {:?} takes no prompt", other.kind());
+                return Err(Failure::new(Code::InvalidRequest, message).hint("fork it without one"));
+            }
+        }
+    }
+    let write = Write::CreateTask {
+        id: TaskId::new(),
+        attempt: AttemptId::new(),
+        spec: Box::new(spec),
+        principal: fork.principal,
+        project: origin.project,
+        idempotency_key: None,
+    };
+    task_of(shared.args.records.write(write).await?)
+}
+
+async fn change(shared: &Shared, change: helix_database::StatusChange, event: helix_protocol::NewEvent) -> Result<TaskRecord, Failure> {
+    task_of(shared.args.records.write(Write::Status { change: Box::new(change), events: vec![event] }).await?)
+}
+
+/// Gives a task up. Whoever owns it is stale from then on.
+pub(crate) async fn cancel(shared: &Shared, task: TaskId, principal: &Principal) -> Result<TaskRecord, Failure> {
+    Happening::Cancel.check(task, read_task(shared, task).await?.status)?;
+    let reason = format!("cancelled by {}", principal.actor);
+    let event = telling::by(EventKind::TaskCancelled, task, &principal.actor, reason.clone(), Value::Null);
+    change(shared, Happening::Cancel.change(task, None, reason), event).await
+}
+
+/// Parks a task that nobody drives.
+pub(crate) async fn pause(shared: &Shared, task: TaskId, principal: &Principal) -> Result<TaskRecord, Failure> {
+    let record = read_task(shared, task).await?;
+    if record.status == TaskStatus::Paused {
+        return Ok(record);
+    }
+    Happening::Pause.check(task, record.status)?;
+    let reason = format!("paused by {}", principal.actor);
+    let event = telling::by(EventKind::TaskPaused, task, &principal.actor, reason.clone(), Value::Null);
+    let mut pause = Happening::Pause.change(task, Some(record.epoch), reason);
+    pause.fence = true;
+    change(shared, pause, event).await
+}
+
+/// Continues a parked task.
+pub(crate) async fn resume(shared: &Shared, task: TaskId, resume: ResumeTask, principal: &Principal) -> Result<TaskRecord, Failure> {
+    let record = read_task(shared, task).await?;
+    Happening::Resume.check(task, record.status)?;
+    let mut from = Happening::Resume;
+    if record.status == TaskStatus::WaitingForInput
+        && let Some(question) = open_question(shared, task).await?
+    {
+        let money = question.text.starts_with(BUDGET_QUESTION);
+        let answer = resume.answer.or_else(|| money.then(|| "yes".to_owned())).ok_or_else(|| {
+            Failure::new(Code::InvalidState, format!("task {} waits for an answer: {}", task.short(), question.text))
+                .hint("give the answer with the request")
+        })?;
+        self::answer(shared, question.id, answer, principal).await?;
+        if resume.budget.is_none() {
+            return read_task(shared, task).await;
+        }
+        from = Happening::DependenciesMet;
+    }
+    let event = telling::by(EventKind::TaskResumed, task, &principal.actor, format!("resumed by {}", principal.actor), Value::Null);
+    let mut go_on = from.change(task, None, "");
+    if from == Happening::DependenciesMet {
+        go_on.from = vec![TaskStatus::Pending];
+    }
+    go_on.budget = resume.budget;
+    go_on.retries = Some(0);
+    go_on.not_before = Some(None);
+    change(shared, go_on, event).await
+}
+
+async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>, Failure> {
+    let questions = shared.args.records.read().questions(task).await?;
+    Ok(questions.into_iter().find(|question| question.answer.is_none()))
+}
+
+/// Tries an ended task again from its last step.
+pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, principal: &Principal) -> Result<TaskRecord, Failure> {
+    Happening::Retry.check(task, read_task(shared, task).await?.status)?;
+    let event = telling::by(EventKind::TaskResumed, task, &principal.actor, format!("tried again by {}", principal.actor), Value::Null);
+    let mut again = Happening::Retry.change(task, None, "");
+    again.budget = retry.budget;
+    again.retries = Some(0);
+    again.not_before = Some(None);
+    change(shared, again, event).await
+}
+
+/// Names a step of a task.
+pub(crate) async fn checkpoint(shared: &Shared, task: TaskId, step: Option<StepId>, name: String) -> Result<Checkpoint, Failure> {
+    let record = read_task(shared, task).await?;
+    if name.trim().is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        return Err(Failure::new(Code::InvalidRequest, format!("{name:?} is no name for a checkpoint")).hint("one line of at most 100 characters"));
+    }
+    let step = step.or(record.head).ok_or_else(|| {
+        Failure::new(Code::InvalidState, format!("task {} has no step yet that could be named", task.short())).hint("wait for its first step")
+    })?;
+    let known = shared.args.records.read().step(step).await?;
+    if !known.is_some_and(|known| known.step.task == task) {
+        return Err(Failure::new(Code::NotFound, format!("task {} has no step {}", task.short(), step.short())).hint("`helix task steps` lists them"));
+    }
+    let checkpoint = Checkpoint { task, step, name, created_at: shared.now() };
+    shared.args.records.write(Write::Checkpoint(checkpoint.clone())).await?;
+    Ok(checkpoint)
+}
+
+/// Moves a head back.
+pub(crate) async fn rollback(shared: &Shared, task: TaskId, step: StepId, principal: &Principal) -> Result<TaskRecord, Failure> {
+    Happening::Rollback.check(task, read_task(shared, task).await?.status)?;
+    let message = format!("rolled back to step {} by {}", step.short(), principal.actor);
+    let event = telling::by(EventKind::TaskRolledBack, task, &principal.actor, message, json!({"step": step}));
+    task_of(shared.args.records.write(Write::Rollback { task, step, events: vec![event] }).await?)
+}
+
+/// Answers a question.
+pub(crate) async fn answer(shared: &Shared, question: QuestionId, answer: String, principal: &Principal) -> Result<TaskRecord, Failure> {
+    let message = format!("answered by {}", principal.actor);
+    let event = helix_protocol::NewEvent::info(EventKind::TaskResumed, &principal.actor, message).detail(json!({"question": question}));
+    task_of(shared.args.records.write(Write::Answer { question, answer, events: vec![event] }).await?)
+}
+
+/// Records that driving a task failed outside its steps: a retry, or its end.
+pub(crate) async fn broken(shared: &Shared, task: TaskId, reason: &str) -> Result<TaskRecord, Failure> {
+    let record = read_task(shared, task).await?;
+    if record.status.is_final() || matches!(record.status, TaskStatus::Paused | TaskStatus::WaitingForInput) {
+        return Ok(record);
+    }
+    let failure = Failure::new(Code::Internal, reason);
+    if record.retries >= record.spec.max_retries || !record.status.is_active() {
+        return crate::failing::fail_unstarted(shared, &record, &failure).await;
+    }
+    let delay = shared.backoff.delay(record.retries, rand::random());
+    let mut again = Happening::TryAgain.change(task, Some(record.epoch), format!("retry {} of {}: {reason}", record.retries + 1, record.spec.max_retries));
+    again.retries = Some(record.retries + 1);
+    again.not_before = Some(Some(shared.now().after(delay)));
+    let what = format!("tried again in {} ms", delay.as_millis());
+    let event = telling::step_failed(task, record.steps + 1, &failure, &what);
+    task_of(shared.write(Write::Status { change: Box::new(again), events: vec![event] }).await?)
+}

@@ -1,0 +1,625 @@
+//! The scheduler: what waits, which worker is free, who drives what.
+//!
+//! Parent: the tasks branch (rest-for-one, so that with it every task's actor starts anew). Permanent. Nothing here survives a
+//! restart and nothing must: it begins by reading the records. A task they call active under this node is *adopted*: it waits for its
+//! own worker to show up for as long as one lease, then it goes elsewhere.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_database::{TaskFilter, Write};
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_kernel::{Address, Admitted, ChildSpec, Reply, Restart, SupervisorHandle, Work};
+use helix_messages::{LostWorker, WorkerReason, WorkerView};
+use helix_protocol::{Failure, Lifecycle, Principal, TaskId, TaskRecord, TaskStatus, WorkerId};
+
+use crate::drive::{Boundary, End, Job, close, read_task};
+use crate::machine::Happening;
+use crate::requests;
+use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
+use crate::shared::Shared;
+use crate::task::{TaskActor, TaskArgs, TaskMsg};
+use crate::telling;
+
+/// Messages that may wait for one task's actor.
+const TASK_MAILBOX: usize = 64;
+/// After something that should not have happened, the task is looked at again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the scheduler is told. Sent by the door (`tasks`), by task actors and by itself.
+pub(crate) enum SchedulerMsg {
+    /// A task as it is recorded now: new, resumed, answered, freed. What is to be done follows from its state.
+    Changed(Box<TaskRecord>),
+    /// The records at the start.
+    Loaded(Result<(Vec<TaskRecord>, Vec<WorkerView>), Failure>),
+    /// The fleet as it is now.
+    FleetChanged(Vec<WorkerView>),
+    /// A worker is gone.
+    WorkerLost(LostWorker),
+    /// What the operator wants of a worker.
+    Lifecycle { worker: WorkerId, lifecycle: Lifecycle },
+    /// A task was cancelled in the records: what runs is stopped.
+    Cancelled(Box<TaskRecord>),
+    /// Park a task at its next boundary.
+    Pause { task: TaskId, principal: Principal, reply: Reply<TaskRecord> },
+    /// Every worker's answer to a task.
+    Explain { task: Box<TaskRecord>, reply: Reply<Vec<WorkerReason>> },
+    /// The node stops.
+    Park { within: Duration, reply: Reply<u64> },
+    /// A task's work has ended.
+    Ended { task: TaskId, serial: u64, end: Box<End> },
+    /// A task's actor is gone; with a reason where it failed.
+    Gone { task: TaskId, serial: u64, reason: Option<String> },
+    /// Somebody's time has come.
+    Due,
+    /// One lease after the start: who is not back is not waited for any longer.
+    LeaseOver,
+    /// The time to reach a step boundary is over.
+    ParkOver,
+    /// Work that leaves nothing to do.
+    Nothing,
+}
+
+pub(crate) struct SchedulerActor;
+
+pub(crate) struct SchedulerArgs {
+    pub shared: Arc<Shared>,
+    pub address: Address<SchedulerMsg>,
+    pub running: SupervisorHandle,
+}
+
+/// A task that is driven.
+struct Running {
+    serial: u64,
+    waiting: Waiting,
+    worker: WorkerId,
+    address: Address<TaskMsg>,
+    pauses: Vec<(Principal, Reply<TaskRecord>)>,
+}
+
+pub(crate) struct Scheduler {
+    shared: Arc<Shared>,
+    address: Address<SchedulerMsg>,
+    supervisor: SupervisorHandle,
+    work: Work<SchedulerMsg>,
+    queue: Queue,
+    fleet: Fleet,
+    running: HashMap<TaskId, Running>,
+    /// Records of tasks that wait and have not changed since, to spare a read when they start.
+    records: HashMap<TaskId, Box<TaskRecord>>,
+    /// Workers that tasks have lost, until they are claimed elsewhere.
+    losses: HashMap<TaskId, LostWorker>,
+    /// Active under this node when it started, not yet claimed again.
+    adopting: HashMap<TaskId, (Waiting, WorkerId)>,
+    /// Tasks by the task they wait for.
+    dependents: HashMap<TaskId, Vec<TaskId>>,
+    /// Worker processes whose leftovers were looked through.
+    swept: HashMap<WorkerId, u64>,
+    serial: u64,
+    loaded: bool,
+    due: Option<helix_protocol::Timestamp>,
+    parking: Option<Reply<u64>>,
+    closed: bool,
+}
+
+impl Actor for SchedulerActor {
+    type Msg = Admitted<SchedulerMsg>;
+    type State = Scheduler;
+    type Arguments = SchedulerArgs;
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: SchedulerArgs) -> Result<Scheduler, ActorProcessingErr> {
+        let SchedulerArgs { shared, address, running } = args;
+        let mut work = Work::of(&myself);
+        work.start(load(Arc::clone(&shared)));
+        let lease = Duration::from_millis(shared.args.lease.reassign_ms);
+        work.start(async move {
+            tokio::time::sleep(lease).await;
+            SchedulerMsg::LeaseOver
+        });
+        Ok(Scheduler {
+            shared,
+            address,
+            supervisor: running,
+            work,
+            queue: Queue::default(),
+            fleet: Fleet::default(),
+            running: HashMap::new(),
+            records: HashMap::new(),
+            losses: HashMap::new(),
+            adopting: HashMap::new(),
+            dependents: HashMap::new(),
+            swept: HashMap::new(),
+            serial: 0,
+            loaded: false,
+            due: None,
+            parking: None,
+            closed: false,
+        })
+    }
+
+    async fn handle(&self, _myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut Scheduler) -> Result<(), ActorProcessingErr> {
+        match message.take() {
+            SchedulerMsg::Changed(task) => state.changed(task),
+            SchedulerMsg::Loaded(Ok((tasks, views))) => state.loaded(tasks, views),
+            SchedulerMsg::Loaded(Err(failure)) => return Err(failure.into()),
+            SchedulerMsg::FleetChanged(views) => state.fleet_changed(views),
+            SchedulerMsg::WorkerLost(lost) => state.worker_lost(&lost),
+            SchedulerMsg::Lifecycle { worker, lifecycle } => state.lifecycle(worker, lifecycle),
+            SchedulerMsg::Cancelled(task) => state.cancelled(&task),
+            SchedulerMsg::Pause { task, principal, reply } => state.pause(task, principal, reply),
+            SchedulerMsg::Explain { task, reply } => state.explain(&task, reply),
+            SchedulerMsg::Park { within, reply } => state.park(within, reply),
+            SchedulerMsg::Ended { task, serial, end } => state.ended(task, serial, *end),
+            SchedulerMsg::Gone { task, serial, reason } => state.gone(task, serial, reason),
+            SchedulerMsg::Due => state.due = None,
+            SchedulerMsg::LeaseOver => state.lease_over(),
+            SchedulerMsg::ParkOver => state.park_over(),
+            SchedulerMsg::Nothing => return Ok(()),
+        }
+        state.schedule();
+        Ok(())
+    }
+}
+
+async fn load(shared: Arc<Shared>) -> SchedulerMsg {
+    use TaskStatus::{Assigned, Pending, Running, WaitingForDependencies, WaitingForWorker};
+    let status = vec![Pending, WaitingForDependencies, WaitingForWorker, Assigned, Running];
+    let filter = TaskFilter { status, limit: None };
+    let read = shared.read(|records| {
+        let filter = filter.clone();
+        async move { records.read().tasks(filter).await }
+    });
+    let tasks = match read.await {
+        Ok(tasks) => tasks,
+        Err(failure) => return SchedulerMsg::Loaded(Err(failure)),
+    };
+    // A fleet that is not there yet reports by itself once it is.
+    let views = shared.args.fleet.list().await.unwrap_or_default();
+    SchedulerMsg::Loaded(Ok((tasks, views)))
+}
+
+impl Scheduler {
+    /// Gives out what can be given out now.
+    fn schedule(&mut self) {
+        if !self.loaded || self.closed {
+            return;
+        }
+        let now = self.shared.now();
+        let most = self.shared.args.tasks.max_concurrent_tasks as usize;
+        let room = most.saturating_sub(self.running.len());
+        for assignment in assign(&mut self.queue, &mut self.fleet, now, room) {
+            self.begin(assignment);
+        }
+        self.set_alarm(now);
+    }
+
+    fn set_alarm(&mut self, now: helix_protocol::Timestamp) {
+        let next = self.queue.next_due(now);
+        if let Some(next) = next
+            && self.due.is_none_or(|due| next < due)
+        {
+            self.due = Some(next);
+            let wait = Duration::from_micros(u64::try_from(next.0 - now.0).unwrap_or_default());
+            self.work.start(async move {
+                tokio::time::sleep(wait).await;
+                SchedulerMsg::Due
+            });
+        }
+    }
+
+    /// Starts the actor of a task that was placed.
+    fn begin(&mut self, assignment: Assignment) {
+        let Assignment { waiting, worker } = assignment;
+        let task = waiting.task;
+        self.serial += 1;
+        let serial = self.serial;
+        let name = self.fleet.view(worker).map(|view| view.record.name.clone()).unwrap_or_default();
+        let job = Job {
+            task,
+            record: self.records.remove(&task),
+            worker,
+            name,
+            lost: self.losses.remove(&task),
+            previous: waiting.last,
+        };
+        let address = Address::unbound(format!("task {}", task.short()), TASK_MAILBOX);
+        let child = self.child(task, serial, job, &address);
+        self.running.insert(task, Running { serial, waiting, worker, address, pauses: Vec::new() });
+        let supervisor = self.supervisor.clone();
+        self.work.start(async move {
+            match supervisor.start_child(child).await {
+                Ok(()) => SchedulerMsg::Nothing,
+                Err(failure) => SchedulerMsg::Gone { task, serial, reason: Some(failure.message) },
+            }
+        });
+    }
+
+    fn child(&self, task: TaskId, serial: u64, job: Job, address: &Address<TaskMsg>) -> ChildSpec {
+        let (shared, scheduler) = (Arc::clone(&self.shared), self.address.clone());
+        let told = self.address.clone();
+        let start = move || {
+            let args = TaskArgs { shared: Arc::clone(&shared), job: job.clone(), serial, scheduler: scheduler.clone() };
+            (TaskActor, args)
+        };
+        ChildSpec::actor(format!("task {}.{serial}", task.short()), address, start)
+            .restart(Restart::Temporary)
+            .shutdown_within(Duration::from_secs(2))
+            .when_gone(move |reason| {
+                let reason = reason.map(|failure| failure.message);
+                let _ = told.tell(SchedulerMsg::Gone { task, serial, reason });
+            })
+    }
+
+    /// Takes note of a task's newest record.
+    fn changed(&mut self, task: Box<TaskRecord>) {
+        if self.running.contains_key(&task.id) {
+            return;
+        }
+        match task.status {
+            TaskStatus::Pending | TaskStatus::WaitingForWorker => self.wait(task),
+            TaskStatus::WaitingForDependencies => self.depend(&task),
+            _ => {
+                self.queue.remove(task.id);
+                self.records.remove(&task.id);
+            }
+        }
+    }
+
+    fn wait(&mut self, task: Box<TaskRecord>) {
+        let mut waiting = Waiting::of(&task);
+        waiting.lost = task.status == TaskStatus::WaitingForWorker;
+        // The records forget the worker of a task that waits; its workspace may be there all the same.
+        waiting.last = waiting.last.or_else(|| self.queue.get(task.id).and_then(|known| known.last));
+        self.queue.push(waiting);
+        self.records.insert(task.id, task);
+    }
+
+    fn depend(&mut self, task: &TaskRecord) {
+        for wanted in &task.spec.depends_on {
+            let waiting = self.dependents.entry(*wanted).or_default();
+            if !waiting.contains(&task.id) {
+                waiting.push(task.id);
+            }
+        }
+        // Its last dependency may have completed between its record and this note.
+        self.look_again(task.id, Duration::ZERO);
+    }
+
+    /// Reads a task after a while and takes note of it, unless it still waits for others.
+    fn look_again(&mut self, task: TaskId, after: Duration) {
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            tokio::time::sleep(after).await;
+            match read_task(&shared, task).await {
+                Ok(task) if task.status != TaskStatus::WaitingForDependencies => SchedulerMsg::Changed(Box::new(task)),
+                Ok(_) => SchedulerMsg::Nothing,
+                Err(failure) => {
+                    tracing::warn!(%task, "the task could not be read: {failure}");
+                    SchedulerMsg::Nothing
+                }
+            }
+        });
+    }
+
+    /// A task reached a final state: whoever waited for it is looked at.
+    fn settled(&mut self, task: TaskId) {
+        for dependent in self.dependents.remove(&task).unwrap_or_default() {
+            self.look_again(dependent, Duration::ZERO);
+        }
+    }
+
+    fn loaded(&mut self, tasks: Vec<TaskRecord>, views: Vec<WorkerView>) {
+        let node = self.shared.args.node;
+        for task in tasks {
+            match (task.status.is_active(), task.worker) {
+                (true, Some(worker)) if task.node == Some(node) => {
+                    self.adopting.insert(task.id, (Waiting::of(&task), worker));
+                }
+                (true, _) => tracing::info!(task = %task.id, "another node drives the task"),
+                (false, _) => self.changed(Box::new(task)),
+            }
+        }
+        self.loaded = true;
+        if !views.is_empty() {
+            self.fleet_changed(views);
+        }
+    }
+
+    fn fleet_changed(&mut self, views: Vec<WorkerView>) {
+        self.fleet.replace(views);
+        let ready: Vec<(WorkerId, u64)> =
+            self.fleet.views().filter(|view| view.ready).map(|view| (view.record.id, view.incarnation)).collect();
+        for (worker, incarnation) in ready {
+            self.adopt(worker);
+            if self.loaded && self.swept.insert(worker, incarnation) != Some(incarnation) {
+                self.sweep(worker);
+            }
+        }
+        let draining: HashSet<WorkerId> =
+            self.fleet.views().filter(|view| view.record.lifecycle == Lifecycle::Draining).map(|view| view.record.id).collect();
+        for worker in draining {
+            self.lifecycle(worker, Lifecycle::Draining);
+        }
+    }
+
+    /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch.
+    fn adopt(&mut self, worker: WorkerId) {
+        let back: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == worker).map(|(task, _)| *task).collect();
+        for task in back {
+            if let Some((waiting, worker)) = self.adopting.remove(&task) {
+                self.fleet.take(worker, &waiting.needs, waiting.content);
+                self.begin(Assignment { waiting, worker });
+            }
+        }
+    }
+
+    /// Has workspaces deleted that a worker holds for tasks which are over or elsewhere.
+    fn sweep(&mut self, worker: WorkerId) {
+        let Some(view) = self.fleet.view(worker) else { return };
+        let here = |task: &TaskId| self.running.get(task).is_some_and(|running| running.worker == worker);
+        let held: Vec<TaskId> = view.holds.iter().map(|held| held.task).filter(|task| !here(task)).collect();
+        if held.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            for task in held {
+                if let Ok(record) = read_task(&shared, task).await
+                    && (record.status.is_final() || record.worker.is_some_and(|at| at != worker))
+                {
+                    close(&shared, worker, &record);
+                }
+            }
+            SchedulerMsg::Nothing
+        });
+    }
+
+    fn worker_lost(&mut self, lost: &LostWorker) {
+        self.fleet.lost(lost.worker);
+        self.swept.remove(&lost.worker);
+        let here: Vec<TaskId> =
+            self.running.iter().filter(|(_, running)| running.worker == lost.worker).map(|(task, _)| *task).collect();
+        for task in here {
+            if let Some(running) = self.let_go(task) {
+                let _ = running.address.tell(TaskMsg::Stop);
+                self.move_on(running.waiting, Some(lost.clone()));
+                self.keep_pauses(task, running.pauses);
+            }
+        }
+        let adopted: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == lost.worker).map(|(task, _)| *task).collect();
+        for task in adopted {
+            if let Some((waiting, _)) = self.adopting.remove(&task) {
+                self.move_on(waiting, Some(lost.clone()));
+            }
+        }
+        self.schedule();
+        self.record_waiting(lost);
+    }
+
+    /// The task goes elsewhere, before everybody who waits for a first worker.
+    fn move_on(&mut self, waiting: Waiting, lost: Option<LostWorker>) {
+        let task = waiting.task;
+        self.records.remove(&task);
+        if let Some(lost) = lost {
+            self.losses.insert(task, lost);
+        }
+        self.queue.push(Waiting { lost: true, last: None, not_before: None, ..waiting });
+    }
+
+    /// Those who found no other worker at once are recorded as waiting for one.
+    fn record_waiting(&mut self, lost: &LostWorker) {
+        let stranded: Vec<TaskId> = self
+            .losses
+            .iter()
+            .filter(|(task, loss)| loss.worker == lost.worker && self.queue.get(**task).is_some())
+            .map(|(task, _)| *task)
+            .collect();
+        for task in stranded {
+            let (shared, lost) = (Arc::clone(&self.shared), lost.clone());
+            self.losses.remove(&task);
+            self.work.start(async move {
+                let recorded = async {
+                    let record = read_task(&shared, task).await?;
+                    let reason = format!("{} is lost and no other worker is free", lost.name);
+                    let change = Happening::LoseWorker.change(task, Some(record.epoch), reason);
+                    let events = vec![telling::reassigned(task, &lost)];
+                    shared.write(Write::Status { change: Box::new(change), events }).await
+                };
+                if let Err(failure) = recorded.await {
+                    // Claimed, cancelled or paused in between: then there is nothing to record.
+                    tracing::debug!(%task, "not recorded as waiting: {failure}");
+                }
+                SchedulerMsg::Nothing
+            });
+        }
+    }
+
+    fn lifecycle(&mut self, worker: WorkerId, lifecycle: Lifecycle) {
+        if lifecycle == Lifecycle::Draining {
+            for running in self.running.values().filter(|running| running.worker == worker) {
+                let _ = running.address.tell(TaskMsg::Wish(Boundary::Yield));
+            }
+        }
+    }
+
+    fn cancelled(&mut self, task: &TaskRecord) {
+        self.queue.remove(task.id);
+        self.records.remove(&task.id);
+        self.losses.remove(&task.id);
+        let at = self.adopting.remove(&task.id).map(|(_, worker)| worker);
+        let running = self.let_go(task.id);
+        if let Some(worker) = running.as_ref().map(|running| running.worker).or(at) {
+            close(&self.shared, worker, task);
+        }
+        if let Some(running) = running {
+            let _ = running.address.tell(TaskMsg::Stop);
+            answer_pauses(running.pauses, task);
+        }
+        self.settled(task.id);
+    }
+
+    fn pause(&mut self, task: TaskId, principal: Principal, reply: Reply<TaskRecord>) {
+        if let Some(running) = self.running.get_mut(&task) {
+            let boundary = Boundary::Pause { actor: principal.actor.clone() };
+            running.pauses.push((principal, reply));
+            // An actor that has just ended answers with its end.
+            let _ = running.address.tell(TaskMsg::Wish(boundary));
+            return;
+        }
+        let parked = self.queue.remove(task);
+        self.records.remove(&task);
+        self.adopting.remove(&task);
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            let answer = requests::pause(&shared, task, &principal).await;
+            let refused = answer.is_err();
+            let _ = reply.send(answer);
+            match (refused, parked) {
+                // What could not be parked goes on as it was.
+                (true, Some(_)) => match read_task(&shared, task).await {
+                    Ok(task) => SchedulerMsg::Changed(Box::new(task)),
+                    Err(_) => SchedulerMsg::Nothing,
+                },
+                _ => SchedulerMsg::Nothing,
+            }
+        });
+    }
+
+    /// Whoever wanted to park a task that has just lost its actor is heard by the next way.
+    fn keep_pauses(&mut self, task: TaskId, pauses: Vec<(Principal, Reply<TaskRecord>)>) {
+        for (principal, reply) in pauses {
+            self.pause(task, principal, reply);
+        }
+    }
+
+    fn explain(&self, task: &TaskRecord, reply: Reply<Vec<WorkerReason>>) {
+        let waiting = self.queue.get(task.id).cloned().unwrap_or_else(|| Waiting::of(task));
+        let _ = reply.send(Ok(self.fleet.explain(&waiting)));
+    }
+
+    fn park(&mut self, within: Duration, reply: Reply<u64>) {
+        self.closed = true;
+        for running in self.running.values() {
+            let _ = running.address.tell(TaskMsg::Wish(Boundary::Park));
+        }
+        self.parking = Some(reply);
+        self.work.start(async move {
+            tokio::time::sleep(within).await;
+            SchedulerMsg::ParkOver
+        });
+        self.parked();
+    }
+
+    fn parked(&mut self) {
+        if self.running.is_empty()
+            && let Some(reply) = self.parking.take()
+        {
+            let _ = reply.send(Ok(0));
+        }
+    }
+
+    fn park_over(&mut self) {
+        if let Some(reply) = self.parking.take() {
+            let _ = reply.send(Ok(self.running.len() as u64));
+        }
+    }
+
+    fn let_go(&mut self, task: TaskId) -> Option<Running> {
+        let running = self.running.remove(&task)?;
+        self.fleet.give_back(running.worker, &running.waiting.needs);
+        Some(running)
+    }
+
+    fn is(&self, task: TaskId, serial: u64) -> bool {
+        self.running.get(&task).is_some_and(|running| running.serial == serial)
+    }
+
+    fn ended(&mut self, task: TaskId, serial: u64, end: End) {
+        if !self.is(task, serial) {
+            return;
+        }
+        let Some(running) = self.let_go(task) else { return };
+        let worker = running.worker;
+        match end {
+            End::Final(record) => {
+                answer_pauses(running.pauses, &record);
+                self.settled(task);
+            }
+            End::Parked(record) => answer_pauses(running.pauses, &record),
+            End::Waiting(record) => {
+                let last = Some(worker);
+                self.queue.push(Waiting { last, ..Waiting::of(&record) });
+                self.records.insert(task, record);
+                self.keep_pauses(task, running.pauses);
+            }
+            End::WorkerGone => {
+                // The fleet's word comes on its own way. Until then the worker is not ready, or the task may well go back to it.
+                let waiting = Waiting { last: Some(worker), ..running.waiting };
+                self.move_on(waiting, None);
+                self.keep_pauses(task, running.pauses);
+            }
+            End::Stale => {
+                self.look_again(task, Duration::ZERO);
+                self.keep_pauses(task, running.pauses);
+            }
+            End::Held => {}
+            End::Broken(failure) => {
+                tracing::error!(%task, "driving the task failed: {failure}");
+                self.broken(running, failure.message);
+            }
+        }
+        self.parked();
+    }
+
+    fn gone(&mut self, task: TaskId, serial: u64, reason: Option<String>) {
+        if !self.is(task, serial) {
+            return;
+        }
+        let Some(running) = self.let_go(task) else { return };
+        let reason = reason.unwrap_or_else(|| "it ended without a word".to_owned());
+        tracing::error!(%task, "the task's actor ended: {reason}");
+        self.broken(running, reason);
+        self.parked();
+    }
+
+    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever.
+    fn broken(&mut self, running: Running, reason: String) {
+        let task = running.waiting.task;
+        self.keep_pauses(task, running.pauses);
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            match requests::broken(&shared, task, &reason).await {
+                Ok(task) => SchedulerMsg::Changed(Box::new(task)),
+                Err(failure) => {
+                    tracing::warn!(%task, "the failure could not be recorded: {failure}");
+                    tokio::time::sleep(AGAIN).await;
+                    match read_task(&shared, task).await {
+                        Ok(task) => SchedulerMsg::Changed(Box::new(task)),
+                        Err(_) => SchedulerMsg::Nothing,
+                    }
+                }
+            }
+        });
+    }
+
+    fn lease_over(&mut self) {
+        for (task, (waiting, worker)) in std::mem::take(&mut self.adopting) {
+            tracing::info!(%task, %worker, "the worker did not come back within one lease");
+            let name = self.fleet.view(worker).map_or_else(|| worker.short(), |view| view.record.name.clone());
+            let silent_ms = self.shared.args.lease.reassign_ms;
+            let proof = helix_ports::DeathProof::LeaseExpired { silent_ms };
+            self.move_on(waiting, Some(LostWorker { worker, name, incarnation: 0, proof, silent_ms }));
+        }
+    }
+}
+
+fn answer_pauses(pauses: Vec<(Principal, Reply<TaskRecord>)>, task: &TaskRecord) {
+    for (_, reply) in pauses {
+        let answer = match task.status {
+            TaskStatus::Paused | TaskStatus::WaitingForInput => Ok(task.clone()),
+            status => Happening::Pause.check(task.id, status).map(|_| task.clone()),
+        };
+        let _ = reply.send(answer);
+    }
+}

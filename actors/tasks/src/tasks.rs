@@ -1,0 +1,162 @@
+//! The door of the branch: every request arrives here, is carried out on the records, and the scheduler is told.
+//!
+//! Parent: the tasks branch, after the scheduler and the running tasks. Permanent. It keeps nothing: requests that are under way when it
+//! ends are answered by their askers' time-outs, and may be repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_kernel::{Address, Admitted, Reply};
+use helix_messages::{TaskWhy, TasksMsg};
+use helix_protocol::{Failure, TaskId, TaskRecord, TaskStatus};
+use tokio::task::JoinSet;
+
+use crate::drive::read_task;
+use crate::requests;
+use crate::scheduler::SchedulerMsg;
+use crate::shared::Shared;
+
+const QUICK: Duration = Duration::from_secs(10);
+
+pub(crate) struct TasksActor;
+
+pub(crate) struct DoorArgs {
+    pub shared: Arc<Shared>,
+    pub scheduler: Address<SchedulerMsg>,
+}
+
+pub(crate) struct Door {
+    shared: Arc<Shared>,
+    scheduler: Address<SchedulerMsg>,
+    /// Requests under way; dropped with the actor.
+    work: JoinSet<()>,
+}
+
+impl Actor for TasksActor {
+    type Msg = Admitted<TasksMsg>;
+    type State = Door;
+    type Arguments = DoorArgs;
+
+    async fn pre_start(&self, _myself: ActorRef<Self::Msg>, args: DoorArgs) -> Result<Door, ActorProcessingErr> {
+        Ok(Door { shared: args.shared, scheduler: args.scheduler, work: JoinSet::new() })
+    }
+
+    async fn handle(&self, _myself: ActorRef<Self::Msg>, message: Self::Msg, door: &mut Door) -> Result<(), ActorProcessingErr> {
+        while door.work.try_join_next().is_some() {}
+        let shared = Arc::clone(&door.shared);
+        match message.take() {
+            TasksMsg::Create { create, reply } => door.change(reply, async move { requests::create(&shared, *create).await }),
+            TasksMsg::Fork { fork, reply } => door.change(reply, async move { requests::fork(&shared, *fork).await }),
+            TasksMsg::Cancel { task, principal, reply } => door.cancel(reply, async move { requests::cancel(&shared, task, &principal).await }),
+            TasksMsg::Pause { task, principal, reply } => door.forward(SchedulerMsg::Pause { task, principal, reply }),
+            TasksMsg::Resume { task, resume, principal, reply } => {
+                door.change(reply, async move { requests::resume(&shared, task, resume, &principal).await });
+            }
+            TasksMsg::Retry { task, retry, principal, reply } => {
+                door.change(reply, async move { requests::retry(&shared, task, retry, &principal).await });
+            }
+            TasksMsg::Checkpoint { task, step, name, reply } => {
+                door.work.spawn(async move { drop(reply.send(requests::checkpoint(&shared, task, step, name).await)) });
+            }
+            TasksMsg::Rollback { task, step, principal, reply } => {
+                door.change(reply, async move { requests::rollback(&shared, task, step, &principal).await });
+            }
+            TasksMsg::Answer { question, answer, principal, reply } => {
+                door.change(reply, async move { requests::answer(&shared, question, answer, &principal).await });
+            }
+            TasksMsg::Why { task, reply } => {
+                let scheduler = door.scheduler.clone();
+                door.work.spawn(async move { drop(reply.send(why(&shared, &scheduler, task).await)) });
+            }
+            TasksMsg::FleetChanged { workers } => door.forward(SchedulerMsg::FleetChanged(workers)),
+            TasksMsg::WorkerLost { lost } => door.forward(SchedulerMsg::WorkerLost(lost)),
+            TasksMsg::WorkerLifecycle { worker, lifecycle } => door.forward(SchedulerMsg::Lifecycle { worker, lifecycle }),
+            TasksMsg::Park { within, reply } => door.forward(SchedulerMsg::Park { within, reply }),
+        }
+        Ok(())
+    }
+}
+
+impl Door {
+    /// Carries a change out, tells the scheduler, answers.
+    fn change(&mut self, reply: Reply<TaskRecord>, change: impl Future<Output = Result<TaskRecord, Failure>> + Send + 'static) {
+        self.carry_out(reply, change, SchedulerMsg::Changed);
+    }
+
+    fn cancel(&mut self, reply: Reply<TaskRecord>, change: impl Future<Output = Result<TaskRecord, Failure>> + Send + 'static) {
+        self.carry_out(reply, change, SchedulerMsg::Cancelled);
+    }
+
+    fn carry_out(
+        &mut self,
+        reply: Reply<TaskRecord>,
+        change: impl Future<Output = Result<TaskRecord, Failure>> + Send + 'static,
+        tell: fn(Box<TaskRecord>) -> SchedulerMsg,
+    ) {
+        let scheduler = self.scheduler.clone();
+        self.work.spawn(async move {
+            let answer = change.await;
+            if let Ok(task) = &answer {
+                // A scheduler that is starting anew reads the records.
+                let _ = scheduler.tell(tell(Box::new(task.clone())));
+            }
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn forward(&self, message: SchedulerMsg) {
+        // Refused only while the scheduler starts anew: a reply port that is dropped answers its asker.
+        if let Err(failure) = self.scheduler.tell(message) {
+            tracing::debug!("the scheduler did not take a message: {failure}");
+        }
+    }
+}
+
+async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -> Result<TaskWhy, Failure> {
+    let record = read_task(shared, task).await?;
+    let mut waits_for = Vec::new();
+    for dependency in &record.spec.depends_on {
+        waits_for.push((*dependency, read_task(shared, *dependency).await?.status));
+    }
+    let status = record.status;
+    let next = next(&record);
+    let reason = reason(&record);
+    let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
+    let workers = if waits { scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record), reply }).await? } else { Vec::new() };
+    Ok(TaskWhy { status, reason, waits_for, workers, next })
+}
+
+fn reason(record: &TaskRecord) -> String {
+    if !record.reason.is_empty() {
+        return record.reason.clone();
+    }
+    let text = match record.status {
+        TaskStatus::Pending => "it waits for a worker that fits and is free",
+        TaskStatus::WaitingForDependencies => "tasks it depends on have not completed",
+        TaskStatus::Assigned => "a worker was given to it and its first step is being made",
+        TaskStatus::Running => "its steps are being made",
+        TaskStatus::Paused => "somebody parked it",
+        TaskStatus::WaitingForInput => "it asked a question",
+        TaskStatus::WaitingForWorker => "it lost its worker and no other is free",
+        TaskStatus::Completed => "it reached its end",
+        TaskStatus::Failed => "it ended without success",
+        TaskStatus::Cancelled => "somebody gave it up",
+    };
+    text.to_owned()
+}
+
+fn next(record: &TaskRecord) -> Vec<String> {
+    let id = record.id.short();
+    match record.status {
+        TaskStatus::Pending | TaskStatus::WaitingForWorker => {
+            vec!["`helix worker list` shows every worker".to_owned(), "`helix worker add` adds one".to_owned()]
+        }
+        TaskStatus::WaitingForDependencies => vec!["wait for the tasks above, or cancel it".to_owned()],
+        TaskStatus::Assigned | TaskStatus::Running => vec![format!("`helix attach {id}` shows it live"), format!("`helix task pause {id}` parks it")],
+        TaskStatus::Paused => vec![format!("`helix task resume {id}`")],
+        TaskStatus::WaitingForInput => vec![format!("`helix task show {id}` has the question; `helix task resume {id}` answers it")],
+        TaskStatus::Failed | TaskStatus::Cancelled => vec![format!("`helix task retry {id}` goes on from its last step")],
+        TaskStatus::Completed => vec![format!("`helix task export {id}` writes its work as a git branch")],
+    }
+}
