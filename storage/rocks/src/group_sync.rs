@@ -1,0 +1,108 @@
+//! One sync for everybody who waits for one.
+
+use parking_lot::{Condvar, Mutex};
+
+/// Tells up to where the log is on disk, and lets one of the callers that need more do the work
+/// for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct GroupSync {
+    state: Mutex<State>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    synced: u64,
+    running: bool,
+    syncs: u64,
+}
+
+impl GroupSync {
+    pub(crate) fn new(synced: u64) -> Self {
+        Self { state: Mutex::new(State { synced, ..State::default() }), done: Condvar::new() }
+    }
+
+    /// Returns once everything up to `mark` is on disk. `written` tells up to where the log was written
+    /// at the time it is asked; `sync` puts all of that on disk. Who fails tells only its own
+    /// caller: the others try themselves.
+    pub(crate) fn reach<E>(&self, mark: u64, written: impl Fn() -> u64, sync: impl Fn() -> Result<(), E>) -> Result<(), E> {
+        let mut state = self.state.lock();
+        while state.synced < mark {
+            if state.running {
+                self.done.wait(&mut state);
+                continue;
+            }
+            state.running = true;
+            let covers = written();
+            let outcome = parking_lot::MutexGuard::unlocked(&mut state, &sync);
+            state.running = false;
+            if outcome.is_ok() {
+                state.synced = state.synced.max(covers);
+                state.syncs += 1;
+            }
+            self.done.notify_all();
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// How many syncs there were.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.state.lock().syncs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::GroupSync;
+
+    #[test]
+    fn writers_that_wait_together_share_a_sync() {
+        let (group, written, entered) = (GroupSync::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let (leader_syncs, release) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            written.store(1, Ordering::SeqCst);
+            scope.spawn(|| {
+                group.reach(
+                    1,
+                    || written.load(Ordering::SeqCst),
+                    || {
+                        leader_syncs.wait();
+                        release.wait();
+                        Ok::<(), ()>(())
+                    },
+                )
+            });
+            leader_syncs.wait();
+            // The first sync is under way: nine more write and wait for the next one.
+            written.store(10, Ordering::SeqCst);
+            for mark in 2..=10 {
+                let (group, written, entered) = (&group, &written, &entered);
+                scope.spawn(move || {
+                    group.reach(
+                        mark,
+                        || written.load(Ordering::SeqCst),
+                        || {
+                            entered.fetch_add(1, Ordering::SeqCst);
+                            Ok::<(), ()>(())
+                        },
+                    )
+                });
+            }
+            release.wait();
+        });
+        assert_eq!((entered.load(Ordering::SeqCst), group.syncs()), (1, 2));
+    }
+
+    #[test]
+    fn what_is_synced_already_costs_nothing_and_a_failure_is_told_and_not_remembered() {
+        let group = GroupSync::new(5);
+        assert_eq!(group.reach(5, || 9, || Err("not called")), Ok(()));
+        assert_eq!(group.reach(6, || 9, || Err("disk")), Err("disk"));
+        assert_eq!(group.reach(6, || 9, || Ok::<(), &str>(())), Ok(()));
+        assert_eq!(group.reach(9, || 9, || Err("the sync before covered it")), Ok(()));
+    }
+}

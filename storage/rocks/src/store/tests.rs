@@ -1,0 +1,203 @@
+//! What the store on RocksDB promises beyond the contract.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, hash, testing};
+use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
+
+use super::{RocksOptions, RocksStore};
+
+const SMALL: RocksOptions = RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0 };
+
+fn open(path: &Path) -> RocksStore {
+    RocksStore::open_with(path, SMALL).unwrap()
+}
+
+/// Bytes that do not compress, the same for the same seed.
+fn noise(seed: u64, length: usize) -> NewObject {
+    let blocks = (0..length as u64).step_by(32).map(|at| hash(&[seed.to_le_bytes(), at.to_le_bytes()].concat()).0);
+    let mut bytes: Vec<u8> = blocks.flatten().collect();
+    bytes.truncate(length);
+    NewObject::new(Bytes::from(bytes))
+}
+
+#[test]
+fn the_rocks_store_keeps_the_contract() {
+    let folders = std::sync::Mutex::new(Vec::new());
+    testing::contract(&|| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        folders.lock().unwrap().push(folder);
+        Arc::new(store)
+    });
+}
+
+#[test]
+fn content_pins_and_the_mark_are_there_after_opening_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects: Vec<NewObject> = (0..200).map(|seed| noise(seed, 3_000)).collect();
+    let ids: Vec<ObjectId> = objects.iter().map(NewObject::id).collect();
+    let pin = Pin { task: TaskId::new(), epoch: Epoch(3) };
+    let store = open(folder.path());
+    let mark = store.put(&objects, Durability::Sync).unwrap();
+    store.pin(pin, &ids[..1]).unwrap();
+    let before = store.stats().unwrap();
+    store.close().unwrap();
+    let store = open(folder.path());
+    store.verify_acknowledged(mark).unwrap();
+    assert_eq!((store.mark(), store.pinned().unwrap()), (mark, vec![(pin, ids[0])]));
+    let after = store.stats().unwrap();
+    assert_eq!((after.objects, after.logical_bytes), (before.objects, before.logical_bytes));
+    let found = store.get_many(&ids).unwrap();
+    assert!(found.iter().zip(&objects).all(|(found, object)| found.as_ref() == Some(object.bytes())));
+}
+
+#[test]
+fn a_log_that_is_gone_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mark = store.put(&[noise(1, 100), noise(2, 100)], Durability::Sync).unwrap();
+    store.close().unwrap();
+    for entry in fs::read_dir(folder.path().join("db")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let store = open(folder.path());
+    let lost = store.verify_acknowledged(mark);
+    assert!(matches!(lost, Err(ObjectError::LostWrites { recovered: Mark(0), acknowledged }) if acknowledged == mark), "{lost:?}");
+}
+
+#[test]
+fn a_damaged_log_is_noticed_by_the_mark_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let mut mark = Mark(0);
+    for seed in 0..50 {
+        mark = store.put(&[noise(seed, 200)], Durability::Sync).unwrap();
+    }
+    store.close().unwrap();
+    let logs: Vec<_> = fs::read_dir(folder.path().join("db")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let largest = logs.iter().filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    let log = largest.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(log, bytes).unwrap();
+    if let Ok(store) = RocksStore::open_with(folder.path(), SMALL) {
+        assert!(matches!(store.verify_acknowledged(mark), Err(ObjectError::LostWrites { .. })));
+    }
+}
+
+#[test]
+fn a_second_owner_and_a_newer_format_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let second = RocksStore::open(folder.path()).err().unwrap();
+    assert_eq!(Failure::from(second).code, Code::NodeRunning);
+    store.close().unwrap();
+    fs::write(folder.path().join("format"), "2\n").unwrap();
+    let newer = RocksStore::open(folder.path()).err().unwrap();
+    assert_eq!(Failure::from(newer).code, Code::NewerFormat);
+}
+
+#[test]
+fn writers_at_once_need_fewer_syncs_than_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            let store = &store;
+            scope.spawn(move || {
+                for count in 0..10 {
+                    store.put(&[noise(writer * 100 + count, 500)], Durability::Group).unwrap();
+                }
+            });
+        }
+    });
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.objects, stats.logical_bytes), (160, 80_000));
+    assert!(store.syncs() < 160, "{} syncs for 160 commits", store.syncs());
+}
+
+#[test]
+fn a_put_of_known_synced_content_syncs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store.put(&[noise(1, 100)], Durability::Group).unwrap();
+    let syncs = store.syncs();
+    store.put(&[noise(2, 100)], Durability::NoSync).unwrap();
+    store.put(&[noise(1, 100)], Durability::Group).unwrap();
+    assert_eq!(store.syncs(), syncs);
+}
+
+/// A file system of its own, of 32 MiB; `mount` gives `None` where this user may not mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// Fills the disk, writes until it is refused, makes room, and expects that everything acknowledged
+/// is there and writing goes on.
+fn survives_a_full_disk(options: RocksOptions) {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: this user may not mount a file system");
+        return;
+    };
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![1; 20 << 20]).unwrap();
+    let store = RocksStore::open_with(&disk.0.path().join("store"), options).unwrap();
+    let (mut acknowledged, mut refusal) = (Vec::new(), None);
+    for seed in 0..1_000 {
+        let object = noise(seed, 64 << 10);
+        match store.put(std::slice::from_ref(&object), Durability::Group) {
+            Ok(_) => acknowledged.push(object),
+            Err(error) => {
+                refusal = Some(Failure::from(error).code);
+                break;
+            }
+        }
+    }
+    assert_eq!(refusal, Some(Code::DiskFull));
+    assert!(!acknowledged.is_empty());
+    let too_large = NewObject::new(vec![9; 31 << 20].into());
+    assert!(store.put(&[too_large], Durability::Group).is_err(), "more than the disk could ever hold");
+    for object in &acknowledged {
+        assert_eq!(store.read(object.id()).unwrap(), object.bytes(), "reads go on while the disk is full");
+    }
+    fs::remove_file(&ballast).unwrap();
+    let next = noise(6_000, 1 << 20);
+    let mark = store.put(std::slice::from_ref(&next), Durability::Group).unwrap();
+    store.close().unwrap();
+    let store = RocksStore::open_with(&disk.0.path().join("store"), options).unwrap();
+    store.verify_acknowledged(mark).unwrap();
+    for object in acknowledged.iter().chain([&next]) {
+        assert_eq!(store.read(object.id()).unwrap(), object.bytes());
+    }
+}
+
+#[test]
+fn a_full_disk_is_refused_before_the_database_meets_it() {
+    survives_a_full_disk(RocksOptions { reserve_bytes: 4 << 20, ..SMALL });
+}
+
+#[test]
+fn a_database_that_met_a_full_disk_writes_again_once_there_is_room() {
+    survives_a_full_disk(SMALL);
+}
