@@ -1,0 +1,92 @@
+//! What follows a turn without tool calls.
+
+use helix_ports::{StepHost, TurnEnd};
+use helix_protocol::{AgentSpec, Code, ExitReport, Failure, StopReason};
+
+use crate::conversation::Conversation;
+use crate::summary::shortened;
+
+/// An empty answer is followed by this.
+pub(crate) const NUDGE: &str = "Your answer was empty.";
+/// An answer cut at its limit is followed by this.
+pub(crate) const GO_ON: &str = "Your answer was cut at its limit of tokens.";
+/// A failed check is followed by a message that begins like this.
+pub(crate) const CHECK: &str = "You said that the task is done, and its check fails:";
+
+/// So many empty or cut answers in a row end the task.
+const PATIENCE: usize = 3;
+/// So many failed checks end the task.
+const CHECKS: usize = 8;
+
+/// How the turn ended, with its line for the timeline.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub summary: String,
+    pub end: TurnEnd,
+    pub exits: Vec<ExitReport>,
+}
+
+impl Ending {
+    fn new(summary: impl Into<String>, end: TurnEnd) -> Self {
+        Self { summary: summary.into(), end, exits: Vec::new() }
+    }
+}
+
+/// The model says that it is done, or has nothing to say.
+pub(crate) async fn without_calls(
+    host: &mut dyn StepHost,
+    conversation: &mut Conversation,
+    spec: &AgentSpec,
+    text: &str,
+    stop: &StopReason,
+) -> Result<Ending, Failure> {
+    match stop {
+        StopReason::Refusal => {
+            let failure = Failure::new(Code::ModelRefused, format!("the model refused: {}", shortened(text)))
+                .hint("say what the task is for, or name another model");
+            Ok(Ending::new("refused", TurnEnd::Failed(failure)))
+        }
+        StopReason::MaxTokens => {
+            Ok(again(conversation, GO_ON, "Go on from where it ended.", "cut at the limit of an answer's tokens"))
+        }
+        _ if text.trim().is_empty() => {
+            Ok(again(conversation, NUDGE, "Go on with the task, or say in a few sentences what you have done.", "an empty answer"))
+        }
+        _ => match &spec.verify {
+            None => Ok(Ending::new(format!("done: {}", shortened(text)), TurnEnd::Finished)),
+            Some(command) => verified(host, conversation, command).await,
+        },
+    }
+}
+
+/// Asks once more, until that has happened too often.
+fn again(conversation: &mut Conversation, beginning: &str, then: &str, what: &str) -> Ending {
+    let times = conversation.trailing(beginning) + 1;
+    if times >= PATIENCE {
+        let failure = Failure::new(Code::ModelFailed, format!("the model's answer was {what} {times} times in a row"))
+            .hint("raise `max_tokens` of the provider, or name another model");
+        return Ending::new(what, TurnEnd::Failed(failure));
+    }
+    conversation.say(format!("{beginning} {then}"));
+    Ending::new(what, TurnEnd::Continue)
+}
+
+/// Believes "done" only when the check says so too.
+async fn verified(host: &mut dyn StepHost, conversation: &mut Conversation, command: &str) -> Result<Ending, Failure> {
+    let report = host.run(command, None).await?;
+    let summary = format!("done · check {} → exit {}", shortened(command), report.exit_code);
+    let end = if report.exit_code == 0 {
+        TurnEnd::Finished
+    } else if conversation.count(CHECK) + 1 >= CHECKS {
+        let failure = Failure::new(
+            Code::TaskFailed,
+            format!("the check {command:?} failed {CHECKS} times; at last with exit code {}", report.exit_code),
+        )
+        .hint("`helix task log` shows its output; `helix task fork` with another prompt goes on from any step");
+        TurnEnd::Failed(failure)
+    } else {
+        conversation.say(format!("{CHECK} `{command}` ended with exit code {}.\n\n{}", report.exit_code, report.tail.trim_end()));
+        TurnEnd::Continue
+    };
+    Ok(Ending { summary, end, exits: vec![report] })
+}

@@ -1,0 +1,41 @@
+//! One line for the timeline.
+
+use helix_protocol::ToolOutcome;
+use serde_json::Value;
+
+/// Calls that are named; the others are counted.
+const NAMED: usize = 4;
+/// Characters of a command or text that are shown.
+const SHOWN: usize = 60;
+
+/// A call as one phrase: `edit src/lib.rs`, `shell cargo test → exit 1`.
+pub(crate) fn of_call(name: &str, input: &Value, outcome: &ToolOutcome) -> String {
+    let subject = ["path", "command", "pattern", "run"].iter().find_map(|key| input.get(key).and_then(Value::as_str));
+    let mut phrase = match subject {
+        Some(subject) => format!("{name} {}", shortened(subject)),
+        None => name.to_owned(),
+    };
+    match outcome.exit_code {
+        Some(code) if code != 0 => phrase.push_str(&format!(" → exit {code}")),
+        None if outcome.is_error => phrase.push_str(" → error"),
+        _ => {}
+    }
+    phrase
+}
+
+/// Phrases as one line.
+pub(crate) fn of_calls(phrases: &[String]) -> String {
+    let mut named: Vec<String> = phrases.iter().take(NAMED).cloned().collect();
+    if phrases.len() > NAMED {
+        named.push(format!("{} more", phrases.len() - NAMED));
+    }
+    named.join(" · ")
+}
+
+/// The first line of a text, cut.
+pub(crate) fn shortened(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    let more = line.chars().count() > SHOWN || text.trim().lines().count() > 1;
+    let shown: String = line.chars().take(SHOWN).collect();
+    if more { format!("{}…", shown.trim_end()) } else { shown }
+}

@@ -1,0 +1,417 @@
+//! The agent over a workspace in memory and a model that says what each test wrote.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use async_trait::async_trait;
+use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
+use helix_protocol::{
+    AgentSpec, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, Message, ModelReply, ModelRequest, Money,
+    NewStep, ObjectId, OwnerId, ProjectId, Role, RunId, SnapshotId, Spend, StepId, StepOutcome, StepRecord, StopReason, TaskId,
+    TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall, ToolOutcome, Usage,
+};
+use serde_json::{Value, json};
+
+use crate::{AgentKind, AgentLimits, ModelLimits};
+
+/// A host whose journal outlives a step that failed, as the real one's does.
+struct FakeHost {
+    task: TaskRecord,
+    head: Option<StepRecord>,
+    said: Vec<Message>,
+    ordinal: u64,
+    calls: u64,
+    files: BTreeMap<String, String>,
+    /// What the model says next.
+    replies: VecDeque<Result<ModelReply, Failure>>,
+    journal: BTreeMap<String, ModelReply>,
+    requests: Vec<ModelRequest>,
+    tools: Vec<ToolCall>,
+    /// The worker is lost at the tool call with this number, from 1.
+    lost_at: Option<usize>,
+    checks: VecDeque<i32>,
+    note: Option<SnapshotNote>,
+}
+
+impl FakeHost {
+    fn new(spec: AgentSpec, replies: Vec<ModelReply>) -> Self {
+        let spec = TaskSpec { base: Base::Empty, ..TaskSpec::new("t", TaskWork::Agent(spec)) };
+        let task = TaskRecord {
+            id: TaskId::new(),
+            owner: OwnerId::LOCAL,
+            project: ProjectId::DEFAULT,
+            spec,
+            status: TaskStatus::Running,
+            reason: String::new(),
+            epoch: Epoch(1),
+            attempt: AttemptId::new(),
+            head: None,
+            steps: 0,
+            node: None,
+            worker: None,
+            retries: 0,
+            not_before: None,
+            spent: Money::ZERO,
+            tokens: 0,
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+            finished_at: None,
+            version: 1,
+        };
+        Self {
+            task,
+            head: None,
+            said: Vec::new(),
+            ordinal: 1,
+            calls: 0,
+            files: BTreeMap::from([("a.txt".to_owned(), "one\n".to_owned())]),
+            replies: replies.into_iter().map(Ok).collect(),
+            journal: BTreeMap::new(),
+            requests: Vec::new(),
+            tools: Vec::new(),
+            lost_at: None,
+            checks: VecDeque::new(),
+            note: None,
+        }
+    }
+
+    /// Makes a step and commits it.
+    async fn step(&mut self) -> Result<StepResult, Failure> {
+        self.calls = 0;
+        self.note = None;
+        let result = kind().step(self).await?;
+        self.said.extend(result.messages.clone());
+        self.head = Some(record(self.task.id, self.ordinal, &result));
+        self.ordinal += 1;
+        Ok(result)
+    }
+
+    async fn steps(&mut self, count: usize) -> StepResult {
+        let mut last = None;
+        for _ in 0..count {
+            last = Some(self.step().await.expect("a step"));
+        }
+        last.expect("at least one step")
+    }
+}
+
+#[async_trait]
+impl StepHost for FakeHost {
+    fn task(&self) -> &TaskRecord {
+        &self.task
+    }
+    fn head(&self) -> Option<&StepRecord> {
+        self.head.as_ref()
+    }
+    fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+    async fn conversation(&mut self) -> Result<Vec<Message>, Failure> {
+        Ok(self.said.clone())
+    }
+    async fn model(&mut self, request: ModelRequest) -> Result<ModelReply, Failure> {
+        let key = self.next_call().0;
+        if let Some(reply) = self.journal.get(&key) {
+            return Ok(reply.clone());
+        }
+        self.requests.push(request);
+        let reply = self.replies.pop_front().expect("the test wrote enough replies")?;
+        self.journal.insert(key, reply.clone());
+        Ok(reply)
+    }
+    async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure> {
+        self.tools.push(call.clone());
+        if self.lost_at == Some(self.tools.len()) {
+            return Err(Failure::new(Code::WorkerLost, "the worker died"));
+        }
+        let text = |key: &str| call.input[key].as_str().unwrap_or_default().to_owned();
+        match call.name.as_str() {
+            "read" => match self.files.get(&text("path")) {
+                Some(content) => Ok(ToolOutcome::ok(format!("     1\t{content}"))),
+                None => Err(Failure::new(Code::FileNotFound, "no such file").hint("look with glob")),
+            },
+            "write" => {
+                self.files.insert(text("path"), text("content"));
+                Ok(ToolOutcome::ok("made"))
+            }
+            _ => Ok(ToolOutcome { exit_code: Some(1), is_error: true, ..ToolOutcome::ok("1 failed") }),
+        }
+    }
+    async fn run(&mut self, command: &str, _timeout_ms: Option<u64>) -> Result<ExitReport, Failure> {
+        let exit_code = self.checks.pop_front().expect("the test wrote enough checks");
+        Ok(exit(command, exit_code))
+    }
+    fn next_call(&mut self) -> CallKey {
+        self.calls += 1;
+        CallKey(format!("{}-{}", self.ordinal, self.calls))
+    }
+    async fn ping(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn note(&mut self, note: SnapshotNote) {
+        self.note = Some(note);
+    }
+}
+
+fn exit(command: &str, exit_code: i32) -> ExitReport {
+    let run = RunId(Default::default());
+    ExitReport { run, command: command.to_owned(), exit_code, tail: "2 failed\n".to_owned(), output: None, output_bytes: 9 }
+}
+
+fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
+    let step = NewStep {
+        id: StepId::new(),
+        task,
+        epoch: Epoch(1),
+        attempt: AttemptId::new(),
+        parent: None,
+        ordinal,
+        outcome: StepOutcome::Continue,
+        summary: result.summary.clone(),
+        tree: ObjectId([0; 32]),
+        snapshot: SnapshotId(ObjectId([0; 32])),
+        store_sequence: 0,
+        changes: Vec::new(),
+        skipped: Vec::new(),
+        torn: Vec::new(),
+        messages: result.messages.clone(),
+        exits: result.exits.clone(),
+        artifacts: Vec::new(),
+        spend: Spend::default(),
+        worker: None,
+        started_at: Timestamp(0),
+    };
+    StepRecord { step, committed_at: Timestamp(0) }
+}
+
+fn kind() -> AgentKind {
+    let default = ModelLimits { max_tokens: 1_000, context_tokens: 10_000 };
+    AgentKind::new(AgentLimits { default, providers: BTreeMap::new() })
+}
+
+fn spec() -> AgentSpec {
+    AgentSpec { prompt: "mend it".to_owned(), model: None, provider: None, max_steps: 20, verify: None }
+}
+
+fn reply(blocks: Vec<Block>, stop: StopReason) -> ModelReply {
+    ModelReply { model: "m".to_owned(), blocks, stop, usage: Usage::default() }
+}
+
+fn says(text: &str) -> ModelReply {
+    reply(vec![Block::Text { text: text.to_owned() }], StopReason::EndTurn)
+}
+
+fn call(id: &str, name: &str, input: Value) -> Block {
+    Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input }
+}
+
+fn calls(blocks: Vec<Block>) -> ModelReply {
+    reply(blocks, StopReason::ToolUse)
+}
+
+fn result(id: &str, content: &str, is_error: bool) -> Block {
+    Block::ToolResult { id: id.to_owned(), content: content.to_owned(), is_error }
+}
+
+/// Every call has its answer in the next message, in order, and no assistant message is empty.
+fn assert_whole(messages: &[Message]) {
+    for (at, message) in messages.iter().enumerate().filter(|(_, message)| message.role == Role::Assistant) {
+        assert!(!message.blocks.is_empty(), "message {at} is empty");
+        let asked: Vec<&str> = message
+            .blocks
+            .iter()
+            .filter_map(|block| if let Block::ToolUse { id, .. } = block { Some(id.as_str()) } else { None })
+            .collect();
+        let next = messages.get(at + 1).map_or(&[][..], |next| &next.blocks);
+        let answered: Vec<&str> = next
+            .iter()
+            .filter_map(|block| if let Block::ToolResult { id, .. } = block { Some(id.as_str()) } else { None })
+            .collect();
+        assert_eq!(asked, answered, "message {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_turn_with_its_calls_is_a_step_and_a_turn_without_any_is_the_end() {
+    let turn = calls(vec![
+        Block::Text { text: "I look.".to_owned() },
+        call("a", "read", json!({"path": "a.txt"})),
+        call("b", "write", json!({"path": "b.txt", "content": "two"})),
+        call("c", "shell", json!({"command": "./run-tests"})),
+    ]);
+    let mut host = FakeHost::new(spec(), vec![turn.clone(), says("All is well.\nReally.")]);
+    let first = host.step().await.expect("a step");
+    assert_eq!(first.summary, "read a.txt · write b.txt · shell ./run-tests → exit 1");
+    assert_eq!(first.end, TurnEnd::Continue);
+    assert_eq!(first.messages[0].role, Role::System);
+    assert_eq!(first.messages[1], Message::text(Role::User, "mend it"));
+    assert_eq!(first.messages[2], Message { role: Role::Assistant, blocks: turn.blocks });
+    let answers = vec![result("a", "     1\tone\n", false), result("b", "made", false), result("c", "1 failed", true)];
+    assert_eq!(first.messages[3], Message { role: Role::User, blocks: answers });
+    assert_eq!(host.files["b.txt"], "two");
+    assert_eq!(host.note, None, "files were changed");
+
+    let second = host.step().await.expect("a step");
+    assert_eq!((second.summary.as_str(), second.end), ("done: All is well.…", TurnEnd::Finished));
+    assert_eq!(host.note, Some(SnapshotNote::NoFiles));
+    assert_eq!(host.requests[1].messages, host.said[..4], "the second request has the first conversation unchanged as its head");
+    assert_eq!(host.requests[0].tools, host.requests[1].tools);
+}
+
+#[tokio::test]
+async fn instructions_of_the_repository_are_read_into_the_first_message() {
+    let mut host = FakeHost::new(spec(), vec![says("ok")]);
+    host.files.insert("AGENTS.md".to_owned(), "Run ./run-tests.\n".to_owned());
+    let step = host.steps(1).await;
+    assert_eq!(
+        step.messages[1].as_text(),
+        "mend it\n\nThis repository's AGENTS.md, which its owners wrote for you:\n\nRun ./run-tests."
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_is_lost_between_two_tools_costs_no_second_reply() {
+    let turn = calls(vec![call("a", "write", json!({"path": "x", "content": "1"})), call("b", "read", json!({"path": "x"}))]);
+    let mut host = FakeHost::new(spec(), vec![turn]);
+    // The first tool call reads AGENTS.md, the second writes, the third is the one that is lost.
+    host.lost_at = Some(3);
+    assert_eq!(host.step().await.expect_err("lost").code, Code::WorkerLost);
+    assert_eq!((host.said.len(), host.requests.len()), (0, 1), "nothing is committed");
+    let lost = std::mem::take(&mut host.tools);
+    host.lost_at = None;
+    host.files.remove("x");
+    let step = host.step().await.expect("the same step again");
+    assert_eq!(host.requests.len(), 1, "the reply came from the journal");
+    assert_eq!(host.tools, lost, "the same calls under the same keys");
+    assert_eq!(step.messages[3].blocks[1], result("b", "     1\t1", false));
+}
+
+#[tokio::test]
+async fn a_failing_model_commits_nothing() {
+    let mut host = FakeHost::new(spec(), Vec::new());
+    host.replies.push_back(Err(Failure::new(Code::ModelFailed, "500")));
+    assert_eq!(host.step().await.expect_err("failed").code, Code::ModelFailed);
+    assert!(host.said.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_was_cut_malformed_or_unknown_is_answered_without_the_worker() {
+    let cut = reply(
+        vec![call("a", "read", json!({"path": "a.txt"})), call("b", "write", json!("{\"path\": \"big"))],
+        StopReason::MaxTokens,
+    );
+    let wrong = calls(vec![
+        call("c", "rm", json!({})),
+        call("d", "read", json!({"file": "x"})),
+        call("e", "shell", json!("ls")),
+        call("f", "", json!({})),
+    ]);
+    let mut host = FakeHost::new(spec(), vec![cut, wrong]);
+    let first = host.step().await.expect("a step");
+    let Block::ToolResult { content, is_error: true, .. } = &first.messages[3].blocks[1] else { panic!("{:?}", first.messages[3]) };
+    assert!(content.contains("reached its limit of tokens"), "{content}");
+    let second = host.step().await.expect("a step");
+    assert!(second.messages[1].blocks.iter().all(|block| matches!(block, Block::ToolResult { is_error: true, .. })));
+    let asked: Vec<&str> = host.tools.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(asked, ["read", "read"], "AGENTS.md and a.txt only");
+    assert!(
+        host.said
+            .iter()
+            .flat_map(|message| &message.blocks)
+            .all(|block| !matches!(block, Block::ToolUse { name, .. } if name.is_empty()))
+    );
+    assert_whole(&host.said);
+}
+
+#[tokio::test]
+async fn done_is_believed_only_when_the_check_passes() {
+    let verified = AgentSpec { verify: Some("./run-tests".to_owned()), ..spec() };
+    let mut host = FakeHost::new(verified, vec![says("done"), says("done now")]);
+    host.checks = [1, 0].into();
+    let first = host.step().await.expect("a step");
+    assert_eq!((first.summary.as_str(), &first.end), ("done · check ./run-tests → exit 1", &TurnEnd::Continue));
+    let told = first.messages.last().expect("a message").as_text();
+    assert_eq!(told, "You said that the task is done, and its check fails: `./run-tests` ended with exit code 1.\n\n2 failed");
+    let second = host.step().await.expect("a step");
+    assert_eq!((second.end, second.exits), (TurnEnd::Finished, vec![exit("./run-tests", 0)]));
+}
+
+#[tokio::test]
+async fn a_check_that_fails_again_and_again_ends_the_task() {
+    let verified = AgentSpec { verify: Some("false".to_owned()), ..spec() };
+    let mut host = FakeHost::new(verified, vec![says("done"); 8]);
+    host.checks = [1; 8].into();
+    let last = host.steps(8).await;
+    assert!(matches!(last.end, TurnEnd::Failed(Failure { code: Code::TaskFailed, .. })), "{:?}", last.end);
+}
+
+#[tokio::test]
+async fn empty_answers_are_nudged_twice_and_then_end_the_task() {
+    let mut host = FakeHost::new(spec(), vec![reply(Vec::new(), StopReason::EndTurn); 3]);
+    assert_eq!(host.steps(2).await.end, TurnEnd::Continue);
+    let last = host.steps(1).await;
+    assert!(matches!(last.end, TurnEnd::Failed(Failure { code: Code::ModelFailed, .. })), "{:?}", last.end);
+    assert_whole(&host.said);
+}
+
+#[tokio::test]
+async fn an_answer_cut_at_its_limit_is_asked_to_go_on() {
+    let cut = reply(vec![Block::Text { text: "I will".to_owned() }], StopReason::MaxTokens);
+    let mut host = FakeHost::new(spec(), vec![cut, says("done")]);
+    assert_eq!(host.steps(1).await.end, TurnEnd::Continue);
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+}
+
+#[tokio::test]
+async fn a_refusal_ends_the_task_with_what_was_said() {
+    let mut host = FakeHost::new(spec(), vec![reply(vec![Block::Text { text: "I cannot.".to_owned() }], StopReason::Refusal)]);
+    let TurnEnd::Failed(failure) = host.steps(1).await.end else { panic!("not failed") };
+    assert_eq!((failure.code, failure.message.as_str()), (Code::ModelRefused, "the model refused: I cannot."));
+}
+
+#[tokio::test]
+async fn the_same_call_with_the_same_answer_is_pointed_out_at_the_third_time_and_an_edit_starts_anew() {
+    let same = |id: &str| calls(vec![call(id, "shell", json!({"command": "./run-tests"}))]);
+    let edit = calls(vec![call("w", "write", json!({"path": "x", "content": "1"}))]);
+    let mut host = FakeHost::new(spec(), vec![same("1"), same("2"), same("3"), same("4"), edit, same("5")]);
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        let step = host.step().await.expect("a step");
+        if let Some(Block::ToolResult { content, .. }) = step.messages.last().and_then(|message| message.blocks.first()) {
+            answers.push(content.contains("third time"));
+        }
+    }
+    assert_eq!(answers, [false, false, true, true, false, false]);
+}
+
+#[tokio::test]
+async fn the_step_limit_ends_the_task_and_more_steps_go_on() {
+    let turn = calls(vec![call("a", "read", json!({"path": "a.txt"}))]);
+    let mut host = FakeHost::new(AgentSpec { max_steps: 2, ..spec() }, vec![turn.clone(), turn, says("done")]);
+    let last = host.steps(2).await;
+    assert!(matches!(last.end, TurnEnd::Failed(Failure { code: Code::StepLimit, .. })), "{:?}", last.end);
+    assert_eq!(host.step().await.expect_err("no further step").code, Code::StepLimit);
+    host.task.spec.work = TaskWork::Agent(AgentSpec { max_steps: 5, ..spec() });
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+}
+
+#[tokio::test]
+async fn a_fork_says_its_prompt_after_the_conversation_of_its_ancestors() {
+    let turn = calls(vec![call("a", "read", json!({"path": "a.txt"}))]);
+    let mut origin = FakeHost::new(spec(), vec![turn]);
+    origin.steps(1).await;
+    for (prompt, expected) in [("the other way", vec!["the other way"]), ("mend it", vec![])] {
+        let mut fork = FakeHost::new(AgentSpec { prompt: prompt.to_owned(), ..spec() }, vec![says("done")]);
+        (fork.said, fork.head, fork.ordinal) = (origin.said.clone(), origin.head.clone(), 2);
+        let step = fork.steps(1).await;
+        let said: Vec<String> = step.messages.iter().filter(|message| message.role == Role::User).map(Message::as_text).collect();
+        assert_eq!(said, expected, "a fork without a prompt of its own repeats nothing");
+        assert_eq!(fork.requests[0].messages[..4], origin.said[..]);
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_that_no_model_takes_is_refused_before_it_is_sent() {
+    let mut host = FakeHost::new(AgentSpec { prompt: "long ".repeat(20_000), ..spec() }, Vec::new());
+    assert_eq!(host.step().await.expect_err("too long").code, Code::ContextOverflow);
+    assert!(host.requests.is_empty());
+}
