@@ -1,1 +1,25 @@
-//! The worker's side: workspaces, process groups, tools, the fence.
+//! The worker's side: workspaces, processes, tools, and the fence.
+//!
+//! [`Worker`] is what a program starts and hands byte streams to. Pure logic is apart: `fence` (the
+//! lease), `calls` (what runs under which key), `masking`, and the matching of edits.
+
+mod calls;
+mod command;
+mod confine;
+mod engine;
+mod facts;
+mod fence;
+pub mod guard;
+mod lease;
+mod masking;
+mod processes;
+mod spool;
+mod surroundings;
+mod tools;
+mod worker;
+mod workspace;
+
+pub use engine::{Settings, Wipe};
+pub use facts::Inspector;
+pub use surroundings::is_private;
+pub use worker::{Ended, Worker, WorkerStatus};

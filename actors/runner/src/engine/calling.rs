@@ -1,0 +1,200 @@
+//! Calls with keys: joined where they run, answered from what is kept where they have ended.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use helix_protocol::link::{Response, ToolLimits};
+use helix_protocol::{CallKey, Code, Epoch, Failure, RunId, TaskId, ToolCall, ToolOutcome};
+use tokio::sync::oneshot;
+
+use super::running::Command;
+use super::{Answer, Engine, blocking};
+use crate::calls::{Begun, Keep};
+use crate::confine::Confined;
+use crate::masking::Secrets;
+use crate::tools::{self, Arguments, OutputArguments, ShellArguments, shorten};
+use crate::workspace::Workspace;
+
+/// The exit code with which a shell says that there is no such program.
+const NO_SUCH_PROGRAM: i32 = 127;
+
+impl Engine {
+    pub(super) async fn call_run(self: &Arc<Self>, task: TaskId, epoch: Epoch, key: CallKey, command: Command) -> Answer {
+        let workspace = self.workspace(task, epoch)?;
+        let engine = Arc::clone(self);
+        let run_key = key.clone();
+        self.once(task, key, async move {
+            let report = engine.run_command(&workspace, epoch, &run_key, command).await?;
+            Ok(Response::Ran { report })
+        })
+        .await
+    }
+
+    pub(super) async fn call_tool(self: &Arc<Self>, task: TaskId, epoch: Epoch, call: ToolCall, limits: ToolLimits) -> Answer {
+        let workspace = self.workspace(task, epoch)?;
+        let engine = Arc::clone(self);
+        self.once(task, call.key.clone(), async move {
+            let start = Instant::now();
+            let masks = workspace.state.lock().masks.clone();
+            let outcome = match engine.tool(&workspace, epoch, &call, limits).await {
+                Ok(outcome) => outcome,
+                Err(failure) if is_for_the_model(failure.code) => ToolOutcome::error(words(&failure)),
+                Err(failure) => return Err(failure),
+            };
+            // A stale owner's tool may have met the next owner's files.
+            workspace.check(epoch)?;
+            engine.lease.check()?;
+            Ok(Response::Tool { outcome: within(outcome, &masks, limits, start.elapsed()) })
+        })
+        .await
+    }
+
+    /// Runs `work` unless it runs or has run under this key, and waits for its result. The work goes on when the asker leaves.
+    async fn once(self: &Arc<Self>, task: TaskId, key: CallKey, work: impl Future<Output = Answer> + Send + 'static) -> Answer {
+        let (waiter, result) = oneshot::channel();
+        let begun = self.calls.lock().begin(task, &key, waiter);
+        match begun {
+            Begun::Kept(_, result) => return result,
+            Begun::Joined => {}
+            Begun::Start => {
+                let engine = Arc::clone(self);
+                tokio::spawn(async move {
+                    // In a task of its own: a panic in it is a result, too.
+                    let result = tokio::spawn(work).await;
+                    let result = result.unwrap_or_else(|error| {
+                        Err(Failure::new(Code::Internal, format!("the call failed within the worker: {error}")))
+                    });
+                    let keep = if result.is_ok() { Keep::Result } else { Keep::Nothing };
+                    let waiters = engine.calls.lock().finish(task, &key, result.clone(), keep);
+                    for waiter in waiters {
+                        let _ = waiter.send(result.clone());
+                    }
+                });
+            }
+        }
+        result.await.unwrap_or_else(|_| Err(Failure::new(Code::ShuttingDown, "the worker is stopping")))
+    }
+
+    async fn tool(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        epoch: Epoch,
+        call: &ToolCall,
+        limits: ToolLimits,
+    ) -> Result<ToolOutcome, Failure> {
+        let limit = limits.output_bytes as usize;
+        match tools::parse(call)? {
+            Arguments::Shell(arguments) => self.shell(workspace, epoch, &call.key, arguments, limits).await,
+            Arguments::ReadOutput(arguments) => self.page(&arguments, limit),
+            arguments => {
+                let changes = matches!(arguments, Arguments::Write(_) | Arguments::Edit(_));
+                let _gate = workspace.gate.read().await;
+                let _files = workspace.files.read().await;
+                workspace.check(epoch)?;
+                self.lease.check()?;
+                if changes {
+                    workspace.state.lock().clean = false;
+                }
+                let workspace = Arc::clone(workspace);
+                blocking(move || {
+                    let confined = Confined::open(&workspace.root())?;
+                    match arguments {
+                        Arguments::Read(arguments) => tools::read(&confined, &arguments, limit),
+                        Arguments::Write(arguments) => tools::write(&confined, &arguments),
+                        Arguments::Edit(arguments) => tools::edit(&confined, &arguments),
+                        Arguments::Grep(arguments) => tools::grep(&confined, &arguments),
+                        Arguments::Glob(arguments) => tools::glob(&confined, &arguments),
+                        Arguments::Todo(arguments) => tools::todo(&workspace.todo(), &arguments),
+                        Arguments::Shell(_) | Arguments::ReadOutput(_) => unreachable!("answered above"),
+                    }
+                })
+                .await
+            }
+        }
+    }
+
+    async fn shell(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        epoch: Epoch,
+        key: &CallKey,
+        arguments: ShellArguments,
+        limits: ToolLimits,
+    ) -> Result<ToolOutcome, Failure> {
+        let run = RunId::new();
+        let timeout_ms = arguments.timeout_s.map_or(limits.timeout_ms, |seconds| seconds.saturating_mul(1000));
+        let command = Command { run, text: arguments.command, timeout_ms: Some(timeout_ms) };
+        let report = self.run_command(workspace, epoch, key, command).await?;
+        let spool = self.spools.find(run)?;
+        let limit = limits.output_bytes as usize;
+        let mut notes = match report.exit_code {
+            0 => String::new(),
+            124 => format!("\n[stopped with everything it started after {timeout_ms} ms]"),
+            NO_SUCH_PROGRAM => "\n[exit code 127, program_missing: this worker has no program of that name]".to_owned(),
+            code => format!("\n[exit code {code}]"),
+        };
+        let room = limit.saturating_sub(notes.len());
+        let kept = spool.progress().kept;
+        let text = if kept <= room as u64 {
+            String::from_utf8_lossy(&spool.whole()?).into_owned()
+        } else {
+            // The beginning and the end, without the middle being read.
+            let more = format!("read_output with run {run} pages all {kept} bytes");
+            let half = room.saturating_sub(more.len() + 64) / 2;
+            let (head, _) = spool.read(0, half)?;
+            let (tail, _) = spool.read(kept - half as u64, half)?;
+            let (head, tail) = (String::from_utf8_lossy(&head).into_owned(), String::from_utf8_lossy(&tail).into_owned());
+            notes = format!("{notes}\n");
+            format!("{head}\n[{} bytes left out: {more}]\n{tail}", kept - 2 * half as u64)
+        };
+        let truncated = kept > room as u64;
+        let silent = if text.is_empty() && notes.is_empty() { "[no output]" } else { "" };
+        let content = format!("{text}{silent}{}", notes.trim_end());
+        Ok(ToolOutcome { content, is_error: report.exit_code != 0, exit_code: Some(report.exit_code), truncated, duration_ms: 0 })
+    }
+
+    fn page(&self, arguments: &OutputArguments, limit: usize) -> Result<ToolOutcome, Failure> {
+        let spool = self.spools.find(arguments.run)?;
+        let wanted = arguments.limit.unwrap_or(usize::MAX).min(limit.saturating_sub(100));
+        let (data, ended) = spool.read(arguments.offset, wanted)?;
+        let next = arguments.offset + data.len() as u64;
+        let end = match (ended, data.is_empty()) {
+            (true, _) => format!("[the end, at byte {next}]"),
+            (false, true) => format!("[nothing more yet at byte {next}; the command still runs]"),
+            (false, false) => format!("[go on with offset {next}]"),
+        };
+        Ok(ToolOutcome { truncated: !ended, ..ToolOutcome::ok(format!("{}\n{end}", String::from_utf8_lossy(&data))) })
+    }
+}
+
+/// A tool's answer as the node gets it: masked, within its limit, with its time.
+fn within(outcome: ToolOutcome, masks: &Secrets, limits: ToolLimits, took: Duration) -> ToolOutcome {
+    let cut = shorten(masks.mask(outcome.content), limits.output_bytes as usize, "");
+    ToolOutcome {
+        content: cut.text,
+        truncated: outcome.truncated || cut.truncated,
+        duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        ..outcome
+    }
+}
+
+/// Failures a model can do something about; the others are the node's.
+fn is_for_the_model(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidToolCall
+            | Code::PathEscapes
+            | Code::FileNotFound
+            | Code::FileUnreadable
+            | Code::FileTooLarge
+            | Code::EditNotFound
+            | Code::EditAmbiguous
+            | Code::NotFound
+    )
+}
+
+fn words(failure: &Failure) -> String {
+    let hint = if failure.hint.is_empty() { String::new() } else { format!("\n{}", failure.hint) };
+    format!("{}: {}{hint}", failure.code, failure.message)
+}

@@ -1,0 +1,105 @@
+//! Commands in a workspace, and the reports of their ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_objects::{Durability, NewObject, ObjectStore};
+use helix_protocol::{CallKey, Epoch, ExitReport, Failure, RunId};
+
+use super::{Engine, blocking};
+use crate::command::{CommandLine, run};
+use crate::spool::{Spool, TAIL};
+use crate::surroundings::{Marks, variables};
+use crate::workspace::Workspace;
+
+/// A command to be run.
+#[derive(Clone, Debug)]
+pub(super) struct Command {
+    pub(super) run: RunId,
+    pub(super) text: String,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+impl Engine {
+    /// Runs a command to its end and reports it, unless the workspace has changed hands meanwhile.
+    pub(super) async fn run_command(
+        &self,
+        workspace: &Arc<Workspace>,
+        epoch: Epoch,
+        key: &CallKey,
+        command: Command,
+    ) -> Result<ExitReport, Failure> {
+        let _gate = workspace.gate.read().await;
+        let report = self.run_inside(workspace, epoch, key, command).await?;
+        workspace.ended_with(&report);
+        self.lease.check()?;
+        Ok(report)
+    }
+
+    /// As `run_command`, for whoever holds the gate already.
+    pub(super) async fn run_inside(
+        &self,
+        workspace: &Arc<Workspace>,
+        epoch: Epoch,
+        key: &CallKey,
+        command: Command,
+    ) -> Result<ExitReport, Failure> {
+        let Command { run: id, text, timeout_ms } = command;
+        let spool = self.spools.create(&workspace.output(), id)?;
+        // Registered before the epoch is looked at: whoever raises it afterwards finds and stops this run.
+        let stopper = workspace.starting(key);
+        let line = self.line(workspace, epoch, id, &text, timeout_ms);
+        let ending = match line {
+            Ok(line) => run(line, Arc::clone(&spool), &stopper).await,
+            Err(failure) => Err(failure),
+        };
+        workspace.ended(key);
+        spool.end();
+        let ending = ending?;
+        workspace.check(epoch)?;
+        if let Some(failure) = spool.failure() {
+            return Err(failure);
+        }
+        self.report(id, text, ending.exit_code(), &spool).await
+    }
+
+    fn line(
+        &self,
+        workspace: &Workspace,
+        epoch: Epoch,
+        run: RunId,
+        text: &str,
+        timeout_ms: Option<u64>,
+    ) -> Result<CommandLine, Failure> {
+        workspace.check(epoch)?;
+        self.lease.check()?;
+        let mut state = workspace.state.lock();
+        state.clean = false;
+        let marks = Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch };
+        Ok(CommandLine {
+            run,
+            command: text.to_owned(),
+            folder: workspace.root(),
+            variables: variables(&state.environment, &state.secrets, &state.ports, marks),
+            secrets: state.masks.clone(),
+            timeout: timeout_ms.map(Duration::from_millis),
+        })
+    }
+
+    async fn report(&self, run: RunId, command: String, exit_code: i32, spool: &Arc<Spool>) -> Result<ExitReport, Failure> {
+        let output_bytes = spool.progress().came;
+        let mut output = None;
+        if output_bytes > TAIL as u64 {
+            let (spool, store) = (Arc::clone(spool), Arc::clone(&self.store));
+            output = Some(
+                blocking(move || {
+                    let object = NewObject::new(spool.whole()?);
+                    store.put(std::slice::from_ref(&object), Durability::NoSync)?;
+                    Ok(object.id())
+                })
+                .await?,
+            );
+        }
+        Ok(ExitReport { run, command, exit_code, tail: spool.tail(), output, output_bytes })
+    }
+}

@@ -1,0 +1,171 @@
+//! What the machine has, in the words that tasks ask with.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use helix_protocol::link::Heartbeat;
+use helix_protocol::{Capability, Resources, Toolchain, WorkerFacts};
+use parking_lot::Mutex;
+use rustix::fs::statvfs;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use tokio::process::Command;
+
+/// How long a program may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(3);
+const MIB: u64 = 1024 * 1024;
+
+/// Looks at the machine; versions are asked once per program and remembered while the program's file is the same.
+#[derive(Debug)]
+pub struct Inspector {
+    folder: PathBuf,
+    versions: Mutex<HashMap<PathBuf, (u64, String)>>,
+    /// What the last whole look found that a glance does not: toolchains and GPUs.
+    looked: Mutex<(Vec<Toolchain>, u32)>,
+}
+
+impl Inspector {
+    /// `folder` is where workspaces are: its disk is measured.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, versions: Mutex::default(), looked: Mutex::default() }
+    }
+
+    /// Everything, with versions. Programs are asked at once; one that hangs costs three seconds and its version.
+    pub async fn look(&self) -> WorkerFacts {
+        let found = programs();
+        let asked = found.iter().map(|(name, path)| self.version(name, path));
+        let versions = futures::future::join_all(asked).await;
+        let toolchains = found
+            .iter()
+            .zip(versions)
+            .filter_map(|((name, _), version)| Some(Toolchain { name: (*name).to_owned(), version: version? }));
+        let looked = (toolchains.collect(), gpus().await);
+        *self.looked.lock() = looked;
+        self.known()
+    }
+
+    /// What can be seen at once, with the toolchains and GPUs that the last whole look found.
+    pub fn known(&self) -> WorkerFacts {
+        let (toolchains, gpus) = self.looked.lock().clone();
+        let (os, arch) = (std::env::consts::OS.to_owned(), std::env::consts::ARCH.to_owned());
+        let mut words: Vec<String> = programs().into_iter().map(|(name, _)| name.to_owned()).collect();
+        words.extend([os.clone(), arch.clone()]);
+        if gpus > 0 || Path::new("/proc/driver/nvidia/version").exists() {
+            words.push("cuda".to_owned());
+        }
+        words.sort();
+        words.dedup();
+        WorkerFacts {
+            os,
+            arch,
+            hostname: System::host_name().unwrap_or_else(|_| "unknown".to_owned()),
+            capabilities: words.into_iter().map(Capability).collect(),
+            toolchains,
+            resources: self.resources(gpus),
+        }
+    }
+
+    /// Sizes, and what of them is free.
+    pub fn resources(&self, gpus: u32) -> Resources {
+        let (memory_mib, memory_free_mib) = memory();
+        let (disk_mib, disk_free_mib) = disk(&self.folder);
+        let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+        Resources {
+            cores,
+            load: System::load_average().map_or(0.0, |load| load.one),
+            memory_mib,
+            memory_free_mib,
+            disk_mib,
+            disk_free_mib,
+            gpus,
+        }
+    }
+
+    /// What a heartbeat says.
+    pub fn heartbeat(&self, sequence: u64) -> Heartbeat {
+        let now = self.resources(0);
+        let percent = |all: u64, free: u64| u8::try_from(100 * (all - free.min(all)) / all.max(1)).unwrap_or(100);
+        Heartbeat {
+            sequence,
+            load: now.load,
+            memory_percent: percent(now.memory_mib, now.memory_free_mib),
+            disk_percent: percent(now.disk_mib, now.disk_free_mib),
+        }
+    }
+
+    async fn version(&self, name: &str, path: &Path) -> Option<String> {
+        let stamp = std::fs::metadata(path).ok()?.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+        if let Some((known, version)) = self.versions.lock().get(path)
+            && *known == stamp
+        {
+            return Some(version.clone());
+        }
+        let argument = match name {
+            "go" => "version",
+            "java" => "-version",
+            _ => "--version",
+        };
+        let version = first_line(path, &[argument]).await?;
+        self.versions.lock().insert(path.to_owned(), (stamp, version.clone()));
+        Some(version)
+    }
+}
+
+/// The known programs on PATH.
+fn programs() -> Vec<(&'static str, PathBuf)> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let runs =
+        |file: &PathBuf| std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    let find = |name: &&'static str| Some((*name, folders.iter().map(|folder| folder.join(name)).find(runs)?));
+    Capability::PROGRAMS.iter().filter_map(find).collect()
+}
+
+/// The first line a program says within its time, of either stream (java says it on stderr).
+async fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let line = String::from_utf8_lossy(&said).lines().next()?.trim().chars().take(200).collect::<String>();
+    (output.status.success() && !line.is_empty()).then_some(line)
+}
+
+async fn gpus() -> u32 {
+    let mut command = Command::new("nvidia-smi");
+    command.arg("-L").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(PATIENCE, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => {
+            let lines = String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with("GPU ")).count();
+            u32::try_from(lines).unwrap_or(u32::MAX)
+        }
+        _ => 0,
+    }
+}
+
+fn memory() -> (u64, u64) {
+    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    system.map_or((0, 0), |system| (system.total_memory() / MIB, system.available_memory() / MIB))
+}
+
+fn disk(folder: &Path) -> (u64, u64) {
+    // Free is what an ordinary user may still write.
+    statvfs(folder).map_or((0, 0), |disk| (disk.f_blocks * disk.f_frsize / MIB, disk.f_bavail * disk.f_frsize / MIB))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_is_described_in_the_words_tasks_ask_with() {
+        let facts = Inspector::new("/".into()).look().await;
+        let words: Vec<&str> = facts.capabilities.iter().map(|word| word.0.as_str()).collect();
+        assert!(words.contains(&std::env::consts::OS) && words.contains(&std::env::consts::ARCH), "{words:?}");
+        assert!(words.is_sorted() && facts.capabilities.iter().all(|word| word.0.parse::<Capability>().is_ok()));
+        assert!(facts.toolchains.iter().all(|tool| words.contains(&tool.name.as_str())));
+        assert!(facts.resources.cores > 0 && facts.resources.memory_mib >= facts.resources.memory_free_mib);
+    }
+}

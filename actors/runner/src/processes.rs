@@ -1,0 +1,216 @@
+//! Finding and ending what a task started, wherever it hid.
+//!
+//! A process may leave its group (`setsid`), its parent (a double fork) and its terminal, but it keeps
+//! the environment it was started with, and mostly its working folder. So each command is started with
+//! three variables naming worker, task and run, and whoever must find everything scans `/proc` for them,
+//! again and again until nothing is found. Signals go through a pidfd that is opened before the marks
+//! are checked, so a process id that was reused meanwhile is never hit.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use helix_protocol::{RunId, TaskId};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+/// The variable that names the worker's incarnation.
+pub const WORKER_MARK: &str = "HELIX_WORKER";
+/// The variable that names the worker's folder.
+pub const FOLDER_MARK: &str = "HELIX_FOLDER";
+/// The variable that names the task.
+pub const TASK_MARK: &str = "HELIX_TASK";
+/// The variable that names the run.
+pub const RUN_MARK: &str = "HELIX_RUN";
+
+/// Between two scans of a hunt.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// Which processes are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarry {
+    mark: Vec<u8>,
+    folder: Option<PathBuf>,
+}
+
+impl Quarry {
+    /// Whatever a worker's incarnation started, or whatever works below its folder.
+    pub fn of_worker(incarnation: u64, folder: &Path) -> Self {
+        Self { mark: format!("{WORKER_MARK}={incarnation}").into_bytes(), folder: Some(folder.to_owned()) }
+    }
+
+    /// Whatever any incarnation of a worker started in this folder.
+    pub fn of_folder(folder: &Path) -> Self {
+        let mut mark = format!("{FOLDER_MARK}=").into_bytes();
+        mark.extend_from_slice(folder.as_os_str().as_bytes());
+        Self { mark, folder: Some(folder.join("tasks")) }
+    }
+
+    /// Whatever was started for a task, or works in its workspace.
+    pub fn of_task(task: TaskId, workspace: &Path) -> Self {
+        Self { mark: format!("{TASK_MARK}={task}").into_bytes(), folder: Some(workspace.to_owned()) }
+    }
+
+    /// Whatever one command started.
+    pub fn of_run(run: RunId) -> Self {
+        Self { mark: format!("{RUN_MARK}={run}").into_bytes(), folder: None }
+    }
+
+    fn is(&self, process: &Path) -> bool {
+        if let Ok(environment) = fs::read(process.join("environ"))
+            && environment.split(|byte| *byte == 0).any(|variable| variable == self.mark)
+        {
+            return true;
+        }
+        let Some(folder) = &self.folder else { return false };
+        // Somebody who looks around in a workspace from a terminal is not prey.
+        if stat_field(process, TERMINAL).is_none_or(|terminal| terminal != b"0") {
+            return false;
+        }
+        // A deleted folder is shown with " (deleted)" behind it; its beginning still tells.
+        fs::read_link(process.join("cwd")).is_ok_and(|cwd| {
+            cwd.starts_with(folder)
+                || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat())
+        })
+    }
+
+    /// Everything that runs and is meant, this process and what is already dead aside.
+    pub fn find(&self) -> Vec<Prey> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let own = getpid().as_raw_nonzero().get();
+        entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+                if number == own || number == 1 {
+                    return None;
+                }
+                // Cheap marks first; the pidfd is opened only for what seems to fit, and then it must fit again.
+                let path = entry.path();
+                if !self.is(&path) {
+                    return None;
+                }
+                let pid = Pid::from_raw(number)?;
+                let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+                let state = state(&path)?;
+                (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Prey { pid: number, state, pidfd })
+            })
+            .collect()
+    }
+
+    /// Sends a signal to everything that is found now; how many it were.
+    pub fn signal(&self, signal: Signal) -> usize {
+        self.find().iter().filter(|prey| prey.send(signal)).count()
+    }
+
+    /// Kills until nothing is found any more. Gives the process ids that would not die within `patience`.
+    pub fn kill(&self, patience: Duration) -> Result<(), Vec<i32>> {
+        let start = Instant::now();
+        loop {
+            let found = self.find();
+            if found.is_empty() {
+                return Ok(());
+            }
+            for prey in &found {
+                prey.send(Signal::KILL);
+            }
+            if start.elapsed() > patience {
+                return Err(found.iter().map(|prey| prey.pid).collect());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Stops everything, and returns once nothing runs, or after `patience`.
+    pub fn freeze(&self, patience: Duration) -> Frozen {
+        let start = Instant::now();
+        loop {
+            let running: Vec<Prey> = self.find().into_iter().filter(|prey| !matches!(prey.state, b'T' | b't')).collect();
+            if running.is_empty() {
+                return Frozen::Whole;
+            }
+            for prey in &running {
+                prey.send(Signal::STOP);
+            }
+            if start.elapsed() > patience {
+                return Frozen::Partly;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Lets everything go on.
+    pub fn thaw(&self) -> usize {
+        self.signal(Signal::CONT)
+    }
+}
+
+/// How far freezing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// Nothing runs.
+    Whole,
+    /// Something would not stop in time.
+    Partly,
+}
+
+/// A process that was found.
+#[derive(Debug)]
+pub struct Prey {
+    /// Its id.
+    pub pid: i32,
+    /// Its state as `/proc` has it: `R`, `S`, `D`, `T` …
+    pub state: u8,
+    pidfd: OwnedFd,
+}
+
+impl Prey {
+    fn send(&self, signal: Signal) -> bool {
+        pidfd_send_signal(&self.pidfd, signal).is_ok()
+    }
+}
+
+/// Fields of `/proc/PID/stat`, counted from the one behind the program's name.
+const STATE: usize = 0;
+const TERMINAL: usize = 4;
+
+fn state(process: &Path) -> Option<u8> {
+    stat_field(process, STATE)?.first().copied()
+}
+
+/// The name is in parentheses and may hold anything, so counting starts at the last closing one.
+fn stat_field(process: &Path, field: usize) -> Option<Vec<u8>> {
+    let stat = fs::read(process.join("stat")).ok()?;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(end + 2..)?.split(|byte| *byte == b' ').nth(field).map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_detached_grandchild_is_found_frozen_thawed_and_killed() {
+        let run = RunId::new();
+        let mut child = Command::new("sh")
+            .args(["-c", "setsid sh -c 'cd /; sleep 300' & setsid sleep 300 & echo; wait"])
+            .env(RUN_MARK, run.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        let quarry = Quarry::of_run(run);
+        let start = Instant::now();
+        while quarry.find().len() < 4 && start.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        assert_eq!(quarry.freeze(Duration::from_secs(10)), Frozen::Whole);
+        assert!(quarry.find().iter().all(|prey| prey.state == b'T'));
+        assert!(quarry.thaw() >= 3);
+        assert_eq!(quarry.kill(Duration::from_secs(10)), Ok(()));
+        assert!(quarry.find().is_empty());
+        child.wait().expect("killed");
+    }
+}

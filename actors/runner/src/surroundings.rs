@@ -1,0 +1,149 @@
+//! What a command finds around it: variables, ports, marks.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::path::Path;
+
+use helix_protocol::{Code, Environment, Epoch, Failure, Isolation, Network, TaskId};
+use parking_lot::Mutex;
+
+use crate::processes::{FOLDER_MARK, TASK_MARK, WORKER_MARK};
+
+/// Ports are given out of this range, below where systems take theirs for outgoing connections.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// Ports given to workspaces.
+#[derive(Debug, Default)]
+pub struct Ports {
+    given: Mutex<Vec<(TaskId, Range<u16>)>>,
+}
+
+impl Ports {
+    /// As many free ports in a row as asked for; those the task has already, where they are as many.
+    pub fn give(&self, task: TaskId, count: u16) -> Result<Vec<u16>, Failure> {
+        if count == 0 {
+            self.take_back(task);
+            return Ok(Vec::new());
+        }
+        let mut given = self.given.lock();
+        if let Some((_, range)) = given.iter().find(|(owner, range)| *owner == task && range.len() == usize::from(count)) {
+            return Ok(range.clone().collect());
+        }
+        given.retain(|(owner, _)| *owner != task);
+        // Workers of one machine start looking at different places.
+        let span = PORTS.end - PORTS.start;
+        let seed = u16::try_from(std::process::id() % u32::from(span)).unwrap_or_default() / 64 * 64;
+        let mut tried = 0;
+        while tried < span && count < span {
+            let start = PORTS.start + (seed + tried) % span;
+            let range = start..start.saturating_add(count);
+            let taken = range.end > PORTS.end
+                || given.iter().any(|(_, other)| range.start < other.end && other.start < range.end)
+                || !range.clone().all(is_free);
+            if !taken {
+                given.push((task, range.clone()));
+                return Ok(range.collect());
+            }
+            tried += 1;
+        }
+        Err(Failure::new(Code::Overloaded, format!("no {count} free ports in a row are left on this worker"))
+            .hint("close a task that has many, or ask for fewer"))
+    }
+
+    /// The task's ports are free again.
+    pub fn take_back(&self, task: TaskId) {
+        self.given.lock().retain(|(owner, _)| *owner != task);
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+}
+
+/// Refuses what this worker cannot keep apart.
+pub fn check_isolation(environment: &Environment) -> Result<(), Failure> {
+    let demanded = match (environment.isolation, environment.network) {
+        (Isolation::Process, Network::Host) => return Ok(()),
+        (Isolation::Workspace, _) => "isolation level `workspace`",
+        (_, Network::None) => "network grant `none`",
+    };
+    Err(Failure::new(Code::IsolationUnavailable, format!("this worker cannot give the {demanded} that the task demands"))
+        .hint("drop the demand in the project file, or add a worker that has it"))
+}
+
+/// The marks by which everything a task starts is found again.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks<'a> {
+    /// The worker's incarnation.
+    pub incarnation: u64,
+    /// Its folder.
+    pub folder: &'a Path,
+    /// The task.
+    pub task: TaskId,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+}
+
+/// The variables of a command: the worker's own without credentials, the task's, its secrets, the marks.
+pub fn variables(
+    environment: &Environment,
+    secrets: &[(String, String)],
+    ports: &[u16],
+    marks: Marks<'_>,
+) -> Vec<(String, String)> {
+    let inherited = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut all: Vec<(String, String)> = inherited.filter(|(name, _)| !is_private(name)).collect();
+    all.extend(environment.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all.extend(secrets.iter().cloned());
+    if let Some(first) = ports.first() {
+        let every: Vec<String> = ports.iter().map(u16::to_string).collect();
+        all.push(("HELIX_PORT".into(), first.to_string()));
+        all.push(("HELIX_PORTS".into(), every.join(" ")));
+    }
+    all.push((WORKER_MARK.into(), marks.incarnation.to_string()));
+    all.push((FOLDER_MARK.into(), marks.folder.display().to_string()));
+    all.push((TASK_MARK.into(), marks.task.to_string()));
+    all.push(("HELIX_EPOCH".into(), marks.epoch.to_string()));
+    all.retain(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
+    all
+}
+
+/// Variables that commands must not inherit: a worker may have been started from a shell that holds keys.
+pub fn is_private(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    name.starts_with("HELIX_")
+        || name == "DATABASE_URL"
+        || name == "REDIS_URL"
+        || ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"]
+            .iter()
+            .any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workspaces_get_ports_that_nobody_else_has() {
+        let ports = Ports::default();
+        let (one, two) = (TaskId::new(), TaskId::new());
+        let first = ports.give(one, 3).expect("free");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first[2] + 1));
+        let second = ports.give(two, 3).expect("free");
+        assert!(first.iter().all(|port| !second.contains(port)
+            && Some(*port) != listener.as_ref().ok().and_then(|held| Some(held.local_addr().ok()?.port()))));
+        assert_eq!(ports.give(one, 3), Ok(first));
+        assert_eq!(ports.give(one, 0), Ok(Vec::new()));
+        assert_eq!(ports.give(one, 20_000).expect_err("too many").code, Code::Overloaded);
+    }
+
+    #[test]
+    fn keys_of_the_shell_that_started_the_worker_are_not_inherited() {
+        for name in ["OPENAI_API_KEY", "GITHUB_TOKEN", "HELIX_TASK", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "db_password"] {
+            assert!(is_private(name), "{name}");
+        }
+        for name in ["PATH", "HOME", "CARGO_HOME", "LANG", "KEYBOARD"] {
+            assert!(!is_private(name), "{name}");
+        }
+    }
+}

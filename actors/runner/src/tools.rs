@@ -1,0 +1,16 @@
+//! The tools that run in a workspace. Each takes arguments a model wrote, so each refusal is a text
+//! the model can act on, and nothing has been done when it is refused.
+
+mod arguments;
+mod edit;
+mod find;
+mod output;
+mod read;
+mod todo;
+
+pub use arguments::{Arguments, OutputArguments, ShellArguments, parse};
+pub use edit::edit;
+pub use find::{glob, grep};
+pub use output::shorten;
+pub use read::{read, write};
+pub use todo::todo;

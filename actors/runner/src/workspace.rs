@@ -1,0 +1,316 @@
+//! One task's workspace: its folder, what is known of it, and the locks that keep its users apart.
+//!
+//! Layout, below the worker's folder: `tasks/TASK/files` is the workspace itself, beside it `state.json`
+//! (what a new incarnation must know), `stat` (the stat cache), `todo.json` and `output/` (spools).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use helix_protocol::{CallKey, Code, Environment, Epoch, ExitReport, Failure, ObjectId, TaskId};
+use helix_versions::{ScanPolicy, StatCache};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::RwLock;
+
+use crate::command::{DYING, Stopper};
+use crate::masking::Secrets;
+use crate::processes::Quarry;
+use crate::spool::OUTPUT;
+
+/// The largest file that snapshots carry until a node says otherwise.
+const FILE_CAP: u64 = 64 << 20;
+/// Outputs that wait for the node, at most.
+const MOST_OUTPUTS: usize = 64;
+
+/// A task's workspace.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The task.
+    pub task: TaskId,
+    home: PathBuf,
+    /// What is known.
+    pub state: Mutex<State>,
+    /// Used by calls; held alone while the workspace changes hands.
+    pub gate: Arc<RwLock<()>>,
+    /// Used by tools that change files; held alone while a snapshot is taken.
+    pub files: Arc<RwLock<()>>,
+    /// The stat cache, used on blocking threads.
+    pub stats: Mutex<StatCache>,
+    running: Mutex<HashMap<CallKey, Stopper>>,
+    /// Something may run that a command of this incarnation started.
+    busy: AtomicBool,
+}
+
+/// What is known of a workspace.
+#[derive(Debug)]
+pub struct State {
+    /// What survives the worker's process.
+    pub kept: Kept,
+    /// It holds exactly `kept.tree`, and what a set-up that succeeded made.
+    pub clean: bool,
+    /// What commands find around them.
+    pub environment: Environment,
+    /// Secret variables.
+    pub secrets: Vec<(String, String)>,
+    /// The same, for masking.
+    pub masks: Secrets,
+    /// Ports.
+    pub ports: Vec<u16>,
+    /// Larger files are not carried.
+    pub file_cap_bytes: u64,
+    outputs: Outputs,
+}
+
+/// What a new incarnation of the worker must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The task.
+    pub task: TaskId,
+    /// The greatest epoch it was opened under.
+    pub epoch: Epoch,
+    /// The tree it last checked out or snapshotted.
+    pub tree: ObjectId,
+    /// The set-up that was run last.
+    #[serde(default)]
+    pub setup: Option<SetUp>,
+}
+
+/// A set-up that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetUp {
+    /// Of the command and its lockfiles.
+    pub fingerprint: ObjectId,
+    /// The tree it was run in, which does not have what it made.
+    pub on: ObjectId,
+}
+
+/// Outputs of ended commands, as objects the node lacks until a snapshot brought them.
+#[derive(Debug, Default)]
+struct Outputs {
+    waiting: Vec<ObjectId>,
+    sent: Vec<ObjectId>,
+    since: Option<ObjectId>,
+}
+
+impl Workspace {
+    /// A workspace nobody has opened yet.
+    pub fn new(tasks: &Path, task: TaskId) -> Self {
+        let kept = Kept { task, epoch: Epoch(0), tree: ObjectId([0; 32]), setup: None };
+        Self::with(tasks, kept, StatCache::new())
+    }
+
+    /// The workspaces that an earlier incarnation left. What cannot be read is left alone and named in the log.
+    pub fn left_in(tasks: &Path) -> Vec<Self> {
+        let homes = fs::read_dir(tasks).into_iter().flatten().flatten().map(|entry| entry.path());
+        homes
+            .filter_map(|home| {
+                let kept = fs::read(home.join("state.json")).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+                let Some(kept) = kept.filter(|kept| home == tasks.join(kept.task.to_string())) else {
+                    tracing::warn!(folder = %home.display(), "not a workspace");
+                    return None;
+                };
+                let stats = StatCache::open(&home.join("stat")).unwrap_or_default();
+                Some(Self::with(tasks, kept, stats))
+            })
+            .collect()
+    }
+
+    fn with(tasks: &Path, kept: Kept, stats: StatCache) -> Self {
+        let state = State {
+            clean: false,
+            environment: Environment::default(),
+            secrets: Vec::new(),
+            masks: Secrets::default(),
+            ports: Vec::new(),
+            file_cap_bytes: FILE_CAP,
+            outputs: Outputs::default(),
+            kept,
+        };
+        Self {
+            task: state.kept.task,
+            home: tasks.join(state.kept.task.to_string()),
+            state: Mutex::new(state),
+            gate: Arc::default(),
+            files: Arc::default(),
+            stats: Mutex::new(stats),
+            running: Mutex::default(),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// The task's folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The workspace itself.
+    pub fn root(&self) -> PathBuf {
+        self.home.join("files")
+    }
+
+    /// Where spools are.
+    pub fn output(&self) -> PathBuf {
+        self.home.join(OUTPUT)
+    }
+
+    /// The list of what is to be done.
+    pub fn todo(&self) -> PathBuf {
+        self.home.join("todo.json")
+    }
+
+    /// Makes the folders, and opens the stat cache where there is none in memory.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        let root = self.root();
+        fs::create_dir_all(&root).map_err(|error| Failure::io(root.display(), &error))?;
+        let mut stats = self.stats.lock();
+        if stats.tree().is_none() {
+            *stats = StatCache::open(&self.home.join("stat"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a new incarnation must know.
+    pub fn remember(&self) -> Result<(), Failure> {
+        let kept = self.state.lock().kept.clone();
+        let text = serde_json::to_vec(&kept).expect("numbers and strings can always be encoded");
+        let (file, draft) = (self.home.join("state.json"), self.home.join("state.new"));
+        let write = || {
+            fs::create_dir_all(&self.home)?;
+            fs::write(&draft, text)?;
+            fs::rename(&draft, &file)
+        };
+        write().map_err(|error| Failure::io(file.display(), &error))
+    }
+
+    /// Refuses with `stale_owner` under another epoch than the one it was opened under.
+    pub fn check(&self, epoch: Epoch) -> Result<(), Failure> {
+        let known = self.state.lock().kept.epoch;
+        if known == epoch { Ok(()) } else { Err(stale(self.task, epoch, known)) }
+    }
+
+    /// What snapshots carry and checkouts leave alone.
+    pub fn policy(&self) -> Result<ScanPolicy, Failure> {
+        let state = self.state.lock();
+        Ok(ScanPolicy::new(state.file_cap_bytes, &state.environment.caches)?)
+    }
+
+    /// A command is about to run under this key; the stopper stops it.
+    pub fn starting(&self, key: &CallKey) -> Stopper {
+        let stopper = Stopper::default();
+        self.busy.store(true, Ordering::Release);
+        self.running.lock().insert(key.clone(), stopper.clone());
+        stopper
+    }
+
+    /// It has ended.
+    pub fn ended(&self, key: &CallKey) {
+        self.running.lock().remove(key);
+    }
+
+    /// Stops what runs under a key; whether there was anything.
+    pub fn stop(&self, key: &CallKey, grace: Duration) -> bool {
+        let stopper = self.running.lock().get(key).cloned();
+        stopper.inspect(|stopper| stopper.stop(grace)).is_some()
+    }
+
+    /// What runs of this task.
+    pub fn quarry(&self) -> Quarry {
+        Quarry::of_task(self.task, &self.root())
+    }
+
+    /// False where certainly nothing runs.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Nothing was found that runs; believed only while no command does.
+    pub fn found_idle(&self) {
+        let running = self.running.lock();
+        if running.is_empty() {
+            self.busy.store(false, Ordering::Release);
+        }
+    }
+
+    /// Ends everything that runs, children included, and returns once it is gone.
+    pub async fn clear(&self) -> Result<(), Failure> {
+        for stopper in self.running.lock().values() {
+            stopper.stop(Duration::ZERO);
+        }
+        if !self.is_busy() {
+            return Ok(());
+        }
+        let quarry = self.quarry();
+        let killed = tokio::task::spawn_blocking(move || quarry.kill(DYING)).await;
+        match killed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(left)) => Err(Failure::new(
+                Code::InvalidState,
+                format!("processes {left:?} of task {} do not die, so its workspace cannot be used", self.task),
+            )
+            .hint("they hang in the kernel, often on a network file system; restart that machine")),
+            Err(error) => {
+                Err(Failure::new(Code::Internal, format!("the hunt for processes of task {} failed: {error}", self.task)))
+            }
+        }
+    }
+
+    /// A command ended whose output is kept as an object.
+    pub fn ended_with(&self, report: &ExitReport) {
+        if let Some(output) = report.output {
+            let outputs = &mut self.state.lock().outputs;
+            outputs.waiting.push(output);
+            if outputs.waiting.len() > MOST_OUTPUTS {
+                outputs.waiting.remove(0);
+            }
+        }
+    }
+
+    /// Outputs that go along with a snapshot since `since`. They go again with the next one, unless that is made on
+    /// another tree: then the step that had them was committed.
+    pub fn outputs(&self, since: ObjectId) -> Vec<ObjectId> {
+        let outputs = &mut self.state.lock().outputs;
+        if outputs.since.replace(since) != Some(since) {
+            outputs.sent.clear();
+        }
+        let mut waiting = std::mem::take(&mut outputs.waiting);
+        outputs.sent.append(&mut waiting);
+        let excess = outputs.sent.len().saturating_sub(MOST_OUTPUTS);
+        outputs.sent.drain(..excess);
+        outputs.sent.clone()
+    }
+
+    /// Deletes the task's folder, files that forbid it included.
+    pub fn delete(&self) -> Result<(), Failure> {
+        remove_tree(&self.home).map_err(|error| Failure::io(self.home.display(), &error))
+    }
+}
+
+/// The refusal of an owner whose epoch is not the workspace's.
+pub fn stale(task: TaskId, epoch: Epoch, known: Epoch) -> Failure {
+    Failure::new(Code::StaleOwner, format!("task {task} is held here under epoch {known}, and the request is of epoch {epoch}"))
+}
+
+/// Deletes a folder. Folders that are not writable (a module cache) are made so first.
+pub fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        done => return done,
+    }
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    fs::remove_dir_all(folder)
+}
