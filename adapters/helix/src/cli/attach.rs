@@ -1,0 +1,46 @@
+//! `helix attach`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use helix_protocol::{Failure, TaskRecord};
+
+use super::Context;
+use super::follow::{Followed, Start, conclude, follow};
+use crate::client::{Watch, segment};
+
+/// Watch the timeline live: of one task with its history, or of everything from now on
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helix attach                 everything, from now on
+  helix attach 3f2a91c0        one task from its beginning until its end
+  helix attach --json          one event on a line
+
+Times are UTC. Ctrl-C leaves; tasks go on.")]
+pub(super) struct Attach {
+    /// The task; its last digits suffice
+    task: Option<String>,
+}
+
+impl Attach {
+    pub async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let client = context.client()?;
+        let followed = match &self.task {
+            Some(text) => {
+                let task: TaskRecord = client.get(&format!("/tasks/{}", segment(text))).await?;
+                let mut watch = Watch::open(&client, Some(&task.id.to_string()), Some(0)).await?;
+                follow(context, &client, &mut watch, &[task.id], Start::Beginning).await?
+            }
+            None => {
+                let mut watch = Watch::open(&client, None, None).await?;
+                follow(context, &client, &mut watch, &[], Start::Now).await?
+            }
+        };
+        match followed {
+            Followed::Ended(ended) => conclude(context, &ended)?,
+            Followed::Left => context.say("left; tasks go on"),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,134 @@
+//! What every command stands on: configuration, data folder, client, and how to print.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use helix_config::{Config, Loaded};
+use helix_protocol::{Code, Failure};
+use serde::Serialize;
+
+use super::Global;
+use super::style::Style;
+use crate::client::Client;
+use crate::node::{DataFolder, start_in_background};
+
+/// The surroundings of a command.
+#[derive(Clone, Debug)]
+pub struct Context {
+    global: Global,
+    /// Colours of standard output.
+    pub style: Style,
+}
+
+impl Context {
+    pub(super) fn new(global: Global) -> Self {
+        let style = if global.json { Style::Plain } else { Style::of_stdout(global.no_color) };
+        Self { global, style }
+    }
+
+    /// True where answers are JSON.
+    pub fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// The file named by `--config`.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.global.config.as_deref()
+    }
+
+    /// The configuration that holds, `--data` applied.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        let mut loaded = Config::load(self.config_file(), &|name| std::env::var(name).ok())?;
+        if let Some(data) = &self.global.data {
+            loaded.config.server.data.clone_from(data);
+        }
+        Ok(loaded)
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> Result<DataFolder, Failure> {
+        match &self.global.data {
+            Some(data) => DataFolder::locate(data),
+            None => DataFolder::locate(&self.load()?.config.server.data),
+        }
+    }
+
+    /// A client of the node on the data folder, whether or not it runs.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let folder = self.folder()?;
+        let socket = folder.socket();
+        if !socket.exists() {
+            return Err(Failure::new(Code::NodeUnreachable, format!("no node runs on {}", folder.root().display()))
+                .hint("`helix up` starts one; another data folder is named by --data"));
+        }
+        Client::new(&socket)
+    }
+
+    /// A client of the node, which is started in the background where none runs.
+    pub async fn client_or_start(&self) -> Result<Client, Failure> {
+        let folder = self.folder()?;
+        let client = Client::new(&folder.socket())?;
+        if client.answers().await {
+            return Ok(client);
+        }
+        self.say(&format!("starting a node on {} (its log: {})", folder.root().display(), folder.log().display()));
+        let config = self.config_file().map(std::path::absolute).transpose().map_err(|error| Failure::io("--config", &error))?;
+        tokio::task::spawn_blocking(move || start_in_background(&folder, config.as_deref()))
+            .await
+            .map_err(|error| Failure::new(Code::Internal, format!("starting a node ended by a panic: {error}")))??;
+        Ok(client)
+    }
+
+    /// Prints an answer: JSON as it is, or what `render` makes of it.
+    pub fn print<T: Serialize>(&self, answer: &T, render: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        let mut text = if self.json() {
+            serde_json::to_string_pretty(answer)
+                .map_err(|error| Failure::new(Code::Internal, format!("an answer is no JSON: {error}")))?
+        } else {
+            render(answer)
+        };
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        out(&text)
+    }
+
+    /// Tells a person on standard error what goes on.
+    pub fn say(&self, text: &str) {
+        if !self.json() {
+            // Nobody is told where standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// Says `text` while `work` goes on, where somebody watches and it takes a while.
+    pub async fn waiting<T>(&self, text: &str, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if self.json() || !std::io::stderr().is_terminal() {
+            return work.await;
+        }
+        let started = tokio::time::Instant::now();
+        let mut tick = tokio::time::interval_at(started + std::time::Duration::from_millis(400), std::time::Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                answer = &mut work => {
+                    let _ = write!(std::io::stderr(), "\r\x1b[K");
+                    return answer;
+                }
+                _ = tick.tick() => {
+                    let _ = write!(std::io::stderr(), "\r\x1b[K{text} … {} s", started.elapsed().as_secs());
+                    let _ = std::io::stderr().flush();
+                }
+            }
+        }
+    }
+}
+
+/// Writes to standard output. A reader that has gone (`helix task list | head`) is no fault.
+pub(super) fn out(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::io("standard output", &error)),
+        _ => Ok(()),
+    }
+}

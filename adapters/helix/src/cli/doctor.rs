@@ -1,0 +1,316 @@
+//! `helix doctor`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use helix_adapter_http::api::{ProviderList, SystemStatus};
+use helix_config::Config;
+use helix_protocol::{Code, Failure, Timestamp};
+use serde::Serialize;
+
+use super::Context;
+use super::style::{Style, mebibytes};
+use crate::client::Client;
+use crate::node::DataFolder;
+
+/// Less free disk than this is worth a word, in MiB.
+const LITTLE_DISK_MIB: u64 = 2 * 1024;
+/// Programs are asked for their version; one that hangs is as good as missing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// No clock of a machine that is set can be before this: the beginning of 2025.
+const EARLIEST: Timestamp = Timestamp(1_735_689_600_000_000);
+
+/// Look at everything a node needs, and say what is in the way and what to do
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helix doctor
+  helix doctor --models      ask the model servers too
+  helix doctor --json        for a report
+
+The exit code is 1 where something is in the way; what is merely missing is a warning.")]
+pub(super) struct Doctor {
+    /// Ask each configured model server for its models
+    #[arg(long)]
+    models: bool,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Good,
+    Warning,
+    Bad,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    next: String,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Good, found: found.into(), next: String::new() }
+    }
+
+    fn warning(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warning, found: found.into(), next: next.into() }
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Bad, found: found.into(), next: next.into() }
+    }
+
+    fn failed(name: &'static str, failure: Failure) -> Self {
+        Self::bad(name, failure.message, failure.hint)
+    }
+}
+
+impl Doctor {
+    pub async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let mut checks = vec![Check::good("version", env!("CARGO_PKG_VERSION"))];
+        let config = match context.load() {
+            Ok(loaded) => {
+                let sources: Vec<String> = loaded.sources.iter().map(ToString::to_string).collect();
+                checks.push(Check::good("configuration", sources.join(" < ")));
+                loaded.config
+            }
+            Err(failure) => {
+                checks.push(Check::failed("configuration", failure));
+                Config::default()
+            }
+        };
+        checks.push(clock(Timestamp::now()));
+        checks.push(program("git", &["--version"], "install git; without it no repository can be taken in or pushed").await);
+        checks.push(program("ssh", &["-V"], "install an OpenSSH client to use machines other than this one").await);
+        checks.push(worker_program(&config.workers.program));
+        match context.folder() {
+            Ok(folder) => {
+                checks.extend(data_folder(folder.root()));
+                checks.extend(node(&folder, self.models).await);
+            }
+            Err(failure) => checks.push(Check::failed("data folder", failure)),
+        }
+        checks.extend(keys(&config, |name| std::env::var(name).is_ok_and(|value| !value.is_empty())));
+        let bad = checks.iter().any(|check| check.verdict == Verdict::Bad);
+        context.print(&checks, |checks| render(checks, context.style))?;
+        Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+fn clock(now: Timestamp) -> Check {
+    if now < EARLIEST {
+        return Check::bad(
+            "clock",
+            "this machine's clock is years behind",
+            "set it (`timedatectl set-ntp true`); leases do not use it, TLS and records do",
+        );
+    }
+    Check::good("clock", "plausible")
+}
+
+async fn program(name: &'static str, arguments: &[&str], next: &str) -> Check {
+    let output = tokio::process::Command::new(name).args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true).output();
+    match tokio::time::timeout(PATIENCE, output).await {
+        Ok(Ok(output)) if output.status.success() => {
+            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+            Check::good(name, String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
+        }
+        Ok(Ok(output)) => Check::warning(name, format!("ended with {}", output.status), next),
+        Ok(Err(error)) => Check::warning(name, error.to_string(), next),
+        Err(_) => Check::warning(name, format!("gave no answer within {} s", PATIENCE.as_secs()), next),
+    }
+}
+
+fn worker_program(configured: &Path) -> Check {
+    let path = if configured.as_os_str().is_empty() {
+        match std::env::current_exe() {
+            Ok(program) => program.with_file_name("helix-worker"),
+            Err(error) => return Check::bad("worker program", error.to_string(), "set workers.program in helix.yaml"),
+        }
+    } else {
+        PathBuf::from(configured)
+    };
+    match rustix::fs::access(&path, rustix::fs::Access::EXEC_OK) {
+        Ok(()) => Check::good("worker program", path.display().to_string()),
+        Err(error) => Check::bad(
+            "worker program",
+            format!("{}: {error}", path.display()),
+            "build it (`cargo build -p helix-worker`) beside the helix program, or set workers.program in helix.yaml",
+        ),
+    }
+}
+
+fn data_folder(root: &Path) -> Vec<Check> {
+    // A folder that does not exist yet is judged by the nearest one that does.
+    let nearest = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let mut checks = vec![match rustix::fs::access(nearest, access) {
+        Ok(()) => Check::good("data folder", root.display().to_string()),
+        Err(error) => Check::bad(
+            "data folder",
+            format!("{} cannot be written: {error}", nearest.display()),
+            "give another folder with --data, or correct its owner",
+        ),
+    }];
+    checks.push(match rustix::fs::statvfs(nearest) {
+        Ok(space) => {
+            let free = space.f_bavail.saturating_mul(space.f_frsize) / (1024 * 1024);
+            let found = format!("{} free", mebibytes(free));
+            if free < LITTLE_DISK_MIB {
+                Check::warning(
+                    "disk",
+                    found,
+                    "free some space; nothing is lost when it runs out, but tasks stop at their last step",
+                )
+            } else {
+                Check::good("disk", found)
+            }
+        }
+        Err(error) => Check::warning("disk", format!("free space is not known: {error}"), ""),
+    });
+    checks
+}
+
+async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
+    let socket = folder.socket();
+    if !socket.exists() {
+        let mut checks =
+            vec![Check::warning("node", "none runs on this data folder", "`helix up` starts one; `helix run` does so by itself")];
+        if models {
+            checks.push(Check::warning("model servers", "not asked: a running node asks them", "`helix up`, then this again"));
+        }
+        return checks;
+    }
+    let client = match Client::new(&socket) {
+        Ok(client) => client,
+        Err(failure) => return vec![Check::failed("node", failure)],
+    };
+    let mut checks = Vec::new();
+    match client.get::<SystemStatus>("/system/status").await {
+        Ok(status) => {
+            let found =
+                format!("process {}, version {}, records in {}", status.node.pid, status.node.version, status.node.database);
+            checks.push(if status.node.version == env!("CARGO_PKG_VERSION") {
+                Check::good("node", found)
+            } else {
+                Check::warning("node", found, "it is of another version than this program: `helix down`, then `helix up`")
+            });
+            let ready = status.workers.iter().filter(|view| view.ready).count();
+            let found = format!("{ready} of {} ready", status.workers.len());
+            checks.push(if ready == 0 {
+                Check::warning("workers", found, "`helix worker list` says why, `helix worker add local` adds one")
+            } else {
+                Check::good("workers", found)
+            });
+        }
+        Err(failure) if failure.code == Code::NodeUnreachable => {
+            checks.push(Check::warning(
+                "node",
+                format!("{} is there and nobody answers on it", socket.display()),
+                "`helix up` takes the socket over",
+            ));
+        }
+        Err(failure) => checks.push(Check::failed("node", failure)),
+    }
+    if models {
+        match client.get::<ProviderList>("/models").await {
+            Ok(list) => checks.extend(list.providers.into_iter().map(|provider| {
+                let health = serde_json::to_value(&provider.health).map(|value| value.to_string()).unwrap_or_default();
+                let found = format!(
+                    "{} at {}: {} models, {}",
+                    provider.name,
+                    provider.base_url,
+                    provider.models.len(),
+                    health.trim_matches('"')
+                );
+                if provider.models.is_empty() {
+                    Check::warning("model server", found, "check its address and key")
+                } else {
+                    Check::good("model server", found)
+                }
+            })),
+            Err(failure) => checks.push(Check::failed("model servers", failure)),
+        }
+    }
+    checks
+}
+
+fn keys(config: &Config, is_set: impl Fn(&str) -> bool) -> Vec<Check> {
+    let mut providers = config.llm.providers.clone();
+    if providers.is_empty() {
+        providers.insert("openai".to_owned(), helix_config::ProviderConfig::default());
+    }
+    let mut checks = Vec::new();
+    for (name, provider) in providers {
+        checks.push(if provider.key_env.is_empty() {
+            Check::good("model key", format!("{name} needs none"))
+        } else if is_set(&provider.key_env) {
+            Check::good("model key", format!("{name}: {} is set", provider.key_env))
+        } else {
+            let next = format!(
+                "export {}=… before `helix up`, or name a local server: configs/examples/local-model.yaml; commands need none",
+                provider.key_env
+            );
+            Check::warning("model key", format!("{name}: {} is not set", provider.key_env), next)
+        });
+    }
+    checks
+}
+
+fn render(checks: &[Check], style: Style) -> String {
+    let mut out = String::new();
+    for check in checks {
+        let mark = match check.verdict {
+            Verdict::Good => style.green("ok     "),
+            Verdict::Warning => style.yellow("warning"),
+            Verdict::Bad => style.red("FAULT  "),
+        };
+        out.push_str(&format!("{mark}  {:<15} {}\n", check.name, check.found));
+        if !check.next.is_empty() {
+            out.push_str(&format!("{:26}{} {}\n", "", style.dim("→"), check.next));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_like_this_and_has_a_next_step() {
+        let checks = [
+            Check::good("git", "git version 2.47.1"),
+            Check::warning("ssh", "No such file or directory", "install an OpenSSH client"),
+            Check::bad("data folder", "/root cannot be written: Permission denied", "give another folder with --data"),
+        ];
+        insta::assert_snapshot!(render(&checks, Style::Plain));
+    }
+
+    #[test]
+    fn a_missing_key_is_a_warning_that_names_the_variable() {
+        let checks = keys(&Config::default(), |_| false);
+        assert_eq!((checks[0].verdict, checks[0].found.as_str()), (Verdict::Warning, "openai: OPENAI_API_KEY is not set"));
+        assert_eq!(keys(&Config::default(), |name| name == "OPENAI_API_KEY")[0].verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_a_fault() {
+        assert_eq!(clock(Timestamp(0)).verdict, Verdict::Bad);
+        assert_eq!(clock(EARLIEST).verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn a_data_folder_that_does_not_exist_yet_is_judged_by_its_parent() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(data_folder(&parent.path().join("a/b"))[0].verdict, Verdict::Good);
+    }
+}

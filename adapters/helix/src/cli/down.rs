@@ -1,0 +1,46 @@
+//! `helix down`
+
+use std::time::Duration;
+
+use clap::Args;
+use helix_adapter_http::api::SystemStatus;
+use helix_protocol::{Code, Failure};
+
+use super::Context;
+
+/// Stop the node in order: tasks park at their next step boundary
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helix down              wait until it has ended
+  helix down --now        do not wait for step boundaries; nothing committed is lost")]
+pub(super) struct Down {
+    /// Do not wait for step boundaries
+    #[arg(long)]
+    now: bool,
+}
+
+impl Down {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let status: SystemStatus = client.get("/system/status").await?;
+        let pid = i32::try_from(status.node.pid).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new(Code::Internal, "the node did not say its process id"))?;
+        let signal = || {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+                .map_err(|error| Failure::io(format!("signalling process {}", status.node.pid), &error.into()))
+        };
+        signal()?;
+        if self.now {
+            signal()?;
+        }
+        let ended = async {
+            while rustix::process::test_kill_process(pid).is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        context.waiting("tasks are parking at their step boundaries", ended).await;
+        context.say("the node has ended");
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! Following tasks live until they end, or until the person leaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use helix_adapter_http::api::{QuestionList, WorkerList};
+use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
+
+use super::Context;
+use super::context::out;
+use super::style::{dollars, grouped, span};
+use super::timeline::Timeline;
+use crate::client::{Client, Watch};
+
+/// A task's end and the event of it carry the same time, give or take the clocks of node and database.
+const SAME_END_MICROS: i64 = 1_000_000;
+
+/// How following ended.
+pub(super) enum Followed {
+    /// Every task reached its end, as they then were.
+    Ended(Vec<TaskRecord>),
+    /// The person left; the tasks go on.
+    Left,
+}
+
+/// What `watch` brings first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// What happens from now on: a task that has ended already is noticed by asking.
+    Now,
+    /// The task's whole history, the event of its end included.
+    Beginning,
+}
+
+/// Shows events until every task of `tasks` has ended; for ever where there is none.
+pub(super) async fn follow(
+    context: &Context,
+    client: &Client,
+    watch: &mut Watch,
+    tasks: &[TaskId],
+    start: Start,
+) -> Result<Followed, Failure> {
+    let mut view = View::new(context, client, tasks).await?;
+    if start == Start::Now {
+        view.look_again().await;
+    }
+    let mut leave = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut away = false;
+    loop {
+        if !tasks.is_empty() && view.open.is_empty() {
+            return Ok(Followed::Ended(view.ended.into_values().collect()));
+        }
+        let event = tokio::select! {
+            event = watch.next() => event,
+            _ = &mut leave => return Ok(Followed::Left),
+        };
+        match event {
+            Ok(event) => {
+                if std::mem::take(&mut away) {
+                    context.say("the node is back");
+                }
+                view.show(&event).await?;
+            }
+            Err(failure) if failure.code == Code::NodeUnreachable || failure.code == Code::ShuttingDown => {
+                if !std::mem::replace(&mut away, true) {
+                    context.say("the node went away; workers go on meanwhile. Waiting for it to come back (Ctrl-C leaves)");
+                }
+                // What ended while the line was down is seen when it is back.
+                view.look_again().await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+struct View<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    timeline: Timeline,
+    followed: BTreeSet<TaskId>,
+    open: BTreeSet<TaskId>,
+    ended: BTreeMap<TaskId, TaskRecord>,
+}
+
+impl<'a> View<'a> {
+    async fn new(context: &'a Context, client: &'a Client, tasks: &[TaskId]) -> Result<Self, Failure> {
+        let mut timeline = Timeline::new(context.style);
+        for view in client.get::<WorkerList>("/workers").await?.workers {
+            timeline.name_worker(view.record.id, view.record.name);
+        }
+        let followed: BTreeSet<TaskId> = tasks.iter().copied().collect();
+        Ok(Self { context, client, timeline, open: followed.clone(), followed, ended: BTreeMap::new() })
+    }
+
+    /// Asks for the open tasks: an end that was told while nobody listened counts too.
+    async fn look_again(&mut self) {
+        for task in self.open.clone() {
+            if let Ok(record) = self.client.get::<TaskRecord>(&format!("/tasks/{task}")).await {
+                self.note(record);
+            }
+        }
+    }
+
+    fn note(&mut self, record: TaskRecord) {
+        if record.status.is_final() {
+            self.open.remove(&record.id);
+            self.ended.insert(record.id, record);
+        }
+    }
+
+    /// True where the event is about a followed task or the worker that holds one; of everything where none is followed.
+    fn concerns(&self, event: &Event) -> bool {
+        if self.followed.is_empty() {
+            return true;
+        }
+        match (event.event.task, event.event.worker) {
+            (Some(task), _) => self.followed.contains(&task),
+            (None, Some(worker)) => self.timeline.concerns(worker),
+            (None, None) => event.event.kind == EventKind::SystemShutdown,
+        }
+    }
+
+    async fn show(&mut self, event: &Event) -> Result<(), Failure> {
+        if !self.concerns(event) {
+            return Ok(());
+        }
+        if self.context.json() {
+            let line = serde_json::to_string(event)
+                .map_err(|error| Failure::new(Code::Internal, format!("an event is no JSON: {error}")))?;
+            out(&format!("{line}\n"))?;
+        } else if let Some(line) = self.timeline.line(event) {
+            out(&format!("{line}\n"))?;
+        }
+        let Some(task) = event.event.task.filter(|task| self.open.contains(task)) else { return Ok(()) };
+        match event.event.kind {
+            EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled => {
+                let record = self.client.get::<TaskRecord>(&format!("/tasks/{task}")).await?;
+                // In a replayed history a task may have ended, been retried, and ended again: only the last end counts.
+                if record.finished_at.is_some_and(|at| event.at.0 + SAME_END_MICROS >= at.0) {
+                    self.note(record);
+                }
+            }
+            EventKind::TaskAsked => self.question(task).await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn question(&self, task: TaskId) -> Result<(), Failure> {
+        let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
+        if let Some(open) = asked.questions.iter().find(|question| question.answer.is_none()) {
+            let choices = if open.choices.is_empty() { "TEXT".to_owned() } else { open.choices.join("|") };
+            self.context.say(&format!(
+                "{}\n  answer from another terminal: helix task answer {} {choices}",
+                open.text,
+                task.short()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What is said once tasks have ended; a task that failed is a failure of the command.
+pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Failure> {
+    for task in ended {
+        let took = task.finished_at.map(|at| span(at.0 - task.created_at.0)).unwrap_or_default();
+        let steps = if task.steps == 1 { "1 step".to_owned() } else { format!("{} steps", task.steps) };
+        let cost =
+            if task.tokens > 0 { format!(", {} tokens, {}", grouped(task.tokens), dollars(task.spent)) } else { String::new() };
+        let short = task.id.short();
+        context.say(&format!("\ntask {short} {} in {took}: {steps}{cost}", task.status));
+        match task.status {
+            TaskStatus::Completed => {
+                context.say(&format!(
+                    "  helix task diff {short}      what it changed\n  helix task export {short}    as a git branch"
+                ));
+            }
+            _ => context.say(&format!(
+                "  helix task log {short}       what happened\n  helix task retry {short}     go on from its last step"
+            )),
+        }
+    }
+    let failed: Vec<&TaskRecord> = ended.iter().filter(|task| task.status != TaskStatus::Completed).collect();
+    match failed.first() {
+        // Of several attempts one that succeeds is enough.
+        Some(first) if failed.len() == ended.len() => {
+            let reason = if first.reason.is_empty() { String::new() } else { format!(": {}", first.reason) };
+            let code = if first.status == TaskStatus::Cancelled { Code::Cancelled } else { Code::TaskFailed };
+            Err(Failure::new(code, format!("task {} {}{reason}", first.id.short(), first.status)).hint(format!(
+                "`helix task log {}` has its output, `helix task retry {}` goes on from its last step",
+                first.id.short(),
+                first.id.short()
+            )))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,299 @@
+//! `helix run`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, default_title};
+use helix_messages::{ImportGit, WorkerView};
+use helix_protocol::{
+    AgentSpec, Base, Budget, Capability, Code, CommandSpec, Criticality, Failure, Money, Needs, OnFailure, Priority, TaskRecord,
+    TaskSpec, TaskWork,
+};
+use uuid::Uuid;
+
+use super::Context;
+use super::follow::{Followed, Start, conclude, follow};
+use super::style::{grouped, mebibytes};
+use crate::client::{Client, Watch, segment};
+
+/// Give an agent, or a command, to a worker and follow it; a node is started where none runs
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helix run \"fix the failing test\" --repo . --verify \"cargo test\"
+  helix run \"port this to Python 3.13\" --repo ~/code/tool --attempts 3 --budget-usd 2
+  helix run --command \"cargo build\" --command \"cargo test\" --repo . --needs cargo
+  helix run --command \"./train.sh\" --worker gpu-box --detach --on-failure keep
+
+The repository's files are copied, uncommitted changes included unless --clean; your checkout is never written to.
+Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
+pub(super) struct Run {
+    /// What the agent shall do
+    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    prompt: Option<String>,
+    /// A shell command instead of an agent; several run one after another, each as one step
+    #[arg(long, value_name = "CMD")]
+    command: Vec<String>,
+    /// The git repository to work on; without it the workspace is empty
+    #[arg(long, value_name = "PATH")]
+    repo: Option<PathBuf>,
+    /// Take the last commit only, without uncommitted changes
+    #[arg(long, requires = "repo")]
+    clean: bool,
+    /// Return at once instead of following
+    #[arg(long, short)]
+    detach: bool,
+    /// How many independent attempts to make
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    attempts: u32,
+    #[command(flatten)]
+    agent: Agent,
+    #[command(flatten)]
+    placing: Placing,
+    #[command(flatten)]
+    limits: Limits,
+    /// A line for listings [default: the beginning of the prompt or command]
+    #[arg(long)]
+    title: Option<String>,
+    /// Globs of files that a command task keeps as artifacts
+    #[arg(long, value_name = "GLOB", requires = "command")]
+    artifact: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Agent")]
+struct Agent {
+    /// The model, as its provider knows it [default: llm.providers.NAME.model]
+    #[arg(long, conflicts_with = "command")]
+    model: Option<String>,
+    /// The provider's name in helix.yaml [default: llm.default_provider]
+    #[arg(long, conflicts_with = "command")]
+    provider: Option<String>,
+    /// A command that must succeed before the agent's "done" is believed
+    #[arg(long, value_name = "CMD", conflicts_with = "command")]
+    verify: Option<String>,
+    /// Most steps
+    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "command")]
+    max_steps: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where and when")]
+struct Placing {
+    /// Only this worker, by name or id
+    #[arg(long, value_name = "NAME")]
+    worker: Option<String>,
+    /// What a worker must have, for example docker, python3, aarch64
+    #[arg(long, value_name = "CAPABILITY")]
+    needs: Vec<Capability>,
+    /// Which of two waiting tasks goes first
+    #[arg(long, value_enum, default_value_t = Urgency::Normal)]
+    priority: Urgency,
+    /// Which of two tasks that lost their worker is resumed first
+    #[arg(long, value_enum, default_value_t = Weight::Normal)]
+    criticality: Weight,
+    /// Tasks that must complete first
+    #[arg(long, value_name = "TASK")]
+    after: Vec<String>,
+    /// Begin with the files of this task's last step; it must complete first
+    #[arg(long, value_name = "TASK", conflicts_with = "repo")]
+    on: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// Most that may be spent, in US dollars; then the task parks and asks
+    #[arg(long, value_name = "USD", value_parser = parse_dollars)]
+    budget_usd: Option<Money>,
+    /// Most tokens, in and out together
+    #[arg(long, value_name = "N")]
+    budget_tokens: Option<u64>,
+    /// Longest time of running, for example 90s, 30m, 12h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    timeout: Option<u64>,
+    /// How often a failed step is tried again
+    #[arg(long, value_name = "N")]
+    retries: Option<u32>,
+    /// What becomes of the files of a failed step
+    #[arg(long, value_enum, default_value_t = Leftovers::Rollback)]
+    on_failure: Leftovers,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Urgency {
+    Low,
+    Normal,
+    High,
+    Urgent,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Weight {
+    Low,
+    Normal,
+    High,
+    Critical,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Leftovers {
+    /// Back to the last step
+    Rollback,
+    /// They become a step
+    Keep,
+    /// They become a step of another attempt
+    Fork,
+}
+
+impl Run {
+    pub async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let client = context.client_or_start().await?;
+        let detach = self.detach;
+        let request = self.request(&client).await?;
+        // Watching begins before the task exists, so its first event is seen.
+        let mut watch = if detach { None } else { Some(Watch::open(&client, None, None).await?) };
+        let key = Uuid::now_v7().to_string();
+        let made = client.post_once("/tasks", &key, &request);
+        let created: CreatedTasks = context.waiting("taking the repository in", made).await?;
+        introduce(context, &created);
+        let Some(watch) = watch.as_mut() else {
+            context.print(&created, |_| String::new())?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let ids: Vec<_> = created.tasks.iter().map(|task| task.id).collect();
+        match follow(context, &client, watch, &ids, Start::Now).await? {
+            Followed::Ended(ended) => conclude(context, &ended)?,
+            Followed::Left => {
+                let short = created.tasks.first().map(|task| task.id.short()).unwrap_or_default();
+                context.say(&format!(
+                    "\ndetached; the task goes on. `helix attach {short}` comes back to it, `helix task cancel {short}` ends it"
+                ));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn request(self, client: &Client) -> Result<CreateTaskRequest, Failure> {
+        let work = match self.prompt {
+            Some(prompt) => TaskWork::Agent(AgentSpec {
+                prompt,
+                model: self.agent.model,
+                provider: self.agent.provider,
+                max_steps: self.agent.max_steps,
+                verify: self.agent.verify,
+            }),
+            None => TaskWork::Command(CommandSpec { commands: self.command, artifacts: self.artifact }),
+        };
+        let mut spec = TaskSpec::new(self.title.unwrap_or_else(|| default_title(&work)), work);
+        if let Some(task) = &self.placing.on {
+            spec.base = Base::Task { task: client.get::<TaskRecord>(&format!("/tasks/{}", segment(task))).await?.id };
+        }
+        for task in &self.placing.after {
+            spec.depends_on.push(client.get::<TaskRecord>(&format!("/tasks/{}", segment(task))).await?.id);
+        }
+        let worker = match &self.placing.worker {
+            Some(name) => Some(client.get::<WorkerView>(&format!("/workers/{}", segment(name))).await?.record.id),
+            None => None,
+        };
+        spec.needs = Needs { capabilities: self.placing.needs, worker, ..Needs::default() };
+        spec.priority = match self.placing.priority {
+            Urgency::Low => Priority::Low,
+            Urgency::Normal => Priority::Normal,
+            Urgency::High => Priority::High,
+            Urgency::Urgent => Priority::Urgent,
+        };
+        spec.criticality = match self.placing.criticality {
+            Weight::Low => Criticality::Low,
+            Weight::Normal => Criticality::Normal,
+            Weight::High => Criticality::High,
+            Weight::Critical => Criticality::Critical,
+        };
+        spec.on_failure = match self.limits.on_failure {
+            Leftovers::Rollback => OnFailure::Rollback,
+            Leftovers::Keep => OnFailure::Keep,
+            Leftovers::Fork => OnFailure::Fork,
+        };
+        spec.budget = Budget { money: self.limits.budget_usd, tokens: self.limits.budget_tokens };
+        spec.timeout_ms = self.limits.timeout;
+        spec.max_retries = self.limits.retries.unwrap_or(spec.max_retries);
+        let import = match &self.repo {
+            Some(path) => Some(ImportGit { path: whole_path(path)?, clean: self.clean }),
+            None => None,
+        };
+        Ok(CreateTaskRequest { spec, import, attempts: self.attempts })
+    }
+}
+
+/// The node has another working folder than this command.
+fn whole_path(path: &Path) -> Result<PathBuf, Failure> {
+    std::fs::canonicalize(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::new(Code::InvalidRequest, format!("--repo names {}, which does not exist", path.display()))
+        }
+        _ => Failure::io(path.display(), &error),
+    })
+}
+
+fn introduce(context: &Context, created: &CreatedTasks) {
+    if let Some(imported) = &created.imported {
+        let changes = match imported.uncommitted {
+            0 => String::new(),
+            1 => ", 1 file with uncommitted changes".to_owned(),
+            several => format!(", {} files with uncommitted changes", grouped(several)),
+        };
+        context.say(&format!(
+            "took {} in: {} files, {}{changes}",
+            imported.repository.display(),
+            grouped(imported.files),
+            mebibytes(imported.bytes.div_ceil(1024 * 1024))
+        ));
+    }
+    for task in &created.tasks {
+        context.say(&format!("task {}  {}", task.id.short(), task.spec.title));
+    }
+}
+
+pub(super) fn parse_dollars(text: &str) -> Result<Money, String> {
+    let dollars: f64 =
+        text.trim_start_matches('$').parse().map_err(|_| "an amount of US dollars is expected, for example 1.50".to_owned())?;
+    if !(0.0..=1e9).contains(&dollars) {
+        return Err("an amount from 0 to a billion US dollars is expected".to_owned());
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    Ok(Money((dollars * 1e6).round() as i64))
+}
+
+fn parse_duration_ms(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let scale = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a number with s, m, h or d is expected, for example 30m".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number with s, m, h or d is expected, for example 30m".to_owned())?;
+    number.checked_mul(scale).filter(|ms| *ms > 0).ok_or_else(|| "a time above zero is expected".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_and_times_are_read_as_people_write_them() {
+        assert_eq!(parse_dollars("$1.50"), Ok(Money(1_500_000)));
+        assert_eq!(parse_dollars("0.000001"), Ok(Money(1)));
+        for wrong in ["", "-1", "nan", "inf", "a"] {
+            assert!(parse_dollars(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(["90s", "30m", "12h", "250ms", "5"].map(parse_duration_ms), [90_000, 1_800_000, 43_200_000, 250, 5_000].map(Ok));
+        for wrong in ["", "0s", "m", "1y", "99999999999999999999d", "184467440737095516h"] {
+            assert!(parse_duration_ms(wrong).is_err(), "{wrong}");
+        }
+    }
+}

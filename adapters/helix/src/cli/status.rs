@@ -1,0 +1,80 @@
+//! `helix status`
+
+use clap::Args;
+use helix_adapter_http::api::SystemStatus;
+use helix_protocol::{Failure, Timestamp};
+
+use super::Context;
+use super::style::{Style, age, dollars, grouped};
+use super::worker::table;
+
+/// Show the node, its workers and how many tasks are in which state
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helix status
+  helix status --json")]
+pub(super) struct Status {}
+
+impl Status {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let status: SystemStatus = context.client()?.get("/system/status").await?;
+        context.print(&status, |status| render(status, Timestamp::now(), context.style))
+    }
+}
+
+fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
+    let node = &status.node;
+    let mut out = format!(
+        "{} {} is up since {}, process {}\n  data      {}\n  records   {}\n  today     {}, {} tokens\n",
+        style.bold("node"),
+        node.node.short(),
+        age(node.started_at, now),
+        node.pid,
+        node.data.display(),
+        node.database,
+        dollars(status.spent_today),
+        grouped(status.tokens_today),
+    );
+    let counts: Vec<String> = status.tasks.iter().map(|(state, count)| format!("{count} {}", state.replace('_', " "))).collect();
+    out.push_str(&format!("  tasks     {}\n\n", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }));
+    if status.workers.is_empty() {
+        out.push_str("no workers: `helix worker add local` or `helix worker add HOST` adds one\n");
+    } else {
+        out.push_str(&table(&status.workers, Some(&status.held), now, style));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use helix_adapter_http::NodeInfo;
+    use helix_protocol::{Money, NodeId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cli::worker::tests::view;
+
+    #[test]
+    fn a_node_with_two_workers_reads_like_this() {
+        let minute = 60_000_000;
+        let status = SystemStatus {
+            node: NodeInfo {
+                node: NodeId(Uuid::from_u128(0xabcd)),
+                version: "0.1.0".to_owned(),
+                pid: 4711,
+                data: "/home/me/.local/share/helix".into(),
+                database: "sqlite".to_owned(),
+                started_at: Timestamp(0),
+            },
+            tasks: BTreeMap::from([("running".to_owned(), 2), ("waiting_for_worker".to_owned(), 1)]),
+            workers: vec![view("alpha", true), view("buildbox", false)],
+            held: BTreeMap::from([("alpha".to_owned(), 2)]),
+            spent_today: Money(1_234_567),
+            tokens_today: 98_765,
+        };
+        insta::assert_snapshot!(render(&status, Timestamp(90 * minute), Style::Plain));
+    }
+}

@@ -1,0 +1,25 @@
+//! `helix task pause`
+
+use clap::Args;
+use helix_protocol::{Failure, TaskRecord};
+use serde_json::json;
+
+use super::{Which, changed};
+use crate::cli::Context;
+
+/// Park a task at its next step boundary
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  helix task pause 3f2a91c0")]
+pub(in crate::cli) struct Pause {
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Pause {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let path = self.which.path("pause");
+        let task: TaskRecord = context.waiting("waiting for the step boundary", client.post(&path, &json!({}))).await?;
+        changed(context, &task)
+    }
+}

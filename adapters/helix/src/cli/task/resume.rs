@@ -1,0 +1,30 @@
+//! `helix task resume`
+
+use clap::Args;
+use helix_messages::ResumeTask;
+use helix_protocol::{Failure, TaskRecord};
+
+use super::{NewBudget, Which, changed};
+use crate::cli::Context;
+
+/// Continue a parked task, with a new budget or an answer where it waits for one
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  helix task resume 3f2a91c0\n  helix task resume 3f2a91c0 --budget 5")]
+pub(in crate::cli) struct Resume {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    budget: NewBudget,
+    /// The answer to the question it waits for
+    #[arg(long)]
+    answer: Option<String>,
+}
+
+impl Resume {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let task: TaskRecord = client.get(&self.which.path("")).await?;
+        let with = ResumeTask { budget: self.budget.over(task.spec.budget), answer: self.answer };
+        changed(context, &client.post(&self.which.path("resume"), &with).await?)
+    }
+}

@@ -1,0 +1,30 @@
+//! `helix task rollback`
+
+use clap::Args;
+use helix_adapter_http::api::RollbackRequest;
+use helix_protocol::Failure;
+
+use super::{Which, changed};
+use crate::cli::Context;
+
+/// Move a task back to one of its steps, files and conversation; it must not be running
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helix task pause 3f2a91c0 && helix task rollback 3f2a91c0 4 && helix task resume 3f2a91c0
+  helix task rollback 3f2a91c0 green
+
+The steps behind it are kept: `helix task steps --all` lists them, `helix task fork` goes on from any of them.")]
+pub(in crate::cli) struct Rollback {
+    #[command(flatten)]
+    which: Which,
+    /// A step's number, id or checkpoint
+    step: String,
+}
+
+impl Rollback {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let task = context.client()?.post(&self.which.path("rollback"), &RollbackRequest { step: self.step }).await?;
+        changed(context, &task)
+    }
+}

@@ -1,0 +1,128 @@
+//! `helix task show`
+
+use clap::Args;
+use helix_adapter_http::api::QuestionList;
+use helix_protocol::{Base, Failure, Question, TaskRecord, TaskWork, Timestamp};
+use serde::Serialize;
+
+use super::Which;
+use crate::cli::Context;
+use crate::cli::style::{Style, Table, age, dollars, grouped, span};
+
+/// Show what is known of a task
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  helix task show 3f2a91c0\n  helix task show 3f2a91c0 --json")]
+pub(in crate::cli) struct Show {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    task: TaskRecord,
+    questions: Vec<Question>,
+}
+
+impl Show {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let task: TaskRecord = client.get(&self.which.path("")).await?;
+        let questions = client.get::<QuestionList>(&format!("/tasks/{}/questions", task.id)).await?.questions;
+        context.print(&Shown { task, questions }, |shown| render(&shown.task, &shown.questions, Timestamp::now(), context.style))
+    }
+}
+
+fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Style) -> String {
+    let mut table = Table::bare();
+    let mut row = |key: &str, value: String| table.row([style.dim(key), value]);
+    row("task", format!("{} ({})", style.bold(task.id.short()), task.id));
+    row("title", task.spec.title.clone());
+    let reason = if task.reason.is_empty() { String::new() } else { format!(": {}", task.reason) };
+    row("state", format!("{}{reason}", style.status(task.status)));
+    match &task.spec.work {
+        TaskWork::Agent(agent) => {
+            row("kind", format!("agent, model {}", agent.model.as_deref().unwrap_or("by default")));
+            for (i, line) in agent.prompt.lines().enumerate() {
+                row(if i == 0 { "prompt" } else { "" }, line.to_owned());
+            }
+            if let Some(verify) = &agent.verify {
+                row("verified by", verify.clone());
+            }
+        }
+        TaskWork::Command(command) => {
+            for (i, line) in command.commands.iter().enumerate() {
+                row(if i == 0 { "commands" } else { "" }, line.clone());
+            }
+        }
+        TaskWork::Custom { name, .. } => row("kind", name.clone()),
+    }
+    row("files from", base(&task.spec.base));
+    row("steps", format!("{}, epoch {}", task.steps, task.epoch));
+    row("spent", format!("{}, {} tokens{}", dollars(task.spent), grouped(task.tokens), limits(task)));
+    if task.retries > 0 {
+        row("retries", format!("{} of {}", task.retries, task.spec.max_retries));
+    }
+    if !task.spec.depends_on.is_empty() {
+        let ids: Vec<String> = task.spec.depends_on.iter().map(helix_protocol::TaskId::short).collect();
+        row("waits for", ids.join(" "));
+    }
+    row("made", format!("{} ago", age(task.created_at, now)));
+    if let Some(at) = task.finished_at {
+        row("took", span(at.0 - task.created_at.0));
+    }
+    for question in questions {
+        let answer = question
+            .answer
+            .as_ref()
+            .map_or_else(|| format!("open: helix task answer {}", task.id.short()), |answer| format!("answered {answer:?}"));
+        row("question", format!("{} ({answer})", question.text));
+    }
+    table.render()
+}
+
+fn limits(task: &TaskRecord) -> String {
+    let money = task.spec.budget.money.map(dollars);
+    let tokens = task.spec.budget.tokens.map(|tokens| format!("{} tokens", grouped(tokens)));
+    let limits: Vec<String> = [money, tokens].into_iter().flatten().collect();
+    if limits.is_empty() { String::new() } else { format!(" of at most {}", limits.join(" and ")) }
+}
+
+fn base(base: &Base) -> String {
+    match base {
+        Base::Empty => "nothing".to_owned(),
+        Base::Task { task } => format!("the end of task {}", task.short()),
+        Base::Snapshot { snapshot, git_commit, repository } => {
+            let commit = git_commit
+                .as_ref()
+                .map_or_else(String::new, |commit| format!(" at {}", commit.chars().take(12).collect::<String>()));
+            repository.as_ref().map_or_else(|| format!("snapshot {}", snapshot.short()), |path| format!("{path}{commit}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{QuestionId, TaskStatus};
+    use uuid::Uuid;
+
+    use super::super::tests::task;
+    use super::*;
+
+    #[test]
+    fn a_task_that_asks_reads_like_this() {
+        let mut task = task(0xa1b2_c3d4, "fix the parser\nand its tests", TaskStatus::WaitingForInput);
+        task.reason = "the budget is used up".to_owned();
+        task.spec.title = "fix the parser".to_owned();
+        task.spec.budget.money = Some(helix_protocol::Money(50_000));
+        let question = Question {
+            id: QuestionId(Uuid::from_u128(5)),
+            task: task.id,
+            text: "the next call could exceed $0.05; raise the budget?".to_owned(),
+            choices: Vec::new(),
+            answer: None,
+            created_at: Timestamp(0),
+            answered_at: None,
+        };
+        insta::assert_snapshot!(render(&task, &[question], Timestamp(300_000_000), Style::Plain));
+    }
+}

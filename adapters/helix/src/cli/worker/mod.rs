@@ -1,0 +1,155 @@
+//! `helix worker`
+
+mod add;
+mod lifecycle;
+mod list;
+mod remove;
+mod show;
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use helix_messages::WorkerView;
+use helix_protocol::{Failure, Lifecycle, Timestamp, WorkerHealth, WorkerStatus};
+
+use super::Context;
+use super::style::{Style, Table, age, cut, mebibytes};
+
+/// Add, look at, empty and remove the machines that do the work
+#[derive(Debug, Subcommand)]
+pub(super) enum Worker {
+    Add(add::Add),
+    List(list::List),
+    Show(show::Show),
+    /// Give a worker no new tasks; those it holds go on
+    #[command(after_help = "Example:\n  helix worker cordon buildbox")]
+    Cordon(lifecycle::Named),
+    /// Let a worker take tasks again
+    #[command(after_help = "Example:\n  helix worker uncordon buildbox")]
+    Uncordon(lifecycle::Named),
+    /// Move a worker's tasks away at their next step boundary, and give it no new ones
+    #[command(after_help = "Example:\n  helix worker drain buildbox")]
+    Drain(lifecycle::Named),
+    Remove(remove::Remove),
+}
+
+impl Worker {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Add(command) => command.run(context).await,
+            Self::List(command) => command.run(context).await,
+            Self::Show(command) => command.run(context).await,
+            Self::Cordon(named) => named.set(context, "cordon").await,
+            Self::Uncordon(named) => named.set(context, "uncordon").await,
+            Self::Drain(named) => named.set(context, "drain").await,
+            Self::Remove(command) => command.run(context).await,
+        }
+    }
+}
+
+/// Workers as a table; `held` says how many tasks each holds, where that is known.
+pub(super) fn table(workers: &[WorkerView], held: Option<&BTreeMap<String, u64>>, now: Timestamp, style: Style) -> String {
+    let mut table = Table::new(style, &["WORKER", "STATE", "TASKS", "MACHINE", "FREE MEMORY", "HEARD", "REACHED BY"]);
+    for view in workers {
+        let record = &view.record;
+        let tasks = match held {
+            Some(held) => format!("{}/{}", held.get(&record.name).copied().unwrap_or(0), record.slots),
+            None => format!("-/{}", record.slots),
+        };
+        let machine = record
+            .facts
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |facts| format!("{} {}, {} cores", facts.os, facts.arch, facts.resources.cores));
+        let memory = record.facts.as_ref().map_or_else(|| "-".to_owned(), |facts| mebibytes(facts.resources.memory_free_mib));
+        let heard = record.last_seen_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", age(at, now)));
+        table.row([
+            style.bold(&record.name),
+            state(view, style),
+            tasks,
+            machine,
+            memory,
+            heard,
+            cut(&record.target.to_string(), 60),
+        ]);
+    }
+    table.render()
+}
+
+/// One word for connection, health and what the operator wants.
+pub(super) fn state(view: &WorkerView, style: Style) -> String {
+    let record = &view.record;
+    match (record.lifecycle, record.status, record.health) {
+        (Lifecycle::Cordoned, ..) => style.yellow("cordoned"),
+        (Lifecycle::Draining, ..) => style.yellow("draining"),
+        (_, WorkerStatus::Failed, _) => style.red("failed"),
+        (_, WorkerStatus::Offline, _) => style.red("offline"),
+        (_, WorkerStatus::Inactive, _) => style.yellow("disconnected"),
+        _ if !view.ready => style.yellow("not ready"),
+        (_, _, WorkerHealth::Degraded) => style.yellow("degraded"),
+        (_, _, WorkerHealth::Unhealthy) => style.red("unhealthy"),
+        _ => style.green("ready"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use helix_protocol::{Capability, Resources, WorkerFacts, WorkerId, WorkerRecord, WorkerTarget};
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A worker for tests of what a person sees.
+    pub(crate) fn view(name: &str, connected: bool) -> WorkerView {
+        let resources = Resources {
+            cores: 8,
+            memory_mib: 16_384,
+            memory_free_mib: 9_728,
+            disk_mib: 512_000,
+            disk_free_mib: 99_000,
+            ..Resources::default()
+        };
+        WorkerView {
+            record: WorkerRecord {
+                id: WorkerId(Uuid::from_u128(u128::from(name.len() as u64))),
+                name: name.to_owned(),
+                target: if connected {
+                    WorkerTarget::Local { folder: "/w".to_owned() }
+                } else {
+                    WorkerTarget::Ssh { destination: name.to_owned() }
+                },
+                slots: 4,
+                lifecycle: Lifecycle::Open,
+                status: if connected { WorkerStatus::Active } else { WorkerStatus::Offline },
+                health: if connected { WorkerHealth::Healthy } else { WorkerHealth::Unknown },
+                facts: connected.then(|| WorkerFacts {
+                    os: "linux".to_owned(),
+                    arch: "x86_64".to_owned(),
+                    hostname: name.to_owned(),
+                    capabilities: vec![Capability("git".to_owned()), Capability("linux".to_owned())],
+                    toolchains: Vec::new(),
+                    resources,
+                }),
+                reason: String::new(),
+                created_at: Timestamp(0),
+                last_seen_at: connected.then_some(Timestamp(5_399_000_000)),
+                version: 1,
+            },
+            ready: connected,
+            incarnation: 1,
+            pid: Some(12),
+            holds: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_listing_reads_like_this() {
+        let mut drained = view("old-laptop", true);
+        drained.record.lifecycle = Lifecycle::Draining;
+        insta::assert_snapshot!(table(
+            &[view("alpha", true), view("buildbox", false), drained],
+            None,
+            Timestamp(5_400_000_000),
+            Style::Plain
+        ));
+    }
+}
