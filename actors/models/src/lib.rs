@@ -14,6 +14,8 @@ mod limits;
 mod provider;
 mod router;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use limits::Limits;
 pub use supervisor::{ModelsArgs, ProviderArgs, branch};
