@@ -88,7 +88,10 @@ mod tests {
 
     #[test]
     fn a_summary_counts_where_there_are_several() {
-        let spec = |commands: &[&str]| CommandSpec { commands: commands.iter().map(|text| (*text).to_owned()).collect(), artifacts: Vec::new() };
+        let spec = |commands: &[&str]| CommandSpec {
+            commands: commands.iter().map(|text| (*text).to_owned()).collect(),
+            artifacts: Vec::new(),
+        };
         assert_eq!(summary(&spec(&["make"]), 0), "make");
         assert_eq!(summary(&spec(&["make", "make test"]), 1), "2/2: make test");
     }

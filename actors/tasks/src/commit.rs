@@ -7,8 +7,8 @@ use helix_objects::{Durability, Mark, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
 use helix_protocol::{
-    Change, Code, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, SkippedFile, Spend, StepId, StepOutcome, StepRecord, TaskId, TaskRecord,
-    TaskStatus,
+    Change, Code, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, SkippedFile, Spend, StepId, StepOutcome, StepRecord,
+    TaskId, TaskRecord, TaskStatus,
 };
 use helix_versions::write_snapshot;
 

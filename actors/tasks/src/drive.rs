@@ -11,8 +11,8 @@ use helix_messages::LostWorker;
 use helix_ports::{StepResult, TaskKind, TurnEnd};
 use helix_protocol::link::Request;
 use helix_protocol::{
-    Block, Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepId, StepOutcome, StepRecord, TaskId, TaskRecord,
-    TaskWork, WorkerId,
+    Block, Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepId, StepOutcome, StepRecord,
+    TaskId, TaskRecord, WorkerId,
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -240,8 +240,6 @@ impl Drive {
             let (attempt, before) = (self.task.attempt, ordinal - 1);
             entries = self.shared.read(|records| async move { records.read().journal(attempt, before).await }).await?;
             said = said_since(&self.shared, &self.task, self.turn.as_ref()).await?;
-        } else if self.task.spec.fork_of.is_some() {
-            said = said_since(&self.shared, &self.task, self.turn.as_ref()).await?;
         }
         let begin = Begin {
             lease: self.lease.clone(),
@@ -455,19 +453,10 @@ async fn deadline(shared: &Shared, task: &TaskRecord) -> Result<Option<Instant>,
     Ok(Some(Instant::now() + Duration::from_millis(limit).saturating_sub(used)))
 }
 
-/// What people said since the last turn: a fork's new prompt, answers to questions.
+/// What people answered since the last turn. A fork's new prompt is the kind's to say.
 async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord>) -> Result<Vec<Message>, Failure> {
     let mut said = Vec::new();
     let Some(turn) = turn else { return Ok(said) };
-    if turn.step.task != task.id
-        && let TaskWork::Agent(agent) = &task.spec.work
-    {
-        let origin = read_task(shared, turn.step.task).await?;
-        let same = matches!(&origin.spec.work, TaskWork::Agent(of) if of.prompt == agent.prompt);
-        if !same {
-            said.push(Message::text(Role::User, agent.prompt.clone()));
-        }
-    }
     let id = task.id;
     let mut questions = shared.read(|records| async move { records.read().questions(id).await }).await?;
     questions.reverse();

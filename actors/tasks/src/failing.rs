@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use helix_database::{StatusChange, Then, Write};
-use helix_protocol::{AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{
+    AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskStatus,
+};
 
 use crate::commit::{self, Draft, Taken, task_of};
 use crate::drive::{BUDGET_QUESTION, End, keeps_files, new_question, untouched};

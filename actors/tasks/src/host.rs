@@ -11,8 +11,8 @@ use helix_database::Write;
 use helix_ports::{ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money, RunId, StepId,
-    StepRecord, TaskId, TaskRecord, TaskWork, Timestamp, ToolCall, ToolOutcome, WorkerId,
+    Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money, RunId,
+    StepId, StepRecord, TaskId, TaskRecord, TaskWork, Timestamp, ToolCall, ToolOutcome, WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -144,7 +144,8 @@ impl Host {
         if let Workspace::Opening(opening) = &mut self.workspace {
             let opened = opening.await;
             self.workspace = Workspace::Closed;
-            opened.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("opening the workspace ended early: {error}"))))?;
+            opened
+                .unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("opening the workspace ended early: {error}"))))?;
             self.workspace = Workspace::Open;
         }
         Ok(())
@@ -218,7 +219,12 @@ impl Host {
             Ok(reply) => {
                 self.journal(JournalBody::Replied { call, reply: reply.clone() }).await?;
                 let usage = &reply.usage;
-                self.shared.args.events.show(telling::model_replied(self.lease.task, &reply.model, usage.total_tokens(), usage.cost));
+                self.shared.args.events.show(telling::model_replied(
+                    self.lease.task,
+                    &reply.model,
+                    usage.total_tokens(),
+                    usage.cost,
+                ));
                 Ok(reply)
             }
             Err(error) => {
@@ -237,7 +243,9 @@ impl Host {
         match commit::unfinished(self, self.kept).await {
             Ok(kept) => self.kept = kept,
             Err(failure) if verdict(failure.code) == Verdict::Stale => return self.remember(Err(failure)),
-            Err(failure) => tracing::warn!(task = %self.lease.task, "the running command's files could not be snapshotted: {failure}"),
+            Err(failure) => {
+                tracing::warn!(task = %self.lease.task, "the running command's files could not be snapshotted: {failure}")
+            }
         }
         Ok(())
     }
@@ -290,14 +298,19 @@ async fn open(shared: &Shared, lease: &Lease, task: &TaskRecord, files: Files) -
     let answer = loop {
         match shared.args.fleet.open(lease.worker, open.clone()).await {
             Err(failure) if failure.code == Code::LeaseExpired => pauses.pause().await,
-            Err(failure) if matches!(failure.code, Code::Overloaded | Code::ShuttingDown) && began.elapsed() < AWAY => pauses.pause().await,
+            Err(failure) if matches!(failure.code, Code::Overloaded | Code::ShuttingDown) && began.elapsed() < AWAY => {
+                pauses.pause().await
+            }
             answer => break answer?,
         }
     };
     match answer {
         Response::Opened { setup: Some(report), .. } if report.exit_code != 0 => Err(Failure::new(
             Code::CommandFailed,
-            format!("the setup command `{}` ended with exit code {}; its output ended with:\n{}", report.command, report.exit_code, report.tail),
+            format!(
+                "the setup command `{}` ended with exit code {}; its output ended with:\n{}",
+                report.command, report.exit_code, report.tail
+            ),
         )
         .hint("it is named in helix.project.yaml")),
         Response::Opened { .. } => Ok(()),

@@ -6,21 +6,13 @@
 use helix_database::StatusChange;
 use helix_protocol::{Code, Epoch, EventKind, Failure, TaskId, TaskStatus};
 
-use TaskStatus::{Assigned, Cancelled, Completed, Failed, Paused, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker};
+use TaskStatus::{
+    Assigned, Cancelled, Completed, Failed, Paused, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker,
+};
 
 /// Every state.
-pub const STATES: [TaskStatus; 10] = [
-    Pending,
-    WaitingForDependencies,
-    Assigned,
-    Running,
-    Paused,
-    WaitingForInput,
-    WaitingForWorker,
-    Completed,
-    Failed,
-    Cancelled,
-];
+pub const STATES: [TaskStatus; 10] =
+    [Pending, WaitingForDependencies, Assigned, Running, Paused, WaitingForInput, WaitingForWorker, Completed, Failed, Cancelled];
 
 /// What can happen to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -197,9 +189,8 @@ mod tests {
     #[test]
     fn every_state_is_reached_and_none_that_is_not_final_is_a_dead_end() {
         for status in STATES {
-            let reached = status == Pending || Happening::ALL.iter().any(|event| {
-                STATES.iter().any(|from| *from != status && event.to(*from) == Some(status))
-            });
+            let reached = status == Pending
+                || Happening::ALL.iter().any(|event| STATES.iter().any(|from| *from != status && event.to(*from) == Some(status)));
             // A task waits for its dependencies from the moment it is made.
             assert!(reached || status == WaitingForDependencies, "{status}");
             let left = Happening::ALL.iter().any(|event| event.to(status).is_some_and(|to| to != status));

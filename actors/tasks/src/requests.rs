@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask};
 use helix_protocol::{
-    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Principal, Question, QuestionId, StepId, TaskId, TaskRecord, TaskSpec,
-    TaskStatus, TaskWork,
+    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Principal, Question, QuestionId, StepId, TaskId, TaskRecord,
+    TaskSpec, TaskStatus, TaskWork,
 };
 use serde_json::{Value, json};
 
@@ -35,7 +35,10 @@ async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
     let refuse = |message: String, hint: &str| Err(Failure::new(Code::InvalidRequest, message).hint(hint));
     if shared.kind(spec.work.kind()).is_none() {
         let kinds: Vec<&str> = shared.args.kinds.iter().map(|kind| kind.name()).collect();
-        return refuse(format!("no kind of task is called {:?}", spec.work.kind()), &format!("this node knows {}", kinds.join(", ")));
+        return refuse(
+            format!("no kind of task is called {:?}", spec.work.kind()),
+            &format!("this node knows {}", kinds.join(", ")),
+        );
     }
     if spec.timeout_ms == Some(0) {
         return refuse("a task with a time-out of 0 ms could never begin".to_owned(), "leave it out for no limit");
@@ -75,7 +78,8 @@ async fn refuse_circle(shared: &Shared, id: TaskId, depends_on: &[TaskId]) -> Re
         }
         let record = shared.args.records.read().task(task).await?;
         let record = record.ok_or_else(|| {
-            Failure::new(Code::NotFound, format!("there is no task {} to wait for", task.short())).hint("`helix task list` shows what exists")
+            Failure::new(Code::NotFound, format!("there is no task {} to wait for", task.short()))
+                .hint("`helix task list` shows what exists")
         })?;
         if record.status != TaskStatus::Completed {
             open.extend(&record.spec.depends_on);
@@ -95,7 +99,8 @@ async fn refuse_circle(shared: &Shared, id: TaskId, depends_on: &[TaskId]) -> Re
 pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, Failure> {
     let step = shared.args.records.read().step(fork.step).await?;
     let step = step.ok_or_else(|| {
-        Failure::new(Code::NotFound, format!("there is no step {}", fork.step.short())).hint("`helix task steps` lists a task's steps")
+        Failure::new(Code::NotFound, format!("there is no step {}", fork.step.short()))
+            .hint("`helix task steps` lists a task's steps")
     })?;
     let origin = read_task(shared, step.step.task).await?;
     let mut spec = origin.spec;
@@ -122,7 +127,11 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
     task_of(shared.args.records.write(write).await?)
 }
 
-async fn change(shared: &Shared, change: helix_database::StatusChange, event: helix_protocol::NewEvent) -> Result<TaskRecord, Failure> {
+async fn change(
+    shared: &Shared,
+    change: helix_database::StatusChange,
+    event: helix_protocol::NewEvent,
+) -> Result<TaskRecord, Failure> {
     task_of(shared.args.records.write(Write::Status { change: Box::new(change), events: vec![event] }).await?)
 }
 
@@ -149,7 +158,12 @@ pub(crate) async fn pause(shared: &Shared, task: TaskId, principal: &Principal) 
 }
 
 /// Continues a parked task.
-pub(crate) async fn resume(shared: &Shared, task: TaskId, resume: ResumeTask, principal: &Principal) -> Result<TaskRecord, Failure> {
+pub(crate) async fn resume(
+    shared: &Shared,
+    task: TaskId,
+    resume: ResumeTask,
+    principal: &Principal,
+) -> Result<TaskRecord, Failure> {
     let record = read_task(shared, task).await?;
     Happening::Resume.check(task, record.status)?;
     let mut from = Happening::Resume;
@@ -186,7 +200,8 @@ async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>
 /// Tries an ended task again from its last step.
 pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, principal: &Principal) -> Result<TaskRecord, Failure> {
     Happening::Retry.check(task, read_task(shared, task).await?.status)?;
-    let event = telling::by(EventKind::TaskResumed, task, &principal.actor, format!("tried again by {}", principal.actor), Value::Null);
+    let event =
+        telling::by(EventKind::TaskResumed, task, &principal.actor, format!("tried again by {}", principal.actor), Value::Null);
     let mut again = Happening::Retry.change(task, None, "");
     again.budget = retry.budget;
     again.retries = Some(0);
@@ -198,14 +213,17 @@ pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, princ
 pub(crate) async fn checkpoint(shared: &Shared, task: TaskId, step: Option<StepId>, name: String) -> Result<Checkpoint, Failure> {
     let record = read_task(shared, task).await?;
     if name.trim().is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
-        return Err(Failure::new(Code::InvalidRequest, format!("{name:?} is no name for a checkpoint")).hint("one line of at most 100 characters"));
+        return Err(Failure::new(Code::InvalidRequest, format!("{name:?} is no name for a checkpoint"))
+            .hint("one line of at most 100 characters"));
     }
     let step = step.or(record.head).ok_or_else(|| {
-        Failure::new(Code::InvalidState, format!("task {} has no step yet that could be named", task.short())).hint("wait for its first step")
+        Failure::new(Code::InvalidState, format!("task {} has no step yet that could be named", task.short()))
+            .hint("wait for its first step")
     })?;
     let known = shared.args.records.read().step(step).await?;
     if !known.is_some_and(|known| known.step.task == task) {
-        return Err(Failure::new(Code::NotFound, format!("task {} has no step {}", task.short(), step.short())).hint("`helix task steps` lists them"));
+        return Err(Failure::new(Code::NotFound, format!("task {} has no step {}", task.short(), step.short()))
+            .hint("`helix task steps` lists them"));
     }
     let checkpoint = Checkpoint { task, step, name, created_at: shared.now() };
     shared.args.records.write(Write::Checkpoint(checkpoint.clone())).await?;
@@ -221,9 +239,15 @@ pub(crate) async fn rollback(shared: &Shared, task: TaskId, step: StepId, princi
 }
 
 /// Answers a question.
-pub(crate) async fn answer(shared: &Shared, question: QuestionId, answer: String, principal: &Principal) -> Result<TaskRecord, Failure> {
+pub(crate) async fn answer(
+    shared: &Shared,
+    question: QuestionId,
+    answer: String,
+    principal: &Principal,
+) -> Result<TaskRecord, Failure> {
     let message = format!("answered by {}", principal.actor);
-    let event = helix_protocol::NewEvent::info(EventKind::TaskResumed, &principal.actor, message).detail(json!({"question": question}));
+    let event =
+        helix_protocol::NewEvent::info(EventKind::TaskResumed, &principal.actor, message).detail(json!({"question": question}));
     task_of(shared.args.records.write(Write::Answer { question, answer, events: vec![event] }).await?)
 }
 
@@ -238,7 +262,11 @@ pub(crate) async fn broken(shared: &Shared, task: TaskId, reason: &str) -> Resul
         return crate::failing::fail_unstarted(shared, &record, &failure).await;
     }
     let delay = shared.backoff.delay(record.retries, rand::random());
-    let mut again = Happening::TryAgain.change(task, Some(record.epoch), format!("retry {} of {}: {reason}", record.retries + 1, record.spec.max_retries));
+    let mut again = Happening::TryAgain.change(
+        task,
+        Some(record.epoch),
+        format!("retry {} of {}: {reason}", record.retries + 1, record.spec.max_retries),
+    );
     again.retries = Some(record.retries + 1);
     again.not_before = Some(Some(shared.now().after(delay)));
     let what = format!("tried again in {} ms", delay.as_millis());

@@ -213,7 +213,11 @@ impl Fleet {
     }
 
     fn free_slots(&self) -> u32 {
-        self.workers.values().filter(|place| place.is_open()).map(|place| place.view.record.slots.saturating_sub(place.held.slots)).sum()
+        self.workers
+            .values()
+            .filter(|place| place.is_open())
+            .map(|place| place.view.record.slots.saturating_sub(place.held.slots))
+            .sum()
     }
 
     fn best(&self, waiting: &Waiting) -> Option<WorkerId> {
@@ -237,7 +241,11 @@ impl Place {
             return Some("the task asks for another worker".to_owned());
         }
         if !self.view.ready {
-            return Some(if record.reason.is_empty() { "it is not connected".to_owned() } else { format!("it is not ready: {}", record.reason) });
+            return Some(if record.reason.is_empty() {
+                "it is not connected".to_owned()
+            } else {
+                format!("it is not ready: {}", record.reason)
+            });
         }
         match record.lifecycle {
             Lifecycle::Open => {}
@@ -348,7 +356,14 @@ mod tests {
             hostname: name.to_owned(),
             capabilities: vec![Capability("git".to_owned())],
             toolchains: Vec::new(),
-            resources: Resources { cores: 8, memory_mib: 1000, memory_free_mib: 800, disk_mib: 100, disk_free_mib: 90, ..Default::default() },
+            resources: Resources {
+                cores: 8,
+                memory_mib: 1000,
+                memory_free_mib: 800,
+                disk_mib: 100,
+                disk_free_mib: 90,
+                ..Default::default()
+            },
         };
         WorkerView {
             record: WorkerRecord {
@@ -408,7 +423,8 @@ mod tests {
         let lost = Waiting { lost: true, ..task() };
         let critical = Waiting { lost: true, criticality: Criticality::Critical, ..task() };
         let young = task();
-        let order: Vec<TaskId> = queue(&[young.clone(), lost.clone(), old.clone(), urgent.clone(), critical.clone()]).iter().map(|w| w.task).collect();
+        let order: Vec<TaskId> =
+            queue(&[young.clone(), lost.clone(), old.clone(), urgent.clone(), critical.clone()]).iter().map(|w| w.task).collect();
         assert_eq!(order, [critical.task, lost.task, urgent.task, old.task, young.task]);
     }
 
@@ -436,12 +452,19 @@ mod tests {
         let reasons = |waiting: &Waiting| fleet.explain(waiting).into_iter().map(|one| one.reason).collect::<Vec<_>>();
         assert_eq!(reasons(&task()), ["it is not connected", "it is cordoned", ""]);
         let needs = |needs: Needs| Waiting { needs, ..task() };
-        let cuda = needs(Needs { capabilities: vec![Capability("git".to_owned()), Capability("cuda".to_owned())], ..Needs::default() });
+        let cuda =
+            needs(Needs { capabilities: vec![Capability("git".to_owned()), Capability("cuda".to_owned())], ..Needs::default() });
         assert_eq!(reasons(&cuda)[2], "it has no cuda");
         assert_eq!(reasons(&needs(Needs { cores: 9, ..Needs::default() }))[2], "8 of its 8 cores are free, 9 are needed");
-        assert_eq!(reasons(&needs(Needs { memory_mib: 900, ..Needs::default() }))[2], "800 MiB of its memory are free, 900 are needed");
+        assert_eq!(
+            reasons(&needs(Needs { memory_mib: 900, ..Needs::default() }))[2],
+            "800 MiB of its memory are free, 900 are needed"
+        );
         assert_eq!(reasons(&needs(Needs { disk_mib: 91, ..Needs::default() }))[2], "90 MiB of its disk are free, 91 are needed");
-        assert_eq!(reasons(&needs(Needs { worker: Some(WorkerId::new()), ..Needs::default() }))[2], "the task asks for another worker");
+        assert_eq!(
+            reasons(&needs(Needs { worker: Some(WorkerId::new()), ..Needs::default() }))[2],
+            "the task asks for another worker"
+        );
     }
 
     #[test]
@@ -456,7 +479,10 @@ mod tests {
         assert_eq!(got[0], (mine.task, two.record.id));
         assert_eq!(got[1], (second.task, one.record.id), "the emptier one");
         let count = |worker: WorkerId| got.iter().filter(|(_, at)| *at == worker).count();
-        assert_eq!((count(one.record.id), count(two.record.id)), (if got[2].1 == one.record.id { 2 } else { 1 }, if got[2].1 == one.record.id { 1 } else { 2 }));
+        assert_eq!(
+            (count(one.record.id), count(two.record.id)),
+            (if got[2].1 == one.record.id { 2 } else { 1 }, if got[2].1 == one.record.id { 1 } else { 2 })
+        );
     }
 
     #[test]
@@ -481,17 +507,19 @@ mod tests {
     }
 
     fn any_task() -> impl Strategy<Value = Waiting> {
-        (0_i64..3, 0_u8..4, any::<bool>(), 0_u32..4, prop::option::of(0_i64..2_000)).prop_map(|(priority, criticality, lost, cores, due)| {
-            let all = [Criticality::Low, Criticality::Normal, Criticality::High, Criticality::Critical];
-            Waiting {
-                priority,
-                criticality: all[usize::from(criticality)],
-                lost,
-                needs: Needs { cores, ..Needs::default() },
-                not_before: due.map(Timestamp),
-                ..task()
-            }
-        })
+        (0_i64..3, 0_u8..4, any::<bool>(), 0_u32..4, prop::option::of(0_i64..2_000)).prop_map(
+            |(priority, criticality, lost, cores, due)| {
+                let all = [Criticality::Low, Criticality::Normal, Criticality::High, Criticality::Critical];
+                Waiting {
+                    priority,
+                    criticality: all[usize::from(criticality)],
+                    lost,
+                    needs: Needs { cores, ..Needs::default() },
+                    not_before: due.map(Timestamp),
+                    ..task()
+                }
+            },
+        )
     }
 
     proptest! {

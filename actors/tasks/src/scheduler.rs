@@ -138,7 +138,12 @@ impl Actor for SchedulerActor {
         })
     }
 
-    async fn handle(&self, _myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut Scheduler) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Scheduler,
+    ) -> Result<(), ActorProcessingErr> {
         match message.take() {
             SchedulerMsg::Changed(task) => state.changed(task),
             SchedulerMsg::Loaded(Ok((tasks, views))) => state.loaded(tasks, views),
@@ -215,14 +220,8 @@ impl Scheduler {
         self.serial += 1;
         let serial = self.serial;
         let name = self.fleet.view(worker).map(|view| view.record.name.clone()).unwrap_or_default();
-        let job = Job {
-            task,
-            record: self.records.remove(&task),
-            worker,
-            name,
-            lost: self.losses.remove(&task),
-            previous: waiting.last,
-        };
+        let job =
+            Job { task, record: self.records.remove(&task), worker, name, lost: self.losses.remove(&task), previous: waiting.last };
         let address = Address::unbound(format!("task {}", task.short()), TASK_MAILBOX);
         let child = self.child(task, serial, job, &address);
         self.running.insert(task, Running { serial, waiting, worker, address, pauses: Vec::new() });

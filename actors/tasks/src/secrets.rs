@@ -4,7 +4,8 @@ use helix_protocol::{Code, Failure, SecretRef};
 
 /// Checks the form of a reference, without looking the value up.
 pub(crate) fn check(secret: &SecretRef) -> Result<(), Failure> {
-    let known = secret.source.strip_prefix("env:").or_else(|| secret.source.strip_prefix("file:/")).is_some_and(|rest| !rest.is_empty());
+    let known =
+        secret.source.strip_prefix("env:").or_else(|| secret.source.strip_prefix("file:/")).is_some_and(|rest| !rest.is_empty());
     if known && !secret.variable.is_empty() && !secret.variable.contains('=') {
         return Ok(());
     }
@@ -19,8 +20,11 @@ pub(crate) async fn resolve(secrets: &[SecretRef]) -> Result<Vec<(String, String
         check(secret)?;
         let value = match secret.source.split_once(':') {
             Some(("env", name)) => std::env::var(name).map_err(|_| {
-                Failure::new(Code::InvalidRequest, format!("secret {:?} needs the variable {name}, which the node does not have", secret.variable))
-                    .hint("set it where `helix up` is started")
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("secret {:?} needs the variable {name}, which the node does not have", secret.variable),
+                )
+                .hint("set it where `helix up` is started")
             })?,
             Some((_, path)) => {
                 let text = tokio::fs::read_to_string(path).await.map_err(|error| {

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use helix_protocol::{OnFailure, SnapshotId, ObjectId, StepId, StepOutcome, StepSummary};
+use helix_protocol::{ObjectId, OnFailure, SnapshotId, StepId, StepOutcome, StepSummary};
 
 /// The ordinal of the turn that follows a step.
 pub fn next_ordinal(head: Option<(u64, StepOutcome)>) -> u64 {

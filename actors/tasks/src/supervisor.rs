@@ -33,7 +33,12 @@ pub fn branch(mut args: TasksArgs) -> SupervisorSpec {
     };
     let door_child = {
         let (shared, scheduler) = (Arc::clone(&shared), scheduler.clone());
-        ChildSpec::actor("door", &door, move || (TasksActor, DoorArgs { shared: Arc::clone(&shared), scheduler: scheduler.clone() }))
+        ChildSpec::actor("door", &door, move || {
+            (TasksActor, DoorArgs { shared: Arc::clone(&shared), scheduler: scheduler.clone() })
+        })
     };
-    SupervisorSpec::new("tasks", Strategy::RestForOne).child(scheduler_child).child(ChildSpec::supervisor(running)).child(door_child)
+    SupervisorSpec::new("tasks", Strategy::RestForOne)
+        .child(scheduler_child)
+        .child(ChildSpec::supervisor(running))
+        .child(door_child)
 }

@@ -56,7 +56,12 @@ impl Actor for TaskActor {
         Ok(TaskState { _work: work, driving, control, task, serial, scheduler })
     }
 
-    async fn handle(&self, myself: ActorRef<Self::Msg>, message: Self::Msg, state: &mut TaskState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut TaskState,
+    ) -> Result<(), ActorProcessingErr> {
         match message.take() {
             TaskMsg::Wish(boundary) => state.control.wish(boundary),
             TaskMsg::Stop => {

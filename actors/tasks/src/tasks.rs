@@ -48,7 +48,9 @@ impl Actor for TasksActor {
         match message.take() {
             TasksMsg::Create { create, reply } => door.change(reply, async move { requests::create(&shared, *create).await }),
             TasksMsg::Fork { fork, reply } => door.change(reply, async move { requests::fork(&shared, *fork).await }),
-            TasksMsg::Cancel { task, principal, reply } => door.cancel(reply, async move { requests::cancel(&shared, task, &principal).await }),
+            TasksMsg::Cancel { task, principal, reply } => {
+                door.cancel(reply, async move { requests::cancel(&shared, task, &principal).await })
+            }
             TasksMsg::Pause { task, principal, reply } => door.forward(SchedulerMsg::Pause { task, principal, reply }),
             TasksMsg::Resume { task, resume, principal, reply } => {
                 door.change(reply, async move { requests::resume(&shared, task, resume, &principal).await });
@@ -123,7 +125,11 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     let next = next(&record);
     let reason = reason(&record);
     let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
-    let workers = if waits { scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record), reply }).await? } else { Vec::new() };
+    let workers = if waits {
+        scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record), reply }).await?
+    } else {
+        Vec::new()
+    };
     Ok(TaskWhy { status, reason, waits_for, workers, next })
 }
 
@@ -153,9 +159,13 @@ fn next(record: &TaskRecord) -> Vec<String> {
             vec!["`helix worker list` shows every worker".to_owned(), "`helix worker add` adds one".to_owned()]
         }
         TaskStatus::WaitingForDependencies => vec!["wait for the tasks above, or cancel it".to_owned()],
-        TaskStatus::Assigned | TaskStatus::Running => vec![format!("`helix attach {id}` shows it live"), format!("`helix task pause {id}` parks it")],
+        TaskStatus::Assigned | TaskStatus::Running => {
+            vec![format!("`helix attach {id}` shows it live"), format!("`helix task pause {id}` parks it")]
+        }
         TaskStatus::Paused => vec![format!("`helix task resume {id}`")],
-        TaskStatus::WaitingForInput => vec![format!("`helix task show {id}` has the question; `helix task resume {id}` answers it")],
+        TaskStatus::WaitingForInput => {
+            vec![format!("`helix task show {id}` has the question; `helix task resume {id}` answers it")]
+        }
         TaskStatus::Failed | TaskStatus::Cancelled => vec![format!("`helix task retry {id}` goes on from its last step")],
         TaskStatus::Completed => vec![format!("`helix task export {id}` writes its work as a git branch")],
     }

@@ -15,7 +15,9 @@ fn about(kind: EventKind, task: TaskId, message: impl Into<String>) -> NewEvent 
 pub(crate) fn claimed(task: TaskId, epoch: u64, worker: WorkerId, name: &str) -> [NewEvent; 2] {
     let detail = json!({"epoch": epoch, "worker": name});
     [
-        about(EventKind::TaskAssigned, task, format!("assigned to {name} under epoch {epoch}")).worker(worker).detail(detail.clone()),
+        about(EventKind::TaskAssigned, task, format!("assigned to {name} under epoch {epoch}"))
+            .worker(worker)
+            .detail(detail.clone()),
         about(EventKind::TaskStarted, task, format!("started on {name}")).worker(worker).detail(detail),
     ]
 }
@@ -49,7 +51,9 @@ pub(crate) fn step_completed(step: &NewStep, name: &str) -> NewEvent {
 /// A step failed.
 pub(crate) fn step_failed(task: TaskId, ordinal: u64, failure: &Failure, what_now: &str) -> NewEvent {
     let detail = json!({"code": failure.code, "message": failure.message, "ordinal": ordinal});
-    about(EventKind::StepFailed, task, format!("step {ordinal} failed ({}); {what_now}", failure.code)).severity(Severity::Warning).detail(detail)
+    about(EventKind::StepFailed, task, format!("step {ordinal} failed ({}); {what_now}", failure.code))
+        .severity(Severity::Warning)
+        .detail(detail)
 }
 
 /// The task is complete.

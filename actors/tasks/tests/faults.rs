@@ -1,0 +1,89 @@
+//! A fault at every single write: nothing is lost, nothing is done twice, nothing that was paid for is asked again.
+
+mod support;
+
+use helix_protocol::{Money, StepOutcome, TaskStatus};
+use support::{Fault, Outside, talk};
+
+const TURNS: u64 = 3;
+
+/// What a run without faults leaves: the files, and how many writes it took.
+async fn undisturbed() -> (Vec<(String, String)>, u64) {
+    let outside = Outside::new();
+    outside.world.add("one", 2);
+    let node = outside.start().await;
+    let task = node.create(talk(TURNS)).await.expect("made").id;
+    node.until(task, TaskStatus::Completed).await;
+    (node.files(task).await, outside.faults.writes())
+}
+
+async fn check(outside: &Outside, node: &support::Node, task: helix_protocol::TaskId, expected: &[(String, String)], what: &str) {
+    let done = node.until(task, TaskStatus::Completed).await;
+    assert_eq!(node.files(task).await, expected, "{what}: the same final tree");
+    let line: Vec<_> = node.line(task).await.iter().map(|step| (step.ordinal, step.outcome)).collect();
+    let turns = [(1, StepOutcome::Continue), (2, StepOutcome::Continue), (3, StepOutcome::Finished)];
+    assert_eq!(line, turns, "{what}: no step lost or double");
+    // A reply that never reached the journal may be asked for once more and is charged in full; one that did is never asked again.
+    let repeated: u32 = outside.log.asked().values().map(|times| times - 1).sum();
+    let uncertain: u32 = node.line(task).await.iter().map(|step| step.spend.uncertain_calls).sum();
+    assert!(repeated <= uncertain && uncertain <= 1, "{what}: {repeated} calls repeated, {uncertain} charged as uncertain");
+    assert_eq!(done.spent, Money(60 + 100 * i64::from(uncertain)), "{what}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_refuses_or_loses_an_answer_at_any_write_changes_nothing() {
+    let (expected, writes) = undisturbed().await;
+    for fault in [Fault::Refused, Fault::AnswerLost] {
+        // The first write is the creation, whose asker repeats it.
+        for at in 1..writes {
+            let outside = Outside::new();
+            outside.world.add("one", 2);
+            outside.faults.plan(at, fault);
+            let node = outside.start().await;
+            let task = node.create(talk(TURNS)).await.expect("made").id;
+            check(&outside, &node, task, &expected, &format!("{fault:?} at write {at}")).await;
+            assert_eq!(outside.log.asked().values().max(), Some(&1));
+            node.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task() {
+    let (expected, writes) = undisturbed().await;
+    for fault in [Fault::DeathBefore, Fault::DeathAfter] {
+        for at in 1..writes {
+            let outside = Outside::new();
+            outside.world.add("one", 2);
+            outside.faults.plan(at, fault);
+            let died = outside.faults.on_death();
+            let node = outside.start().await;
+            let task = node.create(talk(TURNS)).await.expect("made").id;
+            died.await.expect("the fault is planned");
+            node.kill().await;
+            let node = outside.start().await;
+            check(&outside, &node, task, &expected, &format!("{fault:?} at write {at}")).await;
+            node.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
+    let (expected, writes) = undisturbed().await;
+    for at in 2..writes {
+        let outside = Outside::new();
+        outside.world.add("one", 2);
+        outside.world.add("two", 2);
+        let node = outside.start().await;
+        let task = node.create(talk(TURNS)).await.expect("made").id;
+        while outside.faults.writes() < at {
+            tokio::task::yield_now().await;
+        }
+        if let Some(worker) = node.task(task).await.worker {
+            outside.world.kill(worker);
+        }
+        check(&outside, &node, task, &expected, &format!("worker killed at write {at}")).await;
+        node.stop().await;
+    }
+}

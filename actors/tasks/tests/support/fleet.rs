@@ -1,0 +1,380 @@
+//! Workers in memory: workspaces of flat files, epochs that only grow, results kept by call key. A worker can die, and return empty or
+//! with what it held.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use helix_kernel::Admitted;
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_messages::{FleetMsg, LostWorker, ReceivedSnapshot, Tasks, TasksMsg, WorkerView};
+use helix_objects::{Durability, NewObject, ObjectStore, Pin};
+use helix_ports::DeathProof;
+use helix_protocol::link::{Holding, OpenWorkspace, Request, Response, Snapshotted};
+use helix_protocol::{
+    Change, ChangeKind, Code, Epoch, ExitReport, Failure, FileMode, Lifecycle, ObjectId, Resources, TaskId, Timestamp, ToolOutcome,
+    WorkerFacts, WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
+};
+use helix_versions::{Tree, TreeEntry};
+use parking_lot::Mutex;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+#[derive(Clone, Default)]
+struct Space {
+    epoch: Epoch,
+    tree: Option<ObjectId>,
+    files: Files,
+    kept: HashMap<String, Response>,
+}
+
+struct Machine {
+    view: WorkerView,
+    alive: bool,
+    spaces: HashMap<TaskId, Space>,
+}
+
+struct State {
+    machines: BTreeMap<WorkerId, Machine>,
+    tasks: Option<Tasks>,
+    /// Every effect in order: worker, task, epoch, what.
+    effects: Vec<(WorkerId, TaskId, Epoch, String)>,
+    opened: u64,
+    closed: Vec<(WorkerId, TaskId)>,
+}
+
+/// Every machine. Outlives the node.
+#[derive(Clone)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+    objects: Arc<helix_objects::MemoryStore>,
+}
+
+fn stale(known: Epoch) -> Failure {
+    Failure::new(Code::StaleOwner, format!("the worker knows epoch {known}"))
+}
+
+fn gone(worker: WorkerId) -> Failure {
+    Failure::new(Code::WorkerLost, format!("worker {} is dead", worker.short()))
+}
+
+impl World {
+    pub fn new(objects: Arc<helix_objects::MemoryStore>) -> Self {
+        let state = State { machines: BTreeMap::new(), tasks: None, effects: Vec::new(), opened: 0, closed: Vec::new() };
+        Self { state: Arc::new(Mutex::new(state)), objects }
+    }
+
+    /// Adds a machine that is ready.
+    pub fn add(&self, name: &str, slots: u32) -> WorkerId {
+        let id = WorkerId::new();
+        let facts = WorkerFacts {
+            os: "linux".to_owned(),
+            arch: "x86_64".to_owned(),
+            hostname: name.to_owned(),
+            capabilities: Vec::new(),
+            toolchains: Vec::new(),
+            resources: Resources {
+                cores: 64,
+                memory_mib: 1 << 20,
+                memory_free_mib: 1 << 20,
+                disk_mib: 1 << 20,
+                disk_free_mib: 1 << 20,
+                ..Resources::default()
+            },
+        };
+        let record = WorkerRecord {
+            id,
+            name: name.to_owned(),
+            target: WorkerTarget::Local { folder: String::new() },
+            slots,
+            lifecycle: Lifecycle::Open,
+            status: WorkerStatus::Active,
+            health: WorkerHealth::Healthy,
+            facts: Some(facts),
+            reason: String::new(),
+            created_at: Timestamp(0),
+            last_seen_at: None,
+            version: 1,
+        };
+        let view = WorkerView { record, ready: true, incarnation: 1, pid: None, holds: Vec::new() };
+        self.state.lock().machines.insert(id, Machine { view, alive: true, spaces: HashMap::new() });
+        self.changed();
+        id
+    }
+
+    /// Whom the fleet reports to.
+    pub fn tell_to(&self, tasks: Option<Tasks>) {
+        self.state.lock().tasks = tasks;
+        self.changed();
+    }
+
+    fn changed(&self) {
+        let workers = self.views();
+        self.tell(TasksMsg::FleetChanged { workers });
+    }
+
+    fn tell(&self, message: TasksMsg) {
+        let tasks = self.state.lock().tasks.clone();
+        if let Some(tasks) = tasks {
+            let _ = tasks.address().tell(message);
+        }
+    }
+
+    pub fn views(&self) -> Vec<WorkerView> {
+        self.state.lock().machines.values().map(|machine| machine.view.clone()).collect()
+    }
+
+    /// A machine's process dies; the fleet knows and says so.
+    pub fn kill(&self, worker: WorkerId) {
+        let lost = {
+            let mut state = self.state.lock();
+            let machine = state.machines.get_mut(&worker).expect("it was added");
+            machine.alive = false;
+            machine.view.ready = false;
+            LostWorker {
+                worker,
+                name: machine.view.record.name.clone(),
+                incarnation: machine.view.incarnation,
+                proof: DeathProof::ConnectionRefused,
+                silent_ms: 5,
+            }
+        };
+        self.tell(TasksMsg::WorkerLost { lost });
+        self.changed();
+    }
+
+    /// It is started again, with the workspaces on its disk.
+    pub fn revive(&self, worker: WorkerId) {
+        {
+            let mut state = self.state.lock();
+            let machine = state.machines.get_mut(&worker).expect("it was added");
+            machine.alive = true;
+            machine.view.ready = true;
+            machine.view.incarnation += 1;
+            machine.view.holds = machine
+                .spaces
+                .iter()
+                .filter_map(|(task, space)| Some(Holding { task: *task, epoch: space.epoch, tree: space.tree?, calls: Vec::new() }))
+                .collect();
+        }
+        self.changed();
+    }
+
+    pub fn set_ready(&self, worker: WorkerId, ready: bool) {
+        self.state.lock().machines.get_mut(&worker).expect("it was added").view.ready = ready;
+        self.changed();
+    }
+
+    pub fn set_lifecycle(&self, worker: WorkerId, lifecycle: Lifecycle) {
+        self.state.lock().machines.get_mut(&worker).expect("it was added").view.record.lifecycle = lifecycle;
+        self.changed();
+        self.tell(TasksMsg::WorkerLifecycle { worker, lifecycle });
+    }
+
+    pub fn effects(&self) -> Vec<(WorkerId, TaskId, Epoch, String)> {
+        self.state.lock().effects.clone()
+    }
+
+    pub fn closed(&self) -> Vec<(WorkerId, TaskId)> {
+        self.state.lock().closed.clone()
+    }
+
+    pub fn opened(&self) -> u64 {
+        self.state.lock().opened
+    }
+
+    pub fn read_tree(&self, tree: ObjectId) -> Vec<(String, String)> {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("tests write text");
+        self.load(tree).expect("the tree is there").into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
+    }
+
+    fn load(&self, tree: ObjectId) -> Result<Files, Failure> {
+        let tree = Tree::load(&*self.objects, tree)?;
+        let mut files = Files::new();
+        for entry in tree.entries() {
+            let name = String::from_utf8(entry.name.clone()).expect("tests use plain names");
+            files.insert(name, self.objects.read(entry.id)?.to_vec());
+        }
+        Ok(files)
+    }
+
+    fn open(&self, worker: WorkerId, open: &OpenWorkspace) -> Result<Response, Failure> {
+        let mut state = self.state.lock();
+        state.opened += 1;
+        let machine = state.machines.get_mut(&worker).filter(|machine| machine.alive).ok_or_else(|| gone(worker))?;
+        let space = machine.spaces.entry(open.task).or_default();
+        if space.epoch > open.epoch {
+            return Err(stale(space.epoch));
+        }
+        let warm = space.tree == Some(open.tree);
+        *space = Space { epoch: open.epoch, tree: Some(open.tree), files: self.load(open.tree)?, kept: HashMap::new() };
+        Ok(Response::Opened { folder: "/w".to_owned(), ports: Vec::new(), setup: None, warm })
+    }
+
+    /// What a request does at once; a duration where it takes time before its answer.
+    fn request(&self, worker: WorkerId, request: Request) -> (Duration, Result<Response, Failure>) {
+        let mut state = self.state.lock();
+        let Some(machine) = state.machines.get_mut(&worker).filter(|machine| machine.alive) else {
+            return (Duration::ZERO, Err(gone(worker)));
+        };
+        let now = |answer| (Duration::ZERO, answer);
+        match request {
+            Request::Ping => now(Ok(Response::Pong)),
+            Request::Close { task, epoch } => {
+                if machine.spaces.get(&task).is_some_and(|space| space.epoch > epoch) {
+                    return now(Err(Failure::new(Code::StaleOwner, "newer")));
+                }
+                machine.spaces.remove(&task);
+                state.closed.push((worker, task));
+                now(Ok(Response::Closed))
+            }
+            Request::Cancel { .. } => now(Ok(Response::Cancelled { stopped: true })),
+            Request::Tool { task, epoch, call, .. } => {
+                let Some(space) = machine.spaces.get_mut(&task) else {
+                    return now(Err(Failure::new(Code::NotFound, "no workspace")));
+                };
+                if space.epoch != epoch {
+                    return now(Err(stale(space.epoch)));
+                }
+                if let Some(kept) = space.kept.get(&call.key.0) {
+                    return now(Ok(kept.clone()));
+                }
+                let text = |field: &str| call.input[field].as_str().unwrap_or_default().to_owned();
+                space.files.entry(text("path")).or_default().extend(text("text").bytes());
+                let answer = Response::Tool { outcome: ToolOutcome::ok("done") };
+                space.kept.insert(call.key.0.clone(), answer.clone());
+                state.effects.push((worker, task, epoch, call.name));
+                now(Ok(answer))
+            }
+            Request::Run { task, epoch, key, run, command, .. } => {
+                let Some(space) = machine.spaces.get_mut(&task) else {
+                    return now(Err(Failure::new(Code::NotFound, "no workspace")));
+                };
+                if space.epoch != epoch {
+                    return now(Err(stale(space.epoch)));
+                }
+                if let Some(kept) = space.kept.get(&key.0) {
+                    return now(Ok(kept.clone()));
+                }
+                let (wait, exit_code) = shell(&command, &mut space.files);
+                let report =
+                    ExitReport { run, command: command.clone(), exit_code, tail: "tail".to_owned(), output: None, output_bytes: 4 };
+                let answer = Response::Ran { report };
+                space.kept.insert(key.0, answer.clone());
+                state.effects.push((worker, task, epoch, command));
+                (wait, Ok(answer))
+            }
+            other => now(Err(Failure::new(Code::InvalidRequest, format!("not part of the test: {other:?}")))),
+        }
+    }
+
+    fn snapshot(&self, worker: WorkerId, task: TaskId, epoch: Epoch, since: ObjectId) -> Result<ReceivedSnapshot, Failure> {
+        let before = self.load(since)?;
+        let mut state = self.state.lock();
+        let machine = state.machines.get_mut(&worker).filter(|machine| machine.alive).ok_or_else(|| gone(worker))?;
+        let space = machine.spaces.get_mut(&task).ok_or_else(|| Failure::new(Code::NotFound, "no workspace"))?;
+        if space.epoch != epoch {
+            return Err(stale(space.epoch));
+        }
+        let (mut objects, mut entries) = (Vec::new(), Vec::new());
+        for (name, bytes) in &space.files {
+            let object = NewObject::new(Bytes::from(bytes.clone()));
+            entries.push(TreeEntry {
+                name: name.clone().into_bytes(),
+                mode: FileMode::Regular,
+                size: bytes.len() as u64,
+                id: object.id(),
+            });
+            objects.push(object);
+        }
+        let tree = Tree::new(entries)?.encode();
+        let id = tree.id();
+        objects.push(tree);
+        let mark = self.objects.put(&objects, Durability::Group)?;
+        self.objects.pin(Pin { task, epoch }, &objects.iter().map(NewObject::id).collect::<Vec<_>>())?;
+        space.tree = Some(id);
+        let changes = changes(&before, &space.files);
+        let snapshot = Snapshotted {
+            tree: id,
+            changes,
+            skipped: Vec::new(),
+            torn: Vec::new(),
+            artifacts: Vec::new(),
+            stream: None,
+            bytes: 0,
+            logical_bytes: 0,
+        };
+        Ok(ReceivedSnapshot { snapshot, mark })
+    }
+}
+
+fn changes(before: &Files, after: &Files) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (path, bytes) in after {
+        let kind = match before.get(path) {
+            None => ChangeKind::Added,
+            Some(old) if old != bytes => ChangeKind::Modified,
+            Some(_) => continue,
+        };
+        changes.push(Change { path: path.clone(), kind, size: bytes.len() as u64 });
+    }
+    let removed = before.keys().filter(|path| !after.contains_key(*path));
+    changes.extend(removed.map(|path| Change { path: path.clone(), kind: ChangeKind::Removed, size: 0 }));
+    changes
+}
+
+/// `append FILE TEXT`, `sleep MS`, `exit CODE`, joined by `;`. Files change at once, the answer comes when it has slept.
+fn shell(command: &str, files: &mut Files) -> (Duration, i32) {
+    let mut slept = Duration::ZERO;
+    for part in command.split(';') {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        match words.as_slice() {
+            ["append", file, text] => {
+                let file = files.entry((*file).to_owned()).or_default();
+                file.extend(format!("{text}\n").bytes());
+            }
+            ["sleep", ms] => slept += Duration::from_millis(ms.parse().expect("milliseconds")),
+            ["exit", code] => return (slept, code.parse().expect("a code")),
+            _ => return (slept, 127),
+        }
+    }
+    (slept, 0)
+}
+
+pub struct FakeFleet;
+
+impl Actor for FakeFleet {
+    type Msg = Admitted<FleetMsg>;
+    type State = World;
+    type Arguments = (World, Tasks);
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (world, _): Self::Arguments) -> Result<World, ActorProcessingErr> {
+        Ok(world)
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, world: &mut World) -> Result<(), ActorProcessingErr> {
+        match message.take() {
+            FleetMsg::List { reply } => drop(reply.send(Ok(world.views()))),
+            FleetMsg::Open { worker, open, reply } => drop(reply.send(world.open(worker, &open))),
+            FleetMsg::Request { worker, request, reply, .. } => {
+                let (wait, answer) = world.request(worker, *request);
+                if wait.is_zero() {
+                    let _ = reply.send(answer);
+                } else {
+                    let world = world.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(wait).await;
+                        let alive = world.state.lock().machines.get(&worker).is_some_and(|machine| machine.alive);
+                        let _ = reply.send(if alive { answer } else { Err(gone(worker)) });
+                    });
+                }
+            }
+            FleetMsg::Snapshot { worker, task, epoch, since, reply, .. } => {
+                drop(reply.send(world.snapshot(worker, task, epoch, since)))
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! A node without processes: the tasks branch over records and content in memory, with workers and models that are actors of the test.
+
+#![allow(dead_code)]
+
+mod fleet;
+mod models;
+mod talk;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_actor_tasks::TasksArgs;
+use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
+use helix_database::{MemoryStore, RecordStore};
+use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_messages::{CreateTask, Events, Fleet, Models, Records, Tasks, TasksMsg};
+use helix_objects::ObjectStore;
+use helix_protocol::{
+    AttemptId, CommandSpec, Failure, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+};
+
+pub use fleet::{FakeFleet, World};
+pub use models::{FakeModels, ModelLog};
+pub use talk::Talk;
+pub use writer::{FakeWriter, Fault, Faults};
+
+pub const LEASE: LeaseConfig = LeaseConfig { heartbeat_ms: 100, suspect_ms: 300, fence_ms: 800, reassign_ms: 1_000 };
+
+/// What outlives a node: records, content, workers, and what models were asked.
+#[derive(Clone)]
+pub struct Outside {
+    pub node: NodeId,
+    pub records: Arc<MemoryStore>,
+    pub objects: Arc<helix_objects::MemoryStore>,
+    pub world: World,
+    pub log: ModelLog,
+    pub faults: Faults,
+    pub tasks: TasksConfig,
+    pub budgets: BudgetsConfig,
+    pub clock: Clock,
+}
+
+impl Outside {
+    pub fn new() -> Self {
+        let (clock, _) = Clock::simulated();
+        let told = clock.clone();
+        let objects = Arc::new(helix_objects::MemoryStore::new());
+        Self {
+            node: NodeId::new(),
+            records: Arc::new(MemoryStore::with_clock(helix_database::Clock::new(move || told.wall()))),
+            world: World::new(Arc::clone(&objects)),
+            objects,
+            log: ModelLog::default(),
+            faults: Faults::default(),
+            tasks: TasksConfig::default(),
+            budgets: BudgetsConfig { daily_usd: 0.0, daily_tokens: 0 },
+            clock,
+        }
+    }
+
+    /// Starts a node over it.
+    pub async fn start(&self) -> Node {
+        let (writer, fleet, models) =
+            (Address::unbound("writer", 65_536), Address::unbound("fleet", 65_536), Address::unbound("models", 4_096));
+        let tasks_address: Address<TasksMsg> = Address::unbound("tasks", 65_536);
+        let tasks = Tasks::new(tasks_address.clone());
+        let events = Events::new(65_536);
+        let store: Arc<dyn RecordStore> = Arc::clone(&self.records) as Arc<dyn RecordStore>;
+        let records = Records::new(writer.clone(), Arc::clone(&store), Duration::from_secs(5));
+        let args = TasksArgs {
+            node: self.node,
+            address: tasks_address,
+            records: records.clone(),
+            objects: Arc::clone(&self.objects) as Arc<dyn ObjectStore>,
+            fleet: Fleet::new(fleet.clone()),
+            models: Models::new(models.clone(), Duration::from_secs(60)),
+            events: events.clone(),
+            kinds: vec![Arc::new(Talk)],
+            tasks: self.tasks.clone(),
+            workspace: WorkspaceConfig::default(),
+            budgets: self.budgets,
+            lease: LEASE,
+            clock: self.clock.clone(),
+        };
+        let (faults, world, log) = (self.faults.clone(), self.world.clone(), self.log.clone());
+        let published = events.clone();
+        let told = tasks.clone();
+        let root = SupervisorSpec::new("helix", Strategy::OneForOne)
+            .child(ChildSpec::actor("writer", &writer, move || {
+                (FakeWriter, (Arc::clone(&store), published.clone(), faults.clone()))
+            }))
+            .child(ChildSpec::actor("models", &models, move || (FakeModels, log.clone())))
+            .child(ChildSpec::actor("fleet", &fleet, move || (FakeFleet, (world.clone(), told.clone()))))
+            .child(ChildSpec::supervisor(helix_actor_tasks::branch(args)));
+        let handle = helix_kernel::start(root).await.expect("the node starts");
+        self.world.tell_to(Some(tasks.clone()));
+        Node { outside: self.clone(), handle, tasks, events, records }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    pub outside: Outside,
+    pub handle: SupervisorHandle,
+    pub tasks: Tasks,
+    pub events: Events,
+    pub records: Records,
+}
+
+pub fn spec(work: TaskWork) -> TaskSpec {
+    TaskSpec::new("a test", work)
+}
+
+pub fn commands(commands: &[&str]) -> TaskSpec {
+    spec(TaskWork::Command(CommandSpec {
+        commands: commands.iter().map(|text| (*text).to_owned()).collect(),
+        artifacts: Vec::new(),
+    }))
+}
+
+/// A task of `steps` turns: each asks a model, runs a tool with what it said, and asks again.
+pub fn talk(steps: u64) -> TaskSpec {
+    spec(TaskWork::Custom { name: "talk".to_owned(), input: serde_json::json!({ "steps": steps }) })
+}
+
+pub fn me() -> Principal {
+    Principal::local("test")
+}
+
+impl Node {
+    pub async fn create(&self, spec: TaskSpec) -> Result<TaskRecord, Failure> {
+        let create = CreateTask { spec, principal: me(), project: ProjectId::DEFAULT, idempotency_key: None };
+        self.tasks.create(create).await
+    }
+
+    pub async fn task(&self, task: TaskId) -> TaskRecord {
+        self.outside.records.task(task).await.expect("readable").expect("it was made")
+    }
+
+    /// Waits until the records show the state, or panics with what they show after a (simulated) while.
+    pub async fn until(&self, task: TaskId, status: TaskStatus) -> TaskRecord {
+        self.until_within(task, &[status], Duration::from_secs(600)).await
+    }
+
+    pub async fn until_within(&self, task: TaskId, wanted: &[TaskStatus], within: Duration) -> TaskRecord {
+        let mut events = self.events.watch();
+        let began = tokio::time::Instant::now();
+        loop {
+            let record = self.task(task).await;
+            if wanted.contains(&record.status) {
+                return record;
+            }
+            assert!(began.elapsed() < within, "task {task} is {} ({}), not {wanted:?}", record.status, record.reason);
+            let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
+        }
+    }
+
+    /// The files a task's head has, as text.
+    pub async fn files(&self, task: TaskId) -> Vec<(String, String)> {
+        let head = self.task(task).await.head.expect("a step");
+        let step = self.outside.records.step(head).await.expect("readable").expect("there");
+        self.outside.world.read_tree(step.step.tree)
+    }
+
+    pub async fn line(&self, task: TaskId) -> Vec<StepSummary> {
+        match self.task(task).await.head {
+            Some(head) => self.outside.records.lineage(head).await.expect("readable"),
+            None => Vec::new(),
+        }
+    }
+
+    /// Ends the node at once, as SIGKILL would: nothing is written any more.
+    pub async fn kill(self) {
+        self.outside.faults.cut();
+        self.outside.world.tell_to(None);
+        self.handle.shutdown().await.expect("it ends");
+        self.outside.faults.mend();
+    }
+
+    pub async fn stop(self) {
+        self.handle.shutdown().await.expect("it ends");
+    }
+}
+
+pub fn attempt() -> AttemptId {
+    AttemptId::new()
+}
+
+impl Outside {
+    pub async fn all_tasks(&self) -> Vec<TaskRecord> {
+        self.records.tasks(helix_database::TaskFilter::default()).await.expect("readable")
+    }
+
+    pub async fn records_step(&self, step: helix_protocol::StepId) -> helix_protocol::StepRecord {
+        self.records.step(step).await.expect("readable").expect("there")
+    }
+
+    /// The names of a task's recorded events, in order.
+    pub async fn events_of(&self, task: TaskId) -> Vec<String> {
+        let filter = helix_database::EventFilter { after: 0, task: Some(task), limit: 10_000 };
+        let events = self.records.events(filter).await.expect("readable");
+        events.into_iter().map(|event| event.event.kind.as_str().to_owned()).collect()
+    }
+}

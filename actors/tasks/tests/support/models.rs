@@ -1,0 +1,84 @@
+//! Models that answer with a text made from the conversation's length, and remember every question by its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use helix_kernel::Admitted;
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_messages::{ModelsMsg, Quote};
+use helix_ports::ProviderError;
+use helix_protocol::{Block, Code, Failure, ModelReply, Money, StopReason, Usage};
+use parking_lot::Mutex;
+
+#[derive(Default)]
+struct State {
+    asked: BTreeMap<String, u32>,
+    answered: BTreeMap<String, u32>,
+    failures: Vec<ProviderError>,
+}
+
+/// What models were asked. Outlives every node.
+#[derive(Clone, Default)]
+pub struct ModelLog(Arc<Mutex<State>>);
+
+impl ModelLog {
+    pub fn asked(&self) -> BTreeMap<String, u32> {
+        self.0.lock().asked.clone()
+    }
+
+    pub fn total(&self) -> u32 {
+        self.0.lock().asked.values().sum()
+    }
+
+    /// The next call ends like this.
+    pub fn fail_next(&self, error: ProviderError) {
+        self.0.lock().failures.push(error);
+    }
+
+    pub fn refused(code: Code) -> ProviderError {
+        ProviderError::Final(Failure::new(code, "the test refuses"))
+    }
+}
+
+pub struct FakeModels;
+
+/// What a call costs, and what is reserved for it.
+pub const COST: Money = Money(10);
+pub const RESERVED: Money = Money(100);
+
+impl Actor for FakeModels {
+    type Msg = Admitted<ModelsMsg>;
+    type State = ModelLog;
+    type Arguments = ModelLog;
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, log: ModelLog) -> Result<ModelLog, ActorProcessingErr> {
+        Ok(log)
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, log: &mut ModelLog) -> Result<(), ActorProcessingErr> {
+        match message.take() {
+            ModelsMsg::Quote { reply, .. } => {
+                let quote = Quote { provider: "fake".to_owned(), model: "m".to_owned(), tokens: 50, money: RESERVED };
+                let _ = reply.send(Ok(quote));
+            }
+            ModelsMsg::Generate { request, reply, .. } => {
+                let key = request.idempotency_key.clone().unwrap_or_default();
+                let mut state = log.0.lock();
+                *state.asked.entry(key).or_default() += 1;
+                if let Some(error) = state.failures.pop() {
+                    let _ = reply.send(Ok(Err(error)));
+                    return Ok(());
+                }
+                let text = format!("reply after {}", request.messages.len());
+                let usage = Usage { input_tokens: 3, output_tokens: 2, cost: COST, ..Usage::default() };
+                let answer =
+                    ModelReply { model: "m".to_owned(), blocks: vec![Block::Text { text }], stop: StopReason::EndTurn, usage };
+                let _ = reply.send(Ok(Ok(answer)));
+            }
+            ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),
+            #[allow(unreachable_patterns)]
+            _ => {}
+        }
+        Ok(())
+    }
+}

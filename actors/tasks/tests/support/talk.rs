@@ -1,0 +1,51 @@
+//! A kind for tests: turns of a model call, a tool, and a second model call.
+
+use async_trait::async_trait;
+use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
+use helix_protocol::{Failure, Message, ModelRequest, Role, Sampling, TaskWork, ToolCall, ToolChoice};
+
+pub struct Talk;
+
+fn request(messages: Vec<Message>) -> ModelRequest {
+    ModelRequest {
+        provider: None,
+        model: None,
+        messages,
+        tools: Vec::new(),
+        tool_choice: ToolChoice::Auto,
+        max_tokens: 10,
+        sampling: Sampling::default(),
+        idempotency_key: None,
+    }
+}
+
+#[async_trait]
+impl TaskKind for Talk {
+    fn name(&self) -> &str {
+        "talk"
+    }
+
+    async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure> {
+        let TaskWork::Custom { input, .. } = host.task().spec.work.clone() else { unreachable!("it is asked for by name") };
+        let steps = input["steps"].as_u64().unwrap_or(1);
+        let mut messages = host.conversation().await?;
+        let before = messages.len();
+        messages.push(Message::text(Role::User, format!("turn {}", host.ordinal())));
+        for _ in 0..2 {
+            let reply = host.model(request(messages.clone())).await?;
+            messages.push(Message { role: Role::Assistant, blocks: reply.blocks });
+            let said = messages.last().map(Message::as_text).unwrap_or_default();
+            let key = host.next_call();
+            let input = serde_json::json!({"path": "log", "text": format!("{}: {said}\n", host.ordinal())});
+            host.tool(ToolCall { key, name: "append".to_owned(), input }).await?;
+        }
+        let end = if input["ask"].as_u64() == Some(host.ordinal()) {
+            TurnEnd::Ask { question: "which?".to_owned(), choices: Vec::new() }
+        } else if host.ordinal() >= steps {
+            TurnEnd::Finished
+        } else {
+            TurnEnd::Continue
+        };
+        Ok(StepResult { summary: format!("turn {}", host.ordinal()), messages: messages.split_off(before), exits: Vec::new(), end })
+    }
+}
