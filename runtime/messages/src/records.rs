@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_database::{Applied, RecordStore, Write};
+use helix_database::{Applied, RecordError, RecordStore, Write};
 use helix_kernel::{Address, Reply};
 use helix_protocol::Failure;
 
@@ -17,6 +17,11 @@ pub enum RecordsMsg {
         write: Box<Write>,
         /// Its answer.
         reply: Reply<Applied>,
+    },
+    /// The group under way came to its end. Sent by the writer's own work.
+    GroupApplied {
+        /// Each member's answer, or why nothing is known to have happened.
+        answers: Result<Vec<Result<Applied, RecordError>>, RecordError>,
     },
 }
 

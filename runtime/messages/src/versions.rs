@@ -114,6 +114,8 @@ pub enum VersionsMsg {
         /// The answer.
         reply: Reply<Bytes>,
     },
+    /// Something that was started has been answered. Sent by the actor's own work.
+    Answered,
 }
 
 /// The node's repositories.

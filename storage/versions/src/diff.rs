@@ -39,20 +39,22 @@ pub fn objects_between(store: &dyn ObjectStore, older: Option<ObjectId>, newer: 
     Comparison::run(&store, older, newer).map(Comparison::objects)
 }
 
+impl EntryChange {
+    /// As people and programs are told of it.
+    pub fn describe(&self) -> Change {
+        let kind = match (&self.before, &self.after) {
+            (None, _) => ChangeKind::Added,
+            (Some(_), Some(_)) => ChangeKind::Modified,
+            (Some(_), None) => ChangeKind::Removed,
+        };
+        let shown = self.after.as_ref().or(self.before.as_ref());
+        let slash = if shown.is_some_and(|entry| entry.mode == FileMode::Directory) { "/" } else { "" };
+        Change { path: show_path(&self.path) + slash, kind, size: self.after.as_ref().map_or(0, |entry| entry.size) }
+    }
+}
+
 pub(crate) fn to_changes(changes: &[EntryChange]) -> Vec<Change> {
-    changes
-        .iter()
-        .map(|EntryChange { path, before, after }| {
-            let kind = match (before, after) {
-                (None, _) => ChangeKind::Added,
-                (Some(_), Some(_)) => ChangeKind::Modified,
-                (Some(_), None) => ChangeKind::Removed,
-            };
-            let shown = after.as_ref().or(before.as_ref());
-            let slash = if shown.is_some_and(|entry| entry.mode == FileMode::Directory) { "/" } else { "" };
-            Change { path: show_path(path) + slash, kind, size: after.as_ref().map_or(0, |entry| entry.size) }
-        })
-        .collect()
+    changes.iter().map(EntryChange::describe).collect()
 }
 
 /// Two trees walked side by side. Equal folders are not entered.

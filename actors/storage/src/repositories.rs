@@ -1,0 +1,112 @@
+//! The node's repositories: git in and out, comparisons.
+//!
+//! Parent: storage, rest for one, permanent. Everything is done on blocking threads; nothing is kept between requests.
+
+mod export;
+mod import;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use helix_database::RecordStore;
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_kernel::{Admitted, Reply, Work};
+use helix_messages::{ExportGit, Exported, FileDiff, VersionsMsg};
+use helix_objects::ObjectStore;
+use helix_protocol::{Code, Failure, FileMode, ObjectId};
+use helix_versions::{EntryChange, TreeEntry};
+
+/// Takes repositories in and writes branches.
+pub struct RepositoriesActor;
+
+/// What it stands on.
+#[derive(Clone)]
+pub struct RepositoriesArgs {
+    /// The records, open.
+    pub records: Arc<dyn RecordStore>,
+    /// The content store, open.
+    pub objects: Arc<dyn ObjectStore>,
+}
+
+/// What it stands on, and what it has started.
+pub struct RepositoriesState {
+    args: RepositoriesArgs,
+    work: Work<VersionsMsg>,
+}
+
+impl Actor for RepositoriesActor {
+    type Msg = Admitted<VersionsMsg>;
+    type State = RepositoriesState;
+    type Arguments = RepositoriesArgs;
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: RepositoriesArgs) -> Result<RepositoriesState, ActorProcessingErr> {
+        Ok(RepositoriesState { args, work: Work::of(&myself) })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut RepositoriesState,
+    ) -> Result<(), ActorProcessingErr> {
+        let objects = Arc::clone(&state.args.objects);
+        match message.take() {
+            VersionsMsg::ImportGit { import, reply } => state.on_thread(reply, move || import::import(&objects, &import)),
+            VersionsMsg::ExportGit { export, reply } => state.export(*export, reply),
+            VersionsMsg::Diff { from, to, reply } => state.on_thread(reply, move || compare(&*objects, from, to)),
+            VersionsMsg::ReadObject { object, limit, reply } => state.on_thread(reply, move || read(&*objects, object, limit)),
+            VersionsMsg::Answered => {}
+        }
+        Ok(())
+    }
+}
+
+impl RepositoriesState {
+    /// Does `work` on a blocking thread and answers with its result.
+    fn on_thread<T: Send + 'static>(&mut self, reply: Reply<T>, work: impl FnOnce() -> Result<T, Failure> + Send + 'static) {
+        self.work.start(async move {
+            let done = tokio::task::spawn_blocking(work).await;
+            answer(reply, done.unwrap_or_else(|_| Err(Failure::new(Code::Internal, "work on a repository panicked"))))
+        });
+    }
+
+    fn export(&mut self, export: ExportGit, reply: Reply<Exported>) {
+        let RepositoriesArgs { records, objects } = self.args.clone();
+        self.work.start(async move { answer(reply, export::export(&*records, objects, export).await) });
+    }
+}
+
+/// Sends an answer that may find nobody waiting any more.
+fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) -> VersionsMsg {
+    let _ = reply.send(result);
+    VersionsMsg::Answered
+}
+
+fn read(objects: &dyn ObjectStore, object: ObjectId, limit: u64) -> Result<Bytes, Failure> {
+    let bytes = objects.get(object)?.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no object {object}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::new(Code::FileTooLarge, format!("object {object} has {} bytes, and the limit is {limit}", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+/// Every path that differs, with its patch.
+fn compare(objects: &dyn ObjectStore, from: Option<ObjectId>, to: ObjectId) -> Result<Vec<FileDiff>, Failure> {
+    let changes = helix_versions::diff_entries(objects, from, to)?;
+    changes.iter().map(|change| file_diff(objects, change)).collect()
+}
+
+fn file_diff(objects: &dyn ObjectStore, change: &EntryChange) -> Result<FileDiff, Failure> {
+    let content = |entry: &Option<TreeEntry>| match entry {
+        Some(entry) if entry.mode != FileMode::Directory => objects.read(entry.id),
+        _ => Ok(Bytes::new()),
+    };
+    let described = change.describe();
+    let (old, new) = (content(&change.before)?, content(&change.after)?);
+    let name = |side: &str, entry: &Option<TreeEntry>| match entry {
+        Some(_) => format!("{side}/{}", described.path),
+        None => "/dev/null".to_owned(),
+    };
+    let patch = helix_versions::diff_text(&name("a", &change.before), &old, &name("b", &change.after), &new);
+    Ok(FileDiff { change: described, patch })
+}

@@ -1,0 +1,133 @@
+//! The one writer of the records.
+//!
+//! Parent: storage, rest for one, permanent. Writes of many callers are gathered while a group is under way and applied as the
+//! next one, so a sync is shared by everybody who waited for it. Nothing survives a restart and nothing has to: a caller
+//! whose answer is lost repeats its write, which is then recognised.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use helix_database::{Applied, RecordError, RecordStore, Write};
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_kernel::{Admitted, Reply, Work};
+use helix_messages::{Events, RecordsMsg};
+use helix_protocol::Failure;
+
+/// Most writes of one group: beyond that a longer transaction delays more than a shared sync saves.
+const GROUP: usize = 256;
+/// How long a group is repeated while the database is away before its callers are told.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two repetitions at first; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+type GroupAnswer = Result<Vec<Result<Applied, RecordError>>, RecordError>;
+
+/// Gathers writes and applies them.
+pub struct WriterActor;
+
+/// What it stands on.
+#[derive(Clone)]
+pub struct WriterArgs {
+    /// The records, open.
+    pub records: Arc<dyn RecordStore>,
+    /// Where recorded events are published.
+    pub events: Events,
+}
+
+/// What waits, and who waits for the group under way.
+pub struct WriterState {
+    records: Arc<dyn RecordStore>,
+    events: Events,
+    waiting: VecDeque<(Write, Reply<Applied>)>,
+    applying: Option<Vec<Reply<Applied>>>,
+    work: Work<RecordsMsg>,
+}
+
+impl Actor for WriterActor {
+    type Msg = Admitted<RecordsMsg>;
+    type State = WriterState;
+    type Arguments = WriterArgs;
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: WriterArgs) -> Result<WriterState, ActorProcessingErr> {
+        let WriterArgs { records, events } = args;
+        Ok(WriterState { records, events, waiting: VecDeque::new(), applying: None, work: Work::of(&myself) })
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut WriterState) -> Result<(), ActorProcessingErr> {
+        match message.take() {
+            RecordsMsg::Write { write, reply } => state.gather(*write, reply),
+            RecordsMsg::GroupApplied { answers } => state.answer(answers),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut WriterState) -> Result<(), ActorProcessingErr> {
+        // Draining has emptied the mailbox; what was gathered and not begun is refused by its dropped reply, and repeated.
+        if state.applying.is_some() || !state.waiting.is_empty() {
+            tracing::warn!(unanswered = state.waiting.len(), "the writer leaves with writes unanswered; their callers repeat them");
+        }
+        Ok(())
+    }
+}
+
+impl WriterState {
+    fn gather(&mut self, write: Write, reply: Reply<Applied>) {
+        self.waiting.push_back((write, reply));
+        self.begin();
+    }
+
+    /// Starts the next group unless one is under way.
+    fn begin(&mut self) {
+        if self.applying.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let size = self.waiting.len().min(GROUP);
+        let (group, replies) = self.waiting.drain(..size).unzip();
+        self.applying = Some(replies);
+        let records = Arc::clone(&self.records);
+        self.work.start(async move { RecordsMsg::GroupApplied { answers: apply(&*records, group).await } });
+    }
+
+    fn answer(&mut self, answers: GroupAnswer) {
+        let replies = self.applying.take().unwrap_or_default();
+        match answers {
+            Ok(answers) => {
+                for (answer, reply) in answers.into_iter().zip(replies) {
+                    if let Ok(applied) = &answer {
+                        self.events.publish(applied.events());
+                    }
+                    // An error means that the caller has gone away.
+                    let _ = reply.send(answer.map_err(Failure::from));
+                }
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                for reply in replies {
+                    let _ = reply.send(Err(failure.clone()));
+                }
+            }
+        }
+        self.begin();
+    }
+}
+
+/// Applies a group, again and again while the database is away or its disk is full: every write may be repeated.
+async fn apply(records: &dyn RecordStore, group: Vec<Write>) -> GroupAnswer {
+    let started = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match records.apply(group.clone()).await {
+            Err(error @ (RecordError::Unavailable(_) | RecordError::DiskFull(_))) => error,
+            answers => return answers,
+        };
+        if started.elapsed() + pause > PATIENCE {
+            return Err(error);
+        }
+        tracing::warn!(%error, writes = group.len(), "nothing is acknowledged until the records can be written");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
