@@ -275,7 +275,7 @@ fn render(checks: &[Check], style: Style) -> String {
         };
         out.push_str(&format!("{mark}  {:<15} {}\n", check.name, check.found));
         if !check.next.is_empty() {
-            out.push_str(&format!("{:26}{} {}\n", "", style.dim("→"), check.next));
+            out.push_str(&format!("{:25}{} {}\n", "", style.dim("→"), check.next));
         }
     }
     out

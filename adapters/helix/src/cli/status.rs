@@ -26,7 +26,7 @@ impl Status {
 fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
     let node = &status.node;
     let mut out = format!(
-        "{} {} is up since {}, process {}\n  data      {}\n  records   {}\n  today     {}, {} tokens\n",
+        "{} {} has been up for {}, process {}\n  data      {}\n  records   {}\n  today     {}, {} tokens\n",
         style.bold("node"),
         node.node.short(),
         age(node.started_at, now),

@@ -41,7 +41,10 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     row("state", format!("{}{reason}", style.status(task.status)));
     match &task.spec.work {
         TaskWork::Agent(agent) => {
-            row("kind", format!("agent, model {}", agent.model.as_deref().unwrap_or("by default")));
+            row(
+                "kind",
+                agent.model.as_ref().map_or_else(|| "agent, the default model".to_owned(), |model| format!("agent, model {model}")),
+            );
             for (i, line) in agent.prompt.lines().enumerate() {
                 row(if i == 0 { "prompt" } else { "" }, line.to_owned());
             }
