@@ -95,7 +95,7 @@ pub enum VersionsMsg {
         /// The answer.
         reply: Reply<Exported>,
     },
-    /// What differs between two trees. Sent by the HTTP face.
+    /// What differs between two trees; a snapshot's id stands for its tree. Sent by the HTTP face.
     Diff {
         /// The older; `None` for the empty tree.
         from: Option<ObjectId>,

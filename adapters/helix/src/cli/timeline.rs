@@ -105,7 +105,7 @@ impl Timeline {
             }
             EventKind::TaskCompleted => line("completed", said),
             EventKind::TaskFailed => line("FAILED", said),
-            EventKind::TaskAsked => line("asks", text(detail, "question").map_or(said, |question| cut(&question, TEXT))),
+            EventKind::TaskAsked => line("asks", said),
             EventKind::TaskPaused => line("paused", said),
             EventKind::TaskResumed => line("resumed", said),
             EventKind::TaskCancelled => line("cancelled", said),
@@ -148,10 +148,14 @@ impl Timeline {
     fn step(&self, event: &Event, said: &str) -> String {
         let detail = &event.event.detail;
         let mut parts = Vec::new();
-        if let Some(held) = event.event.task.and_then(|task| self.tasks.get(&task)) {
-            parts.push(format!("{} e{}", held.worker_name, held.epoch));
-        } else if event.event.worker.is_some() {
-            parts.push(self.name(event.event.worker));
+        let held = event.event.task.and_then(|task| self.tasks.get(&task));
+        let worker = text(detail, "worker").or_else(|| held.map(|held| held.worker_name.clone()));
+        let epoch = detail.get("epoch").and_then(Value::as_u64).or_else(|| held.map(|held| held.epoch));
+        match (worker.filter(|name| !name.is_empty()), epoch) {
+            (Some(worker), Some(epoch)) => parts.push(format!("{worker} e{epoch}")),
+            (Some(worker), None) => parts.push(worker),
+            (None, _) if event.event.worker.is_some() => parts.push(self.name(event.event.worker)),
+            (None, _) => {}
         }
         if let Some(snapshot) = text(detail, "snapshot") {
             parts.push(snapshot.chars().take(12).collect());
@@ -164,6 +168,8 @@ impl Timeline {
             parts.push(money(detail));
         }
         let facts = self.style.dim(parts.join(" · "));
+        // The number stands in its own column already.
+        let said = said.strip_prefix(&format!("step {}: ", number(detail, "ordinal"))).unwrap_or(said);
         if said.is_empty() { facts } else { format!("{facts}  {said}") }
     }
 
@@ -193,6 +199,7 @@ impl Timeline {
 
     fn of_worker(&self, event: &Event, said: &str) -> String {
         let name = self.name(event.event.worker);
+        let said = said.strip_prefix("worker ").unwrap_or(said);
         if said.contains(name.as_str()) { said.to_owned() } else { format!("{name}: {said}") }
     }
 }
@@ -267,7 +274,7 @@ mod tests {
             event(
                 2_000,
                 StepCompleted,
-                "ran the tests",
+                "step 1: ran the tests",
                 Some(ALPHA),
                 json!({"step": "x", "ordinal": 1, "snapshot": "4f2a91c0d7e3aaaaaaaa", "files_changed": 1, "tokens": 1234, "money": 12_300}),
             ),
@@ -286,7 +293,7 @@ mod tests {
                 StepCompleted,
                 "edited parser.py",
                 Some(BETA),
-                json!({"ordinal": 2, "snapshot": "99aa", "files_changed": 2}),
+                json!({"ordinal": 2, "snapshot": "99aa", "files_changed": 2, "epoch": 2, "worker": "beta"}),
             ),
             event(3_100, TaskCompleted, "done in 2 steps", None, Value::Null),
         ]

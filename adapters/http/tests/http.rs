@@ -1,0 +1,268 @@
+//! The face of a node as a program meets it: over a real socket, with real records.
+
+mod node;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use helix_database::Write;
+use helix_protocol::{Event, EventKind, NewEvent, TaskId};
+use node::Node;
+use serde_json::{Value, json};
+use sse_stream::{Sse, SseStream};
+
+async fn json(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.expect("the server answers");
+    let status = response.status().as_u16();
+    (status, response.json().await.expect("the answer is JSON"))
+}
+
+fn command(title: &str) -> Value {
+    json!({ "spec": { "title": title, "work": { "kind": "command", "commands": ["true"] } } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_a_problem_document_with_code_and_hint() {
+    let node = Node::start().await;
+    let response = node.get("/api/v1/tasks/dead").send().await.expect("the server answers");
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    assert_eq!(response.status().as_u16(), 404);
+    let expected = json!({
+        "type": "urn:helix:failure:not_found", "title": "not found", "status": 404, "code": "not_found",
+        "detail": "there is no task dead", "hint": "`helix task list` shows what exists",
+    });
+    assert_eq!(response.json::<Value>().await.expect("JSON"), expected);
+    assert_eq!(json(node.get("/api/v1/nothing")).await.1["code"], "not_found");
+    assert_eq!(json(node.get("/api/v1/tasks?limt=3")).await.1["code"], "invalid_request");
+    assert_eq!(json(node.get("/api/v1/tasks?status=asleep")).await.1["detail"], "\"asleep\" is not a state of a task");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_made_found_by_its_last_digits_and_tagged_with_its_version() {
+    let node = Node::start().await;
+    let (status, created) = json(node.post("/api/v1/tasks").json(&command("one"))).await;
+    assert_eq!(status, 201);
+    let task = &created["tasks"][0];
+    let id: TaskId = task["id"].as_str().expect("an id").parse().expect("an id");
+    let response = node.get(&format!("/api/v1/tasks/{}", id.short())).send().await.expect("an answer");
+    assert_eq!(response.headers()["etag"].to_str().expect("text"), format!("\"{}\"", task["version"]));
+    assert_eq!(&response.json::<Value>().await.expect("JSON"), task);
+    assert_eq!(json(node.get("/api/v1/tasks")).await.1["tasks"], json!([task]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digits_that_fit_two_tasks_are_refused_with_both() {
+    let node = Node::start().await;
+    node.task(0xa_0000_beef, "first").await;
+    node.task(0xb_0000_beef, "second").await;
+    let (status, problem) = json(node.get("/api/v1/tasks/beef")).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("ambiguous_id")));
+    let detail = problem["detail"].as_str().expect("text");
+    assert!(detail.contains("(first)") && detail.contains("(second)"), "{detail}");
+    assert_eq!(json(node.get("/api/v1/tasks/a0000beef")).await.1["spec"]["title"], "first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_becomes_base_environment_and_check_of_every_attempt() {
+    let node = Node::start().await;
+    let body = json!({
+        "spec": { "work": { "kind": "agent", "prompt": "mend it\nplease" }, "environment": { "ports": 9 } },
+        "import": { "path": "/repo" }, "attempts": 3,
+    });
+    let (status, created) = json(node.post("/api/v1/tasks").json(&body)).await;
+    assert_eq!(status, 201, "{created}");
+    let tasks = created["tasks"].as_array().expect("a list");
+    assert_eq!(tasks.len(), 3);
+    for task in tasks {
+        let spec = &task["spec"];
+        assert_eq!(spec["title"], "mend it");
+        assert_eq!(spec["base"]["git_commit"], "c".repeat(40));
+        assert_eq!(spec["base"]["repository"], "/repo");
+        assert_eq!((&spec["environment"]["setup"], &spec["environment"]["ports"]), (&json!("make deps"), &json!(9)));
+        assert_eq!(spec["work"]["verify"], "make test");
+    }
+    assert_eq!(tasks[0]["spec"].get("group"), None);
+    assert_eq!((&tasks[1]["spec"]["group"], &tasks[2]["spec"]["group"]), (&tasks[0]["id"], &tasks[0]["id"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_under_the_same_key_makes_nothing_new() {
+    let node = Node::start().await;
+    let body = json!({ "spec": { "work": { "kind": "command", "commands": ["true"] } }, "import": { "path": "/repo" } });
+    let post = |body: &Value| node.post("/api/v1/tasks").header("idempotency-key", "k1").json(body);
+    let first = json(post(&body)).await;
+    assert_eq!(first.0, 201);
+    assert_eq!(json(post(&body)).await, first);
+    let (status, problem) = json(post(&command("other"))).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("idempotency_conflict")));
+    assert_eq!(json(node.get("/api/v1/tasks")).await.1["tasks"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_used_is_refused_by_its_field_and_nothing_is_made() {
+    let node = Node::start().await;
+    let refused = [
+        (json!({ "spec": { "work": { "kind": "command", "commands": [] }, "prio": 1 } }), "there is no field spec.prio"),
+        (json!({ "spec": { "work": { "kind": "agent", "prompt": " " } } }), "spec.work.prompt is empty"),
+        (json!({ "spec": { "work": { "kind": "command", "commands": [] } }, "attempts": 0 }), "attempts is 0"),
+        (
+            json!({ "spec": { "work": { "kind": "command", "commands": [] }, "base": { "from": "task", "task": TaskId::new() } }, "import": { "path": "/r" } }),
+            "import and spec.base both say where the files come from",
+        ),
+    ];
+    for (body, detail) in refused {
+        let (status, problem) = json(node.post("/api/v1/tasks").json(&body)).await;
+        assert_eq!((status, &problem["detail"]), (400, &json!(detail)));
+    }
+    assert_eq!(json(node.post("/api/v1/tasks").body("{")).await.1["code"], "invalid_request");
+    let body = json!({ "spec": { "work": { "kind": "command", "commands": [] } }, "import": { "path": "/nowhere" } });
+    assert_eq!(json(node.post("/api/v1/tasks").json(&body)).await.1["code"], "not_a_repository");
+    assert_eq!(json(node.get("/api/v1/tasks")).await.1["tasks"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_above_the_limit_is_refused() {
+    let node = Node::start().await;
+    let response = node.post("/api/v1/tasks").body(vec![b' '; 5 * 1024 * 1024]).send().await;
+    // The server answers without reading all of it, and may close the line while the rest is being sent.
+    if let Ok(response) = response {
+        assert_eq!(response.status().as_u16(), 413);
+    }
+    assert_eq!(json(node.get("/api/v1/health")).await, (200, json!({ "status": "ok" })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_on_another_version_than_the_callers_is_refused() {
+    let node = Node::start().await;
+    let id = node.task(0x1234_5678, "a").await;
+    let cancel = |tag: &str| node.post(&format!("/api/v1/tasks/{id}/cancel")).header("if-match", tag.to_owned());
+    let (status, problem) = json(cancel("\"99\"")).await;
+    assert_eq!((status, &problem["code"]), (412, &json!("invalid_state")));
+    let version = json(node.get(&format!("/api/v1/tasks/{id}"))).await.1["version"].to_string();
+    // With the right version the branch is asked, which in these tests refuses in its own words.
+    assert_eq!(json(cancel(&format!("\"{version}\""))).await.1["detail"], format!("task {} has ended", id.short()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_found_by_name_or_digits_and_told_what_to_do() {
+    let node = Node::start().await;
+    assert_eq!(json(node.get("/api/v1/workers/beta")).await.1["record"]["name"], "beta");
+    assert_eq!(json(node.get("/api/v1/workers/aaaa1111")).await.1["record"]["name"], "alpha");
+    assert_eq!(json(node.get("/api/v1/workers/1111")).await.1["code"], "ambiguous_id");
+    assert_eq!(json(node.post("/api/v1/workers/alpha/drain")).await.1["record"]["lifecycle"], "draining");
+    assert_eq!(json(node.post("/api/v1/workers/alpha/dance")).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_counts_tasks_and_the_tree_shows_who_runs() {
+    let node = Node::start().await;
+    node.task(1, "a").await;
+    let status = json(node.get("/api/v1/system/status")).await.1;
+    assert_eq!((&status["tasks"], status["workers"].as_array().map(Vec::len)), (&json!({ "pending": 1 }), Some(2)));
+    let tree = json(node.get("/api/v1/system/tree")).await.1;
+    let names: Vec<&str> =
+        tree["children"].as_array().expect("children").iter().filter_map(|child| child["name"].as_str()).collect();
+    assert_eq!(names, ["records", "tasks", "fleet", "models", "versions"]);
+}
+
+/// The events of a watcher's line.
+struct Watching(futures::stream::BoxStream<'static, Sse>);
+
+impl Watching {
+    async fn open(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.expect("the server answers");
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self(SseStream::from_bytes_stream(response.bytes_stream()).filter_map(|block| async { block.ok() }).boxed())
+    }
+
+    async fn next(&mut self) -> Option<(Option<String>, Event)> {
+        let block = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await.expect("an event comes")?;
+        Some((block.id, serde_json::from_str(&block.data.expect("an event has data")).expect("an event")))
+    }
+
+    async fn titles(&mut self, count: usize) -> Vec<String> {
+        let mut titles = Vec::new();
+        for _ in 0..count {
+            titles.push(self.next().await.expect("the line stands").1.event.message);
+        }
+        titles
+    }
+}
+
+async fn record(node: &Node, message: &str, task: Option<TaskId>) {
+    let mut event = NewEvent::info(EventKind::SystemError, "test", message);
+    event.task = task;
+    node.records.write(Write::Events(vec![event])).await.expect("the records take it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_is_given_what_was_recorded_and_then_what_happens_each_once() {
+    let node = Node::start().await;
+    for i in 0..1_200 {
+        record(&node, &i.to_string(), None).await;
+    }
+    let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
+    let first = watching.titles(600).await;
+    for i in 1_200..1_210 {
+        record(&node, &i.to_string(), None).await;
+    }
+    let rest = watching.titles(610).await;
+    let seen: Vec<String> = first.into_iter().chain(rest).collect();
+    assert_eq!(seen, (0..1_210).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_comes_back_names_its_last_event_and_misses_nothing() {
+    let node = Node::start().await;
+    record(&node, "a", None).await;
+    let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
+    let (id, event) = watching.next().await.expect("the line stands");
+    assert_eq!((event.event.message.as_str(), id.as_deref()), ("a", Some(event.sequence.to_string().as_str())));
+    drop(watching);
+    record(&node, "b", None).await;
+    let mut back = Watching::open(node.get("/api/v1/events").header("last-event-id", id.expect("it has one"))).await;
+    record(&node, "c", None).await;
+    assert_eq!(back.titles(2).await, ["b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_and_not_kept_has_no_id_and_another_tasks_events_do_not_come() {
+    let node = Node::start().await;
+    let (mine, other) = (node.task(0x1111_2222, "mine").await, node.task(0x3333_4444, "other").await);
+    let mut watching = Watching::open(node.get("/api/v1/events?task=11112222")).await;
+    node.events.show(NewEvent::info(EventKind::ToolStarted, "test", "theirs").task(other));
+    node.events.show(NewEvent::info(EventKind::ToolStarted, "test", "shown").task(mine));
+    record(&node, "kept", Some(mine)).await;
+    let (id, event) = watching.next().await.expect("the line stands");
+    assert_eq!((id, event.event.message.as_str()), (None, "shown"));
+    let (id, event) = watching.next().await.expect("the line stands");
+    assert_eq!((id.is_some(), event.event.message.as_str()), (true, "kept"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_watcher_that_fell_behind_reads_the_rest_from_the_records() {
+    let node = Node::start().await;
+    let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
+    record(&node, "0", None).await;
+    assert_eq!(watching.titles(1).await, ["0"]);
+    // Far more than the mailbox, the socket and the live stream hold together.
+    let filler = "x".repeat(4_000);
+    for i in 1..=400 {
+        record(&node, &format!("{i} {filler}"), None).await;
+    }
+    let seen = watching.titles(400).await;
+    let numbers: Vec<&str> = seen.iter().filter_map(|title| title.split(' ').next()).collect();
+    assert_eq!(numbers, (1..=400).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutting_down_ends_watchers_and_answers_what_was_asked() {
+    let node = Node::start().await;
+    let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
+    record(&node, "last", None).await;
+    assert_eq!(watching.titles(1).await, ["last"]);
+    node.shutdown.request();
+    assert!(watching.next().await.is_none(), "the line ends");
+    node.served.await.expect("no panic").expect("an orderly end");
+    assert!(std::os::unix::net::UnixStream::connect(&node.socket).is_err(), "nobody listens any more");
+}
