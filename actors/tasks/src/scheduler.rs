@@ -76,6 +76,9 @@ struct Running {
     worker: WorkerId,
     address: Address<TaskMsg>,
     pauses: Vec<(Principal, Reply<TaskRecord>)>,
+    /// Somebody changed the task while it was driven: the records show its end before its actor tells of it, and may have been
+    /// changed again by then.
+    changed: bool,
 }
 
 pub(crate) struct Scheduler {
@@ -224,7 +227,7 @@ impl Scheduler {
             Job { task, record: self.records.remove(&task), worker, name, lost: self.losses.remove(&task), previous: waiting.last };
         let address = Address::unbound(format!("task {}", task.short()), TASK_MAILBOX);
         let child = self.child(task, serial, job, &address);
-        self.running.insert(task, Running { serial, waiting, worker, address, pauses: Vec::new() });
+        self.running.insert(task, Running { serial, waiting, worker, address, pauses: Vec::new(), changed: false });
         let supervisor = self.supervisor.clone();
         self.work.start(async move {
             match supervisor.start_child(child).await {
@@ -252,12 +255,19 @@ impl Scheduler {
 
     /// Takes note of a task's newest record.
     fn changed(&mut self, task: Box<TaskRecord>) {
-        if self.running.contains_key(&task.id) {
+        if let Some(running) = self.running.get_mut(&task.id) {
+            running.changed = true;
             return;
         }
         match task.status {
             TaskStatus::Pending | TaskStatus::WaitingForWorker => self.wait(task),
             TaskStatus::WaitingForDependencies => self.depend(&task),
+            TaskStatus::Assigned | TaskStatus::Running if task.node == Some(self.shared.args.node) => {
+                // Ours and driven by nobody: it goes on wherever there is room.
+                if !self.adopting.contains_key(&task.id) && self.queue.get(task.id).is_none() {
+                    self.move_on(Waiting::of(&task), None);
+                }
+            }
             _ => {
                 self.queue.remove(task.id);
                 self.records.remove(&task.id);
@@ -540,6 +550,9 @@ impl Scheduler {
         }
         let Some(running) = self.let_go(task) else { return };
         let worker = running.worker;
+        if running.changed {
+            self.look_again(task, Duration::ZERO);
+        }
         match end {
             End::Final(record) => {
                 answer_pauses(running.pauses, &record);

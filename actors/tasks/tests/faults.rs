@@ -87,3 +87,25 @@ async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
         node.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_arrives_after_its_owner_was_replaced_is_refused() {
+    let (expected, writes) = undisturbed().await;
+    for at in 1..writes {
+        let outside = Outside::new();
+        outside.world.add("one", 2);
+        outside.world.add("two", 2);
+        outside.faults.plan(at, Fault::Late(3_000));
+        let node = outside.start().await;
+        let task = node.create(talk(TURNS)).await.expect("made").id;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let at_worker = node.outside.world.effects().last().map(|(worker, ..)| *worker).or(node.task(task).await.worker);
+        if let Some(worker) = at_worker {
+            outside.world.kill(worker);
+        }
+        check(&outside, &node, task, &expected, &format!("write {at} arrived late")).await;
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        assert_eq!(node.files(task).await, expected, "write {at} changed nothing when it came");
+        node.stop().await;
+    }
+}

@@ -399,3 +399,37 @@ async fn a_task_that_takes_too_long_fails() {
     let outcomes: Vec<_> = node.line(task).await.iter().map(|step| step.outcome).collect();
     assert_eq!(outcomes, [StepOutcome::Continue, StepOutcome::Continue, StepOutcome::Failed]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_panics_uses_its_retries_and_takes_nobody_with_it() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let mut spec = talk(2);
+    spec.work = helix_protocol::TaskWork::Custom { name: "talk".to_owned(), input: serde_json::json!({"steps": 3, "panic": 2}) };
+    spec.max_retries = 2;
+    let broken = node.create(spec).await.expect("made").id;
+    let other = node.create(commands(&["sleep 100; append a 1"])).await.expect("made").id;
+    let failed = node.until(broken, TaskStatus::Failed).await;
+    assert_eq!((failed.epoch.0, failed.steps, failed.retries), (3, 1, 2));
+    let done = node.until(other, TaskStatus::Completed).await;
+    assert_eq!(done.epoch.0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_request_is_refused_before_anything_is_recorded() {
+    let outside = Outside::new();
+    let node = outside.start().await;
+    let custom = helix_protocol::TaskWork::Custom { name: "unheard".to_owned(), input: serde_json::Value::Null };
+    let refused = node.create(support::spec(custom)).await.expect_err("nobody knows the kind");
+    assert_eq!((refused.code, refused.hint.as_str()), (Code::InvalidRequest, "this node knows command, talk"));
+    assert_eq!(node.create(commands(&["  "])).await.expect_err("an empty command").code, Code::InvalidRequest);
+    let mut spec = commands(&[]);
+    spec.timeout_ms = Some(0);
+    assert_eq!(node.create(spec).await.expect_err("no time").code, Code::InvalidRequest);
+    let mut spec = commands(&[]);
+    let nowhere = helix_protocol::SnapshotId(helix_protocol::ObjectId([9; 32]));
+    spec.base = Base::Snapshot { snapshot: nowhere, git_commit: None, repository: None };
+    assert_eq!(node.create(spec).await.expect_err("no such snapshot").code, Code::NotFound);
+    assert_eq!(outside.faults.writes(), 0);
+}

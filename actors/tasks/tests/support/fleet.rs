@@ -32,6 +32,10 @@ struct Space {
 struct Machine {
     view: WorkerView,
     alive: bool,
+    /// Between node and machine nothing arrives.
+    cut: bool,
+    /// The fleet has given it up.
+    lost: bool,
     spaces: HashMap<TaskId, Space>,
 }
 
@@ -98,7 +102,7 @@ impl World {
             version: 1,
         };
         let view = WorkerView { record, ready: true, incarnation: 1, pid: None, holds: Vec::new() };
-        self.state.lock().machines.insert(id, Machine { view, alive: true, spaces: HashMap::new() });
+        self.state.lock().machines.insert(id, Machine { view, alive: true, cut: false, lost: false, spaces: HashMap::new() });
         self.changed();
         id
     }
@@ -159,6 +163,66 @@ impl World {
                 .collect();
         }
         self.changed();
+    }
+
+    /// Nothing arrives any more, in either direction. The machine lives on.
+    pub fn cut(&self, worker: WorkerId) {
+        {
+            let mut state = self.state.lock();
+            let machine = state.machines.get_mut(&worker).expect("it was added");
+            machine.cut = true;
+            machine.view.ready = false;
+        }
+        self.changed();
+    }
+
+    /// Its lease has ended: the fleet says so.
+    pub fn expire(&self, worker: WorkerId, silent_ms: u64) {
+        let lost = {
+            let mut state = self.state.lock();
+            let machine = state.machines.get_mut(&worker).expect("it was added");
+            if !machine.cut || machine.lost {
+                return;
+            }
+            machine.lost = true;
+            let proof = DeathProof::LeaseExpired { silent_ms };
+            LostWorker { worker, name: machine.view.record.name.clone(), incarnation: machine.view.incarnation, proof, silent_ms }
+        };
+        self.tell(TasksMsg::WorkerLost { lost });
+    }
+
+    /// The line is mended, or the machine started again.
+    pub fn mend(&self, worker: WorkerId) {
+        let alive = {
+            let mut state = self.state.lock();
+            let machine = state.machines.get_mut(&worker).expect("it was added");
+            (machine.cut, machine.lost) = (false, false);
+            machine.alive
+        };
+        if alive {
+            // The same process, with what it held.
+            self.state.lock().machines.get_mut(&worker).expect("it was added").view.incarnation -= 1;
+        }
+        self.revive(worker);
+    }
+
+    /// Waits until something arrives at the machine, or the fleet has given it up.
+    async fn reach(&self, worker: WorkerId) -> Result<(), Failure> {
+        loop {
+            {
+                let state = self.state.lock();
+                match state.machines.get(&worker) {
+                    Some(machine) if machine.alive && machine.cut && !machine.lost => {}
+                    Some(machine) if machine.alive && !machine.lost => return Ok(()),
+                    _ => return Err(gone(worker)),
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn reachable(&self, worker: WorkerId) -> bool {
+        self.state.lock().machines.get(&worker).is_some_and(|machine| machine.alive && !machine.cut)
     }
 
     pub fn set_ready(&self, worker: WorkerId, ready: bool) {
@@ -356,7 +420,26 @@ impl Actor for FakeFleet {
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, world: &mut World) -> Result<(), ActorProcessingErr> {
         match message.take() {
             FleetMsg::List { reply } => drop(reply.send(Ok(world.views()))),
-            FleetMsg::Open { worker, open, reply } => drop(reply.send(world.open(worker, &open))),
+            FleetMsg::Open { worker, open, reply } => {
+                let world = world.clone();
+                tokio::spawn(async move {
+                    let reached = world.reach(worker).await;
+                    let _ = reply.send(reached.and_then(|()| world.open(worker, &open)));
+                });
+            }
+            FleetMsg::Request { worker, request, reply, .. } if !world.reachable(worker) => {
+                let world = world.clone();
+                tokio::spawn(async move {
+                    if let Err(failure) = world.reach(worker).await {
+                        let _ = reply.send(Err(failure));
+                        return;
+                    }
+                    let (wait, answer) = world.request(worker, *request);
+                    tokio::time::sleep(wait).await;
+                    let reached = world.reach(worker).await;
+                    let _ = reply.send(reached.and(answer));
+                });
+            }
             FleetMsg::Request { worker, request, reply, .. } => {
                 let (wait, answer) = world.request(worker, *request);
                 if wait.is_zero() {
@@ -365,8 +448,8 @@ impl Actor for FakeFleet {
                     let world = world.clone();
                     tokio::spawn(async move {
                         tokio::time::sleep(wait).await;
-                        let alive = world.state.lock().machines.get(&worker).is_some_and(|machine| machine.alive);
-                        let _ = reply.send(if alive { answer } else { Err(gone(worker)) });
+                        let reached = world.reach(worker).await;
+                        let _ = reply.send(reached.and(answer));
                     });
                 }
             }

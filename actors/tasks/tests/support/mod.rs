@@ -44,6 +44,15 @@ pub struct Outside {
 impl Outside {
     pub fn new() -> Self {
         let (clock, _) = Clock::simulated();
+        Self::on(clock)
+    }
+
+    /// On the machine's clock.
+    pub fn new_real() -> Self {
+        Self::on(Clock::system())
+    }
+
+    fn on(clock: Clock) -> Self {
         let told = clock.clone();
         let objects = Arc::new(helix_objects::MemoryStore::new());
         Self {
@@ -201,5 +210,12 @@ impl Outside {
         let filter = helix_database::EventFilter { after: 0, task: Some(task), limit: 10_000 };
         let events = self.records.events(filter).await.expect("readable");
         events.into_iter().map(|event| event.event.kind.as_str().to_owned()).collect()
+    }
+}
+
+impl Outside {
+    /// Every step a task ever committed.
+    pub async fn records_steps(&self, task: TaskId) -> Vec<StepSummary> {
+        self.records.steps(task).await.expect("readable")
     }
 }

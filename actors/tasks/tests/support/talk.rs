@@ -28,6 +28,7 @@ impl TaskKind for Talk {
     async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure> {
         let TaskWork::Custom { input, .. } = host.task().spec.work.clone() else { unreachable!("it is asked for by name") };
         let steps = input["steps"].as_u64().unwrap_or(1);
+        assert_ne!(input["panic"].as_u64(), Some(host.ordinal()), "the test wants this step to bring its actor down");
         let mut messages = host.conversation().await?;
         let before = messages.len();
         messages.push(Message::text(Role::User, format!("turn {}", host.ordinal())));

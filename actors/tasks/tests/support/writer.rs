@@ -21,6 +21,8 @@ pub enum Fault {
     DeathBefore,
     /// The node dies just after it: it happened, nobody heard.
     DeathAfter,
+    /// It stays on its way for so many milliseconds, while others overtake it.
+    Late(u64),
 }
 
 #[derive(Default)]
@@ -110,6 +112,14 @@ impl Actor for FakeWriter {
             Some(Fault::Refused) => drop(reply.send(Err(away()))),
             // Nobody is there to hear anything.
             Some(Fault::DeathBefore) => std::mem::forget(reply),
+            Some(Fault::Late(ms)) => {
+                let store = Arc::clone(store);
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+                    let applied = store.apply(vec![*write]).await.map(|mut answers| answers.remove(0));
+                    let _ = reply.send(applied.and_then(|applied| applied).map_err(Failure::from));
+                });
+            }
             Some(Fault::AnswerLost | Fault::DeathAfter) | None => {
                 let applied = store.apply(vec![*write]).await?.remove(0);
                 match fault {
