@@ -199,6 +199,25 @@ async fn a_stopped_worker_past_its_lease_has_its_processes_frozen_and_then_refus
 }
 
 #[tokio::test]
+async fn a_guard_that_is_killed_is_replaced_and_knows_the_deadline() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+    let looping = "(while :; do sleep 0.02; done) > /dev/null 2>&1 & echo $! > loop.pid";
+    node.run(task, Epoch(1), 1, looping).await.expect("it runs");
+    let looping = pid_in(&std::fs::read_to_string(bench.root(task).join("loop.pid")).expect("written"));
+    let first = bench.guard().expect("a guard");
+    kill_process(first, Signal::KILL).expect("killed");
+    until("another guard watches", || bench.guard().is_some_and(|guard| guard != first)).await;
+    assert!(!is_gone(looping));
+    // It holds its lock, so it is ready, before the worker is killed.
+    node.run(task, Epoch(1), 2, "true").await.expect("it goes on");
+    until("the new guard is ready", || bench.guard_is_ready()).await;
+    kill_process(bench.pid(), Signal::KILL).expect("killed");
+    until("the new guard has killed the loop", || is_gone(looping)).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_hears_nothing_fences_itself_says_so_and_is_lifted_by_an_acknowledgement() {
     let bench = Bench::start();
     let mut node = bench.connect(1).await;
@@ -379,6 +398,43 @@ async fn a_snapshot_of_a_running_command_is_of_one_moment() {
     }
     node.ask(Request::Cancel { task, epoch: Epoch(1), key: key(1), grace_ms: 0 }).await.expect("stopped");
     running.await.expect("no panic").expect("reported");
+}
+
+#[tokio::test]
+async fn small_requests_and_small_commands_pass_quickly() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+    let start = Instant::now();
+    let pings = (0..64).map(|_| async {
+        for _ in 0..50 {
+            assert_eq!(node.ask(Request::Ping).await, Ok(Response::Pong));
+        }
+    });
+    futures::future::join_all(pings).await;
+    let pings = 3200.0 / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for number in 0..50 {
+        assert_eq!(node.run(task, Epoch(1), number, "true").await.expect("it runs").exit_code, 0);
+    }
+    let commands = 50.0 / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for _ in 0..50 {
+        node.snapshot(task, Epoch(1), empty_tree()).await;
+    }
+    let snapshots = 50.0 / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for _ in 0..50 {
+        let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+        node.ask(Request::Close { task, epoch: Epoch(1) }).await.expect("closed");
+    }
+    let workspaces = 50.0 / start.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.pid().as_raw_nonzero())).expect("it lives");
+    let memory = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    println!(
+        "{pings:.0} pings/s, {commands:.0} commands/s and {snapshots:.0} snapshots/s one after the other, {workspaces:.0} workspaces/s opened and closed, {memory}"
+    );
+    assert!(pings > 1_000.0, "{pings:.0} pings a second");
 }
 
 #[test]

@@ -81,6 +81,22 @@ impl Bench {
         self.pid
     }
 
+    /// The guard's process.
+    pub fn guard(&self) -> Option<Pid> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).into_iter().flatten().flatten();
+        let all = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect::<String>();
+        let guards = |pid: &&str| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"guard"))
+        };
+        all.split_whitespace().find(guards).map(pid_in)
+    }
+
+    /// Whether a guard holds its lock.
+    pub fn guard_is_ready(&self) -> bool {
+        let lock = std::fs::File::open(self.folder().join("guard.lock")).expect("there was a guard");
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
+    }
+
     /// Runs the program on this folder: exit code, and the line it said.
     pub fn verb(&self, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
         let output = self.command(arguments).output().expect("it runs");

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use helix_link::{Clock, LinkHandle};
 use helix_objects::{Durability, NewObject, ObjectStore, SpillOptions, SpillStore};
 use helix_protocol::link::{Holding, MAX_CHUNK, Request, Response, StreamId};
-use helix_protocol::{Code, Epoch, Failure, TaskId};
+use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 use helix_versions::Tree;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -28,7 +28,7 @@ use crate::lease::Lease;
 use crate::processes::Quarry;
 use crate::spool::Spools;
 use crate::surroundings::Ports;
-use crate::workspace::{Workspace, remove_tree, stale};
+use crate::workspace::{Workspace, not_open, remove_tree, stale};
 
 /// Results kept of each task, for requests that are repeated.
 const KEPT_RESULTS: usize = 64;
@@ -127,6 +127,8 @@ impl Engine {
                 Holding { task: kept.task, epoch: kept.epoch, tree: kept.tree, calls: self.calls.lock().keys(kept.task) }
             })
             .collect();
+        // One whose first opening was refused holds nothing.
+        holds.retain(|held| held.tree != ObjectId([0; 32]));
         holds.sort_by_key(|held| held.task);
         holds
     }
@@ -166,10 +168,9 @@ impl Engine {
     fn workspace(&self, task: TaskId, epoch: Epoch) -> Result<Arc<Workspace>, Failure> {
         self.lease.check()?;
         let workspace = self.workspaces.lock().get(&task).cloned();
-        let workspace = workspace.ok_or_else(|| {
-            Failure::new(Code::NotFound, format!("this worker holds no workspace of task {task}")).hint("open it first")
-        })?;
+        let workspace = workspace.ok_or_else(|| not_open(task))?;
         workspace.check(epoch)?;
+        workspace.check_open()?;
         Ok(workspace)
     }
 
@@ -216,7 +217,6 @@ impl Engine {
         let deleted = Arc::clone(&workspace);
         blocking(move || deleted.delete()).await?;
         self.workspaces.lock().remove(&task);
-        self.spools.forget(workspace.home());
         self.calls.lock().forget(task);
         self.ports.take_back(task);
         let store = Arc::clone(&self.store);

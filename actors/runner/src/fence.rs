@@ -144,7 +144,7 @@ mod tests {
                         sendings.push((connection, sequence, now));
                     }
                     1 => {
-                        let (of, sequence, sent) = sendings[usize::try_from(pick).unwrap() % sendings.len()];
+                        let (of, sequence, sent) = sendings[usize::try_from(pick).expect("below 20") % sendings.len()];
                         let renewed = fence.acknowledged(of, sequence);
                         if of == connection {
                             newest = newest.max(Some(sent));

@@ -4,7 +4,7 @@
 //! the environment it was started with, and mostly its working folder. So each command is started with
 //! three variables naming worker, task and run, and whoever must find everything scans `/proc` for them,
 //! again and again until nothing is found. Signals go through a pidfd that is opened before the marks
-//! are checked, so a process id that was reused meanwhile is never hit.
+//! are checked once more, so a process id that was reused meanwhile is never hit.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use helix_protocol::{RunId, TaskId};
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
 /// The variable that names the worker's incarnation.
 pub const WORKER_MARK: &str = "HELIX_WORKER";
@@ -93,7 +94,12 @@ impl Quarry {
                     return None;
                 }
                 let pid = Pid::from_raw(number)?;
-                let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+                let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(pidfd) => Some(pidfd),
+                    // Before Linux 5.3; a reused process id is then as unlikely as anywhere.
+                    Err(Errno::NOSYS) => None,
+                    Err(_) => return None,
+                };
                 let state = state(&path)?;
                 (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Prey { pid: number, state, pidfd })
             })
@@ -163,12 +169,17 @@ pub struct Prey {
     pub pid: i32,
     /// Its state as `/proc` has it: `R`, `S`, `D`, `T` …
     pub state: u8,
-    pidfd: OwnedFd,
+    pidfd: Option<OwnedFd>,
 }
 
 impl Prey {
     fn send(&self, signal: Signal) -> bool {
-        pidfd_send_signal(&self.pidfd, signal).is_ok()
+        let sent = match (&self.pidfd, Pid::from_raw(self.pid)) {
+            (Some(pidfd), _) => pidfd_send_signal(pidfd, signal),
+            (None, Some(pid)) => kill_process(pid, signal),
+            (None, None) => return false,
+        };
+        sent.is_ok()
     }
 }
 

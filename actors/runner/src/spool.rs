@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,9 @@ pub const TAIL: usize = 16 * 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// What is kept of one command's output.
 const MOST_KEPT: u64 = 64 * 1024 * 1024;
+
+/// Spools kept of one task.
+const MOST_SPOOLS: usize = 256;
 
 /// One command's output.
 #[derive(Debug)]
@@ -149,44 +152,53 @@ impl Spool {
     }
 }
 
-/// The spools of a worker, by run.
+/// The spools of a worker, by run. Only those that somebody uses are open: a task may run thousands of commands.
 #[derive(Debug)]
 pub struct Spools {
     tasks: PathBuf,
-    open: Mutex<HashMap<RunId, Arc<Spool>>>,
+    live: Mutex<HashMap<RunId, Weak<Spool>>>,
 }
 
 impl Spools {
     /// Below the folder that holds every task's folder.
     pub fn new(tasks: PathBuf) -> Self {
-        Self { tasks, open: Mutex::default() }
+        Self { tasks, live: Mutex::default() }
     }
 
-    /// A new spool in a task's output folder.
+    /// A new spool in a task's output folder, whose oldest spools go where there are too many.
     pub fn create(&self, folder: &Path, run: RunId) -> Result<Arc<Spool>, Failure> {
         let spool = Arc::new(Spool::create(folder.join(format!("{run}.log")))?);
-        self.open.lock().insert(run, Arc::clone(&spool));
+        let mut live = self.live.lock();
+        live.retain(|_, spool| spool.strong_count() > 0);
+        live.insert(run, Arc::downgrade(&spool));
+        drop(live);
+        prune(folder);
         Ok(spool)
     }
 
     /// The spool of a run, of an earlier life of the worker too.
     pub fn find(&self, run: RunId) -> Result<Arc<Spool>, Failure> {
-        if let Some(spool) = self.open.lock().get(&run) {
-            return Ok(Arc::clone(spool));
+        if let Some(spool) = self.live.lock().get(&run).and_then(Weak::upgrade) {
+            return Ok(spool);
         }
         let name = format!("{run}.log");
         let tasks = std::fs::read_dir(&self.tasks).into_iter().flatten().flatten();
         let path = tasks.map(|task| task.path().join(OUTPUT).join(&name)).find(|path| path.is_file());
-        let Some(path) = path else {
-            return Err(Failure::new(Code::NotFound, format!("this worker has no output of run {run}")));
-        };
-        let spool = Arc::new(Spool::reopen(path)?);
-        Ok(Arc::clone(self.open.lock().entry(run).or_insert(spool)))
+        let path = path.ok_or_else(|| Failure::new(Code::NotFound, format!("this worker has no output of run {run}")))?;
+        Ok(Arc::new(Spool::reopen(path)?))
     }
+}
 
-    /// Forgets the spools below a folder that is being deleted.
-    pub fn forget(&self, folder: &Path) {
-        self.open.lock().retain(|_, spool| !spool.path.starts_with(folder));
+/// Deletes the oldest spools of a task beyond the number that is kept. What is still written to goes on without a name.
+fn prune(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut found: Vec<_> =
+        entries.flatten().filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+    if found.len() > MOST_SPOOLS {
+        found.sort();
+        for (_, path) in &found[..found.len() - MOST_SPOOLS] {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

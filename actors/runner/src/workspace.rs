@@ -41,6 +41,8 @@ pub struct Workspace {
     /// The stat cache, used on blocking threads.
     pub stats: Mutex<StatCache>,
     running: Mutex<HashMap<CallKey, Stopper>>,
+    /// What was last written.
+    written: Mutex<Option<Kept>>,
     /// Something may run that a command of this incarnation started.
     busy: AtomicBool,
 }
@@ -50,6 +52,8 @@ pub struct Workspace {
 pub struct State {
     /// What survives the worker's process.
     pub kept: Kept,
+    /// It was opened by this incarnation, whole: calls find the environment they were promised.
+    pub opened: bool,
     /// It holds exactly `kept.tree`, and what a set-up that succeeded made.
     pub clean: bool,
     /// What commands find around them.
@@ -121,6 +125,7 @@ impl Workspace {
 
     fn with(tasks: &Path, kept: Kept, stats: StatCache) -> Self {
         let state = State {
+            opened: false,
             clean: false,
             environment: Environment::default(),
             secrets: Vec::new(),
@@ -138,13 +143,9 @@ impl Workspace {
             files: Arc::default(),
             stats: Mutex::new(stats),
             running: Mutex::default(),
+            written: Mutex::default(),
             busy: AtomicBool::new(false),
         }
-    }
-
-    /// The task's folder.
-    pub fn home(&self) -> &Path {
-        &self.home
     }
 
     /// The workspace itself.
@@ -176,6 +177,10 @@ impl Workspace {
     /// Writes what a new incarnation must know.
     pub fn remember(&self) -> Result<(), Failure> {
         let kept = self.state.lock().kept.clone();
+        let mut written = self.written.lock();
+        if written.as_ref() == Some(&kept) {
+            return Ok(());
+        }
         let text = serde_json::to_vec(&kept).expect("numbers and strings can always be encoded");
         let (file, draft) = (self.home.join("state.json"), self.home.join("state.new"));
         let write = || {
@@ -183,13 +188,20 @@ impl Workspace {
             fs::write(&draft, text)?;
             fs::rename(&draft, &file)
         };
-        write().map_err(|error| Failure::io(file.display(), &error))
+        write().map_err(|error| Failure::io(file.display(), &error))?;
+        *written = Some(kept);
+        Ok(())
     }
 
     /// Refuses with `stale_owner` under another epoch than the one it was opened under.
     pub fn check(&self, epoch: Epoch) -> Result<(), Failure> {
         let known = self.state.lock().kept.epoch;
         if known == epoch { Ok(()) } else { Err(stale(self.task, epoch, known)) }
+    }
+
+    /// Refuses with `not_found` where it was not opened since the worker started, or its opening failed.
+    pub fn check_open(&self) -> Result<(), Failure> {
+        if self.state.lock().opened { Ok(()) } else { Err(not_open(self.task)) }
     }
 
     /// What snapshots carry and checkouts leave alone.
@@ -287,6 +299,11 @@ impl Workspace {
     pub fn delete(&self) -> Result<(), Failure> {
         remove_tree(&self.home).map_err(|error| Failure::io(self.home.display(), &error))
     }
+}
+
+/// The refusal of whoever uses a workspace that is not there.
+pub fn not_open(task: TaskId) -> Failure {
+    Failure::new(Code::NotFound, format!("this worker has no open workspace of task {task}")).hint("open it first")
 }
 
 /// The refusal of an owner whose epoch is not the workspace's.

@@ -70,8 +70,11 @@ async fn serve(options: &ServeOptions, folder: &WorkerFolder, lock: &FolderLock)
                 Ok((stream, _)) => {
                     let worker = worker.clone();
                     tokio::spawn(async move {
-                        if let Err(failure) = worker.serve(stream).await {
-                            tracing::warn!(%failure, "a connection was not served");
+                        match worker.serve(stream).await {
+                            // A bridge that only looked whether somebody listens.
+                            Err(failure) if failure.code == Code::NodeUnreachable => tracing::debug!(%failure, "nobody spoke"),
+                            Err(failure) => tracing::warn!(%failure, "a connection was not served"),
+                            Ok(()) => {}
                         }
                     });
                 }

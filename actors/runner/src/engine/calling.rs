@@ -8,7 +8,7 @@ use helix_protocol::link::{Response, ToolLimits};
 use helix_protocol::{CallKey, Code, Epoch, Failure, RunId, TaskId, ToolCall, ToolOutcome};
 use tokio::sync::oneshot;
 
-use super::running::Command;
+use super::running::{Command, Ran};
 use super::{Answer, Engine, blocking};
 use crate::calls::{Begun, Keep};
 use crate::confine::Confined;
@@ -25,7 +25,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let run_key = key.clone();
         self.once(task, key, async move {
-            let report = engine.run_command(&workspace, epoch, &run_key, command).await?;
+            let report = engine.run_command(&workspace, epoch, &run_key, command).await?.report;
             Ok(Response::Ran { report })
         })
         .await
@@ -125,8 +125,7 @@ impl Engine {
         let run = RunId::new();
         let timeout_ms = arguments.timeout_s.map_or(limits.timeout_ms, |seconds| seconds.saturating_mul(1000));
         let command = Command { run, text: arguments.command, timeout_ms: Some(timeout_ms) };
-        let report = self.run_command(workspace, epoch, key, command).await?;
-        let spool = self.spools.find(run)?;
+        let Ran { report, spool } = self.run_command(workspace, epoch, key, command).await?;
         let limit = limits.output_bytes as usize;
         let mut notes = match report.exit_code {
             0 => String::new(),

@@ -49,7 +49,7 @@ impl Engine {
         let (store, tree) = (Arc::clone(&self.store), open.tree);
         let held = {
             let state = workspace.state.lock();
-            state.clean && state.kept.tree == tree && state.environment == open.environment
+            state.opened && state.clean && state.kept.tree == tree && state.environment == open.environment
         };
         if !held {
             let missing = blocking(move || Ok(missing_closure(&*store, tree)?)).await?;
@@ -85,13 +85,19 @@ impl Engine {
         }
         let setup = self.set_up(workspace, &open, changed).await?;
         let succeeded = setup.as_ref().is_none_or(|report| report.exit_code == 0);
-        workspace.state.lock().clean = succeeded;
+        {
+            let mut state = workspace.state.lock();
+            (state.clean, state.opened) = (succeeded, true);
+        }
         workspace.remember()?;
         Ok(Response::Opened { folder, ports, setup, warm: changed == Changed::Nothing })
     }
 
     async fn check_out(&self, workspace: &Arc<Workspace>, tree: ObjectId) -> Result<Changed, Failure> {
-        workspace.state.lock().clean = false;
+        {
+            let mut state = workspace.state.lock();
+            (state.clean, state.opened) = (false, false);
+        }
         let policy = workspace.policy()?;
         let (store, opened) = (Arc::clone(&self.store), Arc::clone(workspace));
         let done = blocking(move || {
@@ -123,8 +129,7 @@ impl Engine {
         workspace.state.lock().kept.setup = None;
         let key = CallKey(format!("setup of epoch {}", open.epoch));
         let command = Command { run: RunId::new(), text: command, timeout_ms: Some(SETUP_TIMEOUT_MS) };
-        let report = self.run_inside(workspace, open.epoch, &key, command).await?;
-        workspace.ended_with(&report);
+        let report = self.run_inside(workspace, open.epoch, &key, command).await?.report;
         if report.exit_code == 0 {
             workspace.state.lock().kept.setup = Some(SetUp { fingerprint, on: open.tree });
         }

@@ -20,6 +20,12 @@ pub(super) struct Command {
     pub(super) timeout_ms: Option<u64>,
 }
 
+/// A command that has ended.
+pub(super) struct Ran {
+    pub(super) report: ExitReport,
+    pub(super) spool: Arc<Spool>,
+}
+
 impl Engine {
     /// Runs a command to its end and reports it, unless the workspace has changed hands meanwhile.
     pub(super) async fn run_command(
@@ -28,12 +34,11 @@ impl Engine {
         epoch: Epoch,
         key: &CallKey,
         command: Command,
-    ) -> Result<ExitReport, Failure> {
+    ) -> Result<Ran, Failure> {
         let _gate = workspace.gate.read().await;
-        let report = self.run_inside(workspace, epoch, key, command).await?;
-        workspace.ended_with(&report);
+        let ran = self.run_inside(workspace, epoch, key, command).await?;
         self.lease.check()?;
-        Ok(report)
+        Ok(ran)
     }
 
     /// As `run_command`, for whoever holds the gate already.
@@ -43,8 +48,9 @@ impl Engine {
         epoch: Epoch,
         key: &CallKey,
         command: Command,
-    ) -> Result<ExitReport, Failure> {
+    ) -> Result<Ran, Failure> {
         let Command { run: id, text, timeout_ms } = command;
+        workspace.check(epoch)?;
         let spool = self.spools.create(&workspace.output(), id)?;
         // Registered before the epoch is looked at: whoever raises it afterwards finds and stops this run.
         let stopper = workspace.starting(key);
@@ -60,7 +66,9 @@ impl Engine {
         if let Some(failure) = spool.failure() {
             return Err(failure);
         }
-        self.report(id, text, ending.exit_code(), &spool).await
+        let report = self.report(id, text, ending.exit_code(), &spool).await?;
+        workspace.ended_with(&report);
+        Ok(Ran { report, spool })
     }
 
     fn line(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use helix_kernel::Address;
 use helix_link::{Asked, Event, Link, LinkHandle, Options, accept_as_worker, boot_clock};
-use helix_protocol::link::{Request, Response, Welcome};
+use helix_protocol::link::{Notice, Request, Response, Welcome};
 use helix_protocol::{Code, Failure};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -133,5 +133,9 @@ async fn answer(engine: &Arc<Engine>, address: &Address<WorkerMsg>, handle: &Lin
     } else {
         engine.answer(handle, body).await
     };
+    if let Err(Failure { code: Code::DiskFull, message, .. }) = &result {
+        // Told beside the answer: whoever places tasks must know of it, too.
+        let _ = handle.notify(Notice::DiskFull { message: message.clone() }).await;
+    }
     reply.send(result).await;
 }
