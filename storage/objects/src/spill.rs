@@ -46,13 +46,14 @@ impl Default for SpillOptions {
 /// See the module.
 #[derive(Debug)]
 pub struct SpillStore {
-    folder: StoreFolder,
+    path: PathBuf,
     options: SpillOptions,
     state: Mutex<Option<State>>,
 }
 
 #[derive(Debug)]
 struct State {
+    _folder: StoreFolder,
     index: HashMap<ObjectId, Entry>,
     segments: BTreeMap<u64, Segment>,
     writing: u64,
@@ -86,19 +87,28 @@ struct Segment {
 }
 
 impl SpillStore {
-    /// Opens the store in `folder`, which is made where it is missing. Fails with `InUse` where
+    /// Opens the store in `path`, which is made where it is missing. Fails with `InUse` where
     /// another process has it, with `NewerFormat` where a newer version wrote it.
-    pub fn open(folder: &Path, options: SpillOptions) -> Result<Self, ObjectError> {
-        let folder = StoreFolder::open(folder, FORMAT)?;
+    pub fn open(path: &Path, options: SpillOptions) -> Result<Self, ObjectError> {
+        let folder = StoreFolder::open(path, FORMAT)?;
         let (pin_log, pins) = PinLog::open(&folder)?;
-        let mut state =
-            State { index: HashMap::new(), segments: BTreeMap::new(), writing: 0, pins, pin_log, clock: 0, mark: 0, logical: 0 };
-        for (number, path) in segment_files(folder.path())? {
-            state.load(number, path)?;
+        let mut state = State {
+            _folder: folder,
+            index: HashMap::new(),
+            segments: BTreeMap::new(),
+            writing: 0,
+            pins,
+            pin_log,
+            clock: 0,
+            mark: 0,
+            logical: 0,
+        };
+        for (number, segment) in segment_files(path)? {
+            state.load(number, segment)?;
         }
         state.writing = state.segments.keys().next_back().map_or(0, |last| last + 1);
         state.mark = state.index.len() as u64;
-        Ok(Self { folder, options, state: Mutex::new(Some(state)) })
+        Ok(Self { path: path.to_owned(), options, state: Mutex::new(Some(state)) })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> Result<T, ObjectError>) -> Result<T, ObjectError> {
@@ -324,10 +334,10 @@ impl ObjectStore for SpillStore {
         }
         self.with(|state| {
             for (buffer, headers) in batches.iter().filter(|(_, headers)| !headers.is_empty()) {
-                state.append(self.folder.path(), &self.options, buffer, headers)?;
+                state.append(&self.path, &self.options, buffer, headers)?;
                 state.mark += headers.len() as u64;
             }
-            state.shrink(self.folder.path(), &self.options)?;
+            state.shrink(&self.path, &self.options)?;
             Ok(Mark(state.mark))
         })
     }
@@ -344,7 +354,7 @@ impl ObjectStore for SpillStore {
             if added.is_empty() {
                 return Ok(());
             }
-            state.pin_log.pinned(pin, &added).map_err(|error| ObjectError::io(self.folder.path(), error))
+            state.pin_log.pinned(pin, &added).map_err(|error| ObjectError::io(&self.path, error))
         })
     }
 
@@ -353,8 +363,8 @@ impl ObjectStore for SpillStore {
             if !state.pins.release(up_to) {
                 return Ok(());
             }
-            state.pin_log.released(up_to).map_err(|error| ObjectError::io(self.folder.path(), error))?;
-            state.shrink(self.folder.path(), &self.options)
+            state.pin_log.released(up_to).map_err(|error| ObjectError::io(&self.path, error))?;
+            state.shrink(&self.path, &self.options)
         })
     }
 

@@ -1,1 +1,37 @@
-//! Git repositories.
+//! Git repositories: content in, commits out. A person's working folder and index are only read.
+
+mod convert;
+mod export;
+mod import;
+mod worktree;
+
+use std::path::{Path, PathBuf};
+
+use crate::VersionError;
+
+pub use export::{BranchAt, Export, ExportCommit, Exported, export};
+pub use import::{ImportCounts, Imported, IncludeUncommitted, import};
+
+#[cfg(test)]
+mod tests;
+
+/// Opens the repository that a path lies in.
+fn open(path: &Path) -> Result<gix::Repository, VersionError> {
+    match gix::discover(path) {
+        Ok(repository) => Ok(repository),
+        Err(error) => {
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let has_git = absolute.ancestors().any(|folder| folder.join(".git").exists());
+            if has_git { Err(failed(path, error)) } else { Err(VersionError::NotARepository(path.display().to_string())) }
+        }
+    }
+}
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> VersionError {
+    VersionError::Git { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// The folder a person would call the repository.
+fn place(repository: &gix::Repository) -> PathBuf {
+    repository.workdir().unwrap_or(repository.git_dir()).to_owned()
+}

@@ -124,7 +124,8 @@ fn a_second_owner_and_a_newer_format_are_refused() {
     let store = SpillStore::open(folder.path(), SMALL).unwrap();
     let second = SpillStore::open(folder.path(), SMALL);
     assert!(matches!(second, Err(ObjectError::InUse { .. })), "{second:?}");
-    drop(store);
+    store.close().unwrap();
+    drop(SpillStore::open(folder.path(), SMALL).unwrap());
     fs::write(folder.path().join("format"), "2\n").unwrap();
     let newer = SpillStore::open(folder.path(), SMALL);
     assert!(matches!(newer, Err(ObjectError::NewerFormat { found: 2, known: 1, .. })), "{newer:?}");

@@ -13,17 +13,17 @@ use crate::VersionError;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Opens a workspace's root. Only here a symbolic link is followed: the caller chose the path.
-pub(super) fn open_root(root: &Path) -> Result<OwnedFd, VersionError> {
+pub(crate) fn open_root(root: &Path) -> Result<OwnedFd, VersionError> {
     open(root, FOLDER, Mode::empty()).map_err(|error| VersionError::io(root, error))
 }
 
 /// Opens a folder in a folder.
-pub(super) fn open_folder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_folder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
 }
 
 /// Opens a folder whose entries are to be changed, giving its owner the permission bits for it.
-pub(super) fn open_folder_for_change(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_folder_for_change(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let opened = match open_folder(parent, name) {
         Err(Errno::ACCESS) => {
             // A path descriptor needs no permission, and names this folder whatever happens to its name meanwhile.
@@ -41,7 +41,7 @@ pub(super) fn open_folder_for_change(parent: BorrowedFd<'_>, name: &CStr) -> Res
 }
 
 /// The names in a folder, in order, without `.` and `..`.
-pub(super) fn names(folder: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+pub(crate) fn names(folder: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
     let mut found = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -55,7 +55,7 @@ pub(super) fn names(folder: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
 }
 
 /// What a name is, without following it; `None` where there is nothing of that name.
-pub(super) fn stat(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>, Errno> {
+pub(crate) fn stat(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>, Errno> {
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -64,7 +64,7 @@ pub(super) fn stat(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>, 
 }
 
 /// Deletes a file, a link or anything else that is not a folder; a name that is gone already is fine.
-pub(super) fn remove_file(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+pub(crate) fn remove_file(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     match unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         done => done,
@@ -72,18 +72,18 @@ pub(super) fn remove_file(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Err
 }
 
 /// Opens files by their path from the root, remembering the last folder, since files come in its order.
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     root: BorrowedFd<'a>,
     at: Option<(Vec<u8>, OwnedFd)>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>) -> Self {
+    pub(crate) fn new(root: BorrowedFd<'a>) -> Self {
         Self { root, at: None }
     }
 
     /// The folder that holds `path`, and its name in it.
-    pub(super) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(BorrowedFd<'_>, &'p [u8]), Errno> {
+    pub(crate) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(BorrowedFd<'_>, &'p [u8]), Errno> {
         let Some(cut) = path.iter().rposition(|byte| *byte == b'/') else { return Ok((self.root, path)) };
         let (folder, name) = (&path[..cut], &path[cut + 1..]);
         if self.at.as_ref().is_none_or(|(at, _)| at != folder) {
@@ -99,6 +99,6 @@ impl<'a> Cursor<'a> {
 }
 
 /// A name for a system call.
-pub(super) fn c_name(name: &[u8]) -> Result<CString, Errno> {
+pub(crate) fn c_name(name: &[u8]) -> Result<CString, Errno> {
     CString::new(name).map_err(|_| Errno::INVAL)
 }

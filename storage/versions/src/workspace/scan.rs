@@ -18,9 +18,10 @@ use rustix::fs::{FileType, readlinkat};
 use rustix::io::Errno;
 
 use self::assemble::Overlay;
-use self::reading::{Outcome, read_files, read_once};
+use self::reading::{Outcome, read_files};
 use super::folder::{self, Cursor};
 use super::policy::ScanPolicy;
+use super::reading::read_once;
 use super::stat_cache::{FileClock, FileStat, StatCache};
 use crate::diff::{Comparison, EntryChange, to_changes};
 use crate::read::push_name;

@@ -32,10 +32,10 @@ pub struct StatCache {
 
 /// Nanoseconds of the clock that the kernel stamps files with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct FileClock(i64);
+pub(crate) struct FileClock(i64);
 
 impl FileClock {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         #[cfg(target_os = "linux")]
         let now = clock_gettime(ClockId::RealtimeCoarse);
         #[cfg(not(target_os = "linux"))]
@@ -51,18 +51,18 @@ impl FileClock {
 
 /// What `stat` says of a file, as far as it tells a changed file from an unchanged one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileStat {
-    pub(super) mode: u32,
-    pub(super) size: u64,
-    pub(super) inode: u64,
-    pub(super) modified: FileClock,
-    pub(super) changed: FileClock,
+pub(crate) struct FileStat {
+    pub(crate) mode: u32,
+    pub(crate) size: u64,
+    pub(crate) inode: u64,
+    pub(crate) modified: FileClock,
+    pub(crate) changed: FileClock,
 }
 
 impl FileStat {
     // The fields' types differ between platforms.
     #[allow(clippy::unnecessary_cast)]
-    pub(super) fn new(stat: &Stat) -> Self {
+    pub(crate) fn new(stat: &Stat) -> Self {
         Self {
             mode: stat.st_mode as u32,
             size: u64::try_from(stat.st_size).unwrap_or(0),
@@ -132,44 +132,44 @@ impl StatCache {
     }
 
     /// The content of a file that looks as it did when it was read.
-    pub(super) fn lookup(&self, path: &[u8], stat: &FileStat) -> Option<ObjectId> {
+    pub(crate) fn lookup(&self, path: &[u8], stat: &FileStat) -> Option<ObjectId> {
         let known = self.entries.get(path)?;
         let believed = known.stat == *stat && stat.modified < known.read_at && stat.changed < known.read_at;
         believed.then_some(known.id)
     }
 
     /// Records what a scan that began at `read_at` found.
-    pub(super) fn record(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId, read_at: FileClock) {
+    pub(crate) fn record(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId, read_at: FileClock) {
         self.entries.insert(path, Known { stat, id, read_at });
     }
 
     /// Records a file that a checkout has just written. Nobody else writes during a checkout, so it
     /// will be believed unless the clock still stands at the file's time when the checkout ends.
-    pub(super) fn wrote(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId) {
+    pub(crate) fn wrote(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId) {
         self.entries.insert(path.clone(), Known { stat, id, read_at: FileClock(i64::MIN) });
         self.fresh.push(path);
     }
 
-    pub(super) fn forget(&mut self, path: &[u8]) {
+    pub(crate) fn forget(&mut self, path: &[u8]) {
         self.entries.remove(path);
     }
 
     /// Drops entries of files that are gone.
-    pub(super) fn keep(&mut self, seen: impl Fn(&[u8]) -> bool) {
+    pub(crate) fn keep(&mut self, seen: impl Fn(&[u8]) -> bool) {
         self.entries.retain(|path, _| seen(path));
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn holds(&mut self, tree: ObjectId) {
+    pub(crate) fn holds(&mut self, tree: ObjectId) {
         self.tree = Some(tree);
     }
 
     /// Before a checkout's first change: from here on, and in a process that starts after a crash,
     /// the workspace holds no known tree.
-    pub(super) fn begin_checkout(&mut self) -> Result<(), VersionError> {
+    pub(crate) fn begin_checkout(&mut self) -> Result<(), VersionError> {
         self.tree = None;
         self.fresh.clear();
         let Some(file) = &self.file else { return Ok(()) };
@@ -180,7 +180,7 @@ impl StatCache {
     }
 
     /// After its last one.
-    pub(super) fn end_checkout(&mut self, tree: ObjectId) -> Result<(), VersionError> {
+    pub(crate) fn end_checkout(&mut self, tree: ObjectId) -> Result<(), VersionError> {
         let now = FileClock::now();
         for path in std::mem::take(&mut self.fresh) {
             if let Some(known) = self.entries.get_mut(&path) {

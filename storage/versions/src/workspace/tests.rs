@@ -191,6 +191,27 @@ fn a_file_written_right_after_a_checkout_is_not_missed() {
 }
 
 #[test]
+fn a_file_that_never_rests_is_carried_and_marked_torn() {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (root, store, stop) = (tempfile::tempdir().unwrap(), MemoryStore::new(), AtomicBool::new(false));
+    let mut file = fs::File::create(root.path().join("log")).unwrap();
+    file.write_all(&[b'.'; 1 << 20]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                file.write_all(b".").unwrap();
+            }
+        });
+        let torn = (0..500).map(|_| scan_new(root.path(), &store)).find(|found| !found.torn.is_empty());
+        stop.store(true, Ordering::Relaxed);
+        let found = torn.expect("the writer got between two reads once in 500 scans");
+        assert_eq!(found.torn, vec!["log"]);
+        assert!(read_file(&store, found.tree, b"log").unwrap().len() >= 1 << 20);
+    });
+}
+
+#[test]
 fn what_is_not_carried_is_listed_and_keeps_what_the_base_has() {
     let (root, store) = (tempfile::tempdir().unwrap(), MemoryStore::new());
     let write = |path: &str, content: &[u8]| {

@@ -1,25 +1,20 @@
 //! The second pass: files become objects.
 
-use std::fs::File;
-use std::io::Read;
 use std::num::NonZero;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use bytes::Bytes;
 use helix_objects::NewObject;
 use helix_protocol::ObjectId;
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
-use super::super::folder::{Cursor, c_name};
+use super::super::folder::Cursor;
+use super::super::reading::{FileContent, read_steady};
 use super::super::stat_cache::FileStat;
 use super::{Job, Pending};
 use crate::VersionError;
 
-/// A file that changes while it is read is read this often at most.
-const TRIES: usize = 4;
 /// Objects are handed to the store in batches of about this many bytes.
 const BATCH_BYTES: usize = 4 << 20;
 /// Beneath this many files and bytes, threads cost more than they bring.
@@ -83,15 +78,15 @@ fn read_some(
         }
         for (number, file) in pending.iter().enumerate().skip(first).take(TAKE) {
             let outcome = match read_steady(&mut cursor, &file.path, job.policy.file_cap_bytes) {
-                Ok(Content::Whole { bytes, stat, torn }) => {
+                Ok(FileContent::Whole { bytes, stat, torn }) => {
                     let object = NewObject::new(bytes);
                     let outcome = Outcome::Read { id: object.id(), stat, torn };
                     batch_bytes += object.bytes().len();
                     batch.push(object);
                     outcome
                 }
-                Ok(Content::TooLarge { size }) => Outcome::TooLarge { size },
-                Ok(Content::NoFile) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Outcome::Gone,
+                Ok(FileContent::TooLarge { size }) => Outcome::TooLarge { size },
+                Ok(FileContent::NoFile) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Outcome::Gone,
                 Err(error) => {
                     tracing::debug!(path = %crate::show_path(&file.path), %error, "a file cannot be read");
                     Outcome::Unreadable
@@ -106,47 +101,4 @@ fn read_some(
     }
     job.put(batch)?;
     Ok(outcomes)
-}
-
-enum Content {
-    Whole { bytes: Bytes, stat: FileStat, torn: bool },
-    TooLarge { size: u64 },
-    NoFile,
-}
-
-/// Reads a file until it is the same before and after, or the tries are used up.
-fn read_steady(cursor: &mut Cursor<'_>, path: &[u8], cap: u64) -> Result<Content, Errno> {
-    let mut tried = 1;
-    loop {
-        let (folder, name) = cursor.parent(path)?;
-        // Non-blocking, so that a pipe that took the file's place does not hold us up.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut file = File::from(openat(folder, &*c_name(name)?, flags, Mode::empty())?);
-        let raw = fstat(&file)?;
-        if FileType::from_raw_mode(raw.st_mode) != FileType::RegularFile {
-            return Ok(Content::NoFile);
-        }
-        let before = FileStat::new(&raw);
-        let mut bytes = Vec::with_capacity(usize::try_from(before.size.min(cap)).unwrap_or(0).saturating_add(1));
-        let read = (&mut file).take(cap.saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let after = FileStat::new(&fstat(&file)?);
-        if bytes.len() as u64 > cap {
-            return Ok(Content::TooLarge { size: after.size });
-        }
-        let steady = before == after && bytes.len() as u64 == after.size;
-        if steady || tried == TRIES {
-            let stat = FileStat { size: bytes.len() as u64, ..after };
-            return Ok(Content::Whole { bytes: bytes.into(), stat, torn: !steady });
-        }
-        tried += 1;
-    }
-}
-
-/// A file's bytes as they are now; `None` where it is no readable file.
-pub(super) fn read_once(cursor: &mut Cursor<'_>, path: &[u8]) -> Option<Bytes> {
-    match read_steady(cursor, path, u64::MAX - 1) {
-        Ok(Content::Whole { bytes, torn: false, .. }) => Some(bytes),
-        _ => None,
-    }
 }
