@@ -72,7 +72,9 @@ async fn create(node: &Node, chance: &mut Chance) -> Wanted {
 
 async fn accident(node: Node, outside: &Outside, workers: &[WorkerId], tasks: &[Wanted], chance: &mut Chance) -> Node {
     let worker = chance.pick(workers);
-    match chance.below(10) {
+    let kind = chance.below(10);
+    println!("{:?}: accident {kind} on {}", outside.clock.wall(), worker.short());
+    match kind {
         0 | 1 => outside.world.kill(worker),
         2 | 3 => {
             outside.world.cut(worker);
@@ -128,8 +130,11 @@ async fn settle(node: &Node, outside: &Outside, workers: &[WorkerId], tasks: &[W
                 }
                 _ => {}
             }
-            let why = || format!("task {} is {} ({}) under epoch {}", wanted.task, record.status, record.reason, record.epoch);
-            assert!(began.elapsed() < Duration::from_secs(600), "{}", why());
+            if began.elapsed() > Duration::from_secs(600) {
+                let why = node.tasks.why(wanted.task).await;
+                let events = outside.events_of(wanted.task).await;
+                panic!("task {} stays {} ({}) under epoch {}: {why:?}, {events:?}", wanted.task, record.status, record.reason, record.epoch);
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

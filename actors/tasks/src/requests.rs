@@ -1,4 +1,7 @@
 //! What people ask of tasks, done on the records. The scheduler is told afterwards.
+//!
+//! A write whose answer was lost may have happened, and then the scheduler has to know of it: so every write is repeated until the
+//! records answer, while its asker is answered by a time-out and may ask again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +31,7 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     let id = TaskId::new();
     refuse_circle(shared, id, &spec.depends_on).await?;
     let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
-    task_of(shared.args.records.write(write).await?)
+    task_of(shared.write(write).await?)
 }
 
 async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
@@ -124,7 +127,7 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
         project: origin.project,
         idempotency_key: None,
     };
-    task_of(shared.args.records.write(write).await?)
+    task_of(shared.write(write).await?)
 }
 
 async fn change(
@@ -132,7 +135,7 @@ async fn change(
     change: helix_database::StatusChange,
     event: helix_protocol::NewEvent,
 ) -> Result<TaskRecord, Failure> {
-    task_of(shared.args.records.write(Write::Status { change: Box::new(change), events: vec![event] }).await?)
+    task_of(shared.write(Write::Status { change: Box::new(change), events: vec![event] }).await?)
 }
 
 /// Gives a task up. Whoever owns it is stale from then on.
@@ -221,12 +224,12 @@ pub(crate) async fn checkpoint(shared: &Shared, task: TaskId, step: Option<StepI
             .hint("wait for its first step")
     })?;
     let known = shared.args.records.read().step(step).await?;
-    if !known.is_some_and(|known| known.step.task == task) {
+    if known.is_none_or(|known| known.step.task != task) {
         return Err(Failure::new(Code::NotFound, format!("task {} has no step {}", task.short(), step.short()))
             .hint("`helix task steps` lists them"));
     }
     let checkpoint = Checkpoint { task, step, name, created_at: shared.now() };
-    shared.args.records.write(Write::Checkpoint(checkpoint.clone())).await?;
+    shared.write(Write::Checkpoint(checkpoint.clone())).await?;
     Ok(checkpoint)
 }
 
@@ -235,7 +238,7 @@ pub(crate) async fn rollback(shared: &Shared, task: TaskId, step: StepId, princi
     Happening::Rollback.check(task, read_task(shared, task).await?.status)?;
     let message = format!("rolled back to step {} by {}", step.short(), principal.actor);
     let event = telling::by(EventKind::TaskRolledBack, task, &principal.actor, message, json!({"step": step}));
-    task_of(shared.args.records.write(Write::Rollback { task, step, events: vec![event] }).await?)
+    task_of(shared.write(Write::Rollback { task, step, events: vec![event] }).await?)
 }
 
 /// Answers a question.
@@ -248,7 +251,7 @@ pub(crate) async fn answer(
     let message = format!("answered by {}", principal.actor);
     let event =
         helix_protocol::NewEvent::info(EventKind::TaskResumed, &principal.actor, message).detail(json!({"question": question}));
-    task_of(shared.args.records.write(Write::Answer { question, answer, events: vec![event] }).await?)
+    task_of(shared.write(Write::Answer { question, answer, events: vec![event] }).await?)
 }
 
 /// Records that driving a task failed outside its steps: a retry, or its end.

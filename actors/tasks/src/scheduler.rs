@@ -12,7 +12,7 @@ use helix_database::{TaskFilter, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Reply, Restart, SupervisorHandle, Work};
 use helix_messages::{LostWorker, WorkerReason, WorkerView};
-use helix_protocol::{Failure, Lifecycle, Principal, TaskId, TaskRecord, TaskStatus, WorkerId};
+use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, TaskStatus, WorkerId};
 
 use crate::drive::{Boundary, End, Job, close, read_task};
 use crate::machine::Happening;
@@ -51,6 +51,8 @@ pub(crate) enum SchedulerMsg {
     Ended { task: TaskId, serial: u64, end: Box<End> },
     /// A task's actor is gone; with a reason where it failed.
     Gone { task: TaskId, serial: u64, reason: Option<String> },
+    /// Read a task again after a while.
+    LookAgain(TaskId),
     /// Somebody's time has come.
     Due,
     /// One lease after the start: who is not back is not waited for any longer.
@@ -160,6 +162,7 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Park { within, reply } => state.park(within, reply),
             SchedulerMsg::Ended { task, serial, end } => state.ended(task, serial, *end),
             SchedulerMsg::Gone { task, serial, reason } => state.gone(task, serial, reason),
+            SchedulerMsg::LookAgain(task) => state.look_again(task, AGAIN),
             SchedulerMsg::Due => state.due = None,
             SchedulerMsg::LeaseOver => state.lease_over(),
             SchedulerMsg::ParkOver => state.park_over(),
@@ -259,6 +262,10 @@ impl Scheduler {
             running.changed = true;
             return;
         }
+        if self.records.get(&task.id).is_some_and(|known| known.version > task.version) {
+            // An older note that was overtaken.
+            return;
+        }
         match task.status {
             TaskStatus::Pending | TaskStatus::WaitingForWorker => self.wait(task),
             TaskStatus::WaitingForDependencies => self.depend(&task),
@@ -303,9 +310,10 @@ impl Scheduler {
             match read_task(&shared, task).await {
                 Ok(task) if task.status != TaskStatus::WaitingForDependencies => SchedulerMsg::Changed(Box::new(task)),
                 Ok(_) => SchedulerMsg::Nothing,
+                Err(failure) if failure.code == Code::NotFound => SchedulerMsg::Nothing,
                 Err(failure) => {
                     tracing::warn!(%task, "the task could not be read: {failure}");
-                    SchedulerMsg::Nothing
+                    SchedulerMsg::LookAgain(task)
                 }
             }
         });
@@ -476,7 +484,7 @@ impl Scheduler {
             let _ = running.address.tell(TaskMsg::Wish(boundary));
             return;
         }
-        let parked = self.queue.remove(task);
+        self.queue.remove(task);
         self.records.remove(&task);
         self.adopting.remove(&task);
         let shared = Arc::clone(&self.shared);
@@ -484,13 +492,11 @@ impl Scheduler {
             let answer = requests::pause(&shared, task, &principal).await;
             let refused = answer.is_err();
             let _ = reply.send(answer);
-            match (refused, parked) {
-                // What could not be parked goes on as it was.
-                (true, Some(_)) => match read_task(&shared, task).await {
-                    Ok(task) => SchedulerMsg::Changed(Box::new(task)),
-                    Err(_) => SchedulerMsg::Nothing,
-                },
-                _ => SchedulerMsg::Nothing,
+            // What could not be parked goes on as it was, and so does what was resumed in the meantime.
+            match (refused, read_task(&shared, task).await) {
+                (_, Ok(task)) => SchedulerMsg::Changed(Box::new(task)),
+                (true, Err(_)) => SchedulerMsg::LookAgain(task),
+                (false, Err(_)) => SchedulerMsg::Nothing,
             }
         });
     }
@@ -605,11 +611,7 @@ impl Scheduler {
                 Ok(task) => SchedulerMsg::Changed(Box::new(task)),
                 Err(failure) => {
                     tracing::warn!(%task, "the failure could not be recorded: {failure}");
-                    tokio::time::sleep(AGAIN).await;
-                    match read_task(&shared, task).await {
-                        Ok(task) => SchedulerMsg::Changed(Box::new(task)),
-                        Err(_) => SchedulerMsg::Nothing,
-                    }
+                    SchedulerMsg::LookAgain(task)
                 }
             }
         });
