@@ -21,6 +21,10 @@ mod sql;
 mod sqlite;
 mod store;
 mod summary;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use clock::Clock;

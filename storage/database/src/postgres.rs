@@ -28,13 +28,18 @@ impl PostgresStore {
     pub async fn connect(url: &str) -> Result<Self, RecordError> {
         install_default_drivers();
         let writer = pool(WRITERS, url).await?;
-        {
-            let mut connection = writer.acquire().await.map_err(failure)?;
-            migrate::<Postgres>(&mut connection, MIGRATIONS, None).await?;
-            number_events_after_the_last(&mut connection).await?;
+        if let Err(error) = prepare(&writer).await {
+            writer.close().await;
+            return Err(error);
         }
         Ok(Self::new(writer, pool(READERS, url).await?, Clock::system()))
     }
+}
+
+async fn prepare(writer: &AnyPool) -> Result<(), RecordError> {
+    let mut connection = writer.acquire().await.map_err(failure)?;
+    migrate::<Postgres>(&mut connection, MIGRATIONS, None).await?;
+    number_events_after_the_last(&mut connection).await
 }
 
 async fn pool(connections: u32, url: &str) -> Result<AnyPool, RecordError> {

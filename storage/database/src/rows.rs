@@ -198,8 +198,8 @@ pub(crate) trait Rows: Send {
     async fn step_place(&mut self, id: StepId) -> Result<Option<StepPlace>, RecordError>;
     /// Whether `ancestor` is `head` or on the line to it.
     async fn on_line(&mut self, head: StepId, ancestor: StepId) -> Result<bool, RecordError>;
-    /// Records a step of the task `of`.
-    async fn insert_step(&mut self, step: &StepRecord, of: &TaskRecord) -> Result<(), RecordError>;
+    /// Records a step of the task `of`; answers false where there is one of that id.
+    async fn insert_step(&mut self, step: &StepRecord, of: &TaskRecord) -> Result<bool, RecordError>;
 
     /// Appends where the task's epoch is the entry's and the sequence is free; answers whether it did.
     async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError>;

@@ -41,13 +41,18 @@ impl SqliteStore {
         install_default_drivers();
         let path = absolute(path)?;
         let writer = pool(1, WRITER_SETUP, &url(&path, "rwc")).await?;
-        {
-            let mut connection = writer.acquire().await.map_err(failure)?;
-            migrate::<Sqlite>(&mut connection, migrations, Some(&path)).await?;
+        if let Err(error) = prepare(&writer, migrations, &path).await {
+            writer.close().await;
+            return Err(error);
         }
         let readers = pool(READERS, READER_SETUP, &url(&path, "rw")).await?;
         Ok(Self::new(writer, readers, clock))
     }
+}
+
+async fn prepare(writer: &AnyPool, migrations: &[Migration], path: &Path) -> Result<(), RecordError> {
+    let mut connection = writer.acquire().await.map_err(failure)?;
+    migrate::<Sqlite>(&mut connection, migrations, Some(path)).await
 }
 
 async fn pool(connections: u32, setup: &'static str, url: &str) -> Result<AnyPool, RecordError> {

@@ -6,7 +6,7 @@ mod events;
 mod ownership;
 mod questions;
 mod spend;
-mod stage;
+pub(crate) mod stage;
 mod steps;
 mod tasks;
 mod workers;

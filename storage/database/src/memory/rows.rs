@@ -127,12 +127,12 @@ impl Rows for MemoryRows<'_> {
         Ok(self.tables.line(head).iter().any(|record| record.step.id == ancestor))
     }
 
-    async fn insert_step(&mut self, step: &StepRecord, _: &TaskRecord) -> Result<(), RecordError> {
+    async fn insert_step(&mut self, step: &StepRecord, _: &TaskRecord) -> Result<bool, RecordError> {
         if self.tables.steps.contains_key(&step.step.id) {
-            return Err(RecordError::Conflict(format!("step {} exists", step.step.id)));
+            return Ok(false);
         }
         self.put(|tables| &mut tables.steps, step.step.id, step.clone());
-        Ok(())
+        Ok(true)
     }
 
     async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError> {

@@ -35,6 +35,9 @@ pub(super) async fn park(
     events: u64,
     now: Timestamp,
 ) -> Result<TaskRow, RecordError> {
+    if rows.question(question.id).await?.is_some() {
+        return Err(RecordError::Conflict(format!("question {} exists", question.id)));
+    }
     let guard = Guard::status(|status| !status.is_final()).epoch(Some(epoch));
     let change = Change {
         status: Some(TaskStatus::WaitingForInput),

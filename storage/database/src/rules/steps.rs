@@ -49,7 +49,9 @@ pub(super) async fn commit(
     };
     if let Some(row) = rows.change_task(step.task, &guard, &change, now).await? {
         let committed = StepRecord { step: step.clone(), committed_at: now };
-        rows.insert_step(&committed, &row.record).await?;
+        if !rows.insert_step(&committed, &row.record).await? {
+            return Err(RecordError::Conflict(format!("step {} exists and is not the head of task {}", step.id, step.task)));
+        }
         rows.drop_journal(step.attempt, step.ordinal).await?;
         let mut recorded = record(rows, events, Some(&row), now).await?;
         let task = match then {

@@ -143,17 +143,18 @@ pub(super) async fn events(pool: &AnyPool, sql: &'static str, filter: EventFilte
 }
 
 pub(super) async fn spent_since(pool: &AnyPool, owner: OwnerId, since: Timestamp) -> Result<(Money, u64)> {
+    let open = query(
+        "SELECT charge, call_key, money, tokens FROM journal \
+         WHERE owner_id = $1 AND created_at >= $2 AND charge IS NOT NULL ORDER BY attempt_id, sequence",
+    );
+    // The journal first: a step committed in between is then counted twice for a moment, never not at all.
+    let open = all(pool, open.bind(owner.to_string()).bind(since.0)).await?;
     let sums = query(
         "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens FROM (\
             SELECT money, tokens FROM steps WHERE owner_id = $1 AND committed_at >= $2 \
             UNION ALL SELECT money, tokens FROM lost_spend WHERE owner_id = $1 AND created_at >= $2) spent",
     );
     let sums = sums.bind(owner.to_string()).bind(since.0).fetch_one(pool).await.map_err(failure)?;
-    let open = query(
-        "SELECT charge, call_key, money, tokens FROM journal \
-         WHERE owner_id = $1 AND created_at >= $2 AND charge IS NOT NULL ORDER BY attempt_id, sequence",
-    );
-    let open = all(pool, open.bind(owner.to_string()).bind(since.0)).await?;
     let (money, tokens) = charge::total(open.iter().map(charge).collect::<Result<Vec<_>>>()?);
     Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, task_columns, word};
 use super::error::{clash, failure};
 use super::specs::Specs;
+use super::statements::{APPEND_JOURNAL, CHANGE_TASK, INSERT_EVENT, INSERT_STEP, ON_LINE, PUT_WORKER};
 use crate::RecordError;
 use crate::charge::{Charge, ChargeKind};
 use crate::rows::{Change, Guard, Holder, Rows, StepPlace, TaskRow};
@@ -26,7 +27,7 @@ pub(crate) struct SqlRows<'t> {
     read_specs: Vec<(TaskId, Arc<TaskSpec>)>,
     next_event: u64,
     last_event: u64,
-    /// `next_event` at the last mark; none before the first member.
+    /// `next_event` at the last mark; none before the first.
     mark: Option<u64>,
 }
 
@@ -81,64 +82,6 @@ impl<'t> SqlRows<'t> {
         Ok(spec)
     }
 }
-
-const CHANGE_TASK: &str = concat!(
-    "UPDATE distributed_tasks SET \
-        epoch = epoch + $6, \
-        status = COALESCE($7, status), \
-        reason = COALESCE($8, reason), \
-        node_id = CASE WHEN $9 = 1 THEN $10 ELSE node_id END, \
-        worker_id = CASE WHEN $9 = 1 THEN $11 ELSE worker_id END, \
-        head = COALESCE($12, head), \
-        steps = COALESCE($13, steps), \
-        retries = COALESCE($14, retries), \
-        not_before = CASE WHEN $15 = 1 THEN $16 ELSE not_before END, \
-        budget_money = CASE WHEN $17 = 1 THEN $18 ELSE budget_money END, \
-        budget_tokens = CASE WHEN $17 = 1 THEN $19 ELSE budget_tokens END, \
-        spent_money = spent_money + $20, \
-        spent_tokens = spent_tokens + $21, \
-        finished_at = CASE WHEN $22 = 1 THEN $23 ELSE finished_at END, \
-        event_sequence = event_sequence + $24, \
-        updated_at = $25, \
-        version = version + 1 \
-     WHERE id = $1 \
-        AND epoch = COALESCE($2, epoch) \
-        AND ($3 = 0 OR head IS NOT DISTINCT FROM $4) \
-        AND $5 LIKE '%,' || status || ',%' \
-     RETURNING ",
-    task_columns!()
-);
-
-const INSERT_STEP: &str = "INSERT INTO steps (id, task_id, owner_id, project_id, attempt_id, parent_id, ordinal, epoch, outcome, \
-     summary, tree, snapshot, store_sequence, files_changed, model_calls, uncertain_calls, money, tokens, worker_id, started_at, \
-     committed_at, version, detail, messages) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 1, $22, $23)";
-
-/// Selecting from the task is what fences: no row at another epoch, so nothing to insert.
-const APPEND_JOURNAL: &str = "INSERT INTO journal (attempt_id, sequence, task_id, owner_id, project_id, ordinal, epoch, charge, \
-     call_key, money, tokens, created_at, body) \
-     SELECT $1, $2, id, owner_id, project_id, $5, epoch, $6, $7, $8, $9, $10, $11 FROM distributed_tasks WHERE id = $3 AND epoch = $4 \
-     ON CONFLICT (attempt_id, sequence) DO NOTHING";
-
-const INSERT_EVENT: &str = "INSERT INTO events (sequence, id, task_id, task_sequence, worker_id, owner_id, project_id, schema_version, \
-     kind, severity, actor, message, created_at, detail) \
-     VALUES ($1, $2, $3, $4, $5, \
-        COALESCE((SELECT owner_id FROM distributed_tasks WHERE id = $3), $6), \
-        COALESCE((SELECT project_id FROM distributed_tasks WHERE id = $3), $7), \
-        $8, $9, $10, $11, $12, $13, $14)";
-
-const PUT_WORKER: &str = "INSERT INTO workers (id, owner_id, name, target, slots, lifecycle, status, health, facts, reason, created_at, \
-     updated_at, last_seen_at, version) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-     ON CONFLICT (id) DO UPDATE SET name = excluded.name, target = excluded.target, slots = excluded.slots, \
-        lifecycle = excluded.lifecycle, status = excluded.status, health = excluded.health, facts = excluded.facts, \
-        reason = excluded.reason, created_at = excluded.created_at, updated_at = excluded.updated_at, \
-        last_seen_at = excluded.last_seen_at, version = excluded.version";
-
-const ON_LINE: &str = "WITH RECURSIVE line (id, parent_id) AS (\
-        SELECT id, parent_id FROM steps WHERE id = $1 \
-        UNION ALL SELECT s.id, s.parent_id FROM steps s JOIN line l ON s.id = l.parent_id WHERE l.id <> $2) \
-     SELECT id FROM line WHERE id = $2";
 
 /// A value for a `CASE WHEN $n = 1` and the value beside it.
 fn given<T, V>(value: Option<T>, inner: impl FnOnce(T) -> Option<V>) -> (i64, Option<V>) {
@@ -288,7 +231,7 @@ impl Rows for SqlRows<'_> {
         Ok(self.one(query(ON_LINE).bind(head.to_string()).bind(ancestor.to_string())).await?.is_some())
     }
 
-    async fn insert_step(&mut self, record: &StepRecord, of: &TaskRecord) -> Result<(), RecordError> {
+    async fn insert_step(&mut self, record: &StepRecord, of: &TaskRecord) -> Result<bool, RecordError> {
         let step = &record.step;
         let insert = query(INSERT_STEP)
             .bind(step.id.to_string())
@@ -314,8 +257,7 @@ impl Rows for SqlRows<'_> {
             .bind(record.committed_at.0)
             .bind(StepDetail::text_of(step)?)
             .bind(json(&step.messages)?);
-        self.touch(insert).await?;
-        Ok(())
+        Ok(self.touch(insert).await? == 1)
     }
 
     async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError> {

@@ -7,7 +7,7 @@ use helix_protocol::{
     AttemptId, Checkpoint, Event, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
     TaskRecord, Timestamp, WorkerRecord,
 };
-use sqlx::AnyPool;
+use sqlx::{AnyConnection, AnyPool, Connection};
 
 use super::dialect::Dialect;
 use super::error::{clash, ends_the_group, failure, is_clash};
@@ -36,18 +36,36 @@ impl<D: Dialect> SqlStore<D> {
     }
 
     async fn try_apply(&self, group: &[Write]) -> Result<Vec<Result<Applied, RecordError>>, RecordError> {
-        let mut transaction = self.writer.begin_with(D::BEGIN).await.map_err(failure)?;
+        let mut connection = self.writer.acquire().await.map_err(failure)?;
+        let outcome = self.apply_on(&mut connection, group).await;
+        if outcome.is_err() {
+            // The database may have ended the transaction by itself (SQLite does on a full disk) and the
+            // driver would still count it as open. The next group gets a new connection.
+            let _ = connection.close().await;
+        }
+        outcome
+    }
+
+    async fn apply_on(
+        &self,
+        connection: &mut AnyConnection,
+        group: &[Write],
+    ) -> Result<Vec<Result<Applied, RecordError>>, RecordError> {
+        let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure)?;
         let (now, events) = D::start(&mut transaction, &self.clock, group).await?;
         let mut rows = SqlRows::new(&mut transaction, &self.specs, events);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
-            rows.mark().await?;
+            // A journal entry is one statement: refused, it has changed nothing that would need a savepoint.
+            let marked = !matches!(write, Write::Journal(_));
+            if marked {
+                rows.mark().await?;
+            }
             let answer = rules::perform(&mut rows, write, now).await;
-            if let Err(error) = &answer {
-                if ends_the_group(error) {
-                    return Err(error.clone());
-                }
-                rows.undo().await?;
+            match &answer {
+                Err(error) if ends_the_group(error, marked) => return Err(error.clone()),
+                Err(_) if marked => rows.undo().await?,
+                _ => {}
             }
             answers.push(answer);
         }

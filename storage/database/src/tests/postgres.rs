@@ -1,0 +1,169 @@
+//! PostgreSQL: the contract, and what only a server can do: go away, come back, lose an answer, have
+//! several writers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, TaskStatus, Timestamp};
+use sqlx::{AnyConnection, Connection, query, raw_sql};
+
+use super::proxy::Proxy;
+use crate::contract::{self, stage};
+use crate::testing::{Durability, TestPostgres};
+use crate::{Applied, EventFilter, PostgresStore, RecordError, RecordStore, Write};
+
+async fn store(server: &TestPostgres) -> Arc<dyn RecordStore> {
+    let database = server.database().await;
+    Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap())
+}
+
+/// Every event of the store, in order.
+async fn events(store: &dyn RecordStore) -> Vec<EventKind> {
+    let filter = EventFilter { limit: 100, ..EventFilter::default() };
+    store.events(filter).await.unwrap().into_iter().map(|event| event.event.kind).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_holds_on_postgresql() {
+    let server = TestPostgres::shared();
+    contract::run(|| store(&server)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_went_away_is_unavailable_and_works_when_it_is_back() {
+    let server = TestPostgres::start(Durability::Synced);
+    let stage = stage::Stage::from(store(&server).await);
+    let owner = stage.claimed_task().await;
+    let step = stage::step_on(&owner);
+    server.crash();
+    let answer = stage.store.apply(vec![stage::commit(step.clone())]).await;
+    assert!(matches!(answer, Err(RecordError::Unavailable(_))), "{answer:?}");
+    let answer = stage.store.task(owner.id).await;
+    assert!(matches!(answer, Err(RecordError::Unavailable(_))), "{answer:?}");
+    server.resume();
+    let task = stage.task_after(stage::commit(step.clone())).await;
+    assert_eq!((task.head, task.steps), (Some(step.id), 1));
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_made_once() {
+    let server = TestPostgres::shared();
+    let database = server.database().await;
+    let proxy = Proxy::before(server.folder());
+    let store = PostgresStore::connect(&TestPostgres::url_over(proxy.folder(), &database)).await.unwrap();
+    let stage = stage::Stage::from(Arc::new(store) as Arc<dyn RecordStore>);
+    let owner = stage.claimed_task().await;
+    let step = stage::step_on(&owner);
+    let told = vec![stage::told(EventKind::StepCompleted, owner.id)];
+    let write = Write::Commit { step: Box::new(step.clone()), then: None, events: told };
+    proxy.lose_next_commit_answer();
+    let answer = stage.store.apply(vec![write.clone()]).await;
+    assert!(matches!(answer, Err(RecordError::Unavailable(_))), "{answer:?}");
+    assert!(!proxy.is_waiting(), "an answer was lost");
+    let Applied::Step { step: committed, events: again, .. } = stage.done(write).await else { panic!("no step") };
+    assert_eq!((committed.step, again), (step.clone(), Vec::new()));
+    let task = stage.task(owner.id).await;
+    assert_eq!((task.head, task.steps, task.spent), (Some(step.id), 1, step.spend.money));
+    assert_eq!(events(&*stage.store).await, [EventKind::TaskCreated, EventKind::StepCompleted]);
+    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, Timestamp(0)).await, Ok((step.spend.money, step.spend.tokens)));
+}
+
+#[tokio::test]
+async fn events_are_readable_only_up_to_the_oldest_open_transaction() {
+    let server = TestPostgres::shared();
+    let database = server.database().await;
+    let store = PostgresStore::connect(&server.url(&database)).await.unwrap();
+    let startup = || Write::Events(vec![NewEvent::info(EventKind::SystemStartup, "node", "up")]);
+    store.apply(vec![startup()]).await.unwrap();
+    assert_eq!(events(&store).await, [EventKind::SystemStartup]);
+
+    let mut other = AnyConnection::connect(&server.url(&database)).await.unwrap();
+    let mut open = other.begin().await.unwrap();
+    raw_sql("SELECT pg_current_xact_id()::TEXT").execute(&mut *open).await.unwrap();
+    store.apply(vec![startup()]).await.unwrap();
+    assert_eq!(events(&store).await, [EventKind::SystemStartup], "an older transaction may still add events below");
+    open.commit().await.unwrap();
+    assert_eq!(events(&store).await, [EventKind::SystemStartup; 2]);
+}
+
+#[tokio::test]
+async fn new_events_come_last_on_a_restored_server() {
+    let server = TestPostgres::shared();
+    let database = server.database().await;
+    let url = server.url(&database);
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let told = |kind| Write::Events(vec![NewEvent::info(kind, "node", "up")]);
+    store.apply(vec![told(EventKind::SystemStartup)]).await.unwrap();
+    // As a dump would bring them from a server that had counted much further.
+    let mut connection = AnyConnection::connect(&url).await.unwrap();
+    query("UPDATE events SET sequence = sequence + 1000000 * CAST(65536 AS BIGINT)").execute(&mut connection).await.unwrap();
+    store.close().await.unwrap();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.apply(vec![told(EventKind::SystemShutdown)]).await.unwrap();
+    assert_eq!(events(&store).await, [EventKind::SystemStartup, EventKind::SystemShutdown]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_two_nodes_in_opposite_order_both_come_through() {
+    let server = TestPostgres::shared();
+    let database = server.database().await;
+    let first = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
+    let second =
+        stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
+    let mut tasks = Vec::new();
+    for _ in 0..16 {
+        tasks.push(first.new_task().await.id);
+    }
+    let told = |ids: &[helix_protocol::TaskId]| -> Vec<Write> {
+        ids.iter().map(|id| Write::Events(vec![stage::told(EventKind::ToolStarted, *id)])).collect()
+    };
+    let reversed: Vec<_> = tasks.iter().rev().copied().collect();
+    for _ in 0..10 {
+        let (a, b) = tokio::join!(first.store.apply(told(&tasks)), second.store.apply(told(&reversed)));
+        assert!(a.unwrap().iter().chain(&b.unwrap()).all(Result::is_ok));
+    }
+    for task in tasks {
+        let filter = EventFilter { task: Some(task), limit: 100, after: 0 };
+        let sequences: Vec<_> = first.store.events(filter).await.unwrap().iter().map(|event| event.task_sequence).collect();
+        assert_eq!(sequences, (1..=21).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
+    let server = TestPostgres::shared();
+    let database = server.database().await;
+    let maker = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
+    let ender = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
+    for _ in 0..20 {
+        let first = maker.new_task().await;
+        let made = maker.create(stage::after(&[first.id]));
+        let (second, _) = tokio::join!(made, ender.set(first.id, TaskStatus::Completed));
+        assert_eq!(maker.task(second.id).await.status, TaskStatus::Pending);
+    }
+}
+
+#[tokio::test]
+async fn several_nodes_have_leases_by_the_servers_clock() {
+    let server = TestPostgres::shared();
+    let store = store(&server).await;
+    let (first, second) = (NodeId::new(), NodeId::new());
+    let now = store.now().await.unwrap();
+    for node in [first, second] {
+        let lease = store.renew_node(node, 5000).await.unwrap().unwrap();
+        assert_eq!(lease.node, node);
+        assert!(lease.expires_at >= now.after(Duration::from_secs(5)));
+    }
+}
+
+#[tokio::test]
+async fn records_of_a_newer_version_are_refused() {
+    let server = TestPostgres::shared();
+    let database = server.database().await;
+    let url = server.url(&database);
+    PostgresStore::connect(&url).await.unwrap().close().await.unwrap();
+    let mut connection = AnyConnection::connect(&url).await.unwrap();
+    raw_sql("INSERT INTO schema_migrations VALUES (99, 'later', 0)").execute(&mut connection).await.unwrap();
+    let refused = PostgresStore::connect(&url).await.err();
+    assert_eq!(refused, Some(RecordError::NewerFormat { found: 99, known: 1 }));
+}
