@@ -112,7 +112,7 @@ impl Happening {
 
     /// True where the present owner, if there is one, must not write any more.
     pub fn fences(self) -> bool {
-        matches!(self, Self::Cancel | Self::Rollback | Self::Retry)
+        matches!(self, Self::LoseWorker | Self::Cancel | Self::Rollback | Self::Retry)
     }
 
     /// What is told of it.

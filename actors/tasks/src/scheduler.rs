@@ -51,6 +51,8 @@ pub(crate) enum SchedulerMsg {
     Ended { task: TaskId, serial: u64, end: Box<End> },
     /// A task's actor is gone; with a reason where it failed.
     Gone { task: TaskId, serial: u64, reason: Option<String> },
+    /// A task as the records have it after it lost its worker and found no other.
+    Stranded { record: Box<TaskRecord>, lost: LostWorker },
     /// Read a task again after a while.
     LookAgain(TaskId),
     /// Somebody's time has come.
@@ -162,6 +164,7 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Park { within, reply } => state.park(within, reply),
             SchedulerMsg::Ended { task, serial, end } => state.ended(task, serial, *end),
             SchedulerMsg::Gone { task, serial, reason } => state.gone(task, serial, reason),
+            SchedulerMsg::Stranded { record, lost } => state.stranded(&record, &lost),
             SchedulerMsg::LookAgain(task) => state.look_again(task, AGAIN),
             SchedulerMsg::Due => state.due = None,
             SchedulerMsg::LeaseOver => state.lease_over(),
@@ -269,7 +272,7 @@ impl Scheduler {
         match task.status {
             TaskStatus::Pending | TaskStatus::WaitingForWorker => self.wait(task),
             TaskStatus::WaitingForDependencies => self.depend(&task),
-            TaskStatus::Assigned | TaskStatus::Running if task.node == Some(self.shared.args.node) => {
+            TaskStatus::Assigned | TaskStatus::Running if task.node.is_none_or(|node| node == self.shared.args.node) => {
                 // Ours and driven by nobody: it goes on wherever there is room.
                 if !self.adopting.contains_key(&task.id) && self.queue.get(task.id).is_none() {
                     self.move_on(Waiting::of(&task), None);
@@ -333,7 +336,8 @@ impl Scheduler {
                 (true, Some(worker)) if task.node == Some(node) => {
                     self.adopting.insert(task.id, (Waiting::of(&task), worker));
                 }
-                (true, _) => tracing::info!(task = %task.id, "another node drives the task"),
+                (true, None) => self.move_on(Waiting::of(&task), None),
+                (true, Some(_)) => tracing::info!(task = %task.id, "another node drives the task"),
                 (false, _) => self.changed(Box::new(task)),
             }
         }
@@ -436,20 +440,31 @@ impl Scheduler {
             let (shared, lost) = (Arc::clone(&self.shared), lost.clone());
             self.losses.remove(&task);
             self.work.start(async move {
-                let recorded = async {
-                    let record = read_task(&shared, task).await?;
-                    let reason = format!("{} is lost and no other worker is free", lost.name);
-                    let change = Happening::LoseWorker.change(task, Some(record.epoch), reason);
-                    let events = vec![telling::reassigned(task, &lost)];
-                    shared.write(Write::Status { change: Box::new(change), events }).await
-                };
-                if let Err(failure) = recorded.await {
-                    // Claimed, cancelled or paused in between: then there is nothing to record.
-                    tracing::debug!(%task, "not recorded as waiting: {failure}");
+                match read_task(&shared, task).await {
+                    Ok(record) => SchedulerMsg::Stranded { record: Box::new(record), lost },
+                    Err(_) => SchedulerMsg::Nothing,
                 }
-                SchedulerMsg::Nothing
             });
         }
+    }
+
+    /// Records that a task waits for a worker, if it still does. A claim that overtakes this has raised the epoch, and one that comes
+    /// after it meets the raised epoch and reads again.
+    fn stranded(&mut self, record: &TaskRecord, lost: &LostWorker) {
+        if self.queue.get(record.id).is_none() || !record.status.is_active() {
+            return;
+        }
+        let reason = format!("{} is lost and no other worker is free", lost.name);
+        let change = Happening::LoseWorker.change(record.id, Some(record.epoch), reason);
+        let write = Write::Status { change: Box::new(change), events: vec![telling::reassigned(record.id, lost)] };
+        let (shared, task) = (Arc::clone(&self.shared), record.id);
+        self.work.start(async move {
+            if let Err(failure) = shared.write(write).await {
+                // Claimed, cancelled or paused in between: then there is nothing to record.
+                tracing::debug!(%task, "not recorded as waiting: {failure}");
+            }
+            SchedulerMsg::Nothing
+        });
     }
 
     fn lifecycle(&mut self, worker: WorkerId, lifecycle: Lifecycle) {
