@@ -224,9 +224,8 @@ async fn a_worker_that_hears_nothing_fences_itself_says_so_and_is_lifted_by_an_a
     let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
     node.stop_acknowledging();
     let frozen = loop {
-        match node.events.recv().await.expect("connected") {
-            Event::Notice(Notice::Fenced { frozen }) => break frozen,
-            _ => {}
+        if let Event::Notice(Notice::Fenced { frozen }) = node.events.recv().await.expect("connected") {
+            break frozen;
         }
     };
     assert!(frozen);
@@ -363,6 +362,41 @@ async fn stop_ends_the_worker_and_wipes_where_asked_and_close_deletes_a_workspac
 }
 
 #[tokio::test]
+async fn output_longer_than_a_report_comes_whole_with_the_next_snapshot() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+    let report = node.run(task, Epoch(1), 1, "seq 1 20000").await.expect("it runs");
+    let whole: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    let id = helix_objects::hash(whole.as_bytes());
+    assert_eq!((report.output, report.output_bytes), (Some(id), whole.len() as u64));
+    assert_eq!(report.tail, whole[whole.len() - 16 * 1024..]);
+    // The answer to the first request is lost, so the node asks again, and gets it again.
+    for _ in 0..2 {
+        let (snapshot, objects) = node.snapshot(task, Epoch(1), empty_tree()).await;
+        assert_eq!((snapshot.tree, snapshot.bytes), (empty_tree(), whole.len() as u64));
+        assert_eq!(objects, [(id, whole.clone().into())]);
+    }
+}
+
+#[tokio::test]
+async fn garbage_on_the_socket_and_sigterm_leave_nothing_behind() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let mut garbage = tokio::net::UnixStream::connect(bench.folder().join("worker.sock")).await.expect("it listens");
+    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
+    assert_eq!(garbage.read(&mut [0; 16]).await.expect("closed"), 0);
+    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+    node.run(task, Epoch(1), 1, "sleep 300 > /dev/null 2>&1 & echo $! > sleep.pid").await.expect("it still serves");
+    let sleep = pid_in(&std::fs::read_to_string(bench.root(task).join("sleep.pid")).expect("written"));
+    kill_process(bench.pid(), Signal::TERM).expect("signalled");
+    until("the worker has ended", || is_gone(bench.pid())).await;
+    assert!(is_gone(sleep) && !bench.folder().join("worker.sock").exists());
+    assert_eq!(bench.attach_exit().0, Some(20));
+}
+
+#[tokio::test]
 async fn a_snapshot_of_a_running_command_is_of_one_moment() {
     let bench = Bench::start();
     let node = bench.connect(1).await;
@@ -457,4 +491,16 @@ fn facts_and_versions_are_said_without_a_worker() {
         .status()
         .expect("it runs");
     assert!(stopped.success() && !deep.exists());
+}
+
+#[tokio::test]
+async fn a_worker_that_nobody_needs_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = || std::process::Command::new(env!("CARGO_BIN_EXE_helix-worker"));
+    let started = program().args(["start", "--idle-exit-s", "1", "--folder"]).arg(folder.path()).output().expect("it runs");
+    let started: serde_json::Value = serde_json::from_slice(&started.stdout).expect("one line");
+    let pid = pid_in(&started["pid"].to_string());
+    until("it has left", || is_gone(pid)).await;
+    let again = program().args(["status", "--json", "--folder"]).arg(folder.path()).status().expect("it runs");
+    assert_eq!(again.code(), Some(3));
 }

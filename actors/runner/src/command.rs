@@ -80,7 +80,8 @@ pub async fn run(line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Res
     let refuse = |error: std::io::Error| Failure::io(format!("sh in {}", line.folder.display()), &error);
     let (output, input) = std::io::pipe().map_err(refuse)?;
     let both = input.try_clone().map_err(refuse)?;
-    let mut command = Command::new("sh");
+    // By its path: searching for it would cost a failed start for each folder of PATH.
+    let mut command = Command::new("/bin/sh");
     command
         .arg("-c")
         .arg(&line.command)

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::calls::Calls;
-use crate::facts::Inspector;
+use crate::facts::{Inspector, Pace};
 use crate::guard::{Guard, GuardCommand};
 use crate::lease::Lease;
 use crate::processes::Quarry;
@@ -158,7 +158,7 @@ impl Engine {
                 Ok(Response::Output { data, ended })
             }
             Request::Close { task, epoch } => self.close_workspace(task, epoch).await,
-            Request::Inspect => Ok(Response::Inspected { facts: self.inspector.look().await }),
+            Request::Inspect => Ok(Response::Inspected { facts: self.inspector.look(Pace::Prompt).await }),
             Request::Ping => Ok(Response::Pong),
             Request::Stop { .. } => Err(Failure::new(Code::Internal, "a stop did not reach the worker's actor")),
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures::StreamExt;
 use helix_protocol::link::Heartbeat;
 use helix_protocol::{Capability, Resources, Toolchain, WorkerFacts};
 use parking_lot::Mutex;
@@ -16,6 +17,24 @@ use tokio::process::Command;
 /// How long a program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(3);
 const MIB: u64 = 1024 * 1024;
+
+/// How much of the machine looking at it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Somebody waits for it: every program is asked at once.
+    Prompt,
+    /// Nobody does, and commands may be running: one after the other.
+    Quiet,
+}
+
+impl Pace {
+    fn at_once(self) -> usize {
+        match self {
+            Self::Prompt => Capability::PROGRAMS.len(),
+            Self::Quiet => 1,
+        }
+    }
+}
 
 /// Looks at the machine; versions are asked once per program and remembered while the program's file is the same.
 #[derive(Debug)]
@@ -32,11 +51,11 @@ impl Inspector {
         Self { folder, versions: Mutex::default(), looked: Mutex::default() }
     }
 
-    /// Everything, with versions. Programs are asked at once; one that hangs costs three seconds and its version.
-    pub async fn look(&self) -> WorkerFacts {
+    /// Everything, with versions. A program that hangs costs three seconds and its version.
+    pub async fn look(&self, pace: Pace) -> WorkerFacts {
         let found = programs();
-        let asked = found.iter().map(|(name, path)| self.version(name, path));
-        let versions = futures::future::join_all(asked).await;
+        let asked: Vec<_> = found.iter().map(|(name, path)| self.version(name, path)).collect();
+        let versions: Vec<_> = futures::stream::iter(asked).buffered(pace.at_once()).collect().await;
         let toolchains = found
             .iter()
             .zip(versions)
@@ -161,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_is_described_in_the_words_tasks_ask_with() {
-        let facts = Inspector::new("/".into()).look().await;
+        let facts = Inspector::new("/".into()).look(Pace::Prompt).await;
         let words: Vec<&str> = facts.capabilities.iter().map(|word| word.0.as_str()).collect();
         assert!(words.contains(&std::env::consts::OS) && words.contains(&std::env::consts::ARCH), "{words:?}");
         assert!(words.is_sorted() && facts.capabilities.iter().all(|word| word.0.parse::<Capability>().is_ok()));

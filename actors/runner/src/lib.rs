@@ -20,6 +20,6 @@ mod worker;
 mod workspace;
 
 pub use engine::{Settings, Wipe};
-pub use facts::Inspector;
+pub use facts::{Inspector, Pace};
 pub use surroundings::is_private;
 pub use worker::{Ended, Worker, WorkerStatus};

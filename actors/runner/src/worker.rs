@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::engine::{Engine, Settings, Wipe};
+use crate::facts::Pace;
 use crate::fence::Standing;
 
 /// How often the fence is looked at, to tell the node and to notice that nobody needs this worker.
@@ -81,7 +82,7 @@ impl Worker {
         let child = ChildSpec::actor("worker", &address, move || (WorkerActor, args()));
         let supervisor = helix_kernel::start(SupervisorSpec::new("helix-worker", Strategy::OneForOne).child(child)).await?;
         let looking = Arc::clone(&engine);
-        tokio::spawn(async move { looking.inspector().look().await });
+        tokio::spawn(async move { looking.inspector().look(Pace::Quiet).await });
         Ok(Self { engine, address, supervisor, ended })
     }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use helix_actor_runner::{Inspector, guard};
+use helix_actor_runner::{Inspector, Pace, guard};
 use helix_protocol::Failure;
 
 use crate::folder::WorkerFolder;
@@ -138,7 +138,7 @@ fn line(value: &impl serde::Serialize) -> String {
 fn facts(json: bool) -> Result<ExitCode, Failure> {
     let runtime = serve::runtime()?;
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let facts = runtime.block_on(Inspector::new(here).look());
+    let facts = runtime.block_on(Inspector::new(here).look(Pace::Prompt));
     if json {
         println!("{}", line(&facts));
         return Ok(ExitCode::SUCCESS);
