@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::masking::Secrets;
-use crate::processes::{Quarry, RUN_MARK};
+use crate::processes::{ProcessSet, RUN_MARK};
 use crate::spool::Spool;
 
 /// Between SIGTERM and SIGKILL of a command that ran out of time.
@@ -124,8 +124,8 @@ pub async fn run(line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Res
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        let quarry = Quarry::of_run(line.run);
-        let killed = tokio::task::spawn_blocking(move || quarry.kill(DYING)).await;
+        let processes = ProcessSet::of_run(line.run);
+        let killed = tokio::task::spawn_blocking(move || processes.kill(DYING)).await;
         if let Ok(Err(left)) = killed {
             tracing::error!(run = %line.run, ?left, "processes do not die");
         }

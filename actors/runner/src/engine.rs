@@ -25,7 +25,7 @@ use crate::calls::Calls;
 use crate::facts::{Inspector, Pace};
 use crate::guard::{Guard, GuardCommand};
 use crate::lease::Lease;
-use crate::processes::Quarry;
+use crate::processes::ProcessSet;
 use crate::spool::Spools;
 use crate::surroundings::Ports;
 use crate::workspace::{Workspace, not_open, remove_tree, stale};
@@ -70,12 +70,12 @@ impl Engine {
         let Settings { folder, program, spill, clock } = settings;
         let tasks = folder.join("tasks");
         std::fs::create_dir_all(&tasks).map_err(|error| Failure::io(tasks.display(), &error))?;
-        // Grows with every start on this machine's boot, and differs between boots.
+        // New with every start: nobody starts twice within a microsecond.
         let incarnation = u64::try_from(helix_protocol::Timestamp::now().0).unwrap_or_default();
         let guard = Guard::start(GuardCommand { program, folder: folder.clone(), incarnation }).await?;
         let (swept, store) = (folder.clone(), folder.join("store"));
         let store = blocking(move || {
-            Quarry::of_folder(&swept).kill(crate::command::DYING).map_err(|left| {
+            ProcessSet::of_folder(&swept).kill(crate::command::DYING).map_err(|left| {
                 Failure::new(
                     Code::InvalidState,
                     format!("processes {left:?} of an earlier worker in {} do not die", swept.display()),

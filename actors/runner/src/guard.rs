@@ -22,7 +22,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::processes::Quarry;
+use crate::processes::ProcessSet;
 
 /// What the guard says once it holds its lock.
 const READY: &[u8] = b"ready\n";
@@ -37,10 +37,10 @@ pub fn run(folder: &Path, incarnation: u64) -> Result<(), Failure> {
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
     io::stdout().write_all(READY).map_err(failed)?;
     io::stdout().flush().map_err(failed)?;
-    let quarry = Quarry::of_worker(incarnation, &folder.join("tasks"));
+    let processes = ProcessSet::of_worker(incarnation, &folder.join("tasks"));
     let watched =
-        watch(&quarry).map_err(|error| Failure::new(Code::Internal, format!("the guard cannot watch the worker: {error}")));
-    quarry
+        watch(&processes).map_err(|error| Failure::new(Code::Internal, format!("the guard cannot watch the worker: {error}")));
+    processes
         .kill(Duration::from_secs(3600))
         .map_err(|left| Failure::new(Code::Internal, format!("processes {left:?} cannot be killed")))?;
     drop(lock);
@@ -48,7 +48,7 @@ pub fn run(folder: &Path, incarnation: u64) -> Result<(), Failure> {
 }
 
 /// Freezes and thaws until the worker's end of the pipe is closed.
-fn watch(quarry: &Quarry) -> io::Result<()> {
+fn watch(processes: &ProcessSet) -> io::Result<()> {
     let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
     let input = io::stdin();
     let mut lines = Vec::new();
@@ -57,9 +57,9 @@ fn watch(quarry: &Quarry) -> io::Result<()> {
     loop {
         let expired = deadline.is_some_and(|deadline| boottime() >= deadline);
         if expired {
-            quarry.freeze(LOOK_AGAIN);
+            processes.freeze(LOOK_AGAIN);
         } else if frozen {
-            quarry.thaw();
+            processes.thaw();
         }
         frozen = expired;
         let mut fds = [PollFd::new(&input, PollFlags::IN), PollFd::new(&timer, PollFlags::IN)];

@@ -26,17 +26,17 @@ pub const TASK_MARK: &str = "HELIX_TASK";
 /// The variable that names the run.
 pub const RUN_MARK: &str = "HELIX_RUN";
 
-/// Between two scans of a hunt.
+/// Between two scans of a search.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// Which processes are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarry {
+pub struct ProcessSet {
     mark: Vec<u8>,
     folder: Option<PathBuf>,
 }
 
-impl Quarry {
+impl ProcessSet {
     /// Whatever a worker's incarnation started, or whatever works below its folder.
     pub fn of_worker(incarnation: u64, folder: &Path) -> Self {
         Self { mark: format!("{WORKER_MARK}={incarnation}").into_bytes(), folder: Some(folder.to_owned()) }
@@ -66,7 +66,7 @@ impl Quarry {
             return true;
         }
         let Some(folder) = &self.folder else { return false };
-        // Somebody who looks around in a workspace from a terminal is not prey.
+        // Somebody who looks around in a workspace from a terminal is not meant.
         if stat_field(process, TERMINAL).is_none_or(|terminal| terminal != b"0") {
             return false;
         }
@@ -78,7 +78,7 @@ impl Quarry {
     }
 
     /// Everything that runs and is meant, this process and what is already dead aside.
-    pub fn find(&self) -> Vec<Prey> {
+    pub fn find(&self) -> Vec<Process> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let own = getpid().as_raw_nonzero().get();
         entries
@@ -101,14 +101,14 @@ impl Quarry {
                     Err(_) => return None,
                 };
                 let state = state(&path)?;
-                (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Prey { pid: number, state, pidfd })
+                (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: number, state, pidfd })
             })
             .collect()
     }
 
     /// Sends a signal to everything that is found now; how many it were.
     pub fn signal(&self, signal: Signal) -> usize {
-        self.find().iter().filter(|prey| prey.send(signal)).count()
+        self.find().iter().filter(|process| process.send(signal)).count()
     }
 
     /// Kills until nothing is found any more. Gives the process ids that would not die within `patience`.
@@ -119,11 +119,11 @@ impl Quarry {
             if found.is_empty() {
                 return Ok(());
             }
-            for prey in &found {
-                prey.send(Signal::KILL);
+            for process in &found {
+                process.send(Signal::KILL);
             }
             if start.elapsed() > patience {
-                return Err(found.iter().map(|prey| prey.pid).collect());
+                return Err(found.iter().map(|process| process.pid).collect());
             }
             thread::sleep(PAUSE);
         }
@@ -133,12 +133,12 @@ impl Quarry {
     pub fn freeze(&self, patience: Duration) -> Frozen {
         let start = Instant::now();
         loop {
-            let running: Vec<Prey> = self.find().into_iter().filter(|prey| !matches!(prey.state, b'T' | b't')).collect();
+            let running: Vec<Process> = self.find().into_iter().filter(|process| !matches!(process.state, b'T' | b't')).collect();
             if running.is_empty() {
                 return Frozen::Whole;
             }
-            for prey in &running {
-                prey.send(Signal::STOP);
+            for process in &running {
+                process.send(Signal::STOP);
             }
             if start.elapsed() > patience {
                 return Frozen::Partly;
@@ -164,7 +164,7 @@ pub enum Frozen {
 
 /// A process that was found.
 #[derive(Debug)]
-pub struct Prey {
+pub struct Process {
     /// Its id.
     pub pid: i32,
     /// Its state as `/proc` has it: `R`, `S`, `D`, `T` …
@@ -172,7 +172,7 @@ pub struct Prey {
     pidfd: Option<OwnedFd>,
 }
 
-impl Prey {
+impl Process {
     fn send(&self, signal: Signal) -> bool {
         let sent = match (&self.pidfd, Pid::from_raw(self.pid)) {
             (Some(pidfd), _) => pidfd_send_signal(pidfd, signal),
@@ -212,16 +212,16 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .expect("sh starts");
-        let quarry = Quarry::of_run(run);
+        let processes = ProcessSet::of_run(run);
         let start = Instant::now();
-        while quarry.find().len() < 4 && start.elapsed() < Duration::from_secs(10) {
+        while processes.find().len() < 4 && start.elapsed() < Duration::from_secs(10) {
             thread::yield_now();
         }
-        assert_eq!(quarry.freeze(Duration::from_secs(10)), Frozen::Whole);
-        assert!(quarry.find().iter().all(|prey| prey.state == b'T'));
-        assert!(quarry.thaw() >= 3);
-        assert_eq!(quarry.kill(Duration::from_secs(10)), Ok(()));
-        assert!(quarry.find().is_empty());
+        assert_eq!(processes.freeze(Duration::from_secs(10)), Frozen::Whole);
+        assert!(processes.find().iter().all(|process| process.state == b'T'));
+        assert!(processes.thaw() >= 3);
+        assert_eq!(processes.kill(Duration::from_secs(10)), Ok(()));
+        assert!(processes.find().is_empty());
         child.wait().expect("killed");
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::RwLock;
 
 use crate::command::{DYING, Stopper};
 use crate::masking::Secrets;
-use crate::processes::Quarry;
+use crate::processes::ProcessSet;
 use crate::spool::OUTPUT;
 
 /// The largest file that snapshots carry until a node says otherwise.
@@ -230,8 +230,8 @@ impl Workspace {
     }
 
     /// What runs of this task.
-    pub fn quarry(&self) -> Quarry {
-        Quarry::of_task(self.task, &self.root())
+    pub fn processes(&self) -> ProcessSet {
+        ProcessSet::of_task(self.task, &self.root())
     }
 
     /// False where certainly nothing runs.
@@ -255,8 +255,8 @@ impl Workspace {
         if !self.is_busy() {
             return Ok(());
         }
-        let quarry = self.quarry();
-        let killed = tokio::task::spawn_blocking(move || quarry.kill(DYING)).await;
+        let processes = self.processes();
+        let killed = tokio::task::spawn_blocking(move || processes.kill(DYING)).await;
         match killed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(left)) => Err(Failure::new(
@@ -265,7 +265,7 @@ impl Workspace {
             )
             .hint("they hang in the kernel, often on a network file system; restart that machine")),
             Err(error) => {
-                Err(Failure::new(Code::Internal, format!("the hunt for processes of task {} failed: {error}", self.task)))
+                Err(Failure::new(Code::Internal, format!("the search for processes of task {} failed: {error}", self.task)))
             }
         }
     }

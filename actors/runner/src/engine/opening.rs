@@ -77,7 +77,7 @@ impl Engine {
         let folder = workspace.root().display().to_string();
         let mut changed = Changed::Nothing;
         if !(held && workspace.state.lock().clean) {
-            // Whatever was started between the first hunt and the closing of the gate.
+            // Whatever was started between the first search and the closing of the gate.
             workspace.clear().await?;
             workspace.found_idle();
             changed = self.check_out(workspace, tree).await?;

@@ -64,17 +64,17 @@ impl Engine {
         if !workspace.is_busy() {
             return None;
         }
-        if workspace.quarry().find().is_empty() {
+        if workspace.processes().find().is_empty() {
             workspace.found_idle();
             return None;
         }
-        Some(workspace.quarry().freeze(FREEZING))
+        Some(workspace.processes().freeze(FREEZING))
     }
 
     /// A lease that ended meanwhile keeps them frozen: the guard thaws them when it is granted again.
     fn thaw(&self, workspace: &Workspace, frozen: Option<Frozen>) {
         if frozen.is_some() && self.lease.check().is_ok() {
-            workspace.quarry().thaw();
+            workspace.processes().thaw();
         }
     }
 
