@@ -133,7 +133,10 @@ async fn settle(node: &Node, outside: &Outside, workers: &[WorkerId], tasks: &[W
             if began.elapsed() > Duration::from_secs(600) {
                 let why = node.tasks.why(wanted.task).await;
                 let events = outside.events_of(wanted.task).await;
-                panic!("task {} stays {} ({}) under epoch {}: {why:?}, {events:?}", wanted.task, record.status, record.reason, record.epoch);
+                panic!(
+                    "task {} stays {} ({}) under epoch {}: {why:?}, {events:?}",
+                    wanted.task, record.status, record.reason, record.epoch
+                );
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

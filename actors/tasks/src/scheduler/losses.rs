@@ -1,0 +1,137 @@
+//! Workers that come, go and come back: adoption, reassignment, leftovers.
+
+use std::sync::Arc;
+
+use helix_database::Write;
+use helix_messages::LostWorker;
+use helix_protocol::{Lifecycle, TaskId, TaskRecord, WorkerId};
+
+use super::{Scheduler, SchedulerMsg};
+use crate::drive::{Boundary, close, read_task};
+use crate::machine::Happening;
+use crate::schedule::{Assignment, Waiting};
+use crate::task::TaskMsg;
+use crate::telling;
+
+impl Scheduler {
+    /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch.
+    pub(super) fn adopt(&mut self, worker: WorkerId) {
+        let back: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == worker).map(|(task, _)| *task).collect();
+        for task in back {
+            if let Some((waiting, worker)) = self.adopting.remove(&task) {
+                self.fleet.take(worker, &waiting.needs, waiting.content);
+                self.begin(Assignment { waiting, worker });
+            }
+        }
+    }
+
+    /// Has workspaces deleted that a worker holds for tasks which are over or elsewhere.
+    pub(super) fn sweep(&mut self, worker: WorkerId) {
+        let Some(view) = self.fleet.view(worker) else { return };
+        let here = |task: &TaskId| self.running.get(task).is_some_and(|running| running.worker == worker);
+        let held: Vec<TaskId> = view.holds.iter().map(|held| held.task).filter(|task| !here(task)).collect();
+        if held.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            for task in held {
+                if let Ok(record) = read_task(&shared, task).await
+                    && (record.status.is_final() || record.worker.is_some_and(|at| at != worker))
+                {
+                    close(&shared, worker, &record);
+                }
+            }
+            SchedulerMsg::Nothing
+        });
+    }
+
+    pub(super) fn worker_lost(&mut self, lost: &LostWorker) {
+        self.fleet.lost(lost.worker);
+        self.swept.remove(&lost.worker);
+        let here: Vec<TaskId> =
+            self.running.iter().filter(|(_, running)| running.worker == lost.worker).map(|(task, _)| *task).collect();
+        for task in here {
+            if let Some(running) = self.let_go(task) {
+                let _ = running.address.tell(TaskMsg::Stop);
+                self.move_on(running.waiting, Some(lost.clone()));
+                self.keep_pauses(task, running.pauses);
+            }
+        }
+        let adopted: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == lost.worker).map(|(task, _)| *task).collect();
+        for task in adopted {
+            if let Some((waiting, _)) = self.adopting.remove(&task) {
+                self.move_on(waiting, Some(lost.clone()));
+            }
+        }
+        self.schedule();
+        self.record_waiting(lost);
+    }
+
+    /// The task goes elsewhere, before everybody who waits for a first worker.
+    pub(super) fn move_on(&mut self, waiting: Waiting, lost: Option<LostWorker>) {
+        let task = waiting.task;
+        self.records.remove(&task);
+        if let Some(lost) = lost {
+            self.losses.insert(task, lost);
+        }
+        self.queue.push(Waiting { lost: true, last: None, not_before: None, ..waiting });
+    }
+
+    /// Those who found no other worker at once are recorded as waiting for one.
+    pub(super) fn record_waiting(&mut self, lost: &LostWorker) {
+        let stranded: Vec<TaskId> = self
+            .losses
+            .iter()
+            .filter(|(task, loss)| loss.worker == lost.worker && self.queue.get(**task).is_some())
+            .map(|(task, _)| *task)
+            .collect();
+        for task in stranded {
+            let (shared, lost) = (Arc::clone(&self.shared), lost.clone());
+            self.losses.remove(&task);
+            self.work.start(async move {
+                match read_task(&shared, task).await {
+                    Ok(record) => SchedulerMsg::Stranded { record: Box::new(record), lost },
+                    Err(_) => SchedulerMsg::Nothing,
+                }
+            });
+        }
+    }
+
+    /// Records that a task waits for a worker, if it still does. A claim that overtakes this has raised the epoch, and one that comes
+    /// after it meets the raised epoch and reads again.
+    pub(super) fn stranded(&mut self, record: &TaskRecord, lost: &LostWorker) {
+        if self.queue.get(record.id).is_none() || !record.status.is_active() {
+            return;
+        }
+        let reason = format!("{} is lost and no other worker is free", lost.name);
+        let change = Happening::LoseWorker.change(record.id, Some(record.epoch), reason);
+        let write = Write::Status { change: Box::new(change), events: vec![telling::reassigned(record.id, lost)] };
+        let (shared, task) = (Arc::clone(&self.shared), record.id);
+        self.work.start(async move {
+            if let Err(failure) = shared.write(write).await {
+                // Claimed, cancelled or paused in between: then there is nothing to record.
+                tracing::debug!(%task, "not recorded as waiting: {failure}");
+            }
+            SchedulerMsg::Nothing
+        });
+    }
+
+    pub(super) fn lifecycle(&mut self, worker: WorkerId, lifecycle: Lifecycle) {
+        if lifecycle == Lifecycle::Draining {
+            for running in self.running.values().filter(|running| running.worker == worker) {
+                let _ = running.address.tell(TaskMsg::Wish(Boundary::Yield));
+            }
+        }
+    }
+
+    pub(super) fn lease_over(&mut self) {
+        for (task, (waiting, worker)) in std::mem::take(&mut self.adopting) {
+            tracing::info!(%task, %worker, "the worker did not come back within one lease");
+            let name = self.fleet.view(worker).map_or_else(|| worker.short(), |view| view.record.name.clone());
+            let silent_ms = self.shared.args.lease.reassign_ms;
+            let proof = helix_ports::DeathProof::LeaseExpired { silent_ms };
+            self.move_on(waiting, Some(LostWorker { worker, name, incarnation: 0, proof, silent_ms }));
+        }
+    }
+}
