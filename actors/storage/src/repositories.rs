@@ -13,8 +13,8 @@ use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
 use helix_messages::{ExportGit, Exported, FileDiff, VersionsMsg};
 use helix_objects::ObjectStore;
-use helix_protocol::{Code, Failure, FileMode, ObjectId};
-use helix_versions::{EntryChange, TreeEntry};
+use helix_protocol::{Code, Failure, FileMode, ObjectId, SnapshotId};
+use helix_versions::{EntryChange, Snapshot, TreeEntry};
 
 /// Takes repositories in and writes branches.
 pub struct RepositoriesActor;
@@ -90,9 +90,10 @@ fn read(objects: &dyn ObjectStore, object: ObjectId, limit: u64) -> Result<Bytes
     Ok(bytes)
 }
 
-/// Every path that differs, with its patch.
+/// Every path that differs, with its patch. A snapshot's id stands for its tree.
 fn compare(objects: &dyn ObjectStore, from: Option<ObjectId>, to: ObjectId) -> Result<Vec<FileDiff>, Failure> {
-    let changes = helix_versions::diff_entries(objects, from, to)?;
+    let tree = |id| Snapshot::load(objects, SnapshotId(id)).map_or(id, |snapshot| snapshot.tree);
+    let changes = helix_versions::diff_entries(objects, from.map(tree), tree(to))?;
     changes.iter().map(|change| file_diff(objects, change)).collect()
 }
 

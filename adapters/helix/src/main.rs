@@ -1,2 +1,5 @@
-//! The binary `helix`: node and command line.
-fn main() {}
+//! The binary `helix`.
+
+fn main() -> std::process::ExitCode {
+    helix::cli::main()
+}

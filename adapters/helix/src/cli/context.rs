@@ -125,7 +125,7 @@ impl Context {
 }
 
 /// Writes to standard output. A reader that has gone (`helix task list | head`) is no fault.
-pub(super) fn out(text: &str) -> Result<(), Failure> {
+pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::io("standard output", &error)),

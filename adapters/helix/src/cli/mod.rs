@@ -27,6 +27,7 @@ use clap::{Parser, Subcommand};
 use helix_protocol::{Code, Failure};
 
 pub use context::Context;
+pub(crate) use context::out;
 
 /// Runs coding agents, and any other long work, for days on machines you already have.
 #[derive(Debug, Parser)]

@@ -1,0 +1,77 @@
+//! Opening and closing what must survive: the records and the content.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use helix_config::Config;
+use helix_database::{RecordError, RecordStore};
+use helix_objects::Cached;
+use helix_protocol::{Code, Failure};
+use helix_rocks::RocksStore;
+
+use super::{Content, DataFolder, panicked};
+
+/// How long a node waits at its start for a database that does not answer yet.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Both stores, open.
+pub struct Stores {
+    /// Who owns a task, which step is its head, what was spent.
+    pub records: Arc<dyn RecordStore>,
+    /// Files.
+    pub content: Content,
+}
+
+impl Stores {
+    /// Opens both, and holds the content store's recovered mark against what the records acknowledged.
+    pub async fn open(config: &Config, folder: &DataFolder) -> Result<Self, Failure> {
+        let records = open_records(config, folder).await?;
+        let content = open_content(config, folder, records.acknowledged_store_sequence().await?).await?;
+        Ok(Self { records, content })
+    }
+
+    /// Writes what is buffered. Failures are logged: the process ends anyway, and what was acknowledged is durable already.
+    pub async fn close(self) {
+        if let Err(failure) = self.records.close().await {
+            tracing::error!(%failure, "the records did not close cleanly");
+        }
+        let content = self.content;
+        match tokio::task::spawn_blocking(move || content.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::error!(%failure, "the content store did not close cleanly"),
+            Err(_) => tracing::error!("closing the content store panicked"),
+        }
+    }
+}
+
+async fn open_records(config: &Config, folder: &DataFolder) -> Result<Arc<dyn RecordStore>, Failure> {
+    let url = match config.database.url.as_str() {
+        "" => format!("sqlite:{}", folder.records().display()),
+        url => url.to_owned(),
+    };
+    let started = Instant::now();
+    loop {
+        match helix_database::open(&url).await {
+            Ok(records) => return Ok(records),
+            Err(RecordError::Unavailable(reason)) if started.elapsed() < DATABASE_PATIENCE => {
+                tracing::warn!(reason, "the database does not answer yet");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn open_content(config: &Config, folder: &DataFolder, acknowledged: u64) -> Result<Content, Failure> {
+    let path = folder.content();
+    let cache_bytes = usize::try_from(config.storage.cache_mib)
+        .ok()
+        .and_then(|mib| mib.checked_mul(1024 * 1024))
+        .ok_or_else(|| Failure::new(Code::InvalidConfig, "storage.cache_mib does not fit this machine's memory"))?;
+    let opened = tokio::task::spawn_blocking(move || -> Result<Content, Failure> {
+        let rocks = RocksStore::open(&path)?;
+        rocks.verify_acknowledged(helix_objects::Mark(acknowledged))?;
+        Ok(Arc::new(Cached::new(rocks, cache_bytes)))
+    });
+    opened.await.map_err(|_| panicked("opening the content store"))?
+}

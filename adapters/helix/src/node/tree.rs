@@ -1,0 +1,159 @@
+//! The whole supervision tree, on one page.
+//!
+//! ```text
+//! helix        one-for-one
+//! ├─ storage   rest-for-one   content · writer · repositories
+//! ├─ models    one-for-one    one actor per provider · router
+//! ├─ fleet     rest-for-one   connections (one actor per worker) · provisioner · fleet
+//! ├─ tasks     rest-for-one   scheduler · running (one actor per running task) · door
+//! └─ http      one-for-one    server
+//! ```
+//!
+//! Addresses are made first and handed around as handles; each incarnation of an actor binds itself to its own. So the branches can
+//! name each other although none depends on another, and children start in the order of the page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_actor_agents::{AgentKind, AgentLimits};
+use helix_actor_fleet::FleetArgs;
+use helix_actor_models::ModelsArgs;
+use helix_actor_storage::StorageArgs;
+use helix_actor_tasks::TasksArgs;
+use helix_adapter_http::{HttpArgs, NodeInfo};
+use helix_config::Config;
+use helix_database::Write;
+use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_messages::{Events, Fleet, Models, Records, Tasks, Versions};
+use helix_ports::TaskKind;
+use helix_protocol::{Failure, NewEvent, Timestamp};
+
+use super::data_folder::TakenFolder;
+use super::providers::providers;
+use super::server::{ServerActor, ServerArgs};
+use super::stores::Stores;
+use super::transports::transports;
+
+/// How many live events a slow watcher may be behind before it reads them from the records.
+const EVENTS_KEPT: usize = 4_096;
+/// How many requests may wait at the door of the tasks branch, and at the router of models.
+const MAILBOX: usize = 16_384;
+/// Bounds a write: longer than the writer itself has patience with a database that is away.
+const WRITE_LIMIT: Duration = Duration::from_secs(45);
+/// Bounds a model call with all its retries.
+const MODEL_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// The running tree, and the handles that the node itself uses.
+pub struct Tree {
+    root: SupervisorHandle,
+    records: Records,
+    /// Workers.
+    pub fleet: Fleet,
+    /// Tasks.
+    pub tasks: Tasks,
+}
+
+impl Tree {
+    /// Declares and starts it.
+    pub async fn start(config: &Config, taken: &TakenFolder, stores: &Stores) -> Result<Self, Failure> {
+        let clock = Clock::system();
+        let events = Events::new(EVENTS_KEPT);
+        let storage = StorageArgs {
+            records: Arc::clone(&stores.records),
+            objects: Arc::clone(&stores.content),
+            events: events.clone(),
+            writer: StorageArgs::writer_address(),
+            repositories: StorageArgs::repositories_address(),
+        };
+        let models_address = Address::unbound("router", MAILBOX);
+        let tasks_address = Address::unbound("tasks", MAILBOX);
+        let fleet_address = FleetArgs::unbound_address();
+
+        let records = Records::new(storage.writer.clone(), Arc::clone(&stores.records), WRITE_LIMIT);
+        let versions = Versions::new(storage.repositories.clone());
+        let models = Models::new(models_address.clone(), MODEL_LIMIT);
+        let tasks = Tasks::new(tasks_address.clone());
+        let fleet = Fleet::new(fleet_address.clone());
+
+        let (providers, default) = providers(&config.llm)?;
+        let agent: Arc<dyn TaskKind> = Arc::new(AgentKind::new(AgentLimits::new(&config.llm, &default)));
+        let fleet_args = FleetArgs {
+            address: fleet_address,
+            records: records.clone(),
+            objects: Arc::clone(&stores.content),
+            tasks: tasks.clone(),
+            transports: transports(&config.workers, taken.node)?,
+            node: taken.node,
+            config: config.workers.clone(),
+            clock: clock.clone(),
+        };
+        let tasks_args = TasksArgs {
+            node: taken.node,
+            address: tasks_address,
+            records: records.clone(),
+            objects: Arc::clone(&stores.content),
+            fleet: fleet.clone(),
+            models: models.clone(),
+            events: events.clone(),
+            kinds: vec![agent],
+            tasks: config.tasks.clone(),
+            workspace: config.workspace.clone(),
+            budgets: config.budgets,
+            lease: config.workers.lease,
+            clock,
+        };
+
+        let branches = SupervisorSpec::new("helix", Strategy::OneForOne)
+            .child(ChildSpec::supervisor(helix_actor_storage::branch(storage)))
+            .child(ChildSpec::supervisor(helix_actor_models::branch(ModelsArgs { providers, default, address: models_address })))
+            .child(ChildSpec::supervisor(helix_actor_fleet::branch(fleet_args)))
+            .child(ChildSpec::supervisor(helix_actor_tasks::branch(tasks_args)));
+        let http = HttpArgs {
+            tasks: tasks.clone(),
+            fleet: fleet.clone(),
+            models,
+            versions,
+            records: records.clone(),
+            events,
+            tree: branches.handle(),
+            info: info(taken, config),
+        };
+        let root = helix_kernel::start(branches.child(ChildSpec::supervisor(server(taken, http)))).await?;
+        Ok(Self { root, records, fleet, tasks })
+    }
+
+    /// Records an event of the node itself. A database that is away is no reason not to start or stop.
+    pub async fn record(&self, event: NewEvent) {
+        if let Err(failure) = self.records.write(Write::Events(vec![event])).await {
+            tracing::warn!(%failure, "an event of the node could not be recorded");
+        }
+    }
+
+    /// Waits until the root has given up.
+    pub async fn ended(&self) -> Result<(), Failure> {
+        self.root.ended().await
+    }
+
+    /// Stops every branch, the last started first.
+    pub async fn stop(&self) -> Result<(), Failure> {
+        self.root.shutdown().await
+    }
+}
+
+fn server(taken: &TakenFolder, http: HttpArgs) -> SupervisorSpec {
+    let socket = taken.folder.socket();
+    let start = move || (ServerActor, ServerArgs { socket: socket.clone(), http: http.clone() });
+    SupervisorSpec::new("http", Strategy::OneForOne).child(ChildSpec::actor("server", &Address::unbound("server", 1), start))
+}
+
+fn info(taken: &TakenFolder, config: &Config) -> NodeInfo {
+    let database = if config.database.url.starts_with("postgres") { "postgresql" } else { "sqlite" };
+    NodeInfo {
+        node: taken.node,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        data: taken.folder.root().to_owned(),
+        database: database.to_owned(),
+        started_at: Timestamp::now(),
+    }
+}

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Builds what is given to people: stripped release binaries in target/dist.
+#
+# helix-worker must start on machines with any libc, so it is linked statically: with musl where the
+# target is installed or can be added, else with glibc's static libraries (it resolves no names and loads
+# no libraries, which is what static glibc cannot do). For the other architecture the target must be addable.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-target}
+dist=$target/dist
+mkdir -p "$dist"
+
+has_target() {
+    local sysroot
+    sysroot=$(rustc --print sysroot)
+    [ -d "$sysroot/lib/rustlib/$1/lib" ] && return 0
+    command -v rustup >/dev/null && [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ] && rustup target add "$1" >/dev/null 2>&1
+}
+
+worker() { # architecture
+    local arch=$1 host triple flags=""
+    host=$(uname -m)
+    if has_target "$arch-unknown-linux-musl"; then
+        triple=$arch-unknown-linux-musl
+    elif [ "$arch" = "$host" ]; then
+        triple=$arch-unknown-linux-gnu
+        flags="-C target-feature=+crt-static"
+    else
+        echo "skipped: helix-worker for $arch (its Rust target cannot be added here)" >&2
+        return 0
+    fi
+    # The linker of the other architecture, as Debian names it.
+    [ "$arch" = "$host" ] || export "CARGO_TARGET_$(echo "$triple" | tr 'a-z-' 'A-Z_')_LINKER=$arch-linux-gnu-gcc"
+    RUSTFLAGS="$flags" cargo build --release --package helix-worker --target "$triple"
+    cp "$target/$triple/release/helix-worker" "$dist/helix-worker-$arch"
+}
+
+worker x86_64
+worker aarch64
+cargo build --release --package helix
+cp "$target/release/helix" "$dist/helix"
+# Beside `helix`, under its own name, is where the node looks for this machine's worker program.
+cp "$dist/helix-worker-$(uname -m)" "$dist/helix-worker"
+ls -l "$dist"
