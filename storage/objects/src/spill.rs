@@ -53,7 +53,7 @@ pub struct SpillStore {
 
 #[derive(Debug)]
 struct State {
-    _folder: StoreFolder,
+    folder: StoreFolder,
     index: HashMap<ObjectId, Entry>,
     segments: BTreeMap<u64, Segment>,
     writing: u64,
@@ -93,7 +93,7 @@ impl SpillStore {
         let folder = StoreFolder::open(path, FORMAT)?;
         let (pin_log, pins) = PinLog::open(&folder)?;
         let mut state = State {
-            _folder: folder,
+            folder,
             index: HashMap::new(),
             segments: BTreeMap::new(),
             writing: 0,
@@ -363,7 +363,7 @@ impl ObjectStore for SpillStore {
             if !state.pins.release(up_to) {
                 return Ok(());
             }
-            state.pin_log.released(up_to).map_err(|error| ObjectError::io(&self.path, error))?;
+            state.pin_log.released(up_to, &state.folder, &state.pins)?;
             state.shrink(&self.path, &self.options)
         })
     }

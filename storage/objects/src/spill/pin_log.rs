@@ -1,4 +1,5 @@
-//! The pins of a spill store on disk: a log of changes, rewritten whole when it is opened.
+//! The pins of a spill store on disk: a log of changes, rewritten whole when it is opened and
+//! when it has grown far beyond what is still pinned.
 //!
 //! An entry: four bytes length (little endian), the first 8 bytes of the body's BLAKE3 hash, the
 //! body: one byte (1 pins, 2 releases), the task's 16 bytes, the epoch's 8, then the ids pinned.
@@ -14,11 +15,16 @@ use crate::{ObjectError, Pin, StoreFolder, hash};
 const FILE: &str = "pins";
 const PINS: u8 = 1;
 const RELEASES: u8 = 2;
+/// Beneath this many bytes the log is not rewritten while it is open.
+const REWRITE_FROM: u64 = 1 << 20;
 
 /// The open log.
 #[derive(Debug)]
 pub(super) struct PinLog {
     file: File,
+    length: u64,
+    /// Its length when it was last written whole.
+    fresh_length: u64,
 }
 
 impl PinLog {
@@ -31,27 +37,47 @@ impl PinLog {
             Err(error) => return Err(ObjectError::io(&path, error)),
         };
         let pins = replay(&log);
+        Ok((Self::write_whole(folder, &pins)?, pins))
+    }
+
+    fn write_whole(folder: &StoreFolder, pins: &Pins) -> Result<Self, ObjectError> {
+        let path = folder.path().join(FILE);
         let mut fresh = Vec::new();
         for (pin, ids) in pins.owners() {
             append_entry(&mut fresh, PINS, *pin, ids.iter().copied());
         }
         folder.replace(FILE, &fresh)?;
         let file = File::options().append(true).open(&path).map_err(|error| ObjectError::io(&path, error))?;
-        Ok((Self { file }, pins))
+        Ok(Self { file, length: fresh.len() as u64, fresh_length: fresh.len() as u64 })
     }
 
     /// Records that `pin` holds `ids`.
     pub(super) fn pinned(&mut self, pin: Pin, ids: &[ObjectId]) -> std::io::Result<()> {
         let mut entry = Vec::new();
         append_entry(&mut entry, PINS, pin, ids.iter().copied());
-        self.file.write_all(&entry)
+        self.append(&entry)
     }
 
-    /// Records that everything up to `up_to` is released.
-    pub(super) fn released(&mut self, up_to: Pin) -> std::io::Result<()> {
+    /// Records that everything up to `up_to` is released. `pins` are those that are left.
+    pub(super) fn released(&mut self, up_to: Pin, folder: &StoreFolder, pins: &Pins) -> Result<(), ObjectError> {
         let mut entry = Vec::new();
         append_entry(&mut entry, RELEASES, up_to, std::iter::empty());
-        self.file.write_all(&entry)
+        self.append(&entry).map_err(|error| ObjectError::io(&folder.path().join(FILE), error))?;
+        if self.length > REWRITE_FROM.max(self.fresh_length * 4) {
+            *self = Self::write_whole(folder, pins)?;
+        }
+        Ok(())
+    }
+
+    /// Replay stops at a torn entry, so what was written of one that failed is taken back.
+    fn append(&mut self, entry: &[u8]) -> std::io::Result<()> {
+        match self.file.write_all(entry) {
+            Ok(()) => {
+                self.length += entry.len() as u64;
+                Ok(())
+            }
+            Err(error) => self.file.set_len(self.length).and(Err(error)),
+        }
     }
 }
 
@@ -91,4 +117,32 @@ fn parse(body: &[u8]) -> Option<(u8, Pin, Vec<ObjectId>)> {
     let pin = Pin { task: TaskId(uuid::Uuid::from_bytes(*task)), epoch: Epoch(u64::from_le_bytes(*epoch)) };
     let (ids, rest) = ids.as_chunks::<32>();
     (matches!(kind[0], PINS | RELEASES) && rest.is_empty()).then(|| (kind[0], pin, ids.iter().map(|id| ObjectId(*id)).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{Epoch, TaskId};
+
+    use super::{PinLog, REWRITE_FROM};
+    use crate::{Pin, StoreFolder, hash};
+
+    #[test]
+    fn a_log_of_released_pins_does_not_grow_for_ever() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = StoreFolder::open(path.path(), 1).unwrap();
+        let (mut log, mut pins) = PinLog::open(&folder).unwrap();
+        let kept = Pin { task: TaskId::new(), epoch: Epoch(1) };
+        pins.add(kept, &[hash(b"kept")]);
+        log.pinned(kept, &[hash(b"kept")]).unwrap();
+        let ids: Vec<_> = (0..1000_u32).map(|number| hash(&number.to_le_bytes())).collect();
+        for _ in 0..100 {
+            let passing = Pin { task: TaskId::new(), epoch: Epoch(1) };
+            pins.add(passing, &ids);
+            log.pinned(passing, &ids).unwrap();
+            pins.release(passing);
+            log.released(passing, &folder, &pins).unwrap();
+        }
+        assert!(std::fs::metadata(path.path().join("pins")).unwrap().len() < 2 * REWRITE_FROM);
+        assert_eq!(PinLog::open(&folder).unwrap().1.list(), vec![(kept, hash(b"kept"))]);
+    }
 }
