@@ -307,7 +307,7 @@ impl Actor for Writer {
     }
 
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, store: &mut Self::State) -> Result<(), ActorProcessingErr> {
-        let RecordsMsg::Write { write, reply } = message.take();
+        let RecordsMsg::Write { write, reply } = message.take() else { return Ok(()) };
         let answer = store.apply(vec![*write]).await.expect("memory answers").remove(0);
         let _ = reply.send(answer.map_err(Into::into));
         Ok(())
@@ -347,6 +347,15 @@ pub struct Node {
 impl Node {
     /// A node that knows these workers from its records.
     pub async fn start(machines: &[(&str, &Arc<Machine>)]) -> Self {
+        Self::wire(machines, None).await
+    }
+
+    /// A node on this machine's clock, which reaches its workers by this transport.
+    pub async fn real(transport: Arc<dyn WorkerTransport>) -> Self {
+        Self::wire(&[], Some(transport)).await
+    }
+
+    async fn wire(machines: &[(&str, &Arc<Machine>)], real: Option<Arc<dyn WorkerTransport>>) -> Self {
         let transport = Arc::new(FakeTransport::default());
         let store: Arc<dyn RecordStore> = Arc::new(helix_database::MemoryStore::new());
         for (name, machine) in machines {
@@ -358,14 +367,18 @@ impl Node {
         writer.bind(Actor::spawn(None, Writer, Arc::clone(&store)).await.unwrap().0);
         let (tell, told) = mpsc::unbounded_channel();
         ear.bind(Actor::spawn(None, Ear, tell).await.unwrap().0);
-        let (clock, machine_clock) = Clock::simulated();
+        let (simulated, machine_clock) = Clock::simulated();
+        let (clock, transports) = match real {
+            Some(real) => (Clock::system(), vec![real]),
+            None => (simulated, vec![transport.clone() as Arc<dyn WorkerTransport>]),
+        };
         let objects = Arc::new(MemoryStore::new());
         let args = FleetArgs {
             address: FleetArgs::unbound_address(),
             records: Records::new(writer, Arc::clone(&store), Duration::from_secs(10)),
             objects: objects.clone(),
             tasks: Tasks::new(ear),
-            transports: vec![transport.clone()],
+            transports,
             node: NodeId::new(),
             config: WorkersConfig::default(),
             clock: clock.clone(),
