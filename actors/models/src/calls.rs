@@ -16,12 +16,15 @@ use crate::breaker::Breaker;
 /// How often it is looked whether somebody still waits for an answer.
 const LISTENING: Duration = Duration::from_millis(250);
 
+/// Where a call's answer goes, until it is answered.
+pub(crate) type Unanswered = Mutex<Option<Reply<Result<ModelReply, ProviderError>>>>;
+
 /// A call on its way. The reply can be taken once: by whoever makes the call, or by who could not hand it over.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub request: Arc<ModelRequest>,
     pub deltas: Option<DeltaSink>,
-    pub reply: Arc<Mutex<Option<Reply<Result<ModelReply, ProviderError>>>>>,
+    pub reply: Arc<Unanswered>,
 }
 
 impl Call {
