@@ -263,6 +263,8 @@ fn bears_repetition(request: &Request) -> bool {
         | Request::Snapshot { .. }
         | Request::ReadOutput { .. }
         | Request::Close { .. } => true,
+        // A worker that does not know `Adopt` closes the connection; the workspace is opened on the next one.
+        Request::Adopt { .. } => false,
         Request::Missing { .. } | Request::Store { .. } | Request::Inspect | Request::Ping | Request::Stop { .. } => false,
     }
 }

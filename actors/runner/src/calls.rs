@@ -2,11 +2,14 @@
 //!
 //! A repeated key joins the running call or is answered with the kept result, so a request may be
 //! repeated on a new connection without being done twice. What is kept is bounded per task; the node
-//! repeats only calls of the step it is making.
+//! repeats only calls of the step it is making. Beside them is noted which calls that step has made, for the node that
+//! comes back to it.
 
 use std::collections::{HashMap, VecDeque};
 
-use helix_protocol::{CallKey, TaskId};
+use helix_protocol::{CallKey, ObjectId, TaskId};
+
+use crate::making::{Calling, Making};
 
 /// What becomes of a call that is asked for. `W` waits for results `R`.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,9 +31,32 @@ pub struct Calls<W, R> {
 
 #[derive(Debug)]
 struct Table<W, R> {
-    running: HashMap<CallKey, Vec<W>>,
-    kept: HashMap<CallKey, R>,
+    running: HashMap<CallKey, Running<W>>,
+    kept: HashMap<CallKey, (Option<u64>, R)>,
     order: VecDeque<CallKey>,
+    /// `None` where the workspace is not one to go on with.
+    making: Option<Making>,
+}
+
+#[derive(Debug)]
+struct Running<W> {
+    /// Its number among the calls since the workspace was opened.
+    number: Option<u64>,
+    waiters: Vec<W>,
+}
+
+impl<W, R> Default for Table<W, R> {
+    fn default() -> Self {
+        Self { running: HashMap::new(), kept: HashMap::new(), order: VecDeque::new(), making: None }
+    }
+}
+
+impl<W, R> Table<W, R> {
+    fn lose(&mut self, number: Option<u64>) {
+        if let (Some(making), Some(number)) = (&mut self.making, number) {
+            making.lost(number);
+        }
+    }
 }
 
 impl<W, R: Clone> Calls<W, R> {
@@ -41,34 +67,37 @@ impl<W, R: Clone> Calls<W, R> {
 
     /// Somebody asks for a call.
     pub fn begin(&mut self, task: TaskId, key: &CallKey, waiter: W) -> Begun<W, R> {
-        let table = self.tasks.entry(task).or_insert_with(|| Table {
-            running: HashMap::new(),
-            kept: HashMap::new(),
-            order: VecDeque::new(),
-        });
-        if let Some(result) = table.kept.get(key) {
+        let table = self.tasks.entry(task).or_default();
+        if let Some((_, result)) = table.kept.get(key) {
             return Begun::Kept(waiter, result.clone());
         }
-        if let Some(waiters) = table.running.get_mut(key) {
-            waiters.push(waiter);
+        if let Some(running) = table.running.get_mut(key) {
+            running.waiters.push(waiter);
             return Begun::Joined;
         }
-        table.running.insert(key.clone(), vec![waiter]);
+        let number = table.making.as_mut().map(Making::call);
+        table.running.insert(key.clone(), Running { number, waiters: vec![waiter] });
         Begun::Start
     }
 
-    /// A call has ended. Everybody who waits is to be told `result`, which is kept where it is given
-    /// again for the same key: `keep` is false for refusals, which another try may not meet.
+    /// A call has ended. Answers with everybody who is to be told the result.
     pub fn finish(&mut self, task: TaskId, key: &CallKey, result: R, keep: Keep) -> Vec<W> {
         let Some(table) = self.tasks.get_mut(&task) else { return Vec::new() };
-        let waiters = table.running.remove(key).unwrap_or_default();
-        if keep == Keep::Result && table.kept.insert(key.clone(), result).is_none() {
-            table.order.push_back(key.clone());
-            if table.order.len() > self.limit
-                && let Some(oldest) = table.order.pop_front()
-            {
-                table.kept.remove(&oldest);
+        let Some(Running { number, waiters }) = table.running.remove(key) else { return Vec::new() };
+        match keep {
+            Keep::Result => {
+                if table.kept.insert(key.clone(), (number, result)).is_none() {
+                    table.order.push_back(key.clone());
+                }
+                if table.order.len() > self.limit
+                    && let Some(oldest) = table.order.pop_front()
+                    && let Some((number, _)) = table.kept.remove(&oldest)
+                {
+                    table.lose(number);
+                }
             }
+            Keep::Refusal => {}
+            Keep::Nothing => table.lose(number),
         }
         waiters
     }
@@ -78,10 +107,38 @@ impl<W, R: Clone> Calls<W, R> {
         if let Some(table) = self.tasks.get_mut(&task) {
             table.kept.clear();
             table.order.clear();
+            table.making = None;
             if table.running.is_empty() {
                 self.tasks.remove(&task);
             }
         }
+    }
+
+    /// The workspace of a task holds `tree`, and a step begins from it.
+    pub fn opened(&mut self, task: TaskId, tree: ObjectId) {
+        self.tasks.entry(task).or_default().making = Some(Making::opened(tree));
+    }
+
+    /// The workspace changes hands, or its step is given up: nobody goes on with it before it is opened again.
+    pub fn give_up(&mut self, task: TaskId) {
+        if let Some(table) = self.tasks.get_mut(&task) {
+            table.making = None;
+        }
+    }
+
+    /// The workspace was snapshotted for a step that began from `since`.
+    pub fn snapshotted(&mut self, task: TaskId, since: ObjectId, tree: ObjectId) {
+        if let Some(table) = self.tasks.get_mut(&task)
+            && let Some(making) = &mut table.making
+        {
+            let calling = if table.running.is_empty() { Calling::Rests } else { Calling::Runs };
+            making.snapshotted(since, tree, calling);
+        }
+    }
+
+    /// A node that was away goes on with the step that began from `tree`. False where it cannot: see [`Making`].
+    pub fn resume(&mut self, task: TaskId, tree: ObjectId) -> bool {
+        self.tasks.get_mut(&task).and_then(|table| table.making.as_mut()).is_some_and(|making| making.resume(tree))
     }
 
     /// The calls of a task that run or are kept, sorted.
@@ -98,7 +155,9 @@ impl<W, R: Clone> Calls<W, R> {
 pub enum Keep {
     /// It was done.
     Result,
-    /// It was refused; the next try may go better.
+    /// It was refused before anything was done; the next try may go better.
+    Refusal,
+    /// It failed on its way, and nobody knows how far it came; the next try may go better.
     Nothing,
 }
 
@@ -127,9 +186,39 @@ mod tests {
     #[test]
     fn a_refusal_is_told_and_not_kept() {
         let (mut calls, task) = (Calls::new(4), TaskId::new());
-        calls.begin(task, &key(1), "first");
-        assert_eq!(calls.finish(task, &key(1), 7, Keep::Nothing), ["first"]);
+        for keep in [Keep::Refusal, Keep::Nothing] {
+            assert_eq!(calls.begin(task, &key(1), "first"), Begun::Start);
+            assert_eq!(calls.finish(task, &key(1), 7, keep), ["first"]);
+        }
         assert_eq!(calls.begin(task, &key(1), "second"), Begun::Start);
+    }
+
+    #[test]
+    fn a_step_is_resumed_while_every_answer_of_it_can_be_given() {
+        let (tree, task) = (ObjectId([1; 32]), TaskId::new());
+        let mut calls = Calls::new(2);
+        let call = |calls: &mut Calls<(), u8>, name: u8, keep: Keep| {
+            calls.begin(task, &key(name), ());
+            calls.finish(task, &key(name), name, keep);
+        };
+        call(&mut calls, 1, Keep::Result);
+        assert!(!calls.resume(task, tree), "it was never opened");
+        calls.forget(task);
+        calls.opened(task, tree);
+        call(&mut calls, 1, Keep::Result);
+        call(&mut calls, 2, Keep::Refusal);
+        call(&mut calls, 2, Keep::Result);
+        assert!(calls.resume(task, tree) && !calls.resume(task, ObjectId([2; 32])));
+        call(&mut calls, 3, Keep::Result);
+        assert!(!calls.resume(task, tree), "the first answer was dropped for the third");
+        calls.opened(task, tree);
+        call(&mut calls, 4, Keep::Nothing);
+        assert!(!calls.resume(task, tree), "nobody knows what the call did");
+        calls.opened(task, tree);
+        calls.begin(task, &key(5), ());
+        assert!(calls.resume(task, tree));
+        calls.give_up(task);
+        assert!(!calls.resume(task, tree));
     }
 
     proptest! {

@@ -28,7 +28,7 @@ use crate::lease::Lease;
 use crate::processes::ProcessSet;
 use crate::spool::Spools;
 use crate::surroundings::Ports;
-use crate::workspace::{Workspace, not_open, remove_tree, stale};
+use crate::workspace::{Opening, Workspace, not_open, remove_tree, stale};
 
 /// Results kept of each task, for requests that are repeated.
 const KEPT_RESULTS: usize = 64;
@@ -142,12 +142,15 @@ impl Engine {
             }
             Request::Store { stream } => self.take_objects(link, stream).await,
             Request::Open(open) => self.open_workspace(*open).await,
+            Request::Adopt { task, epoch, tree } => self.adopt_workspace(task, epoch, tree),
             Request::Tool { task, epoch, call, limits } => self.call_tool(task, epoch, call, limits).await,
             Request::Run { task, epoch, key, run, command, timeout_ms } => {
                 self.call_run(task, epoch, key, running::Command { run, text: command, timeout_ms }).await
             }
             Request::Cancel { task, epoch, key, grace_ms } => {
-                let workspace = self.workspace(task, epoch)?;
+                let (workspace, _) = self.workspace(task, epoch)?;
+                // Whoever cancels gives the step up; a node that comes back must not take this end for the call's own.
+                self.calls.lock().give_up(task);
                 Ok(Response::Cancelled { stopped: workspace.stop(&key, std::time::Duration::from_millis(grace_ms)) })
             }
             Request::Snapshot { task, epoch, since, artifacts } => self.snapshot(link, task, epoch, since, &artifacts).await,
@@ -164,14 +167,13 @@ impl Engine {
         }
     }
 
-    /// The workspace of a task under its own epoch, while the lease lasts.
-    fn workspace(&self, task: TaskId, epoch: Epoch) -> Result<Arc<Workspace>, Failure> {
+    /// The workspace of a task and its opening, for its owner, while the lease lasts.
+    fn workspace(&self, task: TaskId, epoch: Epoch) -> Result<(Arc<Workspace>, Opening), Failure> {
         self.lease.check()?;
         let workspace = self.workspaces.lock().get(&task).cloned();
         let workspace = workspace.ok_or_else(|| not_open(task))?;
-        workspace.check(epoch)?;
-        workspace.check_open()?;
-        Ok(workspace)
+        let opening = workspace.enter(epoch)?;
+        Ok((workspace, opening))
     }
 
     async fn take_objects(&self, link: &LinkHandle, stream: StreamId) -> Answer {
@@ -211,7 +213,12 @@ impl Engine {
             return Err(stale(task, epoch, known));
         }
         // From here on nothing more is begun under the old epoch, whichever it was.
-        workspace.state.lock().kept.epoch = epoch.next();
+        {
+            let mut state = workspace.state.lock();
+            state.kept.epoch = epoch.next();
+            state.opening = Opening(epoch.next());
+            self.calls.lock().give_up(task);
+        }
         workspace.clear().await?;
         let gate = Arc::clone(&workspace.gate).write_owned().await;
         let deleted = Arc::clone(&workspace);

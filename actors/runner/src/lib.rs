@@ -1,7 +1,8 @@
 //! The worker's side: workspaces, processes, tools, and the fence.
 //!
 //! [`Worker`] is what a program starts and hands byte streams to. Pure logic is apart: `fence` (the
-//! lease), `calls` (what runs under which key), `masking`, and the matching of edits.
+//! lease), `calls` (what runs under which key), `making` (where the step began that makes them), `masking`, and
+//! the matching of edits.
 
 mod calls;
 mod command;
@@ -11,6 +12,7 @@ mod facts;
 mod fence;
 pub mod guard;
 mod lease;
+mod making;
 mod masking;
 mod processes;
 mod spool;

@@ -54,6 +54,8 @@ pub struct State {
     pub kept: Kept,
     /// It was opened by this incarnation, whole: calls find the environment they were promised.
     pub opened: bool,
+    /// Which opening that was.
+    pub opening: Opening,
     /// It holds exactly `kept.tree`, and what a set-up that succeeded made.
     pub clean: bool,
     /// What commands find around them.
@@ -68,6 +70,11 @@ pub struct State {
     pub file_cap_bytes: u64,
     outputs: Outputs,
 }
+
+/// One opening of a workspace, named after its epoch. What is begun under it is void once the workspace is opened under a
+/// greater one, or closed. An adoption raises the epoch and leaves this as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening(pub Epoch);
 
 /// What a new incarnation of the worker must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +133,7 @@ impl Workspace {
     fn with(tasks: &Path, kept: Kept, stats: StatCache) -> Self {
         let state = State {
             opened: false,
+            opening: Opening(kept.epoch),
             clean: false,
             environment: Environment::default(),
             secrets: Vec::new(),
@@ -193,15 +201,27 @@ impl Workspace {
         Ok(())
     }
 
-    /// Refuses with `stale_owner` under another epoch than the one it was opened under.
+    /// The opening under which its owner's calls begin. Refuses with `stale_owner` under another epoch than the owner's, with
+    /// `not_found` where it was not opened since the worker started, or its opening failed.
+    pub fn enter(&self, epoch: Epoch) -> Result<Opening, Failure> {
+        let state = self.state.lock();
+        let known = state.kept.epoch;
+        if known != epoch {
+            return Err(stale(self.task, epoch, known));
+        }
+        if state.opened { Ok(state.opening) } else { Err(not_open(self.task)) }
+    }
+
+    /// Refuses with `stale_owner` once it was opened anew, or closed.
+    pub fn check_opening(&self, opening: Opening) -> Result<(), Failure> {
+        let now = self.state.lock().opening;
+        if now == opening { Ok(()) } else { Err(stale(self.task, opening.0, now.0)) }
+    }
+
+    /// Refuses with `stale_owner` under another epoch than its owner's.
     pub fn check(&self, epoch: Epoch) -> Result<(), Failure> {
         let known = self.state.lock().kept.epoch;
         if known == epoch { Ok(()) } else { Err(stale(self.task, epoch, known)) }
-    }
-
-    /// Refuses with `not_found` where it was not opened since the worker started, or its opening failed.
-    pub fn check_open(&self) -> Result<(), Failure> {
-        if self.state.lock().opened { Ok(()) } else { Err(not_open(self.task)) }
     }
 
     /// What snapshots carry and checkouts leave alone.

@@ -36,12 +36,14 @@ pub(crate) struct Taken {
     pub skipped: Vec<SkippedFile>,
     pub torn: Vec<String>,
     pub artifacts: Vec<String>,
+    /// Everything the workspace's tree holds, in bytes; `None` where it was not looked at.
+    pub logical_bytes: Option<u64>,
 }
 
 impl Taken {
     /// The files as they were before the step.
     pub fn nothing(files: Files) -> Self {
-        Self { files, changes: Vec::new(), skipped: Vec::new(), torn: Vec::new(), artifacts: Vec::new() }
+        Self { files, changes: Vec::new(), skipped: Vec::new(), torn: Vec::new(), artifacts: Vec::new(), logical_bytes: None }
     }
 }
 
@@ -62,9 +64,10 @@ pub(crate) async fn take(host: &mut Host, note: Option<SnapshotNote>, message: &
 async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<Taken, Failure> {
     let (lease, before) = (&host.lease, host.files);
     let received = host.shared.args.fleet.snapshot(lease.worker, lease.task, lease.epoch, before.tree, artifacts).await?;
-    let Snapshotted { tree, changes, skipped, torn, artifacts, .. } = received.snapshot;
+    let Snapshotted { tree, changes, skipped, torn, artifacts, logical_bytes, .. } = received.snapshot;
+    let logical_bytes = Some(logical_bytes);
     if tree == before.tree {
-        return Ok(Taken { files: before, changes, skipped, torn, artifacts });
+        return Ok(Taken { files: before, changes, skipped, torn, artifacts, logical_bytes });
     }
     let metadata = [
         ("task", lease.task.to_string()),
@@ -75,13 +78,13 @@ async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<
     let object = shared::snapshot(tree, Some(before.snapshot), host.shared.now(), message, &metadata);
     let (snapshot, mark) = host.shared.on_store(move |store| Ok(write_snapshot(store, &object, Durability::Group)?)).await?;
     let Mark(sequence) = mark.max(received.mark);
-    Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts })
+    Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts, logical_bytes })
 }
 
 /// Commits a step. Answers with the step and the task as they are then.
 pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(StepRecord, TaskRecord), Failure> {
     let ordinal = if draft.outcome == StepOutcome::Unfinished { host.turns } else { host.ordinal };
-    let Taken { files, changes, skipped, torn, artifacts } = taken;
+    let Taken { files, changes, skipped, torn, artifacts, logical_bytes } = taken;
     let step = NewStep {
         id: StepId::new(),
         task: host.lease.task,
@@ -104,7 +107,7 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
         worker: Some(host.lease.worker),
         started_at: host.started_at,
     };
-    let mut events = vec![telling::step_completed(&step, &host.lease.name)];
+    let mut events = vec![telling::step_completed(&step, &host.lease.name, logical_bytes)];
     events.extend(draft.events);
     let commit = Write::Commit { step: Box::new(step), then: draft.then.map(Box::new), events };
     match host.shared.write(commit).await? {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::commit::{self, Draft, Taken, task_of};
 use crate::failing;
-use crate::host::{Begin, Host, Lease, Workspace, does_nothing};
+use crate::host::{self, Begin, Host, Lease, Workspace, does_nothing};
 use crate::machine::Happening;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
@@ -46,6 +46,17 @@ pub(crate) struct Job {
     pub lost: Option<LostWorker>,
     /// Where it was before, if its workspace may still be there.
     pub previous: Option<WorkerId>,
+    /// What of the workspace on this worker.
+    pub handover: Handover,
+}
+
+/// How the next owner takes a workspace over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handover {
+    /// With the files of the last step: what runs in it is ended.
+    Open,
+    /// As it is, where the worker went on with the step while the node was away; otherwise as with `Open`.
+    Adopt,
 }
 
 /// What is to happen at the next step boundary.
@@ -142,7 +153,7 @@ struct Drive {
 impl Drive {
     async fn claim(shared: Arc<Shared>, job: Job, control: Arc<Control>) -> Result<Self, Failure> {
         let task = claim(&shared, &job).await?;
-        let lease = Lease { task: task.id, epoch: task.epoch, worker: job.worker, name: job.name };
+        let mut lease = Lease { task: task.id, epoch: task.epoch, worker: job.worker, name: job.name, opened: task.epoch };
         if let Some(previous) = job.previous.filter(|previous| *previous != lease.worker) {
             close(&shared, previous, &task);
         }
@@ -152,11 +163,18 @@ impl Drive {
             failing::fail_unstarted(&shared, &task, &failure).await?;
             return Err(Failure::new(Code::StaleOwner, "the task has failed"));
         };
-        let (head, turn, files) = begin(&shared, &task).await?;
+        let handover = if does_nothing(&task) { Handover::Open } else { job.handover };
+        let (mut head, mut turn, mut files) = begin(&shared, &task, handover).await?;
+        let mut workspace = Workspace::Closed;
+        if handover == Handover::Adopt {
+            match host::adopt(&shared, &lease, files).await {
+                Some(opened) => (lease.opened, workspace) = (opened, Workspace::Open),
+                None => (head, turn, files) = begin(&shared, &task, Handover::Open).await?,
+            }
+        }
         // Only a task that somebody owned before can have a journal.
         let resumed = task.epoch.0 > 1;
         let deadline = deadline(&shared, &task).await?;
-        let workspace = Workspace::Closed;
         Ok(Self { shared, control, kind, lease, task, head, turn, files, workspace, resumed, deadline })
     }
 
@@ -250,7 +268,7 @@ impl Drive {
             ordinal,
             files: self.files,
             workspace: std::mem::replace(&mut self.workspace, Workspace::Closed),
-            replay: Replay::read(ordinal, &entries),
+            replay: Replay::read(ordinal, &entries, |call| self.shared.calls.has(call)),
             said,
         };
         Ok(Host::new(Arc::clone(&self.shared), begin))
@@ -409,8 +427,8 @@ pub(crate) async fn read_task(shared: &Shared, task: TaskId) -> Result<TaskRecor
     found.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no task {}", task.short())))
 }
 
-/// The head, the last turn on its line, and the files to start from.
-async fn begin(shared: &Arc<Shared>, task: &TaskRecord) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
+/// The head, the last turn on its line, and the files to start from. A step that goes on began before its unfinished files were kept.
+async fn begin(shared: &Arc<Shared>, task: &TaskRecord, handover: Handover) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
     let Some(head) = task.head else { return Ok((None, None, shared.base(task).await?)) };
     let head = read_step(shared, head).await?;
     let of = |step: &StepRecord| Files { tree: step.step.tree, snapshot: step.step.snapshot, sequence: step.step.store_sequence };
@@ -425,7 +443,11 @@ async fn begin(shared: &Arc<Shared>, task: &TaskRecord) -> Result<(Option<StepRe
         Some(step) => Some(read_step(shared, step.id).await?),
         None => None,
     };
-    let start = start(&line, task.spec.on_failure);
+    let on_failure = match handover {
+        Handover::Open => task.spec.on_failure,
+        Handover::Adopt => OnFailure::Rollback,
+    };
+    let start = start(&line, on_failure);
     if let Some(step) = start.fork {
         failing::fork_parked(shared, task, step, "its worker died in the middle of a command").await?;
     }

@@ -175,7 +175,7 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
         events: Vec::new(),
     };
     let claimed = task_of(host.shared.write(claim).await?)?;
-    let Taken { files, changes, skipped, torn, artifacts } = taken.clone();
+    let Taken { files, changes, skipped, torn, artifacts, .. } = taken.clone();
     let step = NewStep {
         id: StepId::new(),
         task: claimed.id,

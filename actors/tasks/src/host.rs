@@ -35,6 +35,8 @@ pub(crate) struct Lease {
     pub epoch: Epoch,
     pub worker: WorkerId,
     pub name: String,
+    /// The epoch under which the workspace was opened: this one, or where it was adopted an earlier owner's.
+    pub opened: Epoch,
 }
 
 /// The workspace on the worker.
@@ -43,7 +45,7 @@ pub(crate) enum Workspace {
     Closed,
     /// On its way.
     Opening(AbortOnDropHandle<Result<(), Failure>>),
-    /// It held these files when the last step ended.
+    /// It held these files when the last step ended, and holds what this one has done since.
     Open,
 }
 
@@ -212,12 +214,17 @@ impl Host {
     async fn ask_model(&mut self, call: CallKey, request: ModelRequest) -> Result<ModelReply, Failure> {
         let quote = self.shared.args.models.quote(request.clone()).await?;
         let most = Amount { money: quote.money, tokens: quote.tokens };
-        self.reserve(&call, most).await?;
-        self.shared.args.events.show(telling::model_called(self.lease.task, &quote.provider, &quote.model));
+        // The call that an earlier owner left under way is reserved already.
+        if !self.shared.calls.has(&call) {
+            self.reserve(&call, most).await?;
+            self.shared.args.events.show(telling::model_called(self.lease.task, &quote.provider, &quote.model));
+        }
         let request = ModelRequest { idempotency_key: Some(call.0.clone()), ..request };
-        match self.shared.args.models.generate(request, None).await {
+        let models = self.shared.args.models.clone();
+        match self.shared.calls.join(self.lease.task, &call, async move { models.generate(request, None).await }).await {
             Ok(reply) => {
-                self.journal(JournalBody::Replied { call, reply: reply.clone() }).await?;
+                self.journal(JournalBody::Replied { call: call.clone(), reply: reply.clone() }).await?;
+                self.shared.calls.settle(&call);
                 let usage = &reply.usage;
                 self.shared.args.events.show(telling::model_replied(
                     self.lease.task,
@@ -231,7 +238,9 @@ impl Host {
                 let uncertain = matches!(error, ProviderError::Uncertain(_));
                 let charged = if uncertain { most } else { Amount { money: Money::ZERO, tokens: 0 } };
                 let reason = error.failure().message.clone();
-                self.journal(JournalBody::CallFailed { call, charged: charged.money, tokens: charged.tokens, reason }).await?;
+                let failed = JournalBody::CallFailed { call: call.clone(), charged: charged.money, tokens: charged.tokens, reason };
+                self.journal(failed).await?;
+                self.shared.calls.settle(&call);
                 Err(error.into())
             }
         }
@@ -261,11 +270,11 @@ pub(crate) fn call_key(task: &TaskRecord, ordinal: u64, call: u64) -> CallKey {
     CallKey(hash.finalize().to_hex().to_string())
 }
 
-/// The run that a key has under an epoch: repeated under the same lease it is the same run, under the next one another.
-fn run_id(key: &CallKey, epoch: Epoch) -> RunId {
+/// The run that a key has in a workspace: the same however often it is asked for, another one once the workspace was opened anew.
+fn run_id(key: &CallKey, opened: Epoch) -> RunId {
     let mut hash = blake3::Hasher::new();
     hash.update(key.0.as_bytes());
-    hash.update(&epoch.0.to_be_bytes());
+    hash.update(&opened.0.to_be_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.finalize().as_bytes()[..16]);
     RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
@@ -282,6 +291,26 @@ pub(crate) async fn request_worker(shared: &Shared, worker: WorkerId, request: R
             return Err(failure);
         }
         pauses.pause().await;
+    }
+}
+
+/// Goes on with the workspace as the worker has it. Answers with the epoch under which it was opened; `None` where the step that
+/// began from these files cannot go on there, so that the workspace has to be opened.
+pub(crate) async fn adopt(shared: &Shared, lease: &Lease, files: Files) -> Option<Epoch> {
+    let request = Request::Adopt { task: lease.task, epoch: lease.epoch, tree: files.tree };
+    match request_worker(shared, lease.worker, request).await {
+        Ok(Response::Adopted { opened }) => {
+            tracing::info!(task = %lease.task, epoch = %lease.epoch, worker = lease.name, "the step goes on where it is");
+            Some(opened)
+        }
+        Ok(other) => {
+            tracing::warn!(task = %lease.task, "{}", unexpected("adopt a workspace", &other));
+            None
+        }
+        Err(failure) => {
+            tracing::info!(task = %lease.task, worker = lease.name, "the step is made again: {failure}");
+            None
+        }
     }
 }
 
@@ -380,7 +409,7 @@ impl StepHost for Host {
         }
         let (task, worker, epoch) = (self.lease.task, self.lease.worker, self.lease.epoch);
         let key = self.next_call();
-        let run = run_id(&key, epoch);
+        let run = run_id(&key, self.lease.opened);
         let input = serde_json::json!({"command": command, "run": run});
         self.shared.args.events.show(telling::tool_started(task, worker, "run", &input));
         let began = tokio::time::Instant::now();

@@ -6,6 +6,7 @@
 //! there, by one fenced write each.
 
 pub mod budget;
+mod calls;
 mod command;
 mod commit;
 pub mod dependencies;

@@ -24,8 +24,9 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Reads the entries of step `ordinal`, in the order of their sequences.
-    pub fn read(ordinal: u64, entries: &[JournalEntry]) -> Self {
+    /// Reads the entries of step `ordinal`, in the order of their sequences. A reservation that nothing followed is charged, unless its
+    /// call is still `under_way`: then it stays open until the call is answered.
+    pub fn read(ordinal: u64, entries: &[JournalEntry], under_way: impl Fn(&CallKey) -> bool) -> Self {
         let mut replay = Self {
             replies: HashMap::new(),
             outcomes: HashMap::new(),
@@ -36,8 +37,11 @@ impl Replay {
         for entry in entries.iter().filter(|entry| entry.ordinal == ordinal) {
             replay.apply(entry.sequence, &entry.body);
         }
-        for lost in std::mem::take(&mut replay.open).into_values() {
-            replay.charge_uncertain(lost);
+        let (open, lost) = std::mem::take(&mut replay.open).into_iter().partition(|(call, _)| under_way(call));
+        replay.open = open;
+        let lost: HashMap<CallKey, Amount> = lost;
+        for amount in lost.into_values() {
+            replay.charge_uncertain(amount);
         }
         replay
     }
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn a_reply_is_answered_from_the_journal_and_costs_what_it_cost() {
         let bodies = [reserved(1, 50), JournalBody::Replied { call: key(1), reply: reply("hello", 20) }];
-        let replay = Replay::read(3, &entries(3, &bodies));
+        let replay = Replay::read(3, &entries(3, &bodies), |_| false);
         assert_eq!(replay.reply(&key(1)), Some(&reply("hello", 20)));
         assert_eq!(replay.spend(), Spend { model_calls: 1, tokens: 7, money: Money(20), uncertain_calls: 0 });
         assert_eq!(replay.next(), (3 << STRIDE) + 2);
@@ -152,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_call_that_died_without_an_answer_is_charged_its_reservation() {
-        let replay = Replay::read(1, &entries(1, &[reserved(1, 50)]));
+        let replay = Replay::read(1, &entries(1, &[reserved(1, 50)]), |_| false);
         assert_eq!(replay.reply(&key(1)), None);
         assert_eq!(replay.spend(), Spend { model_calls: 0, tokens: 10, money: Money(50), uncertain_calls: 1 });
         assert_eq!(replay.committed(), Amount { money: Money(50), tokens: 10 });
@@ -161,14 +165,14 @@ mod tests {
     #[test]
     fn a_call_that_was_refused_costs_nothing() {
         let failed = JournalBody::CallFailed { call: key(1), charged: Money::ZERO, tokens: 0, reason: "429".to_owned() };
-        let replay = Replay::read(1, &entries(1, &[reserved(1, 50), failed]));
+        let replay = Replay::read(1, &entries(1, &[reserved(1, 50), failed]), |_| false);
         assert_eq!(replay.spend(), Spend::default());
     }
 
     #[test]
     fn entries_of_another_step_are_not_read() {
-        let replay = Replay::read(2, &entries(1, &[reserved(1, 50)]));
-        assert_eq!(replay, Replay::read(2, &[]));
+        let replay = Replay::read(2, &entries(1, &[reserved(1, 50)]), |_| false);
+        assert_eq!(replay, Replay::read(2, &[], |_| false));
     }
 
     fn bodies() -> impl Strategy<Value = Vec<JournalBody>> {
@@ -185,8 +189,8 @@ mod tests {
         fn a_death_after_any_entry_loses_no_reply_and_no_charge(bodies in bodies(), cut in 0_usize..30) {
             let all = entries(1, &bodies);
             let cut = cut.min(all.len());
-            let before = Replay::read(1, &all[..cut]);
-            let mut live = Replay::read(1, &[]);
+            let before = Replay::read(1, &all[..cut], |_| false);
+            let mut live = Replay::read(1, &[], |_| false);
             for entry in &all[..cut] {
                 live.apply(entry.sequence, &entry.body);
             }

@@ -16,7 +16,7 @@ use helix_kernel::{Address, Admitted, ChildSpec, Reply, Restart, SupervisorHandl
 use helix_messages::{LostWorker, WorkerReason, WorkerView};
 use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, TaskStatus, WorkerId};
 
-use crate::drive::{Boundary, End, Job, close, read_task};
+use crate::drive::{Boundary, End, Handover, Job, close, read_task};
 use crate::machine::Happening;
 use crate::requests;
 use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
@@ -54,6 +54,8 @@ pub(crate) enum SchedulerMsg {
     Gone { task: TaskId, serial: u64, reason: Option<String> },
     /// A task as the records have it after it lost its worker and found no other.
     Stranded { record: Box<TaskRecord>, lost: LostWorker },
+    /// A task lost its worker some time ago: if the fleet has said nothing of it, it goes on all the same.
+    Unexplained(TaskId),
     /// Read a task again after a while.
     LookAgain(TaskId),
     /// Somebody's time has come.
@@ -98,7 +100,7 @@ pub(crate) struct Scheduler {
     records: HashMap<TaskId, Box<TaskRecord>>,
     /// Workers that tasks have lost, until they are claimed elsewhere.
     losses: HashMap<TaskId, LostWorker>,
-    /// Active under this node when it started, not yet claimed again.
+    /// Waiting to hear of their worker: active under this node when it started, or gone from under their actor a moment ago.
     adopting: HashMap<TaskId, (Waiting, WorkerId)>,
     /// Tasks by the task they wait for.
     dependents: HashMap<TaskId, Vec<TaskId>>,
@@ -166,6 +168,7 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Ended { task, serial, end } => state.ended(task, serial, *end),
             SchedulerMsg::Gone { task, serial, reason } => state.gone(task, serial, reason),
             SchedulerMsg::Stranded { record, lost } => state.stranded(&record, &lost),
+            SchedulerMsg::Unexplained(task) => state.unexplained(task),
             SchedulerMsg::LookAgain(task) => state.look_again(task, AGAIN),
             SchedulerMsg::Due => state.due = None,
             SchedulerMsg::LeaseOver => state.lease_over(),
@@ -204,7 +207,7 @@ impl Scheduler {
         let most = self.shared.args.tasks.max_concurrent_tasks as usize;
         let room = most.saturating_sub(self.running.len());
         for assignment in assign(&mut self.queue, &mut self.fleet, now, room) {
-            self.begin(assignment);
+            self.begin(assignment, Handover::Open);
         }
         self.set_alarm(now);
     }
@@ -224,14 +227,14 @@ impl Scheduler {
     }
 
     /// Starts the actor of a task that was placed.
-    fn begin(&mut self, assignment: Assignment) {
+    fn begin(&mut self, assignment: Assignment, handover: Handover) {
         let Assignment { waiting, worker } = assignment;
         let task = waiting.task;
         self.serial += 1;
         let serial = self.serial;
         let name = self.fleet.view(worker).map(|view| view.record.name.clone()).unwrap_or_default();
-        let job =
-            Job { task, record: self.records.remove(&task), worker, name, lost: self.losses.remove(&task), previous: waiting.last };
+        let (record, lost) = (self.records.remove(&task), self.losses.remove(&task));
+        let job = Job { task, record, worker, name, lost, previous: waiting.last, handover };
         let address = Address::unbound(format!("task {}", task.short()), TASK_MAILBOX);
         let child = self.child(task, serial, job, &address);
         self.running.insert(task, Running { serial, waiting, worker, address, pauses: Vec::new(), changed: false });
@@ -325,6 +328,7 @@ impl Scheduler {
 
     /// A task reached a final state: whoever waited for it is looked at.
     fn settled(&mut self, task: TaskId) {
+        self.shared.calls.give_up(task);
         for dependent in self.dependents.remove(&task).unwrap_or_default() {
             self.look_again(dependent, Duration::ZERO);
         }
@@ -477,9 +481,13 @@ impl Scheduler {
                 self.keep_pauses(task, running.pauses);
             }
             End::WorkerGone => {
-                // The fleet's word comes on its own way. Until then the worker is not ready, or the task may well go back to it.
+                // The fleet's word, with the proof, comes on its own way and a moment later; a worker that is back by then gets the task again.
                 let waiting = Waiting { last: Some(worker), ..running.waiting };
-                self.move_on(waiting, None);
+                self.adopting.insert(task, (waiting, worker));
+                self.work.start(async move {
+                    tokio::time::sleep(AGAIN).await;
+                    SchedulerMsg::Unexplained(task)
+                });
                 self.keep_pauses(task, running.pauses);
             }
             End::Stale => {

@@ -14,6 +14,7 @@ use helix_versions::{Signature, Snapshot, Tree, write_snapshot};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::budget;
+use crate::calls::Calls;
 use crate::retry::Backoff;
 
 /// What the branch is started with.
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub backoff: Backoff,
     /// Held from the reading of the day's spend until the reservation is recorded, so that two calls never both see the last dollar.
     pub reserving: Mutex<()>,
+    /// Model calls under way: they outlive their owner.
+    pub calls: Calls,
     empty: OnceCell<Files>,
 }
 
@@ -98,7 +101,14 @@ impl Shared {
         let daily = budget::daily(args.budgets.daily_usd, args.budgets.daily_tokens);
         let first = Duration::from_millis(args.tasks.retry_backoff_ms);
         let most = Duration::from_millis(args.tasks.retry_backoff_most_ms);
-        Self { args, daily, backoff: Backoff { first, most }, reserving: Mutex::new(()), empty: OnceCell::new() }
+        Self {
+            args,
+            daily,
+            backoff: Backoff { first, most },
+            reserving: Mutex::new(()),
+            calls: Calls::default(),
+            empty: OnceCell::new(),
+        }
     }
 
     pub fn now(&self) -> Timestamp {

@@ -36,10 +36,11 @@ pub(crate) fn yielded(task: TaskId, worker: WorkerId, name: &str) -> NewEvent {
 }
 
 /// A step was committed.
-pub(crate) fn step_completed(step: &NewStep, name: &str) -> NewEvent {
+pub(crate) fn step_completed(step: &NewStep, name: &str, logical_bytes: Option<u64>) -> NewEvent {
     let detail = json!({
         "step": step.id, "ordinal": step.ordinal, "snapshot": step.snapshot, "files_changed": step.changes.len(),
         "tokens": step.spend.tokens, "money": step.spend.money, "epoch": step.epoch, "worker": name, "outcome": step.outcome,
+        "logical_bytes": logical_bytes,
     });
     let event = about(EventKind::StepCompleted, step.task, format!("step {}: {}", step.ordinal, step.summary)).detail(detail);
     match step.worker {

@@ -137,6 +137,8 @@ codes! {
     ModelFailed = "model_failed", 7, "The provider failed (429, 5xx, a cut stream, no answer) for as long as retries were allowed. The task keeps its last step; `helix task retry` goes on from there.";
     /// A reply that is not what the protocol says.
     ModelGarbage = "model_garbage", 7, "The model server answered with something that is not a chat completion. Check the base URL: it usually ends in /v1.";
+    /// A conversation longer than the model takes.
+    ContextOverflow = "context_overflow", 7, "The conversation no longer fits the model's context. The task keeps its last step. Name a model with a larger context, raise `context_tokens` if the model takes more, or fork an earlier step with a narrower prompt.";
     /// Out of budget.
     BudgetExhausted = "budget_exhausted", 8, "The next model call could exceed the budget, so it was not made. The task is parked at its last step. Raise the budget with `helix task resume --budget`, or cancel.";
     /// The database is away.

@@ -196,6 +196,20 @@ pub enum Request {
     /// Everything that still runs in it under a smaller epoch is killed first. Refused with
     /// `objects_missing` where the worker lacks content, `stale_owner` where it knows a greater epoch.
     Open(Box<OpenWorkspace>),
+    /// Takes over a workspace as it is, for the node that was away while its worker went on: the epoch grows, and
+    /// nothing else changes. What runs goes on, results stay kept under their keys, files are as the step in the
+    /// making left them. Refused with `not_found` where the workspace is not one to go on with: it was not opened since
+    /// the worker started, the step in the making began from another tree, or the result of one of its calls is not
+    /// kept any more; `stale_owner` where the worker knows a greater epoch. After any refusal the node sends
+    /// [`Request::Open`]. A peer that does not know this request closes the connection, and is asked to open on the next.
+    Adopt {
+        /// The task.
+        task: TaskId,
+        /// The epoch.
+        epoch: Epoch,
+        /// The files from which the step in the making began.
+        tree: ObjectId,
+    },
     /// Runs a tool in a workspace. Refused with `stale_owner` under another epoch, `lease_expired` while fenced.
     Tool {
         /// The task.
@@ -331,6 +345,11 @@ pub enum Response {
         setup: Option<ExitReport>,
         /// True where the worker already held exactly this tree.
         warm: bool,
+    },
+    /// The workspace goes on under the new epoch.
+    Adopted {
+        /// The epoch under which it was opened: runs are named after it.
+        opened: Epoch,
     },
     /// The tool's answer.
     Tool {

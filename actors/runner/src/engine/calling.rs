@@ -14,40 +14,46 @@ use crate::calls::{Begun, Keep};
 use crate::confine::Confined;
 use crate::masking::Secrets;
 use crate::tools::{self, Arguments, OutputArguments, ShellArguments, shorten};
-use crate::workspace::Workspace;
+use crate::workspace::{Opening, Workspace};
 
 /// The exit code with which a shell says that there is no such program.
 const NO_SUCH_PROGRAM: i32 = 127;
 
 impl Engine {
     pub(super) async fn call_run(self: &Arc<Self>, task: TaskId, epoch: Epoch, key: CallKey, command: Command) -> Answer {
-        let workspace = self.workspace(task, epoch)?;
-        let engine = Arc::clone(self);
-        let run_key = key.clone();
-        self.once(task, key, async move {
-            let report = engine.run_command(&workspace, epoch, &run_key, command).await?.report;
+        let (workspace, opening) = self.workspace(task, epoch)?;
+        let (engine, opened, run_key) = (Arc::clone(self), Arc::clone(&workspace), key.clone());
+        let result = self.once(task, key, async move {
+            let report = engine.run_command(&opened, opening, &run_key, command).await?.report;
             Ok(Response::Ran { report })
-        })
-        .await
+        });
+        self.answer_of(result.await, &workspace, epoch)
     }
 
     pub(super) async fn call_tool(self: &Arc<Self>, task: TaskId, epoch: Epoch, call: ToolCall, limits: ToolLimits) -> Answer {
-        let workspace = self.workspace(task, epoch)?;
-        let engine = Arc::clone(self);
-        self.once(task, call.key.clone(), async move {
+        let (workspace, opening) = self.workspace(task, epoch)?;
+        let (engine, opened) = (Arc::clone(self), Arc::clone(&workspace));
+        let result = self.once(task, call.key.clone(), async move {
             let start = Instant::now();
-            let masks = workspace.state.lock().masks.clone();
-            let outcome = match engine.tool(&workspace, epoch, &call, limits).await {
+            let masks = opened.state.lock().masks.clone();
+            let outcome = match engine.tool(&opened, opening, &call, limits).await {
                 Ok(outcome) => outcome,
                 Err(failure) if is_for_the_model(failure.code) => ToolOutcome::error(words(&failure)),
                 Err(failure) => return Err(failure),
             };
             // A stale owner's tool may have met the next owner's files.
-            workspace.check(epoch)?;
-            engine.lease.check()?;
+            opened.check_opening(opening)?;
             Ok(Response::Tool { outcome: within(outcome, &masks, limits, start.elapsed()) })
-        })
-        .await
+        });
+        self.answer_of(result.await, &workspace, epoch)
+    }
+
+    /// A result is told to the workspace's owner while the lease lasts. It is kept all the same: the call was done.
+    fn answer_of(&self, result: Answer, workspace: &Workspace, epoch: Epoch) -> Answer {
+        let response = result?;
+        workspace.check(epoch)?;
+        self.lease.check()?;
+        Ok(response)
     }
 
     /// Runs `work` unless it runs or has run under this key, and waits for its result. The work goes on when the asker leaves.
@@ -65,7 +71,11 @@ impl Engine {
                     let result = result.unwrap_or_else(|error| {
                         Err(Failure::new(Code::Internal, format!("the call failed within the worker: {error}")))
                     });
-                    let keep = if result.is_ok() { Keep::Result } else { Keep::Nothing };
+                    let keep = match &result {
+                        Ok(_) => Keep::Result,
+                        Err(failure) if matches!(failure.code, Code::LeaseExpired | Code::StaleOwner) => Keep::Refusal,
+                        Err(_) => Keep::Nothing,
+                    };
                     let waiters = engine.calls.lock().finish(task, &key, result.clone(), keep);
                     for waiter in waiters {
                         let _ = waiter.send(result.clone());
@@ -79,19 +89,19 @@ impl Engine {
     async fn tool(
         self: &Arc<Self>,
         workspace: &Arc<Workspace>,
-        epoch: Epoch,
+        opening: Opening,
         call: &ToolCall,
         limits: ToolLimits,
     ) -> Result<ToolOutcome, Failure> {
         let limit = limits.output_bytes as usize;
         match tools::parse(call)? {
-            Arguments::Shell(arguments) => self.shell(workspace, epoch, &call.key, arguments, limits).await,
+            Arguments::Shell(arguments) => self.shell(workspace, opening, &call.key, arguments, limits).await,
             Arguments::ReadOutput(arguments) => self.page(&arguments, limit),
             arguments => {
                 let changes = matches!(arguments, Arguments::Write(_) | Arguments::Edit(_));
                 let _gate = workspace.gate.read().await;
                 let _files = workspace.files.read().await;
-                workspace.check(epoch)?;
+                workspace.check_opening(opening)?;
                 self.lease.check()?;
                 if changes {
                     workspace.state.lock().clean = false;
@@ -117,7 +127,7 @@ impl Engine {
     async fn shell(
         self: &Arc<Self>,
         workspace: &Arc<Workspace>,
-        epoch: Epoch,
+        opening: Opening,
         key: &CallKey,
         arguments: ShellArguments,
         limits: ToolLimits,
@@ -125,7 +135,7 @@ impl Engine {
         let run = RunId::new();
         let timeout_ms = arguments.timeout_s.map_or(limits.timeout_ms, |seconds| seconds.saturating_mul(1000));
         let command = Command { run, text: arguments.command, timeout_ms: Some(timeout_ms) };
-        let Ran { report, spool } = self.run_command(workspace, epoch, key, command).await?;
+        let Ran { report, spool } = self.run_command(workspace, opening, key, command).await?;
         let limit = limits.output_bytes as usize;
         let mut notes = match report.exit_code {
             0 => String::new(),

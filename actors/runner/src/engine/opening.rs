@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use helix_objects::hash;
 use helix_protocol::link::{OpenWorkspace, Response};
-use helix_protocol::{CallKey, Code, ExitReport, Failure, ObjectId, RunId};
+use helix_protocol::{CallKey, Code, Epoch, ExitReport, Failure, ObjectId, RunId, TaskId};
 use helix_versions::{checkout, missing_closure};
 
 use super::running::Command;
@@ -12,7 +12,7 @@ use super::{Answer, Engine, blocking};
 use crate::confine::Confined;
 use crate::masking::Secrets;
 use crate::surroundings::check_isolation;
-use crate::workspace::{SetUp, Workspace, stale};
+use crate::workspace::{Opening, SetUp, Workspace, not_open, stale};
 
 /// A set-up may take half an hour.
 const SETUP_TIMEOUT_MS: u64 = 30 * 60 * 1000;
@@ -34,6 +34,8 @@ impl Engine {
                 return Err(stale(task, open.epoch, known));
             }
             state.kept.epoch = open.epoch;
+            state.opening = Opening(open.epoch);
+            self.calls.lock().give_up(task);
             known
         };
         if before < open.epoch {
@@ -41,11 +43,32 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         // Goes on when the asker leaves: a half-done checkout would cost the next one its stat cache.
-        let opened = tokio::spawn(async move { engine.open_inside(&workspace, open).await });
+        let opened = tokio::spawn(async move { engine.open_inside(&workspace, open, before).await });
         opened.await.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("opening task {task} failed: {error}"))))
     }
 
-    async fn open_inside(self: &Arc<Self>, workspace: &Arc<Workspace>, open: OpenWorkspace) -> Answer {
+    /// Lets the next owner go on where the last one left, if that can be done: see [`Making`](crate::making::Making).
+    pub(super) fn adopt_workspace(&self, task: TaskId, epoch: Epoch, tree: ObjectId) -> Answer {
+        self.lease.check()?;
+        let workspace = self.workspaces.lock().get(&task).cloned().ok_or_else(|| not_open(task))?;
+        let opened = {
+            let mut state = workspace.state.lock();
+            let known = state.kept.epoch;
+            if epoch < known {
+                return Err(stale(task, epoch, known));
+            }
+            if !(state.opened && self.calls.lock().resume(task, tree)) {
+                let message = format!("the step of task {task} that began from {} cannot go on here", tree.short());
+                return Err(Failure::new(Code::NotFound, message).hint("open the workspace"));
+            }
+            state.kept.epoch = epoch;
+            state.opening.0
+        };
+        workspace.remember()?;
+        Ok(Response::Adopted { opened })
+    }
+
+    async fn open_inside(self: &Arc<Self>, workspace: &Arc<Workspace>, open: OpenWorkspace, before: Epoch) -> Answer {
         let (store, tree) = (Arc::clone(&self.store), open.tree);
         let held = {
             let state = workspace.state.lock();
@@ -82,12 +105,18 @@ impl Engine {
             workspace.found_idle();
             changed = self.check_out(workspace, tree).await?;
             self.calls.lock().forget(open.task);
+        } else if before < open.epoch {
+            // A step that is made once more has the keys of the last time.
+            self.calls.lock().forget(open.task);
         }
         let setup = self.set_up(workspace, &open, changed).await?;
         let succeeded = setup.as_ref().is_none_or(|report| report.exit_code == 0);
         {
             let mut state = workspace.state.lock();
             (state.clean, state.opened) = (succeeded, true);
+            if succeeded && state.kept.epoch == open.epoch {
+                self.calls.lock().opened(open.task, tree);
+            }
         }
         workspace.remember()?;
         Ok(Response::Opened { folder, ports, setup, warm: changed == Changed::Nothing })
@@ -129,7 +158,7 @@ impl Engine {
         workspace.state.lock().kept.setup = None;
         let key = CallKey(format!("setup of epoch {}", open.epoch));
         let command = Command { run: RunId::new(), text: command, timeout_ms: Some(SETUP_TIMEOUT_MS) };
-        let report = self.run_inside(workspace, open.epoch, &key, command).await?.report;
+        let report = self.run_inside(workspace, Opening(open.epoch), &key, command).await?.report;
         if report.exit_code == 0 {
             workspace.state.lock().kept.setup = Some(SetUp { fingerprint, on: open.tree });
         }

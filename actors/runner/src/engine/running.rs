@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_objects::{Durability, NewObject, ObjectStore};
-use helix_protocol::{CallKey, Epoch, ExitReport, Failure, RunId};
+use helix_protocol::{CallKey, ExitReport, Failure, RunId};
 
 use super::{Engine, blocking};
 use crate::command::{CommandLine, run};
 use crate::spool::{Spool, TAIL};
 use crate::surroundings::{Marks, variables};
-use crate::workspace::Workspace;
+use crate::workspace::{Opening, Workspace};
 
 /// A command to be run.
 #[derive(Clone, Debug)]
@@ -27,34 +27,32 @@ pub(super) struct Ran {
 }
 
 impl Engine {
-    /// Runs a command to its end and reports it, unless the workspace has changed hands meanwhile.
+    /// Runs a command to its end and reports it, unless the workspace was opened anew meanwhile.
     pub(super) async fn run_command(
         &self,
         workspace: &Arc<Workspace>,
-        epoch: Epoch,
+        opening: Opening,
         key: &CallKey,
         command: Command,
     ) -> Result<Ran, Failure> {
         let _gate = workspace.gate.read().await;
-        let ran = self.run_inside(workspace, epoch, key, command).await?;
-        self.lease.check()?;
-        Ok(ran)
+        self.run_inside(workspace, opening, key, command).await
     }
 
     /// As `run_command`, for whoever holds the gate already.
     pub(super) async fn run_inside(
         &self,
         workspace: &Arc<Workspace>,
-        epoch: Epoch,
+        opening: Opening,
         key: &CallKey,
         command: Command,
     ) -> Result<Ran, Failure> {
         let Command { run: id, text, timeout_ms } = command;
-        workspace.check(epoch)?;
+        workspace.check_opening(opening)?;
         let spool = self.spools.create(&workspace.output(), id)?;
-        // Registered before the epoch is looked at: whoever raises it afterwards finds and stops this run.
+        // Registered before the opening is looked at: whoever opens anew afterwards finds and stops this run.
         let stopper = workspace.starting(key);
-        let line = self.line(workspace, epoch, id, &text, timeout_ms);
+        let line = self.line(workspace, opening, id, &text, timeout_ms);
         let ending = match line {
             Ok(line) => run(line, Arc::clone(&spool), &stopper).await,
             Err(failure) => Err(failure),
@@ -62,7 +60,7 @@ impl Engine {
         workspace.ended(key);
         spool.end();
         let ending = ending?;
-        workspace.check(epoch)?;
+        workspace.check_opening(opening)?;
         if let Some(failure) = spool.failure() {
             return Err(failure);
         }
@@ -74,16 +72,16 @@ impl Engine {
     fn line(
         &self,
         workspace: &Workspace,
-        epoch: Epoch,
+        opening: Opening,
         run: RunId,
         text: &str,
         timeout_ms: Option<u64>,
     ) -> Result<CommandLine, Failure> {
-        workspace.check(epoch)?;
+        workspace.check_opening(opening)?;
         self.lease.check()?;
         let mut state = workspace.state.lock();
         state.clean = false;
-        let marks = Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch };
+        let marks = Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch: state.kept.epoch };
         Ok(CommandLine {
             run,
             command: text.to_owned(),

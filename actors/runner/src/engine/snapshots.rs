@@ -30,7 +30,7 @@ impl Engine {
         since: ObjectId,
         artifacts: &[String],
     ) -> Answer {
-        let workspace = self.workspace(task, epoch)?;
+        let (workspace, _) = self.workspace(task, epoch)?;
         let globs = artifact_globs(artifacts)?;
         let files = Arc::clone(&workspace.files).write_owned().await;
         self.lease.check()?;
@@ -51,6 +51,9 @@ impl Engine {
             let mut state = workspace.state.lock();
             state.kept.tree = scan.tree;
             state.clean = !workspace.is_busy() && scan.torn.is_empty();
+            if state.kept.epoch == epoch {
+                self.calls.lock().snapshotted(task, since, scan.tree);
+            }
         }
         workspace.remember()?;
         // The answer is an effect as well: a fenced worker's snapshot must not be taken for a live one's.

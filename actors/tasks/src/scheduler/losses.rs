@@ -7,20 +7,20 @@ use helix_messages::LostWorker;
 use helix_protocol::{Lifecycle, TaskId, TaskRecord, WorkerId};
 
 use super::{Scheduler, SchedulerMsg};
-use crate::drive::{Boundary, close, read_task};
+use crate::drive::{Boundary, Handover, close, read_task};
 use crate::machine::Happening;
 use crate::schedule::{Assignment, Waiting};
 use crate::task::TaskMsg;
 use crate::telling;
 
 impl Scheduler {
-    /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch.
+    /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch, and go on where they are.
     pub(super) fn adopt(&mut self, worker: WorkerId) {
         let back: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == worker).map(|(task, _)| *task).collect();
         for task in back {
             if let Some((waiting, worker)) = self.adopting.remove(&task) {
                 self.fleet.take(worker, &waiting.needs, waiting.content);
-                self.begin(Assignment { waiting, worker });
+                self.begin(Assignment { waiting, worker }, Handover::Adopt);
             }
         }
     }
@@ -122,6 +122,12 @@ impl Scheduler {
             for running in self.running.values().filter(|running| running.worker == worker) {
                 let _ = running.address.tell(TaskMsg::Wish(Boundary::Yield));
             }
+        }
+    }
+
+    pub(super) fn unexplained(&mut self, task: TaskId) {
+        if let Some((waiting, _)) = self.adopting.remove(&task) {
+            self.move_on(waiting, None);
         }
     }
 

@@ -27,6 +27,28 @@ struct Space {
     tree: Option<ObjectId>,
     files: Files,
     kept: HashMap<String, Response>,
+    /// The epoch it was opened under, where the step in the making began, and where the next one does if that is over.
+    opened: Epoch,
+    began: Option<ObjectId>,
+    next: Option<ObjectId>,
+}
+
+impl Space {
+    /// A new call: the node makes none before the last step stands.
+    fn call(&mut self) {
+        self.began = self.next.take().or(self.began);
+    }
+
+    fn adopt(&mut self, epoch: Epoch, tree: ObjectId) -> Result<Response, Failure> {
+        if self.epoch > epoch {
+            return Err(stale(self.epoch));
+        }
+        if ![self.began, self.next].contains(&Some(tree)) {
+            return Err(Failure::new(Code::NotFound, "the step began elsewhere"));
+        }
+        (self.epoch, self.began, self.next) = (epoch, Some(tree), None);
+        Ok(Response::Adopted { opened: self.opened })
+    }
 }
 
 struct Machine {
@@ -272,7 +294,15 @@ impl World {
             return Err(stale(space.epoch));
         }
         let warm = space.tree == Some(open.tree);
-        *space = Space { epoch: open.epoch, tree: Some(open.tree), files: self.load(open.tree)?, kept: HashMap::new() };
+        *space = Space {
+            epoch: open.epoch,
+            tree: Some(open.tree),
+            files: self.load(open.tree)?,
+            kept: HashMap::new(),
+            opened: open.epoch,
+            began: Some(open.tree),
+            next: None,
+        };
         Ok(Response::Opened { folder: "/w".to_owned(), ports: Vec::new(), setup: None, warm })
     }
 
@@ -293,6 +323,10 @@ impl World {
                 state.closed.push((worker, task));
                 now(Ok(Response::Closed))
             }
+            Request::Adopt { task, epoch, tree } => {
+                let lacks = || Failure::new(Code::NotFound, "no workspace");
+                now(machine.spaces.get_mut(&task).ok_or_else(lacks).and_then(|space| space.adopt(epoch, tree)))
+            }
             Request::Cancel { .. } => now(Ok(Response::Cancelled { stopped: true })),
             Request::Tool { task, epoch, call, .. } => {
                 let Some(space) = machine.spaces.get_mut(&task) else {
@@ -304,6 +338,7 @@ impl World {
                 if let Some(kept) = space.kept.get(&call.key.0) {
                     return now(Ok(kept.clone()));
                 }
+                space.call();
                 let text = |field: &str| call.input[field].as_str().unwrap_or_default().to_owned();
                 space.files.entry(text("path")).or_default().extend(text("text").bytes());
                 let answer = Response::Tool { outcome: ToolOutcome::ok("done") };
@@ -321,6 +356,7 @@ impl World {
                 if let Some(kept) = space.kept.get(&key.0) {
                     return now(Ok(kept.clone()));
                 }
+                space.call();
                 let (wait, exit_code) = shell(&command, &mut space.files);
                 let report =
                     ExitReport { run, command: command.clone(), exit_code, tail: "tail".to_owned(), output: None, output_bytes: 4 };
@@ -358,6 +394,7 @@ impl World {
         let mark = self.objects.put(&objects, Durability::Group)?;
         self.objects.pin(Pin { task, epoch }, &objects.iter().map(NewObject::id).collect::<Vec<_>>())?;
         space.tree = Some(id);
+        (space.began, space.next) = (Some(since), Some(id));
         let changes = changes(&before, &space.files);
         let snapshot = Snapshotted {
             tree: id,
