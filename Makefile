@@ -38,9 +38,9 @@ lint: ## rustfmt, clippy, cargo-deny (where installed), layers
 	@$(ROCKSDB) && cargo test -q -p helix --test layers
 
 .PHONY: bench
-bench: ## measures the figures and writes docs/benchmarks.md (about 15 minutes)
+bench: ## measures the figures and writes docs/benchmarks.md (about 15 minutes; ARGS="--quick")
 	@scripts/setup.sh test
-	@$(ROCKSDB) && cargo build --release --workspace --bins && scripts/bench.sh
+	@$(ROCKSDB) && scripts/bench.sh $(ARGS)
 
 .PHONY: dist
 dist: ## stripped release binaries in target/dist; helix-worker is static

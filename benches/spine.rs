@@ -1,0 +1,157 @@
+//! The figures of the spine, from real processes: what a death costs, what a durable task costs, what it all weighs.
+//!
+//! `make bench` builds the release binaries and runs this after the kernel's bench. Each figure is a JSON line in
+//! `target/figures/spine.jsonl`; the table is printed, and with `--write` goes into docs/benchmarks.md between its markers.
+//! `--quick` runs a few of everything and writes nothing. `--only NAME` (several times) picks parts.
+
+#[path = "spine/commit.rs"]
+mod commit;
+#[path = "spine/raw.rs"]
+mod raw;
+#[path = "spine/report.rs"]
+mod report;
+#[path = "spine/resume.rs"]
+mod resume;
+#[path = "spine/stage.rs"]
+mod stage;
+#[path = "spine/throughput.rs"]
+mod throughput;
+#[path = "spine/weight.rs"]
+mod weight;
+
+use anyhow::{Result, bail};
+use helix_database::testing::{Durability, TestPostgres};
+
+use report::{Figure, Report};
+use stage::{Setting, Stage};
+
+/// What was asked for on the command line.
+struct Asked {
+    scale: Scale,
+    write: bool,
+    only: Vec<String>,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// What the document shows.
+    Full,
+    /// A few of everything, to see that it works.
+    Quick,
+}
+
+impl Scale {
+    /// A count, or the smaller one.
+    fn pick<T>(self, full: T, quick: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
+}
+
+impl Asked {
+    fn read() -> Result<Self> {
+        let mut asked = Self { scale: Scale::Full, write: false, only: Vec::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                // `cargo bench` adds it.
+                "--bench" => {}
+                "--quick" => asked.scale = Scale::Quick,
+                "--write" => asked.write = true,
+                "--only" => asked.only.extend(arguments.next()),
+                other => {
+                    bail!("{other} is not known: --quick, --write, --only resume|silent|node|memory|sqlite|postgres|commit|size")
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}
+
+fn main() -> Result<()> {
+    let asked = Asked::read()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(measure(&asked))
+}
+
+async fn measure(asked: &Asked) -> Result<()> {
+    let mut report = Report::begin();
+    let scale = asked.scale;
+    if asked.wants("resume") {
+        let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
+        report.take(resume::content_warm(&mut stage, scale).await?);
+        report.take(resume::content_cold(&mut stage, scale).await?);
+        report.take(resume::with_setup(&mut stage, scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("silent") {
+        let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
+        report.take(resume::after_silence(&mut stage, scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("node") {
+        let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
+        report.take(resume::node_killed(&mut stage, scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("memory") {
+        let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
+        report.take(weight::idle_and_full(&mut stage, scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("sqlite") {
+        let raw = raw::sqlite(scale).await?;
+        let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
+        report.take(throughput::nothing(&mut stage, "SQLite", &raw, scale).await?);
+        report.take(throughput::commands(&mut stage, "SQLite", scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("postgres") {
+        let server = TestPostgres::start(Durability::Synced);
+        let raw = raw::postgres(&server.url(&server.database().await), scale).await?;
+        let database = server.url(&server.database().await);
+        let mut stage = Stage::set(Setting { slots: 70, database, ..Setting::default() }).await?;
+        report.take(throughput::nothing(&mut stage, "PostgreSQL", &raw, scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("commit") {
+        report.take(commit::latency(scale).await?);
+    }
+    if asked.wants("size") {
+        report.take(vec![weight::program_size()?]);
+    }
+    report.print();
+    if scale == Scale::Full {
+        report.keep()?;
+    }
+    if asked.write {
+        report.write()?;
+    }
+    Ok(())
+}
+
+/// The value below which `share` of the sorted values are.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// Least, median and p95 of some durations in milliseconds, as one figure's value and its companions.
+fn durations(name: &str, mut millis: Vec<f64>, goal_ms: f64, against: String) -> Vec<Figure> {
+    millis.sort_by(f64::total_cmp);
+    let median = quantile(&millis, 0.5);
+    let figure = Figure::new(format!("{name}: median of {}", millis.len()), median, "ms").against(against);
+    vec![
+        figure.at_most(goal_ms),
+        Figure::new(format!("{name}: least"), millis.first().copied().unwrap_or(f64::NAN), "ms"),
+        Figure::new(format!("{name}: p95"), quantile(&millis, 0.95), "ms"),
+    ]
+}

@@ -1,0 +1,180 @@
+//! How many durable tasks a second, through REST, scheduler, link, worker and records.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use helix::client::Client;
+use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks};
+use helix_protocol::{CommandSpec, EventKind, TaskId, TaskSpec, TaskWork};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::raw::Raw;
+use crate::report::{Figure, readable};
+use crate::stage::{Events, Stage};
+use crate::weight::cpu_seconds;
+use crate::{Scale, quantile};
+
+/// Tasks under way at once.
+const IN_FLIGHT: usize = 64;
+
+/// Tasks of one step that does nothing.
+pub async fn nothing(stage: &mut Stage, database: &str, raw: &Raw, scale: Scale) -> Result<Vec<Figure>> {
+    let run = run(stage, &[], scale).await?;
+    let name = format!("durable one-step no-op tasks, {IN_FLIGHT} in flight, {database}");
+    let beside = format!(
+        "raw synced inserts: {} /s one each transaction, {} /s by {} (ratio: to the first); tasks made over REST, ends heard over SSE",
+        readable(raw.single),
+        readable(raw.grouped),
+        Raw::GROUP
+    );
+    let mut figures = vec![Figure::new(name.clone(), run.per_second, "tasks/s").against(beside).beside(raw.single)];
+    figures.extend(run.costs(&name));
+    Ok(figures)
+}
+
+/// Tasks of one command, `true`, in an empty folder.
+pub async fn commands(stage: &mut Stage, database: &str, scale: Scale) -> Result<Vec<Figure>> {
+    let run = run(stage, &["true"], scale).await?;
+    let name = format!("command tasks (`true`), {IN_FLIGHT} in flight, {database}");
+    let mut figures = vec![Figure::new(name.clone(), run.per_second, "tasks/s")];
+    figures.extend(run.costs(&name));
+    Ok(figures)
+}
+
+/// What a run gave.
+struct Run {
+    per_second: f64,
+    latency: [f64; 2],
+    node_ms: f64,
+    worker_ms: f64,
+}
+
+impl Run {
+    fn costs(&self, name: &str) -> [Figure; 4] {
+        [
+            Figure::new(format!("{name}: request to end heard, p50"), self.latency[0], "ms"),
+            Figure::new(format!("{name}: request to end heard, p99"), self.latency[1], "ms"),
+            Figure::new(format!("{name}: processor time of the node"), self.node_ms, "ms/task"),
+            Figure::new(format!("{name}: processor time of the workers"), self.worker_ms, "ms/task"),
+        ]
+    }
+}
+
+/// Who waits for which task to end. An end may be heard before the answer that names the task.
+#[derive(Default)]
+struct Ends(Mutex<(HashMap<TaskId, oneshot::Sender<bool>>, HashSet<TaskId>)>);
+
+impl Ends {
+    fn wait(&self, task: TaskId) -> Option<oneshot::Receiver<bool>> {
+        let mut inner = self.0.lock();
+        if inner.1.remove(&task) {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        inner.0.insert(task, tell);
+        Some(told)
+    }
+
+    fn ended(&self, task: TaskId, well: bool) {
+        let mut inner = self.0.lock();
+        match inner.0.remove(&task) {
+            Some(tell) => drop(tell.send(well)),
+            None => drop(inner.1.insert(task)),
+        }
+    }
+}
+
+async fn run(stage: &mut Stage, commands: &[&str], scale: Scale) -> Result<Run> {
+    let warm_up = Duration::from_secs(scale.pick(3, 1));
+    let measured = Duration::from_secs(scale.pick(15, 3));
+    let commands = CommandSpec { commands: commands.iter().map(|text| (*text).to_owned()).collect(), artifacts: Vec::new() };
+    let spec = TaskSpec::new("bench", TaskWork::Command(commands));
+    let request = Arc::new(CreateTaskRequest { spec, import: None, attempts: 1 });
+    let mut pids = Vec::new();
+    for worker in stage.workers().await? {
+        pids.push(worker.pid.context("the worker gave its process id")?);
+    }
+    let node = stage.node.pid();
+    let workers = || pids.iter().map(|pid| cpu_seconds(*pid)).sum::<Result<f64>>();
+
+    stage.events.forget();
+    let ends = Arc::new(Ends::default());
+    let counted = Arc::new(AtomicU64::new(0));
+    let started = Instant::now();
+    let (from, to) = (started + warm_up, started + warm_up + measured);
+    let lanes: Vec<_> = (0..IN_FLIGHT)
+        .map(|_| tokio::spawn(lane(stage.client.clone(), Arc::clone(&request), Arc::clone(&ends), from, to)))
+        .collect();
+    let hearing = hear(&mut stage.events, &ends, &counted);
+    tokio::pin!(hearing);
+    let (mut before, mut after) = (None, None);
+    tokio::select! {
+        heard = &mut hearing => return Err(heard.expect_err("it ends by a failure only")),
+        measured = async {
+            tokio::time::sleep_until(from.into()).await;
+            before = Some((counted.load(Ordering::Relaxed), cpu_seconds(node)?, workers()?, Instant::now()));
+            tokio::time::sleep_until(to.into()).await;
+            after = Some((counted.load(Ordering::Relaxed), cpu_seconds(node)?, workers()?, Instant::now()));
+            anyhow::Ok(())
+        } => measured?,
+    }
+    let mut latencies = Vec::new();
+    let collected = async {
+        for lane in lanes {
+            latencies.extend(lane.await??);
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        heard = &mut hearing => return Err(heard.expect_err("it ends by a failure only")),
+        collected = collected => collected?,
+    }
+    let (before, after) = before.zip(after).context("both ends of the window were seen")?;
+    let tasks = (after.0 - before.0) as f64;
+    ensure!(tasks > 0.0, "no task ended within {measured:?}");
+    latencies.sort_by(f64::total_cmp);
+    Ok(Run {
+        per_second: tasks / after.3.duration_since(before.3).as_secs_f64(),
+        latency: [quantile(&latencies, 0.5), quantile(&latencies, 0.99)],
+        node_ms: (after.1 - before.1) * 1e3 / tasks,
+        worker_ms: (after.2 - before.2) * 1e3 / tasks,
+    })
+}
+
+/// Makes one task after the other, each when the one before has ended. Answers the milliseconds of those made within the window.
+async fn lane(client: Client, request: Arc<CreateTaskRequest>, ends: Arc<Ends>, from: Instant, to: Instant) -> Result<Vec<f64>> {
+    let mut latencies = Vec::new();
+    loop {
+        let begun = Instant::now();
+        if begun >= to {
+            return Ok(latencies);
+        }
+        let created: CreatedTasks = client.post("/tasks", &*request).await?;
+        let task = created.tasks.first().context("the node made a task")?.id;
+        if let Some(told) = ends.wait(task) {
+            ensure!(told.await?, "task {task} did not complete");
+        }
+        if begun >= from {
+            latencies.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+}
+
+async fn hear(events: &mut Events, ends: &Ends, counted: &AtomicU64) -> Result<()> {
+    loop {
+        let (_, event) = events.next().await?;
+        let Some(task) = event.event.task else { continue };
+        match event.event.kind {
+            EventKind::TaskCompleted => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                ends.ended(task, true);
+            }
+            EventKind::TaskFailed => bail!("task {task} failed: {}", event.event.message),
+            _ => {}
+        }
+    }
+}
