@@ -4,6 +4,7 @@
 
 mod export;
 mod import;
+mod rebase;
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ impl Actor for RepositoriesActor {
         match message.take() {
             VersionsMsg::ImportGit { import, reply } => state.on_thread(reply, move || import::import(&objects, &import)),
             VersionsMsg::ExportGit { export, reply } => state.export(*export, reply),
+            VersionsMsg::RebaseGit { rebase, reply } => state.on_thread(reply, move || rebase::rebase(&*objects, &rebase)),
             VersionsMsg::Diff { from, to, reply } => state.on_thread(reply, move || compare(&*objects, from, to)),
             VersionsMsg::ReadObject { object, limit, reply } => state.on_thread(reply, move || read(&*objects, object, limit)),
             VersionsMsg::Answered => {}

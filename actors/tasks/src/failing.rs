@@ -146,6 +146,9 @@ pub(crate) async fn fork_parked(shared: &Arc<Shared>, task: &TaskRecord, step: S
 async fn create_fork(shared: &Shared, task: &TaskRecord, step: Option<StepId>, key: String) -> Result<TaskRecord, Failure> {
     let mut spec = task.spec.clone();
     spec.title = format!("{} (files of a failed step)", task.spec.title);
+    if spec.fork_of != step {
+        spec.fork_files = None;
+    }
     spec.fork_of = step;
     spec.depends_on = Vec::new();
     let create = Write::CreateTask {

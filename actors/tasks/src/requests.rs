@@ -61,7 +61,14 @@ async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
     for secret in &spec.environment.secrets {
         secrets::check(secret)?;
     }
-    if let Base::Snapshot { snapshot, .. } = spec.base {
+    if spec.fork_files.is_some() && spec.fork_of.is_none() {
+        return refuse("`fork_files` is given without `fork_of`".to_owned(), "name the step to go on from, or use `base`");
+    }
+    let base = match spec.base {
+        Base::Snapshot { snapshot, .. } => Some(snapshot),
+        Base::Empty | Base::Task { .. } => None,
+    };
+    for snapshot in base.into_iter().chain(spec.fork_files) {
         let missing = shared.on_store(move |store| Ok(store.missing(&[snapshot.0])?)).await?;
         if !missing.is_empty() {
             let message = format!("there is no snapshot {}", snapshot.0.short());
@@ -109,6 +116,7 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
     let mut spec = origin.spec;
     spec.title = fork.title.unwrap_or(spec.title);
     spec.fork_of = Some(fork.step);
+    spec.fork_files = None;
     spec.depends_on = Vec::new();
     if let Some(prompt) = fork.prompt {
         match &mut spec.work {

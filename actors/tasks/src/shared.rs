@@ -161,13 +161,15 @@ impl Shared {
     pub async fn base(&self, task: &TaskRecord) -> Result<Files, Failure> {
         match &task.spec.base {
             Base::Empty => self.empty.get_or_try_init(|| self.write_empty()).await.copied(),
-            Base::Snapshot { snapshot, .. } => {
-                let snapshot = *snapshot;
-                let tree = self.on_store(move |store| Ok(Snapshot::load(store, snapshot)?.tree)).await?;
-                Ok(Files { tree, snapshot, sequence: 0 })
-            }
+            Base::Snapshot { snapshot, .. } => self.files_of(*snapshot).await,
             Base::Task { task: base } => self.last_files_of(*base).await,
         }
+    }
+
+    /// The files of a snapshot that was taken in, which synced it.
+    pub async fn files_of(&self, snapshot: SnapshotId) -> Result<Files, Failure> {
+        let tree = self.on_store(move |store| Ok(Snapshot::load(store, snapshot)?.tree)).await?;
+        Ok(Files { tree, snapshot, sequence: 0 })
     }
 
     async fn last_files_of(&self, task: helix_protocol::TaskId) -> Result<Files, Failure> {

@@ -136,6 +136,27 @@ pub struct ExportRequest {
     pub step: Option<String>,
 }
 
+/// POST /tasks/{id}/rebase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RebaseRequest {
+    /// A commit, branch or tag of the repository the task was made from; HEAD where absent.
+    pub onto: Option<String>,
+}
+
+/// A task's work on a newer commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebasedTask {
+    /// The new task; the original is as it was.
+    pub task: TaskRecord,
+    /// The commit it is on now.
+    pub git_commit: String,
+    /// Paths that hold conflict markers, or that could not be merged.
+    pub conflicts: Vec<String>,
+    /// How many paths changed from the old commit to the new one.
+    pub moved: u64,
+}
+
 /// POST /questions/{id}/answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerRequest {

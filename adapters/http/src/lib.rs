@@ -12,6 +12,7 @@ mod events;
 mod intake;
 mod peer;
 mod problem;
+mod rebase;
 mod resolve;
 mod routes;
 mod server;

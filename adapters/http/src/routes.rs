@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::body::invalid;
 use crate::problem::{Problem, no_route};
-use crate::{events, intake, system, task_actions, task_reads, workers};
+use crate::{events, intake, rebase, system, task_actions, task_reads, workers};
 
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.app_data(web::QueryConfig::default().error_handler(|error, _| refused_query(&error).into()))
@@ -44,6 +44,7 @@ fn task(scope: &mut web::ServiceConfig) {
         .route("/checkpoint", web::post().to(task_actions::checkpoint))
         .route("/rollback", web::post().to(task_actions::rollback))
         .route("/fork", web::post().to(task_actions::fork))
+        .route("/rebase", web::post().to(rebase::rebase))
         .route("/export", web::post().to(task_actions::export));
 }
 

@@ -1,14 +1,13 @@
 //! What can be done to tasks.
 
 use std::future::Future;
-use std::path::PathBuf;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{IF_MATCH, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{ExportGit, ForkTask, ResumeTask, RetryTask};
-use helix_protocol::{Base, Code, Failure, StepId, TaskRecord};
+use helix_protocol::{Code, Failure, StepId, TaskRecord};
 
 use crate::api::{AnswerRequest, CheckpointRequest, ExportRequest, ForkRequest, RollbackRequest, default_branch};
 use crate::body::{self, invalid};
@@ -16,12 +15,17 @@ use crate::peer::principal;
 use crate::problem::Problem;
 use crate::server::Node;
 use crate::task_reads::tagged;
-use crate::{HttpArgs, resolve};
+use crate::{HttpArgs, rebase, resolve};
 
 type Id = web::Path<String>;
 
 /// Finds the task, holds it against `If-Match`, and does something with it on the node's threads.
-async fn with<T, F>(node: &Node, id: Id, request: &HttpRequest, act: impl FnOnce(HttpArgs, TaskRecord) -> F) -> Result<T, Problem>
+pub(crate) async fn with<T, F>(
+    node: &Node,
+    id: Id,
+    request: &HttpRequest,
+    act: impl FnOnce(HttpArgs, TaskRecord) -> F,
+) -> Result<T, Problem>
 where
     T: Send + 'static,
     F: Future<Output = Result<T, Failure>> + Send + 'static,
@@ -129,37 +133,17 @@ pub(crate) async fn export(node: web::Data<Node>, id: Id, bytes: Bytes, request:
             Some(step) => step,
             None => resolve::head(&task)?,
         };
-        let (from, parent) = origin(&args, &task).await?;
-        let repository = asked.repository.or(from).ok_or_else(|| {
+        let from = if task.head == Some(head) { task.clone() } else { rebase::maker(&args, head).await?.unwrap_or(task.clone()) };
+        let carried = rebase::carried(&args, &from).await?;
+        let origin = rebase::origin(&args, &from).await?;
+        let repository = asked.repository.or(origin.repository).ok_or_else(|| {
             Failure::new(Code::InvalidRequest, format!("task {} was not made from a git repository", task.id.short()))
                 .hint("name one with `repository` (`--repo` on the command line)")
         })?;
         let branch = asked.branch.unwrap_or_else(|| default_branch(&task));
-        args.versions.export_git(ExportGit { repository, branch, head, parent }).await
+        args.versions.export_git(ExportGit { repository, branch, head, parent: origin.git_commit, carried }).await
     });
     Ok(HttpResponse::Ok().json(exported.await?))
-}
-
-/// The repository and the commit a task's files came from, through the tasks it builds on.
-async fn origin(args: &HttpArgs, task: &TaskRecord) -> Result<(Option<PathBuf>, Option<String>), Failure> {
-    let mut seen = vec![task.id];
-    let mut base = task.spec.base.clone();
-    loop {
-        match base {
-            Base::Empty => return Ok((None, None)),
-            Base::Snapshot { git_commit, repository, .. } => return Ok((repository.map(PathBuf::from), git_commit)),
-            Base::Task { task } => {
-                if seen.contains(&task) {
-                    return Ok((None, None));
-                }
-                seen.push(task);
-                match args.records.read().task(task).await? {
-                    Some(task) => base = task.spec.base,
-                    None => return Ok((None, None)),
-                }
-            }
-        }
-    }
 }
 
 /// POST /questions/{id}/answer

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::ETAG;
 use actix_web::{HttpResponse, web};
-use helix_messages::{Records, TaskFilter};
+use helix_messages::TaskFilter;
 use helix_protocol::link::{Request, Response};
 use helix_protocol::{Base, Code, ExitReport, Failure, ObjectId, Role, RunId, TaskRecord, TaskStatus};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RunOutp
 use crate::body::invalid;
 use crate::problem::Problem;
 use crate::server::Node;
-use crate::{HttpArgs, resolve};
+use crate::{HttpArgs, rebase, resolve};
 
 /// How many steps a page of the log has.
 const LOG_PAGE: usize = 50;
@@ -111,10 +111,10 @@ pub(crate) async fn diff(node: web::Data<Node>, id: Id, query: web::Query<DiffQu
     let files = node
         .run(async move {
             let task = resolve::task(&args.records, &id).await?;
-            let to = tree(&args.records, &task, query.to.as_deref().unwrap_or("head")).await?;
+            let to = tree(&args, &task, query.to.as_deref().unwrap_or("head")).await?;
             let from = match query.from.as_deref() {
                 None | Some("base") => base(&args, &task).await?,
-                Some(step) => Some(tree(&args.records, &task, step).await?),
+                Some(step) => Some(tree(&args, &task, step).await?),
             };
             args.versions.diff(from, to).await
         })
@@ -122,19 +122,17 @@ pub(crate) async fn diff(node: web::Data<Node>, id: Id, query: web::Query<DiffQu
     Ok(HttpResponse::Ok().json(files))
 }
 
-async fn tree(records: &Records, task: &TaskRecord, step: &str) -> Result<ObjectId, Failure> {
-    let id = resolve::step(records, task, step).await?;
-    let record = records.read().step(id).await?;
-    record.map(|record| record.step.tree).ok_or_else(|| Failure::new(Code::NotFound, format!("there is no step {id}")))
+async fn tree(args: &HttpArgs, task: &TaskRecord, step: &str) -> Result<ObjectId, Failure> {
+    rebase::files(args, task, resolve::step(&args.records, task, step).await?).await
 }
 
 /// What the task's first step was made on. A snapshot's id stands for its tree.
 async fn base(args: &HttpArgs, task: &TaskRecord) -> Result<Option<ObjectId>, Failure> {
     let head = match (&task.spec.fork_of, &task.spec.base) {
-        (Some(step), _) => Some(*step),
-        (None, Base::Empty) => return Ok(None),
-        (None, Base::Snapshot { snapshot, .. }) => return Ok(Some(snapshot.0)),
-        (None, Base::Task { task }) => args.records.read().task(*task).await?.and_then(|task| task.head),
+        (Some(step), _) if task.spec.fork_files.is_none() => Some(*step),
+        (_, Base::Empty) => return Ok(None),
+        (_, Base::Snapshot { snapshot, .. }) => return Ok(Some(snapshot.0)),
+        (_, Base::Task { task }) => args.records.read().task(*task).await?.and_then(|task| task.head),
     };
     match head {
         Some(step) => Ok(args.records.read().step(step).await?.map(|record| record.step.tree)),

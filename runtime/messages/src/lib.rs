@@ -18,4 +18,4 @@ pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 pub use models::{Models, ModelsMsg, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
 pub use tasks::{CreateTask, ForkTask, LostWorker, ResumeTask, RetryTask, TaskWhy, Tasks, TasksMsg, WorkerReason};
-pub use versions::{ExportGit, Exported, FileDiff, ImportGit, Imported, Versions, VersionsMsg};
+pub use versions::{Carried, ExportGit, Exported, FileDiff, ImportGit, Imported, RebaseGit, Rebased, Versions, VersionsMsg};

@@ -55,6 +55,20 @@ pub struct ExportGit {
     pub head: StepId,
     /// The commit the line starts on.
     pub parent: Option<String>,
+    /// Work that was carried onto `parent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
+}
+
+/// Work that begins, on another commit than its steps were made on, as one commit of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The last step that the commit stands for: only later ones become commits themselves.
+    pub after: StepId,
+    /// Its files.
+    pub files: SnapshotId,
+    /// Its message.
+    pub title: String,
 }
 
 /// What was written.
@@ -66,6 +80,38 @@ pub struct Exported {
     pub git_commit: String,
     /// How many commits were written.
     pub commits: u64,
+}
+
+/// Work to be carried onto a newer commit of its repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RebaseGit {
+    /// The repository, on the node's machine.
+    pub repository: PathBuf,
+    /// The commit the work began on; its files are what both sides are compared with.
+    pub from: Option<String>,
+    /// The snapshot the work began with: stands in where `from` is not known, or not in the repository any more.
+    pub base: Option<SnapshotId>,
+    /// The work's files.
+    pub ours: ObjectId,
+    /// The commit to carry it onto, as git understands it; `None` for HEAD.
+    pub onto: Option<String>,
+    /// How the work is called at conflict markers.
+    pub label: String,
+}
+
+/// Work on a newer commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebased {
+    /// The commit.
+    pub git_commit: String,
+    /// The commit's files alone, synced.
+    pub onto: SnapshotId,
+    /// Both together, synced.
+    pub merged: SnapshotId,
+    /// Paths that hold conflict markers, or that could not be merged.
+    pub conflicts: Vec<String>,
+    /// Paths that changed from the old commit to the new one.
+    pub moved: u64,
 }
 
 /// How one file differs.
@@ -94,6 +140,14 @@ pub enum VersionsMsg {
         export: Box<ExportGit>,
         /// The answer.
         reply: Reply<Exported>,
+    },
+    /// Merges a task's files with a newer commit of the repository they came from, which is only read. Sent by the HTTP face.
+    /// Refused with `invalid_state` where the commit is the one the work is on, with `invalid_request` where there is none such.
+    RebaseGit {
+        /// What.
+        rebase: Box<RebaseGit>,
+        /// The answer.
+        reply: Reply<Rebased>,
     },
     /// What differs between two trees; a snapshot's id stands for its tree. Sent by the HTTP face.
     Diff {
@@ -141,6 +195,11 @@ impl Versions {
     /// Writes a git branch.
     pub async fn export_git(&self, export: ExportGit) -> Result<Exported, Failure> {
         self.address.ask(SLOW, |reply| VersionsMsg::ExportGit { export: Box::new(export), reply }).await
+    }
+
+    /// Carries work onto a newer commit.
+    pub async fn rebase_git(&self, rebase: RebaseGit) -> Result<Rebased, Failure> {
+        self.address.ask(SLOW, |reply| VersionsMsg::RebaseGit { rebase: Box::new(rebase), reply }).await
     }
 
     /// Compares two trees.

@@ -328,6 +328,10 @@ pub struct TaskSpec {
     /// This task continues a step of another: files and conversation come from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork_of: Option<StepId>,
+    /// The files that such a continuation begins with instead of the step's: the conversation comes from the step, the files
+    /// from this snapshot. Only with `fork_of`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_files: Option<SnapshotId>,
     /// Attempts of one `--attempts N` share this id: the first one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<TaskId>,
@@ -354,6 +358,7 @@ impl TaskSpec {
             on_failure: OnFailure::default(),
             budget: Budget::default(),
             fork_of: None,
+            fork_files: None,
             group: None,
         }
     }

@@ -68,6 +68,14 @@ pub enum VersionError {
     /// The folder is in no git repository.
     #[error("{0} is not in a git repository")]
     NotARepository(String),
+    /// The repository has no such commit.
+    #[error("{repository} has no commit {revision:?}")]
+    NoSuchCommit {
+        /// The repository.
+        repository: String,
+        /// As it was asked for.
+        revision: String,
+    },
     /// Git content could not be read or written.
     #[error("{path}: {reason}")]
     Git {
@@ -108,6 +116,9 @@ impl From<VersionError> for Failure {
             VersionError::BranchCheckedOut { .. } => Failure::new(Code::InvalidState, message).hint("choose another branch name"),
             VersionError::NotARepository(_) => {
                 Failure::new(Code::NotARepository, message).hint("name one with `--repo`, or run `git init` there and commit once")
+            }
+            VersionError::NoSuchCommit { .. } => {
+                Failure::new(Code::InvalidRequest, message).hint("name a commit, a branch or a tag of it; `git log` lists commits")
             }
             VersionError::Git { .. } => Failure::new(Code::GitFailed, message).hint("`git fsck` in that repository says more"),
         }

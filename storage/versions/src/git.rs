@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::VersionError;
 
 pub use export::{BranchAt, Export, ExportCommit, Exported, export};
-pub use import::{ImportCounts, Imported, IncludeUncommitted, import};
+pub use import::{ImportCounts, Imported, IncludeUncommitted, import, import_commit};
 
 #[cfg(test)]
 mod tests;

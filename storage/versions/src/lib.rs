@@ -11,6 +11,7 @@ mod diff;
 mod error;
 #[cfg(feature = "git")]
 pub mod git;
+mod merge;
 mod read;
 mod snapshot;
 mod text;
@@ -20,6 +21,7 @@ mod workspace;
 pub use branches::{BranchName, Branches};
 pub use diff::{EntryChange, diff, diff_entries, objects_between};
 pub use error::VersionError;
+pub use merge::{Merged, merge};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
 pub use text::{diff_text, is_binary};

@@ -3,21 +3,17 @@
 use std::sync::Arc;
 
 use helix_database::RecordStore;
-use helix_messages::{ExportGit, Exported};
+use helix_messages::{Carried, ExportGit, Exported};
 use helix_objects::ObjectStore;
 use helix_protocol::{Code, Failure, StepSummary};
 use helix_versions::git::{self, BranchAt, Export, ExportCommit};
-use helix_versions::{BranchName, Signature, VersionError};
+use helix_versions::{BranchName, Signature, Snapshot, VersionError};
 
 /// Branches below this prefix are ours: exporting a task again may move them. Others are only ever made.
 const OURS: &str = "helix/";
 
 /// Reads the line from the records and writes it as commits.
-pub(super) async fn export(
-    records: &dyn RecordStore,
-    objects: Arc<dyn ObjectStore>,
-    what: ExportGit,
-) -> Result<Exported, Failure> {
+pub(super) async fn export(records: &dyn RecordStore, objects: Arc<dyn ObjectStore>, what: ExportGit) -> Result<Exported, Failure> {
     let line = records.lineage(what.head).await?;
     if line.is_empty() {
         return Err(Failure::new(Code::NotFound, format!("there is no step {}", what.head)));
@@ -29,7 +25,14 @@ pub(super) async fn export(
 
 fn write(objects: &dyn ObjectStore, what: &ExportGit, line: &[StepSummary]) -> Result<Exported, Failure> {
     let branch: BranchName = what.branch.parse()?;
-    let commits: Vec<ExportCommit> = line.iter().filter(|step| step.files_changed > 0).map(commit).collect();
+    let mut commits = Vec::new();
+    let mut line = line;
+    if let Some(carried) = &what.carried {
+        let made = line.iter().position(|step| step.id == carried.after).map_or(0, |place| place + 1);
+        commits.push(carried_over(objects, carried, &line[..made])?);
+        line = &line[made..];
+    }
+    commits.extend(line.iter().filter(|step| step.files_changed > 0).map(commit));
     if commits.is_empty() {
         return Err(Failure::new(Code::InvalidState, "no step of this line changed a file, so there is nothing to export"));
     }
@@ -44,17 +47,24 @@ fn write(objects: &dyn ObjectStore, what: &ExportGit, line: &[StepSummary]) -> R
     Ok(Exported { branch: what.branch.clone(), git_commit: exported.head, commits: exported.commits.len() as u64 })
 }
 
+/// What was carried onto the parent, as one commit of the time of the last step in it.
+fn carried_over(objects: &dyn ObjectStore, carried: &Carried, line: &[StepSummary]) -> Result<ExportCommit, Failure> {
+    let tree = Snapshot::load(objects, carried.files)?.tree;
+    let Some(last) = line.last() else {
+        return Err(Failure::new(Code::InvalidState, format!("step {} is not on this line", carried.after)));
+    };
+    Ok(ExportCommit { tree, message: format!("{}\n\n{}", carried.title, trailers(last)), author: author(last) })
+}
+
 /// The same step is the same commit whenever it is exported: nothing in it depends on today.
 fn commit(step: &StepSummary) -> ExportCommit {
-    let message = format!(
-        "{}\n\nHelix-Task: {}\nHelix-Step: {}\nHelix-Epoch: {}\n",
-        step.summary, step.task, step.id, step.epoch
-    );
-    let author = Signature {
-        name: "Helix".to_owned(),
-        email: "helix@localhost".to_owned(),
-        time: step.committed_at,
-        offset_minutes: 0,
-    };
-    ExportCommit { tree: step.tree, message, author }
+    ExportCommit { tree: step.tree, message: format!("{}\n\n{}", step.summary, trailers(step)), author: author(step) }
+}
+
+fn trailers(step: &StepSummary) -> String {
+    format!("Helix-Task: {}\nHelix-Step: {}\nHelix-Epoch: {}\n", step.task, step.id, step.epoch)
+}
+
+fn author(step: &StepSummary) -> Signature {
+    Signature { name: "Helix".to_owned(), email: "helix@localhost".to_owned(), time: step.committed_at, offset_minutes: 0 }
 }

@@ -106,6 +106,31 @@ pub fn import(store: &dyn ObjectStore, path: &Path, uncommitted: IncludeUncommit
     Ok(Imported { tree, snapshot, mark: mark.max(last), commit: commit_id, branch, root, submodules, skipped, counts })
 }
 
+/// Reads the files of one commit, as [`import`] does with what HEAD names. `revision` is anything git understands; of an
+/// unknown one the failure is `NoSuchCommit`.
+pub fn import_commit(store: &dyn ObjectStore, path: &Path, revision: &str) -> Result<Imported, VersionError> {
+    let repository = open(path)?;
+    let root = place(&repository);
+    let git = |error: gix::Error| failed(&root, error);
+    let unknown = || VersionError::NoSuchCommit { repository: root.display().to_string(), revision: revision.to_owned() };
+    let id = repository.rev_parse_single(revision).map_err(|_| unknown())?;
+    let commit = id.object().map_err(|_| unknown())?.peel_to_commit().map_err(|_| unknown())?;
+    let (mut files, mut submodules) = (Files::new(store), Vec::new());
+    for entry in entries(&repository, commit.tree_id().map_err(git)?.detach())? {
+        match file_mode(entry.kind) {
+            Some(mode) => files.add_blob(&repository, entry.path, mode, entry.id)?,
+            None => submodules.push(show_path(&entry.path)),
+        }
+    }
+    let bytes = files.by_path().values().map(|content| content.size).sum();
+    let counts = ImportCounts { files: files.by_path().len() as u64, bytes, uncommitted: 0 };
+    let (tree, mark) = files.finish()?;
+    let snapshot = describe(tree, Some(&commit), None, 0, &root)?;
+    let (snapshot, last) = write_snapshot(store, &snapshot, Durability::NoSync)?;
+    let commit = Some(commit.id().to_string());
+    Ok(Imported { tree, snapshot, mark: mark.max(last), commit, branch: None, root, submodules, skipped: Vec::new(), counts })
+}
+
 fn describe(
     tree: ObjectId,
     commit: Option<&gix::Commit<'_>>,

@@ -10,6 +10,7 @@ mod list;
 mod log;
 mod pause;
 mod push;
+mod rebase;
 mod resume;
 mod retry;
 mod rollback;
@@ -41,6 +42,7 @@ pub(super) enum Task {
     Fork(fork::Fork),
     Export(export::Export),
     Push(push::Push),
+    Rebase(rebase::Rebase),
     Answer(answer::Answer),
 }
 
@@ -62,6 +64,7 @@ impl Task {
             Self::Fork(command) => command.run(context).await,
             Self::Export(command) => command.run(context).await,
             Self::Push(command) => command.run(context).await,
+            Self::Rebase(command) => command.run(context).await,
             Self::Answer(command) => command.run(context).await,
         }
     }

@@ -1,0 +1,290 @@
+//! Three-way merges of trees: what two lines of work made of one beginning, in one folder.
+//!
+//! Folders are merged name by name, and a name that only one side touched is that side's. Files that both changed are merged by
+//! lines; where the lines cannot be had together, both stand in the file between conflict markers, ours first. What has no lines
+//! (files that are not UTF-8 text, links, a file against a folder, a file that one side removed) stays as one side has it: the changed one where
+//! the other removed it, else ours. Each such path is listed.
+
+use helix_objects::{Durability, Mark, NewObject, ObjectStore};
+use helix_protocol::{FileMode, ObjectId};
+use similar::TextMerge;
+
+use crate::read::{check_depth, push_name};
+use crate::text::is_binary;
+use crate::tree::{Tree, TreeEntry};
+use crate::{VersionError, show_path};
+
+/// Longer files are not merged by lines.
+const LONGEST_TEXT: u64 = 16 << 20;
+
+/// What came of a merge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// The merged folder.
+    pub tree: ObjectId,
+    /// Sync up to here to have it on disk.
+    pub mark: Mark,
+    /// Paths where the two could not be had together, in order.
+    pub conflicts: Vec<String>,
+}
+
+/// Merges what became of `base` in `ours` and in `theirs` into one tree, stored unsynced. The labels stand at the conflict
+/// markers.
+pub fn merge(
+    store: &dyn ObjectStore,
+    base: ObjectId,
+    ours: (ObjectId, &str),
+    theirs: (ObjectId, &str),
+) -> Result<Merged, VersionError> {
+    let mut merge = Merge { store, labels: (ours.1, theirs.1), new: Vec::new(), conflicts: Vec::new(), path: Vec::new() };
+    let sides = Sides { base: Some(base), ours: Some(ours.0), theirs: Some(theirs.0) };
+    let tree = match decided(sides) {
+        Some(tree) => tree.expect("each side has a root"),
+        None => merge.folder(sides, 0)?.0,
+    };
+    let mark = store.put(&merge.new, Durability::NoSync)?;
+    Ok(Merged { tree, mark, conflicts: merge.conflicts })
+}
+
+/// One thing on three sides.
+#[derive(Clone, Copy)]
+struct Sides<T> {
+    base: T,
+    ours: T,
+    theirs: T,
+}
+
+impl<T> Sides<T> {
+    fn map<U>(self, mut f: impl FnMut(T) -> U) -> Sides<U> {
+        Sides { base: f(self.base), ours: f(self.ours), theirs: f(self.theirs) }
+    }
+}
+
+/// The answer where at most one side changed something, or both the same.
+fn decided<T: PartialEq>(sides: Sides<T>) -> Option<T> {
+    let Sides { base, ours, theirs } = sides;
+    if ours == theirs || base == theirs {
+        Some(ours)
+    } else if base == ours {
+        Some(theirs)
+    } else {
+        None
+    }
+}
+
+struct Merge<'a> {
+    store: &'a dyn ObjectStore,
+    labels: (&'a str, &'a str),
+    new: Vec<NewObject>,
+    conflicts: Vec<String>,
+    path: Vec<u8>,
+}
+
+impl Merge<'_> {
+    /// Merges three folders, of which some may not exist, and answers with the tree and its size.
+    fn folder(&mut self, sides: Sides<Option<ObjectId>>, depth: usize) -> Result<(ObjectId, u64, bool), VersionError> {
+        let load = |id: Option<ObjectId>| match id {
+            Some(id) => check_depth(id, depth).and_then(|()| Tree::load(self.store, id)),
+            None => Ok(Tree::default()),
+        };
+        let trees = Sides { base: load(sides.base)?, ours: load(sides.ours)?, theirs: load(sides.theirs)? };
+        let mut names: Vec<&[u8]> = [&trees.base, &trees.ours, &trees.theirs]
+            .iter()
+            .flat_map(|tree| tree.entries())
+            .map(|entry| entry.name.as_slice())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let length = push_name(&mut self.path, name);
+            let found = Sides { base: trees.base.get(name), ours: trees.ours.get(name), theirs: trees.theirs.get(name) };
+            entries.extend(self.entry(found, depth)?.map(|entry| TreeEntry { name: name.to_vec(), ..entry }));
+            self.path.truncate(length);
+        }
+        let tree = Tree::new(entries)?;
+        let (object, size, empty) = (tree.encode(), tree.size(), tree.entries().is_empty());
+        let id = object.id();
+        self.new.push(object);
+        Ok((id, size, empty))
+    }
+
+    fn entry(&mut self, found: Sides<Option<&TreeEntry>>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
+        if let Some(entry) = decided(found) {
+            return Ok(entry.cloned());
+        }
+        let folder = |entry: Option<&TreeEntry>| entry.is_some_and(|entry| entry.mode == FileMode::Directory);
+        let (Some(ours), Some(theirs)) = (found.ours, found.theirs) else {
+            return self.removed_by_one(found, depth);
+        };
+        match (folder(found.ours), folder(found.theirs)) {
+            (true, true) => self.folders(found, depth),
+            (false, false) => self.files(found.base.filter(|_| !folder(found.base)), ours, theirs).map(Some),
+            _ => Ok(Some(self.conflict(ours))),
+        }
+    }
+
+    /// One side removed what the other changed. A folder may have been changed and removed in different places.
+    fn removed_by_one(&mut self, found: Sides<Option<&TreeEntry>>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
+        let kept = found.ours.or(found.theirs).expect("both gone is no difference");
+        let was_folder = found.base.is_some_and(|base| base.mode == FileMode::Directory);
+        if kept.mode == FileMode::Directory && was_folder {
+            return self.folders(found, depth);
+        }
+        Ok(Some(self.conflict(kept)))
+    }
+
+    /// A folder that the merge leaves empty is gone, unless both sides keep it.
+    fn folders(&mut self, found: Sides<Option<&TreeEntry>>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
+        let kept = found.ours.is_some() && found.theirs.is_some();
+        let is_folder = |entry: &&TreeEntry| entry.mode == FileMode::Directory;
+        let (id, size, empty) = self.folder(found.map(|entry| entry.filter(is_folder).map(|entry| entry.id)), depth + 1)?;
+        Ok((kept || !empty).then(|| TreeEntry { name: Vec::new(), mode: FileMode::Directory, size, id }))
+    }
+
+    fn files(&mut self, base: Option<&TreeEntry>, ours: &TreeEntry, theirs: &TreeEntry) -> Result<TreeEntry, VersionError> {
+        let base_mode = base.map_or(ours.mode, |base| base.mode);
+        let Some(mode) = decided(Sides { base: base_mode, ours: ours.mode, theirs: theirs.mode }) else {
+            return Ok(self.conflict(ours));
+        };
+        let ids = Sides { base: base.map(|base| base.id), ours: Some(ours.id), theirs: Some(theirs.id) };
+        if let Some(Some(id)) = decided(ids) {
+            let size = if id == ours.id { ours.size } else { theirs.size };
+            return Ok(TreeEntry { mode, size, id, ..ours.clone() });
+        }
+        let long = [base, Some(ours), Some(theirs)].into_iter().flatten().any(|entry| entry.size > LONGEST_TEXT);
+        let link = [ours.mode, theirs.mode].contains(&FileMode::Symlink);
+        if link || long {
+            return Ok(self.conflict(ours));
+        }
+        let before = base.map(|base| self.store.read(base.id)).transpose()?.unwrap_or_default();
+        let (mine, other) = (self.store.read(ours.id)?, self.store.read(theirs.id)?);
+        let (Some(before), Some(mine), Some(other)) = (text(&before), text(&mine), text(&other)) else {
+            return Ok(self.conflict(ours));
+        };
+        let mut lines = TextMerge::from_lines(before, mine, other);
+        lines.labels("before", self.labels.0, self.labels.1);
+        if lines.is_conflicted() {
+            self.conflicts.push(show_path(&self.path));
+        }
+        let merged = lines.to_string();
+        let (size, object) = (merged.len() as u64, NewObject::new(merged.into()));
+        let id = object.id();
+        self.new.push(object);
+        Ok(TreeEntry { name: Vec::new(), mode, size, id })
+    }
+
+    fn conflict(&mut self, kept: &TreeEntry) -> TreeEntry {
+        self.conflicts.push(show_path(&self.path));
+        kept.clone()
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|_| !is_binary(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use helix_objects::MemoryStore;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::walk;
+
+    type Files<'a> = &'a [(&'a str, &'a str)];
+
+    fn put(store: &dyn ObjectStore, files: &BTreeMap<String, String>) -> TreeEntry {
+        let (mut entries, mut folders) = (Vec::new(), BTreeMap::<String, BTreeMap<String, String>>::new());
+        for (path, content) in files {
+            match path.split_once('/') {
+                Some((folder, rest)) => {
+                    drop(folders.entry(folder.to_owned()).or_default().insert(rest.to_owned(), content.clone()))
+                }
+                None => {
+                    let object = NewObject::new(content.clone().into_bytes().into());
+                    store.put(std::slice::from_ref(&object), Durability::NoSync).unwrap();
+                    let size = content.len() as u64;
+                    entries.push(TreeEntry { name: path.clone().into_bytes(), mode: FileMode::Regular, size, id: object.id() });
+                }
+            }
+        }
+        entries.extend(folders.iter().map(|(name, files)| TreeEntry { name: name.clone().into_bytes(), ..put(store, files) }));
+        let tree = Tree::new(entries).unwrap();
+        let object = tree.encode();
+        store.put(std::slice::from_ref(&object), Durability::NoSync).unwrap();
+        TreeEntry { name: Vec::new(), mode: FileMode::Directory, size: tree.size(), id: object.id() }
+    }
+
+    fn owned(files: Files<'_>) -> BTreeMap<String, String> {
+        files.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect()
+    }
+
+    fn merged(
+        base: &BTreeMap<String, String>,
+        ours: &BTreeMap<String, String>,
+        theirs: &BTreeMap<String, String>,
+    ) -> (BTreeMap<String, String>, Vec<String>) {
+        let store = MemoryStore::default();
+        let [base, ours, theirs] = [base, ours, theirs].map(|files| put(&store, files).id);
+        let merged = merge(&store, base, (ours, "task"), (theirs, "main")).unwrap();
+        let files = walk(&store, merged.tree).unwrap().into_iter().filter(|entry| entry.mode != FileMode::Directory);
+        let read = |id| String::from_utf8(store.read(id).unwrap().to_vec()).unwrap();
+        (files.map(|entry| (String::from_utf8(entry.path).unwrap(), read(entry.id))).collect(), merged.conflicts)
+    }
+
+    #[test]
+    fn changes_of_both_sides_come_together_line_by_line_and_name_by_name() {
+        let base = owned(&[("a", "1\n2\n3\n"), ("d/old", "x"), ("d/keep", "k"), ("gone", "g")]);
+        let ours = owned(&[("a", "one\n2\n3\n"), ("d/old", "x"), ("d/keep", "k"), ("new/mine", "m"), ("gone", "g")]);
+        let theirs = owned(&[("a", "1\n2\nthree\n"), ("d/keep", "K"), ("new/other", "o")]);
+        let expected = owned(&[("a", "one\n2\nthree\n"), ("d/keep", "K"), ("new/mine", "m"), ("new/other", "o")]);
+        assert_eq!(merged(&base, &ours, &theirs), (expected, Vec::new()));
+    }
+
+    #[test]
+    fn lines_that_both_changed_stand_between_markers_and_are_listed() {
+        let (base, ours, theirs) = (owned(&[("d/a", "x\ny\n")]), owned(&[("d/a", "x\nours\n")]), owned(&[("d/a", "x\ntheirs\n")]));
+        let text = "x\n<<<<<<< task\nours\n=======\ntheirs\n>>>>>>> main\n";
+        assert_eq!(merged(&base, &ours, &theirs), (owned(&[("d/a", text)]), vec!["d/a".to_owned()]));
+    }
+
+    #[test]
+    fn what_one_side_changed_and_the_other_removed_stays_and_is_listed() {
+        let base = owned(&[("a", "1"), ("b", "1"), ("d/c", "1"), ("d/e", "1"), ("bin", "\0")]);
+        let ours = owned(&[("b", "2"), ("d/c", "2"), ("d/e", "1"), ("bin", "\x001")]);
+        let theirs = owned(&[("a", "2"), ("bin", "\x002")]);
+        let expected = owned(&[("a", "2"), ("b", "2"), ("d/c", "2"), ("bin", "\x001")]);
+        let conflicts = ["a", "b", "bin", "d/c"].map(str::to_owned).to_vec();
+        assert_eq!(merged(&base, &ours, &theirs), (expected, conflicts));
+    }
+
+    #[test]
+    fn a_file_against_a_folder_stays_ours() {
+        let (base, ours, theirs) = (owned(&[]), owned(&[("x", "file")]), owned(&[("x/y", "folder")]));
+        assert_eq!(merged(&base, &ours, &theirs), (ours.clone(), vec!["x".to_owned()]));
+        assert_eq!(merged(&base, &theirs, &ours), (theirs.clone(), vec!["x".to_owned()]));
+    }
+
+    fn files() -> impl Strategy<Value = BTreeMap<String, String>> {
+        let path = prop::sample::select(vec!["a", "b", "d/a", "d/b", "d/e/f", "g/h"]).prop_map(str::to_owned);
+        let lines = prop::collection::vec(prop::sample::select(vec!["1\n", "2\n", "3\n"]), 0..5).prop_map(|lines| lines.concat());
+        prop::collection::btree_map(path, lines, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn a_side_that_changed_nothing_takes_what_the_other_has(base in files(), other in files()) {
+            prop_assert_eq!(merged(&base, &base, &other), (other.clone(), Vec::new()));
+            prop_assert_eq!(merged(&base, &other, &base), (other.clone(), Vec::new()));
+            prop_assert_eq!(merged(&base, &other, &other), (other, Vec::new()));
+        }
+
+        #[test]
+        fn the_same_files_conflict_whichever_side_is_ours(base in files(), ours in files(), theirs in files()) {
+            prop_assert_eq!(merged(&base, &ours, &theirs).1, merged(&base, &theirs, &ours).1);
+        }
+    }
+}
