@@ -1,5 +1,6 @@
 //! The worker as a real process: commands, bridges, guards, signals.
 
+mod worker_adoption;
 mod worker_bench;
 
 use std::time::{Duration, Instant};
