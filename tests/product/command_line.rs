@@ -1,0 +1,124 @@
+//! The command line as a person uses it on an empty folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use helix_protocol::{TaskRecord, TaskStatus};
+use serde_json::Value;
+
+use crate::harness::{HELIX, end_everything_in, worker_program};
+
+/// A person with an empty data folder and a configuration of one worker.
+struct Person {
+    folder: tempfile::TempDir,
+}
+
+impl Person {
+    fn new() -> Self {
+        worker_program();
+        let folder = tempfile::Builder::new().prefix("helix-test").tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("helix.yaml"), "workers: { local: 1, slots: 2 }\n").expect("the folder is writable");
+        Self { folder }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn types(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(HELIX);
+        command.current_dir(self.folder.path()).env("HELIX_DATA", self.data()).env("HOME", self.folder.path()).env("NO_COLOR", "1");
+        command.args(arguments).output().expect("the program runs")
+    }
+
+    fn git(&self, folder: &Path, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=Somebody", "-c", "user.email=somebody@localhost", "-c", "commit.gpgsign=false"]);
+        let output = git.current_dir(folder).args(arguments).output().expect("git runs");
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("git writes text")
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let _ = self.types(&["down", "--now"]);
+        for entry in std::fs::read_dir(self.data().join("workers")).into_iter().flatten().flatten() {
+            let _ = Command::new(worker_program()).args(["stop", "--folder"]).arg(entry.path()).output();
+        }
+        end_everything_in(&self.data());
+    }
+}
+
+fn json(output: &Output) -> Value {
+    let said = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+}
+
+/// The exit code, and the code of the failure in JSON.
+fn refusal(output: &Output) -> (Option<i32>, String) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let failure: Value =
+        serde_json::from_str(said.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {said}"));
+    (output.status.code(), failure["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_first_run_starts_a_node_and_the_exit_code_is_the_tasks() {
+    let person = Person::new();
+    assert_eq!(refusal(&person.types(&["--json", "task", "list"])), (Some(5), "node_unreachable".to_owned()));
+
+    let run = person.types(&["run", "--command", "echo hello > greeting; cat greeting"]);
+    let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{said}");
+    assert!(said.contains("starting a node") && said.contains("hello"), "{said}");
+    let failing = person.types(&["--json", "run", "--command", "exit 3"]);
+    assert_eq!(refusal(&failing), (Some(10), "task_failed".to_owned()));
+
+    let tasks: Vec<TaskRecord> = serde_json::from_value(json(&person.types(&["task", "list", "--json"]))).expect("a list of tasks");
+    let mut seen: Vec<_> = tasks.iter().map(|task| (task.spec.title.as_str(), task.status)).collect();
+    seen.sort_unstable();
+    let expected = [("echo hello > greeting; cat greeting", TaskStatus::Completed), ("exit 3", TaskStatus::Failed)];
+    assert_eq!(seen, expected);
+    let failed = tasks.iter().find(|task| task.status == TaskStatus::Failed).expect("seen above");
+    let log = person.types(&["--json", "task", "log", &failed.id.to_string()]);
+    assert_eq!(log.status.code(), Some(0), "{}", String::from_utf8_lossy(&log.stderr));
+
+    assert_eq!(refusal(&person.types(&["--json", "task", "show", "ffffffff"])), (Some(3), "not_found".to_owned()));
+    assert_eq!(
+        refusal(&person.types(&["--json", "task", "resume", &failed.id.to_string()])),
+        (Some(4), "invalid_state".to_owned())
+    );
+    assert_eq!(person.types(&["task", "lst"]).status.code(), Some(2));
+    assert_eq!(person.types(&["down"]).status.code(), Some(0));
+    assert_eq!(refusal(&person.types(&["--json", "status"])), (Some(5), "node_unreachable".to_owned()));
+}
+
+#[test]
+fn a_repository_is_taken_with_uncommitted_changes_never_written_to_and_given_back_as_a_branch() {
+    let person = Person::new();
+    let repository = person.folder.path().join("repository");
+    std::fs::create_dir(&repository).expect("the folder is writable");
+    person.git(&repository, &["init", "--quiet", "--initial-branch=main"]);
+    std::fs::write(repository.join("kept"), "committed\n").expect("the folder is writable");
+    person.git(&repository, &["add", "--all"]);
+    person.git(&repository, &["commit", "--quiet", "--message", "one file"]);
+    std::fs::write(repository.join("kept"), "changed\n").expect("the folder is writable");
+    let path = repository.display().to_string();
+
+    let run = person.types(&["--json", "run", "--repo", &path, "--command", "cat kept > copy; echo more >> kept"]);
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(person.git(&repository, &["status", "--porcelain"]), " M kept\n", "the checkout is as it was");
+    let tasks = json(&person.types(&["task", "list", "--json"]));
+    let task = tasks[0]["id"].as_str().expect("a task").to_owned();
+    let exported = json(&person.types(&["--json", "task", "export", &task]));
+    let branch = exported["branch"].as_str().expect("it names the branch").to_owned();
+    assert_eq!(person.git(&repository, &["show", &format!("{branch}:copy")]), "changed\n");
+    assert_eq!(person.git(&repository, &["show", &format!("{branch}:kept")]), "changed\nmore\n");
+    assert_eq!(person.git(&repository, &["rev-parse", "--abbrev-ref", "HEAD"]), "main\n");
+    assert_eq!(person.git(&repository, &["status", "--porcelain"]), " M kept\n");
+
+    let nowhere = person.types(&["--json", "run", "--repo", "/", "--command", "true"]);
+    assert_eq!(refusal(&nowhere), (Some(2), "not_a_repository".to_owned()));
+}

@@ -1,0 +1,14 @@
+//! The product with real processes: what it promises, held against what happens when they die.
+//!
+//! `HELIX_CAMPAIGN=30` raises how often chance decides; `HELIX_SEED` repeats what it decided.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod command_line;
+mod lines;
+mod node_deaths;
+mod worker_deaths;
+mod workloads;
