@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! helix        one-for-one
+//! ├─ cluster   one-for-one    node lease
 //! ├─ storage   rest-for-one   content · writer · repositories
 //! ├─ models    one-for-one    one actor per provider · router
 //! ├─ fleet     rest-for-one   connections (one actor per worker) · provisioner · fleet
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_actor_agents::{AgentKind, AgentLimits};
+use helix_actor_cluster::ClusterArgs;
 use helix_actor_fleet::FleetArgs;
 use helix_actor_models::ModelsArgs;
 use helix_actor_storage::StorageArgs;
@@ -103,7 +105,9 @@ impl Tree {
             clock,
         };
 
+        let cluster = ClusterArgs { records: Arc::clone(&stores.records), node: taken.node };
         let branches = SupervisorSpec::new("helix", Strategy::OneForOne)
+            .child(ChildSpec::supervisor(helix_actor_cluster::branch(cluster)))
             .child(ChildSpec::supervisor(helix_actor_storage::branch(storage)))
             .child(ChildSpec::supervisor(helix_actor_models::branch(ModelsArgs { providers, default, address: models_address })))
             .child(ChildSpec::supervisor(helix_actor_fleet::branch(fleet_args)))

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::ops::Range;
 
 use helix_protocol::{Base, NodeId, TaskId, TaskStatus, Timestamp};
-use sqlx::{AnyConnection, query};
+use sqlx::{AnyConnection, Connection, query};
 
 use super::columns::{big, count, get, json};
 use super::error::failure;
@@ -117,12 +117,17 @@ impl Dialect for Postgres {
         let renew = query(
             "INSERT INTO node_leases (node_id, expires_at, renewed_at) \
              SELECT $1, clock.now + $2, clock.now FROM (SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now) clock \
+             WHERE NOT EXISTS (SELECT 1 FROM node_leases WHERE node_id <> $1 AND expires_at > clock.now) \
              ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at, renewed_at = excluded.renewed_at \
              RETURNING expires_at",
         );
+        // Two nodes that come at once must not both find the place free: the lock is held until the transaction's end.
+        let mut transaction = connection.begin().await.map_err(failure)?;
+        query("SELECT pg_advisory_xact_lock(7091828468)").execute(&mut *transaction).await.map_err(failure)?;
         let renew = renew.bind(node.to_string()).bind(big(ttl_ms.saturating_mul(1000)));
-        let row = renew.fetch_one(connection).await.map_err(failure)?;
-        Ok(Some(NodeLease { node, expires_at: Timestamp(get(&row, "expires_at")?) }))
+        let row = renew.fetch_optional(&mut *transaction).await.map_err(failure)?;
+        transaction.commit().await.map_err(failure)?;
+        row.map(|row| Ok(NodeLease { node, expires_at: Timestamp(get(&row, "expires_at")?) })).transpose()
     }
 }
 

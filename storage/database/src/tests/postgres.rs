@@ -144,16 +144,18 @@ async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
 }
 
 #[tokio::test]
-async fn several_nodes_have_leases_by_the_servers_clock() {
+async fn one_database_is_leased_by_one_node_by_the_servers_clock() {
     let server = TestPostgres::shared();
     let store = store(&server).await;
     let (first, second) = (NodeId::new(), NodeId::new());
     let now = store.now().await.unwrap();
-    for node in [first, second] {
-        let lease = store.renew_node(node, 5000).await.unwrap().unwrap();
-        assert_eq!(lease.node, node);
-        assert!(lease.expires_at >= now.after(Duration::from_secs(5)));
-    }
+    let lease = store.renew_node(first, 60_000).await.unwrap().unwrap();
+    assert_eq!(lease.node, first);
+    assert!(lease.expires_at >= now.after(Duration::from_secs(60)));
+    assert_eq!(store.renew_node(second, 60_000).await, Ok(None));
+    assert!(store.renew_node(first, 0).await.unwrap().is_some());
+    assert!(store.renew_node(second, 60_000).await.unwrap().is_some(), "the first one's has run out");
+    assert_eq!(store.renew_node(first, 60_000).await, Ok(None), "and was taken over");
 }
 
 #[tokio::test]

@@ -1,0 +1,150 @@
+//! The node's lease.
+//!
+//! Parent: cluster. It is taken before anything else of the node starts, renewed three times in its length, and given back at an
+//! orderly end. What survives a restart is the row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_database::{NodeLease, RecordError, RecordStore};
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_kernel::{Admitted, Work};
+use helix_protocol::{Code, Failure, NodeId};
+use tokio::time::Instant;
+
+/// How long a lease lasts.
+const LENGTH_MS: u64 = 15_000;
+/// Between two renewals.
+const INTERVAL: Duration = Duration::from_millis(LENGTH_MS / 3);
+/// Between two looks at a lease that somebody else holds: it may be that of a node that was killed.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What the actor tells itself.
+pub enum LeaseMsg {
+    /// A renewal was answered.
+    Renewed(Result<Option<NodeLease>, RecordError>),
+}
+
+/// Holds the lease.
+pub struct LeaseActor;
+
+/// What it stands on.
+pub struct LeaseArgs {
+    /// The records, open.
+    pub records: Arc<dyn RecordStore>,
+    /// This node.
+    pub node: NodeId,
+}
+
+/// The lease held.
+pub struct LeaseState {
+    records: Arc<dyn RecordStore>,
+    node: NodeId,
+    work: Work<LeaseMsg>,
+}
+
+impl Actor for LeaseActor {
+    type Msg = Admitted<LeaseMsg>;
+    type State = LeaseState;
+    type Arguments = LeaseArgs;
+
+    async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: LeaseArgs) -> Result<LeaseState, ActorProcessingErr> {
+        let LeaseArgs { records, node } = args;
+        take(&*records, node).await?;
+        let mut state = LeaseState { records, node, work: Work::of(&myself) };
+        state.renew_later();
+        Ok(state)
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut LeaseState) -> Result<(), ActorProcessingErr> {
+        match message.take() {
+            LeaseMsg::Renewed(Ok(Some(_))) => state.renew_later(),
+            LeaseMsg::Renewed(Ok(None)) => return Err(taken("took them over").into()),
+            LeaseMsg::Renewed(Err(error)) => {
+                // Nothing can be acknowledged meanwhile, so nothing has to stop: whether somebody took over is seen when it answers.
+                tracing::warn!(%error, "the node's lease could not be renewed");
+                state.renew_later();
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut LeaseState) -> Result<(), ActorProcessingErr> {
+        // Another node need not wait for the lease to run out. Where this fails it does.
+        if let Err(error) = state.records.renew_node(state.node, 0).await {
+            tracing::debug!(%error, "the node's lease could not be given back");
+        }
+        Ok(())
+    }
+}
+
+impl LeaseState {
+    fn renew_later(&mut self) {
+        let (records, node) = (Arc::clone(&self.records), self.node);
+        self.work.start(async move {
+            tokio::time::sleep(INTERVAL).await;
+            LeaseMsg::Renewed(records.renew_node(node, LENGTH_MS).await)
+        });
+    }
+}
+
+/// Takes the lease. One that somebody else holds is waited for as long as a lease lasts: if its node was killed, it runs out.
+async fn take(records: &dyn RecordStore, node: NodeId) -> Result<(), Failure> {
+    let started = Instant::now();
+    let limit = Duration::from_millis(LENGTH_MS) + 2 * LOOK;
+    while records.renew_node(node, LENGTH_MS).await?.is_none() {
+        if started.elapsed() > limit {
+            return Err(taken("drives these records"));
+        }
+        if started.elapsed() < LOOK {
+            tracing::info!("another node has a lease on these records; waiting to see whether it is renewed");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+fn taken(what: &str) -> Failure {
+    Failure::new(Code::NodeRunning, format!("another node {what}"))
+        .hint("one node drives a database at a time: stop the other one, or give this node a database of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_database::MemoryStore;
+
+    use super::*;
+    use crate::{ClusterArgs, branch};
+
+    fn node(records: &Arc<dyn RecordStore>) -> ClusterArgs {
+        ClusterArgs { records: Arc::clone(records), node: NodeId::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_node_on_the_same_records_does_not_start_while_the_first_renews() {
+        let records: Arc<dyn RecordStore> = Arc::new(MemoryStore::with_clock(paused_clock()));
+        let first = helix_kernel::start(branch(node(&records))).await.expect("nobody holds the lease");
+        let refused = helix_kernel::start(branch(node(&records))).await.err().expect("the first one holds it");
+        assert_eq!(refused.code, Code::NodeRunning);
+        first.shutdown().await.expect("an orderly end");
+        helix_kernel::start(branch(node(&records))).await.expect("it was given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_lease_was_taken_over_ends() {
+        let records: Arc<dyn RecordStore> = Arc::new(MemoryStore::with_clock(paused_clock()));
+        let holder = node(&records);
+        let first = helix_kernel::start(branch(holder.clone())).await.expect("nobody holds the lease");
+        // As if it had been suspended: its lease ran out, and another node came.
+        records.renew_node(holder.node, 0).await.expect("the store answers");
+        records.renew_node(NodeId::new(), 600_000).await.expect("the store answers").expect("it is free");
+        let ended = first.ended().await.expect_err("it lost its lease");
+        assert_eq!(ended.code, Code::NodeRunning);
+    }
+
+    /// A clock that follows tokio's.
+    fn paused_clock() -> helix_database::Clock {
+        let start = Instant::now();
+        helix_database::Clock::new(move || helix_protocol::Timestamp(i64::try_from(start.elapsed().as_micros()).expect("a short test")))
+    }
+}

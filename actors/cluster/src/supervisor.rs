@@ -1,0 +1,27 @@
+//! The branch: one actor, which is not started again by the branch itself, because a lease that was lost concerns the whole node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_database::RecordStore;
+use helix_kernel::{Address, ChildSpec, Intensity, Strategy, SupervisorSpec};
+use helix_protocol::NodeId;
+
+use crate::lease::{LeaseActor, LeaseArgs};
+
+/// What the branch stands on.
+#[derive(Clone)]
+pub struct ClusterArgs {
+    /// The records, open.
+    pub records: Arc<dyn RecordStore>,
+    /// This node.
+    pub node: NodeId,
+}
+
+/// The cluster branch, ready to be the first child of the root: everything else stands on the lease.
+pub fn branch(args: ClusterArgs) -> SupervisorSpec {
+    let start = move || (LeaseActor, LeaseArgs { records: Arc::clone(&args.records), node: args.node });
+    SupervisorSpec::new("cluster", Strategy::OneForOne)
+        .intensity(Intensity { restarts: 0, period: Duration::from_secs(1) })
+        .child(ChildSpec::actor("node lease", &Address::unbound("node lease", 1), start))
+}
