@@ -3,6 +3,7 @@
 //! The step's id is chosen before the first try, so a commit whose answer was lost is recognised when it is repeated.
 
 use helix_database::{Applied, StatusChange, Then, Write};
+use helix_messages::ReceivedSnapshot;
 use helix_objects::{Durability, Mark, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
@@ -13,7 +14,7 @@ use helix_protocol::{
 use helix_versions::write_snapshot;
 
 use crate::host::{Host, Workspace};
-use crate::shared::{self, Files, Shared};
+use crate::shared::{self, Files, Pauses, Shared};
 use crate::telling;
 
 /// What a step says beside its files.
@@ -63,7 +64,7 @@ pub(crate) async fn take(host: &mut Host, note: Option<SnapshotNote>, message: &
 
 async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<Taken, Failure> {
     let (lease, before) = (&host.lease, host.files);
-    let received = host.shared.args.fleet.snapshot(lease.worker, lease.task, lease.epoch, before.tree, artifacts).await?;
+    let received = received(host, artifacts).await?;
     let Snapshotted { tree, changes, skipped, torn, artifacts, logical_bytes, .. } = received.snapshot;
     let logical_bytes = Some(logical_bytes);
     if tree == before.tree {
@@ -76,9 +77,24 @@ async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<
         ("epoch", lease.epoch.to_string()),
     ];
     let object = shared::snapshot(tree, Some(before.snapshot), host.shared.now(), message, &metadata);
-    let (snapshot, mark) = host.shared.on_store(move |store| Ok(write_snapshot(store, &object, Durability::Group)?)).await?;
+    let (snapshot, mark) = host.shared.put(move |store| Ok(write_snapshot(store, &object, Durability::Group)?)).await?;
     let Mark(sequence) = mark.max(received.mark);
     Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts, logical_bytes })
+}
+
+/// The workspace's files in the node's store. A full disk, here or there, is waited for: it is no fault of the step.
+async fn received(host: &Host, artifacts: Vec<String>) -> Result<ReceivedSnapshot, Failure> {
+    let (lease, fleet) = (&host.lease, &host.shared.args.fleet);
+    let mut pauses = Pauses::new();
+    loop {
+        match fleet.snapshot(lease.worker, lease.task, lease.epoch, host.files.tree, artifacts.clone()).await {
+            Err(failure) if failure.code == Code::DiskFull => {
+                tracing::warn!(task = %lease.task, "waiting for space: {failure}");
+                pauses.pause().await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Commits a step. Answers with the step and the task as they are then.

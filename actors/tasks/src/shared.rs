@@ -157,6 +157,23 @@ impl Shared {
         done.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("work on the content store ended early: {error}"))))
     }
 
+    /// Writes to the content store, and goes on trying while its disk is full: content may be written twice.
+    pub async fn put<T: Send + 'static>(
+        &self,
+        write: impl Fn(&dyn ObjectStore) -> Result<T, Failure> + Clone + Send + 'static,
+    ) -> Result<T, Failure> {
+        let mut pauses = Pauses::new();
+        loop {
+            match self.on_store(write.clone()).await {
+                Err(failure) if failure.code == Code::DiskFull => {
+                    tracing::warn!("waiting for space: {failure}");
+                    pauses.pause().await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// The files a task begins with.
     pub async fn base(&self, task: &TaskRecord) -> Result<Files, Failure> {
         match &task.spec.base {
@@ -184,7 +201,7 @@ impl Shared {
     }
 
     async fn write_empty(&self) -> Result<Files, Failure> {
-        self.on_store(|store| {
+        self.put(|store| {
             let tree = Tree::new(Vec::new())?.encode();
             store.put(std::slice::from_ref(&tree), Durability::NoSync)?;
             let snapshot = snapshot(tree.id(), None, Timestamp(0), "an empty folder", &[]);
