@@ -9,6 +9,7 @@ mod harness;
 
 mod command_line;
 mod lines;
+mod misfortunes;
 mod node_deaths;
 mod worker_deaths;
 mod workloads;

@@ -1,0 +1,147 @@
+//! The disk is full, the database goes away, the folder is somebody else's.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use helix_database::testing::{Durability, TestPostgres};
+use helix_messages::{AddWorker, WorkerView};
+use helix_protocol::{EventKind, WorkerTarget};
+
+use crate::harness::{HELIX, Product, Setup, Verdict, diligent, transcript};
+
+/// How long the disk stays full: several steps long.
+const FULL: Duration = Duration::from_millis(1_500);
+
+fn up(folder: &Path) -> Output {
+    let mut command = Command::new(HELIX);
+    command.arg("--data").arg(folder).args(["--json", "up"]);
+    tokio::task::block_in_place(|| command.output()).expect("the program runs")
+}
+
+/// The exit code, and the code of the failure.
+fn refusal(output: &Output) -> (Option<i32>, String) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().last().unwrap_or_default();
+    let failure: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}"));
+    (output.status.code(), failure["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_in_use_and_a_folder_of_a_newer_version_are_refused() {
+    let mut product = Setup::workers(1).start().await;
+    let root = product.node.folder().root().to_owned();
+    assert_eq!(refusal(&up(&root)), (Some(4), "node_running".to_owned()));
+    let task = product.command(&["echo still here"]).await;
+    product.completed(task).await;
+
+    product.kill_node();
+    let format = root.join("format");
+    let ours = std::fs::read_to_string(&format).expect("it says its format");
+    let newer: u32 = ours.trim().parse::<u32>().expect("a number") + 1;
+    std::fs::write(&format, format!("{newer}\n")).expect("the folder is writable");
+    assert_eq!(refusal(&up(&root)), (Some(9), "newer_format".to_owned()));
+    std::fs::write(&format, ours).expect("the folder is writable");
+    product.start_node_again();
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_when_its_postgresql_was_killed_and_is_back() {
+    let server = TestPostgres::start(Durability::Synced);
+    let database = server.database().await;
+    let setup = Setup::workers(2).patient_leases().model(transcript([diligent("diligent", 8, 20)]));
+    let product = setup.set("database.url", server.url(&database)).start().await;
+    let undisturbed = product.agent("diligent, in peace").await;
+    let tree = product.completed(undisturbed).await;
+    let mut trail = product.oracle.from_now();
+    let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
+    for kind in [EventKind::StepCompleted, EventKind::ToolStarted, EventKind::ModelReplied] {
+        trail.until_kind(tasks[0], EventKind::StepCompleted).await;
+        trail.until_kind(tasks[0], kind).await;
+        tokio::task::block_in_place(|| {
+            server.crash();
+            server.resume();
+        });
+    }
+    for task in tasks {
+        assert_eq!(product.completed(task).await, tree);
+    }
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+/// A file system of its own, of so many bytes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    fn mount(folder: &Path, mebibytes: u32) -> Option<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(folder);
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+
+    /// Leaves no byte free.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        let mut file = std::fs::File::create(&ballast).expect("it can be made");
+        let block = vec![1_u8; 64 * 1024];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        for size in [4_096, 512, 1] {
+            while std::io::Write::write_all(&mut file, &block[..size]).is_ok() {}
+        }
+        ballast
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A worker whose folder is not on the node's disk.
+async fn add_worker(product: &Product) -> WorkerView {
+    let folder = product.folder().join("elsewhere").display().to_string();
+    let worker = AddWorker { name: "elsewhere".to_owned(), target: WorkerTarget::Local { folder }, slots: Some(4) };
+    product.client.post("/workers", &worker).await.expect("it is added")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_there_is_space() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // The content store keeps 128 MiB free for what it must still be able to write.
+    let Some(disk) = SmallDisk::mount(folder.path(), 320) else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let setup = Setup::workers(0).patient_leases().model(transcript([diligent("diligent", 6, 20)]));
+    let mut product = setup.data(&folder.path().join("data")).start().await;
+    add_worker(&product).await;
+    let undisturbed = product.agent("diligent, in peace").await;
+    let tree = product.completed(undisturbed).await;
+
+    let mut trail = product.oracle.from_now();
+    let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
+    trail.until_kind(tasks[0], EventKind::StepCompleted).await;
+    let ballast = tokio::task::block_in_place(|| disk.fill());
+    // Whatever was under way may still be told; nothing new can be kept.
+    let mut told = 0;
+    let mut full = product.oracle.from_now();
+    let telling = async {
+        loop {
+            full.until("a step", |event| event.event.kind == EventKind::StepCompleted).await;
+            told += 1;
+        }
+    };
+    assert!(tokio::time::timeout(FULL, telling).await.is_err());
+    assert!(told <= tasks.len(), "{told} steps were acknowledged on a full disk");
+    std::fs::remove_file(ballast).expect("it was written");
+    for task in tasks {
+        assert_eq!(product.completed(task).await, tree);
+    }
+    // What was acknowledged before and after is there for the next process as well.
+    product.kill_node();
+    product.start_node_again();
+    assert_eq!(product.judge().await, Verdict::default());
+}
