@@ -63,6 +63,8 @@ async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task()
             node.kill().await;
             let node = outside.start().await;
             check(&outside, &node, task, &expected, &format!("{fault:?} at write {at}")).await;
+            let effects = outside.world.effects();
+            assert_eq!(effects.len() as u64, 2 * TURNS, "{fault:?} at write {at}: no tool is called twice: {effects:?}");
             node.stop().await;
         }
     }

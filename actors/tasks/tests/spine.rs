@@ -302,6 +302,9 @@ async fn a_restarted_node_adopts_its_tasks_on_the_workers_that_hold_them() {
     assert_eq!(done.epoch.0, 2);
     assert!(node.line(task).await.iter().all(|step| step.worker == Some(at)));
     assert_eq!(node.files(task).await, files(&[("a", "1\n2\n3\n")]));
+    let epochs: Vec<_> = outside.world.effects().into_iter().map(|(_, _, epoch, _)| epoch.0).collect();
+    assert_eq!(epochs, [1, 1, 2], "the command in the middle was begun under the first owner, and not again");
+    assert_eq!(outside.world.opened(), 1);
     // One that does not come back is not waited for beyond its lease.
     let task = node.create(commands(&["append a 1; sleep 5000", "append a 2"])).await.expect("made").id;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -312,6 +315,43 @@ async fn a_restarted_node_adopts_its_tasks_on_the_workers_that_hold_them() {
     node.until(task, TaskStatus::Completed).await;
     let other = if at == one { two } else { one };
     assert!(node.line(task).await.iter().all(|step| step.worker == Some(other)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_command_goes_on_whatever_was_kept_of_its_files() {
+    for on_failure in [OnFailure::Rollback, OnFailure::Keep, OnFailure::Fork] {
+        let mut outside = Outside::new();
+        outside.tasks.snapshot_interval_ms = 1_000;
+        outside.world.add("one", 1);
+        let node = outside.start().await;
+        let mut spec = commands(&["append a 1", "append a 2; sleep 5000"]);
+        spec.on_failure = on_failure;
+        let task = node.create(spec).await.expect("made").id;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        node.kill().await;
+        let node = outside.start().await;
+        node.until(task, TaskStatus::Completed).await;
+        assert_eq!(node.files(task).await, files(&[("a", "1\n2\n")]), "{on_failure:?}");
+        let line: Vec<_> = node.line(task).await.iter().map(|step| (step.ordinal, step.outcome)).collect();
+        assert_eq!(line[..2], [(1, StepOutcome::Continue), (1, StepOutcome::Unfinished)], "{on_failure:?}");
+        assert_eq!((line.last(), outside.world.effects().len()), (Some(&(2, StepOutcome::Finished)), 2), "{on_failure:?}");
+        assert!(outside.all_tasks().await.iter().all(|task| task.spec.fork_of.is_none()), "nothing died, so nothing is forked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_go_on_with_a_step_is_opened_anew() {
+    let outside = Outside::new();
+    let worker = outside.world.add("one", 1);
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1", "append a 2; sleep 5000", "append a 3"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.kill().await;
+    outside.world.forget_answers(worker);
+    let node = outside.start().await;
+    node.until(task, TaskStatus::Completed).await;
+    assert_eq!(node.files(task).await, files(&[("a", "1\n2\n3\n")]), "the half-run command began anew on the restored files");
+    assert_eq!((outside.world.effects().len(), outside.world.opened()), (4, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,6 +391,33 @@ async fn any_step_can_be_forked_and_a_head_moved_back() {
     assert_eq!(back.head, Some(line[1].id));
     let elsewhere = node.line(fork).await.last().expect("a head").id;
     assert_eq!(node.tasks.rollback(task, elsewhere, me()).await.expect_err("not on its line").code, Code::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_may_begin_with_files_of_its_own_and_keeps_them_when_its_worker_dies() {
+    let mut outside = Outside::new();
+    outside.tasks.snapshot_interval_ms = 1_000;
+    outside.world.add("one", 1);
+    let node = outside.start().await;
+    let original = node.create(commands(&["append a 1"])).await.expect("made").id;
+    let other = node.create(commands(&["append b 2"])).await.expect("made").id;
+    let (original, other) = (node.until(original, TaskStatus::Completed).await, node.until(other, TaskStatus::Completed).await);
+    let brought = node.line(other.id).await[0].snapshot;
+
+    let mut spec = commands(&["append a 1", "append b 3; sleep 5000"]);
+    spec.fork_files = Some(brought);
+    assert_eq!(node.create(spec.clone()).await.expect_err("no step is named").code, Code::InvalidRequest);
+    spec.fork_of = original.head;
+    let fork = node.create(spec).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let running = node.task(fork).await;
+    outside.world.add("two", 1);
+    outside.world.kill(running.worker.expect("it runs"));
+    node.until(fork, TaskStatus::Completed).await;
+    assert_eq!(node.files(fork).await, files(&[("b", "2\n3\n")]));
+    let again = ForkTask { step: node.line(fork).await.last().expect("a head").id, prompt: None, title: None, principal: me() };
+    let again = node.tasks.fork(again).await.expect("forked");
+    assert_eq!(again.spec.fork_files, None, "a fork of what came of them has its step's files");
 }
 
 #[tokio::test(start_paused = true)]

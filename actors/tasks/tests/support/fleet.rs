@@ -266,6 +266,15 @@ impl World {
         self.state.lock().closed.clone()
     }
 
+    /// The worker drops what it knows of its workspaces' steps.
+    pub fn forget_answers(&self, worker: WorkerId) {
+        let mut state = self.state.lock();
+        for space in state.machines.get_mut(&worker).expect("it was added").spaces.values_mut() {
+            (space.began, space.next) = (None, None);
+            space.kept.clear();
+        }
+    }
+
     pub fn opened(&self) -> u64 {
         self.state.lock().opened
     }
