@@ -89,6 +89,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("zstd", &["helix-objects"]),
 ];
 
+/// What only tests use. A crate whose feature `testing` gives others a contract suite or a fixture may name them as optional.
+const TESTING: &[&str] = &["proptest", "tempfile"];
+
 struct Package {
     name: String,
     dependencies: BTreeSet<String>,
@@ -112,10 +115,14 @@ fn package(value: &Value) -> Package {
         .as_array()
         .expect("dependencies is a list")
         .iter()
-        .filter(|dependency| dependency["kind"] != "dev")
+        .filter(|dependency| dependency["kind"] != "dev" && !is_for_testing(dependency))
         .map(|dependency| dependency["name"].as_str().expect("a dependency has a name").to_owned())
         .collect();
     Package { name: value["name"].as_str().expect("a package has a name").to_owned(), dependencies }
+}
+
+fn is_for_testing(dependency: &Value) -> bool {
+    dependency["optional"] == true && TESTING.iter().any(|name| dependency["name"] == *name)
 }
 
 fn allowed(name: &str) -> Option<&'static [&'static str]> {
