@@ -7,6 +7,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod adoption;
 mod command_line;
 mod lines;
 mod misfortunes;

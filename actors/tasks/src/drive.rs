@@ -428,7 +428,11 @@ pub(crate) async fn read_task(shared: &Shared, task: TaskId) -> Result<TaskRecor
 }
 
 /// The head, the last turn on its line, and the files to start from. A step that goes on began before its unfinished files were kept.
-async fn begin(shared: &Arc<Shared>, task: &TaskRecord, handover: Handover) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
+async fn begin(
+    shared: &Arc<Shared>,
+    task: &TaskRecord,
+    handover: Handover,
+) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
     let (head, turn, mut files) = begin_at_head(shared, task, handover).await?;
     // A fork may bring files of its own: they stand in for those of the step it continues, and only for those.
     if let (Some(step), Some(snapshot)) = (task.spec.fork_of, task.spec.fork_files)
@@ -439,7 +443,11 @@ async fn begin(shared: &Arc<Shared>, task: &TaskRecord, handover: Handover) -> R
     Ok((head, turn, files))
 }
 
-async fn begin_at_head(shared: &Arc<Shared>, task: &TaskRecord, handover: Handover) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
+async fn begin_at_head(
+    shared: &Arc<Shared>,
+    task: &TaskRecord,
+    handover: Handover,
+) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
     let Some(head) = task.head else { return Ok((None, None, shared.base(task).await?)) };
     let head = read_step(shared, head).await?;
     let of = |step: &StepRecord| Files { tree: step.step.tree, snapshot: step.step.snapshot, sequence: step.step.store_sequence };

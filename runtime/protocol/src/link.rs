@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallKey, Change, Epoch, Environment, ExitReport, Failure, NodeId, ObjectId, RunId, SkippedFile, TaskId, ToolCall, ToolOutcome,
+    CallKey, Change, Environment, Epoch, ExitReport, Failure, NodeId, ObjectId, RunId, SkippedFile, TaskId, ToolCall, ToolOutcome,
     WorkerFacts, WorkerId,
 };
 
