@@ -126,8 +126,11 @@ pub fn readable(value: f64) -> String {
 }
 
 fn machine(load: &str) -> String {
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let arguments: String = std::env::args().skip(1).map(|argument| format!(" {argument}")).collect();
+    let (command, profile) = match cfg!(debug_assertions) {
+        true => ("PROFILE=dev make bench", "dev"),
+        false => ("make bench", "release"),
+    };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu
         .lines()
@@ -148,7 +151,7 @@ fn machine(load: &str) -> String {
     let disk = disk.lines().last().unwrap_or("an unknown file system");
     let postgres = postgres_version().unwrap_or_else(|| "PostgreSQL not found".to_owned());
     format!(
-        "Made by `make bench` (spine {command}), {profile} profile, helix {}. {cpu}, {cores} cores, {memory}{kernel}; load before the \
+        "Made by `{command}` (`spine{arguments}`), {profile} profile, helix {}. {cpu}, {cores} cores, {memory}{kernel}; load before the \
          run {load}; data folders on {disk}; {rust}; {postgres}.\n",
         env!("CARGO_PKG_VERSION")
     )
