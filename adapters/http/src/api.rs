@@ -173,6 +173,18 @@ pub struct LogPage {
     pub last: u64,
     /// True where more steps follow at once.
     pub more: bool,
+    /// The command that runs at present: `?run=` pages its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningCommand>,
+}
+
+/// A command that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningCommand {
+    /// Its run.
+    pub run: RunId,
+    /// As it was given.
+    pub command: String,
 }
 
 /// What a step said and what its commands wrote.

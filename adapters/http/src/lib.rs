@@ -15,6 +15,7 @@ mod problem;
 mod rebase;
 mod resolve;
 mod routes;
+mod running;
 mod server;
 mod session;
 mod system;

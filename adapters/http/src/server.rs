@@ -11,8 +11,10 @@ use actix_web::{App, HttpServer, web};
 use helix_kernel::Shutdown;
 use helix_protocol::{Code, Failure};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::intake::Recent;
+use crate::running::Running;
 use crate::{HttpArgs, body, peer, routes};
 
 /// Enough for a command line and some watchers; the work is done on the node's threads.
@@ -24,6 +26,7 @@ const GRACE_SECONDS: u64 = 5;
 pub(crate) struct Node {
     pub args: HttpArgs,
     pub recent: Recent,
+    pub running: Running,
     pub shutdown: Shutdown,
     runtime: Handle,
 }
@@ -48,12 +51,13 @@ impl Node {
     }
 }
 
-/// Ends the server's threads when its future is dropped.
-struct EndOnDrop(Shutdown);
+/// Ends the server's threads, and what listens for them, when its future is dropped.
+struct EndOnDrop(Shutdown, AbortHandle);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.request();
+        self.1.abort();
     }
 }
 
@@ -61,8 +65,11 @@ impl Drop for EndOnDrop {
 /// listener's file (made with mode 0600) is the caller's.
 pub async fn serve(listener: UnixListener, args: HttpArgs, shutdown: Shutdown) -> io::Result<()> {
     let stop = shutdown.child();
-    let node = web::Data::new(Node { args, recent: Recent::default(), shutdown: stop.clone(), runtime: Handle::current() });
-    let guard = EndOnDrop(stop.clone());
+    let running = Running::default();
+    let listening = tokio::spawn(running.listen(&args.events));
+    let node =
+        web::Data::new(Node { args, recent: Recent::default(), running, shutdown: stop.clone(), runtime: Handle::current() });
+    let guard = EndOnDrop(stop.clone(), listening.abort_handle());
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         // Nobody listens only where the future was dropped, and then the answer has no reader.

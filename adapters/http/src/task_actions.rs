@@ -89,7 +89,13 @@ pub(crate) async fn checkpoint(node: web::Data<Node>, id: Id, bytes: Bytes, requ
     }
     let named = with(&node, id, &request, |args, task| async move {
         let step = optional_step(&args, &task, step).await?;
-        args.tasks.checkpoint(task.id, step, name).await
+        let taken = |failure: Failure| match failure.code {
+            Code::InvalidState if failure.hint.is_empty() => {
+                failure.hint("choose another name, or see `helix task steps` for what is named already")
+            }
+            _ => failure,
+        };
+        args.tasks.checkpoint(task.id, step, name).await.map_err(taken)
     });
     Ok(HttpResponse::Ok().json(named.await?))
 }

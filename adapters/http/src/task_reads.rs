@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RunOutput, StepList, TaskList};
 use crate::body::invalid;
 use crate::problem::Problem;
+use crate::running::Running;
 use crate::server::Node;
 use crate::{HttpArgs, rebase, resolve};
 
@@ -39,7 +40,11 @@ pub(crate) async fn list(node: web::Data<Node>, query: web::Query<ListQuery>) ->
     let mut status = Vec::new();
     for word in query.status.iter().flat_map(|words| words.split(',')).filter(|word| !word.is_empty()) {
         let parsed = serde_json::from_value::<TaskStatus>(word.into());
-        status.push(parsed.map_err(|_| invalid(format!("{word:?} is not a state of a task")))?);
+        status.push(parsed.map_err(|_| {
+            let states = "pending, waiting_for_dependencies, assigned, running, paused, waiting_for_input, waiting_for_worker, \
+                          completed, failed or cancelled";
+            invalid(format!("{word:?} is not a state of a task")).hint(format!("one or several of {states}"))
+        })?);
     }
     let (records, filter) = (node.args.records.clone(), TaskFilter { status, limit: query.limit });
     let tasks = node.run(async move { Ok(records.read().tasks(filter).await?) }).await?;
@@ -162,20 +167,24 @@ pub(crate) async fn log(node: web::Data<Node>, id: Id, query: web::Query<LogQuer
             Ok(HttpResponse::Ok().json(output))
         }
         None => {
-            let page = node.run(async move { committed(&args, &id, query.after, query.whole).await }).await?;
+            let running = node.running.clone();
+            let page = node.run(async move { committed(&args, &running, &id, query.after, query.whole).await }).await?;
             Ok(HttpResponse::Ok().json(page))
         }
     }
 }
 
-async fn committed(args: &HttpArgs, id: &str, after: u64, whole: bool) -> Result<LogPage, Failure> {
-    let task = resolve::task(&args.records, id).await?;
+async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, whole: bool) -> Result<LogPage, Failure> {
+    // Asked before the records: what ended in between is among the steps, not lost.
+    let found = resolve::task(&args.records, id).await?.id;
+    let running = running.of(found);
+    let task = resolve::task(&args.records, &found.to_string()).await?;
     let line = match task.head {
         Some(head) => args.records.read().lineage(head).await?,
         None => Vec::new(),
     };
     let mut wanted = line.iter().filter(|step| step.ordinal > after);
-    let mut page = LogPage { steps: Vec::new(), last: after, more: false };
+    let mut page = LogPage { steps: Vec::new(), last: after, more: false, running };
     for summary in wanted.by_ref().take(LOG_PAGE) {
         let Some(record) = args.records.read().step(summary.id).await? else { continue };
         let said = record.step.messages.iter().filter(|message| message.role == Role::Assistant).map(|message| message.as_text());
@@ -214,9 +223,32 @@ async fn running(args: &HttpArgs, id: &str, run: RunId, offset: u64) -> Result<R
     let wait = std::time::Duration::from_millis(OUTPUT_WAIT_MS + 10_000);
     match args.fleet.request(worker, request, Some(wait)).await? {
         Response::Output { data, ended } => {
-            let next = offset + data.len() as u64;
-            Ok(RunOutput { text: String::from_utf8_lossy(&data).into_owned(), next, ended })
+            let whole = if ended { data.len() } else { whole_characters(&data) };
+            let (data, next) = (&data[..whole], offset + whole as u64);
+            Ok(RunOutput { text: String::from_utf8_lossy(data).into_owned(), next, ended })
         }
         other => Err(Failure::new(Code::ProtocolError, format!("the worker answered a read of output with {other:?}"))),
+    }
+}
+
+/// How many bytes of `data` end with a whole character: the beginning of another one at the end is left for the next page.
+fn whole_characters(data: &[u8]) -> usize {
+    let last = data.utf8_chunks().last();
+    let cut = last.map_or(0, |chunk| chunk.invalid().len());
+    // A longer rest, or one that no byte can complete, is no text at all.
+    let begun = std::str::from_utf8(&data[data.len() - cut..]).is_err_and(|error| error.error_len().is_none());
+    if begun && cut < data.len() { data.len() - cut } else { data.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_characters;
+
+    #[test]
+    fn a_page_of_output_ends_with_a_whole_character() {
+        assert_eq!(
+            ["ab".as_bytes(), "aé".as_bytes(), b"a\xc3", b"a\xe2\x82", b"a\xff", b"\xc3", b""].map(whole_characters),
+            [2, 3, 1, 1, 2, 1, 0]
+        );
     }
 }

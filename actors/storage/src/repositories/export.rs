@@ -34,7 +34,8 @@ fn write(objects: &dyn ObjectStore, what: &ExportGit, line: &[StepSummary]) -> R
     }
     commits.extend(line.iter().filter(|step| step.files_changed > 0).map(commit));
     if commits.is_empty() {
-        return Err(Failure::new(Code::InvalidState, "no step of this line changed a file, so there is nothing to export"));
+        return Err(Failure::new(Code::InvalidState, "no step of this line changed a file, so there is nothing to export")
+            .hint("`helix task steps` shows which steps changed files"));
     }
     let export = |expected| {
         let parent = what.parent.as_deref();

@@ -8,7 +8,7 @@ use helix_protocol::{Code, Failure};
 use serde::Serialize;
 
 use super::Global;
-use super::style::Style;
+use super::style::{Style, fit, terminal_columns};
 use crate::client::Client;
 use crate::node::{DataFolder, start_in_background};
 
@@ -66,6 +66,11 @@ impl Context {
 
     /// A client of the node, which is started in the background where none runs.
     pub async fn client_or_start(&self) -> Result<Client, Failure> {
+        self.client_or_start_with(Vec::new()).await
+    }
+
+    /// The same; a node that is started gets these environment variables besides the ones of this process.
+    pub async fn client_or_start_with(&self, variables: Vec<(&'static str, String)>) -> Result<Client, Failure> {
         let folder = self.folder()?;
         let client = Client::new(&folder.socket())?;
         if client.answers().await {
@@ -73,7 +78,7 @@ impl Context {
         }
         self.say(&format!("starting a node on {} (its log: {})", folder.root().display(), folder.log().display()));
         let config = self.config_file().map(std::path::absolute).transpose().map_err(|error| Failure::io("--config", &error))?;
-        tokio::task::spawn_blocking(move || start_in_background(&folder, config.as_deref()))
+        tokio::task::spawn_blocking(move || start_in_background(&folder, config.as_deref(), &variables))
             .await
             .map_err(|error| Failure::new(Code::Internal, format!("starting a node ended by a panic: {error}")))??;
         Ok(client)
@@ -91,6 +96,14 @@ impl Context {
             text.push('\n');
         }
         out(&text)
+    }
+
+    /// A table or timeline as wide as the terminal: what a pipe gets is whole.
+    pub fn fit(&self, text: String) -> String {
+        match terminal_columns() {
+            Some(columns) => fit(&text, columns),
+            None => text,
+        }
     }
 
     /// Tells a person on standard error what goes on.

@@ -88,7 +88,14 @@ impl Doctor {
             }
         };
         checks.push(clock(Timestamp::now()));
-        checks.push(program("git", &["--version"], "install git; without it no repository can be taken in or pushed").await);
+        checks.push(
+            program(
+                "git",
+                &["--version"],
+                "install git; repositories are read and written without it, but `helix task push` needs it",
+            )
+            .await,
+        );
         checks.push(program("ssh", &["-V"], "install an OpenSSH client to use machines other than this one").await);
         checks.push(worker_program(&config.workers.program));
         match context.folder() {

@@ -8,6 +8,7 @@ use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskSt
 use super::Context;
 use super::context::out;
 use super::style::{dollars, grouped, span};
+use super::task::wants_budget;
 use super::timeline::Timeline;
 use crate::client::{Client, Watch};
 
@@ -128,7 +129,7 @@ impl<'a> View<'a> {
                 .map_err(|error| Failure::new(Code::Internal, format!("an event is no JSON: {error}")))?;
             out(&format!("{line}\n"))?;
         } else if let Some(line) = self.timeline.line(event) {
-            out(&format!("{line}\n"))?;
+            out(&format!("{}\n", self.context.fit(line)))?;
         }
         let Some(task) = event.event.task.filter(|task| self.open.contains(task)) else { return Ok(()) };
         match event.event.kind {
@@ -149,11 +150,13 @@ impl<'a> View<'a> {
         let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
         if let Some(open) = asked.questions.iter().find(|question| question.answer.is_none()) {
             let choices = if open.choices.is_empty() { "TEXT".to_owned() } else { open.choices.join("|") };
-            self.context.say(&format!(
-                "{}\n  answer from another terminal: helix task answer {} {choices}",
-                open.text,
-                task.short()
-            ));
+            let short = task.short();
+            let next = if wants_budget(open) {
+                format!("helix task resume {short} --budget USD (or --budget-tokens N)")
+            } else {
+                format!("helix task answer {short} {choices}")
+            };
+            self.context.say(&format!("{}\n  from another terminal: {next}", open.text));
         }
         Ok(())
     }
@@ -185,12 +188,30 @@ pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Fa
         Some(first) if failed.len() == ended.len() => {
             let reason = if first.reason.is_empty() { String::new() } else { format!(": {}", first.reason) };
             let code = if first.status == TaskStatus::Cancelled { Code::Cancelled } else { Code::TaskFailed };
+            let explain = reason_code(&first.reason).map_or_else(String::new, |code| format!("`helix explain {code}` says more, "));
             Err(Failure::new(code, format!("task {} {}{reason}", first.id.short(), first.status)).hint(format!(
-                "`helix task log {}` has its output, `helix task retry {}` goes on from its last step",
+                "{explain}`helix task log {}` has its output, `helix task retry {}` goes on from its last step",
                 first.id.short(),
                 first.id.short()
             )))
         }
         _ => Ok(()),
+    }
+}
+
+/// The failure's code that a task's reason ends with, in brackets.
+fn reason_code(reason: &str) -> Option<&str> {
+    let word = reason.strip_suffix(')')?.rsplit_once('(')?.1;
+    Code::ALL.iter().map(|code| code.as_str()).find(|code| *code == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_reason_is_told_from_other_words_in_brackets() {
+        assert_eq!(reason_code("no model is named (model_unavailable)"), Some("model_unavailable"));
+        assert_eq!(["it failed (twice)", "model_unavailable", "", ")"].map(reason_code), [None; 4]);
     }
 }

@@ -12,6 +12,7 @@ mod down;
 mod explain;
 mod follow;
 mod run;
+mod server;
 mod status;
 pub mod style;
 mod task;

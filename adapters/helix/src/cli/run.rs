@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::Context;
 use super::follow::{Followed, Start, conclude, follow};
-use super::style::{grouped, mebibytes};
+use super::server;
+use super::style::{bytes, grouped};
 use crate::client::{Client, Watch, segment};
 
 /// Give an agent, or a command, to a worker and follow it; a node is started where none runs
@@ -23,6 +24,7 @@ use crate::client::{Client, Watch, segment};
 Examples:
   helix run \"fix the failing test\" --repo . --verify \"cargo test\"
   helix run \"port this to Python 3.13\" --repo ~/code/tool --attempts 3 --budget-usd 2
+  helix run \"explain the build\" --repo . --base-url http://127.0.0.1:11434/v1 --model qwen3
   helix run --command \"cargo build\" --command \"cargo test\" --repo . --needs cargo
   helix run --command \"./train.sh\" --worker gpu-box --detach --on-failure keep
 
@@ -70,6 +72,10 @@ struct Agent {
     /// The provider's name in helix.yaml [default: llm.default_provider]
     #[arg(long, conflicts_with = "command")]
     provider: Option<String>,
+    /// A model server that speaks the OpenAI format, /v1 included, instead of a configured one. Without OPENAI_API_KEY it is
+    /// taken to need no key
+    #[arg(long, value_name = "URL", conflicts_with_all = ["command", "provider"], requires = "model")]
+    base_url: Option<String>,
     /// A command that must succeed before the agent's "done" is believed
     #[arg(long, value_name = "CMD", conflicts_with = "command")]
     verify: Option<String>,
@@ -148,8 +154,15 @@ enum Leftovers {
 }
 
 impl Run {
-    pub async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let client = context.client_or_start().await?;
+    pub async fn run(mut self, context: &Context) -> Result<ExitCode, Failure> {
+        let client = match &self.agent.base_url {
+            Some(url) => {
+                let client = context.client_or_start_with(server::variables(url)).await?;
+                self.agent.provider = Some(server::provider(&client, url).await?);
+                client
+            }
+            None => context.client_or_start().await?,
+        };
         let detach = self.detach;
         let request = self.request(&client).await?;
         // Watching begins before the task exists, so its first event is seen.
@@ -231,6 +244,7 @@ fn whole_path(path: &Path) -> Result<PathBuf, Failure> {
     std::fs::canonicalize(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             Failure::new(Code::InvalidRequest, format!("--repo names {}, which does not exist", path.display()))
+                .hint("name a folder of a git repository on this machine")
         }
         _ => Failure::io(path.display(), &error),
     })
@@ -244,10 +258,11 @@ fn introduce(context: &Context, created: &CreatedTasks) {
             several => format!(", {} files with uncommitted changes", grouped(several)),
         };
         context.say(&format!(
-            "took {} in: {} files, {}{changes}",
+            "took {} in: {} {}, {}{changes}",
             imported.repository.display(),
             grouped(imported.files),
-            mebibytes(imported.bytes.div_ceil(1024 * 1024))
+            if imported.files == 1 { "file" } else { "files" },
+            bytes(imported.bytes)
         ));
     }
     for task in &created.tasks {

@@ -19,7 +19,7 @@ pub(super) struct Status {}
 impl Status {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let status: SystemStatus = context.client()?.get("/system/status").await?;
-        context.print(&status, |status| render(status, Timestamp::now(), context.style))
+        context.print(&status, |status| context.fit(render(status, Timestamp::now(), context.style)))
     }
 }
 

@@ -131,6 +131,44 @@ fn seen(text: &str) -> usize {
     count
 }
 
+/// How wide the terminal is that standard output goes to; `None` where it goes elsewhere.
+pub fn terminal_columns() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = if stdout.is_terminal() { rustix::termios::tcgetwinsize(&stdout).ok()? } else { return None };
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Cuts each line where a terminal of so many columns would break it, and shows the cut as `…`.
+pub fn fit(text: &str, columns: usize) -> String {
+    text.split_inclusive('\n').map(|line| fit_line(line, columns)).collect()
+}
+
+fn fit_line(line: &str, columns: usize) -> String {
+    let (content, end) = line.strip_suffix('\n').map_or((line, ""), |content| (content, "\n"));
+    if seen(content) <= columns {
+        return line.to_owned();
+    }
+    let (mut out, mut count, mut coloured, mut chars) = (String::with_capacity(line.len()), 0, false, content.chars());
+    while let Some(c) = chars.next() {
+        if c == '\x1b' {
+            coloured = true;
+            out.push(c);
+            out.extend(chars.by_ref().take_while(|c| *c != 'm'));
+            out.push('m');
+        } else if count + 1 < columns {
+            count += 1;
+            out.push(c);
+        } else {
+            break;
+        }
+    }
+    out.push('…');
+    if coloured {
+        out.push_str("\x1b[0m");
+    }
+    out + end
+}
+
 /// At most `most` characters; what is cut is shown as `…`. Control characters are shown as spaces.
 pub fn cut(text: &str, most: usize) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -180,6 +218,16 @@ pub fn time_of_day(at: Timestamp) -> String {
     format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
 }
 
+/// `340 bytes`, `12 KiB`, `512 MiB`.
+pub fn bytes(bytes: u64) -> String {
+    match bytes {
+        1 => "1 byte".to_owned(),
+        0..1_024 => format!("{bytes} bytes"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        _ => mebibytes(bytes / 1_048_576),
+    }
+}
+
 /// `512 MiB`, `1.5 GiB`.
 pub fn mebibytes(mib: u64) -> String {
     if mib < 1_024 { format!("{mib} MiB") } else { format!("{}.{} GiB", mib / 1_024, mib % 1_024 * 10 / 1_024) }
@@ -209,6 +257,14 @@ mod tests {
         );
         assert_eq!(time_of_day(Timestamp(86_399_999_000)), "23:59:59.999");
         assert_eq!(mebibytes(1_536), "1.5 GiB");
+        assert_eq!([1, 1_023, 1_024, 1_048_576].map(bytes), ["1 byte", "1023 bytes", "1 KiB", "1 MiB"]);
+    }
+
+    #[test]
+    fn lines_are_cut_where_the_terminal_ends_and_colours_with_them() {
+        assert_eq!(fit("abcde\nabcdef\n", 5), "abcde\nabcd…\n");
+        assert_eq!(fit("\x1b[1mabc\x1b[0mdef", 5), "\x1b[1mabc\x1b[0md…\x1b[0m");
+        assert_eq!(fit("\x1b[1mabcdef\x1b[0m", 4), "\x1b[1mabc…\x1b[0m");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Timeline {
             _ if event.event.severity == Severity::Warning => style.yellow(padded),
             _ => style.dim(padded),
         };
-        Some(format!("{at}  {task}  {word}  {text}"))
+        Some(format!("{at}  {task}  {word}  {text}").trim_end().to_owned())
     }
 
     fn describe(&mut self, event: &Event) -> Option<(String, String)> {
@@ -103,7 +103,7 @@ impl Timeline {
                 let text = self.reassigned(event, &said);
                 line("moved", text)
             }
-            EventKind::TaskCompleted => line("completed", said),
+            EventKind::TaskCompleted => line("completed", if said == "completed" { String::new() } else { said }),
             EventKind::TaskFailed => line("FAILED", said),
             EventKind::TaskAsked => line("asks", said),
             EventKind::TaskPaused => line("paused", said),

@@ -15,12 +15,16 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts a node of this program in a session of its own, logging into the data folder, and returns when its socket answers.
 ///
-/// Answers at once where one runs. The failure quotes the end of the log.
-pub fn start_in_background(folder: &DataFolder, config: Option<&Path>) -> Result<(), Failure> {
+/// It inherits this process' environment, keys of model servers included, with `variables` over it. Answers at once where one runs. The
+/// failure quotes the end of the log.
+pub fn start_in_background(folder: &DataFolder, config: Option<&Path>, variables: &[(&str, String)]) -> Result<(), Failure> {
     if folder.holder().is_some() {
         return wait_for_socket(folder, None);
     }
-    std::fs::create_dir_all(folder.root()).map_err(|error| Failure::io(folder.root().display(), &error))?;
+    std::fs::create_dir_all(folder.root()).map_err(|error| {
+        let failure = Failure::io(folder.root().display(), &error);
+        if failure.hint.is_empty() { failure.hint("give another folder with --data, or correct its owner") } else { failure }
+    })?;
     let log_path = folder.log();
     let io = |error: std::io::Error| Failure::io(log_path.display(), &error);
     let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(io)?;
@@ -31,6 +35,7 @@ pub fn start_in_background(folder: &DataFolder, config: Option<&Path>) -> Result
         command.arg("--config").arg(config);
     }
     command.arg("up").stdin(Stdio::null()).stdout(log.try_clone().map_err(io)?).stderr(log).current_dir("/");
+    command.envs(variables.iter().map(|(name, value)| (*name, value)));
     leave_the_terminal(&mut command);
     let mut child = command.spawn().map_err(|error| Failure::io("starting the node", &error))?;
     wait_for_socket(folder, Some(&mut child))

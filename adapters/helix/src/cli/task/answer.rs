@@ -4,7 +4,7 @@ use clap::Args;
 use helix_adapter_http::api::{AnswerRequest, QuestionList};
 use helix_protocol::{Code, Failure};
 
-use super::{Which, changed};
+use super::{Which, changed, wants_budget, without_budget};
 use crate::cli::Context;
 
 /// Answer the question a task waits with
@@ -38,6 +38,9 @@ impl Answer {
         if !open.choices.is_empty() && !open.choices.contains(&answer) {
             return Err(Failure::new(Code::InvalidRequest, format!("{answer:?} is not among the choices"))
                 .hint(format!("one of: {}", open.choices.join(", "))));
+        }
+        if answer == "yes" && wants_budget(&open) {
+            return Err(without_budget(&self.which.task));
         }
         changed(context, &client.post(&format!("/questions/{}/answer", open.id), &AnswerRequest { answer }).await?)
     }

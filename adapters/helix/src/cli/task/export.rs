@@ -57,7 +57,8 @@ impl Export {
         context.print(&exported, |exported| {
             let Exported { branch, git_commit, commits } = exported;
             let commit: String = git_commit.chars().take(12).collect();
-            format!("branch {} is at {commit}, {commits} commits\n  git log --stat {branch}", context.style.bold(branch))
+            let commits = if *commits == 1 { "1 commit".to_owned() } else { format!("{commits} commits") };
+            format!("branch {} is at {commit}, {commits}\n  git log --stat {branch}", context.style.bold(branch))
         })
     }
 }

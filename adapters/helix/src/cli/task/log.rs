@@ -1,70 +1,189 @@
 //! `helix task log`
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use clap::Args;
-use helix_adapter_http::api::{LogPage, LogStep};
-use helix_protocol::Failure;
+use helix_adapter_http::api::{LogPage, LogStep, RunOutput, RunningCommand};
+use helix_protocol::{Code, Failure, RunId, TaskRecord};
+use serde_json::json;
 
 use super::Which;
 use crate::cli::Context;
 use crate::cli::context::out;
 use crate::cli::style::{Style, grouped};
+use crate::client::Client;
+
+/// Between two looks at a task that is followed, while no command of it runs.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Show what a task's steps said and wrote
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   helix task log 3f2a91c0
+  helix task log 3f2a91c0 --follow           live, until it ends
+  helix task log 3f2a91c0 --step 12          that step alone
   helix task log 3f2a91c0 --after 12         steps 13 and later
   helix task log 3f2a91c0 --whole            long output whole, not only its end
-  helix task log 3f2a91c0 --json             one step on a line")]
+  helix task log 3f2a91c0 --json             one step on a line; with --follow also pieces of running commands' output
+
+What a command writes is shown while it runs; what an agent's tools write, once their step is committed.")]
 pub(in crate::cli) struct Log {
     #[command(flatten)]
     which: Which,
     /// Only steps after this number
     #[arg(long, value_name = "STEP", default_value_t = 0)]
     after: u64,
+    /// Only the step of this number
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["after", "follow"])]
+    step: Option<u64>,
     /// Long output whole
     #[arg(long)]
     whole: bool,
+    /// Go on with what running commands write and with further steps, until the task ends
+    #[arg(long, short)]
+    follow: bool,
 }
 
 impl Log {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
-        let (mut after, whole) = (self.after, if self.whole { "true" } else { "false" });
+        if let Some(step) = self.step {
+            return self.one(context, &client, step).await;
+        }
+        let mut reading =
+            Reading { context, client: &client, which: &self.which, whole: self.whole, after: self.after, seen: HashSet::new() };
+        if !self.follow {
+            return reading.committed().await.map(drop);
+        }
+        tokio::select! {
+            ended = reading.follow() => ended,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    }
+
+    async fn one(&self, context: &Context, client: &Client, step: u64) -> Result<(), Failure> {
+        let missing = || {
+            Failure::new(Code::NotFound, format!("task {} has no step {step}", self.which.task))
+                .hint("`helix task steps` lists its steps")
+        };
+        let after = step.checked_sub(1).ok_or_else(missing)?.to_string();
+        let page: LogPage = client.query(&self.which.path("log"), &[("after", &after), ("whole", word(self.whole))]).await?;
+        let found = page.steps.iter().find(|found| found.ordinal == step).ok_or_else(missing)?;
+        show(context, found, &HashSet::new())
+    }
+}
+
+/// How far a log was read.
+struct Reading<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    which: &'a Which,
+    whole: bool,
+    after: u64,
+    /// Commands whose output was shown while they ran.
+    seen: HashSet<RunId>,
+}
+
+impl Reading<'_> {
+    /// Shows the steps there are, and answers with the command that runs.
+    async fn committed(&mut self) -> Result<Option<RunningCommand>, Failure> {
         loop {
-            let page: LogPage = client.query(&self.which.path("log"), &[("after", &after.to_string()), ("whole", whole)]).await?;
+            let query = [("after", self.after.to_string()), ("whole", word(self.whole).to_owned())];
+            let query = query.each_ref().map(|(key, value)| (*key, value.as_str()));
+            let page: LogPage = self.client.query(&self.which.path("log"), &query).await?;
             for step in &page.steps {
-                if context.json() {
-                    let line = serde_json::to_string(step)
-                        .map_err(|error| Failure::new(helix_protocol::Code::Internal, error.to_string()))?;
-                    out(&format!("{line}\n"))?;
-                } else {
-                    out(&render(step, context.style))?;
-                }
+                show(self.context, step, &self.seen)?;
             }
+            self.after = page.last;
             if !page.more {
-                return Ok(());
+                return Ok(page.running);
             }
-            after = page.last;
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), Failure> {
+        loop {
+            // Asked first: what a task that has ended committed is there by then.
+            let task: TaskRecord = self.client.get(&self.which.path("")).await?;
+            match self.committed().await? {
+                Some(running) if !self.seen.contains(&running.run) => self.live(running).await?,
+                _ if task.status.is_final() => {
+                    let reason = if task.reason.is_empty() { String::new() } else { format!(": {}", task.reason) };
+                    self.context.say(&format!("task {} {}{reason}", task.id.short(), task.status));
+                    return Ok(());
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Shows what a command writes until it ends, or until its worker cannot be asked.
+    async fn live(&mut self, running: RunningCommand) -> Result<(), Failure> {
+        let RunningCommand { run, command } = running;
+        self.seen.insert(run);
+        if !self.context.json() {
+            out(&format!("{}\n", self.context.style.cyan(format!("$ {command}"))))?;
+        }
+        let (mut offset, mut line_ended) = (0, true);
+        loop {
+            let query = [("run", run.to_string()), ("offset", offset.to_string())];
+            let query = query.each_ref().map(|(key, value)| (*key, value.as_str()));
+            let output: RunOutput = match self.client.query(&self.which.path("log"), &query).await {
+                Ok(output) => output,
+                // It ended, or goes on elsewhere: the committed step has the rest.
+                Err(failure) if failure.code == Code::NodeUnreachable => return Err(failure),
+                Err(_) => {
+                    self.seen.remove(&run);
+                    tokio::time::sleep(PAUSE).await;
+                    return Ok(());
+                }
+            };
+            if self.context.json() {
+                if !output.text.is_empty() {
+                    out(&format!("{}\n", json!({ "run": run, "offset": offset, "text": output.text })))?;
+                }
+            } else {
+                line_ended = if output.text.is_empty() { line_ended } else { output.text.ends_with('\n') };
+                out(&output.text)?;
+            }
+            offset = output.next;
+            if output.ended {
+                return if line_ended { Ok(()) } else { out("\n") };
+            }
         }
     }
 }
 
-fn render(step: &LogStep, style: Style) -> String {
+fn word(whole: bool) -> &'static str {
+    if whole { "true" } else { "false" }
+}
+
+fn show(context: &Context, step: &LogStep, seen: &HashSet<RunId>) -> Result<(), Failure> {
+    if context.json() {
+        let line = serde_json::to_string(step).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        return out(&format!("{line}\n"));
+    }
+    out(&render(step, seen, context.style))
+}
+
+fn render(step: &LogStep, seen: &HashSet<RunId>, style: Style) -> String {
     let mut text = format!("{} {}\n", style.bold(format!("step {}", step.ordinal)), style.dim(&step.summary));
     if !step.said.is_empty() {
         text.push_str(&format!("{}\n", step.said.trim_end()));
     }
     for run in &step.runs {
-        text.push_str(&format!("{}\n", style.cyan(format!("$ {}", run.command))));
-        if run.cut {
-            let shown = run.output.len() as u64;
-            let hidden = run.output_bytes.saturating_sub(shown);
-            text.push_str(&format!("{}\n", style.dim(format!("… {} bytes before this; --whole shows them", grouped(hidden)))));
-        }
-        if !run.output.is_empty() {
-            text.push_str(&format!("{}\n", run.output.trim_end_matches('\n')));
+        if !seen.contains(&run.run) {
+            text.push_str(&format!("{}\n", style.cyan(format!("$ {}", run.command))));
+            if run.cut {
+                let shown = run.output.len() as u64;
+                let hidden = run.output_bytes.saturating_sub(shown);
+                text.push_str(&format!("{}\n", style.dim(format!("… {} bytes before this; --whole shows them", grouped(hidden)))));
+            }
+            if !run.output.is_empty() {
+                text.push_str(&format!("{}\n", run.output.trim_end_matches('\n')));
+            }
         }
         if run.exit_code != 0 {
             text.push_str(&format!("{}\n", style.red(format!("exit code {}", run.exit_code))));
@@ -99,6 +218,6 @@ mod tests {
             said: "Let me run the tests.".to_owned(),
             runs: vec![run],
         };
-        insta::assert_snapshot!(render(&step, Style::Plain));
+        insta::assert_snapshot!(render(&step, &HashSet::new(), Style::Plain));
     }
 }

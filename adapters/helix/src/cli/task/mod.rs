@@ -19,7 +19,7 @@ mod steps;
 mod why;
 
 use clap::{Args, Subcommand};
-use helix_protocol::{Budget, Failure, Money, TaskRecord};
+use helix_protocol::{Budget, Code, Failure, Money, Question, TaskRecord};
 
 use super::Context;
 use crate::client::segment;
@@ -101,6 +101,17 @@ impl NewBudget {
         let named = self.money.is_some() || self.tokens.is_some();
         named.then(|| Budget { money: self.money.or(old.money), tokens: self.tokens.or(old.tokens) })
     }
+}
+
+/// True where a question is about the task's own budget: a plain yes would only be asked again.
+pub(super) fn wants_budget(question: &Question) -> bool {
+    question.text.starts_with("out of budget: ") && question.text.contains("the task's budget")
+}
+
+/// Why a task with a used up budget does not simply go on.
+fn without_budget(task: &str) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("task {task} has used up its budget and would ask again"))
+        .hint(format!("`helix task resume {task} --budget USD` (or --budget-tokens N) sets a new limit for the whole task"))
 }
 
 /// Prints a task as a command left it.

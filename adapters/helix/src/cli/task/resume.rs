@@ -1,10 +1,11 @@
 //! `helix task resume`
 
 use clap::Args;
+use helix_adapter_http::api::QuestionList;
 use helix_messages::ResumeTask;
-use helix_protocol::{Failure, TaskRecord};
+use helix_protocol::{Failure, TaskRecord, TaskStatus};
 
-use super::{NewBudget, Which, changed};
+use super::{NewBudget, Which, changed, wants_budget, without_budget};
 use crate::cli::Context;
 
 /// Continue a parked task, with a new budget or an answer where it waits for one
@@ -24,6 +25,12 @@ impl Resume {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let task: TaskRecord = client.get(&self.which.path("")).await?;
+        if self.budget.over(task.spec.budget).is_none() && task.status == TaskStatus::WaitingForInput {
+            let asked: QuestionList = client.get(&self.which.path("questions")).await?;
+            if asked.questions.iter().any(|question| question.answer.is_none() && wants_budget(question)) {
+                return Err(without_budget(&self.which.task));
+            }
+        }
         let with = ResumeTask { budget: self.budget.over(task.spec.budget), answer: self.answer };
         changed(context, &client.post(&self.which.path("resume"), &with).await?)
     }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use helix_adapter_http::api::RollbackRequest;
-use helix_protocol::Failure;
+use helix_protocol::{Failure, TaskRecord, TaskStatus};
 
-use super::{Which, changed};
+use super::Which;
 use crate::cli::Context;
 
 /// Move a task back to one of its steps, files and conversation; it must not be running
@@ -24,7 +24,15 @@ pub(in crate::cli) struct Rollback {
 
 impl Rollback {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let task = context.client()?.post(&self.which.path("rollback"), &RollbackRequest { step: self.step }).await?;
-        changed(context, &task)
+        let task: TaskRecord = context.client()?.post(&self.which.path("rollback"), &RollbackRequest { step: self.step }).await?;
+        context.print(&task, |task| {
+            let (short, steps) = (task.id.short(), task.steps);
+            let next = match task.status {
+                TaskStatus::Completed => format!("`helix task fork {short}` goes on from there"),
+                TaskStatus::Failed | TaskStatus::Cancelled => format!("`helix task retry {short}` goes on from there"),
+                _ => format!("`helix task resume {short}` goes on from there"),
+            };
+            format!("task {} is back at step {steps}, {}; {next}", context.style.bold(&short), context.style.status(task.status))
+        })
     }
 }

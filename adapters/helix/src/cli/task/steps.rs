@@ -28,7 +28,7 @@ impl Steps {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let all = if self.all { "true" } else { "false" };
         let list: StepList = context.client()?.query(&self.which.path("steps"), &[("all", all)]).await?;
-        context.print(&list.steps, |steps| render(steps, Timestamp::now(), context.style))
+        context.print(&list.steps, |steps| context.fit(render(steps, Timestamp::now(), context.style)))
     }
 }
 
@@ -45,7 +45,7 @@ fn render(steps: &[StepSummary], now: Timestamp, style: Style) -> String {
             StepOutcome::Continue | StepOutcome::Finished => {}
         }
         for name in &step.checkpoints {
-            what = format!("{what} {}", style.cyan(format!("[{name}]")));
+            what = format!("{} {what}", style.cyan(format!("[{name}]")));
         }
         table.row([
             style.bold(step.ordinal.to_string()),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use helix_messages::WorkerView;
-use helix_protocol::Failure;
+use helix_protocol::{Failure, Lifecycle};
 use serde_json::json;
 
 use super::state;
@@ -19,6 +19,12 @@ pub(in crate::cli) struct Named {
 impl Named {
     pub async fn set(self, context: &Context, verb: &str) -> Result<(), Failure> {
         let view: WorkerView = context.client()?.post(&format!("/workers/{}/{verb}", segment(&self.worker)), &json!({})).await?;
-        context.print(&view, |view| format!("{} is {}", context.style.bold(&view.record.name), state(view, context.style)))
+        let takes = match view.record.lifecycle {
+            Lifecycle::Open => "takes tasks again",
+            Lifecycle::Cordoned => "takes no new tasks; `helix worker uncordon` ends that",
+            Lifecycle::Draining => "takes no new tasks, and its own go elsewhere at their next step",
+        };
+        context
+            .print(&view, |view| format!("{} is {}: it {takes}", context.style.bold(&view.record.name), state(view, context.style)))
     }
 }
