@@ -83,6 +83,7 @@ claims! {
         the_journal_is_read_above_an_ordinal_in_sequence
         a_step_comes_back_as_it_was_committed
         a_lineage_is_the_line_and_nothing_beside_it
+        steps_of_one_number_are_in_the_order_of_their_line
         a_rollback_moves_the_head_and_fences
         a_rollback_of_an_active_task_is_refused
         a_rollback_elsewhere_is_refused

@@ -1,8 +1,8 @@
 //! Claims about steps, their journal, and the line they form.
 
 use helix_protocol::{
-    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, Question, QuestionId, StepId, StepRecord, TaskSpec, TaskStatus,
-    Timestamp, ToolOutcome,
+    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, NewStep, Question, QuestionId, StepId, StepOutcome, StepRecord,
+    TaskSpec, TaskStatus, Timestamp, ToolOutcome,
 };
 
 use super::stage::{Stage, after, call_failed, change, commit, entry, journal, reserved, spec, stale, step_on, told, wrong_status};
@@ -156,6 +156,20 @@ pub(super) async fn a_lineage_is_the_line_and_nothing_beside_it(stage: Stage) {
     let all: Vec<_> = stage.store.steps(owner.id).await.expect("the store answers").iter().map(|step| step.id).collect();
     assert_eq!(all, [first.id, second.id, third.id]);
     assert_eq!(stage.store.lineage(StepId::new()).await, Ok(Vec::new()));
+}
+
+pub(super) async fn steps_of_one_number_are_in_the_order_of_their_line(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let (first, task) = stage.next_step(&owner).await;
+    let failed = NewStep { outcome: StepOutcome::Failed, ..step_on(&task) };
+    let Applied::Step { task, .. } = stage.done(commit(failed.clone())).await else { panic!("no step") };
+    let again = NewStep { ordinal: failed.ordinal, ..step_on(&task) };
+    stage.done(commit(again.clone())).await;
+    let expected = [first.id, failed.id, again.id];
+    let line = stage.store.lineage(again.id).await.expect("the store answers");
+    assert_eq!(line.iter().map(|step| step.id).collect::<Vec<_>>(), expected);
+    let conversation = stage.store.conversation(again.id).await.expect("the store answers");
+    assert_eq!(conversation.iter().map(|step| step.step.id).collect::<Vec<_>>(), expected);
 }
 
 pub(super) async fn a_rollback_moves_the_head_and_fences(stage: Stage) {

@@ -18,11 +18,12 @@ use crate::{EventFilter, RecordError, TaskFilter, charge};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
+// A line has its order from its parents: a failed or unfinished step has the number of another.
 macro_rules! line {
     () => {
-        "WITH RECURSIVE line (id, parent_id) AS (\
-            SELECT id, parent_id FROM steps WHERE id = $1 \
-            UNION ALL SELECT s.id, s.parent_id FROM steps s JOIN line l ON s.id = l.parent_id) "
+        "WITH RECURSIVE line (id, parent_id, depth) AS (\
+            SELECT id, parent_id, 0 FROM steps WHERE id = $1 \
+            UNION ALL SELECT s.id, s.parent_id, l.depth + 1 FROM steps s JOIN line l ON s.id = l.parent_id) "
     };
 }
 
@@ -67,7 +68,8 @@ pub(super) async fn step(pool: &AnyPool, id: StepId) -> Result<Option<StepRecord
 }
 
 pub(super) async fn lineage(pool: &AnyPool, head: StepId) -> Result<Vec<StepSummary>> {
-    const STEPS: &str = concat!(line!(), "SELECT ", step_columns!(), " FROM line l JOIN steps s ON s.id = l.id ORDER BY s.ordinal");
+    const STEPS: &str =
+        concat!(line!(), "SELECT ", step_columns!(), " FROM line l JOIN steps s ON s.id = l.id ORDER BY l.depth DESC");
     const NAMES: &str = concat!(
         line!(),
         "SELECT c.step_id, c.name FROM line l JOIN task_checkpoints c ON c.step_id = l.id ORDER BY c.created_at, c.name"
@@ -105,7 +107,7 @@ pub(super) async fn conversation(pool: &AnyPool, head: StepId) -> Result<Vec<Ste
         line!(),
         "SELECT ",
         step_columns!(),
-        ", s.detail, s.messages FROM line l JOIN steps s ON s.id = l.id ORDER BY s.ordinal"
+        ", s.detail, s.messages FROM line l JOIN steps s ON s.id = l.id ORDER BY l.depth DESC"
     );
     all(pool, query(SQL).bind(head.to_string())).await?.iter().map(columns::step).collect()
 }
