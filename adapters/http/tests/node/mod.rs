@@ -50,7 +50,6 @@ where
 /// A running node.
 pub struct Node {
     pub records: Records,
-    pub store: Arc<MemoryStore>,
     pub events: Events,
     pub socket: PathBuf,
     pub shutdown: Shutdown,
@@ -99,7 +98,7 @@ impl Node {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http =
             reqwest::Client::builder().unix_socket(socket.as_path()).tls_certs_only([]).no_proxy().build().expect("a client");
-        Self { records, store, events, socket, shutdown, served, http, _folder: folder }
+        Self { records, events, socket, shutdown, served, http, _folder: folder }
     }
 
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
