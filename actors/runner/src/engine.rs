@@ -217,13 +217,24 @@ impl Engine {
             let mut state = workspace.state.lock();
             state.kept.epoch = epoch.next();
             state.opening = Opening(epoch.next());
+            state.closing = true;
             self.calls.lock().give_up(task);
         }
         workspace.clear().await?;
         let gate = Arc::clone(&workspace.gate).write_owned().await;
+        // The task may have been given back already: what ran is ended, and the rest is the new owner's.
+        if !workspace.state.lock().closing {
+            return Ok(Response::Closed);
+        }
         let deleted = Arc::clone(&workspace);
         blocking(move || deleted.delete()).await?;
-        self.workspaces.lock().remove(&task);
+        {
+            let mut workspaces = self.workspaces.lock();
+            // Whoever waits at the gate by now makes this very workspace anew.
+            if workspace.state.lock().closing {
+                workspaces.remove(&task);
+            }
+        }
         self.calls.lock().forget(task);
         self.ports.take_back(task);
         let store = Arc::clone(&self.store);

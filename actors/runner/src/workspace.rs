@@ -56,6 +56,8 @@ pub struct State {
     pub opened: bool,
     /// Which opening that was.
     pub opening: Opening,
+    /// It is being closed, and nobody has opened it since.
+    pub closing: bool,
     /// It holds exactly `kept.tree`, and what a set-up that succeeded made.
     pub clean: bool,
     /// What commands find around them.
@@ -134,6 +136,7 @@ impl Workspace {
         let state = State {
             opened: false,
             opening: Opening(kept.epoch),
+            closing: false,
             clean: false,
             environment: Environment::default(),
             secrets: Vec::new(),
@@ -315,8 +318,15 @@ impl Workspace {
         outputs.sent.clone()
     }
 
-    /// Deletes the task's folder, files that forbid it included.
+    /// Deletes the task's folder, files that forbid it included. What opens it next finds it as one that never was.
     pub fn delete(&self) -> Result<(), Failure> {
+        let mut stats = self.stats.lock();
+        {
+            let mut state = self.state.lock();
+            (state.clean, state.opened, state.kept.setup) = (false, false, None);
+        }
+        *self.written.lock() = None;
+        *stats = StatCache::new();
         remove_tree(&self.home).map_err(|error| Failure::io(self.home.display(), &error))
     }
 }

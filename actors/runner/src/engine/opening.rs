@@ -22,12 +22,11 @@ impl Engine {
         self.lease.check()?;
         check_isolation(&open.environment)?;
         let task = open.task;
-        let workspace = {
+        // Both locks at once: a closing takes the workspace out of the list only while nobody opens it.
+        let (workspace, before) = {
             let mut workspaces = self.workspaces.lock();
-            Arc::clone(workspaces.entry(task).or_insert_with(|| Arc::new(Workspace::new(&self.tasks, task))))
-        };
-        // From here on nothing more is begun under a smaller epoch.
-        let before = {
+            let workspace = Arc::clone(workspaces.entry(task).or_insert_with(|| Arc::new(Workspace::new(&self.tasks, task))));
+            // From here on nothing more is begun under a smaller epoch.
             let mut state = workspace.state.lock();
             let known = state.kept.epoch;
             if open.epoch < known {
@@ -35,8 +34,10 @@ impl Engine {
             }
             state.kept.epoch = open.epoch;
             state.opening = Opening(open.epoch);
+            state.closing = false;
             self.calls.lock().give_up(task);
-            known
+            drop(state);
+            (workspace, known)
         };
         if before < open.epoch {
             workspace.clear().await?;
