@@ -507,7 +507,8 @@ impl WorkerState {
     }
 
     fn write_row(&mut self) {
-        if self.row.writing || !(self.row.changed || !self.row.asked.is_empty()) {
+        let nothing_new = !self.row.changed && self.row.asked.is_empty();
+        if self.row.writing || nothing_new {
             return;
         }
         self.row.writing = true;
