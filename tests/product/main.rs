@@ -11,6 +11,7 @@ mod adoption;
 mod command_line;
 mod lines;
 mod misfortunes;
+mod models;
 mod node_deaths;
 mod worker_deaths;
 mod workloads;

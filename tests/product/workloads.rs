@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use helix_adapter_http::api::LogPage;
 use helix_messages::WorkerView;
-use helix_protocol::{Base, Environment, EventKind, Needs, TaskSpec, TaskStatus};
+use helix_protocol::{Base, Environment, EventKind, Needs, TaskRecord, TaskSpec, TaskStatus};
+use serde_json::json;
 
-use crate::harness::{Product, Setup, Signal, Verdict, command_spec, state_of};
+use crate::harness::{Product, Setup, Signal, Verdict, command_spec, rounds, state_of};
 
 /// What a task's commands wrote, step by step.
 async fn said(product: &Product, task: helix_protocol::TaskId) -> Vec<String> {
@@ -96,6 +97,29 @@ async fn a_worker_drained_under_load_hands_its_tasks_over_between_steps() {
     done.sort_unstable();
     done.dedup();
     assert_eq!((count, done.len()), (12 * STEPS, 12 * STEPS), "no command ran twice");
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_task_that_is_tried_again_at_once_finds_its_workspace() {
+    let product = Setup::workers(1).start().await;
+    for round in 0..rounds(10) {
+        let mended = product.folder().join(format!("mended-{round}"));
+        let check = format!("test -e {}", mended.display());
+        let task = product.command(&["echo first >> log", &check, "cat log"]).await;
+        let mut trail = product.oracle.from_the_start();
+        trail.until_kind(task, EventKind::TaskFailed).await;
+        std::fs::write(&mended, "").expect("the folder is writable");
+        let retried: TaskRecord =
+            product.client.post(&format!("/tasks/{task}/retry"), &json!({})).await.expect("it is tried again");
+        assert_eq!(retried.id, task);
+        let end = trail.until("its end", |event| {
+            event.event.task == Some(task) && matches!(event.event.kind, EventKind::TaskCompleted | EventKind::TaskFailed)
+        });
+        let end = end.await.event;
+        assert_eq!(end.kind, EventKind::TaskCompleted, "round {round}: {}", end.message);
+        assert_eq!(said(&product, task).await.last().map(String::as_str), Some("first\n"));
+    }
     assert_eq!(product.judge().await, Verdict::default());
 }
 

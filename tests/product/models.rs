@@ -1,0 +1,78 @@
+//! A model server that fails in every way: the task completes, or ends with a code and its conversation whole.
+
+use helix::scripted::{Fault, FaultKind};
+use helix_protocol::{EventKind, TaskId, TaskRecord, TaskStatus};
+use serde_json::{Value, json};
+
+use crate::harness::{Product, Setup, Verdict, diligent, transcript};
+
+/// A product whose model is given up soon, after so many repetitions of a call.
+async fn impatient(repetitions: u32) -> Product {
+    let setup = Setup::workers(1).model(transcript([diligent("diligent", 3, 0)]));
+    setup.set("llm.provider.idle_timeout_ms", 400).set("llm.provider.max_retries", repetitions).start().await
+}
+
+fn faults() -> Vec<(FaultKind, &'static str)> {
+    vec![
+        (FaultKind::Status { status: 429, retry_after_s: Some(0.2) }, "model_failed"),
+        (FaultKind::Status { status: 500, retry_after_s: None }, "model_failed"),
+        (FaultKind::Garbage, "model_garbage"),
+        (FaultKind::Cut { after: 3 }, "model_failed"),
+        (FaultKind::Hang, "model_failed"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_server_that_fails_once_costs_a_task_nothing_but_time() {
+    let product = impatient(2).await;
+    let undisturbed = product.agent("diligent, in peace").await;
+    let tree = product.completed(undisturbed).await;
+    for (kind, _) in faults() {
+        let mut trail = product.oracle.from_now();
+        let task = product.agent("diligent, with a poor model").await;
+        trail.until_kind(task, EventKind::StepCompleted).await;
+        let name = format!("{kind:?}");
+        product.model.as_ref().expect("it is scripted").order(Fault { kind, times: 1 });
+        assert_eq!(product.completed(task).await, tree, "{name}");
+    }
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+/// The code of a task's last failure.
+fn code(product: &Product, task: TaskId) -> Value {
+    let heard = product.oracle.heard_of(task);
+    let failed = heard.iter().rev().find(|event| event.event.kind == EventKind::TaskFailed).expect("it failed");
+    failed.event.detail["code"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_server_that_keeps_failing_ends_the_task_with_its_code_and_a_retry_goes_on_from_the_last_step() {
+    // A provider that fails too often in a row is left alone for a while: a product for each fault, all at once.
+    let tests = faults().into_iter().map(|(kind, expected)| async move {
+        let product = impatient(0).await;
+        let undisturbed = product.agent("diligent, in peace").await;
+        let tree = product.completed(undisturbed).await;
+        let name = format!("{kind:?}");
+        let mut trail = product.oracle.from_now();
+        let task = product.agent("diligent, with a poor model").await;
+        trail.until_kind(task, EventKind::StepCompleted).await;
+        let model = product.model.as_ref().expect("it is scripted");
+        model.order(Fault { kind, times: u32::MAX });
+        let record = product.ended(task).await;
+        assert_eq!((record.status, code(&product, task)), (TaskStatus::Failed, json!(expected)), "{name}: {}", record.reason);
+        let kept = product.steps(task).await;
+
+        let admin = format!("http://{}/admin/faults", model.addr());
+        assert!(reqwest::Client::new().delete(admin).send().await.expect("the model server answers").status().is_success());
+        let retried: TaskRecord =
+            product.client.post(&format!("/tasks/{task}/retry"), &json!({})).await.expect("it is tried again");
+        assert_eq!(retried.id, task);
+        trail.until_kind(task, EventKind::TaskCompleted).await;
+        assert_eq!(product.tree(task).await, tree, "{name}");
+        let line = product.steps(task).await;
+        assert_eq!(line[0].id, kept[0].id, "{name}: it went on from its first step");
+        let short: Vec<_> = line.iter().map(|step| (step.ordinal, step.epoch.0, step.outcome)).collect();
+        assert_eq!(product.judge().await, Verdict::default(), "{name}: {short:?}");
+    });
+    futures::future::join_all(tests).await;
+}
