@@ -145,6 +145,8 @@ mod tests {
     /// A clock that follows tokio's.
     fn paused_clock() -> helix_database::Clock {
         let start = Instant::now();
-        helix_database::Clock::new(move || helix_protocol::Timestamp(i64::try_from(start.elapsed().as_micros()).expect("a short test")))
+        helix_database::Clock::new(move || {
+            helix_protocol::Timestamp(i64::try_from(start.elapsed().as_micros()).expect("a short test"))
+        })
     }
 }

@@ -40,7 +40,11 @@ impl Actor for RepositoriesActor {
     type State = RepositoriesState;
     type Arguments = RepositoriesArgs;
 
-    async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: RepositoriesArgs) -> Result<RepositoriesState, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: RepositoriesArgs,
+    ) -> Result<RepositoriesState, ActorProcessingErr> {
         Ok(RepositoriesState { args, work: Work::of(&myself) })
     }
 
@@ -87,7 +91,10 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Failure>) -> VersionsMsg {
 fn read(objects: &dyn ObjectStore, object: ObjectId, limit: u64) -> Result<Bytes, Failure> {
     let bytes = objects.get(object)?.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no object {object}")))?;
     if bytes.len() as u64 > limit {
-        return Err(Failure::new(Code::FileTooLarge, format!("object {object} has {} bytes, and the limit is {limit}", bytes.len())));
+        return Err(Failure::new(
+            Code::FileTooLarge,
+            format!("object {object} has {} bytes, and the limit is {limit}", bytes.len()),
+        ));
     }
     Ok(bytes)
 }

@@ -12,9 +12,9 @@ mod tasks;
 mod versions;
 
 pub use events::Events;
+pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 /// The filters of the records' reads, so that a reader needs no second crate.
 pub use helix_database::{EventFilter, TaskFilter};
-pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 pub use models::{Models, ModelsMsg, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
 pub use tasks::{CreateTask, ForkTask, LostWorker, ResumeTask, RetryTask, TaskWhy, Tasks, TasksMsg, WorkerReason};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use helix_kernel::{Address, Reply};
 use helix_ports::DeathProof;
 use helix_protocol::{
-    Budget, Checkpoint, Failure, Lifecycle, Principal, ProjectId, QuestionId, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, WorkerId,
+    Budget, Checkpoint, Failure, Lifecycle, Principal, ProjectId, QuestionId, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus,
+    WorkerId,
 };
 use serde::{Deserialize, Serialize};
 

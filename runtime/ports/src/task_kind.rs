@@ -4,9 +4,7 @@
 //! happens between two commits. It sees its surroundings through [`StepHost`].
 
 use async_trait::async_trait;
-use helix_protocol::{
-    ExitReport, Failure, Message, ModelReply, ModelRequest, StepRecord, TaskRecord, ToolCall, ToolOutcome,
-};
+use helix_protocol::{ExitReport, Failure, Message, ModelReply, ModelRequest, StepRecord, TaskRecord, ToolCall, ToolOutcome};
 
 /// What a step is made with. Everything a host does is bound to one lease: once it has passed, every call answers `stale_owner`.
 #[async_trait]

@@ -25,13 +25,13 @@ pub use ids::{
 };
 pub use message::{Block, Message, Role};
 pub use model::{ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, ToolChoice, Usage};
-pub use step::{
-    Checkpoint, ExitReport, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord, StepSummary,
-};
+pub use step::{Checkpoint, ExitReport, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord, StepSummary};
 pub use task::{
     AgentSpec, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority, SecretRef,
     TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 pub use time::{Money, Timestamp};
 pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};
-pub use worker::{Capability, Lifecycle, Resources, Toolchain, WorkerFacts, WorkerHealth, WorkerRecord, WorkerStatus, WorkerTarget};
+pub use worker::{
+    Capability, Lifecycle, Resources, Toolchain, WorkerFacts, WorkerHealth, WorkerRecord, WorkerStatus, WorkerTarget,
+};

@@ -13,8 +13,7 @@ const UNCOMMITTED_CAP: u64 = 64 * 1024 * 1024;
 
 /// Reads the repository into the store, syncs it, and reads its project file.
 pub(super) fn import(objects: &Arc<dyn ObjectStore>, what: &ImportGit) -> Result<Imported, Failure> {
-    let uncommitted =
-        if what.clean { IncludeUncommitted::No } else { IncludeUncommitted::Yes { file_cap_bytes: UNCOMMITTED_CAP } };
+    let uncommitted = if what.clean { IncludeUncommitted::No } else { IncludeUncommitted::Yes { file_cap_bytes: UNCOMMITTED_CAP } };
     let found = git::import(&**objects, &what.path, uncommitted)?;
     objects.sync(found.mark)?;
     let project = project_file(&**objects, found.tree)?;

@@ -19,10 +19,8 @@ use crate::client::Watch;
 use crate::scripted::{read_log, repeated_replies};
 
 /// What the scripted agents are asked on the sample program; the transcript knows them by these words.
-const SAMPLE_PROMPTS: [&str; 2] = [
-    "Make the roman numerals work: `./run-tests roman` must pass.",
-    "Make the CSV filter work: `./run-tests csv` must pass.",
-];
+const SAMPLE_PROMPTS: [&str; 2] =
+    ["Make the roman numerals work: `./run-tests roman` must pass.", "Make the CSV filter work: `./run-tests csv` must pass."];
 /// The same on somebody's own repository, where a script can know nothing of the code.
 const TOUR_PROMPTS: [&str; 2] = [
     "Write HELIX-TOUR.md: a short tour of the files of this repository.",
@@ -222,7 +220,8 @@ impl<'a> Play<'a> {
         let verdict = self.account.judge(&lines, &all);
         let repeated = match &self.stage.model {
             Some(server) => {
-                let log = read_log(server.log()).map_err(|error| Failure::new(Code::Internal, format!("the model's log: {error:#}")))?;
+                let log =
+                    read_log(server.log()).map_err(|error| Failure::new(Code::Internal, format!("the model's log: {error:#}")))?;
                 Some(repeated_replies(&log) as u64)
             }
             None => None,
@@ -269,7 +268,8 @@ impl<'a> Play<'a> {
             steps = figures.steps,
             lost = figures.lost_steps,
             double = figures.double_steps,
-            repeated = figures.model_calls_repeated.map_or(String::new(), |count| format!("; {count} model replies asked for again")),
+            repeated =
+                figures.model_calls_repeated.map_or(String::new(), |count| format!("; {count} model replies asked for again")),
             kills = figures.kills,
             resumed = if resumed.is_empty() { "-".to_owned() } else { resumed.join(" and ") },
             logical = bytes(figures.bytes_logical),

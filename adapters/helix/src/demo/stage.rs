@@ -98,8 +98,11 @@ impl Stage {
                 return Ok(());
             }
             if started.elapsed() > READY_LIMIT {
-                return Err(Failure::new(Code::TimedOut, format!("{ready} of {WORKERS} workers were ready within {READY_LIMIT:?}"))
-                    .hint(format!("the node's log is {}", self.node.folder().log().display())));
+                return Err(Failure::new(
+                    Code::TimedOut,
+                    format!("{ready} of {WORKERS} workers were ready within {READY_LIMIT:?}"),
+                )
+                .hint(format!("the node's log is {}", self.node.folder().log().display())));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -107,4 +107,3 @@ pub(crate) fn panicked(what: &str) -> Failure {
 
 /// Shared by everything that opens or reads content.
 pub(crate) type Content = Arc<dyn helix_objects::ObjectStore>;
-
