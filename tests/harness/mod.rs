@@ -221,7 +221,7 @@ impl Product {
     /// Waits for a task's end.
     pub async fn ended(&self, task: TaskId) -> TaskRecord {
         let ends = |kind| matches!(kind, EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled);
-        let mut trail = self.oracle.from_the_start();
+        let mut trail = self.oracle.whole_trail();
         trail
             .until(&format!("task {} ends\n{}", task.short(), self.log()), |event| {
                 event.event.task == Some(task) && ends(event.event.kind)
@@ -305,5 +305,7 @@ impl Drop for Product {
         for entry in std::fs::read_dir(self.node.folder().workers()).into_iter().flatten().flatten() {
             process::stop_worker(&entry.path());
         }
+        // Workers that a test put elsewhere.
+        end_everything_in(self.folder.path());
     }
 }

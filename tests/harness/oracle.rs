@@ -47,13 +47,13 @@ impl Oracle {
     }
 
     /// Reads from the first event on.
-    pub fn from_the_start(&self) -> Trail {
+    pub fn whole_trail(&self) -> Trail {
         Trail { heard: Arc::clone(&self.heard), count: self.count.clone(), at: 0 }
     }
 
     /// Reads what happens from now on.
-    pub fn from_now(&self) -> Trail {
-        Trail { at: self.heard.lock().len(), ..self.from_the_start() }
+    pub fn trail(&self) -> Trail {
+        Trail { at: self.heard.lock().len(), ..self.whole_trail() }
     }
 
     /// What was heard so far of a task.

@@ -34,7 +34,7 @@ fn counting(folder: &Path, most: usize) -> String {
 
 /// The run of a task that is shown as begun.
 async fn run_of(product: &Product, task: TaskId) -> String {
-    let begun = product.oracle.from_the_start().until_kind(task, EventKind::ToolStarted).await;
+    let begun = product.oracle.whole_trail().until_kind(task, EventKind::ToolStarted).await;
     begun.event.detail["input"]["run"].as_str().expect("a command's event names its run").to_owned()
 }
 
@@ -99,7 +99,7 @@ async fn an_agent_whose_node_is_killed_between_and_in_its_tool_calls_makes_none_
     let conversation = scenario("tools", turns.chain([serde_json::json!({"text": "All is done."})]));
     let mut product = Setup::workers(1).real_leases().model(transcript([conversation])).start().await;
     let task = product.agent("tools, under a killed node").await;
-    let mut trail = product.oracle.from_the_start();
+    let mut trail = product.oracle.whole_trail();
     // In the middle of a call, between two, and in one of the next step.
     let moments: [&[EventKind]; 3] = [
         &[EventKind::ToolStarted, EventKind::ToolStarted, EventKind::ToolStarted],

@@ -50,7 +50,7 @@ async fn installed_cut_restored_and_removed(product: &Product, machine: &Machine
     let (half, go) = (product.folder().join("half"), product.folder().join("go"));
     let count = format!("i=0; while [ $i -lt {LINES} ]; do echo line-$i; i=$((i+1)); done");
     let command = format!("{count}; touch {}; while [ ! -e {} ]; do sleep 0.01; done; {count}", half.display(), go.display());
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let task = product.command(&["echo before > file", &command]).await;
     product.until("half of the output is written", async || half.exists()).await;
     machine.0.cut();

@@ -54,7 +54,7 @@ async fn work_goes_on_when_its_postgresql_was_killed_and_is_back() {
     let product = setup.set("database.url", server.url(&database)).start().await;
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
     for kind in [EventKind::StepCompleted, EventKind::ToolStarted, EventKind::ModelReplied] {
         trail.until_kind(tasks[0], EventKind::StepCompleted).await;
@@ -121,13 +121,13 @@ async fn a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_t
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
 
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
     trail.until_kind(tasks[0], EventKind::StepCompleted).await;
     let ballast = tokio::task::block_in_place(|| disk.fill());
     // Whatever was under way may still be told; nothing new can be kept.
     let mut told = 0;
-    let mut full = product.oracle.from_now();
+    let mut full = product.oracle.trail();
     let telling = async {
         loop {
             full.until("a step", |event| event.event.kind == EventKind::StepCompleted).await;

@@ -28,7 +28,7 @@ async fn a_model_server_that_fails_once_costs_a_task_nothing_but_time() {
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
     for (kind, _) in faults() {
-        let mut trail = product.oracle.from_now();
+        let mut trail = product.oracle.trail();
         let task = product.agent("diligent, with a poor model").await;
         trail.until_kind(task, EventKind::StepCompleted).await;
         let name = format!("{kind:?}");
@@ -53,7 +53,7 @@ async fn a_model_server_that_keeps_failing_ends_the_task_with_its_code_and_a_ret
         let undisturbed = product.agent("diligent, in peace").await;
         let tree = product.completed(undisturbed).await;
         let name = format!("{kind:?}");
-        let mut trail = product.oracle.from_now();
+        let mut trail = product.oracle.trail();
         let task = product.agent("diligent, with a poor model").await;
         trail.until_kind(task, EventKind::StepCompleted).await;
         let model = product.model.as_ref().expect("it is scripted");

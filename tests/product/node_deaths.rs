@@ -34,7 +34,7 @@ async fn a_node_killed_between_any_two_journal_writes_adopts_its_task_with_its_w
         EventKind::StepCompleted,
     ];
     for _ in 0..rounds(1) {
-        let mut trail = product.oracle.from_now();
+        let mut trail = product.oracle.trail();
         let task = product.agent("diligent, under a killed node").await;
         for (after, boundary) in (1..).zip(boundaries) {
             moment(&mut trail, task, after, boundary).await;
@@ -69,7 +69,7 @@ async fn a_node_killed_at_any_moment_costs_no_step_and_no_reply() {
     let tree = product.completed(undisturbed).await;
     let events = product.oracle.heard_of(undisturbed).len();
     for _ in 0..rounds(3) {
-        let mut trail = product.oracle.from_now();
+        let mut trail = product.oracle.trail();
         let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
         let point = 1 + chance.below(events - 2);
         let mut left = point;
@@ -93,7 +93,7 @@ async fn a_node_that_is_told_to_stop_parks_its_tasks_and_goes_on_with_them_at_it
     let mut product = Setup::workers(2).patient_leases().model(transcript([diligent("diligent", 6, 20)])).start().await;
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let task = product.agent("diligent, under a stopped node").await;
     moment(&mut trail, task, 2, EventKind::ToolStarted).await;
     let status = tokio::task::block_in_place(|| product.node.stop()).expect("it leaves");

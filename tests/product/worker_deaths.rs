@@ -40,7 +40,7 @@ async fn a_worker_killed_between_any_two_journal_writes_costs_no_step_and_no_rep
         EventKind::StepCompleted,
     ];
     for _ in 0..rounds(1) {
-        let mut trail = product.oracle.from_now();
+        let mut trail = product.oracle.trail();
         let task = product.agent("diligent, with killed workers").await;
         for (after, boundary) in (1..).zip(boundaries) {
             moment(&mut trail, task, after, boundary).await;
@@ -63,7 +63,7 @@ async fn a_worker_killed_at_any_moment_costs_no_step_and_no_reply() {
     let events = product.oracle.heard_of(undisturbed).len();
     let mut tasks = BTreeMap::new();
     for _ in 0..rounds(4) {
-        let mut trail = product.oracle.from_now();
+        let mut trail = product.oracle.trail();
         let task = product.agent("diligent, with a killed worker").await;
         let point = 2 + chance.below(events - 3);
         let mut left = point;
@@ -91,7 +91,7 @@ async fn stopped_past_its_lease(setup: Setup) -> Duration {
     let product = setup.start().await;
     let outside = product.folder().join("begun");
     let begin = format!("echo begun >> log; if [ ! -e {0} ]; then touch {0}; sleep 600; fi; echo ended >> log", outside.display());
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let task = product.command(&["echo first >> log", &begin, "cat log > copy"]).await;
     product.until("the second command has begun", async || outside.exists()).await;
     let worker = owner(&product, task).unwrap();

@@ -71,7 +71,7 @@ async fn a_worker_drained_under_load_hands_its_tasks_over_between_steps() {
     const STEPS: usize = 4;
     let product = Setup::workers(3).start().await;
     let outside = product.folder().join("done");
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let mut tasks = Vec::new();
     for number in 0..12 {
         let commands: Vec<String> = (0..STEPS)
@@ -107,7 +107,7 @@ async fn a_failed_task_that_is_tried_again_at_once_finds_its_workspace() {
         let mended = product.folder().join(format!("mended-{round}"));
         let check = format!("test -e {}", mended.display());
         let task = product.command(&["echo first >> log", &check, "cat log"]).await;
-        let mut trail = product.oracle.from_the_start();
+        let mut trail = product.oracle.whole_trail();
         trail.until_kind(task, EventKind::TaskFailed).await;
         std::fs::write(&mended, "").expect("the folder is writable");
         let retried: TaskRecord =
@@ -160,7 +160,7 @@ async fn a_detached_server_is_gone_when_its_task_has_ended_and_when_its_workspac
     product.until("the server runs", async || told.exists()).await;
     let (pid, port) = server(&told);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "it serves");
-    let mut trail = product.oracle.from_now();
+    let mut trail = product.oracle.trail();
     let worker = product.workers().await[0].record.id;
     product.signal(worker, Signal::KILL).await;
     trail.until("the next step", |event| event.event.task == Some(task) && event.event.kind == EventKind::StepCompleted).await;
