@@ -26,8 +26,11 @@ use crate::processes::ProcessSet;
 
 /// What the guard says once it holds its lock.
 const READY: &[u8] = b"ready\n";
-/// How often it looks for new processes while they must not run.
+/// How soon it looks again for processes that must not run. Each look that follows takes twice as long, because what is stopped
+/// starts nothing: a worker that stays silent for days must not cost its machine anything.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The longest pause between two looks.
+const LOOK_SELDOM: Duration = Duration::from_secs(5);
 
 /// Runs the guard's life in this process: `helix-worker guard`.
 pub fn run(folder: &Path, incarnation: u64) -> Result<(), Failure> {
@@ -54,16 +57,18 @@ fn watch(processes: &ProcessSet) -> io::Result<()> {
     let mut lines = Vec::new();
     let mut deadline: Option<Duration> = None;
     let mut frozen = false;
+    let mut pause = LOOK_AGAIN;
     loop {
         let expired = deadline.is_some_and(|deadline| boottime() >= deadline);
         if expired {
             processes.freeze(LOOK_AGAIN);
+            pause = if frozen { (pause * 2).min(LOOK_SELDOM) } else { LOOK_AGAIN };
         } else if frozen {
             processes.thaw();
         }
         frozen = expired;
         let mut fds = [PollFd::new(&input, PollFlags::IN), PollFd::new(&timer, PollFlags::IN)];
-        let again = Timespec { tv_sec: 0, tv_nsec: LOOK_AGAIN.subsec_nanos().into() };
+        let again = Timespec { tv_sec: pause.as_secs().cast_signed(), tv_nsec: pause.subsec_nanos().into() };
         match poll(&mut fds, frozen.then_some(&again)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -1,7 +1,8 @@
 //! PostgreSQL: the contract, and what only a server can do: go away, come back, lose an answer, have
 //! several writers.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, TaskStatus, Timestamp};
@@ -11,6 +12,29 @@ use super::proxy::Proxy;
 use crate::contract::{self, stage};
 use crate::testing::{Durability, TestPostgres};
 use crate::{Applied, EventFilter, PostgresStore, RecordError, RecordStore, Write};
+
+/// The shared server, for one test at a time: events are readable only up to the oldest transaction that is open anywhere on the server,
+/// so what another test holds open would hide what this one has just written.
+struct Alone {
+    server: Arc<TestPostgres>,
+    _turn: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl Alone {
+    async fn on_the_server() -> Self {
+        static TURN: LazyLock<Arc<tokio::sync::Mutex<()>>> = LazyLock::new(Arc::default);
+        let turn = Arc::clone(&TURN).lock_owned().await;
+        Self { server: TestPostgres::shared(), _turn: turn }
+    }
+}
+
+impl Deref for Alone {
+    type Target = TestPostgres;
+
+    fn deref(&self) -> &TestPostgres {
+        &self.server
+    }
+}
 
 async fn store(server: &TestPostgres) -> Arc<dyn RecordStore> {
     let database = server.database().await;
@@ -25,7 +49,7 @@ async fn events(store: &dyn RecordStore) -> Vec<EventKind> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_contract_holds_on_postgresql() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     contract::run(|| store(&server)).await;
 }
 
@@ -47,7 +71,7 @@ async fn a_server_that_went_away_is_unavailable_and_works_when_it_is_back() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_made_once() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let database = server.database().await;
     let proxy = Proxy::before(server.folder());
     let store = PostgresStore::connect(&TestPostgres::url_over(proxy.folder(), &database)).await.unwrap();
@@ -70,7 +94,7 @@ async fn a_commit_whose_answer_was_lost_is_made_once() {
 
 #[tokio::test]
 async fn events_are_readable_only_up_to_the_oldest_open_transaction() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let database = server.database().await;
     let store = PostgresStore::connect(&server.url(&database)).await.unwrap();
     let startup = || Write::Events(vec![NewEvent::info(EventKind::SystemStartup, "node", "up")]);
@@ -88,7 +112,7 @@ async fn events_are_readable_only_up_to_the_oldest_open_transaction() {
 
 #[tokio::test]
 async fn new_events_come_last_on_a_restored_server() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let database = server.database().await;
     let url = server.url(&database);
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -105,7 +129,7 @@ async fn new_events_come_last_on_a_restored_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_of_two_nodes_in_opposite_order_both_come_through() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let database = server.database().await;
     let first = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
     let second =
@@ -131,7 +155,7 @@ async fn groups_of_two_nodes_in_opposite_order_both_come_through() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let database = server.database().await;
     let maker = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
     let ender = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
@@ -145,7 +169,7 @@ async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
 
 #[tokio::test]
 async fn one_database_is_leased_by_one_node_by_the_servers_clock() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let store = store(&server).await;
     let (first, second) = (NodeId::new(), NodeId::new());
     let now = store.now().await.unwrap();
@@ -160,7 +184,7 @@ async fn one_database_is_leased_by_one_node_by_the_servers_clock() {
 
 #[tokio::test]
 async fn records_of_a_newer_version_are_refused() {
-    let server = TestPostgres::shared();
+    let server = Alone::on_the_server().await;
     let database = server.database().await;
     let url = server.url(&database);
     PostgresStore::connect(&url).await.unwrap().close().await.unwrap();
