@@ -117,7 +117,7 @@ async fn measure(asked: &Asked) -> Result<()> {
         let server = TestPostgres::start(Durability::Synced);
         let raw = raw::postgres(&server.url(&server.database().await), scale).await?;
         let database = server.url(&server.database().await);
-        let mut stage = Stage::set(Setting { slots: 70, database, ..Setting::default() }).await?;
+        let mut stage = Stage::set(Setting { slots: 70, database }).await?;
         report.take(throughput::nothing(&mut stage, "PostgreSQL", &raw, scale).await?);
         stage.leave().await?;
     }

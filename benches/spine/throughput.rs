@@ -66,24 +66,30 @@ impl Run {
 
 /// Who waits for which task to end. An end may be heard before the answer that names the task.
 #[derive(Default)]
-struct Ends(Mutex<(HashMap<TaskId, oneshot::Sender<bool>>, HashSet<TaskId>)>);
+struct Ends(Mutex<Heard>);
+
+#[derive(Default)]
+struct Heard {
+    waiting: HashMap<TaskId, oneshot::Sender<bool>>,
+    early: HashSet<TaskId>,
+}
 
 impl Ends {
     fn wait(&self, task: TaskId) -> Option<oneshot::Receiver<bool>> {
-        let mut inner = self.0.lock();
-        if inner.1.remove(&task) {
+        let mut heard = self.0.lock();
+        if heard.early.remove(&task) {
             return None;
         }
         let (tell, told) = oneshot::channel();
-        inner.0.insert(task, tell);
+        heard.waiting.insert(task, tell);
         Some(told)
     }
 
     fn ended(&self, task: TaskId, well: bool) {
-        let mut inner = self.0.lock();
-        match inner.0.remove(&task) {
+        let mut heard = self.0.lock();
+        match heard.waiting.remove(&task) {
             Some(tell) => drop(tell.send(well)),
-            None => drop(inner.1.insert(task)),
+            None => drop(heard.early.insert(task)),
         }
     }
 }

@@ -124,7 +124,7 @@ mod tests {
     async fn a_second_node_on_the_same_records_does_not_start_while_the_first_renews() {
         let records: Arc<dyn RecordStore> = Arc::new(MemoryStore::with_clock(paused_clock()));
         let first = helix_kernel::start(branch(node(&records))).await.expect("nobody holds the lease");
-        let refused = helix_kernel::start(branch(node(&records))).await.err().expect("the first one holds it");
+        let Err(refused) = helix_kernel::start(branch(node(&records))).await else { panic!("the first one holds it") };
         assert_eq!(refused.code, Code::NodeRunning);
         first.shutdown().await.expect("an orderly end");
         helix_kernel::start(branch(node(&records))).await.expect("it was given back");
