@@ -28,6 +28,8 @@ pub const RUN_MARK: &str = "HELIX_RUN";
 
 /// Between two scans of a search.
 const PAUSE: Duration = Duration::from_millis(3);
+/// Between two scans when processes must get on before they can be stopped.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which processes are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +103,8 @@ impl ProcessSet {
                     Err(_) => return None,
                 };
                 let state = state(&path)?;
-                (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: number, state, pidfd })
+                let parent = stat_field(&path, PARENT).and_then(|parent| std::str::from_utf8(&parent).ok()?.parse().ok());
+                (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: number, state, parent, pidfd })
             })
             .collect()
     }
@@ -130,20 +133,33 @@ impl ProcessSet {
     }
 
     /// Stops everything, and returns once nothing runs, or after `patience`.
+    ///
+    /// A process that called `vfork` sleeps uninterruptibly until its child has called `exec`, so a child
+    /// that was stopped between the two holds its parent where no stop arrives: such a child is let go
+    /// and stopped again behind its `exec`.
     pub fn freeze(&self, patience: Duration) -> Frozen {
         let start = Instant::now();
+        let mut pause = PAUSE;
         loop {
-            let running: Vec<Process> = self.find().into_iter().filter(|process| !matches!(process.state, b'T' | b't')).collect();
+            let (stopped, running): (Vec<Process>, Vec<Process>) =
+                self.find().into_iter().partition(|process| matches!(process.state, b'T' | b't'));
             if running.is_empty() {
                 return Frozen::Whole;
             }
             for process in &running {
                 process.send(Signal::STOP);
             }
+            if running.iter().all(|process| process.state == b'D') {
+                let awaited = |child: &&Process| running.iter().any(|process| Some(process.pid) == child.parent);
+                stopped.iter().filter(awaited).for_each(|child| {
+                    child.send(Signal::CONT);
+                });
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             if start.elapsed() > patience {
                 return Frozen::Partly;
             }
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
         }
     }
 
@@ -169,6 +185,7 @@ pub struct Process {
     pub pid: i32,
     /// Its state as `/proc` has it: `R`, `S`, `D`, `T` …
     pub state: u8,
+    parent: Option<i32>,
     pidfd: Option<OwnedFd>,
 }
 
@@ -185,6 +202,7 @@ impl Process {
 
 /// Fields of `/proc/PID/stat`, counted from the one behind the program's name.
 const STATE: usize = 0;
+const PARENT: usize = 1;
 const TERMINAL: usize = 4;
 
 fn state(process: &Path) -> Option<u8> {
@@ -222,6 +240,23 @@ mod tests {
         assert!(processes.thaw() >= 3);
         assert_eq!(processes.kill(Duration::from_secs(10)), Ok(()));
         assert!(processes.find().is_empty());
+        child.wait().expect("killed");
+    }
+
+    #[test]
+    fn a_shell_caught_between_fork_and_exec_is_frozen_whole() {
+        let run = RunId::new();
+        let mut child = Command::new("sh")
+            .args(["-c", "while :; do /bin/true; done"])
+            .env(RUN_MARK, run.to_string())
+            .spawn()
+            .expect("sh starts");
+        let processes = ProcessSet::of_run(run);
+        for _ in 0..50 {
+            assert_eq!(processes.freeze(Duration::from_secs(10)), Frozen::Whole);
+            processes.thaw();
+        }
+        assert_eq!(processes.kill(Duration::from_secs(10)), Ok(()));
         child.wait().expect("killed");
     }
 }
