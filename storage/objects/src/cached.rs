@@ -7,7 +7,7 @@ use bytes::Bytes;
 use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 
-use crate::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats};
+use crate::{Durability, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreStats};
 
 /// Content is spread over this many locks by the first byte of its id.
 const SHARDS: usize = 8;
@@ -150,6 +150,30 @@ impl<S: ObjectStore> ObjectStore for Cached<S> {
             shard.lock().clear();
         }
         self.store.close()
+    }
+}
+
+impl<S: RecordStore> RecordStore for Cached<S> {
+    fn record(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ObjectError> {
+        self.store.record(family, key)
+    }
+
+    fn records(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        self.store.records(family, prefix, after, limit)
+    }
+
+    fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError> {
+        let mark = self.store.commit(objects, changes, durability)?;
+        for object in objects {
+            self.remember(object.id(), object.bytes());
+        }
+        Ok(mark)
     }
 }
 

@@ -10,6 +10,7 @@ mod cached;
 mod folder;
 mod memory;
 mod pins;
+mod records;
 mod spill;
 mod store;
 #[cfg(feature = "testing")]
@@ -18,5 +19,6 @@ pub mod testing;
 pub use cached::{CacheStats, Cached};
 pub use folder::StoreFolder;
 pub use memory::MemoryStore;
+pub use records::{Expect, Family, RecordChange, RecordStore};
 pub use spill::{SpillOptions, SpillStore};
 pub use store::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats, hash};

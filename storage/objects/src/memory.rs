@@ -1,13 +1,14 @@
 //! A store in memory: for tests, and for content that need not outlive the process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use helix_protocol::ObjectId;
 use parking_lot::RwLock;
 
 use crate::pins::Pins;
-use crate::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats};
+use crate::{Durability, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreStats};
 
 /// Objects in a hash table. "On disk" means nothing here, so every mark is synced at once.
 #[derive(Debug, Default)]
@@ -19,9 +20,21 @@ pub struct MemoryStore {
 struct State {
     objects: HashMap<ObjectId, Bytes>,
     pins: Pins,
+    records: BTreeMap<(Family, Bytes), Bytes>,
     mark: u64,
     bytes: u64,
     closed: bool,
+}
+
+impl State {
+    fn put(&mut self, objects: &[NewObject]) {
+        for object in objects {
+            if self.objects.insert(object.id(), object.bytes().clone()).is_none() {
+                self.mark += 1;
+                self.bytes += object.bytes().len() as u64;
+            }
+        }
+    }
 }
 
 impl MemoryStore {
@@ -53,12 +66,7 @@ impl ObjectStore for MemoryStore {
 
     fn put(&self, objects: &[NewObject], _durability: Durability) -> Result<Mark, ObjectError> {
         let mut state = self.open_mut()?;
-        for object in objects {
-            if state.objects.insert(object.id(), object.bytes().clone()).is_none() {
-                state.mark += 1;
-                state.bytes += object.bytes().len() as u64;
-            }
-        }
+        state.put(objects);
         Ok(Mark(state.mark))
     }
 
@@ -94,6 +102,49 @@ impl ObjectStore for MemoryStore {
     }
 }
 
+impl RecordStore for MemoryStore {
+    fn record(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ObjectError> {
+        Ok(self.open()?.records.get(&(family, Bytes::copy_from_slice(key))).cloned())
+    }
+
+    fn records(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded((family, Bytes::copy_from_slice(after))),
+            _ => Bound::Included((family, Bytes::copy_from_slice(prefix))),
+        };
+        let state = self.open()?;
+        let found = state.records.range((from, Bound::Unbounded));
+        let found = found.take_while(|((other, key), _)| *other == family && key.starts_with(prefix));
+        Ok(found.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn commit(&self, objects: &[NewObject], changes: &[RecordChange], _durability: Durability) -> Result<Mark, ObjectError> {
+        let mut state = self.open_mut()?;
+        let refused = |change: &&RecordChange| {
+            !change.expect.allows(state.records.get(&(change.family, change.key.clone())).map(|value| value.as_ref()))
+        };
+        if let Some(change) = changes.iter().find(refused) {
+            return Err(ObjectError::Moved { family: change.family, key: change.key.clone() });
+        }
+        state.put(objects);
+        for change in changes {
+            let key = (change.family, change.key.clone());
+            match &change.value {
+                Some(value) => state.records.insert(key, value.clone()),
+                None => state.records.remove(&key),
+            };
+        }
+        state.mark += u64::from(!changes.is_empty());
+        Ok(Mark(state.mark))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -104,5 +155,6 @@ mod tests {
     #[test]
     fn the_memory_store_keeps_the_contract() {
         testing::contract(&|| Arc::new(MemoryStore::new()));
+        testing::record_contract(&MemoryStore::new());
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
+use crate::Family;
+
 /// The id of some bytes.
 pub fn hash(bytes: &[u8]) -> ObjectId {
     ObjectId(*blake3::hash(bytes).as_bytes())
@@ -120,6 +122,14 @@ pub enum ObjectError {
         /// The folder.
         path: String,
     },
+    /// A record is not what its change expected.
+    #[error("{} {} is not what it was", .family.name(), String::from_utf8_lossy(.key))]
+    Moved {
+        /// The record's family.
+        family: Family,
+        /// The record's key.
+        key: Bytes,
+    },
     /// The store was closed.
     #[error("the content store is closed")]
     Closed,
@@ -157,6 +167,7 @@ impl From<ObjectError> for Failure {
             ObjectError::InUse { .. } => {
                 Failure::new(Code::NodeRunning, message).hint("use the process that has it, stop it, or name another folder")
             }
+            ObjectError::Moved { .. } => Failure::new(Code::InvalidState, message).hint("look at what it is now, then try again"),
             ObjectError::Closed => Failure::new(Code::ShuttingDown, message).hint("try again when it is open"),
             ObjectError::LostWrites { .. } => Failure::new(Code::StorageFailed, message)
                 .hint("restore the content store from its backup; `helix doctor` says which steps are affected"),

@@ -8,7 +8,7 @@ use helix_protocol::{Epoch, ObjectId, TaskId};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, hash};
+use crate::{Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, hash};
 
 /// Makes an empty store.
 pub type MakeStore<'a> = &'a dyn Fn() -> Arc<dyn ObjectStore>;
@@ -23,6 +23,72 @@ pub fn contract(make: MakeStore<'_>) {
     concurrent_writers_lose_nothing(&make());
     a_closed_store_refuses(&*make());
     any_sequence_of_calls_agrees_with_a_map(make);
+}
+
+/// Runs the suite of [`RecordStore`] on an empty store.
+pub fn record_contract(store: &dyn RecordStore) {
+    records_change_together_or_not_at_all(store);
+    records_are_listed_by_prefix_in_order(store);
+    of_writers_that_expect_the_same_value_one_wins(store);
+}
+
+fn change(family: Family, key: &str, expect: Expect, value: Option<&str>) -> RecordChange {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    RecordChange { family, key: bytes(key), expect, value: value.map(bytes) }
+}
+
+fn records_change_together_or_not_at_all(store: &dyn RecordStore) {
+    let made = object("made with a record");
+    let (refs, log) = (Family::Refs, Family::Oplog);
+    let both = [change(refs, "one", Expect::Absent, Some("1")), change(log, "one", Expect::Anything, Some("log"))];
+    let first = store.commit(std::slice::from_ref(&made), &both, Durability::Group).expect("a commit succeeds");
+    assert_eq!(store.record(refs, b"one").expect("a read succeeds"), Some(Bytes::from_static(b"1")));
+    assert_eq!(store.record(log, b"one").expect("a read succeeds"), Some(Bytes::from_static(b"log")));
+    assert_eq!(store.record(Family::Workspaces, b"one").expect("a read succeeds"), None, "families have keys of their own");
+
+    let other = object("refused with its record");
+    let stale =
+        [change(log, "two", Expect::Absent, Some("x")), change(refs, "one", Expect::Value(Bytes::from_static(b"0")), Some("2"))];
+    let refused = store.commit(std::slice::from_ref(&other), &stale, Durability::NoSync);
+    assert!(matches!(refused, Err(ObjectError::Moved { family: Family::Refs, ref key }) if key == "one"), "{refused:?}");
+    assert_eq!(store.get(other.id()).expect("a read succeeds"), None);
+    assert_eq!(store.record(log, b"two").expect("a read succeeds"), None);
+
+    let gone = [change(refs, "one", Expect::Value(Bytes::from_static(b"1")), None)];
+    let second = store.commit(&[], &gone, Durability::NoSync).expect("a commit succeeds");
+    assert!(second > first, "a batch that only changes records has a mark of its own");
+    store.sync(second).expect("and can be waited for");
+    assert_eq!(store.record(refs, b"one").expect("a read succeeds"), None);
+}
+
+fn records_are_listed_by_prefix_in_order(store: &dyn RecordStore) {
+    let family = Family::Experiments;
+    let all = ["a/1", "a/2", "a/3", "b/1", "a"].map(|key| change(family, key, Expect::Absent, Some(key)));
+    store.commit(&[], &all, Durability::NoSync).expect("a commit succeeds");
+    let keys = |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
+        let found = store.records(family, prefix.as_bytes(), after.map(str::as_bytes), limit).expect("a listing succeeds");
+        found.into_iter().map(|(key, _)| String::from_utf8(key.to_vec()).expect("the keys are text")).collect()
+    };
+    assert_eq!(keys("", None, 10), ["a", "a/1", "a/2", "a/3", "b/1"]);
+    assert_eq!(keys("a/", None, 2), ["a/1", "a/2"]);
+    assert_eq!(keys("a/", Some("a/2"), 10), ["a/3"]);
+    assert_eq!(keys("a/", Some("A"), 1), ["a/1"], "a key before the prefix leaves nothing out");
+    assert_eq!(keys("c", None, 10), Vec::<String>::new());
+}
+
+fn of_writers_that_expect_the_same_value_one_wins(store: &dyn RecordStore) {
+    let wins: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let claim = change(Family::Refs, "contested", Expect::Absent, Some(&writer.to_string()));
+                    usize::from(store.commit(&[], &[claim], Durability::NoSync).is_ok())
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().expect("a writer does not panic")).sum()
+    });
+    assert_eq!(wins, 1);
 }
 
 fn object(text: &str) -> NewObject {

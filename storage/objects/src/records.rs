@@ -1,0 +1,120 @@
+//! Records: small named values beside the content, changed in one batch with it.
+//!
+//! A branch's head, an entry of the operation log, the state of an experiment. Who changes a record says
+//! what it must be at that moment; where one of a batch is something else, nothing of the batch is done.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Durability, Mark, NewObject, ObjectError, ObjectStore};
+
+/// What a record is about. Each family has keys of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Names for snapshots.
+    Refs,
+    /// What was done, entry by entry.
+    Oplog,
+    /// Working folders with their heads.
+    Workspaces,
+    /// Groups of variants with their scores.
+    Experiments,
+    /// Which snapshot is which git object.
+    GitMap,
+    /// Settings and counters.
+    Settings,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 6] = [Self::Refs, Self::Oplog, Self::Workspaces, Self::Experiments, Self::GitMap, Self::Settings];
+
+    /// A short, stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refs => "refs",
+            Self::Oplog => "oplog",
+            Self::Workspaces => "workspaces",
+            Self::Experiments => "experiments",
+            Self::GitMap => "gitmap",
+            Self::Settings => "settings",
+        }
+    }
+}
+
+/// What a record must be for its change to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Whatever it is.
+    Anything,
+    /// It must not exist.
+    Absent,
+    /// It must have this value.
+    Value(Bytes),
+}
+
+impl Expect {
+    /// Whether a record that is `found` may be changed.
+    pub fn allows(&self, found: Option<&[u8]>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Absent => found.is_none(),
+            Self::Value(value) => found == Some(value.as_ref()),
+        }
+    }
+}
+
+/// One change of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordChange {
+    /// Its family.
+    pub family: Family,
+    /// Its key, any bytes.
+    pub key: Bytes,
+    /// What it must be.
+    pub expect: Expect,
+    /// What it becomes; `None` removes it. With the expected value itself it is only checked.
+    pub value: Option<Bytes>,
+}
+
+/// A store that keeps records too.
+pub trait RecordStore: ObjectStore {
+    /// A record's value.
+    fn record(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ObjectError>;
+
+    /// The records whose keys begin with `prefix`, ascending by key, at most `limit`, beginning behind
+    /// the key `after`.
+    fn records(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ObjectError>;
+
+    /// Stores objects and changes records in one batch, all of it or nothing. Fails with `Moved` where a record is
+    /// not what it was expected to be. The mark covers the batch, and grows with every batch that changes a record.
+    fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError>;
+}
+
+/// A shared store is a store.
+impl<S: RecordStore + ?Sized> RecordStore for Arc<S> {
+    fn record(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ObjectError> {
+        (**self).record(family, key)
+    }
+
+    fn records(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        (**self).records(family, prefix, after, limit)
+    }
+
+    fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError> {
+        (**self).commit(objects, changes, durability)
+    }
+}
