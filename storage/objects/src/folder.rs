@@ -14,6 +14,7 @@ use crate::ObjectError;
 #[derive(Debug)]
 pub struct StoreFolder {
     path: PathBuf,
+    format: u32,
     _lock: File,
 }
 
@@ -34,14 +35,28 @@ impl StoreFolder {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(ObjectError::InUse { path: path.display().to_string() }),
             Err(error) => return Err(ObjectError::io(&lock_path, error)),
         }
-        let folder = Self { path: path.to_owned(), _lock: lock };
-        folder.check_format(known)?;
+        let mut folder = Self { path: path.to_owned(), format: known, _lock: lock };
+        folder.format = folder.check_format(known)?;
         Ok(folder)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The format of what is in it: an older one than was asked for where an older program made it.
+    pub fn format(&self) -> u32 {
+        self.format
+    }
+
+    /// Marks the folder as one of a newer format, which older programs refuse from then on.
+    pub fn raise_format(&mut self, format: u32) -> Result<(), ObjectError> {
+        if format > self.format {
+            self.write_format(format)?;
+            self.format = format;
+        }
+        Ok(())
     }
 
     /// Replaces a file of the folder whole: a reader sees the old bytes or the new ones.
@@ -58,11 +73,15 @@ impl StoreFolder {
         write().map_err(|error| ObjectError::io(&path, error))
     }
 
-    fn check_format(&self, known: u32) -> Result<(), ObjectError> {
+    fn write_format(&self, format: u32) -> Result<(), ObjectError> {
+        self.replace("format", format!("{format}\n").as_bytes())
+    }
+
+    fn check_format(&self, known: u32) -> Result<u32, ObjectError> {
         let path = self.path.join("format");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.replace("format", format!("{known}\n").as_bytes()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.write_format(known).map(|()| known),
             Err(error) => return Err(ObjectError::io(&path, error)),
         };
         let found: u32 = text.trim().parse().map_err(|_| {
@@ -71,6 +90,6 @@ impl StoreFolder {
         if found > known {
             return Err(ObjectError::NewerFormat { path: self.path.display().to_string(), found, known });
         }
-        Ok(())
+        Ok(found)
     }
 }

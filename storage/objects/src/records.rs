@@ -14,6 +14,8 @@ use crate::{Durability, Mark, NewObject, ObjectError, ObjectStore};
 pub enum Family {
     /// Names for snapshots.
     Refs,
+    /// Every snapshot by its id: short ids, listings, and how deep its history is.
+    Snapshots,
     /// What was done, entry by entry.
     Oplog,
     /// Working folders with their heads.
@@ -28,12 +30,14 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 6] = [Self::Refs, Self::Oplog, Self::Workspaces, Self::Experiments, Self::GitMap, Self::Settings];
+    pub const ALL: [Self; 7] =
+        [Self::Refs, Self::Snapshots, Self::Oplog, Self::Workspaces, Self::Experiments, Self::GitMap, Self::Settings];
 
     /// A short, stable name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Refs => "refs",
+            Self::Snapshots => "snapshots",
             Self::Oplog => "oplog",
             Self::Workspaces => "workspaces",
             Self::Experiments => "experiments",

@@ -5,20 +5,21 @@
 //! | `idx` | the object's id, 32 bytes | its ordinal, 8 bytes big endian |
 //! | `hot` | the ordinal, 8 bytes big endian | one byte 0, then the object's bytes |
 //! | `pins` | task (16 bytes), epoch (8 bytes big endian), object id | nothing |
+//! | `refs`, `oplog`, `workspaces`, `experiments`, `gitmap`, `settings` | a record's key | its value |
 //! | `meta` | `head` | last ordinal, objects, their bytes: 8 bytes big endian each |
 //!
 //! Ordinals are given in the order of arrival, so values that were written together lie together, and
 //! an id is kept once. A value's first byte leaves room for content that lies elsewhere or is
-//! kept as a difference. `head` is written in the same batch as the objects it counts.
+//! kept as a difference. A batch that changes records takes an ordinal too, which no object has. `head` is written in the same batch as the objects it counts.
 
 use std::path::Path;
 
 use bytes::Bytes;
-use helix_objects::{ObjectError, Pin, hash};
+use helix_objects::{Family, ObjectError, Pin, RecordChange, hash};
 use helix_protocol::{Epoch, ObjectId, TaskId};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode,
-    LogLevel, Options, WriteBatch,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
+    Direction, IteratorMode, LogLevel, Options, WriteBatch,
 };
 
 use crate::RocksOptions;
@@ -58,6 +59,8 @@ impl Engine {
             ColumnFamilyDescriptor::new(PINS, Options::default()),
             ColumnFamilyDescriptor::new(META, Options::default()),
         ];
+        let records = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), record_options(&cache)));
+        let families = families.into_iter().chain(records);
         let db = DB::open_cf_descriptors(&database_options(), path, families).map_err(failed)?;
         Ok(Self { db })
     }
@@ -144,6 +147,43 @@ impl Engine {
         self.db.iterator_cf(self.family(PINS), IteratorMode::Start).map(|item| pin_of(&item.map_err(failed)?.0)).collect()
     }
 
+    pub(crate) fn record(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, ObjectError> {
+        self.db.get_pinned_cf(self.family(family.name()), key).map_err(failed)
+    }
+
+    /// The records whose keys begin with `prefix`, behind `after`.
+    pub(crate) fn records(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        let from = after.filter(|after| *after >= prefix).unwrap_or(prefix);
+        let mut found = Vec::new();
+        let mut rows = self.db.raw_iterator_cf(self.family(family.name()));
+        rows.seek(from);
+        while let (true, Some((key, value))) = (found.len() < limit, rows.item()) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            if Some(key) != after {
+                found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            }
+            rows.next();
+        }
+        rows.status().map_err(failed)?;
+        Ok(found)
+    }
+
+    pub(crate) fn add_change(&self, batch: &mut WriteBatch, change: &RecordChange) {
+        let family = self.family(change.family.name());
+        match &change.value {
+            Some(value) => batch.put_cf(family, &change.key, value),
+            None => batch.delete_cf(family, &change.key),
+        }
+    }
+
     /// Writes a batch to the log and the tables, without a sync.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), ObjectError> {
         self.db.write(batch).map_err(failed)
@@ -157,7 +197,7 @@ impl Engine {
     /// Bytes of tables and of what is not in tables yet.
     pub(crate) fn stored_bytes(&self) -> Result<u64, ObjectError> {
         let mut sum = 0;
-        for family in [IDX, HOT, PINS, META] {
+        for family in [IDX, HOT, PINS, META].into_iter().chain(Family::ALL.map(Family::name)) {
             for property in [rocksdb::properties::LIVE_SST_FILES_SIZE, rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES] {
                 sum += self.db.property_int_value_cf(self.family(family), property).map_err(failed)?.unwrap_or(0);
             }
@@ -230,6 +270,18 @@ fn index_options(options: &RocksOptions, cache: &Cache) -> Options {
     family.set_block_based_table_factory(&table);
     family.set_write_buffer_size(options.write_buffer_bytes / 4);
     family.set_compression_type(DBCompressionType::None);
+    family
+}
+
+/// Few and small beside the content.
+fn record_options(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&table);
+    family.set_write_buffer_size(4 << 20);
+    family.set_compression_type(DBCompressionType::Lz4);
     family
 }
 

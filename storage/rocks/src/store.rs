@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreFolder, StoreStats};
+use helix_objects::{
+    Durability, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreFolder, StoreStats,
+};
 use helix_protocol::ObjectId;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
@@ -16,7 +18,7 @@ use crate::engine::{Engine, Head};
 use crate::group_sync::GroupSync;
 
 /// The folder's format this program writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How the database is tuned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,9 @@ impl RocksStore {
 
     /// As [`open`](Self::open), tuned.
     pub fn open_with(path: &Path, options: RocksOptions) -> Result<Self, ObjectError> {
-        let folder = StoreFolder::open(path, FORMAT)?;
+        let mut folder = StoreFolder::open(path, FORMAT)?;
+        // Format 1 lacks families that format 2 has. An older program would not open what has them.
+        folder.raise_format(FORMAT)?;
         let engine = Engine::open(&path.join("db"), &options)?;
         let head = engine.head()?;
         Ok(Self {
@@ -175,6 +179,17 @@ impl RocksStore {
         Ok(())
     }
 
+    /// Returns once what was written up to `mark` is as durable as was asked.
+    fn acknowledge(&self, mark: Mark, durability: Durability) -> Result<Mark, ObjectError> {
+        match durability {
+            Durability::NoSync => {}
+            Durability::Group => self.sync(mark)?,
+            Durability::Sync if mark > Mark::default() => self.sync_log()?,
+            Durability::Sync => {}
+        }
+        Ok(mark)
+    }
+
     fn check_space(&self, needed: u64) -> Result<(), ObjectError> {
         let stat = rustix::fs::statvfs(&self.path).map_err(|error| ObjectError::io(&self.path, error))?;
         if stat.f_bavail.saturating_mul(stat.f_frsize) < needed {
@@ -189,6 +204,61 @@ impl RocksStore {
             tracing::error!(path = %self.path.display(), %error, "the content store's log could not be synced");
             self.writer.lock().failed = true;
         })
+    }
+}
+
+/// Adds what the store lacks of `objects`; the greatest ordinal among all of them.
+fn add_objects(engine: &Engine, batch: &mut WriteBatch, head: &mut Head, objects: &[NewObject]) -> Result<Mark, ObjectError> {
+    let ids: Vec<ObjectId> = objects.iter().map(NewObject::id).collect();
+    let mut given: HashMap<ObjectId, u64> = HashMap::new();
+    let mut mark = Mark::default();
+    for (object, known) in objects.iter().zip(engine.ordinals(&ids)?) {
+        let ordinal = known.unwrap_or_else(|| {
+            *given.entry(object.id()).or_insert_with(|| {
+                head.ordinal += 1;
+                head.objects += 1;
+                head.logical_bytes += object.bytes().len() as u64;
+                engine.add_object(batch, head.ordinal, object.id(), object.bytes());
+                head.ordinal
+            })
+        });
+        mark = mark.max(Mark(ordinal));
+    }
+    Ok(mark)
+}
+
+impl RecordStore for RocksStore {
+    fn record(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, ObjectError> {
+        self.with(|engine| Ok(engine.record(family, key)?.map(|value| Bytes::copy_from_slice(&value))))
+    }
+
+    fn records(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ObjectError> {
+        self.with(|engine| engine.records(family, prefix, after, limit))
+    }
+
+    fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError> {
+        let mut mark = Mark::default();
+        self.write(|engine, batch, head| {
+            for change in changes {
+                if !change.expect.allows(engine.record(change.family, &change.key)?.as_deref()) {
+                    return Err(ObjectError::Moved { family: change.family, key: change.key.clone() });
+                }
+            }
+            mark = add_objects(engine, batch, head, objects)?;
+            changes.iter().for_each(|change| engine.add_change(batch, change));
+            if !changes.is_empty() {
+                head.ordinal += 1;
+                mark = Mark(head.ordinal);
+            }
+            Ok(())
+        })?;
+        self.acknowledge(mark, durability)
     }
 }
 
@@ -209,31 +279,12 @@ impl ObjectStore for RocksStore {
     /// The mark is the greatest ordinal among the objects, so that a put of known content waits for
     /// nobody else's sync.
     fn put(&self, objects: &[NewObject], durability: Durability) -> Result<Mark, ObjectError> {
-        let mut mark = 0;
+        let mut mark = Mark::default();
         self.write(|engine, batch, head| {
-            let ids: Vec<ObjectId> = objects.iter().map(NewObject::id).collect();
-            let mut given: HashMap<ObjectId, u64> = HashMap::new();
-            for (object, known) in objects.iter().zip(engine.ordinals(&ids)?) {
-                let ordinal = known.unwrap_or_else(|| {
-                    *given.entry(object.id()).or_insert_with(|| {
-                        head.ordinal += 1;
-                        head.objects += 1;
-                        head.logical_bytes += object.bytes().len() as u64;
-                        engine.add_object(batch, head.ordinal, object.id(), object.bytes());
-                        head.ordinal
-                    })
-                });
-                mark = mark.max(ordinal);
-            }
+            mark = add_objects(engine, batch, head, objects)?;
             Ok(())
         })?;
-        match durability {
-            Durability::NoSync => {}
-            Durability::Group => self.sync(Mark(mark))?,
-            Durability::Sync if mark > 0 => self.sync_log()?,
-            Durability::Sync => {}
-        }
-        Ok(Mark(mark))
+        self.acknowledge(mark, durability)
     }
 
     fn sync(&self, mark: Mark) -> Result<(), ObjectError> {

@@ -37,6 +37,26 @@ fn the_rocks_store_keeps_the_contract() {
 }
 
 #[test]
+fn the_rocks_store_keeps_the_records_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    testing::record_contract(&open(folder.path()));
+}
+
+#[test]
+fn a_store_of_the_first_format_gets_the_families_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    drop(rocksdb::DB::open_cf(&options, folder.path().join("db"), ["idx", "hot", "pins", "meta"]).unwrap());
+    fs::write(folder.path().join("format"), "1\n").unwrap();
+    let store = open(folder.path());
+    testing::record_contract(&store);
+    store.close().unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("format")).unwrap(), "2\n");
+}
+
+#[test]
 fn content_pins_and_the_mark_are_there_after_opening_again() {
     let folder = tempfile::tempdir().unwrap();
     let objects: Vec<NewObject> = (0..200).map(|seed| noise(seed, 3_000)).collect();
@@ -101,7 +121,7 @@ fn a_second_owner_and_a_newer_format_are_refused() {
     let second = RocksStore::open(folder.path()).err().unwrap();
     assert_eq!(Failure::from(second).code, Code::NodeRunning);
     store.close().unwrap();
-    fs::write(folder.path().join("format"), "2\n").unwrap();
+    fs::write(folder.path().join("format"), "3\n").unwrap();
     let newer = RocksStore::open(folder.path()).err().unwrap();
     assert_eq!(Failure::from(newer).code, Code::NewerFormat);
 }
