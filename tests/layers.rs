@@ -8,7 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What each crate may name among our own. The four binaries may name anything.
+/// What each crate may name among our own. The four programs may name anything; `heliosd` shares its
+/// protocol with `helios`.
 const LAYERS: &[(&str, &[&str])] = &[
     ("helix-protocol", &[]),
     ("helix-kernel", &["helix-protocol"]),
@@ -39,7 +40,7 @@ const ACTOR: [&str; 9] = [
     "helix-database",
 ];
 
-const BINARIES: &[&str] = &["helix", "helix-worker"];
+const BINARIES: &[&str] = &["helix", "helix-worker", "helios", "heliosd"];
 
 /// Outside libraries that every crate may use.
 const FREE: &[&str] = &[
@@ -167,17 +168,32 @@ fn every_outside_library_is_free_or_has_an_owner() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-#[test]
-fn the_worker_links_no_database_no_rocksdb_and_no_git() {
+/// Everything a package of ours names, and what those of ours among it name.
+fn reached(start: &str) -> BTreeSet<String> {
     let packages = workspace();
     let by_name: BTreeMap<&str, &Package> = packages.iter().map(|package| (package.name.as_str(), package)).collect();
-    let mut seen = BTreeSet::new();
-    let mut open = vec!["helix-worker"];
+    let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
     while let Some(name) = open.pop() {
-        if let Some(package) = by_name.get(name).filter(|_| seen.insert(name.to_owned())) {
+        if seen.insert(name.to_owned())
+            && let Some(package) = by_name.get(name)
+        {
             open.extend(package.dependencies.iter().map(String::as_str));
         }
     }
+    seen
+}
+
+#[test]
+fn the_client_links_no_database_no_runtime_and_no_argument_parser() {
+    let seen = reached("helios");
+    for heavy in ["helix-rocks", "helix-versions", "helix-objects", "clap", "tokio", "tracing-subscriber"] {
+        assert!(!seen.contains(heavy), "helios reaches {heavy}");
+    }
+}
+
+#[test]
+fn the_worker_links_no_database_no_rocksdb_and_no_git() {
+    let seen = reached("helix-worker");
     for heavy in ["helix-database", "helix-rocks", "helix-adapter-http", "helix-adapter-ssh"] {
         assert!(!seen.contains(heavy), "helix-worker reaches {heavy}");
     }

@@ -1,0 +1,2 @@
+//! The binary `heliosd`.
+fn main() {}
