@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use helix_ports::{ConnectError, Duplex, InstallReport, WorkerTransport};
+use helix_ports::ConnectError;
 use helix_protocol::{Code, Failure, WorkerTarget};
 use russh::client::{self, Handle};
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::programs::Programs;
 use crate::refusal;
-use crate::remote::{Known, RemoteWorker};
 use crate::shell::{End, Opened, RemoteShell, command, hangs, keep};
+use crate::transport::{Login, Ssh};
 
 /// A host that says nothing for so long is asked whether it lives ...
 const KEEPALIVE: Duration = Duration::from_secs(3);
@@ -33,21 +33,27 @@ const PIECE: usize = 32 * 1024;
 const ANSWER: usize = 1024 * 1024;
 
 /// Workers behind the built-in SSH client.
-#[derive(Clone, Debug)]
-pub struct Russh {
-    programs: Programs,
-    node: String,
-    limit: Duration,
-    known: Known,
-}
+pub type Russh = Ssh<BuiltIn>;
+
+/// The built-in client: a key file and a pinned host key.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltIn;
 
 impl Russh {
     /// As [`SystemSsh::new`](crate::SystemSsh::new).
     pub fn new(programs: Programs, node: impl Into<String>, limit: Duration) -> Self {
-        Self { programs, node: node.into(), limit, known: Known::default() }
+        Self::by(BuiltIn, programs, node, limit)
+    }
+}
+
+impl Login for BuiltIn {
+    type Shell = Host;
+
+    fn serves(target: &WorkerTarget) -> bool {
+        matches!(target, WorkerTarget::Russh { .. })
     }
 
-    fn host(&self, target: &WorkerTarget) -> Result<Host, ConnectError> {
+    fn shell(&self, target: &WorkerTarget, limit: Duration) -> Result<Host, ConnectError> {
         let WorkerTarget::Russh { user, host, port, key, host_key } = target else {
             return Err(ConnectError::Refused(Failure::new(
                 Code::InvalidRequest,
@@ -60,35 +66,8 @@ impl Russh {
             address: (host.clone(), *port),
             key: PathBuf::from(key),
             pinned: host_key.clone(),
-            limit: self.limit,
+            limit,
         })
-    }
-
-    fn worker<'a>(&'a self, shell: &'a Host) -> RemoteWorker<'a> {
-        RemoteWorker { shell, programs: &self.programs, node: &self.node, limit: self.limit, known: &self.known }
-    }
-}
-
-#[async_trait]
-impl WorkerTransport for Russh {
-    fn serves(&self, target: &WorkerTarget) -> bool {
-        matches!(target, WorkerTarget::Russh { .. })
-    }
-
-    async fn install(&self, target: &WorkerTarget) -> Result<InstallReport, ConnectError> {
-        self.worker(&self.host(target)?).install().await
-    }
-
-    async fn start(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
-        self.worker(&self.host(target)?).start().await
-    }
-
-    async fn connect(&self, target: &WorkerTarget) -> Result<Box<dyn Duplex>, ConnectError> {
-        self.worker(&self.host(target)?).connect().await
-    }
-
-    async fn remove(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
-        self.worker(&self.host(target)?).remove().await
     }
 }
 
@@ -123,7 +102,8 @@ impl client::Handler for Pinned {
     }
 }
 
-struct Host {
+/// One host, and how to log in to it.
+pub(crate) struct Host {
     name: String,
     user: String,
     address: (String, u16),

@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use helix_ports::{ConnectError, Duplex, InstallReport, WorkerTransport};
+use helix_ports::ConnectError;
 use helix_protocol::{Code, Failure, WorkerTarget};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -13,37 +13,44 @@ use tokio::sync::oneshot;
 
 use crate::programs::Programs;
 use crate::refusal;
-use crate::remote::{Known, RemoteWorker};
 use crate::shell::{End, Opened, RemoteShell, command, hangs, keep};
+use crate::transport::{Login, Ssh};
 
 /// What `ssh` answers when it failed itself.
 const SSH_FAILED: i32 = 255;
 
 /// Workers behind the system's `ssh`.
-#[derive(Clone, Debug)]
-pub struct SystemSsh {
-    programs: Programs,
-    node: String,
-    limit: Duration,
+pub type SystemSsh = Ssh<System>;
+
+/// The program `ssh`.
+#[derive(Clone, Debug, Default)]
+pub struct System {
     options: Vec<String>,
-    known: Known,
 }
 
 impl SystemSsh {
     /// `node` names this node's folder on hosts, so that two nodes may use one account; `limit` bounds everything but
     /// uploads.
     pub fn new(programs: Programs, node: impl Into<String>, limit: Duration) -> Self {
-        Self { programs, node: node.into(), limit, options: Vec::new(), known: Known::default() }
+        Self::by(System::default(), programs, node, limit)
     }
 
     /// Further arguments for `ssh`, before the destination.
     #[must_use]
     pub fn options(mut self, options: impl IntoIterator<Item = String>) -> Self {
-        self.options.extend(options);
+        self.login.options.extend(options);
         self
     }
+}
 
-    fn host(&self, target: &WorkerTarget) -> Result<Host<'_>, ConnectError> {
+impl Login for System {
+    type Shell = Host;
+
+    fn serves(target: &WorkerTarget) -> bool {
+        matches!(target, WorkerTarget::Ssh { .. })
+    }
+
+    fn shell(&self, target: &WorkerTarget, limit: Duration) -> Result<Host, ConnectError> {
         let WorkerTarget::Ssh { destination } = target else {
             return Err(ConnectError::Refused(Failure::new(Code::InvalidRequest, format!("{target} is not reached with ssh"))));
         };
@@ -51,49 +58,24 @@ impl SystemSsh {
             let failure = Failure::new(Code::InvalidRequest, format!("{destination:?} is not a host or alias for ssh"));
             return Err(ConnectError::Refused(failure.hint("name it as `ssh` takes it, for example `me@host`")));
         }
-        Ok(Host { ssh: self, destination: destination.clone() })
-    }
-
-    fn worker<'a>(&'a self, shell: &'a Host<'_>) -> RemoteWorker<'a> {
-        RemoteWorker { shell, programs: &self.programs, node: &self.node, limit: self.limit, known: &self.known }
+        Ok(Host { options: self.options.clone(), destination: destination.clone(), limit })
     }
 }
 
-#[async_trait]
-impl WorkerTransport for SystemSsh {
-    fn serves(&self, target: &WorkerTarget) -> bool {
-        matches!(target, WorkerTarget::Ssh { .. })
-    }
-
-    async fn install(&self, target: &WorkerTarget) -> Result<InstallReport, ConnectError> {
-        self.worker(&self.host(target)?).install().await
-    }
-
-    async fn start(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
-        self.worker(&self.host(target)?).start().await
-    }
-
-    async fn connect(&self, target: &WorkerTarget) -> Result<Box<dyn Duplex>, ConnectError> {
-        self.worker(&self.host(target)?).connect().await
-    }
-
-    async fn remove(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
-        self.worker(&self.host(target)?).remove().await
-    }
-}
-
-struct Host<'a> {
-    ssh: &'a SystemSsh,
+/// One host or alias.
+pub(crate) struct Host {
+    options: Vec<String>,
     destination: String,
+    limit: Duration,
 }
 
-impl Host<'_> {
+impl Host {
     fn spawn(&self, script: &str, stdin: Stdio) -> Result<Child, ConnectError> {
         Command::new("ssh")
             .args(["-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3"])
             .arg("-o")
-            .arg(format!("ConnectTimeout={}", self.ssh.limit.as_secs().max(1)))
-            .args(&self.ssh.options)
+            .arg(format!("ConnectTimeout={}", self.limit.as_secs().max(1)))
+            .args(&self.options)
             .arg("--")
             .arg(&self.destination)
             .arg(command(script))
@@ -119,7 +101,7 @@ fn judge(host: &str, status: ExitStatus, stderr: String) -> Result<End, ConnectE
 }
 
 #[async_trait]
-impl RemoteShell for Host<'_> {
+impl RemoteShell for Host {
     fn host(&self) -> String {
         self.destination.clone()
     }
