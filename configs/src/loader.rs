@@ -16,6 +16,16 @@ pub struct Loaded {
     pub sources: Vec<Source>,
 }
 
+impl Loaded {
+    /// The file it was read from, if there was one.
+    pub fn file(&self) -> Option<&Path> {
+        self.sources.iter().find_map(|source| match source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Defaults | Source::Variable { .. } => None,
+        })
+    }
+}
+
 /// Where a part of the configuration came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {

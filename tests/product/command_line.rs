@@ -17,7 +17,7 @@ impl Person {
     fn new() -> Self {
         worker_program();
         let folder = tempfile::Builder::new().prefix("helix-test").tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("helix.yaml"), "workers: { local: 1, slots: 2 }\n").expect("the folder is writable");
+        std::fs::write(folder.path().join("helix.yaml"), "workers: { local: 1, slots: 5 }\n").expect("the folder is writable");
         Self { folder }
     }
 
@@ -73,6 +73,14 @@ fn the_first_run_starts_a_node_and_the_exit_code_is_the_tasks() {
     let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(0), "{said}");
     assert!(said.contains("starting a node") && said.contains("hello"), "{said}");
+    let workers = person.types(&["worker", "list", "--json"]);
+    let slots = json(&workers).pointer("/0/slots").and_then(Value::as_u64);
+    assert_eq!(
+        slots,
+        Some(5),
+        "the node was started with the helix.yaml of this folder: {}",
+        String::from_utf8_lossy(&workers.stdout)
+    );
     let failing = person.types(&["--json", "run", "--command", "exit 3"]);
     assert_eq!(refusal(&failing), (Some(10), "task_failed".to_owned()));
 

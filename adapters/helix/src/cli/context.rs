@@ -1,7 +1,6 @@
 //! What every command stands on: configuration, data folder, client, and how to print.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
 use helix_config::{Config, Loaded};
 use helix_protocol::{Code, Failure};
@@ -31,14 +30,9 @@ impl Context {
         self.global.json
     }
 
-    /// The file named by `--config`.
-    pub fn config_file(&self) -> Option<&Path> {
-        self.global.config.as_deref()
-    }
-
     /// The configuration that holds, `--data` applied.
     pub fn load(&self) -> Result<Loaded, Failure> {
-        let mut loaded = Config::load(self.config_file(), &|name| std::env::var(name).ok())?;
+        let mut loaded = Config::load(self.global.config.as_deref(), &|name| std::env::var(name).ok())?;
         if let Some(data) = &self.global.data {
             loaded.config.server.data.clone_from(data);
         }
@@ -77,7 +71,8 @@ impl Context {
             return Ok(client);
         }
         self.say(&format!("starting a node on {} (its log: {})", folder.root().display(), folder.log().display()));
-        let config = self.config_file().map(std::path::absolute).transpose().map_err(|error| Failure::io("--config", &error))?;
+        // The node works in another folder, so it is told which file was found from this one.
+        let config = self.load()?.file().map(std::path::absolute).transpose().map_err(|error| Failure::io("--config", &error))?;
         tokio::task::spawn_blocking(move || start_in_background(&folder, config.as_deref(), &variables))
             .await
             .map_err(|error| Failure::new(Code::Internal, format!("starting a node ended by a panic: {error}")))??;
