@@ -40,6 +40,15 @@ pub enum VersionError {
     /// A path that does not stay beneath the root.
     #[error("{0:?} is not a path beneath the workspace's root")]
     InvalidPath(String),
+    /// A folder that nobody means to version whole.
+    #[error("{0} is a home folder or lies above one")]
+    TooBroad(String),
+    /// A move to another tree would lose what is in no snapshot.
+    #[error("{} would be overwritten: {}", if paths.len() == 1 { "a file" } else { "files" }, list(paths))]
+    WouldOverwrite {
+        /// The paths, ascending.
+        paths: Vec<String>,
+    },
     /// A pattern for caches that cannot be read.
     #[error("{pattern:?} is not a pattern: {reason}")]
     InvalidPattern {
@@ -86,6 +95,13 @@ pub enum VersionError {
     },
 }
 
+/// Paths for a message: the first few, and how many more.
+fn list(paths: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = paths.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if paths.len() > SHOWN { format!("{shown} and {} more", paths.len() - SHOWN) } else { shown }
+}
+
 impl VersionError {
     /// A file system error at a path.
     pub(crate) fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
@@ -105,6 +121,12 @@ impl From<VersionError> for Failure {
             VersionError::NotFound { .. } => Failure::new(Code::FileNotFound, message),
             VersionError::InvalidPath(_) => {
                 Failure::new(Code::PathEscapes, message).hint("give a path relative to the workspace's root")
+            }
+            VersionError::TooBroad(_) => {
+                Failure::new(Code::InvalidRequest, message).hint("choose a project's folder, or force it if it is meant")
+            }
+            VersionError::WouldOverwrite { .. } => {
+                Failure::new(Code::InvalidState, message).hint("commit them, move them away, or discard them")
             }
             VersionError::InvalidPattern { .. } => {
                 Failure::new(Code::InvalidRequest, message).hint("correct it in the project file")

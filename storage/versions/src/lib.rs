@@ -27,6 +27,11 @@ pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
 pub use text::{diff_text, is_binary};
 pub use tree::{Tree, TreeEntry};
 pub use workspace::{CheckedOut, Scan, ScanPolicy, StatCache, checkout, scan};
+#[cfg(feature = "git")]
+pub use workspace::{
+    Breadth, Conflict, ConflictKind, Events, FolderRules, LiveEntry, LocalChanges, Refreshed, ScanReason, Status, Tracking,
+    WorkingFolder,
+};
 
 /// A path as people see it: bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn show_path(path: &[u8]) -> String {

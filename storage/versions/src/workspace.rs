@@ -4,15 +4,23 @@ mod checkout;
 pub(crate) mod folder;
 mod policy;
 mod reading;
+#[cfg(feature = "git")]
+mod rules;
 mod scan;
 mod stat_cache;
+#[cfg(feature = "git")]
+mod working_folder;
 
 pub use checkout::{CheckedOut, checkout};
 pub use policy::ScanPolicy;
 #[cfg(feature = "git")]
 pub(crate) use reading::{FileContent, read_steady};
+#[cfg(feature = "git")]
+pub use rules::{Breadth, Events, FolderRules};
 pub use scan::{Scan, scan};
 pub use stat_cache::StatCache;
+#[cfg(feature = "git")]
+pub use working_folder::{Conflict, ConflictKind, LiveEntry, LocalChanges, Refreshed, ScanReason, Status, Tracking, WorkingFolder};
 
 #[cfg(test)]
 mod tests;

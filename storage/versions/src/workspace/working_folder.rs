@@ -1,0 +1,223 @@
+//! A working folder that stays open: what it holds is known, and kept up to date.
+
+use std::path::{Path, PathBuf};
+
+use helix_objects::{NewObject, ObjectStore};
+use helix_protocol::{FileMode, ObjectId, SkippedFile};
+
+use super::checkout::CheckedOut;
+use super::rules::FolderRules;
+use crate::VersionError;
+use crate::diff::EntryChange;
+
+/// One working folder: its files as a tree in memory, brought up to date by file events where the
+/// system gives them and by a scan where not.
+///
+/// Not `Sync`: commands in one folder take turns, and whoever owns the value keeps the queue.
+#[derive(Debug)]
+pub struct WorkingFolder {
+    root: PathBuf,
+}
+
+/// What a folder holds, with what a commit of it needs.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The root folder's tree.
+    pub tree: ObjectId,
+    /// Objects of the tree that the store does not hold yet, each once: to go into the commit's one batch.
+    /// Bounded: what exceeds the room for it, and files above 8 MiB, was put into the store ahead
+    /// (unsynced, before this returned), so a sweep needs a lease from before the refresh until after the commit.
+    pub objects: Vec<NewObject>,
+    /// Against the base, ascending by path.
+    pub changes: Vec<EntryChange>,
+    /// What is there and not carried (too large, unreadable, sockets and pipes; not what is ignored).
+    /// Where the base has such a path, the tree keeps the base's entry.
+    pub skipped: Vec<SkippedFile>,
+    /// Files that changed whenever they were read: their content is of some moment, not of one.
+    pub torn: Vec<String>,
+    /// Everything in the tree, in bytes.
+    pub logical_bytes: u64,
+    /// How the changes were found.
+    pub tracking: Tracking,
+}
+
+/// What a folder holds against a base. Nothing is stored.
+#[derive(Debug)]
+pub struct Status {
+    /// The tree that a commit now would have.
+    pub tree: ObjectId,
+    /// Against the base, ascending by path.
+    pub changes: Vec<EntryChange>,
+    /// As in [`Refreshed::skipped`].
+    pub skipped: Vec<SkippedFile>,
+    /// As in [`Refreshed::torn`].
+    pub torn: Vec<String>,
+    /// How the changes were found.
+    pub tracking: Tracking,
+}
+
+/// How changes in a folder are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// By file events: a refresh costs what has changed.
+    Events,
+    /// By looking at every name, and why.
+    Scan(ScanReason),
+}
+
+/// Why a folder is scanned each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanReason {
+    /// The rules say so.
+    Asked,
+    /// Others can change files on this file system without an event here: its name.
+    FileSystem(&'static str),
+    /// The system allows no more watches (`fs.inotify.max_user_watches`) or instances.
+    WatchLimit,
+    /// The system has no file events, or they do not arrive.
+    NoEvents,
+}
+
+/// What happens to changes that are in no snapshot when a folder moves from one tree to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalChanges {
+    /// Files that are the same in both trees stay as they are. Where a change or an untracked file is in the way, the
+    /// move is refused with [`VersionError::WouldOverwrite`] before anything is touched: `switch`, and how a merge is written.
+    Keep,
+    /// Every file of either tree becomes the new tree's; untracked files stay unless they are in the way: `reset --hard`.
+    Discard,
+}
+
+/// Something that a move to another tree would overwrite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The path, `/`-separated.
+    pub path: Vec<u8>,
+    /// What would be lost.
+    pub kind: ConflictKind,
+}
+
+/// What a move to another tree would overwrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictKind {
+    /// The file differs from the base, and the new tree has it otherwise or not at all.
+    LocalChange,
+    /// The base has no such file, and the new tree has something else there. Ignored files do not count, as in git.
+    Untracked,
+}
+
+/// An entry of the working folder, read from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveEntry {
+    /// What it is.
+    pub mode: FileMode,
+    /// Bytes of the file or of the link's target; of a folder that changed since the last refresh, its last known size.
+    pub size: u64,
+    /// Its content; `None` for a folder that changed since the last refresh.
+    pub id: Option<ObjectId>,
+}
+
+impl WorkingFolder {
+    /// Opens a folder. `state` is a folder of its own, for what is remembered of files between
+    /// processes; it must not lie where it would be scanned (`.helios` is fine). Cheap: what the folder holds is found by the first call.
+    /// Refused with [`VersionError::TooBroad`] for a home folder or `/`.
+    pub fn open(root: &Path, state: &Path, rules: FolderRules) -> Result<Self, VersionError> {
+        let _ = (state, rules);
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Brings what is known up to date, and gathers what the store needs for a commit. Everything that was written before the
+    /// call is in the answer. `base` is the tree of the workspace's head: its objects are surely in the store, ignored files that
+    /// it has stay tracked, and `changes` are against it.
+    pub fn refresh(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>) -> Result<Refreshed, VersionError> {
+        let _ = (store, base);
+        Err(self.not_yet())
+    }
+
+    /// As [`refresh`](Self::refresh), without gathering or storing anything.
+    pub fn status(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>) -> Result<Status, VersionError> {
+        let _ = (store, base);
+        Err(self.not_yet())
+    }
+
+    /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs.
+    pub fn checkout(&mut self, store: &dyn ObjectStore, tree: ObjectId) -> Result<CheckedOut, VersionError> {
+        let _ = (store, tree);
+        Err(self.not_yet())
+    }
+
+    /// Moves the folder from `base` (the tree of its head) to `tree`, touching only what differs between what it holds and `tree`.
+    /// Untracked files stay.
+    pub fn switch(
+        &mut self,
+        store: &dyn ObjectStore,
+        base: Option<ObjectId>,
+        tree: ObjectId,
+        changes: LocalChanges,
+    ) -> Result<CheckedOut, VersionError> {
+        let _ = (store, base, tree, changes);
+        Err(self.not_yet())
+    }
+
+    /// What [`switch`](Self::switch) with [`LocalChanges::Keep`] would refuse to overwrite, ascending by path.
+    pub fn conflicts_with(
+        &mut self,
+        store: &dyn ObjectStore,
+        base: Option<ObjectId>,
+        tree: ObjectId,
+    ) -> Result<Vec<Conflict>, VersionError> {
+        let _ = (store, base, tree);
+        Err(self.not_yet())
+    }
+
+    /// Makes these paths (files, or folders with all beneath) what they are in `tree`; what `tree` lacks beneath them and `base` has is removed.
+    /// An empty path is the whole folder. Fails with `NotFound` for a path that neither tree has.
+    pub fn restore(
+        &mut self,
+        store: &dyn ObjectStore,
+        base: Option<ObjectId>,
+        tree: ObjectId,
+        paths: &[Vec<u8>],
+    ) -> Result<CheckedOut, VersionError> {
+        let _ = (store, base, tree, paths);
+        Err(self.not_yet())
+    }
+
+    /// What is ignored: files, and folders (with a final `/`) of which nothing is carried, ascending. Walks the folder.
+    pub fn ignored(&mut self) -> Result<Vec<Vec<u8>>, VersionError> {
+        Err(self.not_yet())
+    }
+
+    /// The entry at a path as of the last refresh, from memory.
+    pub fn entry(&self, path: &[u8]) -> Option<LiveEntry> {
+        let _ = path;
+        None
+    }
+
+    /// How changes are found at present.
+    pub fn tracking(&self) -> Tracking {
+        Tracking::Scan(ScanReason::Asked)
+    }
+
+    /// Lets the next call look at every name whatever events say: for programs that write through memory maps.
+    pub fn distrust(&mut self) {}
+
+    /// Memory that the tree takes, in bytes, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        0
+    }
+
+    /// Remembers on disk what is known of files, so that the next process need not read them. Called by whoever lets the folder go.
+    pub fn save(&mut self) -> Result<(), VersionError> {
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn not_yet(&self) -> VersionError {
+        VersionError::io(&self.root, std::io::Error::from(std::io::ErrorKind::Unsupported))
+    }
+}
