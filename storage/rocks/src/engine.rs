@@ -19,7 +19,7 @@ use helix_objects::{Family, ObjectError, Pin, RecordChange, hash};
 use helix_protocol::{Epoch, ObjectId, TaskId};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
-    Direction, IteratorMode, LogLevel, Options, WriteBatch,
+    Direction, InfoLogger, IteratorMode, LogLevel, Options, WriteBatch,
 };
 
 use crate::RocksOptions;
@@ -52,17 +52,17 @@ pub(crate) fn failed(error: rocksdb::Error) -> ObjectError {
 
 impl Engine {
     pub(crate) fn open(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = [
-            ColumnFamilyDescriptor::new(IDX, index_options(options, &cache)),
-            ColumnFamilyDescriptor::new(HOT, content_options(options, &cache)),
-            ColumnFamilyDescriptor::new(PINS, Options::default()),
-            ColumnFamilyDescriptor::new(META, Options::default()),
-        ];
-        let records = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), record_options(&cache)));
-        let families = families.into_iter().chain(records);
-        let db = DB::open_cf_descriptors(&database_options(), path, families).map_err(failed)?;
+        let db = DB::open_cf_descriptors(&database_options(), path, families(options)).map_err(failed)?;
         Ok(Self { db })
+    }
+
+    /// What opening would recover, found without changing anything.
+    pub(crate) fn look(path: &Path, options: &RocksOptions) -> Result<Head, ObjectError> {
+        let mut read_only = database_options();
+        read_only.create_if_missing(false);
+        read_only.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&read_only, path, families(options), false).map_err(failed)?;
+        Self { db }.head()
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {
@@ -241,6 +241,18 @@ fn pin_of(key: &[u8]) -> Result<(Pin, ObjectId), ObjectError> {
     Ok((pin, ObjectId(id)))
 }
 
+fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    let mut families = vec![
+        ColumnFamilyDescriptor::new(IDX, index_options(options, &cache)),
+        ColumnFamilyDescriptor::new(HOT, content_options(options, &cache)),
+        ColumnFamilyDescriptor::new(PINS, Options::default()),
+        ColumnFamilyDescriptor::new(META, Options::default()),
+    ];
+    families.extend(Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), record_options(&cache))));
+    families
+}
+
 fn database_options() -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -254,9 +266,9 @@ fn database_options() -> Options {
     options.set_max_file_opening_threads(2);
     options.set_skip_stats_update_on_db_open(true);
     options.set_bytes_per_sync(1 << 20);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(4 << 20);
-    options.set_log_level(LogLevel::Warn);
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, line| {
+        tracing::warn!(line = line.trim_end(), "the database says");
+    }));
     options
 }
 

@@ -1,6 +1,6 @@
 //! One sync for everybody who waits for one.
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Tells up to where the log is on disk, and lets one of the callers that need more do the work
 /// for all of them.
@@ -23,27 +23,45 @@ impl GroupSync {
     }
 
     /// Returns once everything up to `mark` is on disk. `written` tells up to where the log was written
-    /// at the time it is asked; `sync` puts all of that on disk. Who fails tells only its own
+    /// at the time it is asked; `sync` puts all of that on disk and is told how far that is. Who fails tells only its own
     /// caller: the others try themselves.
-    pub(crate) fn reach<E>(&self, mark: u64, written: impl Fn() -> u64, sync: impl Fn() -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn reach<E>(&self, mark: u64, written: impl Fn() -> u64, sync: impl Fn(u64) -> Result<(), E>) -> Result<(), E> {
         let mut state = self.state.lock();
         while state.synced < mark {
             if state.running {
                 self.done.wait(&mut state);
                 continue;
             }
-            state.running = true;
-            let covers = written();
-            let outcome = parking_lot::MutexGuard::unlocked(&mut state, &sync);
-            state.running = false;
-            if outcome.is_ok() {
-                state.synced = state.synced.max(covers);
-                state.syncs += 1;
-            }
-            self.done.notify_all();
-            outcome?;
+            self.run(&mut state, &written, &sync)?;
         }
         Ok(())
+    }
+
+    /// As [`reach`](Self::reach), in a sync that begins after this call.
+    pub(crate) fn alone<E>(&self, written: impl Fn() -> u64, sync: impl Fn(u64) -> Result<(), E>) -> Result<(), E> {
+        let mut state = self.state.lock();
+        while state.running {
+            self.done.wait(&mut state);
+        }
+        self.run(&mut state, &written, &sync)
+    }
+
+    fn run<E>(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        written: &impl Fn() -> u64,
+        sync: &impl Fn(u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        state.running = true;
+        let covers = written();
+        let outcome = MutexGuard::unlocked(state, || sync(covers));
+        state.running = false;
+        if outcome.is_ok() {
+            state.synced = state.synced.max(covers);
+            state.syncs += 1;
+        }
+        self.done.notify_all();
+        outcome
     }
 
     /// How many syncs there were.
@@ -69,7 +87,7 @@ mod tests {
                 group.reach(
                     1,
                     || written.load(Ordering::SeqCst),
-                    || {
+                    |_| {
                         leader_syncs.wait();
                         release.wait();
                         Ok::<(), ()>(())
@@ -85,7 +103,7 @@ mod tests {
                     group.reach(
                         mark,
                         || written.load(Ordering::SeqCst),
-                        || {
+                        |_| {
                             entered.fetch_add(1, Ordering::SeqCst);
                             Ok::<(), ()>(())
                         },
@@ -100,9 +118,9 @@ mod tests {
     #[test]
     fn what_is_synced_already_costs_nothing_and_a_failure_is_told_and_not_remembered() {
         let group = GroupSync::new(5);
-        assert_eq!(group.reach(5, || 9, || Err("not called")), Ok(()));
-        assert_eq!(group.reach(6, || 9, || Err("disk")), Err("disk"));
-        assert_eq!(group.reach(6, || 9, || Ok::<(), &str>(())), Ok(()));
-        assert_eq!(group.reach(9, || 9, || Err("the sync before covered it")), Ok(()));
+        assert_eq!(group.reach(5, || 9, |_| Err("not called")), Ok(()));
+        assert_eq!(group.reach(6, || 9, |_| Err("disk")), Err("disk"));
+        assert_eq!(group.reach(6, || 9, |_| Ok::<(), &str>(())), Ok(()));
+        assert_eq!(group.reach(9, || 9, |_| Err("the sync before covered it")), Ok(()));
     }
 }

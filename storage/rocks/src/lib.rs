@@ -1,12 +1,13 @@
 //! L2: the object store on RocksDB.
 //!
-//! The folder: `format` and `lock` as every store folder has them, and `db`, the database. What it
-//! holds is described in [`engine`].
+//! The folder: `format` and `lock` as every store folder has them, `db`, the database, whose content is described in
+//! [`engine`], and `mark`, which says how far writes were acknowledged: see [`mark_file`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod engine;
 mod group_sync;
+mod mark_file;
 mod store;
 
-pub use store::{RocksOptions, RocksStore};
+pub use store::{Loss, RocksOptions, RocksStore};

@@ -1,7 +1,6 @@
 //! The store over the database: who writes when, what is acknowledged when, and how it comes back
 //! from a full disk.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +15,16 @@ use rocksdb::WriteBatch;
 
 use crate::engine::{Engine, Head};
 use crate::group_sync::GroupSync;
+use crate::mark_file::{Acknowledged, MarkFile};
+
+mod commit;
+
+use commit::{Draft, Queue};
 
 /// The folder's format this program writes.
 const FORMAT: u32 = 2;
+/// The file that says how far writes were acknowledged.
+const MARK: &str = "mark";
 
 /// How the database is tuned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +38,38 @@ pub struct RocksOptions {
     pub reserve_bytes: u64,
 }
 
+impl RocksOptions {
+    /// What [`Default`] gives.
+    pub const DEFAULT: Self = Self { write_buffer_bytes: 32 << 20, block_cache_bytes: 64 << 20, reserve_bytes: 128 << 20 };
+}
+
 impl Default for RocksOptions {
     fn default() -> Self {
-        Self { write_buffer_bytes: 32 << 20, block_cache_bytes: 64 << 20, reserve_bytes: 128 << 20 }
+        Self::DEFAULT
     }
 }
 
-/// The node's store. A [`Mark`] is the ordinal of the last object written.
+/// Acknowledged writes that were not there any more when a store was opened all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// How far writes are there.
+    pub recovered: Mark,
+    /// How far they were acknowledged; `None` where the file that says so was damaged or gone.
+    pub acknowledged: Option<Mark>,
+}
+
+/// A store in a folder. A [`Mark`] is the ordinal of the last object or record change written.
+///
+/// A store that lost acknowledged writes is not opened: `LostWrites` says how far they are there. Then either the store is
+/// restored from a backup, or somebody who knows what that means calls [`open_accepting_loss`](Self::open_accepting_loss).
 pub struct RocksStore {
     path: PathBuf,
     options: RocksOptions,
     folder: Mutex<Option<StoreFolder>>,
     engine: RwLock<State>,
     writer: Mutex<Writer>,
+    queue: Queue,
+    mark_file: MarkFile,
     /// The writer's `head.ordinal`, for who does not hold it.
     written: AtomicU64,
     group: GroupSync,
@@ -72,17 +97,59 @@ impl RocksStore {
 
     /// As [`open`](Self::open), tuned.
     pub fn open_with(path: &Path, options: RocksOptions) -> Result<Self, ObjectError> {
-        let mut folder = StoreFolder::open(path, FORMAT)?;
-        // Format 1 lacks families that format 2 has. An older program would not open what has them.
-        folder.raise_format(FORMAT)?;
-        let engine = Engine::open(&path.join("db"), &options)?;
+        let folder = take_folder(path)?;
+        let mark_file = open_mark_file(&folder)?;
+        let Acknowledged { mark: acknowledged, clean } = mark_file.says();
+        let database = path.join("db");
+        if !clean && acknowledged > Mark::default() {
+            // Opening for writing drops what follows a damaged part of the log for ever. So look first.
+            complete(Engine::look(&database, &options)?, acknowledged)?;
+        }
+        let engine = Engine::open(&database, &options)?;
         let head = engine.head()?;
+        complete(head, acknowledged)?;
+        Self::assemble(folder, options, mark_file, engine, head)
+    }
+
+    /// As [`open_with`](Self::open_with), but a store that lost acknowledged writes goes on with what is there, and says what was
+    /// lost. Marks go on behind the greatest one acknowledged, so that none is ever given twice.
+    pub fn open_accepting_loss(path: &Path, options: RocksOptions) -> Result<(Self, Option<Loss>), ObjectError> {
+        let folder = take_folder(path)?;
+        let says = open_mark_file(&folder).map(|file| file.says().mark);
+        let engine = Engine::open(&path.join("db"), &options)?;
+        let found = engine.head()?;
+        let acknowledged = says.ok();
+        let loss = acknowledged
+            .is_none_or(|acknowledged| found.ordinal < acknowledged.0)
+            .then_some(Loss { recovered: Mark(found.ordinal), acknowledged });
+        let head = Head { ordinal: found.ordinal.max(acknowledged.unwrap_or_default().0), ..found };
+        let mut batch = WriteBatch::default();
+        engine.add_head(&mut batch, head);
+        engine.write(batch)?;
+        engine.sync()?;
+        let mark_file = MarkFile::make(&path.join(MARK), Acknowledged { mark: Mark(head.ordinal), clean: false })?;
+        if let Some(loss) = loss {
+            tracing::warn!(path = %path.display(), ?loss, "the content store goes on without writes that were acknowledged");
+        }
+        Ok((Self::assemble(folder, options, mark_file, engine, head)?, loss))
+    }
+
+    fn assemble(
+        folder: StoreFolder,
+        options: RocksOptions,
+        mark_file: MarkFile,
+        engine: Engine,
+        head: Head,
+    ) -> Result<Self, ObjectError> {
+        mark_file.begin()?;
         Ok(Self {
-            path: path.to_owned(),
+            path: folder.path().to_owned(),
             options,
             folder: Mutex::new(Some(folder)),
             engine: RwLock::new(State::Open(engine)),
             writer: Mutex::new(Writer { head, failed: false }),
+            queue: Queue::default(),
+            mark_file,
             written: AtomicU64::new(head.ordinal),
             // What was recovered was read from disk; whether it is on disk only a sync can tell.
             group: GroupSync::new(0),
@@ -91,7 +158,7 @@ impl RocksStore {
 
     /// The last mark there is. After opening: how far the store was recovered.
     pub fn mark(&self) -> Mark {
-        Mark(self.written.load(Ordering::Acquire))
+        Mark(self.written())
     }
 
     /// Compares what was recovered with the greatest mark that was ever acknowledged, which the
@@ -118,8 +185,15 @@ impl RocksStore {
     /// Writes under the writer's lock. An error of the database leaves it failed until the next write
     /// opens it again.
     fn write(&self, fill: impl FnOnce(&Engine, &mut WriteBatch, &mut Head) -> Result<(), ObjectError>) -> Result<(), ObjectError> {
-        let mut writer = self.writer.lock();
-        self.recover(&mut writer)?;
+        self.write_locked(&mut self.writer.lock(), fill)
+    }
+
+    fn write_locked(
+        &self,
+        writer: &mut Writer,
+        fill: impl FnOnce(&Engine, &mut WriteBatch, &mut Head) -> Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
+        self.recover(writer)?;
         let mut head = writer.head;
         let outcome = self.with(|engine| {
             let mut batch = WriteBatch::default();
@@ -184,7 +258,7 @@ impl RocksStore {
         match durability {
             Durability::NoSync => {}
             Durability::Group => self.sync(mark)?,
-            Durability::Sync if mark > Mark::default() => self.sync_log()?,
+            Durability::Sync if mark > Mark::default() => self.group.alone(|| self.written(), |covers| self.sync_log(covers))?,
             Durability::Sync => {}
         }
         Ok(mark)
@@ -198,33 +272,44 @@ impl RocksStore {
         Ok(())
     }
 
-    /// Syncs the log; after a failure nobody knows what is on disk, so the database is opened again.
-    fn sync_log(&self) -> Result<(), ObjectError> {
+    /// Syncs the log and says so in the mark file; after a failure nobody knows what is on disk, so the database is
+    /// opened again.
+    fn sync_log(&self, covers: u64) -> Result<(), ObjectError> {
         self.with(Engine::sync).inspect_err(|error| {
             tracing::error!(path = %self.path.display(), %error, "the content store's log could not be synced");
             self.writer.lock().failed = true;
-        })
+        })?;
+        self.mark_file.advance(Mark(covers))
+    }
+
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
     }
 }
 
-/// Adds what the store lacks of `objects`; the greatest ordinal among all of them.
-fn add_objects(engine: &Engine, batch: &mut WriteBatch, head: &mut Head, objects: &[NewObject]) -> Result<Mark, ObjectError> {
-    let ids: Vec<ObjectId> = objects.iter().map(NewObject::id).collect();
-    let mut given: HashMap<ObjectId, u64> = HashMap::new();
-    let mut mark = Mark::default();
-    for (object, known) in objects.iter().zip(engine.ordinals(&ids)?) {
-        let ordinal = known.unwrap_or_else(|| {
-            *given.entry(object.id()).or_insert_with(|| {
-                head.ordinal += 1;
-                head.objects += 1;
-                head.logical_bytes += object.bytes().len() as u64;
-                engine.add_object(batch, head.ordinal, object.id(), object.bytes());
-                head.ordinal
-            })
-        });
-        mark = mark.max(Mark(ordinal));
+fn take_folder(path: &Path) -> Result<StoreFolder, ObjectError> {
+    let mut folder = StoreFolder::open(path, FORMAT)?;
+    if folder.format() < FORMAT {
+        // Format 1 lacks column families and the mark file. An older program would not open what has them.
+        MarkFile::open(&path.join(MARK))?;
+        folder.raise_format(FORMAT)?;
     }
-    Ok(mark)
+    Ok(folder)
+}
+
+fn open_mark_file(folder: &StoreFolder) -> Result<MarkFile, ObjectError> {
+    let path = folder.path().join(MARK);
+    // It is made before the database is.
+    if folder.path().join("db/CURRENT").exists() && !path.exists() {
+        return Err(ObjectError::Backend(format!("{} is gone: nobody knows what was acknowledged", path.display())));
+    }
+    MarkFile::open(&path)
+}
+
+/// Refuses what is less than was acknowledged.
+fn complete(found: Head, acknowledged: Mark) -> Result<(), ObjectError> {
+    let recovered = Mark(found.ordinal);
+    if recovered < acknowledged { Err(ObjectError::LostWrites { recovered, acknowledged }) } else { Ok(()) }
 }
 
 impl RecordStore for RocksStore {
@@ -243,21 +328,7 @@ impl RecordStore for RocksStore {
     }
 
     fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError> {
-        let mut mark = Mark::default();
-        self.write(|engine, batch, head| {
-            for change in changes {
-                if !change.expect.allows(engine.record(change.family, &change.key)?.as_deref()) {
-                    return Err(ObjectError::Moved { family: change.family, key: change.key.clone() });
-                }
-            }
-            mark = add_objects(engine, batch, head, objects)?;
-            changes.iter().for_each(|change| engine.add_change(batch, change));
-            if !changes.is_empty() {
-                head.ordinal += 1;
-                mark = Mark(head.ordinal);
-            }
-            Ok(())
-        })?;
+        let mark = self.write_draft(Draft { objects, changes })?;
         self.acknowledge(mark, durability)
     }
 }
@@ -279,11 +350,7 @@ impl ObjectStore for RocksStore {
     /// The mark is the greatest ordinal among the objects, so that a put of known content waits for
     /// nobody else's sync.
     fn put(&self, objects: &[NewObject], durability: Durability) -> Result<Mark, ObjectError> {
-        let mut mark = Mark::default();
-        self.write(|engine, batch, head| {
-            mark = add_objects(engine, batch, head, objects)?;
-            Ok(())
-        })?;
+        let mark = self.write_draft(Draft { objects, changes: &[] })?;
         self.acknowledge(mark, durability)
     }
 
@@ -292,7 +359,7 @@ impl ObjectStore for RocksStore {
         if mark > recovered {
             return Err(ObjectError::LostWrites { recovered, acknowledged: mark });
         }
-        self.group.reach(mark.0, || self.written.load(Ordering::Acquire), || self.sync_log())
+        self.group.reach(mark.0, || self.written(), |covers| self.sync_log(covers))
     }
 
     /// Written at once, on disk with the next sync.
@@ -318,10 +385,12 @@ impl ObjectStore for RocksStore {
     }
 
     fn close(&self) -> Result<(), ObjectError> {
+        // Whoever writes finishes first.
+        let _writer = self.writer.lock();
         let mut state = self.engine.write();
         let outcome = match &*state {
             State::Open(engine) => {
-                let outcome = engine.sync();
+                let outcome = engine.sync().and_then(|()| self.mark_file.close(self.mark()));
                 engine.finish();
                 outcome
             }

@@ -13,7 +13,8 @@ use rand::{Rng, RngExt, SeedableRng};
 const FOLDER: &str = "HELIX_CRASH_TEST_FOLDER";
 const ROUND: &str = "HELIX_CRASH_TEST_ROUND";
 /// Small, so that tables are written and merged while the process is killed.
-const OPTIONS: RocksOptions = RocksOptions { write_buffer_bytes: 256 << 10, block_cache_bytes: 1 << 20, reserve_bytes: 0 };
+const OPTIONS: RocksOptions =
+    RocksOptions { write_buffer_bytes: 256 << 10, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };
 
 /// What writer `thread` of a round puts as its `count`th object.
 fn object(round: u64, thread: u64, count: u64) -> NewObject {

@@ -6,12 +6,15 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, hash, testing};
+use helix_objects::{
+    Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, hash, testing,
+};
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
-use super::{RocksOptions, RocksStore};
+use super::{Loss, RocksOptions, RocksStore};
 
-const SMALL: RocksOptions = RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0 };
+const SMALL: RocksOptions =
+    RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };
 
 fn open(path: &Path) -> RocksStore {
     RocksStore::open_with(path, SMALL).unwrap()
@@ -88,30 +91,14 @@ fn a_log_that_is_gone_is_noticed() {
             fs::remove_file(path).unwrap();
         }
     }
-    let store = open(folder.path());
-    let lost = store.verify_acknowledged(mark);
-    assert!(matches!(lost, Err(ObjectError::LostWrites { recovered: Mark(0), acknowledged }) if acknowledged == mark), "{lost:?}");
-}
-
-#[test]
-fn a_damaged_log_is_noticed_by_the_mark_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    let mut mark = Mark(0);
-    for seed in 0..50 {
-        mark = store.put(&[noise(seed, 200)], Durability::Sync).unwrap();
-    }
-    store.close().unwrap();
-    let logs: Vec<_> = fs::read_dir(folder.path().join("db")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let largest = logs.iter().filter(|path| path.extension().is_some_and(|extension| extension == "log"));
-    let log = largest.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
-    let mut bytes = fs::read(log).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(log, bytes).unwrap();
-    if let Ok(store) = RocksStore::open_with(folder.path(), SMALL) {
-        assert!(matches!(store.verify_acknowledged(mark), Err(ObjectError::LostWrites { .. })));
-    }
+    let lost = RocksStore::open_with(folder.path(), SMALL).err().unwrap();
+    assert!(matches!(lost, ObjectError::LostWrites { recovered: Mark(0), acknowledged } if acknowledged == mark), "{lost:?}");
+    let (store, loss) = RocksStore::open_accepting_loss(folder.path(), SMALL).unwrap();
+    assert_eq!(loss, Some(Loss { recovered: Mark(0), acknowledged: Some(mark) }));
+    let next = store.put(&[noise(3, 100)], Durability::Group).unwrap();
+    assert_eq!(next, Mark(mark.0 + 1), "no mark is given twice");
+    drop(store);
+    assert_eq!(open(folder.path()).mark(), next);
 }
 
 #[test]
@@ -143,6 +130,42 @@ fn writers_at_once_need_fewer_syncs_than_commits() {
     let stats = store.stats().unwrap();
     assert_eq!((stats.objects, stats.logical_bytes), (160, 80_000));
     assert!(store.syncs() < 160, "{} syncs for 160 commits", store.syncs());
+}
+
+#[test]
+fn commits_written_together_are_judged_each_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (writers, rounds) = (16, 50_u64);
+    let wins: u64 = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..writers)
+            .map(|writer| {
+                let store = &store;
+                scope.spawn(move || (0..rounds).filter(|round| count_one_up(store, writer * rounds + round)).count() as u64)
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    let counted = store.record(Family::Settings, b"count").unwrap().unwrap();
+    assert_eq!(counted, wins.to_string(), "who was told of success was counted, and nobody else");
+    assert_eq!(store.stats().unwrap().objects, wins, "a refused commit leaves no object");
+}
+
+/// Raises the counter that all writers share by one, with an object; false where another was faster.
+fn count_one_up(store: &RocksStore, seed: u64) -> bool {
+    let found = store.record(Family::Settings, b"count").unwrap();
+    let next = found.as_ref().map_or(0, |found| std::str::from_utf8(found).unwrap().parse::<u64>().unwrap()) + 1;
+    let change = RecordChange {
+        family: Family::Settings,
+        key: Bytes::from_static(b"count"),
+        expect: found.map_or(Expect::Absent, Expect::Value),
+        value: Some(next.to_string().into()),
+    };
+    match store.commit(&[noise(seed, 40)], &[change], Durability::NoSync) {
+        Ok(_) => true,
+        Err(ObjectError::Moved { family: Family::Settings, .. }) => false,
+        Err(other) => panic!("{other}"),
+    }
 }
 
 #[test]

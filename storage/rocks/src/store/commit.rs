@@ -1,0 +1,175 @@
+//! Who writes: one thread for everybody who waits.
+//!
+//! A commit that finds a write under way puts itself in the queue. The next thread that gets the writer's lock takes the
+//! whole queue and writes it as one batch of the database; who then gets the lock finds its own commit done. Each commit is judged by
+//! itself, against the records and objects as the commits before it in the batch leave them: one that is refused costs its
+//! neighbours nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use helix_objects::{Family, Mark, NewObject, ObjectError, RecordChange};
+use helix_protocol::ObjectId;
+use parking_lot::Mutex;
+use rocksdb::WriteBatch;
+
+use super::{RocksStore, Writer};
+use crate::engine::{Engine, Head};
+
+/// At most this much content goes into one batch with others.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// What somebody wants written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) objects: &'a [NewObject],
+    pub(super) changes: &'a [RecordChange],
+}
+
+impl Draft<'_> {
+    fn bytes(&self) -> usize {
+        self.objects.iter().map(|object| object.bytes().len()).sum()
+    }
+}
+
+/// A commit in the queue.
+struct Waiting {
+    objects: Vec<NewObject>,
+    changes: Vec<RecordChange>,
+    outcome: Mutex<Option<Result<Mark, ObjectError>>>,
+}
+
+impl Waiting {
+    fn draft(&self) -> Draft<'_> {
+        Draft { objects: &self.objects, changes: &self.changes }
+    }
+}
+
+/// Commits that wait for the writer's lock.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Vec<Arc<Waiting>>>,
+}
+
+impl RocksStore {
+    /// Writes a draft, together with those of whoever waits.
+    pub(super) fn write_draft(&self, draft: Draft<'_>) -> Result<Mark, ObjectError> {
+        if let Some(mut writer) = self.writer.try_lock() {
+            // Nobody writes: no copy is needed. Who came first goes first.
+            self.write_queue(&mut writer);
+            return self.write_alone(&mut writer, draft);
+        }
+        let mine =
+            Arc::new(Waiting { objects: draft.objects.to_vec(), changes: draft.changes.to_vec(), outcome: Mutex::default() });
+        self.queue.waiting.lock().push(Arc::clone(&mine));
+        let mut writer = self.writer.lock();
+        let done = mine.outcome.lock().take();
+        done.unwrap_or_else(|| {
+            self.write_queue(&mut writer);
+            mine.outcome.lock().take().expect("the queue held it, and whoever takes the queue answers all of it")
+        })
+    }
+
+    /// Writes everything that waits.
+    fn write_queue(&self, writer: &mut Writer) {
+        let waiting = std::mem::take(&mut *self.queue.waiting.lock());
+        let mut rest = waiting.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|member| {
+                bytes += member.draft().bytes();
+                bytes <= GROUP_BYTES
+            });
+            let (group, later) = rest.split_at(fits.count().max(1));
+            let drafts: Vec<Draft<'_>> = group.iter().map(|member| member.draft()).collect();
+            // Where the batch is refused, perhaps because one of them is too large for the disk, each gets its own answer.
+            let outcomes = self
+                .write_group(writer, &drafts)
+                .unwrap_or_else(|_| drafts.iter().map(|draft| self.write_alone(writer, *draft)).collect());
+            for (member, outcome) in group.iter().zip(outcomes) {
+                *member.outcome.lock() = Some(outcome);
+            }
+            rest = later;
+        }
+    }
+
+    /// Writes drafts as one batch and answers each.
+    fn write_group(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Result<Mark, ObjectError>>, ObjectError> {
+        let mut answers = Vec::with_capacity(drafts.len());
+        self.write_locked(writer, |engine, batch, head| {
+            let mut group = Group { engine, batch, head, given: HashMap::new(), changed: HashMap::new(), alone: drafts.len() == 1 };
+            answers.extend(drafts.iter().map(|draft| group.add(draft)));
+            Ok(())
+        })?;
+        Ok(answers)
+    }
+
+    fn write_alone(&self, writer: &mut Writer, draft: Draft<'_>) -> Result<Mark, ObjectError> {
+        self.write_group(writer, &[draft])?.swap_remove(0)
+    }
+}
+
+/// A batch that grows draft by draft.
+struct Group<'a> {
+    engine: &'a Engine,
+    batch: &'a mut WriteBatch,
+    head: &'a mut Head,
+    /// New objects of the batch.
+    given: HashMap<ObjectId, u64>,
+    /// What records are after the drafts so far.
+    changed: HashMap<(Family, Bytes), Option<Bytes>>,
+    /// No draft follows, so nobody asks what was changed.
+    alone: bool,
+}
+
+impl Group<'_> {
+    /// Adds a draft, or refuses it and adds nothing.
+    fn add(&mut self, draft: &Draft<'_>) -> Result<Mark, ObjectError> {
+        for change in draft.changes {
+            if !self.allows(change)? {
+                return Err(ObjectError::Moved { family: change.family, key: change.key.clone() });
+            }
+        }
+        let mut mark = self.add_objects(draft.objects)?;
+        for change in draft.changes {
+            self.engine.add_change(self.batch, change);
+            if !self.alone {
+                self.changed.insert((change.family, change.key.clone()), change.value.clone());
+            }
+        }
+        if !draft.changes.is_empty() {
+            self.head.ordinal += 1;
+            mark = Mark(self.head.ordinal);
+        }
+        Ok(mark)
+    }
+
+    fn allows(&self, change: &RecordChange) -> Result<bool, ObjectError> {
+        if !self.changed.is_empty()
+            && let Some(found) = self.changed.get(&(change.family, change.key.clone()))
+        {
+            return Ok(change.expect.allows(found.as_deref()));
+        }
+        Ok(change.expect.allows(self.engine.record(change.family, &change.key)?.as_deref()))
+    }
+
+    /// Adds what the store lacks of `objects`; the greatest ordinal among all of them.
+    fn add_objects(&mut self, objects: &[NewObject]) -> Result<Mark, ObjectError> {
+        let ids: Vec<ObjectId> = objects.iter().map(NewObject::id).collect();
+        let mut mark = Mark::default();
+        for (object, known) in objects.iter().zip(self.engine.ordinals(&ids)?) {
+            let ordinal = known.unwrap_or_else(|| {
+                *self.given.entry(object.id()).or_insert_with(|| {
+                    self.head.ordinal += 1;
+                    self.head.objects += 1;
+                    self.head.logical_bytes += object.bytes().len() as u64;
+                    self.engine.add_object(self.batch, self.head.ordinal, object.id(), object.bytes());
+                    self.head.ordinal
+                })
+            });
+            mark = mark.max(Mark(ordinal));
+        }
+        Ok(mark)
+    }
+}
