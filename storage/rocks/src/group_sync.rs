@@ -1,4 +1,10 @@
 //! One sync for everybody who waits for one.
+//!
+//! Writers that were released together come back together. Whoever is first would sync for itself alone while the
+//! others are still writing, so every other sync would cover one commit. It waits for as many as there were last time instead,
+//! for at most half of what the last sync took.
+
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -8,18 +14,27 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) struct GroupSync {
     state: Mutex<State>,
     done: Condvar,
+    arrived: Condvar,
 }
+
+/// Nobody is waited for longer than this.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
 struct State {
     synced: u64,
     running: bool,
     syncs: u64,
+    /// The marks that are waited for.
+    waiting: Vec<u64>,
+    /// How many there were when the last sync began, and how long it took.
+    last: usize,
+    took: Duration,
 }
 
 impl GroupSync {
     pub(crate) fn new(synced: u64) -> Self {
-        Self { state: Mutex::new(State { synced, ..State::default() }), done: Condvar::new() }
+        Self { state: Mutex::new(State { synced, ..State::default() }), ..Self::default() }
     }
 
     /// Returns once everything up to `mark` is on disk. `written` tells up to where the log was written
@@ -27,14 +42,25 @@ impl GroupSync {
     /// caller: the others try themselves.
     pub(crate) fn reach<E>(&self, mark: u64, written: impl Fn() -> u64, sync: impl Fn(u64) -> Result<(), E>) -> Result<(), E> {
         let mut state = self.state.lock();
-        while state.synced < mark {
+        if state.synced >= mark {
+            return Ok(());
+        }
+        state.waiting.push(mark);
+        self.arrived.notify_one();
+        let mut outcome = Ok(());
+        while state.synced < mark && outcome.is_ok() {
             if state.running {
                 self.done.wait(&mut state);
-                continue;
+            } else {
+                outcome = self.run(&mut state, &written, &sync);
             }
-            self.run(&mut state, &written, &sync)?;
         }
-        Ok(())
+        if outcome.is_err()
+            && let Some(place) = state.waiting.iter().position(|waiting| *waiting == mark)
+        {
+            state.waiting.swap_remove(place);
+        }
+        outcome
     }
 
     /// As [`reach`](Self::reach), in a sync that begins after this call.
@@ -53,11 +79,17 @@ impl GroupSync {
         sync: &impl Fn(u64) -> Result<(), E>,
     ) -> Result<(), E> {
         state.running = true;
+        let deadline = Instant::now() + PATIENCE.min(state.took / 2);
+        while state.waiting.len() < state.last && !self.arrived.wait_until(state, deadline).timed_out() {}
+        state.last = state.waiting.len();
         let covers = written();
+        let began = Instant::now();
         let outcome = MutexGuard::unlocked(state, || sync(covers));
+        state.took = began.elapsed();
         state.running = false;
         if outcome.is_ok() {
             state.synced = state.synced.max(covers);
+            state.waiting.retain(|mark| *mark > covers);
             state.syncs += 1;
         }
         self.done.notify_all();
