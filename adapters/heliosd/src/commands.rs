@@ -1,0 +1,191 @@
+//! The commands: each is one file with its arguments and what it does; rendering is in `render`.
+//!
+//! Only the command that was asked for is built: the parsers of all of them would take longer than most commands do.
+
+mod completions;
+mod engine;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use helios_client::Run;
+use helix_protocol::{Code, Failure};
+
+use crate::console::{Console, NO, OK, Sink, USAGE};
+use crate::context::{Caller, Context, Format};
+use crate::engine::Engine;
+
+/// A command.
+pub trait Verb: Parser {
+    /// Does it, and gives the exit code.
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure>;
+}
+
+/// A line of the table of commands.
+struct Entry {
+    name: &'static str,
+    command: fn() -> clap::Command,
+    run: fn(&mut Context<'_>, Vec<OsString>) -> Result<u8, Failure>,
+}
+
+const fn entry<V: Verb>(name: &'static str) -> Entry {
+    Entry { name, command: V::command, run: parse_and_run::<V> }
+}
+
+/// Commands under the headings of `helios help`.
+const GROUPS: &[(&str, &[Entry])] =
+    &[("The engine", &[entry::<engine::EngineCommand>("engine"), entry::<completions::Completions>("completions")])];
+
+const ABOUT: &str = "helios, the version store for agents
+
+usage: helios [-C FOLDER] [--json] COMMAND [ARGUMENTS]
+";
+
+/// Does what a client asks, and gives the exit code. Never panics for what the client sent.
+pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
+    let (caller, argv) = Caller::new(run);
+    let mut context = Context::new(engine, Console::new(sink), caller);
+    let ended = dispatch(&mut context, argv);
+    let json = context.is_json();
+    let code = ended.unwrap_or_else(|failure| context.console.fail(&failure, json));
+    match context.console.flush() {
+        Ok(()) => code,
+        Err(failure) => context.console.fail(&failure, json),
+    }
+}
+
+fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failure> {
+    let mut argv = argv.into_iter();
+    let verb = loop {
+        let Some(argument) = argv.next() else {
+            context.console.write(help().as_bytes())?;
+            return Ok(NO);
+        };
+        match argument.to_str() {
+            Some("-C") => {
+                let folder = argv.next().ok_or_else(|| usage("-C needs a folder"))?;
+                context.caller.cwd.push(PathBuf::from(folder));
+            }
+            Some("--json") => context.format = Format::Json,
+            Some("--version" | "-V" | "version") => {
+                context.console.line(format!("helios version {}", helios_client::RELEASE))?;
+                return Ok(OK);
+            }
+            Some("--help" | "-h" | "help") => {
+                return show_help(&mut context.console, argv.next().as_ref().and_then(|name| name.to_str()));
+            }
+            Some(option) if option.starts_with('-') => return Err(usage(format!("helios has no option {option}"))),
+            _ => break argument,
+        }
+    };
+    let Some(entry) = verb.to_str().and_then(find) else { return Err(unknown(&verb.to_string_lossy())) };
+    let mut arguments: Vec<OsString> = argv.collect();
+    take_json(context, entry, &mut arguments);
+    (entry.run)(context, arguments)
+}
+
+/// JSON is an option of every command; behind a `--`, and where another program's arguments follow, the word is theirs.
+fn take_json(context: &mut Context<'_>, entry: &Entry, arguments: &mut Vec<OsString>) {
+    let end = arguments.iter().position(|argument| argument == "--" || (entry.name == "bisect" && argument == "run"));
+    let own = &arguments[..end.unwrap_or(arguments.len())];
+    if let Some(place) = own.iter().position(|argument| argument == "--json") {
+        arguments.remove(place);
+        context.format = Format::Json;
+    }
+}
+
+fn parse_and_run<V: Verb>(context: &mut Context<'_>, arguments: Vec<OsString>) -> Result<u8, Failure> {
+    let command = V::command();
+    let name = format!("helios {}", command.get_name());
+    let command = command.bin_name(&name).no_binary_name(true).term_width(context.caller.columns.into());
+    let parsed = command.try_get_matches_from(arguments).and_then(|mut matches| V::from_arg_matches_mut(&mut matches));
+    match parsed {
+        Ok(verb) => verb.run(context),
+        Err(error) if error.use_stderr() => {
+            context.console.note(error.render().to_string().trim_end())?;
+            Ok(USAGE)
+        }
+        Err(help) => {
+            let text = help.render();
+            let text = if context.caller.colour { text.ansi().to_string() } else { text.to_string() };
+            context.console.write(text.as_bytes())?;
+            Ok(OK)
+        }
+    }
+}
+
+fn find(name: &str) -> Option<&'static Entry> {
+    entries().find(|entry| entry.name == name)
+}
+
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    GROUPS.iter().flat_map(|(_, entries)| entries.iter())
+}
+
+/// The whole command line, for completions.
+fn whole() -> clap::Command {
+    let commands = entries().map(|entry| (entry.command)().name(entry.name));
+    clap::Command::new("helios").about("the version store for agents").subcommands(commands)
+}
+
+fn help() -> String {
+    let mut text = ABOUT.to_owned();
+    for (heading, entries) in GROUPS {
+        text.push_str(&format!("\n{heading}\n"));
+        for entry in *entries {
+            let about = (entry.command)().get_about().map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!("   {:<12} {about}\n", entry.name));
+        }
+    }
+    text.push_str("\n`helios help COMMAND` tells more of one, with examples.\n");
+    text
+}
+
+fn show_help(console: &mut Console<'_>, name: Option<&str>) -> Result<u8, Failure> {
+    let text = match name {
+        None => help(),
+        Some(name) => {
+            let entry = find(name).ok_or_else(|| unknown(name))?;
+            (entry.command)().bin_name(format!("helios {}", entry.name)).render_long_help().to_string()
+        }
+    };
+    console.write(text.as_bytes())?;
+    Ok(OK)
+}
+
+fn unknown(name: &str) -> Failure {
+    let nearest = entries().map(|entry| (strsim::jaro_winkler(entry.name, name), entry.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((likeness, nearest)) if likeness > 0.7 => format!("the most similar command is `helios {nearest}`"),
+        _ => "`helios help` lists the commands".to_owned(),
+    };
+    Failure::new(Code::InvalidRequest, format!("{name:?} is not a command of helios")).hint(hint)
+}
+
+fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Code::InvalidRequest, message).hint("`helios help` shows how it is used")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{entries, unknown, whole};
+
+    #[test]
+    fn every_command_is_well_formed_and_named_as_its_entry() {
+        for entry in entries() {
+            let command = (entry.command)();
+            assert_eq!(command.get_name(), entry.name);
+            assert!(command.get_about().is_some(), "{} says what it does", entry.name);
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Examples:"), "{} shows how it is used", entry.name);
+        }
+        whole().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_command_names_the_nearest() {
+        assert_eq!(unknown("engin").hint, "the most similar command is `helios engine`");
+        assert_eq!(unknown("xyzzy").hint, "`helios help` lists the commands");
+    }
+}

@@ -1,0 +1,123 @@
+//! What a command writes to, and the codes it ends with.
+
+use std::io::{self, Write};
+use std::mem;
+
+use helix_protocol::{Code, Failure};
+use serde_json::Value;
+
+/// Done.
+pub const OK: u8 = 0;
+/// Done, and the answer is no: differences, conflicts, a name that is not there.
+pub const NO: u8 = 1;
+/// It could not be done: git's code.
+pub const FATAL: u8 = 128;
+/// The command line is wrong: git's code.
+pub const USAGE: u8 = 129;
+/// Given up by who asked, as the shell tells of Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Where a command's output goes.
+pub trait Sink {
+    /// Standard output.
+    fn stdout(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Standard error.
+    fn stderr(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Whether nobody waits for the command any more.
+    fn is_gone(&self) -> bool;
+}
+
+/// Output is gathered up to this many bytes before it is sent.
+const CHUNK: usize = 32 << 10;
+
+/// Buffered output. A write that fails says that who asked is gone, and ends the command.
+pub struct Console<'a> {
+    sink: &'a mut dyn Sink,
+    waiting: Vec<u8>,
+}
+
+impl<'a> Console<'a> {
+    /// On a sink.
+    pub fn new(sink: &'a mut dyn Sink) -> Self {
+        Self { sink, waiting: Vec::new() }
+    }
+
+    /// Writes bytes to standard output.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= CHUNK { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes a line to standard output.
+    pub fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        self.write(text.as_ref().as_bytes())?;
+        self.write(b"\n")
+    }
+
+    /// Writes one JSON object as a line to standard output.
+    pub fn json(&mut self, value: &Value) -> Result<(), Failure> {
+        self.line(value.to_string())
+    }
+
+    /// Writes a line to standard error, at once.
+    pub fn note(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        self.flush()?;
+        let line = format!("{}\n", text.as_ref());
+        self.sink.stderr(line.as_bytes()).map_err(|_| gone())
+    }
+
+    /// Sends what is waiting.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.sink.stdout(&mem::take(&mut self.waiting)).map_err(|_| gone())
+    }
+
+    /// Fails where nobody waits for the command any more. To be asked between the steps of long work, before something is changed.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.sink.is_gone() { Err(gone()) } else { Ok(()) }
+    }
+
+    /// Tells of a failure as git does, or in JSON, and gives the code to end with.
+    pub fn fail(&mut self, failure: &Failure, json: bool) -> u8 {
+        let code = match failure.code {
+            Code::InvalidState | Code::FileNotFound | Code::EditNotFound => NO,
+            Code::Cancelled => INTERRUPTED,
+            _ => FATAL,
+        };
+        let word = if code == NO { "error" } else { "fatal" };
+        let told = if json {
+            self.note(serde_json::json!({ "error": failure }).to_string())
+        } else if failure.hint.is_empty() {
+            self.note(format!("{word}: {}", failure.message))
+        } else {
+            self.note(format!("{word}: {}\nhint: {}", failure.message, failure.hint.replace('\n', "\nhint: ")))
+        };
+        // Where nobody reads it, the code still says it.
+        told.map_or(INTERRUPTED, |()| code)
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new(Code::Cancelled, "who asked does not wait any more")
+}
+
+/// The streams of this process.
+pub struct OwnStreams;
+
+impl Sink for OwnStreams {
+    fn stdout(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
+    fn stderr(&mut self, bytes: &[u8]) -> io::Result<()> {
+        io::stderr().write_all(bytes)
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+}

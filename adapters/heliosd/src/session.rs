@@ -1,0 +1,158 @@
+//! One connection: the greeting, then one request after the other.
+
+use std::io::{self, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+use helios_client::{Answer, Hello, Line, PROTOCOL, RELEASE, Release, Request, Run, Text, Welcome, read_line};
+use helix_protocol::{Code, Failure};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::commands;
+use crate::console::Sink;
+use crate::engine::Seat;
+
+/// Serves a connection until its client hangs up.
+pub fn serve(seat: &Seat, stream: &UnixStream) {
+    let session = Session { seat, stream };
+    if let Err(error) = session.serve() {
+        tracing::debug!(%error, "a connection has ended");
+    }
+}
+
+/// Tells a client that there are too many.
+pub fn refuse_crowd(stream: &UnixStream) {
+    let failure = Failure::new(Code::Overloaded, "the engine has as many connections as it serves").hint("try again in a moment");
+    // A client that has gone needs no answer.
+    let _ = Wire { stream, id: Value::Null }.answer(Answer::Error(failure));
+}
+
+struct Session<'a> {
+    seat: &'a Seat,
+    stream: &'a UnixStream,
+}
+
+impl Session<'_> {
+    fn serve(&self) -> io::Result<()> {
+        let mut reader = BufReader::with_capacity(16 << 10, self.stream);
+        let mut line = Vec::new();
+        let Some(first) = read_line(&mut reader, &mut line)? else { return Ok(()) };
+        if !self.greet(first)? {
+            return Ok(());
+        }
+        loop {
+            let line = match read_line(&mut reader, &mut line) {
+                Ok(Some(line)) => line,
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let failure = Failure::new(Code::InvalidRequest, error.to_string()).hint("send less in one request");
+                    return self.wire(Value::Null).answer(Answer::Error(failure));
+                }
+                Err(error) => return Err(error),
+            };
+            match serde_json::from_slice::<Request>(line) {
+                Ok(request) => self.request(request)?,
+                Err(error) => self.wire(Value::Null).answer(Answer::Error(malformed("a request", &error)))?,
+            }
+        }
+    }
+
+    /// Answers the greeting; says whether requests may follow.
+    fn greet(&self, line: &[u8]) -> io::Result<bool> {
+        let hello = match serde_json::from_slice::<Hello>(line) {
+            Ok(hello) => hello,
+            Err(error) => {
+                let failure = malformed("the greeting", &error).hint(format!("begin with {{\"helios\": {PROTOCOL}}}"));
+                self.wire(Value::Null).answer(Answer::Error(failure))?;
+                return Ok(false);
+            }
+        };
+        let newer = hello.helios > PROTOCOL
+            || hello
+                .release
+                .as_deref()
+                .and_then(|text| text.parse::<Release>().ok())
+                .is_some_and(|release| release > Release::own());
+        let leaving = newer && self.seat.engine().leave_if_alone(self.seat);
+        if hello.helios != PROTOCOL && !leaving {
+            self.wire(Value::Null).answer(Answer::Error(mismatch(&hello)))?;
+            return Ok(false);
+        }
+        let welcome = Welcome { helios: PROTOCOL, release: RELEASE.to_owned(), pid: std::process::id(), leaving };
+        write_line(self.stream, &welcome)?;
+        Ok(!leaving)
+    }
+
+    fn request(&self, request: Request) -> io::Result<()> {
+        let mut wire = self.wire(request.id);
+        let answer = match request.op.as_str() {
+            "run" => match serde_json::from_value::<Run>(Value::Object(request.fields)) {
+                Ok(run) => Answer::Exit(commands::run(self.seat.engine(), run, &mut wire)),
+                Err(error) => Answer::Error(malformed("run", &error)),
+            },
+            other => {
+                let failure = Failure::new(Code::InvalidRequest, format!("there is no operation {other:?}"));
+                Answer::Error(failure.hint("docs/helios-protocol.md lists them"))
+            }
+        };
+        wire.answer(answer)
+    }
+
+    fn wire(&self, id: Value) -> Wire<'_> {
+        Wire { stream: self.stream, id }
+    }
+}
+
+fn malformed(what: &str, error: &serde_json::Error) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("{what} cannot be read: {error}"))
+        .hint("docs/helios-protocol.md describes each line")
+}
+
+fn mismatch(hello: &Hello) -> Failure {
+    let theirs = hello.release.as_deref().unwrap_or("unknown");
+    let message =
+        format!("the client (release {theirs}) speaks protocol {}, the engine (release {RELEASE}) {PROTOCOL}", hello.helios);
+    let hint = if hello.helios > PROTOCOL {
+        "the engine has work to finish: try again in a moment, or `helios engine stop`"
+    } else {
+        "install the client of the engine's release, or stop the engine with `helios engine stop` of that release"
+    };
+    Failure::new(Code::VersionMismatch, message).hint(hint)
+}
+
+/// The way back to a client.
+pub struct Wire<'a> {
+    stream: &'a UnixStream,
+    id: Value,
+}
+
+impl Wire<'_> {
+    /// Sends one answer.
+    pub fn answer(&mut self, answer: Answer) -> io::Result<()> {
+        write_line(self.stream, &Line { id: self.id.clone(), answer })
+    }
+}
+
+impl Sink for Wire<'_> {
+    fn stdout(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.answer(Answer::Stdout(Text::new(bytes)))
+    }
+
+    fn stderr(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.answer(Answer::Stderr(Text::new(bytes)))
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut waited = [PollFd::new(self.stream, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut waited, Some(&now)).is_ok_and(|ready| ready > 0) && waited[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+fn write_line(mut stream: &UnixStream, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
