@@ -1,13 +1,17 @@
 //! L1: recently used content in memory, LZ4-compressed, in front of any store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 
-use crate::{Durability, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreStats};
+use crate::{
+    Collect, Collection, Durability, Family, Lease, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore,
+    StoreStats, Sweep, Swept,
+};
 
 /// Content is spread over this many locks by the first byte of its id.
 const SHARDS: usize = 8;
@@ -77,6 +81,18 @@ impl<S: ObjectStore> Cached<S> {
         let counter = if bytes.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         bytes
+    }
+
+    fn forget(&self, which: &dyn Fn(ObjectId) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let gone: Vec<ObjectId> = shard.places.keys().copied().filter(|id| which(*id)).collect();
+            for id in gone {
+                if let Some(place) = shard.places.get(&id).copied() {
+                    shard.remove(place);
+                }
+            }
+        }
     }
 
     fn remember(&self, id: ObjectId, bytes: &Bytes) {
@@ -174,6 +190,32 @@ impl<S: RecordStore> RecordStore for Cached<S> {
             self.remember(object.id(), object.bytes());
         }
         Ok(mark)
+    }
+}
+
+/// The cache forgets what the store drops.
+impl<S: Collect> Collect for Cached<S> {
+    fn lease(&self) -> Lease {
+        self.store.lease()
+    }
+
+    fn begin_collection(&self, patience: Duration) -> Result<Collection, ObjectError> {
+        self.store.begin_collection(patience)
+    }
+
+    fn sweep(&self, collection: &Collection, live: &(dyn Fn(ObjectId) -> bool + Sync), how: Sweep) -> Result<Swept, ObjectError> {
+        let swept = self.store.sweep(collection, live, how);
+        if how == Sweep::Drop {
+            self.forget(&|id| !live(id));
+        }
+        swept
+    }
+
+    fn purge(&self, ids: &[ObjectId]) -> Result<Swept, ObjectError> {
+        let swept = self.store.purge(ids);
+        let purged: HashSet<ObjectId> = ids.iter().copied().collect();
+        self.forget(&|id| purged.contains(&id));
+        swept
     }
 }
 
@@ -327,6 +369,8 @@ mod tests {
     fn a_cached_store_keeps_the_contract() {
         testing::contract(&|| Arc::new(Cached::new(MemoryStore::new(), 64 * 1024)));
         testing::contract(&|| Arc::new(Cached::new(MemoryStore::new(), 0)));
+        testing::record_contract(&Cached::new(MemoryStore::new(), 64 * 1024));
+        testing::collect_contract(&Cached::new(MemoryStore::new(), 64 * 1024));
     }
 
     #[test]

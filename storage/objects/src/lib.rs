@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cached;
+mod collect;
 mod folder;
 mod memory;
 mod pins;
@@ -17,6 +18,7 @@ mod store;
 pub mod testing;
 
 pub use cached::{CacheStats, Cached};
+pub use collect::{Collect, Collection, Displaced, Lease, Ledger, Sweep, Swept};
 pub use folder::StoreFolder;
 pub use memory::MemoryStore;
 pub use records::{Expect, Family, RecordChange, RecordStore};

@@ -2,18 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 use helix_protocol::ObjectId;
 use parking_lot::RwLock;
 
 use crate::pins::Pins;
-use crate::{Durability, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreStats};
+use crate::{
+    Collect, Collection, Displaced, Durability, Family, Lease, Ledger, Mark, NewObject, ObjectError, ObjectStore, Pin,
+    RecordChange, RecordStore, StoreStats, Sweep, Swept,
+};
 
 /// Objects in a hash table. "On disk" means nothing here, so every mark is synced at once.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: RwLock<State>,
+    ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +42,24 @@ impl State {
     }
 }
 
+impl State {
+    fn remove(&mut self, ids: &[ObjectId], how: Sweep) -> Swept {
+        let mut swept = Swept::default();
+        for id in ids {
+            let Some(bytes) = self.objects.get(id).map(|bytes| bytes.len() as u64) else { continue };
+            swept.dropped += 1;
+            swept.dropped_bytes += bytes;
+            if how == Sweep::Drop {
+                self.objects.remove(id);
+                self.bytes -= bytes;
+            }
+        }
+        let counted = if how == Sweep::DryRun { swept.dropped } else { 0 };
+        swept.kept = self.objects.len() as u64 - counted;
+        swept
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
@@ -55,17 +78,23 @@ impl MemoryStore {
 }
 
 impl ObjectStore for MemoryStore {
+    fn never_blocks(&self) -> bool {
+        true
+    }
+
     fn get(&self, id: ObjectId) -> Result<Option<Bytes>, ObjectError> {
         Ok(self.open()?.objects.get(&id).cloned())
     }
 
     fn missing(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, ObjectError> {
+        self.ledger.name(ids.iter().copied());
         let state = self.open()?;
         Ok(ids.iter().copied().filter(|id| !state.objects.contains_key(id)).collect())
     }
 
     fn put(&self, objects: &[NewObject], _durability: Durability) -> Result<Mark, ObjectError> {
         let mut state = self.open_mut()?;
+        self.ledger.name(objects.iter().map(NewObject::id));
         state.put(objects);
         Ok(Mark(state.mark))
     }
@@ -76,7 +105,9 @@ impl ObjectStore for MemoryStore {
     }
 
     fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError> {
-        self.open_mut()?.pins.add(pin, ids);
+        let mut state = self.open_mut()?;
+        self.ledger.name(ids.iter().copied());
+        state.pins.add(pin, ids);
         Ok(())
     }
 
@@ -132,16 +163,48 @@ impl RecordStore for MemoryStore {
         if let Some(change) = changes.iter().find(refused) {
             return Err(ObjectError::Moved { family: change.family, key: change.key.clone() });
         }
+        self.ledger.name(objects.iter().map(NewObject::id));
         state.put(objects);
         for change in changes {
             let key = (change.family, change.key.clone());
-            match &change.value {
+            let lost = match &change.value {
                 Some(value) => state.records.insert(key, value.clone()),
                 None => state.records.remove(&key),
             };
+            if let Some(value) = lost {
+                self.ledger.displace(|| Displaced { family: change.family, key: change.key.clone(), value });
+            }
         }
         state.mark += u64::from(!changes.is_empty());
         Ok(Mark(state.mark))
+    }
+}
+
+impl Collect for MemoryStore {
+    fn lease(&self) -> Lease {
+        self.ledger.lease()
+    }
+
+    fn begin_collection(&self, patience: Duration) -> Result<Collection, ObjectError> {
+        let collection = {
+            let _no_writer = self.open_mut()?;
+            self.ledger.begin()?
+        };
+        collection.wait(patience)?;
+        Ok(collection)
+    }
+
+    fn sweep(&self, collection: &Collection, live: &(dyn Fn(ObjectId) -> bool + Sync), how: Sweep) -> Result<Swept, ObjectError> {
+        let mut state = self.open_mut()?;
+        collection.dropping(|named| {
+            let keeps = |state: &State, id: &ObjectId| live(*id) || named(id) || state.pins.holds(id);
+            let dead: Vec<ObjectId> = state.objects.keys().filter(|id| !keeps(&state, id)).copied().collect();
+            Ok(state.remove(&dead, how))
+        })
+    }
+
+    fn purge(&self, ids: &[ObjectId]) -> Result<Swept, ObjectError> {
+        Ok(self.open_mut()?.remove(ids, Sweep::Drop))
     }
 }
 
@@ -156,5 +219,6 @@ mod tests {
     fn the_memory_store_keeps_the_contract() {
         testing::contract(&|| Arc::new(MemoryStore::new()));
         testing::record_contract(&MemoryStore::new());
+        testing::collect_contract(&MemoryStore::new());
     }
 }

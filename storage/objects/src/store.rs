@@ -130,6 +130,9 @@ pub enum ObjectError {
         /// The record's key.
         key: Bytes,
     },
+    /// Not now.
+    #[error("not now: {0}")]
+    Busy(String),
     /// The store was closed.
     #[error("the content store is closed")]
     Closed,
@@ -168,6 +171,7 @@ impl From<ObjectError> for Failure {
                 Failure::new(Code::NodeRunning, message).hint("use the process that has it, stop it, or name another folder")
             }
             ObjectError::Moved { .. } => Failure::new(Code::InvalidState, message).hint("look at what it is now, then try again"),
+            ObjectError::Busy(_) => Failure::new(Code::TimedOut, message).hint("nothing was changed; try again in a moment"),
             ObjectError::Closed => Failure::new(Code::ShuttingDown, message).hint("try again when it is open"),
             ObjectError::LostWrites { .. } => Failure::new(Code::StorageFailed, message)
                 .hint("restore the content store from its backup; `helix doctor` says which steps are affected"),
@@ -206,6 +210,11 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Writes what is buffered and closes. Further calls fail.
     fn close(&self) -> Result<(), ObjectError>;
+
+    /// True of a store that never waits for a disk: its callers need no thread for it.
+    fn never_blocks(&self) -> bool {
+        false
+    }
 
     /// The bytes of several objects, in the order asked. Stores that can read many at once do so.
     fn get_many(&self, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, ObjectError> {
@@ -254,6 +263,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn close(&self) -> Result<(), ObjectError> {
         (**self).close()
+    }
+
+    fn never_blocks(&self) -> bool {
+        (**self).never_blocks()
     }
 
     fn get_many(&self, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, ObjectError> {

@@ -10,6 +10,10 @@ use proptest::test_runner::TestRunner;
 
 use crate::{Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, hash};
 
+mod collect;
+
+pub use collect::collect_contract;
+
 /// Makes an empty store.
 pub type MakeStore<'a> = &'a dyn Fn() -> Arc<dyn ObjectStore>;
 
