@@ -10,7 +10,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: ## builds Helix and shows two agents surviving the death of their worker (ARGS="--kill ask")
@@ -40,7 +40,12 @@ lint: ## rustfmt, clippy, cargo-deny (where installed), layers
 .PHONY: bench
 bench: ## measures the figures and writes docs/benchmarks.md (about 15 minutes; ARGS="--quick")
 	@scripts/setup.sh test
-	@$(ROCKSDB) && scripts/bench.sh $(ARGS)
+	@$(ROCKSDB) && scripts/bench.sh spine $(ARGS)
+
+.PHONY: bench-helios
+bench-helios: ## measures the version store beside git (about 20 minutes; ARGS="--quick")
+	@scripts/setup.sh build
+	@$(ROCKSDB) && scripts/bench.sh helios $(ARGS)
 
 .PHONY: dist
 dist: ## stripped release binaries in target/dist; helix-worker is static

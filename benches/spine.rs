@@ -8,7 +8,8 @@
 mod commit;
 #[path = "spine/raw.rs"]
 mod raw;
-#[path = "spine/report.rs"]
+#[allow(dead_code, reason = "each bench uses a part of it")]
+#[path = "report.rs"]
 mod report;
 #[path = "spine/resume.rs"]
 mod resume;
@@ -22,33 +23,16 @@ mod weight;
 use anyhow::{Result, bail};
 use helix_database::testing::{Durability, TestPostgres};
 
-use report::{Figure, Report};
+use report::{Bench, Report, Scale};
 use stage::{Setting, Stage};
+
+const BENCH: Bench = Bench { name: "spine", command: "make bench", beside: &[("psql", "--version")] };
 
 /// What was asked for on the command line.
 struct Asked {
     scale: Scale,
     write: bool,
     only: Vec<String>,
-}
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// What the document shows.
-    Full,
-    /// A few of everything, to see that it works.
-    Quick,
-}
-
-impl Scale {
-    /// A count, or the smaller one.
-    fn pick<T>(self, full: T, quick: T) -> T {
-        match self {
-            Self::Full => full,
-            Self::Quick => quick,
-        }
-    }
 }
 
 impl Asked {
@@ -82,7 +66,7 @@ fn main() -> Result<()> {
 }
 
 async fn measure(asked: &Asked) -> Result<()> {
-    let mut report = Report::begin();
+    let mut report = Report::begin(BENCH);
     let scale = asked.scale;
     if asked.wants("resume") {
         let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
@@ -135,23 +119,4 @@ async fn measure(asked: &Asked) -> Result<()> {
         report.write()?;
     }
     Ok(())
-}
-
-/// The value below which `share` of the sorted values are.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    let at = (last as f64 * share).round() as usize;
-    sorted.get(at).copied().unwrap_or(f64::NAN)
-}
-
-/// Least, median and p95 of some durations in milliseconds, as one figure's value and its companions.
-fn durations(name: &str, mut millis: Vec<f64>, goal_ms: f64, against: String) -> Vec<Figure> {
-    millis.sort_by(f64::total_cmp);
-    let median = quantile(&millis, 0.5);
-    let figure = Figure::new(format!("{name}: median of {}", millis.len()), median, "ms").against(against);
-    vec![
-        figure.at_most(goal_ms),
-        Figure::new(format!("{name}: least"), millis.first().copied().unwrap_or(f64::NAN), "ms"),
-        Figure::new(format!("{name}: p95"), quantile(&millis, 0.95), "ms"),
-    ]
 }

@@ -1,17 +1,26 @@
 #!/usr/bin/env bash
-# Measures the figures: the kernel's bench first, then the spine's, whose table goes into docs/benchmarks.md. Arguments go to the
-# spine's bench (`--quick`, `--only PART`); with any, nothing is written into the document. PROFILE=dev measures what tests run on.
+# Measures figures: `scripts/bench.sh spine` or `scripts/bench.sh helios`. The table goes into docs/benchmarks.md. Further arguments go
+# to the bench (`--quick`, `--only PART`); with any, nothing is written into the document. PROFILE=dev measures what tests run on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-figures=${CARGO_TARGET_DIR:-target}/figures/spine.jsonl
+bench=$1
+shift
 profile=${PROFILE:-release}
+case $bench in
+    spine) packages=(-p helix -p helix-worker) ;;
+    helios) packages=(-p heliosd -p helios) ;;
+    *) echo "there is no bench $bench: spine or helios" >&2 && exit 2 ;;
+esac
 
-# One call for node, worker and bench: the binaries are those that the bench names, with the same features.
-spine=$(cargo build --profile "$profile" -p helix -p helix-worker --bins --bench spine --message-format=json-render-diagnostics |
-    sed -n 's/.*"name":"spine".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+# One call for the programs and the bench: the binaries are those that the bench names, with the same features.
+program=$(cargo build --profile "$profile" "${packages[@]}" --bins --bench "$bench" --message-format=json-render-diagnostics |
+    sed -n 's/.*"name":"'"$bench"'".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 if [ $# -gt 0 ]; then
-    exec "$spine" "$@"
+    exec "$program" "$@"
 fi
-rm -f "$figures"
-cargo bench --profile "$profile" -p helix-kernel --bench kernel
-exec "$spine" --write
+rm -f "${CARGO_TARGET_DIR:-target}/figures/$bench.jsonl"
+if [ "$bench" = spine ]; then
+    # Its figures come first in the same table.
+    cargo bench --profile "$profile" -p helix-kernel --bench kernel
+fi
+exec "$program" --write

@@ -14,8 +14,7 @@ use helix_protocol::{
     TaskRecord, TaskSpec, TaskWork, Timestamp, WorkerId,
 };
 
-use crate::report::Figure;
-use crate::{Scale, quantile};
+use crate::report::{Figure, Scale, quantile};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

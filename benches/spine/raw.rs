@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::Scale;
+use crate::report::Scale;
 
 /// A row's payload in bytes.
 const PAYLOAD: usize = 512;

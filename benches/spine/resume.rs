@@ -12,9 +12,8 @@ use helix_protocol::{
 use rustix::process::Signal;
 use std::time::Instant;
 
-use crate::report::Figure;
+use crate::report::{Figure, Scale, durations};
 use crate::stage::{LONG, PATIENCE, PROMPT, Stage, WORKERS, signal};
-use crate::{Scale, durations};
 
 /// How many files the repository has.
 const FILES: usize = 1_000;

@@ -13,10 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::raw::Raw;
-use crate::report::{Figure, readable};
+use crate::report::{Figure, Scale, quantile, readable};
 use crate::stage::{Events, Stage};
 use crate::weight::cpu_seconds;
-use crate::{Scale, quantile};
 
 /// Tasks under way at once.
 const IN_FLIGHT: usize = 64;

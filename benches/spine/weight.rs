@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use helix_protocol::{CommandSpec, EventKind, TaskSpec, TaskWork};
 
-use crate::report::Figure;
+use crate::report::{Figure, Scale};
+use crate::stage;
 use crate::stage::{LONG, Stage};
-use crate::{Scale, stage};
 
 /// How many tasks are held.
 const TASKS: usize = 200;

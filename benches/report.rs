@@ -9,8 +9,24 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-const BEGIN: &str = "<!-- begin: made by make bench -->";
-const END: &str = "<!-- end: made by make bench -->";
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// What the document shows.
+    Full,
+    /// A few of everything, to see that it works.
+    Quick,
+}
+
+impl Scale {
+    /// A count, or the smaller one.
+    pub fn pick<T>(self, full: T, quick: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
+}
 
 /// One figure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +59,21 @@ impl Figure {
         self
     }
 
+    /// So many times faster, or smaller, than what it is set beside; it must be `least` times or more.
+    pub fn times(mut self, times: f64, least: Option<f64>) -> Self {
+        self.ratio = Some(times);
+        self.goal = least.map(|least| format!("≥ {}×", readable(least)));
+        self.met = least.map(|least| times >= least);
+        self
+    }
+
+    /// Must be this at least.
+    pub fn at_least(mut self, least: f64) -> Self {
+        self.goal = Some(format!("≥ {} {}", readable(least), self.unit));
+        self.met = Some(self.value >= least);
+        self
+    }
+
     /// Must be this at most.
     pub fn at_most(mut self, most: f64) -> Self {
         self.goal = Some(format!("≤ {} {}", readable(most), self.unit));
@@ -51,8 +82,36 @@ impl Figure {
     }
 }
 
+/// Which bench it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench {
+    /// Its name: the figures are in `target/figures/NAME.jsonl`, the table between the markers `NAME` of docs/benchmarks.md.
+    pub name: &'static str,
+    /// The command that people type for it.
+    pub command: &'static str,
+    /// Programs it is measured beside, with the argument that makes them say their version.
+    pub beside: &'static [(&'static str, &'static str)],
+}
+
+impl Bench {
+    fn begin(self) -> String {
+        format!("<!-- begin: made by {} -->", self.command)
+    }
+
+    fn end(self) -> String {
+        format!("<!-- end: made by {} -->", self.command)
+    }
+
+    /// `target/figures/NAME.jsonl` under the workspace's target folder.
+    fn file(self) -> PathBuf {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+        target.join("figures").join(self.name).with_extension("jsonl")
+    }
+}
+
 /// All figures of a run, those that other benches left in the file before it included.
 pub struct Report {
+    bench: Bench,
     before: Vec<Figure>,
     figures: Vec<Figure>,
     load: String,
@@ -60,10 +119,10 @@ pub struct Report {
 
 impl Report {
     /// Notes the machine's load before anything is measured.
-    pub fn begin() -> Self {
+    pub fn begin(bench: Bench) -> Self {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-        Self { before: read(&figures_file()), figures: Vec::new(), load }
+        Self { bench, before: read(&bench.file()), figures: Vec::new(), load }
     }
 
     /// Takes figures, and shows them at once: a run is long.
@@ -81,7 +140,7 @@ impl Report {
 
     /// Appends the JSON lines.
     pub fn keep(&self) -> Result<()> {
-        let path = figures_file();
+        let path = self.bench.file();
         create_dir_all(path.parent().context("a file in a folder")?)?;
         let mut file: File = OpenOptions::new().create(true).append(true).open(path)?;
         for figure in &self.figures {
@@ -90,19 +149,19 @@ impl Report {
         Ok(())
     }
 
-    /// Replaces what is between the markers of docs/benchmarks.md.
+    /// Replaces what is between the bench's markers of docs/benchmarks.md.
     pub fn write(&self) -> Result<()> {
         let path = root().join("docs/benchmarks.md");
-        let old = std::fs::read_to_string(&path)
-            .unwrap_or_else(|_| format!("# Benchmarks\n\nWhat `make bench` printed, and nothing else.\n\n{BEGIN}\n{END}\n"));
-        let (head, rest) = old.split_once(BEGIN).with_context(|| format!("{} has no line {BEGIN}", path.display()))?;
-        let (_, tail) = rest.split_once(END).with_context(|| format!("{} has no line {END}", path.display()))?;
-        std::fs::write(&path, format!("{head}{BEGIN}\n{}\n{END}{tail}", self.document()))?;
+        let (begin, end) = (self.bench.begin(), self.bench.end());
+        let old = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let (head, rest) = old.split_once(&begin).with_context(|| format!("{} has no line {begin}", path.display()))?;
+        let (_, tail) = rest.split_once(&end).with_context(|| format!("{} has no line {end}", path.display()))?;
+        std::fs::write(&path, format!("{head}{begin}\n{}\n{end}{tail}", self.document()))?;
         Ok(())
     }
 
     fn document(&self) -> String {
-        let mut text = format!("{}\n", machine(&self.load));
+        let mut text = format!("{}\n", machine(self.bench, &self.load));
         text.push_str("| figure | value | beside | ratio | goal | met |\n|---|---:|---|---:|---|---|\n");
         for figure in self.before.iter().chain(&self.figures) {
             let Figure { figure, value, unit, against, ratio, goal, met } = figure;
@@ -125,12 +184,9 @@ pub fn readable(value: f64) -> String {
     }
 }
 
-fn machine(load: &str) -> String {
+fn machine(bench: Bench, load: &str) -> String {
     let arguments: String = std::env::args().skip(1).map(|argument| format!(" {argument}")).collect();
-    let (command, profile) = match cfg!(debug_assertions) {
-        true => ("PROFILE=dev make bench", "dev"),
-        false => ("make bench", "release"),
-    };
+    let (prefix, profile) = if cfg!(debug_assertions) { ("PROFILE=dev ", "dev") } else { ("", "release") };
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu
         .lines()
@@ -149,20 +205,16 @@ fn machine(load: &str) -> String {
     let folder = std::env::temp_dir();
     let disk = said("df", &["--output=fstype", &folder.display().to_string()]).unwrap_or_default();
     let disk = disk.lines().last().unwrap_or("an unknown file system");
-    let postgres = postgres_version().unwrap_or_else(|| "PostgreSQL not found".to_owned());
+    let beside =
+        bench.beside.iter().map(|(program, argument)| said(program, &[argument]).unwrap_or_else(|| format!("no {program}")));
+    let beside = beside.collect::<Vec<_>>().join("; ");
     format!(
-        "Made by `{command}` (`spine{arguments}`), {profile} profile, helix {}. {cpu}, {cores} cores, {memory}{kernel}; load before the \
-         run {load}; data folders on {disk}; {rust}; {postgres}.\n",
+        "Made by `{prefix}{}` (`{}{arguments}`), {profile} profile, version {}. {cpu}, {cores} cores, {memory}{kernel}; load before \
+         the run {load}; data folders on {disk}; {rust}; {beside}.\n",
+        bench.command,
+        bench.name,
         env!("CARGO_PKG_VERSION")
     )
-}
-
-fn postgres_version() -> Option<String> {
-    let mut programs: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin/postgres")).collect();
-    programs.sort();
-    let output = Command::new(programs.pop()?).arg("--version").output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn read(path: &Path) -> Vec<Figure> {
@@ -174,7 +226,21 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// `target/figures/spine.jsonl` under the workspace's target folder.
-fn figures_file() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("figures/spine.jsonl")
+/// The value below which `share` of the sorted values are.
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// Least, median and p95 of some durations in milliseconds, as one figure's value and its companions.
+pub fn durations(name: &str, mut millis: Vec<f64>, goal_ms: f64, against: String) -> Vec<Figure> {
+    millis.sort_by(f64::total_cmp);
+    let median = quantile(&millis, 0.5);
+    let figure = Figure::new(format!("{name}: median of {}", millis.len()), median, "ms").against(against);
+    vec![
+        figure.at_most(goal_ms),
+        Figure::new(format!("{name}: least"), millis.first().copied().unwrap_or(f64::NAN), "ms"),
+        Figure::new(format!("{name}: p95"), quantile(&millis, 0.95), "ms"),
+    ]
 }

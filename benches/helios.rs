@@ -1,0 +1,71 @@
+//! The version store's figures, each beside git in the same run: the two take turns, pair by pair, on folders of the same content.
+//!
+//! `make bench-helios` builds the release binaries and runs this. Each figure is a JSON line in `target/figures/helios.jsonl`; the
+//! table is printed, and with `--write` goes into docs/benchmarks.md. A ratio says how many times less helios takes: the median over
+//! the pairs of git's time divided by helios's. `--quick` measures a few of everything and writes nothing; `--only NAME` (several
+//! times) picks parts.
+
+#[path = "helios/agents.rs"]
+mod agents;
+#[path = "helios/commands.rs"]
+mod commands;
+#[path = "helios/history.rs"]
+mod history;
+#[path = "helios/pairs.rs"]
+mod pairs;
+#[allow(dead_code, reason = "each bench uses a part of it")]
+#[path = "report.rs"]
+mod report;
+#[path = "helios/size.rs"]
+mod size;
+#[path = "helios/tools.rs"]
+mod tools;
+
+use anyhow::{Result, bail};
+
+use report::{Bench, Report, Scale};
+use tools::Stage;
+
+const BENCH: Bench = Bench { name: "helios", command: "make bench-helios", beside: &[("git", "--version")] };
+
+/// The parts, in the order in which they run.
+const PARTS: [&str; 6] = ["commit", "status", "moves", "agents", "history", "size"];
+
+fn main() -> Result<()> {
+    let (mut scale, mut write, mut only) = (Scale::Full, false, Vec::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // `cargo bench` adds it.
+            "--bench" => {}
+            "--quick" => scale = Scale::Quick,
+            "--write" => write = true,
+            "--only" => only.extend(arguments.next()),
+            other => bail!("{other} is not known: --quick, --write, --only {}", PARTS.join("|")),
+        }
+    }
+    let mut report = Report::begin(BENCH);
+    for part in PARTS.into_iter().filter(|part| only.is_empty() || only.iter().any(|only| only == part)) {
+        let stage = Stage::new()?;
+        let figures = match part {
+            "commit" => commands::commit(&stage, scale),
+            "status" => commands::status(&stage, scale),
+            "moves" => commands::moves(&stage, scale),
+            "agents" => agents::side_by_side(&stage, scale),
+            "history" => history::there_and_back(&stage, scale),
+            _ => size::after_packing(&stage, scale),
+        };
+        match figures {
+            Ok(figures) => report.take(figures),
+            Err(error) => eprintln!("{part} could not be measured: {error:#}"),
+        }
+    }
+    report.print();
+    if scale == Scale::Full {
+        report.keep()?;
+    }
+    if write {
+        report.write()?;
+    }
+    Ok(())
+}

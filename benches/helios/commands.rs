@@ -1,0 +1,114 @@
+//! Single commands, end to end: from the start of the process to its end.
+
+use std::fs;
+
+use anyhow::Result;
+
+use crate::pairs::Pairs;
+use crate::report::{Figure, Scale};
+use crate::tools::{Stage, Tool, changing, root, text, twins};
+
+/// Commits with one file changed, the engine running, at several sizes; then with the engine not running.
+pub fn commit(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for files in scale.pick(vec![100, 1_000, 10_000, 100_000], vec![100, 1_000]) {
+        let (helios, git) = twins(stage, &format!("commit{files}"), files)?;
+        let count = scale.pick(if files > 10_000 { 10 } else { 40 }, 6);
+        let warm = Pairs::take(count, |round| commit_ours(&helios, round + 1), |round| commit_theirs(&git, round + 1))?;
+        let goal = (files <= 10_000).then_some(10.0);
+        figures.push(warm.figure(
+            &format!("commit, one file of {files} changed, engine running"),
+            "git add --all && git commit",
+            goal,
+        ));
+
+        let stopped = |round: usize| {
+            helios.run(&["engine", "stop"])?;
+            commit_ours(&helios, count + round + 1)
+        };
+        let cold = Pairs::take(scale.pick(10, 3), stopped, |round| commit_theirs(&git, count + round + 1))?;
+        let name = format!("commit, one file of {files} changed, engine not running");
+        let goal = (files >= 1_000).then_some(1.0);
+        let figure = cold.figure(&name, "git add --all && git commit", goal);
+        figures.push(figure);
+        if files < 1_000 {
+            figures.push(Figure::new(format!("{name}: slowest"), cold.slowest(), "ms").at_most(100.0));
+        }
+        fs::remove_dir_all(root(&helios))?;
+        fs::remove_dir_all(root(&git))?;
+    }
+    Ok(figures)
+}
+
+fn commit_ours(helios: &Tool, version: usize) -> Result<f64> {
+    fs::write(changing(root(helios)), text(42, version))?;
+    helios.timed(&[&["commit", "-m", "next", "--work", "."]])
+}
+
+fn commit_theirs(git: &Tool, version: usize) -> Result<f64> {
+    fs::write(changing(root(git)), text(42, version))?;
+    git.timed(&[&["add", "--all"], &["commit", "--quiet", "--message", "next"]])
+}
+
+/// Looking for changes where there are none.
+pub fn status(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for files in scale.pick(vec![1_000, 10_000, 100_000], vec![1_000]) {
+        let (helios, git) = twins(stage, &format!("status{files}"), files)?;
+        let look: &[&[&str]] = &[&["status", "--porcelain"]];
+        // Git writes what it learned of files that are older than its index only at the second look.
+        git.run(look[0])?;
+        let pairs = Pairs::take(scale.pick(40, 6), |_| helios.timed(look), |_| git.timed(look))?;
+        figures.push(pairs.figure(&format!("status without a change, {files} files"), "git status", Some(10.0)));
+    }
+    Ok(figures)
+}
+
+/// Branches, steps back, other versions, and further working folders.
+pub fn moves(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
+    let (helios, git) = twins(stage, "moves", 1_000)?;
+    let count = scale.pick(40, 6);
+    let mut figures = Vec::new();
+
+    let branch = Pairs::take(
+        count,
+        |round| helios.timed(&[&["branch", &format!("b{round}")]]),
+        |round| git.timed(&[&["branch", &format!("b{round}")]]),
+    )?;
+    figures.push(branch.figure("branch, 1,000 files", "git branch", Some(10.0)));
+
+    for version in 1..=count + 1 {
+        commit_ours(&helios, version)?;
+        commit_theirs(&git, version)?;
+    }
+    let back: &[&[&str]] = &[&["reset", "--hard", "HEAD~1"]];
+    let pairs = Pairs::take(count, |_| helios.timed(back), |_| git.timed(back))?;
+    figures.push(pairs.figure("reset --hard HEAD~1, one file of 1,000 differs", "git reset", Some(10.0)));
+
+    // Two versions that differ in fifty files.
+    for tool in [&helios, &git] {
+        for number in 0..50 {
+            fs::write(root(tool).join(format!("src/part000/file{number:05}.py")), text(number, 9_000))?;
+        }
+    }
+    helios.run(&["checkout", "-b", "other"])?;
+    helios.run(&["commit", "-m", "other", "--work", "."])?;
+    git.run(&["checkout", "--quiet", "-b", "other"])?;
+    git.run(&["commit", "--quiet", "--all", "--message", "other"])?;
+    let there = |round: usize| if round.is_multiple_of(2) { "main" } else { "other" };
+    let pairs = Pairs::take(
+        count,
+        |round| helios.timed(&[&["checkout", there(round)]]),
+        |round| git.timed(&[&["checkout", "--quiet", there(round)]]),
+    )?;
+    figures.push(pairs.figure("checkout of a version, 50 files of 1,000 differ", "git checkout", Some(10.0)));
+
+    let (ours, theirs) = (stage.folder("ours")?, stage.folder("theirs")?);
+    let pairs = Pairs::take(
+        scale.pick(40, 4),
+        |round| helios.timed(&[&["workspace", "add", &ours.join(format!("w{round}")).display().to_string()]]),
+        |round| git.timed(&[&["worktree", "add", "--quiet", "--detach", &theirs.join(format!("w{round}")).display().to_string()]]),
+    )?;
+    figures.push(pairs.figure("a further working folder of 1,000 files", "git worktree add", Some(10.0)));
+    Ok(figures)
+}
