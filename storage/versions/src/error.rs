@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use helix_objects::ObjectError;
-use helix_protocol::{Code, Failure, ObjectId};
+use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 
 /// A version library failure.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,104 @@ pub enum VersionError {
         /// As it was asked for.
         revision: String,
     },
+    /// Nothing has this name.
+    #[error("there is no {kind} {name:?}{}", .nearest.as_ref().map(|near| format!(", the nearest is {near:?}")).unwrap_or_default())]
+    Unknown {
+        /// What was looked for: revision, branch, tag, workspace, experiment, variant, operation.
+        kind: &'static str,
+        /// As it was given.
+        name: String,
+        /// The name most like it.
+        nearest: Option<String>,
+    },
+    /// A short id that fits several snapshots.
+    #[error("{revision} is short for {}", .candidates.join(", "))]
+    Ambiguous {
+        /// As it was given.
+        revision: String,
+        /// Some of what it fits, at least two.
+        candidates: Vec<String>,
+    },
+    /// A revision that cannot be read as one.
+    #[error("{revision:?} is not a revision: {reason}")]
+    InvalidRevision {
+        /// As it was given.
+        revision: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A name that a branch, a tag, a workspace or an experiment cannot have.
+    #[error("{name:?} cannot be the name of a {kind}")]
+    InvalidName {
+        /// What it was to name.
+        kind: &'static str,
+        /// As it was given.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("there is a {kind} {name:?} already")]
+    Exists {
+        /// What has it.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name is not where the caller thought it was.
+    #[error("{name} has moved: it was expected at {expected} and is at {now}")]
+    Moved {
+        /// What moved.
+        name: String,
+        /// A short id, or "nothing".
+        expected: String,
+        /// A short id, or "nothing".
+        now: String,
+    },
+    /// Other writers were faster every time.
+    #[error("{0} is changed by others faster than it can be read")]
+    Contended(String),
+    /// The tree is the one of the snapshot it would follow.
+    #[error("nothing to commit: the files are as in {}", .0.as_ref().map_or("the empty repository".to_owned(), SnapshotId::short))]
+    NothingToCommit(Option<SnapshotId>),
+    /// A workspace has the branch checked out.
+    #[error("branch {branch} is checked out in workspace {workspace}")]
+    HeldByWorkspace {
+        /// The branch.
+        branch: String,
+        /// The workspace.
+        workspace: String,
+    },
+    /// The head does not reach what the branch has.
+    #[error("branch {0} is not fully merged")]
+    Unmerged(String),
+    /// Paths of a merge that nobody decided yet.
+    #[error("{} not decided yet: {}", if .0.len() == 1 { "one path of the merge is" } else { "paths of the merge are" }, .0.join(", "))]
+    Unresolved(Vec<String>),
+    /// The state of the workspace, of an experiment or of the repository does not allow this.
+    #[error("{message}")]
+    Refused {
+        /// What is in the way.
+        message: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A record that cannot be read.
+    #[error("the record {key:?} of {family} is damaged: {reason}")]
+    DamagedRecord {
+        /// Its family.
+        family: &'static str,
+        /// Its key, as people see it.
+        key: String,
+        /// Why it cannot be read.
+        reason: &'static str,
+    },
+    /// The repository was written by a newer version.
+    #[error("the repository has format {found}, and this version knows formats up to {known}")]
+    NewerFormat {
+        /// Its format.
+        found: u64,
+        /// The newest known one.
+        known: u64,
+    },
     /// Git content could not be read or written.
     #[error("{path}: {reason}")]
     Git {
@@ -142,6 +240,34 @@ impl From<VersionError> for Failure {
             VersionError::NoSuchCommit { .. } => {
                 Failure::new(Code::InvalidRequest, message).hint("name a commit, a branch or a tag of it; `git log` lists commits")
             }
+            VersionError::Unknown { kind: "revision", .. } => Failure::new(Code::NotFound, message)
+                .hint("name a branch, a tag, HEAD~n, or at least four digits of a snapshot's id; `helios log` lists them"),
+            VersionError::Unknown { .. } => Failure::new(Code::NotFound, message),
+            VersionError::Ambiguous { .. } => Failure::new(Code::AmbiguousId, message).hint("type more of its digits"),
+            VersionError::InvalidRevision { .. } => Failure::new(Code::InvalidRequest, message)
+                .hint("revisions are written as in git: main, HEAD~2, v1^{}, @{1}, 3f2a9c01, main:path"),
+            VersionError::InvalidName { .. } => {
+                Failure::new(Code::InvalidRequest, message).hint("use letters, digits and . _ - as git's names do")
+            }
+            VersionError::Exists { .. } => Failure::new(Code::InvalidState, message).hint("choose another name, or force it"),
+            VersionError::Moved { .. } => {
+                Failure::new(Code::InvalidState, message).hint("look at what is there now, then try again")
+            }
+            VersionError::Contended(_) => Failure::new(Code::Overloaded, message).hint("try again in a moment"),
+            VersionError::NothingToCommit(_) => {
+                Failure::new(Code::InvalidState, message).hint("change a file, or allow an empty commit with `--allow-empty`")
+            }
+            VersionError::HeldByWorkspace { .. } => Failure::new(Code::InvalidState, message)
+                .hint("work there, choose another branch, or detach with `helios switch --detach`"),
+            VersionError::Unmerged(_) => Failure::new(Code::InvalidState, message)
+                .hint("merge it first, or delete it anyway with `-D`; `helios undo` brings it back"),
+            VersionError::Unresolved(_) => Failure::new(Code::InvalidState, message)
+                .hint("edit those files and `helios add` them, or give the merge up with `helios merge --abort`"),
+            VersionError::Refused { hint, .. } => Failure::new(Code::InvalidState, message).hint(hint),
+            VersionError::DamagedRecord { .. } => {
+                Failure::new(Code::CorruptObject, message).hint("run `helios fsck`; a backup brings it back")
+            }
+            VersionError::NewerFormat { .. } => Failure::new(Code::NewerFormat, message).hint("install the newer version again"),
             VersionError::Git { .. } => Failure::new(Code::GitFailed, message).hint("`git fsck` in that repository says more"),
         }
     }

@@ -13,6 +13,7 @@ mod error;
 pub mod git;
 mod merge;
 mod read;
+mod repository;
 mod snapshot;
 mod text;
 mod tree;
@@ -23,6 +24,11 @@ pub use diff::{EntryChange, diff, diff_entries, objects_between};
 pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
+pub use repository::{
+    Annotation, Batch, Caller, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, ExperimentName, ExperimentState, FileEdit, FilesRequest,
+    Goal, Head, HeadTarget, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Recorded, RefExpect, RefName, Repository,
+    ResetKind, Score, Start, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, VariantName, Workspace, WorkspaceName,
+};
 pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
 pub use text::{diff_text, is_binary};
 pub use tree::{Tree, TreeEntry};

@@ -76,6 +76,24 @@ impl Tree {
         self.entries.get(place)
     }
 
+    /// Puts an entry in its place and answers with the one of its name that was there. The name must be one a file can have.
+    pub(crate) fn set(&mut self, entry: TreeEntry) -> Option<TreeEntry> {
+        debug_assert_eq!(check_name(&entry.name), Ok(()));
+        match self.entries.binary_search_by(|other| other.name.cmp(&entry.name)) {
+            Ok(place) => Some(std::mem::replace(&mut self.entries[place], entry)),
+            Err(place) => {
+                self.entries.insert(place, entry);
+                None
+            }
+        }
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<TreeEntry> {
+        let place = self.entries.binary_search_by(|entry| entry.name.as_slice().cmp(name)).ok()?;
+        Some(self.entries.remove(place))
+    }
+
     /// Bytes of everything beneath.
     pub fn size(&self) -> u64 {
         self.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.size))
@@ -83,22 +101,7 @@ impl Tree {
 
     /// The encoding and its id.
     pub fn encode(&self) -> NewObject {
-        let names: usize = self.entries.iter().map(|entry| entry.name.len()).sum();
-        let mut out = Vec::with_capacity(16 + names + self.entries.len() * (MIN_ENTRY + 4));
-        out.extend_from_slice(&MAGIC);
-        put_number(&mut out, self.entries.len() as u64);
-        for entry in &self.entries {
-            out.push(match entry.mode {
-                FileMode::Regular => 0,
-                FileMode::Executable => 1,
-                FileMode::Symlink => 2,
-                FileMode::Directory => 3,
-            });
-            put_bytes(&mut out, &entry.name);
-            put_number(&mut out, entry.size);
-            out.extend_from_slice(&entry.id.0);
-        }
-        NewObject::new(Bytes::from(out))
+        encode(self.entries.iter().map(|entry| EntryRef { name: &entry.name, mode: entry.mode, size: entry.size, id: entry.id }))
     }
 
     /// Reads an encoding. `id` is only for the error.
@@ -112,6 +115,34 @@ impl Tree {
     }
 }
 
+/// An entry whose name lies elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryRef<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) mode: FileMode,
+    pub(crate) size: u64,
+    pub(crate) id: ObjectId,
+}
+
+/// The encoding of entries that ascend by name and have names that files can have.
+pub(crate) fn encode<'a>(entries: impl ExactSizeIterator<Item = EntryRef<'a>>) -> NewObject {
+    let mut out = Vec::with_capacity(16 + entries.len() * (MIN_ENTRY + 20));
+    out.extend_from_slice(&MAGIC);
+    put_number(&mut out, entries.len() as u64);
+    for entry in entries {
+        out.push(match entry.mode {
+            FileMode::Regular => 0,
+            FileMode::Executable => 1,
+            FileMode::Symlink => 2,
+            FileMode::Directory => 3,
+        });
+        put_bytes(&mut out, entry.name);
+        put_number(&mut out, entry.size);
+        out.extend_from_slice(&entry.id.0);
+    }
+    NewObject::new(Bytes::from(out))
+}
+
 /// Where trees come from: a store, or trees just made in front of a store.
 pub(crate) trait TreeSource {
     fn tree(&self, id: ObjectId) -> Result<Tree, VersionError>;
@@ -121,6 +152,12 @@ impl TreeSource for &dyn ObjectStore {
     fn tree(&self, id: ObjectId) -> Result<Tree, VersionError> {
         Tree::load(*self, id)
     }
+}
+
+/// Whether a tree may have this name.
+#[cfg(feature = "git")]
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    check_name(name).is_ok()
 }
 
 fn check_name(name: &[u8]) -> Result<(), Reason> {

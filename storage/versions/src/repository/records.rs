@@ -1,0 +1,640 @@
+//! The records of a repository, and their encodings.
+//!
+//! Each value begins with the byte 0x01, its version; what has another one is refused. Numbers and byte strings are those of
+//! trees and snapshots: LEB128 in its shortest form, and bytes behind their length. `id` is 32 bytes, `time` 8 bytes of
+//! microseconds since 1970 (little endian, signed), `option X` the byte 0 or the byte 1 and X, `list X` a number and that many X,
+//! `signature` a name, an address, a time and two bytes of minutes east of UTC, `map` a list of two texts, ascending.
+//!
+//! ```text
+//! family       key                 value
+//! refs         refs/heads/main     id, option (signature, text)                        the second: an annotated tag
+//! snapshots    32 bytes            number, time                                        depth (a root has 1), committed when
+//! workspaces   NAME                text, time, head                                    where it is, made when
+//!              NAME/staged         id                                                  a tree
+//!              NAME/merging        kind, option id, id, id, text, list unresolved      began at, other side, tree, message
+//! oplog        8 bytes, big endian time, text, text, text, text, cause, list change    who, workspace, verb, what
+//! experiments  NAME                id, goal, state, time, map                          base
+//!              NAME/VARIANT        text, time, number, option scored, option scored    branch, scores, best, last
+//! settings     repository          number, text, durability, time                      format, first branch
+//!              config/KEY          the value's bytes, without a version
+//!
+//! head         0 and a text (a branch) | 1 and an id (detached)
+//! kind         0 merge | 1 cherry-pick | 2 revert
+//! unresolved   bytes (path), option id (what stands there), three times option (mode, id): base, ours, theirs
+//! cause        0 | 1 and a number (undoes that entry) | 2 and a number (redoes that one)
+//! change       family, bytes (key), option bytes (before), option bytes (after)
+//! goal         0 the highest score is best | 1 the lowest
+//! state        0 open | 1, text and id (promoted: variant, snapshot) | 2 discarded
+//! scored       id, 8 bytes (a float's bits), time, map
+//! ```
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use helix_objects::{Durability, Family};
+use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
+
+use crate::codec::{Reader, Reason, put_bytes, put_number};
+use crate::{BranchName, Signature, VersionError};
+
+use super::names::{VariantName, WorkspaceName};
+
+const VERSION: u8 = 1;
+
+/// Something a record holds.
+pub(crate) trait Record: Sized {
+    fn write(&self, out: &mut Vec<u8>);
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason>;
+
+    fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(96);
+        out.push(VERSION);
+        self.write(&mut out);
+        Bytes::from(out)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Reason> {
+        let mut reader = Reader::new(bytes);
+        if reader.array()? != [VERSION] {
+            return Err("its version is not known");
+        }
+        let value = Self::read(&mut reader)?;
+        reader.end()?;
+        Ok(value)
+    }
+
+    /// Decodes a record's value and says which record it is where that fails.
+    fn of(family: Family, key: &[u8], bytes: &[u8]) -> Result<Self, VersionError> {
+        Self::decode(bytes).map_err(|reason| VersionError::DamagedRecord {
+            family: family.name(),
+            key: show_key(family, key),
+            reason,
+        })
+    }
+}
+
+/// A key as people see it.
+pub(crate) fn show_key(family: Family, key: &[u8]) -> String {
+    match (family, <[u8; 8]>::try_from(key)) {
+        (Family::Oplog, Ok(number)) => u64::from_be_bytes(number).to_string(),
+        (Family::Snapshots | Family::GitMap, _) => key.iter().map(|byte| format!("{byte:02x}")).collect(),
+        _ => String::from_utf8_lossy(key).into_owned(),
+    }
+}
+
+/// What an annotated tag says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// Who made it, and when.
+    pub tagger: Signature,
+    /// Why.
+    pub message: String,
+}
+
+/// A ref: the snapshot it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RefRecord {
+    pub(crate) target: SnapshotId,
+    pub(crate) annotation: Option<Annotation>,
+}
+
+/// What is known of a snapshot without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotRecord {
+    /// Greater than every parent's.
+    pub(crate) depth: u64,
+    pub(crate) time: Timestamp,
+}
+
+/// What a workspace's head is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadTarget {
+    /// A branch: a commit moves it.
+    Branch(BranchName),
+    /// A snapshot: a commit moves only this head.
+    Detached(SnapshotId),
+}
+
+/// A workspace's head with the snapshot it is at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// A branch or a snapshot.
+    pub target: HeadTarget,
+    /// `None` where the branch has no snapshot yet.
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// A workspace's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkspaceRecord {
+    pub(crate) root: String,
+    pub(crate) made: Timestamp,
+    pub(crate) head: HeadTarget,
+}
+
+/// A staged tree's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StagedRecord(pub(crate) ObjectId);
+
+/// What kind of merge waits for its conflicts to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergingKind {
+    /// Another line of work is merged.
+    Merge,
+    /// What one snapshot changed is repeated.
+    CherryPick,
+    /// What one snapshot changed is taken back.
+    Revert,
+}
+
+/// A path of a merge that somebody must decide about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// From the root, as bytes.
+    pub path: Vec<u8>,
+    /// What the merged tree has there: for texts, both sides between conflict markers.
+    pub stands: Option<ObjectId>,
+    /// In the common ancestor.
+    pub base: Option<(FileMode, ObjectId)>,
+    /// On this side.
+    pub ours: Option<(FileMode, ObjectId)>,
+    /// On the other side.
+    pub theirs: Option<(FileMode, ObjectId)>,
+}
+
+/// A merge that has begun and is not committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merging {
+    /// What it is.
+    pub kind: MergingKind,
+    /// Where the head was when it began: what giving it up goes back to.
+    pub began: Option<SnapshotId>,
+    /// The other side, or the snapshot that is picked or reverted.
+    pub other: SnapshotId,
+    /// What the merge made, conflict markers included.
+    pub tree: ObjectId,
+    /// The message its commit has where nobody gives another.
+    pub message: String,
+    /// What is not decided yet.
+    pub unresolved: Vec<Unresolved>,
+}
+
+/// Why an entry of the operation log was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Itself,
+    Undoes(u64),
+    Redoes(u64),
+}
+
+/// One record before and after an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChangeRecord {
+    pub(crate) family: Family,
+    pub(crate) key: Bytes,
+    pub(crate) before: Option<Bytes>,
+    pub(crate) after: Option<Bytes>,
+}
+
+/// An entry of the operation log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OperationRecord {
+    pub(crate) time: Timestamp,
+    pub(crate) who: String,
+    pub(crate) workspace: String,
+    pub(crate) verb: String,
+    pub(crate) text: String,
+    pub(crate) cause: Cause,
+    pub(crate) changes: Vec<ChangeRecord>,
+}
+
+/// Which score is best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Goal {
+    /// The highest.
+    #[default]
+    Highest,
+    /// The lowest.
+    Lowest,
+}
+
+/// Where an experiment stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExperimentState {
+    /// Variants are made and scored.
+    Open,
+    /// One variant was taken.
+    Promoted {
+        /// Which.
+        variant: VariantName,
+        /// Its snapshot.
+        snapshot: SnapshotId,
+    },
+    /// None was taken.
+    Discarded,
+}
+
+/// A score that a snapshot of a variant was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Never NaN.
+    pub value: f64,
+    /// When it was given.
+    pub time: Timestamp,
+    /// Whatever else was measured.
+    pub metadata: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ExperimentRecord {
+    pub(crate) base: SnapshotId,
+    pub(crate) goal: Goal,
+    pub(crate) state: ExperimentState,
+    pub(crate) made: Timestamp,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct VariantRecord {
+    pub(crate) branch: BranchName,
+    pub(crate) made: Timestamp,
+    pub(crate) scores: u64,
+    pub(crate) best: Option<Score>,
+    pub(crate) last: Option<Score>,
+}
+
+/// The repository's own record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RepositoryRecord {
+    pub(crate) format: u64,
+    pub(crate) branch: BranchName,
+    pub(crate) durability: Durability,
+    pub(crate) made: Timestamp,
+}
+
+impl Record for RefRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.target.0.0);
+        put_option(out, self.annotation.as_ref(), |out, annotation| {
+            put_signature(out, &annotation.tagger);
+            put_bytes(out, annotation.message.as_bytes());
+        });
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let target = reader.id().map(SnapshotId)?;
+        let annotation = option(reader, |reader| Ok(Annotation { tagger: signature(reader)?, message: reader.text()? }))?;
+        Ok(Self { target, annotation })
+    }
+}
+
+impl Record for SnapshotRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_number(out, self.depth);
+        put_time(out, self.time);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        Ok(Self { depth: reader.number()?, time: time(reader)? })
+    }
+}
+
+impl Record for WorkspaceRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.root.as_bytes());
+        put_time(out, self.made);
+        match &self.head {
+            HeadTarget::Branch(branch) => {
+                out.push(0);
+                put_bytes(out, branch.as_str().as_bytes());
+            }
+            HeadTarget::Detached(id) => {
+                out.push(1);
+                out.extend_from_slice(&id.0.0);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let (root, made) = (reader.text()?, time(reader)?);
+        let head = match reader.array()? {
+            [0] => HeadTarget::Branch(branch(reader)?),
+            [1] => HeadTarget::Detached(reader.id().map(SnapshotId)?),
+            _ => return Err("its head is of an unknown kind"),
+        };
+        Ok(Self { root, made, head })
+    }
+}
+
+impl Record for StagedRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.0);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        reader.id().map(Self)
+    }
+}
+
+impl Record for Merging {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(match self.kind {
+            MergingKind::Merge => 0,
+            MergingKind::CherryPick => 1,
+            MergingKind::Revert => 2,
+        });
+        put_option(out, self.began.as_ref(), |out, id| out.extend_from_slice(&id.0.0));
+        out.extend_from_slice(&self.other.0.0);
+        out.extend_from_slice(&self.tree.0);
+        put_bytes(out, self.message.as_bytes());
+        put_list(out, &self.unresolved, |out, path| {
+            put_bytes(out, &path.path);
+            put_option(out, path.stands.as_ref(), |out, id| out.extend_from_slice(&id.0));
+            for side in [&path.base, &path.ours, &path.theirs] {
+                put_option(out, side.as_ref(), |out, (mode, id)| {
+                    out.push(mode_number(*mode));
+                    out.extend_from_slice(&id.0);
+                });
+            }
+        });
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let kind = match reader.array()? {
+            [0] => MergingKind::Merge,
+            [1] => MergingKind::CherryPick,
+            [2] => MergingKind::Revert,
+            _ => return Err("the merge is of an unknown kind"),
+        };
+        let began = option(reader, |reader| reader.id().map(SnapshotId))?;
+        let (other, tree, message) = (reader.id().map(SnapshotId)?, reader.id()?, reader.text()?);
+        let side = |reader: &mut Reader<'_>| option(reader, |reader| Ok((mode(reader)?, reader.id()?)));
+        let unresolved = list(reader, |reader| {
+            let (path, stands) = (reader.bytes()?.to_vec(), option(reader, |reader| reader.id())?);
+            Ok(Unresolved { path, stands, base: side(reader)?, ours: side(reader)?, theirs: side(reader)? })
+        })?;
+        Ok(Self { kind, began, other, tree, message, unresolved })
+    }
+}
+
+impl Record for OperationRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_time(out, self.time);
+        for text in [&self.who, &self.workspace, &self.verb, &self.text] {
+            put_bytes(out, text.as_bytes());
+        }
+        match self.cause {
+            Cause::Itself => out.push(0),
+            Cause::Undoes(number) => {
+                out.push(1);
+                put_number(out, number);
+            }
+            Cause::Redoes(number) => {
+                out.push(2);
+                put_number(out, number);
+            }
+        }
+        put_list(out, &self.changes, |out, change| {
+            out.push(family_number(change.family));
+            put_bytes(out, &change.key);
+            for value in [&change.before, &change.after] {
+                put_option(out, value.as_ref(), |out, value| put_bytes(out, value));
+            }
+        });
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let time = time(reader)?;
+        let (who, workspace, verb, text) = (reader.text()?, reader.text()?, reader.text()?, reader.text()?);
+        let cause = match reader.array()? {
+            [0] => Cause::Itself,
+            [1] => Cause::Undoes(reader.number()?),
+            [2] => Cause::Redoes(reader.number()?),
+            _ => return Err("its cause is of an unknown kind"),
+        };
+        let value = |reader: &mut Reader<'_>| option(reader, |reader| reader.bytes().map(Bytes::copy_from_slice));
+        let changes = list(reader, |reader| {
+            let [number] = reader.array()?;
+            let family = Family::ALL.into_iter().find(|family| family_number(*family) == number).ok_or("a family is unknown")?;
+            let key = Bytes::copy_from_slice(reader.bytes()?);
+            Ok(ChangeRecord { family, key, before: value(reader)?, after: value(reader)? })
+        })?;
+        Ok(Self { time, who, workspace, verb, text, cause, changes })
+    }
+}
+
+impl Record for ExperimentRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.base.0.0);
+        out.push(u8::from(self.goal == Goal::Lowest));
+        match &self.state {
+            ExperimentState::Open => out.push(0),
+            ExperimentState::Promoted { variant, snapshot } => {
+                out.push(1);
+                put_bytes(out, variant.as_str().as_bytes());
+                out.extend_from_slice(&snapshot.0.0);
+            }
+            ExperimentState::Discarded => out.push(2),
+        }
+        put_time(out, self.made);
+        put_map(out, &self.metadata);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let base = reader.id().map(SnapshotId)?;
+        let goal = match reader.array()? {
+            [0] => Goal::Highest,
+            [1] => Goal::Lowest,
+            _ => return Err("its goal is unknown"),
+        };
+        let state = match reader.array()? {
+            [0] => ExperimentState::Open,
+            [1] => {
+                let variant = reader.text()?.parse().map_err(|_| "a variant has no proper name")?;
+                ExperimentState::Promoted { variant, snapshot: reader.id().map(SnapshotId)? }
+            }
+            [2] => ExperimentState::Discarded,
+            _ => return Err("its state is unknown"),
+        };
+        Ok(Self { base, goal, state, made: time(reader)?, metadata: map(reader)? })
+    }
+}
+
+impl Record for VariantRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.branch.as_str().as_bytes());
+        put_time(out, self.made);
+        put_number(out, self.scores);
+        for score in [&self.best, &self.last] {
+            put_option(out, score.as_ref(), |out, score| {
+                out.extend_from_slice(&score.snapshot.0.0);
+                out.extend_from_slice(&score.value.to_bits().to_le_bytes());
+                put_time(out, score.time);
+                put_map(out, &score.metadata);
+            });
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let (branch, made, scores) = (branch(reader)?, time(reader)?, reader.number()?);
+        let score = |reader: &mut Reader<'_>| {
+            option(reader, |reader| {
+                let (snapshot, value) = (reader.id().map(SnapshotId)?, f64::from_bits(u64::from_le_bytes(reader.array()?)));
+                if value.is_nan() {
+                    return Err("a score is not a number");
+                }
+                Ok(Score { snapshot, value, time: time(reader)?, metadata: map(reader)? })
+            })
+        };
+        Ok(Self { branch, made, scores, best: score(reader)?, last: score(reader)? })
+    }
+}
+
+impl Record for RepositoryRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        put_number(out, self.format);
+        put_bytes(out, self.branch.as_str().as_bytes());
+        out.push(match self.durability {
+            Durability::NoSync => 0,
+            Durability::Group => 1,
+            Durability::Sync => 2,
+        });
+        put_time(out, self.made);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
+        let (format, branch) = (reader.number()?, branch(reader)?);
+        let durability = match reader.array()? {
+            [0] => Durability::NoSync,
+            [1] => Durability::Group,
+            [2] => Durability::Sync,
+            _ => return Err("its durability is unknown"),
+        };
+        Ok(Self { format, branch, durability, made: time(reader)? })
+    }
+}
+
+/// The keys of a workspace's records.
+pub(crate) struct WorkspaceKeys<'a>(pub(crate) &'a WorkspaceName);
+
+impl WorkspaceKeys<'_> {
+    pub(crate) fn head(&self) -> Bytes {
+        Bytes::copy_from_slice(self.0.as_str().as_bytes())
+    }
+
+    pub(crate) fn staged(&self) -> Bytes {
+        Bytes::from(format!("{}/staged", self.0))
+    }
+
+    pub(crate) fn merging(&self) -> Bytes {
+        Bytes::from(format!("{}/merging", self.0))
+    }
+}
+
+fn family_number(family: Family) -> u8 {
+    match family {
+        Family::Refs => 0,
+        Family::Oplog => 1,
+        Family::Workspaces => 2,
+        Family::Experiments => 3,
+        Family::GitMap => 4,
+        Family::Settings => 5,
+        Family::Snapshots => 6,
+    }
+}
+
+fn mode_number(mode: FileMode) -> u8 {
+    match mode {
+        FileMode::Regular => 0,
+        FileMode::Executable => 1,
+        FileMode::Symlink => 2,
+        FileMode::Directory => 3,
+    }
+}
+
+fn mode(reader: &mut Reader<'_>) -> Result<FileMode, Reason> {
+    let modes = [FileMode::Regular, FileMode::Executable, FileMode::Symlink, FileMode::Directory];
+    let [number] = reader.array()?;
+    modes.get(usize::from(number)).copied().ok_or("a mode is unknown")
+}
+
+fn branch(reader: &mut Reader<'_>) -> Result<BranchName, Reason> {
+    reader.text()?.parse().map_err(|_| "a branch has no proper name")
+}
+
+fn put_time(out: &mut Vec<u8>, time: Timestamp) {
+    out.extend_from_slice(&time.0.to_le_bytes());
+}
+
+fn time(reader: &mut Reader<'_>) -> Result<Timestamp, Reason> {
+    Ok(Timestamp(i64::from_le_bytes(reader.array()?)))
+}
+
+fn put_signature(out: &mut Vec<u8>, signature: &Signature) {
+    put_bytes(out, signature.name.as_bytes());
+    put_bytes(out, signature.email.as_bytes());
+    put_time(out, signature.time);
+    out.extend_from_slice(&signature.offset_minutes.to_le_bytes());
+}
+
+fn signature(reader: &mut Reader<'_>) -> Result<Signature, Reason> {
+    let (name, email, time) = (reader.text()?, reader.text()?, time(reader)?);
+    Ok(Signature { name, email, time, offset_minutes: i16::from_le_bytes(reader.array()?) })
+}
+
+fn put_option<T>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
+
+fn option<T>(reader: &mut Reader<'_>, read: impl FnOnce(&mut Reader<'_>) -> Result<T, Reason>) -> Result<Option<T>, Reason> {
+    match reader.array()? {
+        [0] => Ok(None),
+        [1] => read(reader).map(Some),
+        _ => Err("something is neither there nor absent"),
+    }
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
+    put_number(out, items.len() as u64);
+    for item in items {
+        put(out, item);
+    }
+}
+
+fn list<T>(reader: &mut Reader<'_>, mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Reason>) -> Result<Vec<T>, Reason> {
+    // Grown as it is read: a count that is not true takes no memory.
+    let count = reader.number()?;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        items.push(read(reader)?);
+    }
+    Ok(items)
+}
+
+fn put_map(out: &mut Vec<u8>, map: &BTreeMap<String, String>) {
+    put_number(out, map.len() as u64);
+    for (key, value) in map {
+        put_bytes(out, key.as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+}
+
+fn map(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, Reason> {
+    let mut map = BTreeMap::<String, String>::new();
+    for _ in 0..reader.number()? {
+        let key = reader.text()?;
+        if map.last_key_value().is_some_and(|(last, _)| *last >= key) {
+            return Err("a map is not in order");
+        }
+        map.insert(key, reader.text()?);
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests;
