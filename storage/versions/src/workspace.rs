@@ -1,13 +1,29 @@
 //! Working folders: what they hold as a tree, and a tree put into them.
 
 mod checkout;
+#[cfg(feature = "git")]
+mod compare;
+#[cfg(feature = "git")]
+mod events;
 pub(crate) mod folder;
+#[cfg(feature = "git")]
+mod fresh;
+#[cfg(feature = "git")]
+mod ignore;
+#[cfg(feature = "git")]
+mod index;
+#[cfg(feature = "git")]
+mod live;
 mod policy;
 mod reading;
 #[cfg(feature = "git")]
 mod rules;
 mod scan;
 mod stat_cache;
+#[cfg(feature = "git")]
+mod teamwork;
+#[cfg(feature = "git")]
+mod visit;
 #[cfg(feature = "git")]
 mod working_folder;
 
@@ -24,3 +40,5 @@ pub use working_folder::{Conflict, ConflictKind, LiveEntry, LocalChanges, Refres
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "git"))]
+mod following_tests;

@@ -82,6 +82,16 @@ impl<'a> Cursor<'a> {
         Self { root, at: None }
     }
 
+    /// The folder at `path`; the empty path is the root.
+    #[cfg(feature = "git")]
+    pub(crate) fn folder(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        if path.is_empty() {
+            return rustix::io::fcntl_dupfd_cloexec(self.root, 0);
+        }
+        let (parent, name) = self.parent(path)?;
+        open_folder(parent, &c_name(name)?)
+    }
+
     /// The folder that holds `path`, and its name in it.
     pub(crate) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(BorrowedFd<'_>, &'p [u8]), Errno> {
         let Some(cut) = path.iter().rposition(|byte| *byte == b'/') else { return Ok((self.root, path)) };

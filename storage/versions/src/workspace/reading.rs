@@ -1,7 +1,9 @@
 //! Reading a file that others may be writing.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
@@ -25,12 +27,17 @@ pub(crate) enum FileContent {
 
 /// Reads a file until it is the same before and after, or the tries are used up.
 pub(crate) fn read_steady(cursor: &mut Cursor<'_>, path: &[u8], cap: u64) -> Result<FileContent, Errno> {
+    let (folder, name) = cursor.parent(path)?;
+    read_steady_in(folder, &c_name(name)?, cap)
+}
+
+/// As [`read_steady`], by the file's folder and name.
+pub(crate) fn read_steady_in(folder: BorrowedFd<'_>, name: &CStr, cap: u64) -> Result<FileContent, Errno> {
     let mut tried = 1;
     loop {
-        let (folder, name) = cursor.parent(path)?;
         // Non-blocking, so that a pipe that took the file's place does not hold us up.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut file = File::from(openat(folder, &*c_name(name)?, flags, Mode::empty())?);
+        let mut file = File::from(openat(folder, name, flags, Mode::empty())?);
         let raw = fstat(&file)?;
         if FileType::from_raw_mode(raw.st_mode) != FileType::RegularFile {
             return Ok(FileContent::NoFile);

@@ -35,12 +35,22 @@ pub struct StatCache {
 pub(crate) struct FileClock(i64);
 
 impl FileClock {
+    /// Before every file.
+    pub(crate) const NEVER: Self = Self(i64::MIN);
+
     pub(crate) fn now() -> Self {
         #[cfg(target_os = "linux")]
         let now = clock_gettime(ClockId::RealtimeCoarse);
         #[cfg(not(target_os = "linux"))]
         let now = clock_gettime(ClockId::Realtime);
         Self::of(now.tv_sec, now.tv_nsec)
+    }
+
+    /// When a file last changed in any way.
+    #[cfg(test)]
+    pub(crate) fn changed(meta: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self::of(meta.ctime(), meta.ctime_nsec())
     }
 
     #[allow(clippy::unnecessary_cast)]
@@ -70,6 +80,11 @@ impl FileStat {
             modified: FileClock::of(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             changed: FileClock::of(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
+    }
+
+    /// Whether the file's times lie before a moment of the clock.
+    pub(crate) fn is_older_than(&self, moment: FileClock) -> bool {
+        self.modified < moment && self.changed < moment
     }
 }
 
@@ -111,6 +126,12 @@ impl StatCache {
         Ok(cache)
     }
 
+    /// An empty cache that will be saved to a file.
+    #[cfg(feature = "git")]
+    pub(crate) fn at(file: &Path, tree: Option<ObjectId>) -> Self {
+        Self { file: Some(file.to_owned()), tree, ..Self::default() }
+    }
+
     /// The tree that the workspace held when it was last scanned or checked out whole; `None` where
     /// that is not known, or a checkout was interrupted.
     pub fn tree(&self) -> Option<ObjectId> {
@@ -133,9 +154,13 @@ impl StatCache {
 
     /// The content of a file that looks as it did when it was read.
     pub(crate) fn lookup(&self, path: &[u8], stat: &FileStat) -> Option<ObjectId> {
+        self.read(path, stat).map(|(id, _)| id)
+    }
+
+    /// As [`lookup`](Self::lookup), with the clock before it was read.
+    pub(crate) fn read(&self, path: &[u8], stat: &FileStat) -> Option<(ObjectId, FileClock)> {
         let known = self.entries.get(path)?;
-        let believed = known.stat == *stat && stat.modified < known.read_at && stat.changed < known.read_at;
-        believed.then_some(known.id)
+        (known.stat == *stat && stat.is_older_than(known.read_at)).then_some((known.id, known.read_at))
     }
 
     /// Records what a scan that began at `read_at` found.
@@ -146,7 +171,7 @@ impl StatCache {
     /// Records a file that a checkout has just written. Nobody else writes during a checkout, so it
     /// will be believed unless the clock still stands at the file's time when the checkout ends.
     pub(crate) fn wrote(&mut self, path: Vec<u8>, stat: FileStat, id: ObjectId) {
-        self.entries.insert(path.clone(), Known { stat, id, read_at: FileClock(i64::MIN) });
+        self.entries.insert(path.clone(), Known { stat, id, read_at: FileClock::NEVER });
         self.fresh.push(path);
     }
 

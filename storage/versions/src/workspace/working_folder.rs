@@ -1,14 +1,30 @@
 //! A working folder that stays open: what it holds is known, and kept up to date.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::AsFd;
+use std::path::Path;
 
-use helix_objects::{NewObject, ObjectStore};
+use bytes::Bytes;
+use helix_objects::{Durability, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkippedFile};
+use rustix::fs::readlinkat;
 
 use super::checkout::CheckedOut;
+use super::compare::{Compared, compare};
+use super::folder::{self, Cursor, c_name};
+use super::index::{Entry, Known};
+use super::live::Live;
+use super::reading::read_once;
 use super::rules::FolderRules;
-use crate::VersionError;
+use super::stat_cache::StatCache;
 use crate::diff::EntryChange;
+use crate::tree::encode;
+use crate::{VersionError, show_path};
+
+/// A refresh that meets files which are other than it had just read begins again, at most this often.
+const ROUNDS: usize = 4;
+/// Content that a commit's batch may carry; what is more goes into the store ahead.
+const ROOM: usize = 32 << 20;
 
 /// One working folder: its files as a tree in memory, brought up to date by file events where the
 /// system gives them and by a scan where not.
@@ -16,7 +32,7 @@ use crate::diff::EntryChange;
 /// Not `Sync`: commands in one folder take turns, and whoever owns the value keeps the queue.
 #[derive(Debug)]
 pub struct WorkingFolder {
-    root: PathBuf,
+    pub(super) live: Live,
 }
 
 /// What a folder holds, with what a commit of it needs.
@@ -122,22 +138,42 @@ impl WorkingFolder {
     /// processes; it must not lie where it would be scanned (`.helios` is fine). Cheap: what the folder holds is found by the first call.
     /// Refused with [`VersionError::TooBroad`] for a home folder or `/`.
     pub fn open(root: &Path, state: &Path, rules: FolderRules) -> Result<Self, VersionError> {
-        let _ = (state, rules);
-        Ok(Self { root: root.to_owned() })
+        let root = root.canonicalize().map_err(|error| VersionError::io(root, error))?;
+        let home = std::env::var_os("HOME").and_then(|home| Path::new(&home).canonicalize().ok());
+        rules.admit(&root, home.as_deref())?;
+        std::fs::create_dir_all(state).map_err(|error| VersionError::io(state, error))?;
+        let saved = StatCache::open(&state.join("stat"))?;
+        Ok(Self { live: Live::new(root, state.to_owned(), rules, saved) })
     }
 
     /// Brings what is known up to date, and gathers what the store needs for a commit. Everything that was written before the
     /// call is in the answer. `base` is the tree of the workspace's head: its objects are surely in the store, ignored files that
     /// it has stay tracked, and `changes` are against it.
     pub fn refresh(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>) -> Result<Refreshed, VersionError> {
-        let _ = (store, base);
-        Err(self.not_yet())
+        for _ in 0..ROUNDS {
+            let (tree, logical_bytes) = self.live.bring(store, base, true)?;
+            let Compared { changes, folders } = compare(&self.live.index, store, base)?;
+            let Some(mut objects) = self.gather(store, &changes)? else { continue };
+            for key in folders {
+                let object = self.live.index.encode_folder(key).0;
+                objects.push(object.unwrap_or_else(|| encode(std::iter::empty())));
+            }
+            let mut seen = HashSet::new();
+            objects.retain(|object| seen.insert(object.id()));
+            self.live.held.clear();
+            let (skipped, torn) = self.notes();
+            return Ok(Refreshed { tree, objects, changes, skipped, torn, logical_bytes, tracking: self.live.tracking() });
+        }
+        let error = std::io::Error::other("files change faster than they can be read");
+        Err(VersionError::io(self.live.root(), error))
     }
 
     /// As [`refresh`](Self::refresh), without gathering or storing anything.
     pub fn status(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>) -> Result<Status, VersionError> {
-        let _ = (store, base);
-        Err(self.not_yet())
+        let (tree, _) = self.live.bring(store, base, false)?;
+        let changes = compare(&self.live.index, store, base)?.changes;
+        let (skipped, torn) = self.notes();
+        Ok(Status { tree, changes, skipped, torn, tracking: self.live.tracking() })
     }
 
     /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs.
@@ -190,34 +226,126 @@ impl WorkingFolder {
 
     /// The entry at a path as of the last refresh, from memory.
     pub fn entry(&self, path: &[u8]) -> Option<LiveEntry> {
-        let _ = path;
-        None
+        let index = &self.live.index;
+        let (mode, size, id) = match index.entry(path)? {
+            Entry::File(file) => (file.mode(), file.stat.size, Some(file.id)),
+            Entry::Link { size, id } => (FileMode::Symlink, *size, Some(*id)),
+            Entry::Kept { mode, size, id } => (*mode, *size, Some(*id)),
+            Entry::Folder(key) => match index.folder(*key).known {
+                Known::Tree { id, size } => (FileMode::Directory, size, Some(id)),
+                Known::Empty | Known::Changed => (FileMode::Directory, 0, None),
+            },
+        };
+        Some(LiveEntry { mode, size, id })
+    }
+
+    /// Files, links and folders that are known at present.
+    pub fn len(&self) -> usize {
+        self.live.index.len()
+    }
+
+    /// Whether nothing is known to be in the folder.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// How changes are found at present.
     pub fn tracking(&self) -> Tracking {
-        Tracking::Scan(ScanReason::Asked)
+        self.live.tracking()
+    }
+
+    /// Reads the queue of events without looking at files, so that it does not overflow while many files change and nobody asks. Never
+    /// needed for a right answer: an overflow costs one scan.
+    pub fn absorb(&mut self) {
+        self.live.absorb();
     }
 
     /// Lets the next call look at every name whatever events say: for programs that write through memory maps.
-    pub fn distrust(&mut self) {}
+    pub fn distrust(&mut self) {
+        self.live.distrust();
+    }
 
     /// Memory that the tree takes, in bytes, roughly.
     pub fn memory_bytes(&self) -> usize {
-        0
+        self.live.index.memory_bytes()
     }
 
     /// Remembers on disk what is known of files, so that the next process need not read them. Called by whoever lets the folder go.
     pub fn save(&mut self) -> Result<(), VersionError> {
-        Ok(())
+        self.live.save()
     }
 
     /// The folder.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.live.root()
+    }
+
+    fn notes(&self) -> (Vec<SkippedFile>, Vec<String>) {
+        let notes = &self.live.notes;
+        let skipped = notes.skipped.iter();
+        let skipped = skipped.map(|(path, (reason, size))| SkippedFile { path: show_path(path), reason: *reason, size: *size });
+        (skipped.collect(), notes.torn.iter().map(|path| show_path(path)).collect())
+    }
+
+    /// The content of changed files that the store does not hold. None where a file turned out to be another than was
+    /// known, or where it is gone: it must be looked at again.
+    fn gather(&mut self, store: &dyn ObjectStore, changes: &[EntryChange]) -> Result<Option<Vec<NewObject>>, VersionError> {
+        let mut objects = Vec::new();
+        let mut elsewhere: BTreeMap<ObjectId, &[u8]> = BTreeMap::new();
+        for change in changes {
+            let Some(after) = &change.after else { continue };
+            let same = change.before.as_ref().is_some_and(|before| before.id == after.id);
+            if same || after.mode == FileMode::Directory {
+                continue;
+            }
+            match self.live.held.get(after.id) {
+                Some(object) => objects.push(object.clone()),
+                None => {
+                    elsewhere.insert(after.id, &change.path);
+                }
+            }
+        }
+        let missing = store.missing(&elsewhere.keys().copied().collect::<Vec<_>>())?;
+        if missing.is_empty() {
+            return Ok(Some(objects));
+        }
+        let root = folder::open_root(self.live.root())?;
+        let mut cursor = Cursor::new(root.as_fd());
+        let mut bytes = objects.iter().map(|object| object.bytes().len()).sum::<usize>();
+        let (mut batch, mut wrong) = (Vec::new(), Vec::new());
+        for id in missing {
+            let path = elsewhere[&id];
+            match read_content(&mut cursor, path).map(NewObject::new) {
+                Some(object) if object.id() == id => {
+                    bytes += object.bytes().len();
+                    batch.push(object);
+                    if bytes > ROOM {
+                        store.put(&batch, Durability::NoSync)?;
+                        (bytes, batch) = (0, Vec::new());
+                    }
+                }
+                _ => wrong.push(path.to_owned()),
+            }
+        }
+        objects.append(&mut batch);
+        let right = wrong.is_empty();
+        for path in wrong {
+            self.live.mistrust(path);
+        }
+        Ok(right.then_some(objects))
     }
 
     fn not_yet(&self) -> VersionError {
-        VersionError::io(&self.root, std::io::Error::from(std::io::ErrorKind::Unsupported))
+        VersionError::io(self.live.root(), std::io::Error::from(std::io::ErrorKind::Unsupported))
     }
+}
+
+/// A file's bytes or a link's target, as they are now.
+fn read_content(cursor: &mut Cursor<'_>, path: &[u8]) -> Option<Bytes> {
+    if let Some(bytes) = read_once(cursor, path) {
+        return Some(bytes);
+    }
+    let (folder, name) = cursor.parent(path).ok()?;
+    let target = readlinkat(folder, c_name(name).ok()?, Vec::new()).ok()?;
+    Some(target.into_bytes().into())
 }
