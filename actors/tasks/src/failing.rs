@@ -30,7 +30,7 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
         Verdict::Retry | Verdict::Final => {}
     }
     host.stop_running().await;
-    let retry = verdict == Verdict::Retry && !late && host.task.retries < host.task.spec.max_retries;
+    let retry = verdict == Verdict::Retry && !late && host.task.retries < host.task.spec.allowed_retries();
     let exits = host.take_exits();
     let taken = keep(host, &failure).await?;
     let taken = match (host.task.spec.on_failure, taken) {
@@ -63,7 +63,7 @@ async fn keep(host: &mut Host, failure: &Failure) -> Result<Option<Taken>, Failu
 async fn try_again(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
     let used = host.task.retries;
     let delay = host.shared.backoff.delay(used, rand::random());
-    let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.max_retries, telling::reason(failure));
+    let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.allowed_retries(), telling::reason(failure));
     let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
     change.retries = Some(used + 1);
     change.not_before = Some(Some(host.shared.now().after(delay)));

@@ -30,6 +30,7 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     }
     let id = TaskId::new();
     refuse_circle(shared, id, &spec.depends_on).await?;
+    spec.max_retries.get_or_insert(shared.args.tasks.max_retries);
     let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
     task_of(shared.write(write).await?)
 }
@@ -269,14 +270,14 @@ pub(crate) async fn broken(shared: &Shared, task: TaskId, reason: &str) -> Resul
         return Ok(record);
     }
     let failure = Failure::new(Code::Internal, reason);
-    if record.retries >= record.spec.max_retries || !record.status.is_active() {
+    if record.retries >= record.spec.allowed_retries() || !record.status.is_active() {
         return crate::failing::fail_unstarted(shared, &record, &failure).await;
     }
     let delay = shared.backoff.delay(record.retries, rand::random());
     let mut again = Happening::TryAgain.change(
         task,
         Some(record.epoch),
-        format!("retry {} of {}: {reason}", record.retries + 1, record.spec.max_retries),
+        format!("retry {} of {}: {reason}", record.retries + 1, record.spec.allowed_retries()),
     );
     again.retries = Some(record.retries + 1);
     again.not_before = Some(Some(shared.now().after(delay)));

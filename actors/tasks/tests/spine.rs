@@ -474,11 +474,13 @@ async fn a_kind_that_panics_uses_its_retries_and_takes_nobody_with_it() {
     let node = outside.start().await;
     let mut spec = talk(2);
     spec.work = helix_protocol::TaskWork::Custom { name: "talk".to_owned(), input: serde_json::json!({"steps": 3, "panic": 2}) };
-    spec.max_retries = 2;
+    spec.max_retries = Some(2);
     let broken = node.create(spec).await.expect("made").id;
     let other = node.create(commands(&["sleep 100; append a 1"])).await.expect("made").id;
     let failed = node.until(broken, TaskStatus::Failed).await;
     assert_eq!((failed.epoch.0, failed.steps, failed.retries), (3, 1, 2));
+    let unsaid = node.create(talk(1)).await.expect("made").spec.max_retries;
+    assert_eq!(unsaid, Some(helix_config::TasksConfig::default().max_retries), "who does not say takes the node's");
     let done = node.until(other, TaskStatus::Completed).await;
     assert_eq!(done.epoch.0, 1);
 }

@@ -313,9 +313,10 @@ pub struct TaskSpec {
     /// Order among those that lost their worker.
     #[serde(default)]
     pub criticality: Criticality,
-    /// How often a failed step is tried again (the loss of a worker does not count).
-    #[serde(default = "TaskSpec::default_max_retries")]
-    pub max_retries: u32,
+    /// How often a failed step is tried again (the loss of a worker does not count). `None`: as often as the node is configured
+    /// to; a task's record says how often that is.
+    #[serde(default)]
+    pub max_retries: Option<u32>,
     /// The whole task ends as failed after this many milliseconds of running; `None` is no limit.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
@@ -338,8 +339,9 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
-    fn default_max_retries() -> u32 {
-        3
+    /// How often a failed step is tried again.
+    pub fn allowed_retries(&self) -> u32 {
+        self.max_retries.unwrap_or_default()
     }
 
     /// A spec with every default: no files, nothing to do.
@@ -353,7 +355,7 @@ impl TaskSpec {
             depends_on: Vec::new(),
             priority: Priority::default(),
             criticality: Criticality::default(),
-            max_retries: Self::default_max_retries(),
+            max_retries: None,
             timeout_ms: None,
             on_failure: OnFailure::default(),
             budget: Budget::default(),

@@ -230,7 +230,7 @@ impl Run {
         };
         spec.budget = Budget { money: self.limits.budget_usd, tokens: self.limits.budget_tokens };
         spec.timeout_ms = self.limits.timeout;
-        spec.max_retries = self.limits.retries.unwrap_or(spec.max_retries);
+        spec.max_retries = self.limits.retries;
         let import = match &self.repo {
             Some(path) => Some(ImportGit { path: whole_path(path)?, clean: self.clean }),
             None => None,

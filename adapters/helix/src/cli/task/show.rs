@@ -63,7 +63,7 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     row("steps", format!("{}, epoch {}", task.steps, task.epoch));
     row("spent", format!("{}, {} tokens{}", dollars(task.spent), grouped(task.tokens), limits(task)));
     if task.retries > 0 {
-        row("retries", format!("{} of {}", task.retries, task.spec.max_retries));
+        row("retries", format!("{} of {}", task.retries, task.spec.allowed_retries()));
     }
     if !task.spec.depends_on.is_empty() {
         let ids: Vec<String> = task.spec.depends_on.iter().map(helix_protocol::TaskId::short).collect();
