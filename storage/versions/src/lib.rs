@@ -25,9 +25,11 @@ pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use repository::{
-    Annotation, Batch, Caller, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, ExperimentName, ExperimentState, FileEdit, FilesRequest,
-    Goal, Head, HeadTarget, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Recorded, RefExpect, RefName, Repository,
-    ResetKind, Score, Start, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, VariantName, Workspace, WorkspaceName,
+    Annotation, Batch, Caller, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, ExperimentName, ExperimentState, FastForward,
+    FileEdit, FilesRequest, Goal, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind, MergeOutcome, MergeRequest, Merges, Merging,
+    MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order, PickRequest, Range, Recorded, RefExpect, RefName,
+    Repository, ResetKind, Resolved, Score, Start, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, VariantName, Workspace,
+    WorkspaceName,
 };
 pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
 pub use text::{diff_text, is_binary};

@@ -12,7 +12,7 @@ use similar::TextMerge;
 use crate::read::{check_depth, push_name};
 use crate::text::is_binary;
 use crate::tree::{Tree, TreeEntry};
-use crate::{VersionError, show_path};
+use crate::{Unresolved, VersionError, show_path};
 
 /// Longer files are not merged by lines.
 const LONGEST_TEXT: u64 = 16 << 20;
@@ -28,6 +28,15 @@ pub struct Merged {
     pub conflicts: Vec<String>,
 }
 
+/// A merge that is not stored yet.
+pub(crate) struct MergedTree {
+    pub(crate) tree: ObjectId,
+    /// What of it the store may lack.
+    pub(crate) objects: Vec<NewObject>,
+    /// Paths where the two could not be had together, in order.
+    pub(crate) unresolved: Vec<Unresolved>,
+}
+
 /// Merges what became of `base` in `ours` and in `theirs` into one tree, stored unsynced. The labels stand at the conflict
 /// markers.
 pub fn merge(
@@ -36,14 +45,26 @@ pub fn merge(
     ours: (ObjectId, &str),
     theirs: (ObjectId, &str),
 ) -> Result<Merged, VersionError> {
-    let mut merge = Merge { store, labels: (ours.1, theirs.1), new: Vec::new(), conflicts: Vec::new(), path: Vec::new() };
+    let MergedTree { tree, objects, unresolved } = merge_trees(store, base, ours, theirs)?;
+    let mark = store.put(&objects, Durability::NoSync)?;
+    Ok(Merged { tree, mark, conflicts: unresolved.iter().map(|path| show_path(&path.path)).collect() })
+}
+
+/// As [`merge`], without storing anything.
+pub(crate) fn merge_trees(
+    store: &dyn ObjectStore,
+    base: ObjectId,
+    ours: (ObjectId, &str),
+    theirs: (ObjectId, &str),
+) -> Result<MergedTree, VersionError> {
+    let labels = (ours.1, theirs.1);
+    let mut merge = Merge { store, labels, new: Vec::new(), unresolved: Vec::new(), path: Vec::new() };
     let sides = Sides { base: Some(base), ours: Some(ours.0), theirs: Some(theirs.0) };
     let tree = match decided(sides) {
         Some(tree) => tree.expect("each side has a root"),
         None => merge.folder(sides, 0)?.0,
     };
-    let mark = store.put(&merge.new, Durability::NoSync)?;
-    Ok(Merged { tree, mark, conflicts: merge.conflicts })
+    Ok(MergedTree { tree, objects: merge.new, unresolved: merge.unresolved })
 }
 
 /// One thing on three sides.
@@ -76,9 +97,11 @@ struct Merge<'a> {
     store: &'a dyn ObjectStore,
     labels: (&'a str, &'a str),
     new: Vec<NewObject>,
-    conflicts: Vec<String>,
+    unresolved: Vec<Unresolved>,
     path: Vec<u8>,
 }
+
+type Found<'a> = Sides<Option<&'a TreeEntry>>;
 
 impl Merge<'_> {
     /// Merges three folders, of which some may not exist, and answers with the tree and its size.
@@ -109,74 +132,88 @@ impl Merge<'_> {
         Ok((id, size, empty))
     }
 
-    fn entry(&mut self, found: Sides<Option<&TreeEntry>>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
+    /// Files and folders of one name are merged apart: only where both are left is one in the other's way.
+    fn entry(&mut self, found: Found<'_>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
         if let Some(entry) = decided(found) {
             return Ok(entry.cloned());
         }
-        let folder = |entry: Option<&TreeEntry>| entry.is_some_and(|entry| entry.mode == FileMode::Directory);
-        let (Some(ours), Some(theirs)) = (found.ours, found.theirs) else {
-            return self.removed_by_one(found, depth);
-        };
-        match (folder(found.ours), folder(found.theirs)) {
-            (true, true) => self.folders(found, depth),
-            (false, false) => self.files(found.base.filter(|_| !folder(found.base)), ours, theirs).map(Some),
-            _ => Ok(Some(self.conflict(ours))),
+        let is_folder = |entry: &&TreeEntry| entry.mode == FileMode::Directory;
+        let (folders, files) = (found.map(|entry| entry.filter(is_folder)), found.map(|entry| entry.filter(|e| !is_folder(e))));
+        let undecided = self.unresolved.len();
+        let folder = self.folders(folders, depth)?;
+        let beneath = self.unresolved.split_off(undecided);
+        let file = self.files(files)?;
+        match (folder, file) {
+            (Some(folder), Some(file)) => {
+                // A name cannot be both. What was undecided about the file alone is part of it.
+                self.unresolved.truncate(undecided);
+                let kept = if folders.ours.is_some() { folder } else { file };
+                let kept = self.conflict(found, Some(kept));
+                if kept.as_ref().is_some_and(|kept| kept.mode == FileMode::Directory) {
+                    self.unresolved.extend(beneath);
+                }
+                Ok(kept)
+            }
+            (folder, file) => {
+                self.unresolved.extend(beneath);
+                Ok(folder.or(file))
+            }
         }
-    }
-
-    /// One side removed what the other changed. A folder may have been changed and removed in different places.
-    fn removed_by_one(&mut self, found: Sides<Option<&TreeEntry>>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
-        let kept = found.ours.or(found.theirs).expect("both gone is no difference");
-        let was_folder = found.base.is_some_and(|base| base.mode == FileMode::Directory);
-        if kept.mode == FileMode::Directory && was_folder {
-            return self.folders(found, depth);
-        }
-        Ok(Some(self.conflict(kept)))
     }
 
     /// A folder that the merge leaves empty is gone, unless both sides keep it.
-    fn folders(&mut self, found: Sides<Option<&TreeEntry>>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
+    fn folders(&mut self, found: Found<'_>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
+        if let Some(entry) = decided(found) {
+            return Ok(entry.cloned());
+        }
         let kept = found.ours.is_some() && found.theirs.is_some();
-        let is_folder = |entry: &&TreeEntry| entry.mode == FileMode::Directory;
-        let (id, size, empty) = self.folder(found.map(|entry| entry.filter(is_folder).map(|entry| entry.id)), depth + 1)?;
+        let (id, size, empty) = self.folder(found.map(|entry| entry.map(|entry| entry.id)), depth + 1)?;
         Ok((kept || !empty).then(|| TreeEntry { name: Vec::new(), mode: FileMode::Directory, size, id }))
     }
 
-    fn files(&mut self, base: Option<&TreeEntry>, ours: &TreeEntry, theirs: &TreeEntry) -> Result<TreeEntry, VersionError> {
+    fn files(&mut self, found: Found<'_>) -> Result<Option<TreeEntry>, VersionError> {
+        if let Some(entry) = decided(found) {
+            return Ok(entry.cloned());
+        }
+        let (Some(ours), Some(theirs)) = (found.ours, found.theirs) else {
+            // One side removed what the other changed.
+            return Ok(self.conflict(found, found.ours.or(found.theirs).cloned()));
+        };
+        let base = found.base;
         let base_mode = base.map_or(ours.mode, |base| base.mode);
         let Some(mode) = decided(Sides { base: base_mode, ours: ours.mode, theirs: theirs.mode }) else {
-            return Ok(self.conflict(ours));
+            return Ok(self.conflict(found, Some(ours.clone())));
         };
         let ids = Sides { base: base.map(|base| base.id), ours: Some(ours.id), theirs: Some(theirs.id) };
         if let Some(Some(id)) = decided(ids) {
             let size = if id == ours.id { ours.size } else { theirs.size };
-            return Ok(TreeEntry { mode, size, id, ..ours.clone() });
+            return Ok(Some(TreeEntry { mode, size, id, ..ours.clone() }));
         }
         let long = [base, Some(ours), Some(theirs)].into_iter().flatten().any(|entry| entry.size > LONGEST_TEXT);
         let link = [ours.mode, theirs.mode].contains(&FileMode::Symlink);
         if link || long {
-            return Ok(self.conflict(ours));
+            return Ok(self.conflict(found, Some(ours.clone())));
         }
         let before = base.map(|base| self.store.read(base.id)).transpose()?.unwrap_or_default();
         let (mine, other) = (self.store.read(ours.id)?, self.store.read(theirs.id)?);
         let (Some(before), Some(mine), Some(other)) = (text(&before), text(&mine), text(&other)) else {
-            return Ok(self.conflict(ours));
+            return Ok(self.conflict(found, Some(ours.clone())));
         };
         let mut lines = TextMerge::from_lines(before, mine, other);
         lines.labels("before", self.labels.0, self.labels.1);
-        if lines.is_conflicted() {
-            self.conflicts.push(show_path(&self.path));
-        }
         let merged = lines.to_string();
         let (size, object) = (merged.len() as u64, NewObject::new(merged.into()));
-        let id = object.id();
+        let entry = TreeEntry { name: Vec::new(), mode, size, id: object.id() };
         self.new.push(object);
-        Ok(TreeEntry { name: Vec::new(), mode, size, id })
+        Ok(if lines.is_conflicted() { self.conflict(found, Some(entry)) } else { Some(entry) })
     }
 
-    fn conflict(&mut self, kept: &TreeEntry) -> TreeEntry {
-        self.conflicts.push(show_path(&self.path));
-        kept.clone()
+    fn conflict(&mut self, found: Found<'_>, stands: Option<TreeEntry>) -> Option<TreeEntry> {
+        let side = |entry: Option<&TreeEntry>| entry.map(|entry| (entry.mode, entry.id));
+        let Sides { base, ours, theirs } = found.map(side);
+        let path = self.path.clone();
+        self.unresolved.push(Unresolved { path, stands: stands.as_ref().map(|entry| entry.id), base, ours, theirs });
+        stands
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each snapshot has a depth, greater than that of each parent. Walking by depth meets every snapshot after all that were made from it,
 //! whatever the clocks said when they were made; so a walk can stop early and still be right.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use helix_objects::Family;
 use helix_protocol::SnapshotId;
@@ -98,6 +98,32 @@ impl Repository {
         let mut timed = bases.iter().map(time).collect::<Result<Vec<_>, _>>()?;
         timed.sort_unstable_by(|a, b| b.cmp(a));
         Ok(timed.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// What of the history of `exclude` the history of `include` runs into.
+    pub(crate) fn excluded(&self, include: &[SnapshotId], exclude: &[SnapshotId]) -> Result<HashSet<SnapshotId>, VersionError> {
+        let mut excluded = HashSet::new();
+        if exclude.is_empty() {
+            return Ok(excluded);
+        }
+        let mut walk = Walk::default();
+        for id in include {
+            walk.add(self, *id, ONE)?;
+        }
+        for id in exclude {
+            // Stale: nothing has to be looked at once only such are left.
+            walk.add(self, *id, OTHER | STALE)?;
+        }
+        while walk.fresh > 0 {
+            let Some((_, id, marks)) = walk.next() else { break };
+            if marks & STALE != 0 {
+                excluded.insert(id);
+            }
+            walk.add_parents(self, id, marks)?;
+        }
+        // What is left in the queue is on the excluded side, and the included side may have it as a parent.
+        excluded.extend(walk.queue.into_iter().map(|(_, id)| id));
+        Ok(excluded)
     }
 
     /// How many snapshots only `one` has in its history, and how many only `other` has.

@@ -13,7 +13,7 @@ use crate::VersionError;
 
 use super::Repository;
 use super::names::WorkspaceName;
-use super::records::{Cause, Head, HeadTarget, OperationRecord, Record, RefRecord, WorkspaceRecord, show_key};
+use super::records::{Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, WorkspaceRecord, show_key};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
 /// An entry of the operation log.
@@ -265,6 +265,24 @@ impl Repository {
         Ok(past)
     }
 
+    /// What a workspace's head was before each change of it, the newest first.
+    pub(crate) fn each_head(
+        &self,
+        workspace: &WorkspaceName,
+        mut act: impl FnMut(HeadTarget) -> Result<bool, VersionError>,
+    ) -> Result<(), VersionError> {
+        self.each_operation(None, |_, record| {
+            let is_head = |change: &&ChangeRecord| change.family == Family::Workspaces && change.key == workspace.as_str();
+            match record.changes.iter().find(is_head) {
+                None => Ok(true),
+                Some(ChangeRecord { before: None, .. }) => Ok(false),
+                Some(ChangeRecord { before: Some(before), key, .. }) => {
+                    act(WorkspaceRecord::of(Family::Workspaces, key, before)?.head)
+                }
+            }
+        })
+    }
+
     /// Each snapshot that a workspace's head was at, the newest first, without the one it is at now.
     pub(crate) fn head_history(&self, workspace: &WorkspaceName, limit: usize) -> Result<Vec<Option<SnapshotId>>, VersionError> {
         let mut head = self.head(workspace)?;
@@ -366,9 +384,9 @@ impl Transaction<'_> {
     }
 }
 
-/// What is staged changes without the log's knowing, so it is in nobody's way.
+/// What is staged and what of a merge is decided changes without the log's knowing, so it is in nobody's way.
 fn is_fleeting(family: Family, key: &[u8]) -> bool {
-    family == Family::Workspaces && key.ends_with(b"/staged")
+    family == Family::Workspaces && (key.ends_with(b"/staged") || key.ends_with(b"/merging"))
 }
 
 fn ref_target(value: Option<&[u8]>) -> Result<Option<SnapshotId>, VersionError> {

@@ -1,0 +1,261 @@
+//! The history: which snapshots, in which order, seen how.
+
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
+
+use crate::read::entry_at;
+use crate::{Snapshot, VersionError};
+
+use super::Repository;
+
+/// In which order snapshots come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest first by the committers' clocks, none before it was met as a parent.
+    #[default]
+    Date,
+    /// As `Date`, and none before all that were made from it.
+    Topological,
+    /// As `Topological`, turned around.
+    Reverse,
+}
+
+/// Which snapshots with several parents are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Merges {
+    /// All, and the others.
+    #[default]
+    All,
+    /// Only them.
+    Only,
+    /// None of them.
+    Without,
+}
+
+/// What of the history is asked for. What several fields say holds together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// From here back; see [`Repository::resolve_range`].
+    pub include: Vec<SnapshotId>,
+    /// But nothing from here back.
+    pub exclude: Vec<SnapshotId>,
+    /// The order.
+    pub order: Order,
+    /// Only the first parent of each is followed.
+    pub first_parent: bool,
+    /// With or without merges.
+    pub merges: Merges,
+    /// Only where one of these paths, a file or all beneath a folder, became another one.
+    pub paths: Vec<Vec<u8>>,
+    /// Only where the author's name or address has this in it, in whatever case.
+    pub author: Option<String>,
+    /// Only where the message has this in it, in whatever case.
+    pub grep: Option<String>,
+    /// Only with this metadata: a key, and its value where one is given.
+    pub metadata: Vec<(String, Option<String>)>,
+    /// Only committed then or later.
+    pub since: Option<Timestamp>,
+    /// Only committed then or before.
+    pub until: Option<Timestamp>,
+    /// So many are left out at the beginning.
+    pub skip: usize,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// A snapshot of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it is.
+    pub snapshot: Arc<Snapshot>,
+    /// The parents that the history was followed to. Where it is asked for by paths, a merge has only the one that has them alike.
+    pub parents: Vec<SnapshotId>,
+}
+
+impl Repository {
+    /// The history that is asked for, read as it is needed.
+    pub fn log(&self, query: &LogQuery) -> Result<History<'_>, VersionError> {
+        let excluded = self.excluded(&query.include, &query.exclude)?;
+        let mut history = History {
+            repository: self,
+            query: query.clone(),
+            excluded,
+            seen: HashSet::new(),
+            queue: BinaryHeap::new(),
+            ordered: None,
+            prints: HashMap::new(),
+            skip: query.skip,
+            left: query.limit.unwrap_or(usize::MAX),
+            failed: false,
+        };
+        for id in &query.include {
+            history.enqueue(*id)?;
+        }
+        if query.order != Order::Date {
+            history.sort()?;
+        }
+        Ok(history)
+    }
+
+    /// How many snapshots a range has.
+    pub fn count(&self, include: &[SnapshotId], exclude: &[SnapshotId]) -> Result<usize, VersionError> {
+        let query = LogQuery { include: include.to_vec(), exclude: exclude.to_vec(), ..LogQuery::default() };
+        self.log(&query)?.try_fold(0, |count, entry| entry.map(|_| count + 1))
+    }
+}
+
+/// See [`Repository::log`]. After an error there is nothing more.
+pub struct History<'a> {
+    repository: &'a Repository,
+    query: LogQuery,
+    /// Snapshots of the excluded side, as far as the included side could meet them.
+    excluded: HashSet<SnapshotId>,
+    seen: HashSet<SnapshotId>,
+    queue: BinaryHeap<(Timestamp, SnapshotId)>,
+    ordered: Option<VecDeque<(LogEntry, bool)>>,
+    prints: HashMap<ObjectId, Fingerprint>,
+    skip: usize,
+    left: usize,
+    failed: bool,
+}
+
+/// What the paths asked for are in a tree.
+type Fingerprint = Arc<Vec<Option<(FileMode, ObjectId)>>>;
+
+impl Iterator for History<'_> {
+    type Item = Result<LogEntry, VersionError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 && !self.failed {
+            let next = match &mut self.ordered {
+                Some(ordered) => ordered.pop_front().map(Ok),
+                None => self.follow().transpose(),
+            };
+            match next? {
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+                Ok((entry, touches)) => {
+                    if !touches || !self.fits(&entry.snapshot) {
+                        continue;
+                    }
+                    if self.skip > 0 {
+                        self.skip -= 1;
+                        continue;
+                    }
+                    self.left -= 1;
+                    return Some(Ok(entry));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl History<'_> {
+    fn enqueue(&mut self, id: SnapshotId) -> Result<(), VersionError> {
+        if !self.excluded.contains(&id) && self.seen.insert(id) {
+            self.queue.push((self.repository.snapshot(id)?.committer.time, id));
+        }
+        Ok(())
+    }
+
+    /// The next snapshot by date, and whether it touches the paths asked for.
+    fn follow(&mut self) -> Result<Option<(LogEntry, bool)>, VersionError> {
+        let Some((_, id)) = self.queue.pop() else { return Ok(None) };
+        let snapshot = self.repository.snapshot(id)?;
+        let first = usize::from(self.query.first_parent);
+        let followed = if first == 1 { snapshot.parents.iter().take(1) } else { snapshot.parents.iter().take(usize::MAX) };
+        let mut parents: Vec<SnapshotId> = followed.copied().collect();
+        let touches = self.touches(&snapshot, &mut parents)?;
+        for parent in &parents {
+            self.enqueue(*parent)?;
+        }
+        Ok(Some((LogEntry { id, snapshot, parents }, touches)))
+    }
+
+    /// Whether one of the paths is another one than in every parent. A parent that has them all alike is the only one followed:
+    /// how they came to be is told there.
+    fn touches(&mut self, snapshot: &Snapshot, parents: &mut Vec<SnapshotId>) -> Result<bool, VersionError> {
+        if self.query.paths.is_empty() {
+            return Ok(true);
+        }
+        let mine = self.print(snapshot.tree)?;
+        for parent in parents.iter() {
+            let tree = self.repository.tree(*parent)?;
+            if self.print(tree)? == mine {
+                *parents = vec![*parent];
+                return Ok(false);
+            }
+        }
+        Ok(!snapshot.parents.is_empty() || mine.iter().any(Option::is_some))
+    }
+
+    fn print(&mut self, tree: ObjectId) -> Result<Fingerprint, VersionError> {
+        if let Some(print) = self.prints.get(&tree) {
+            return Ok(print.clone());
+        }
+        let store = &**self.repository.store();
+        let at = |path: &Vec<u8>| match path.as_slice() {
+            b"" => Ok(Some((FileMode::Directory, tree))),
+            path => entry_at(store, tree, path).map(|entry| entry.map(|entry| (entry.mode, entry.id))),
+        };
+        let print: Fingerprint = Arc::new(self.query.paths.iter().map(at).collect::<Result<_, _>>()?);
+        self.prints.insert(tree, print.clone());
+        Ok(print)
+    }
+
+    fn fits(&self, snapshot: &Snapshot) -> bool {
+        let LogQuery { merges, author, grep, metadata, since, until, .. } = &self.query;
+        let has =
+            |text: &str, part: &Option<String>| part.as_ref().is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()));
+        let time = snapshot.committer.time;
+        let several = snapshot.parents.len() > 1;
+        (*merges == Merges::All || (*merges == Merges::Only) == several)
+            && since.is_none_or(|since| time >= since)
+            && until.is_none_or(|until| time <= until)
+            && has(&snapshot.message, grep)
+            && (author.is_none() || has(&format!("{} <{}>", snapshot.author.name, snapshot.author.email), author))
+            && metadata.iter().all(|(key, value)| match (snapshot.metadata.get(key), value) {
+                (Some(found), Some(value)) => found == value,
+                (found, None) => found.is_some(),
+                (None, Some(_)) => false,
+            })
+    }
+
+    /// Reads everything and puts each snapshot behind all that were made from it.
+    fn sort(&mut self) -> Result<(), VersionError> {
+        let (mut entries, mut children) = (HashMap::new(), HashMap::<SnapshotId, usize>::new());
+        while let Some((entry, touches)) = self.follow()? {
+            for parent in &entry.parents {
+                *children.entry(*parent).or_default() += 1;
+            }
+            entries.insert(entry.id, (entry, touches));
+        }
+        let time = |entry: &LogEntry| (entry.snapshot.committer.time, entry.id);
+        let free = entries.values().map(|(entry, _)| entry).filter(|entry| !children.contains_key(&entry.id));
+        let mut ready: BinaryHeap<(Timestamp, SnapshotId)> = free.map(time).collect();
+        let mut ordered = VecDeque::with_capacity(entries.len());
+        while let Some((_, id)) = ready.pop() {
+            let Some((entry, touches)) = entries.remove(&id) else { continue };
+            for parent in &entry.parents {
+                let left = children.get_mut(parent).expect("it was counted above");
+                *left -= 1;
+                if *left == 0 {
+                    ready.extend(entries.get(parent).map(|(entry, _)| time(entry)));
+                }
+            }
+            match self.query.order {
+                Order::Reverse => ordered.push_front((entry, touches)),
+                Order::Date | Order::Topological => ordered.push_back((entry, touches)),
+            }
+        }
+        self.ordered = Some(ordered);
+        Ok(())
+    }
+}
