@@ -111,7 +111,6 @@ pub struct Committed {
 /// What both kinds of commit have.
 struct Draft<'a> {
     caller: &'a Caller,
-    expect: Option<SnapshotId>,
     message: &'a str,
     author: Option<&'a Signature>,
     metadata: &'a BTreeMap<String, String>,
@@ -129,7 +128,6 @@ impl Repository {
         let CommitRequest { caller, expect, tree, objects, message, author, metadata, parents, .. } = request;
         let draft = Draft {
             caller,
-            expect: *expect,
             message,
             author: author.as_ref(),
             metadata,
@@ -155,7 +153,6 @@ impl Repository {
         let blobs: Vec<NewObject> = contents.map(|(_, bytes)| NewObject::new(bytes.clone())).collect();
         let draft = Draft {
             caller,
-            expect: *expect,
             message,
             author: author.as_ref(),
             metadata,

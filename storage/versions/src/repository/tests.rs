@@ -1,1 +1,288 @@
+//! Repositories over the memory store: each claim by itself, and random operations against a model.
 
+mod merges;
+mod model;
+mod names;
+mod undoing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use helix_objects::{MemoryStore, ObjectStore};
+use helix_protocol::Timestamp;
+
+use super::*;
+use crate::walk;
+
+/// A repository with callers whose clock moves by a second each time.
+pub(super) struct Bed {
+    pub(super) repository: Repository,
+    clock: std::cell::Cell<i64>,
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        Self::over(Arc::new(MemoryStore::new()))
+    }
+
+    pub(super) fn over(store: Arc<MemoryStore>) -> Self {
+        let options =
+            CreateOptions { branch: branch("main"), root: "/work".to_owned(), durability: Durability::Group, who: who("ada", 0) };
+        Self { repository: Repository::create(store, options).unwrap(), clock: std::cell::Cell::new(0) }
+    }
+
+    pub(super) fn caller(&self) -> Caller {
+        self.caller_in("main")
+    }
+
+    pub(super) fn caller_in(&self, workspace: &str) -> Caller {
+        self.clock.set(self.clock.get() + 1_000_000);
+        Caller { workspace: workspace.parse().unwrap(), who: who("ada", self.clock.get()), durability: None }
+    }
+
+    /// Commits edits: a path and its new text, or none.
+    pub(super) fn commit(&self, edits: &[(&str, Option<&str>)], message: &str) -> Result<SnapshotId, VersionError> {
+        self.commit_in("main", edits, message)
+    }
+
+    pub(super) fn commit_in(
+        &self,
+        workspace: &str,
+        edits: &[(&str, Option<&str>)],
+        message: &str,
+    ) -> Result<SnapshotId, VersionError> {
+        let request = FilesRequest {
+            caller: self.caller_in(workspace),
+            expect: None,
+            edits: edits.iter().map(|(path, text)| edit(path, *text)).collect(),
+            message: message.to_owned(),
+            author: None,
+            metadata: BTreeMap::new(),
+            allow_empty: false,
+        };
+        self.repository.commit_files(&request).map(|committed| committed.snapshot)
+    }
+
+    pub(super) fn files(&self, tree: ObjectId) -> BTreeMap<String, String> {
+        let store = &**self.repository.store();
+        let entries = walk(store, tree).unwrap().into_iter().filter(|entry| entry.mode != helix_protocol::FileMode::Directory);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        entries.map(|entry| (text(&entry.path), text(&store.read(entry.id).unwrap()))).collect()
+    }
+
+    pub(super) fn head(&self) -> SnapshotId {
+        self.repository.head(&WorkspaceName::main()).unwrap().snapshot.unwrap()
+    }
+
+    pub(super) fn resolve(&self, revision: &str) -> Result<SnapshotId, VersionError> {
+        self.repository.resolve(&WorkspaceName::main(), revision)
+    }
+
+    pub(super) fn new_branch(&self, name: &str, at: SnapshotId) {
+        self.repository.create_branch(&self.caller(), &branch(name), at, Existing::Refuse).unwrap();
+    }
+
+    pub(super) fn switch(&self, name: &str) -> Switched {
+        self.repository.switch(&self.caller(), &Start::Branch(branch(name)), Elsewhere::Refuse).unwrap()
+    }
+}
+
+pub(super) fn branch(name: &str) -> BranchName {
+    name.parse().unwrap()
+}
+
+pub(super) fn who(name: &str, time: i64) -> Signature {
+    Signature { name: name.to_owned(), email: format!("{name}@example.org"), time: Timestamp(time), offset_minutes: 60 }
+}
+
+pub(super) fn edit(path: &str, text: Option<&str>) -> FileEdit {
+    let content = text.map(|text| (helix_protocol::FileMode::Regular, Bytes::copy_from_slice(text.as_bytes())));
+    FileEdit { path: path.as_bytes().to_vec(), content }
+}
+
+pub(super) fn files(files: &[(&str, &str)]) -> BTreeMap<String, String> {
+    files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+}
+
+#[test]
+fn a_repository_is_made_once_and_opened_as_often_as_one_likes() {
+    let store = Arc::new(MemoryStore::new());
+    assert!(matches!(Repository::open(store.clone()), Err(VersionError::Unknown { kind: "repository", .. })));
+    let bed = Bed::over(store.clone());
+    let snapshot = bed.commit(&[("a", Some("1"))], "one").unwrap();
+    let again = CreateOptions { branch: branch("x"), root: String::new(), durability: Durability::NoSync, who: who("ada", 0) };
+    assert!(matches!(Repository::create(store.clone(), again), Err(VersionError::Exists { kind: "repository", .. })));
+    let opened = Repository::open(store).unwrap();
+    let head = Head { target: HeadTarget::Branch(branch("main")), snapshot: Some(snapshot) };
+    assert_eq!((opened.head(&WorkspaceName::main()).unwrap(), opened.durability()), (head, Durability::Group));
+}
+
+#[test]
+fn a_commit_follows_the_head_and_has_what_was_said_of_it() {
+    let bed = Bed::new();
+    let first = bed.commit(&[("a", Some("1")), ("d/b", Some("2"))], "one").unwrap();
+    let mut request = FilesRequest {
+        caller: bed.caller(),
+        expect: Some(first),
+        edits: vec![edit("a", None), edit("d/c", Some("3"))],
+        message: "two\n\nbecause".to_owned(),
+        author: Some(who("eve", 7)),
+        metadata: BTreeMap::from([("model".to_owned(), "m".to_owned())]),
+        allow_empty: false,
+    };
+    let committed = bed.repository.commit_files(&request).unwrap();
+    let snapshot = bed.repository.snapshot(committed.snapshot).unwrap();
+    assert_eq!(bed.files(committed.tree), files(&[("d/b", "2"), ("d/c", "3")]));
+    assert_eq!((snapshot.parents.clone(), snapshot.message.as_str()), (vec![first], "two\n\nbecause"));
+    assert_eq!(
+        (&snapshot.author, &snapshot.committer, &snapshot.metadata),
+        (&who("eve", 7), &request.caller.who, &request.metadata)
+    );
+    assert_eq!((committed.branch, committed.parents, committed.recorded.on_disk), (Some(branch("main")), vec![first], true));
+    // The branch has moved on: whoever still expects the first one is told where it is.
+    let now = committed.snapshot;
+    let refused = bed.repository.commit_files(&request);
+    assert!(
+        matches!(&refused, Err(VersionError::Moved { expected, now: told, .. }) if *expected == first.short() && *told == now.short()),
+        "{refused:?}"
+    );
+    request.expect = None;
+    assert!(matches!(bed.repository.commit_files(&request), Err(VersionError::NothingToCommit(Some(id))) if id == now));
+    request.allow_empty = true;
+    let empty = bed.repository.commit_files(&request).unwrap();
+    assert_eq!((empty.tree, empty.parents), (committed.tree, vec![now]));
+}
+
+#[test]
+fn a_refused_edit_leaves_nothing_behind_in_memory() {
+    let bed = Bed::new();
+    let first = bed.commit(&[("d/a", Some("1")), ("d/b", Some("1"))], "one").unwrap();
+    for path in ["", "/a", "a//b", "../a", "d/./a", "a\0b"] {
+        let refused = bed.commit(&[("d/a", Some("changed")), (path, Some("x"))], "bad");
+        assert!(matches!(refused, Err(VersionError::InvalidPath(_))), "{path:?}: {refused:?}");
+    }
+    let read = bed.repository.read_file(&WorkspaceName::main(), b"d/a").unwrap();
+    assert_eq!((read.as_deref(), bed.head()), (Some(b"1".as_slice()), first));
+}
+
+#[test]
+fn an_amended_commit_takes_the_heads_place() {
+    let bed = Bed::new();
+    let first = bed.commit(&[("a", Some("1"))], "one").unwrap();
+    bed.commit(&[("a", Some("2"))], "twp").unwrap();
+    let tree = bed.repository.tree(bed.head()).unwrap();
+    let request = CommitRequest { amend: true, ..CommitRequest::new(bed.caller(), tree, "two") };
+    let amended = bed.repository.commit(&request).unwrap();
+    assert_eq!((amended.parents, bed.resolve("HEAD~1").unwrap()), (vec![first], first));
+    assert_eq!(bed.repository.snapshot(bed.head()).unwrap().message, "two");
+}
+
+#[test]
+fn a_commit_of_a_tree_that_is_nowhere_is_refused() {
+    let bed = Bed::new();
+    let nowhere = helix_objects::hash(b"nowhere");
+    let refused = bed.repository.commit(&CommitRequest::new(bed.caller(), nowhere, "x"));
+    assert!(matches!(refused, Err(VersionError::Object(helix_objects::ObjectError::Missing(id))) if id == nowhere));
+    assert_eq!(bed.repository.head(&WorkspaceName::main()).unwrap().snapshot, None);
+}
+
+#[test]
+fn sixteen_writers_of_one_workspace_all_succeed_and_none_is_lost() {
+    let bed = Bed::new();
+    let repository = bed.repository.clone();
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            let repository = &repository;
+            scope.spawn(move || {
+                for count in 0..8 {
+                    let caller =
+                        Caller { workspace: WorkspaceName::main(), who: who(&format!("agent-{writer}"), count), durability: None };
+                    let request = FilesRequest {
+                        caller,
+                        expect: None,
+                        edits: vec![edit(&format!("agents/{writer}"), Some(&count.to_string()))],
+                        message: format!("{writer}: {count}"),
+                        author: None,
+                        metadata: BTreeMap::new(),
+                        allow_empty: false,
+                    };
+                    repository.commit_files(&request).expect("nobody is ever refused");
+                }
+            });
+        }
+    });
+    let history: Vec<LogEntry> =
+        repository.log(&LogQuery { include: vec![bed.head()], ..LogQuery::default() }).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(history.len(), 128);
+    assert!(history.iter().all(|entry| entry.parents.len() <= 1), "they queue up: one line");
+    let expected = (0..16).map(|writer| (format!("agents/{writer}"), "7".to_owned())).collect();
+    assert_eq!(bed.files(repository.tree(bed.head()).unwrap()), expected);
+}
+
+#[test]
+fn two_repositories_over_one_store_take_turns_without_losing_a_commit() {
+    let store = Arc::new(MemoryStore::new());
+    let bed = Bed::over(store.clone());
+    let other = Bed { repository: Repository::open(store).unwrap(), clock: std::cell::Cell::new(500) };
+    for count in 0..10 {
+        bed.commit(&[("one", Some(&count.to_string()))], "one").unwrap();
+        other.commit(&[("other", Some(&count.to_string()))], "other").unwrap();
+    }
+    assert_eq!(bed.repository.count(&[bed.head()], &[]).unwrap(), 20);
+    assert_eq!(bed.files(bed.repository.tree(other.head()).unwrap()), files(&[("one", "9"), ("other", "9")]));
+    assert_eq!(bed.repository.operations(None, 100).unwrap().len(), 21);
+}
+
+#[test]
+fn workspaces_have_heads_of_their_own_and_no_two_share_a_branch() {
+    let bed = Bed::new();
+    let first = bed.commit(&[("a", Some("1"))], "one").unwrap();
+    let (agent, repository) = ("agent".parse().unwrap(), &bed.repository);
+    let held = repository.add_workspace(&bed.caller(), &agent, "/agent", &Start::Branch(branch("main")));
+    assert!(matches!(held, Err(VersionError::HeldByWorkspace { workspace, .. }) if workspace == "main"));
+    repository.add_workspace(&bed.caller(), &agent, "/agent", &Start::NewBranch(branch("topic"), first)).unwrap();
+    let second = bed.commit_in("agent", &[("a", Some("2"))], "two").unwrap();
+    assert_eq!((bed.head(), repository.head(&agent).unwrap().snapshot), (first, Some(second)));
+    let refused = repository.switch(&bed.caller(), &Start::Branch(branch("topic")), Elsewhere::Refuse);
+    assert!(matches!(refused, Err(VersionError::HeldByWorkspace { workspace, .. }) if workspace == "agent"));
+    repository.switch(&bed.caller(), &Start::Branch(branch("topic")), Elsewhere::Allow).unwrap();
+    bed.switch("main");
+    repository.remove_workspace(&bed.caller(), &agent).unwrap();
+    let names: Vec<WorkspaceName> = repository.workspaces().unwrap().into_iter().map(|workspace| workspace.name).collect();
+    assert_eq!(names, [WorkspaceName::main()]);
+    assert!(matches!(repository.head(&agent), Err(VersionError::Unknown { kind: "workspace", .. })));
+    assert!(repository.remove_workspace(&bed.caller(), &WorkspaceName::main()).is_err());
+}
+
+#[test]
+fn resets_take_back_the_head_what_is_staged_or_nothing_but_the_head() {
+    let bed = Bed::new();
+    let (repository, main) = (&bed.repository, WorkspaceName::main());
+    let first = bed.commit(&[("a", Some("1"))], "one").unwrap();
+    let second = bed.commit(&[("a", Some("2"))], "two").unwrap();
+    let trees = (repository.tree(first).unwrap(), repository.tree(second).unwrap());
+    let soft = repository.reset(&bed.caller(), first, ResetKind::Soft).unwrap();
+    assert_eq!((soft.from, soft.to, bed.head()), (trees.1, trees.0, first));
+    assert_eq!(repository.workspace(&main).unwrap().staged, Some(trees.1), "what the commit had is staged");
+    repository.reset(&bed.caller(), first, ResetKind::Mixed).unwrap();
+    assert_eq!(repository.workspace(&main).unwrap().staged, None);
+    let hard = repository.reset(&bed.caller(), second, ResetKind::Hard).unwrap();
+    assert_eq!((hard.to, bed.head()), (trees.1, second));
+    // Detached, a reset moves only the head.
+    repository.switch(&bed.caller(), &Start::Detached(first), Elsewhere::Refuse).unwrap();
+    repository.reset(&bed.caller(), second, ResetKind::Hard).unwrap();
+    assert_eq!(repository.head(&main).unwrap().target, HeadTarget::Detached(second));
+}
+
+#[test]
+fn a_staged_tree_stays_until_it_is_committed() {
+    let bed = Bed::new();
+    let (repository, main) = (&bed.repository, WorkspaceName::main());
+    bed.commit(&[("a", Some("1"))], "one").unwrap();
+    let tree = Tree::default().encode();
+    repository.stage(&main, Some(tree.id()), std::slice::from_ref(&tree)).unwrap();
+    assert_eq!(repository.workspace(&main).unwrap().staged, Some(tree.id()));
+    let before = repository.operations(None, 100).unwrap().len();
+    repository.commit(&CommitRequest::new(bed.caller(), tree.id(), "emptied")).unwrap();
+    assert_eq!((repository.workspace(&main).unwrap().staged, repository.operations(None, 100).unwrap().len()), (None, before + 1));
+}

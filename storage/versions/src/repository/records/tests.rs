@@ -129,7 +129,8 @@ prop_compose! {
 /// A value comes back as it was, and what its damaged bytes are read as is encoded as those bytes.
 fn holds<R: Record + PartialEq + std::fmt::Debug>(value: &R, damage: &[(prop::sample::Index, u8)]) -> Result<(), TestCaseError> {
     let bytes = value.encode();
-    prop_assert_eq!(R::decode(&bytes).as_ref(), Ok(value));
+    let read = R::decode(&bytes);
+    prop_assert_eq!(read.as_ref(), Ok(value));
     let mut damaged = bytes.to_vec();
     for (place, byte) in damage {
         let place = place.index(damaged.len());
