@@ -9,6 +9,7 @@
 mod cached;
 mod collect;
 mod folder;
+mod hashing;
 mod memory;
 mod pins;
 mod records;
@@ -20,7 +21,8 @@ pub mod testing;
 pub use cached::{CacheStats, Cached};
 pub use collect::{Collect, Collection, Displaced, Lease, Ledger, Sweep, Swept};
 pub use folder::StoreFolder;
+pub use hashing::{hash, hash_reader};
 pub use memory::MemoryStore;
 pub use records::{Expect, Family, RecordChange, RecordStore};
 pub use spill::{SpillOptions, SpillStore};
-pub use store::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats, hash};
+pub use store::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats};

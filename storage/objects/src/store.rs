@@ -5,12 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
-use crate::Family;
-
-/// The id of some bytes.
-pub fn hash(bytes: &[u8]) -> ObjectId {
-    ObjectId(*blake3::hash(bytes).as_bytes())
-}
+use crate::{Family, hash};
 
 /// When a write may be acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -7,7 +7,13 @@
 
 mod engine;
 mod group_sync;
+mod latency;
 mod mark_file;
+mod options;
+mod pack;
 mod store;
 
-pub use store::{Loss, RocksOptions, RocksStore};
+pub use latency::Percentiles;
+pub use options::{Compression, RocksOptions};
+pub use pack::Effort;
+pub use store::{Backup, Checked, Kind, Loss, PackHint, Packed, RocksStats, RocksStore, similarity};

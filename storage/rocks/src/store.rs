@@ -4,50 +4,37 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use helix_objects::{
-    Durability, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreFolder, StoreStats,
+    Durability, Family, Ledger, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreFolder, StoreStats,
 };
 use helix_protocol::ObjectId;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
+use crate::RocksOptions;
 use crate::engine::{Engine, Head};
 use crate::group_sync::GroupSync;
+use crate::latency::Latencies;
 use crate::mark_file::{Acknowledged, MarkFile};
 
+mod backup;
+mod check;
+mod collect;
 mod commit;
+mod packing;
 
+pub use backup::Backup;
+pub use check::{Checked, RocksStats};
 use commit::{Draft, Queue};
+pub use packing::{Kind, PackHint, Packed, similarity};
 
 /// The folder's format this program writes.
 const FORMAT: u32 = 2;
 /// The file that says how far writes were acknowledged.
 const MARK: &str = "mark";
-
-/// How the database is tuned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RocksOptions {
-    /// Content is gathered in memory up to this many bytes before it becomes a table.
-    pub write_buffer_bytes: usize,
-    /// Blocks of tables kept in memory, in bytes.
-    pub block_cache_bytes: usize,
-    /// Writes are refused as on a full disk while less than this many bytes are free: tables are
-    /// written and merged in the background and need room.
-    pub reserve_bytes: u64,
-}
-
-impl RocksOptions {
-    /// What [`Default`] gives.
-    pub const DEFAULT: Self = Self { write_buffer_bytes: 32 << 20, block_cache_bytes: 64 << 20, reserve_bytes: 128 << 20 };
-}
-
-impl Default for RocksOptions {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
 
 /// Acknowledged writes that were not there any more when a store was opened all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +56,11 @@ pub struct RocksStore {
     engine: RwLock<State>,
     writer: Mutex<Writer>,
     queue: Queue,
+    /// Who writes, and what was named since a collection began.
+    ledger: Ledger,
+    /// Held by what moves or drops content: packing, sweeping, purging, merging tables.
+    upkeep: Mutex<()>,
+    latencies: Latencies,
     mark_file: MarkFile,
     /// The writer's `head.ordinal`, for who does not hold it.
     written: AtomicU64,
@@ -103,7 +95,7 @@ impl RocksStore {
         let database = path.join("db");
         if !clean && acknowledged > Mark::default() {
             // Opening for writing drops what follows a damaged part of the log for ever. So look first.
-            complete(Engine::look(&database, &options)?, acknowledged)?;
+            complete(Engine::open_read_only(&database, &options)?.head()?, acknowledged)?;
         }
         let engine = Engine::open(&database, &options)?;
         let head = engine.head()?;
@@ -149,6 +141,9 @@ impl RocksStore {
             engine: RwLock::new(State::Open(engine)),
             writer: Mutex::new(Writer { head, failed: false }),
             queue: Queue::default(),
+            ledger: Ledger::default(),
+            upkeep: Mutex::default(),
+            latencies: Latencies::default(),
             mark_file,
             written: AtomicU64::new(head.ordinal),
             // What was recovered was read from disk; whether it is on disk only a sync can tell.
@@ -328,8 +323,11 @@ impl RecordStore for RocksStore {
     }
 
     fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError> {
+        let started = Instant::now();
         let mark = self.write_draft(Draft { objects, changes })?;
-        self.acknowledge(mark, durability)
+        let mark = self.acknowledge(mark, durability)?;
+        self.latencies.add(started.elapsed());
+        Ok(mark)
     }
 }
 
@@ -343,8 +341,9 @@ impl ObjectStore for RocksStore {
     }
 
     fn missing(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, ObjectError> {
-        let ordinals = self.with(|engine| engine.ordinals(ids))?;
-        Ok(ids.iter().zip(ordinals).filter(|(_, ordinal)| ordinal.is_none()).map(|(id, _)| *id).collect())
+        self.ledger.name(ids.iter().copied());
+        let places = self.with(|engine| engine.places(ids))?;
+        Ok(ids.iter().zip(places).filter(|(_, place)| place.is_none()).map(|(id, _)| *id).collect())
     }
 
     /// The mark is the greatest ordinal among the objects, so that a put of known content waits for
@@ -365,6 +364,7 @@ impl ObjectStore for RocksStore {
     /// Written at once, on disk with the next sync.
     fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError> {
         self.write(|engine, batch, _| {
+            self.ledger.name(ids.iter().copied());
             engine.add_pins(batch, pin, ids);
             Ok(())
         })

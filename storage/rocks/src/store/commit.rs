@@ -9,13 +9,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use helix_objects::{Family, Mark, NewObject, ObjectError, RecordChange};
+use helix_objects::{Displaced, Family, Ledger, Mark, NewObject, ObjectError, RecordChange};
 use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 use rocksdb::WriteBatch;
 
 use super::{RocksStore, Writer};
 use crate::engine::{Engine, Head};
+use crate::pack::Place;
 
 /// At most this much content goes into one batch with others.
 const GROUP_BYTES: usize = 8 << 20;
@@ -98,7 +99,8 @@ impl RocksStore {
     fn write_group(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Result<Mark, ObjectError>>, ObjectError> {
         let mut answers = Vec::with_capacity(drafts.len());
         self.write_locked(writer, |engine, batch, head| {
-            let mut group = Group { engine, batch, head, given: HashMap::new(), changed: HashMap::new(), alone: drafts.len() == 1 };
+            let (given, changed, alone) = (HashMap::new(), HashMap::new(), drafts.len() == 1);
+            let mut group = Group { engine, ledger: &self.ledger, batch, head, given, changed, alone };
             answers.extend(drafts.iter().map(|draft| group.add(draft)));
             Ok(())
         })?;
@@ -113,6 +115,7 @@ impl RocksStore {
 /// A batch that grows draft by draft.
 struct Group<'a> {
     engine: &'a Engine,
+    ledger: &'a Ledger,
     batch: &'a mut WriteBatch,
     head: &'a mut Head,
     /// New objects of the batch.
@@ -133,6 +136,7 @@ impl Group<'_> {
         }
         let mut mark = self.add_objects(draft.objects)?;
         for change in draft.changes {
+            self.displace(change)?;
             self.engine.add_change(self.batch, change);
             if !self.alone {
                 self.changed.insert((change.family, change.key.clone()), change.value.clone());
@@ -154,20 +158,40 @@ impl Group<'_> {
         Ok(change.expect.allows(self.engine.record(change.family, &change.key)?.as_deref()))
     }
 
+    /// Remembers what a record loses, for a collection under way.
+    fn displace(&self, change: &RecordChange) -> Result<(), ObjectError> {
+        if !self.ledger.is_active() {
+            return Ok(());
+        }
+        let (family, key) = (change.family, change.key.clone());
+        let lost = match self.changed.get(&(family, key.clone())) {
+            Some(found) => found.clone(),
+            None => self.engine.record(family, &key)?.map(|value| Bytes::copy_from_slice(&value)),
+        };
+        if let Some(value) = lost {
+            self.ledger.displace(|| Displaced { family, key, value });
+        }
+        Ok(())
+    }
+
     /// Adds what the store lacks of `objects`; the greatest ordinal among all of them.
     fn add_objects(&mut self, objects: &[NewObject]) -> Result<Mark, ObjectError> {
         let ids: Vec<ObjectId> = objects.iter().map(NewObject::id).collect();
+        self.ledger.name(ids.iter().copied());
         let mut mark = Mark::default();
-        for (object, known) in objects.iter().zip(self.engine.ordinals(&ids)?) {
-            let ordinal = known.unwrap_or_else(|| {
-                *self.given.entry(object.id()).or_insert_with(|| {
+        for (object, known) in objects.iter().zip(self.engine.places(&ids)?) {
+            let ordinal = match known {
+                Some(Place::Hot(ordinal)) => ordinal,
+                // Before it was packed it was synced.
+                Some(Place::Packed { .. }) => 0,
+                None => *self.given.entry(object.id()).or_insert_with(|| {
                     self.head.ordinal += 1;
                     self.head.objects += 1;
                     self.head.logical_bytes += object.bytes().len() as u64;
                     self.engine.add_object(self.batch, self.head.ordinal, object.id(), object.bytes());
                     self.head.ordinal
-                })
-            });
+                }),
+            };
             mark = mark.max(Mark(ordinal));
         }
         Ok(mark)

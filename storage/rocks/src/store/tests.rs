@@ -11,7 +11,8 @@ use helix_objects::{
 };
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
-use super::{Loss, RocksOptions, RocksStore};
+use super::{Loss, RocksStore};
+use crate::RocksOptions;
 
 const SMALL: RocksOptions =
     RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };
@@ -43,6 +44,12 @@ fn the_rocks_store_keeps_the_contract() {
 fn the_rocks_store_keeps_the_records_contract() {
     let folder = tempfile::tempdir().unwrap();
     testing::record_contract(&open(folder.path()));
+}
+
+#[test]
+fn the_rocks_store_keeps_the_contract_of_collections() {
+    let folder = tempfile::tempdir().unwrap();
+    testing::collect_contract(&open(folder.path()));
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! The options of the database and of each family.
+
+use helix_objects::Family;
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, InfoLogger, LogLevel, Options};
+
+use super::{HOT, IDX, META, PACKS, PINS};
+use crate::{Compression, RocksOptions};
+
+pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    let mut families = vec![
+        ColumnFamilyDescriptor::new(IDX, index(options, &cache)),
+        ColumnFamilyDescriptor::new(HOT, content(options, &cache)),
+        ColumnFamilyDescriptor::new(PACKS, packs(&cache)),
+        ColumnFamilyDescriptor::new(PINS, records(&cache)),
+        ColumnFamilyDescriptor::new(META, records(&cache)),
+    ];
+    families.extend(Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), records(&cache))));
+    families
+}
+
+pub(super) fn database() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // What follows a damaged record is not replayed. Whether acknowledged writes were among it, the mark tells.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A log that is used again keeps its size and what was purged.
+    options.set_recycle_log_file_num(0);
+    options.set_manual_wal_flush(false);
+    options.set_max_total_wal_size(256 << 20);
+    options.set_max_background_jobs(2);
+    options.set_max_file_opening_threads(2);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, line| {
+        tracing::warn!(line = line.trim_end(), "the database says");
+    }));
+    options
+}
+
+/// Random keys, tiny values, mostly asked for what is not there. The hash does not compress, what the database adds to it does.
+fn index(options: &RocksOptions, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_whole_key_filtering(true);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&table);
+    family.set_write_buffer_size(options.write_buffer_bytes / 4);
+    family.set_compression_type(DBCompressionType::Lz4);
+    family
+}
+
+/// Ascending keys, large values.
+fn content(options: &RocksOptions, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(16 << 10);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&table);
+    family.set_write_buffer_size(options.write_buffer_bytes);
+    family.set_max_write_buffer_number(i32::try_from(options.write_buffers.max(2)).unwrap_or(i32::MAX));
+    family.set_compression_type(match options.compression {
+        Compression::Lz4 => DBCompressionType::Lz4,
+        // Values come compressed.
+        Compression::Zstd | Compression::None => DBCompressionType::None,
+    });
+    family
+}
+
+/// Ascending keys; large values that do not compress.
+fn packs(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&table);
+    family.set_write_buffer_size(32 << 20);
+    family.set_compression_type(DBCompressionType::None);
+    family
+}
+
+/// Few and small beside the content.
+fn records(cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    let mut family = Options::default();
+    family.set_block_based_table_factory(&table);
+    family.set_write_buffer_size(4 << 20);
+    family.set_compression_type(DBCompressionType::Lz4);
+    family
+}

@@ -1,0 +1,261 @@
+//! Moving content that has come to rest into groups.
+//!
+//! The caller says which objects, and what each is similar to. They are ordered by that, read, and cut into groups. Each group is
+//! compressed, unpacked again and held against the hashes of its members, and only then, in one batch, written with the index rows
+//! that point into it and without the rows its members had. Reading goes on all the time.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use bytes::Bytes;
+use helix_objects::{ObjectError, ObjectStore, hash};
+use helix_protocol::ObjectId;
+use parking_lot::Mutex;
+
+use super::RocksStore;
+use crate::engine::{Engine, Indexed};
+use crate::pack::{Directory, Effort, GROUP_BYTES, Group, Place, Unpacked};
+
+/// A group is packed again when less than one in so many of its bytes are alive.
+const WASTEFUL: u64 = 2;
+/// Objects read at once.
+const READ_AT_ONCE: usize = 256;
+/// Rows of the index looked at in one go.
+const STRIDE: usize = 10_000;
+
+/// What an object is: kinds are not mixed, since they share nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What was saved.
+    File,
+    /// A list of names.
+    Tree,
+    /// A version with its message.
+    Snapshot,
+}
+
+/// An object to be packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackHint {
+    /// Which.
+    pub id: ObjectId,
+    /// What it is.
+    pub kind: Kind,
+    /// What it is similar to: see [`similarity`].
+    pub near: u64,
+}
+
+/// The similarity of what is at a path: first by the ending of the file's name, then by the name, then by the whole path. Objects of
+/// the same similarity keep the order in which they are given: by age.
+pub fn similarity(path: &[u8]) -> u64 {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let ending = name.iter().rposition(|byte| *byte == b'.').map_or(&name[..0], |dot| &name[dot..]);
+    let part = |bytes: &[u8], bits: u32| {
+        let hash = hash(bytes).0;
+        u64::from_be_bytes(std::array::from_fn(|at| hash[at])) >> (64 - bits)
+    };
+    part(ending, 16) << 48 | part(name, 24) << 24 | part(path, 24)
+}
+
+/// What packing did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Objects that are in a group now.
+    pub objects: u64,
+    /// Their bytes as given.
+    pub bytes: u64,
+    /// Groups written.
+    pub groups: u64,
+    /// Their bytes on disk.
+    pub stored_bytes: u64,
+}
+
+/// A group before it is compressed.
+#[derive(Default)]
+struct Draft {
+    members: Vec<Indexed>,
+    directory: Directory,
+    bytes: Vec<u8>,
+}
+
+impl RocksStore {
+    /// Packs what of `hints` is not packed yet; with [`Effort::Aggressive`] all of it, so that the similar comes together that was
+    /// packed apart. What is not there any more is left out.
+    pub fn pack(&self, hints: &[PackHint], effort: Effort) -> Result<Packed, ObjectError> {
+        let _upkeep = self.upkeep.lock();
+        let mut order: Vec<&PackHint> = hints.iter().collect();
+        order.sort_by_key(|hint| (hint.kind, hint.near));
+        let mut seen = HashSet::with_capacity(order.len());
+        order.retain(|hint| seen.insert(hint.id));
+        let runs = order.chunk_by(|a, b| a.kind == b.kind).map(|run| run.iter().map(|hint| hint.id).collect()).collect();
+        self.pack_runs(runs, effort, effort == Effort::Aggressive)
+    }
+
+    /// Packs groups again of which less than half is alive.
+    pub fn repack(&self) -> Result<Packed, ObjectError> {
+        let _upkeep = self.upkeep.lock();
+        self.repack_wasteful(WASTEFUL)
+    }
+
+    /// Writes everything into tables and merges them: what was deleted takes no room from then on.
+    pub fn compact(&self) -> Result<(), ObjectError> {
+        let _upkeep = self.upkeep.lock();
+        self.with(Engine::compact)
+    }
+
+    /// Packs groups again of which less than one in `wasteful` bytes is alive; with 0 all that have a dead member.
+    pub(super) fn repack_wasteful(&self, wasteful: u64) -> Result<Packed, ObjectError> {
+        let mut runs = Vec::new();
+        for (number, mut members) in self.living_members()? {
+            let Some(directory) = self.with(|engine| engine.directory(number))? else { continue };
+            let mut alive = 0;
+            for (member, _) in &members {
+                alive += directory.length(*member)?;
+            }
+            let waste = members.len() < directory.members() && (wasteful == 0 || alive * wasteful < directory.bytes());
+            if waste {
+                // As they lie: they were ordered when they were packed.
+                members.sort_unstable_by_key(|(member, _)| *member);
+                runs.push(members.into_iter().map(|(_, id)| id).collect());
+            }
+        }
+        let packed = self.pack_runs(runs, Effort::Idle, true)?;
+        self.drop_empty_groups()?;
+        Ok(packed)
+    }
+
+    /// Drops groups that no index row points into.
+    pub(super) fn drop_empty_groups(&self) -> Result<(), ObjectError> {
+        let living = self.living_members()?;
+        let empty: Vec<u64> = self.with(Engine::groups)?.into_iter().filter(|number| !living.contains_key(number)).collect();
+        if empty.is_empty() {
+            return Ok(());
+        }
+        self.write(|engine, batch, _| {
+            empty.iter().for_each(|number| engine.add_group_removal(batch, *number));
+            Ok(())
+        })
+    }
+
+    /// Which members of each group the index points to.
+    fn living_members(&self) -> Result<HashMap<u64, Vec<(u64, ObjectId)>>, ObjectError> {
+        let mut living: HashMap<u64, Vec<(u64, ObjectId)>> = HashMap::new();
+        let mut after = None;
+        loop {
+            let rows = self.with(|engine| engine.index(after, STRIDE))?;
+            let Some(last) = rows.last() else { return Ok(living) };
+            after = Some(last.id);
+            for row in rows {
+                if let Place::Packed { group, member } = row.place {
+                    living.entry(group).or_default().push((member, row.id));
+                }
+            }
+        }
+    }
+
+    /// Packs objects in this order; a group never spans two runs. While one group is read, others are compressed.
+    fn pack_runs(&self, runs: Vec<Vec<ObjectId>>, effort: Effort, again: bool) -> Result<Packed, ObjectError> {
+        // What is packed counts as being on disk: see the marks of packed objects.
+        self.sync(self.mark())?;
+        let workers = match effort {
+            Effort::Idle => 1,
+            Effort::Aggressive => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let (send, drafts) = sync_channel(1);
+        let drafts = Mutex::new(Some(drafts));
+        let packed = std::thread::scope(|scope| {
+            let working: Vec<_> = (0..workers).map(|_| scope.spawn(|| self.pack_drafts(&drafts, effort))).collect();
+            let read = runs.iter().try_for_each(|run| self.read_run(run, again, &|draft| send.send(draft).is_ok()));
+            drop(send);
+            let mut packed = Packed::default();
+            for worker in working {
+                let part = worker.join().map_err(|_| ObjectError::Backend("packing panicked".to_owned()))??;
+                packed.objects += part.objects;
+                packed.bytes += part.bytes;
+                packed.groups += part.groups;
+                packed.stored_bytes += part.stored_bytes;
+            }
+            read.map(|()| packed)
+        })?;
+        if again && packed.groups > 0 {
+            self.drop_empty_groups()?;
+        }
+        Ok(packed)
+    }
+
+    /// Cuts a run into drafts of groups.
+    fn read_run(&self, run: &[ObjectId], again: bool, send: &dyn Fn(Draft) -> bool) -> Result<(), ObjectError> {
+        let mut draft = Draft::default();
+        for ids in run.chunks(READ_AT_ONCE) {
+            let (places, contents) = self.with(|engine| Ok((engine.places(ids)?, engine.get_many(ids)?)))?;
+            for ((id, place), bytes) in ids.iter().zip(places).zip(contents) {
+                let (Some(place), Some(bytes)) = (place, bytes) else { continue };
+                if !again && matches!(place, Place::Packed { .. }) {
+                    continue;
+                }
+                draft.add(Indexed { id: *id, place }, &bytes);
+                if draft.bytes.len() >= GROUP_BYTES && !send(std::mem::take(&mut draft)) {
+                    // The workers have failed and say why.
+                    return Ok(());
+                }
+            }
+        }
+        if !draft.members.is_empty() {
+            send(draft);
+        }
+        Ok(())
+    }
+
+    fn pack_drafts(&self, drafts: &Mutex<Option<Receiver<Draft>>>, effort: Effort) -> Result<Packed, ObjectError> {
+        let mut packed = Packed::default();
+        loop {
+            let next = drafts.lock().as_ref().and_then(|drafts| drafts.recv().ok());
+            let Some(draft) = next else { return Ok(packed) };
+            let group = draft.compress(effort).and_then(|group| self.install(&draft, &group).map(|()| group));
+            // Whoever reads must not wait for a worker that has left.
+            let group = group.inspect_err(|_| drop(drafts.lock().take()))?;
+            packed.objects += draft.members.len() as u64;
+            packed.bytes += draft.bytes.len() as u64;
+            packed.groups += 1;
+            packed.stored_bytes += group.frame.len() as u64;
+        }
+    }
+
+    /// Writes a group and points its members' index rows into it. Those that were dropped meanwhile stay dropped.
+    fn install(&self, draft: &Draft, group: &Group) -> Result<(), ObjectError> {
+        self.write(|engine, batch, _| {
+            let number = engine.groups()?.last().map_or(1, |last| last + 1);
+            let ids: Vec<ObjectId> = draft.members.iter().map(|member| member.id).collect();
+            for ((at, from), place) in draft.members.iter().enumerate().zip(engine.places(&ids)?) {
+                if place == Some(from.place) {
+                    engine.add_move(batch, *from, Place::Packed { group: number, member: at as u64 });
+                }
+            }
+            if !batch.is_empty() {
+                engine.add_group(batch, number, group);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Draft {
+    fn add(&mut self, member: Indexed, bytes: &Bytes) {
+        self.members.push(member);
+        self.directory.push(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The group, unpacked again and held against its members' hashes.
+    fn compress(&self, effort: Effort) -> Result<Group, ObjectError> {
+        let group = Group::compress(self.directory.clone(), &self.bytes, effort)?;
+        let unpacked = Unpacked::decompress(self.directory.clone(), &group.frame)?;
+        for (at, member) in self.members.iter().enumerate() {
+            let found = hash(&unpacked.member(at as u64)?);
+            if found != member.id {
+                return Err(ObjectError::Corrupt { id: member.id, found });
+            }
+        }
+        Ok(group)
+    }
+}
