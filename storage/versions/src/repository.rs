@@ -13,6 +13,7 @@
 mod ancestry;
 mod batch;
 mod commit;
+mod experiments;
 mod history;
 mod live;
 mod merging;
@@ -40,6 +41,7 @@ use crate::{BranchName, Signature, Snapshot, VersionError};
 pub(crate) use batch::StoredSnapshot;
 pub use batch::{Batch, RefExpect};
 pub use commit::{CommitRequest, Committed, FilesRequest, Undecided};
+pub use experiments::{Closed, Experiment, ScoreVariant, StartExperiment, Variant};
 pub use history::{History, LogEntry, LogQuery, Merges, Order};
 pub use live::FileEdit;
 pub use merging::{FastForward, MergeKind, MergeOutcome, MergeRequest, PickRequest};

@@ -251,7 +251,7 @@ impl Repository {
     }
 
     /// The tree that two sides have in common. Where there are several such (lines that crossed), they are merged into one, as git does it.
-    fn common_tree(&self, bases: &[SnapshotId]) -> Result<ObjectId, VersionError> {
+    pub(crate) fn common_tree(&self, bases: &[SnapshotId]) -> Result<ObjectId, VersionError> {
         let Some((oldest, newer)) = bases.split_last() else { return Ok(self.empty_tree()) };
         let store: &dyn ObjectStore = &**self.store();
         let mut tree = self.tree(*oldest)?;

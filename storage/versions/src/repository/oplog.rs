@@ -248,7 +248,7 @@ impl Repository {
     }
 
     /// Each workspace with the tree of its head.
-    fn head_trees(&self) -> Result<Vec<(WorkspaceName, ObjectId)>, VersionError> {
+    pub(crate) fn head_trees(&self) -> Result<Vec<(WorkspaceName, ObjectId)>, VersionError> {
         let names = self.workspace_names()?;
         names.into_iter().map(|name| Ok((name.clone(), self.tree_of(&self.head(&name)?)?))).collect()
     }
@@ -370,7 +370,7 @@ impl Transaction<'_> {
         Ok(taken)
     }
 
-    fn moved_since(&mut self, heads: &[(WorkspaceName, ObjectId)]) -> Result<Vec<MovedHead>, VersionError> {
+    pub(crate) fn moved_since(&mut self, heads: &[(WorkspaceName, ObjectId)]) -> Result<Vec<MovedHead>, VersionError> {
         let mut moved = Vec::new();
         for (workspace, from) in heads {
             let key = Bytes::copy_from_slice(workspace.as_str().as_bytes());

@@ -3,6 +3,7 @@
 mod merges;
 mod model;
 mod names;
+mod trials;
 mod undoing;
 
 use std::collections::BTreeMap;
