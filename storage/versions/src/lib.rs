@@ -25,21 +25,21 @@ pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use repository::{
-    Annotation, Batch, Caller, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, ExperimentName, ExperimentState, FastForward,
-    FileEdit, FilesRequest, Goal, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind, MergeOutcome, MergeRequest, Merges, Merging,
-    MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order, PickRequest, Range, Recorded, RefExpect, RefName,
-    Repository, ResetKind, Resolved, Score, Start, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, VariantName, Workspace,
-    WorkspaceName,
+    Annotation, Batch, Caller, Closed, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, Experiment, ExperimentName,
+    ExperimentState, FastForward, FileEdit, FilesRequest, Goal, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind,
+    MergeOutcome, MergeRequest, Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order,
+    PickRequest, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Score, ScoreVariant, Start, StartExperiment,
+    Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant, VariantName, Workspace, WorkspaceName,
 };
 pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
 pub use text::{diff_text, is_binary};
 pub use tree::{Tree, TreeEntry};
-pub use workspace::{CheckedOut, Scan, ScanPolicy, StatCache, checkout, scan};
 #[cfg(feature = "git")]
 pub use workspace::{
     Breadth, Conflict, ConflictKind, Events, FolderRules, LiveEntry, LocalChanges, Refreshed, ScanReason, Status, Tracking,
     WorkingFolder,
 };
+pub use workspace::{CheckedOut, Scan, ScanPolicy, StatCache, checkout, scan};
 
 /// A path as people see it: bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn show_path(path: &[u8]) -> String {
