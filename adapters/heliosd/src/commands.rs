@@ -2,19 +2,43 @@
 //!
 //! Only the command that was asked for is built: the parsers of all of them would take longer than most commands do.
 
+mod add;
+mod branch;
+mod cat_file;
+mod checkout;
+mod cherry_pick;
+mod commit;
 mod completions;
+mod config;
+mod diff;
 mod engine;
+mod init;
+mod log;
+mod ls_files;
+mod merge;
+mod reset;
+mod restore;
+mod rev_parse;
+mod show;
+mod status;
+mod tag;
+mod undo;
+mod workspace;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
 use helios_client::Run;
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, SkippedFile};
+use helix_versions::{Conflict, ConflictKind, WorkingFolder};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::console::{Console, NO, OK, Sink, USAGE};
 use crate::context::{Caller, Context, Format};
 use crate::engine::Engine;
+use crate::here::{Here, queue};
+use crate::render::path;
 
 /// A command.
 pub trait Verb: Parser {
@@ -34,8 +58,53 @@ const fn entry<V: Verb>(name: &'static str) -> Entry {
 }
 
 /// Commands under the headings of `helios help`.
-const GROUPS: &[(&str, &[Entry])] =
-    &[("The engine", &[entry::<engine::EngineCommand>("engine"), entry::<completions::Completions>("completions")])];
+const GROUPS: &[(&str, &[Entry])] = &[
+    (
+        "A repository and its files",
+        &[
+            entry::<init::Init>("init"),
+            entry::<add::Add>("add"),
+            entry::<status::Status>("status"),
+            entry::<commit::Commit>("commit"),
+            entry::<restore::Restore>("restore"),
+            entry::<ls_files::LsFiles>("ls-files"),
+        ],
+    ),
+    (
+        "History",
+        &[
+            entry::<log::Log>("log"),
+            entry::<show::Show>("show"),
+            entry::<diff::Diff>("diff"),
+            entry::<rev_parse::RevParse>("rev-parse"),
+            entry::<cat_file::CatFile>("cat-file"),
+            entry::<undo::Oplog>("oplog"),
+            entry::<undo::UndoCommand>("undo"),
+        ],
+    ),
+    (
+        "Lines of work",
+        &[
+            entry::<branch::Branch>("branch"),
+            entry::<checkout::Checkout>("checkout"),
+            entry::<checkout::Switch>("switch"),
+            entry::<reset::Reset>("reset"),
+            entry::<merge::Merge>("merge"),
+            entry::<cherry_pick::CherryPick>("cherry-pick"),
+            entry::<cherry_pick::Revert>("revert"),
+            entry::<tag::Tag>("tag"),
+            entry::<workspace::WorkspaceCommand>("workspace"),
+        ],
+    ),
+    (
+        "The engine",
+        &[
+            entry::<config::Config>("config"),
+            entry::<engine::EngineCommand>("engine"),
+            entry::<completions::Completions>("completions"),
+        ],
+    ),
+];
 
 const ABOUT: &str = "helios, the version store for agents
 
@@ -154,6 +223,55 @@ fn show_help(console: &mut Console<'_>, name: Option<&str>) -> Result<u8, Failur
     Ok(OK)
 }
 
+/// Names files that were left out, on standard error.
+fn tell_skipped(context: &mut Context<'_>, skipped: &[SkippedFile], torn: &[String]) -> Result<(), Failure> {
+    for file in skipped {
+        let reason =
+            serde_json::to_value(file.reason).ok().and_then(|reason| Some(reason.as_str()?.replace('_', " "))).unwrap_or_default();
+        context.console.note(format!("warning: not carried: {} ({reason}, {} bytes)", file.path, file.size))?;
+    }
+    for path in torn {
+        context.console.note(format!("warning: {path} changed while it was read; what was read last is carried"))?;
+    }
+    Ok(())
+}
+
+/// A folder's turn, for a command that moves its head. Who had to wait learns how not to.
+fn take_turn<'f>(
+    context: &mut Context<'_>,
+    here: &Here,
+    folder: &'f Mutex<WorkingFolder>,
+) -> Result<MutexGuard<'f, WorkingFolder>, Failure> {
+    if let Some(turn) = folder.try_lock() {
+        return Ok(turn);
+    }
+    let turn = queue(folder, &context.console)?;
+    let name = here.name();
+    context.console.note(format!("hint: several commands work in workspace {name} at once and move its one head\nhint: `helios workspace add ../NAME` gives each agent a folder and a head of its own"))?;
+    Ok(turn)
+}
+
+/// Changes that no commit has would be lost.
+fn in_the_way(conflicts: &[Conflict], verb: &str) -> Failure {
+    let of = |kind: ConflictKind| {
+        conflicts
+            .iter()
+            .filter(move |conflict| conflict.kind == kind)
+            .map(|conflict| format!("\n\t{}", path::plain(&conflict.path)))
+            .collect::<String>()
+    };
+    let (local, untracked) = (of(ConflictKind::LocalChange), of(ConflictKind::Untracked));
+    let mut message = String::new();
+    if !local.is_empty() {
+        message.push_str(&format!("your local changes to these files would be overwritten by {verb}:{local}"));
+    }
+    if !untracked.is_empty() {
+        let between = if message.is_empty() { "" } else { "\n" };
+        message.push_str(&format!("{between}these untracked files would be overwritten by {verb}:{untracked}"));
+    }
+    Failure::new(Code::InvalidState, message).hint("commit them, or move them away; --force throws changes away")
+}
+
 fn unknown(name: &str) -> Failure {
     let nearest = entries().map(|entry| (strsim::jaro_winkler(entry.name, name), entry.name)).max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match nearest {
@@ -185,7 +303,7 @@ mod tests {
 
     #[test]
     fn an_unknown_command_names_the_nearest() {
-        assert_eq!(unknown("engin").hint, "the most similar command is `helios engine`");
+        assert_eq!(unknown("comit").hint, "the most similar command is `helios commit`");
         assert_eq!(unknown("xyzzy").hint, "`helios help` lists the commands");
     }
 }

@@ -1,13 +1,25 @@
 //! What all commands of one engine share: the open repositories, who is connected, and whether it is leaving.
 
+pub mod location;
+mod meter;
+mod open;
+pub mod settings;
+
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use helix_protocol::Failure;
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::console::Console;
+use location::Location;
+pub use open::{OpenRepository, open_store};
 
 /// One engine, whether it stays or does one command.
 pub struct Engine {
@@ -18,7 +30,14 @@ pub struct Engine {
     started: Instant,
     /// Held for life by an engine that stays.
     lock: Option<File>,
+    /// By main working folder. The inner lock is held while one is being opened, so that others wait for it.
+    open: Mutex<HashMap<PathBuf, Arc<Mutex<Option<Arc<OpenRepository>>>>>>,
 }
+
+/// A repository that nobody has used for this long is closed.
+const UNUSED: Duration = Duration::from_secs(5 * 60);
+/// One that another process waits for is closed when nobody has used it for this long.
+const WANTED: Duration = Duration::from_millis(200);
 
 struct Presence {
     sessions: usize,
@@ -42,7 +61,36 @@ impl Engine {
                 .expect("a process has a descriptor to spare when it starts"),
             started: Instant::now(),
             lock,
+            open: Mutex::default(),
         }
+    }
+
+    /// The repository of a location, opened where it is not.
+    pub fn repository(&self, location: &Location, console: &mut Console<'_>) -> Result<Arc<OpenRepository>, Failure> {
+        let place = Arc::clone(self.open.lock().entry(location.repository.clone()).or_default());
+        let mut open = place.lock();
+        if let Some(repository) = &*open {
+            repository.touch();
+            return Ok(Arc::clone(repository));
+        }
+        let repository = Arc::new(OpenRepository::open(location, console)?);
+        *open = Some(Arc::clone(&repository));
+        Ok(repository)
+    }
+
+    /// Lets a repository go before somebody makes or replaces it. Fails while commands are in it.
+    pub fn with_closed<T>(&self, root: &std::path::Path, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let place = Arc::clone(self.open.lock().entry(root.to_owned()).or_default());
+        let mut open = place.lock();
+        if let Some(repository) = open.take() {
+            if Arc::strong_count(&repository) > 1 {
+                *open = Some(repository);
+                let message = format!("other commands are using {}", root.display());
+                return Err(Failure::new(helix_protocol::Code::InvalidState, message).hint("try again when they have ended"));
+            }
+            repository.close();
+        }
+        act()
     }
 
     /// Whether this engine stays after the command.
@@ -110,11 +158,49 @@ impl Engine {
         while presence.sessions > 0 && !self.left.wait_until(&mut presence, until).timed_out() {}
     }
 
-    /// Gives up what nobody has used for a while.
-    pub fn tidy(&self) {}
+    /// Closes repositories that nobody has used for a while, and those that another process waits for.
+    pub fn tidy(&self) {
+        self.close_where(|repository| {
+            let unused = repository.unused_for();
+            unused > UNUSED || (unused > WANTED && repository.is_wanted())
+        });
+    }
 
     /// Closes every repository.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        self.close_where(|_| true);
+    }
+
+    fn close_where(&self, chosen: impl Fn(&OpenRepository) -> bool) {
+        self.open.lock().retain(|_, place| {
+            // One that is being opened, or that a command is in, stays.
+            let Some(mut open) = place.try_lock() else { return true };
+            match open.take() {
+                Some(repository) if Arc::strong_count(&repository) == 1 && chosen(&repository) => {
+                    repository.close();
+                    // Who has the place in hand already opens it there.
+                    Arc::strong_count(place) > 1
+                }
+                Some(repository) => {
+                    *open = Some(repository);
+                    true
+                }
+                None => Arc::strong_count(place) > 1,
+            }
+        });
+    }
+
+    /// The repositories that are open.
+    pub fn open_roots(&self) -> Vec<PathBuf> {
+        let open = self.open.lock();
+        let mut roots: Vec<PathBuf> = open
+            .iter()
+            .filter(|(_, place)| place.try_lock().is_none_or(|open| open.is_some()))
+            .map(|(root, _)| root.clone())
+            .collect();
+        roots.sort();
+        roots
+    }
 }
 
 impl Seat {

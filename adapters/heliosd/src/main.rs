@@ -4,13 +4,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod author;
 mod commands;
+mod compose;
 mod console;
 mod context;
 mod detach;
 mod engine;
+mod here;
 mod log_file;
 mod one_shot;
+mod render;
 mod serve;
 mod session;
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use helios_client::{Answer, Hello, Line, PROTOCOL, RELEASE, Release, Request, Run, Text, Welcome, read_line};
 use helix_protocol::{Code, Failure};
@@ -89,7 +90,7 @@ impl Session<'_> {
         let mut wire = self.wire(request.id);
         let answer = match request.op.as_str() {
             "run" => match serde_json::from_value::<Run>(Value::Object(request.fields)) {
-                Ok(run) => Answer::Exit(commands::run(self.seat.engine(), run, &mut wire)),
+                Ok(run) => self.run(run, &mut wire),
                 Err(error) => Answer::Error(malformed("run", &error)),
             },
             other => {
@@ -98,6 +99,17 @@ impl Session<'_> {
             }
         };
         wire.answer(answer)
+    }
+
+    /// Does a command. One that panics is a fault of ours: it is told as one, and the engine goes on.
+    fn run(&self, run: Run, wire: &mut Wire<'_>) -> Answer {
+        match catch_unwind(AssertUnwindSafe(|| commands::run(self.seat.engine(), run, wire))) {
+            Ok(code) => Answer::Exit(code),
+            Err(_) => {
+                let failure = Failure::new(Code::Internal, "the engine met a fault of its own and gave the command up");
+                Answer::Error(failure.hint("nothing half-done counts; the engine's log says where it was, please report it"))
+            }
+        }
     }
 
     fn wire(&self, id: Value) -> Wire<'_> {

@@ -40,11 +40,13 @@ fn status(context: &mut Context<'_>) -> Result<u8, Failure> {
     let engine = context.engine;
     let (pid, release) = (std::process::id(), helios_client::RELEASE);
     let (seconds, sessions) = (engine.age().as_secs(), engine.sessions());
+    let roots: Vec<String> = engine.open_roots().iter().map(|root| root.display().to_string()).collect();
     if context.is_json() {
-        let value = json!({"pid": pid, "release": release, "stays": engine.stays(), "seconds": seconds, "sessions": sessions});
+        let value = json!({"repositories": roots, "pid": pid, "release": release, "stays": engine.stays(), "seconds": seconds, "sessions": sessions});
         context.console.json(&value)?;
     } else if engine.stays() {
         context.console.line(format!("engine {release}, process {pid}, running for {seconds} s, {sessions} connected"))?;
+        roots.iter().try_for_each(|root| context.console.line(format!("  open: {root}")))?;
     } else {
         context.console.line(format!("no engine stays: this command has one of its own ({release}, process {pid})"))?;
     }

@@ -1,0 +1,122 @@
+//! Who somebody is, as their environment and git's configuration say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use helix_protocol::Timestamp;
+use helix_versions::Signature;
+
+use crate::context::Caller;
+use crate::engine::settings::Settings;
+
+/// Whose name is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Who made the content.
+    Author,
+    /// Who makes the snapshot.
+    Committer,
+}
+
+/// The signature of a caller, now: `HELIOS_AUTHOR_NAME` and the like, then git's variables, the repository's settings, git's
+/// configuration, and at last the login and the machine.
+pub fn signature(caller: &Caller, settings: &Settings, root: &Path, role: Role) -> Signature {
+    let git = GitUser::read(caller, root);
+    let from_environment = |what: &str| {
+        let role = if role == Role::Author { "AUTHOR" } else { "COMMITTER" };
+        ["HELIOS", "GIT"].iter().find_map(|program| text(caller, &format!("{program}_{role}_{what}")))
+    };
+    // Who is named as the author and nothing else is the committer too.
+    let as_author = |what: &str| text(caller, &format!("HELIOS_AUTHOR_{what}"));
+    let name = from_environment("NAME")
+        .or_else(|| as_author("NAME"))
+        .or_else(|| settings.text("user.name"))
+        .or(git.name)
+        .unwrap_or_else(|| login(caller));
+    let email = from_environment("EMAIL")
+        .or_else(|| as_author("EMAIL"))
+        .or_else(|| settings.text("user.email"))
+        .or(git.email)
+        .or_else(|| text(caller, "EMAIL"))
+        .unwrap_or_else(|| format!("{}@{}", login(caller), host()));
+    Signature { name: plain(&name), email: plain(&email), time: Timestamp::now(), offset_minutes: caller.offset_minutes }
+}
+
+fn text(caller: &Caller, name: &str) -> Option<String> {
+    caller.variable(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn login(caller: &Caller) -> String {
+    text(caller, "USER")
+        .or_else(|| text(caller, "LOGNAME"))
+        .unwrap_or_else(|| format!("uid-{}", rustix::process::geteuid().as_raw()))
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A name without what would break it apart where it is shown, as git leaves it out too.
+fn plain(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control() && !matches!(letter, '<' | '>')).collect::<String>().trim().to_owned()
+}
+
+#[derive(Default)]
+struct GitUser {
+    name: Option<String>,
+    email: Option<String>,
+}
+
+impl GitUser {
+    /// What git's files say, the nearest last.
+    fn read(caller: &Caller, root: &Path) -> Self {
+        let home = caller.variable("HOME").map(PathBuf::from);
+        let config =
+            caller.variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let files = [
+            config.map(|config| config.join("git/config")),
+            home.map(|home| home.join(".gitconfig")),
+            Some(root.join(".git/config")),
+        ];
+        let mut found = Self::default();
+        for file in files.into_iter().flatten() {
+            if let Ok(text) = fs::read_to_string(file) {
+                let read = Self::parse(&text);
+                found = Self { name: read.name.or(found.name), email: read.email.or(found.email) };
+            }
+        }
+        found
+    }
+
+    /// The section `[user]` of a file in git's form.
+    fn parse(text: &str) -> Self {
+        let (mut found, mut inside) = (Self::default(), false);
+        for line in text.lines().map(str::trim) {
+            if line.starts_with('[') {
+                inside = line.split(']').next().is_some_and(|section| section[1..].trim().eq_ignore_ascii_case("user"));
+            } else if let Some((key, value)) = line.split_once('=').filter(|_| inside) {
+                let value = value.split(['#', ';']).next().unwrap_or_default().trim().trim_matches('"');
+                match key.trim().to_ascii_lowercase().as_str() {
+                    _ if value.is_empty() => {}
+                    "name" => found.name = Some(value.to_owned()),
+                    "email" => found.email = Some(value.to_owned()),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GitUser;
+
+    #[test]
+    fn gits_user_is_the_section_user_and_no_other() {
+        let read = GitUser::parse(
+            "[core]\n\tname = no\n[user]\n\tname = \"Ada L\"  # she\n\temail=ada@example.org\n[user \"x\"]\nname=no\n[alias]\nemail = no\n",
+        );
+        assert_eq!((read.name.as_deref(), read.email.as_deref()), (Some("Ada L"), Some("ada@example.org")));
+    }
+}

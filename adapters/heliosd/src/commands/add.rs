@@ -1,0 +1,71 @@
+//! `helios add`: says what the next commit is to have.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use helix_protocol::{Code, Failure};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::{Here, queue};
+use crate::render::path;
+
+/// Stages files for the next commit
+///
+/// Staging is optional: `helios commit --work .` takes everything. What is staged stays so until a commit, a checkout or a reset.
+#[derive(Parser)]
+#[command(name = "add", after_help = "Examples:\n  helios add src/parser.rs\n  helios add .\n  helios add -A")]
+pub struct Add {
+    /// Files and folders, with what is gone in them
+    #[arg(required_unless_present = "all")]
+    paths: Vec<OsString>,
+    /// Everything in the workspace
+    #[arg(short = 'A', long, conflicts_with = "paths")]
+    all: bool,
+    /// Names what is staged
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Verb for Add {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let paths: Vec<Vec<u8>> = if self.all {
+            vec![Vec::new()]
+        } else {
+            self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?
+        };
+        let folder = here.folder()?;
+        let mut folder = queue(&folder, &context.console)?;
+        let workspace = here.workspace()?;
+        let index = here.index(&workspace)?;
+        let refreshed = folder.refresh(here.store(), Some(index))?;
+        let mut fresh = here.with_fresh(refreshed.objects);
+        let mut staged = index;
+        for (path, typed) in paths.iter().zip(self.paths.iter().map(Some).chain(std::iter::repeat(None))) {
+            let known = path.is_empty() || fresh.entry(refreshed.tree, path)?.is_some() || fresh.entry(index, path)?.is_some();
+            if !known {
+                let typed = typed.map_or_else(String::new, |typed| typed.display().to_string());
+                let message = format!("pathspec '{typed}' did not match any files");
+                return Err(Failure::new(Code::NotFound, message)
+                    .hint("an ignored or missing file cannot be staged; `helios status --ignored` lists what is ignored"));
+            }
+            staged = fresh.splice(staged, refreshed.tree, path)?;
+        }
+        let chosen = |change: &&helix_versions::EntryChange| paths.iter().any(|path| path::is_beneath(&change.path, path));
+        let names: Vec<String> = refreshed.changes.iter().filter(chosen).map(|change| path::plain(&change.path)).collect();
+        if staged != index {
+            here.repository().stage(here.name(), Some(staged), &fresh.into_objects())?;
+        }
+        if context.is_json() {
+            context.console.json(&json!({"tree": staged, "staged": names}))?;
+        } else if self.verbose {
+            names.iter().try_for_each(|name| context.console.line(format!("add '{name}'")))?;
+        }
+        super::tell_skipped(context, &refreshed.skipped, &refreshed.torn)?;
+        Ok(OK)
+    }
+}

@@ -1,0 +1,109 @@
+//! `helios cat-file`: what the store holds under an id.
+
+use clap::Parser;
+use helix_protocol::{Code, Failure, FileMode, ObjectId};
+use helix_versions::{Resolved, Snapshot, Tree};
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+use crate::render::changes;
+use crate::render::path::{self, Quote};
+
+/// Shows an object of the store
+#[derive(Parser)]
+#[command(
+    name = "cat-file",
+    after_help = "Examples:\n  helios cat-file -p HEAD\n  helios cat-file -t main:src\n  helios cat-file -p main:src/parser.rs"
+)]
+pub struct CatFile {
+    /// An object's 64 digits, or a revision
+    object: String,
+    /// Prints it for people
+    #[arg(short, group = "what")]
+    pretty: bool,
+    /// Prints its kind: commit, tree or blob
+    #[arg(short = 't', group = "what")]
+    kind: bool,
+    /// Prints its size in bytes
+    #[arg(short, group = "what")]
+    size: bool,
+    /// Succeeds where it is there
+    #[arg(short, group = "what")]
+    exists: bool,
+}
+
+impl Verb for CatFile {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let id = self.find(&here)?;
+        let bytes = here.store().read(id)?;
+        let kind = match bytes.first_chunk::<3>() {
+            Some(b"HXS") if Snapshot::decode(helix_protocol::SnapshotId(id), &bytes).is_ok() => "commit",
+            Some(b"HXT") if Tree::decode(id, &bytes).is_ok() => "tree",
+            _ => "blob",
+        };
+        if self.exists {
+            return Ok(OK);
+        }
+        if self.kind {
+            context.console.line(kind)?;
+        } else if self.size {
+            context.console.line(bytes.len().to_string())?;
+        } else if self.pretty {
+            match kind {
+                "commit" => commit(context, id, &bytes)?,
+                "tree" => tree(context, id, &bytes)?,
+                _ => context.console.write(&bytes)?,
+            }
+        } else {
+            return Err(
+                Failure::new(Code::InvalidRequest, "cat-file needs one of -p, -t, -s and -e").hint("`helios cat-file -p HEAD`")
+            );
+        }
+        Ok(OK)
+    }
+}
+
+impl CatFile {
+    fn find(&self, here: &Here) -> Result<ObjectId, Failure> {
+        if let Ok(id) = self.object.parse::<ObjectId>()
+            && here.store().missing(&[id])?.is_empty()
+        {
+            return Ok(id);
+        }
+        Ok(match here.repository().resolve_object(here.name(), &self.object)? {
+            Resolved::Snapshot(id) => id.0,
+            Resolved::Entry(entry) => entry.id,
+        })
+    }
+}
+
+fn commit(context: &mut Context<'_>, id: ObjectId, bytes: &[u8]) -> Result<(), Failure> {
+    let snapshot = Snapshot::decode(helix_protocol::SnapshotId(id), bytes)?;
+    let mut text = format!("tree {}\n", snapshot.tree);
+    snapshot.parents.iter().for_each(|parent| text.push_str(&format!("parent {parent}\n")));
+    for (role, who) in [("author", &snapshot.author), ("committer", &snapshot.committer)] {
+        let offset = who.offset_minutes.unsigned_abs();
+        let sign = if who.offset_minutes < 0 { '-' } else { '+' };
+        let seconds = who.time.0.div_euclid(1_000_000);
+        text.push_str(&format!("{role} {} <{}> {seconds} {sign}{:02}{:02}\n", who.name, who.email, offset / 60, offset % 60));
+    }
+    snapshot.metadata.iter().for_each(|(key, value)| text.push_str(&format!("meta {key}={value}\n")));
+    context.console.write(format!("{text}\n{}", snapshot.message).as_bytes())
+}
+
+fn tree(context: &mut Context<'_>, id: ObjectId, bytes: &[u8]) -> Result<(), Failure> {
+    for entry in Tree::decode(id, bytes)?.entries() {
+        let kind = if entry.mode == FileMode::Directory { "tree" } else { "blob" };
+        context.console.line(format!(
+            "{} {kind} {}\t{}",
+            changes::mode(entry.mode),
+            entry.id,
+            path::show(&entry.name, Quote::Unusual)
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! `helios checkout` and `helios switch`: another branch or snapshot, or files of one.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Parser;
+use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
+use helix_versions::{BranchName, Elsewhere, Head, HeadTarget, LocalChanges, Start};
+use serde_json::json;
+
+use super::{Verb, restore};
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+use crate::render::history;
+
+/// Goes to a branch or a snapshot, or takes files from one
+///
+/// Changes that no commit has stay; where one is in the way, nothing is touched and the files are named. With paths, these files
+/// become what they are in the snapshot, or in what is staged.
+#[derive(Parser)]
+#[command(
+    name = "checkout",
+    after_help = "Examples:\n  helios checkout agent-1\n  helios checkout -b try-2 HEAD~3\n  helios checkout 3f2a9c017d44\n  helios checkout HEAD~1 -- src/parser.rs\n\nExit codes: 0 done, 1 changes are in the way, 128 anything else"
+)]
+pub struct Checkout {
+    /// A branch, a snapshot, or - for the branch before
+    target: Option<String>,
+    /// Makes this branch there and goes to it
+    #[arg(short = 'b', value_name = "BRANCH")]
+    new: Option<String>,
+    /// On no branch, even where the name is one
+    #[arg(short, long)]
+    detach: bool,
+    /// Throws away changes that are in the way
+    #[arg(short, long)]
+    force: bool,
+    /// Says nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// Files and folders to take
+    #[arg(last = true)]
+    paths: Vec<OsString>,
+}
+
+/// Goes to a branch
+#[derive(Parser)]
+#[command(
+    name = "switch",
+    after_help = "Examples:\n  helios switch main\n  helios switch -c try-2\n  helios switch --detach HEAD~3\n\nExit codes: 0 done, 1 changes are in the way, 128 anything else"
+)]
+pub struct Switch {
+    /// A branch, or - for the branch before; with --create where it starts
+    target: Option<String>,
+    /// Makes this branch and goes to it
+    #[arg(short, long, value_name = "BRANCH")]
+    create: Option<String>,
+    /// To a snapshot, on no branch
+    #[arg(short, long)]
+    detach: bool,
+    /// Throws away changes that are in the way
+    #[arg(short = 'f', long, alias = "force")]
+    discard_changes: bool,
+    /// Says nothing
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Where to go, and how.
+struct Journey {
+    start: Start,
+    changes: LocalChanges,
+    quiet: bool,
+}
+
+impl Verb for Checkout {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        if !self.paths.is_empty() {
+            let source =
+                self.target.as_deref().map(|revision| here.repository().resolve_tree(here.name(), revision)).transpose()?;
+            return restore::files(context, &here, &self.paths, source, restore::Also::Stage);
+        }
+        let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
+        let start = match (&self.new, &self.target) {
+            (Some(new), at) => new_branch(&here, new, at.as_deref())?,
+            (None, None) => return Err(nowhere("checkout")),
+            (None, Some(target)) => match destination(&here, target, self.detach) {
+                Err(failure) if is_path(&here, &cwd, target) => {
+                    let _ = failure;
+                    return restore::files(context, &here, &[OsString::from(target)], None, restore::Also::Stage);
+                }
+                start => start?,
+            },
+        };
+        go(context, &here, &Journey { start, changes, quiet: self.quiet })
+    }
+}
+
+impl Verb for Switch {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let changes = if self.discard_changes { LocalChanges::Discard } else { LocalChanges::Keep };
+        let start = match (&self.create, &self.target) {
+            (Some(new), at) => new_branch(&here, new, at.as_deref())?,
+            (None, None) => return Err(nowhere("switch")),
+            (None, Some(target)) => match destination(&here, target, self.detach)? {
+                Start::Detached(_) if !self.detach => {
+                    let message = format!("a branch is expected, and {target:?} is a snapshot");
+                    return Err(Failure::new(Code::InvalidRequest, message).hint("to be on no branch, say --detach"));
+                }
+                start => start,
+            },
+        };
+        go(context, &here, &Journey { start, changes, quiet: self.quiet })
+    }
+}
+
+fn nowhere(verb: &str) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("{verb} needs a branch or a snapshot")).hint("`helios branch` lists the branches")
+}
+
+fn new_branch(here: &Here, name: &str, at: Option<&str>) -> Result<Start, Failure> {
+    let name: BranchName = name.parse()?;
+    match (at, here.repository().head(here.name())?.snapshot) {
+        // Before the first commit a branch has nothing to be at.
+        (None, None) => Ok(Start::Unborn(name)),
+        (at, _) => Ok(Start::NewBranch(name, here.resolve(at.unwrap_or("HEAD"))?)),
+    }
+}
+
+fn destination(here: &Here, target: &str, detach: bool) -> Result<Start, Failure> {
+    let repository = here.repository();
+    let before = if target == "-" { repository.branch_before(here.name(), 1)? } else { None };
+    let branch = before.or_else(|| target.parse::<BranchName>().ok());
+    if let Some(branch) = branch.filter(|_| !detach)
+        && (repository.branch(&branch)?.is_some() || repository.head(here.name())?.target == HeadTarget::Branch(branch.clone()))
+    {
+        return Ok(Start::Branch(branch));
+    }
+    Ok(Start::Detached(here.resolve(if target == "-" { "@{-1}" } else { target })?))
+}
+
+fn is_path(here: &Here, cwd: &Path, target: &str) -> bool {
+    let Ok(path) = here.path(cwd, target.as_ref()) else { return false };
+    let index = here.workspace().and_then(|workspace| here.index(&workspace));
+    index.is_ok_and(|index| !path.is_empty() && helix_versions::entry_at(here.store(), index, &path).ok().flatten().is_some())
+}
+
+fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, Failure> {
+    let repository = here.repository();
+    let folder = here.folder()?;
+    let mut folder = super::take_turn(context, here, &folder)?;
+    let before = here.workspace()?;
+    let index = here.index(&before)?;
+    let to = tree_of(here, &before.head, &journey.start)?;
+    if journey.changes == LocalChanges::Keep {
+        let in_the_way = folder.conflicts_with(here.store(), Some(index), to)?;
+        if !in_the_way.is_empty() {
+            return Err(super::in_the_way(&in_the_way, "checkout"));
+        }
+    }
+    let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
+    folder.switch(here.store(), Some(index), switched.to, journey.changes)?;
+    drop(folder);
+    if context.is_json() {
+        let branch = if let HeadTarget::Branch(branch) = &switched.head.target { Some(branch.to_string()) } else { None };
+        context.console.json(&json!({"branch": branch, "snapshot": switched.head.snapshot, "tree": switched.to}))?;
+        return Ok(OK);
+    }
+    if !journey.quiet {
+        tell(context, here, &before.head, &switched.head, &journey.start)?;
+    }
+    Ok(OK)
+}
+
+fn tree_of(here: &Here, head: &Head, start: &Start) -> Result<ObjectId, Failure> {
+    let repository = here.repository();
+    let tree = |id: SnapshotId| repository.tree(id);
+    Ok(match start {
+        Start::Branch(branch) => repository.branch(branch)?.map_or(Ok(repository.empty_tree()), tree)?,
+        Start::NewBranch(_, id) | Start::Detached(id) => tree(*id)?,
+        Start::Unborn(_) => repository.tree_of(head)?,
+    })
+}
+
+/// As git tells it, on standard error.
+fn tell(context: &mut Context<'_>, here: &Here, before: &Head, after: &Head, start: &Start) -> Result<(), Failure> {
+    match (&before.target, &after.target) {
+        (before, HeadTarget::Branch(branch)) => {
+            let line = match start {
+                Start::NewBranch(..) | Start::Unborn(_) => format!("Switched to a new branch '{branch}'"),
+                _ if *before == HeadTarget::Branch(branch.clone()) => format!("Already on '{branch}'"),
+                _ => format!("Switched to branch '{branch}'"),
+            };
+            context.console.note(line)
+        }
+        (_, HeadTarget::Detached(id)) => {
+            let snapshot = here.repository().snapshot(*id)?;
+            let line = format!("HEAD is now at {} {}", id.short(), history::subject(&snapshot));
+            context
+                .console
+                .note(format!("{line}\nhint: on no branch: `helios switch -c NAME` keeps what is committed here under a name"))
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `helios cherry-pick` and `helios revert`: what one snapshot changed, again or taken back.
+
+use clap::Parser;
+use helix_protocol::Failure;
+use helix_versions::{MergeOutcome, PickRequest};
+
+use super::{Verb, merge};
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+
+/// Repeats what snapshots changed on the current branch
+#[derive(Parser)]
+#[command(
+    name = "cherry-pick",
+    after_help = "Examples:\n  helios cherry-pick agent-1\n  helios cherry-pick 3f2a9c017d44 8b1e22c90f31\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
+)]
+pub struct CherryPick {
+    /// The snapshots, in this order
+    #[arg(required = true)]
+    snapshots: Vec<String>,
+    /// For a merge: the parent that the change is against, counted from 1
+    #[arg(short, long, value_name = "NUMBER")]
+    mainline: Option<usize>,
+}
+
+/// Takes back what snapshots changed, as new snapshots
+#[derive(Parser)]
+#[command(
+    name = "revert",
+    after_help = "Examples:\n  helios revert HEAD\n  helios revert -m 1 8b1e22c90f31\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
+)]
+pub struct Revert {
+    /// The snapshots, in this order
+    #[arg(required = true)]
+    snapshots: Vec<String>,
+    /// For a merge: the parent that the change is against, counted from 1
+    #[arg(short, long, value_name = "NUMBER")]
+    mainline: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Again,
+    Back,
+}
+
+impl Verb for CherryPick {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        pick(context, &self.snapshots, self.mainline, Direction::Again)
+    }
+}
+
+impl Verb for Revert {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        pick(context, &self.snapshots, self.mainline, Direction::Back)
+    }
+}
+
+fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>, direction: Direction) -> Result<u8, Failure> {
+    let cwd = context.caller.cwd.clone();
+    let here = Here::find(context, &cwd)?;
+    // All of them first: what HEAD~1 is must not change on the way.
+    let snapshots = revisions.iter().map(|revision| here.resolve(revision)).collect::<Result<Vec<_>, _>>()?;
+    for snapshot in snapshots {
+        let folder = here.folder()?;
+        let mut folder = super::take_turn(context, &here, &folder)?;
+        let request = PickRequest { caller: here.caller(context, None), snapshot, mainline };
+        let (outcome, verb): (MergeOutcome, _) = match direction {
+            Direction::Again => (here.repository().cherry_pick(&request)?, "cherry-pick"),
+            Direction::Back => (here.repository().revert(&request)?, "revert"),
+        };
+        merge::follow(context, &here, &mut folder, &outcome, verb)?;
+        drop(folder);
+        let made = outcome.snapshot.map_or_else(String::new, |id| format!("{verb}: {}", id.short()));
+        let code = merge::tell(context, &here, &outcome, &made)?;
+        if code != OK {
+            return Ok(code);
+        }
+    }
+    Ok(OK)
+}

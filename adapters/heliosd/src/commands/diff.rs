@@ -1,0 +1,170 @@
+//! `helios diff`: what differs between snapshots, or between one and the folder.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Args, Parser};
+use helix_objects::ObjectStore;
+use helix_protocol::{Failure, ObjectId};
+use helix_versions::{EntryChange, diff_entries};
+
+use super::Verb;
+use crate::console::{NO, OK};
+use crate::context::Context;
+use crate::here::{Here, queue};
+use crate::render::changes::{self, Shape};
+use crate::render::path;
+
+/// Shows what has changed
+///
+/// Without a snapshot: the folder against what is staged, or against the head. With one: the folder against it. With two, or
+/// A..B: the second against the first; A...B takes the snapshot that both came from as the first.
+#[derive(Parser)]
+#[command(
+    name = "diff",
+    after_help = "Examples:\n  helios diff\n  helios diff HEAD~3 --stat\n  helios diff main..agent-1 -- src\n\nExit codes: 0; with --exit-code or --quiet 1 where something differs"
+)]
+pub struct Diff {
+    /// Snapshots, branches, or a range
+    #[arg(num_args = 0..=2)]
+    revisions: Vec<String>,
+    /// What is staged against the head
+    #[arg(long, alias = "cached")]
+    staged: bool,
+    #[command(flatten)]
+    shape: ShapeArguments,
+    /// Ends with 1 where something differs
+    #[arg(long)]
+    exit_code: bool,
+    /// As --exit-code, without output
+    #[arg(short, long)]
+    quiet: bool,
+    /// Only these paths
+    #[arg(last = true)]
+    paths: Vec<OsString>,
+}
+
+/// What is shown.
+#[derive(Args)]
+pub struct ShapeArguments {
+    /// How many lines of each file
+    #[arg(long, group = "shape")]
+    stat: bool,
+    /// The paths alone
+    #[arg(long, group = "shape")]
+    name_only: bool,
+    /// The paths with a letter for what became of them
+    #[arg(long, group = "shape")]
+    name_status: bool,
+}
+
+impl ShapeArguments {
+    /// As it was asked for.
+    pub fn shape(&self, columns: u16) -> Shape {
+        match self {
+            Self { stat: true, .. } => Shape::Stat { columns },
+            Self { name_only: true, .. } => Shape::Names,
+            Self { name_status: true, .. } => Shape::NameStatus,
+            _ => Shape::Patch,
+        }
+    }
+}
+
+impl Verb for Diff {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let repository = here.repository();
+        let tree = |revision: &str| repository.resolve_tree(here.name(), if revision.is_empty() { "HEAD" } else { revision });
+        let sides: Vec<&str> = self.revisions.iter().map(String::as_str).collect();
+        match sides.as_slice() {
+            [] if self.staged => {
+                let workspace = here.workspace()?;
+                let (head, index) = (repository.tree_of(&workspace.head)?, here.index(&workspace)?);
+                self.between(context, &here, &cwd, (head, index))
+            }
+            [one] if self.staged => {
+                let index = here.index(&here.workspace()?)?;
+                self.between(context, &here, &cwd, (tree(one)?, index))
+            }
+            [] => self.folder(context, &here, &cwd, None),
+            [range] if range.contains("...") => {
+                let (one, other) = range.split_once("...").unwrap_or_default();
+                let (one, other) = (
+                    here.resolve(if one.is_empty() { "HEAD" } else { one })?,
+                    here.resolve(if other.is_empty() { "HEAD" } else { other })?,
+                );
+                let base = repository.merge_bases(one, other)?.first().map(|base| repository.tree(*base)).transpose()?;
+                let base = base.unwrap_or_else(|| repository.empty_tree());
+                let other = repository.tree(other)?;
+                self.between(context, &here, &cwd, (base, other))
+            }
+            [range] if range.contains("..") => {
+                let (one, other) = range.split_once("..").unwrap_or_default();
+                let sides = (tree(one)?, tree(other)?);
+                self.between(context, &here, &cwd, sides)
+            }
+            [one] => {
+                let base = tree(one)?;
+                self.folder(context, &here, &cwd, Some(base))
+            }
+            [one, other, ..] => {
+                let sides = (tree(one)?, tree(other)?);
+                self.between(context, &here, &cwd, sides)
+            }
+        }
+    }
+}
+
+impl Diff {
+    /// The folder against a tree, or against what the next commit is made from.
+    fn folder(&self, context: &mut Context<'_>, here: &Here, cwd: &Path, base: Option<ObjectId>) -> Result<u8, Failure> {
+        let folder = here.folder()?;
+        let mut folder = queue(&folder, &context.console)?;
+        let index = here.index(&here.workspace()?)?;
+        let refreshed = folder.refresh(here.store(), Some(index))?;
+        drop(folder);
+        let fresh = here.with_fresh(refreshed.objects);
+        let mut changes = match base {
+            Some(base) => diff_entries(&fresh, Some(base), refreshed.tree)?,
+            None => refreshed.changes,
+        };
+        // A file that no commit has is not a difference before it is added, as in git.
+        let untracked = diff_entries(&fresh, Some(index), refreshed.tree)?.into_iter().filter(|change| change.before.is_none());
+        let untracked: std::collections::HashSet<Vec<u8>> = untracked.map(|change| change.path).collect();
+        changes.retain(|change| change.before.is_some() || !untracked.contains(&change.path));
+        self.show(context, here, cwd, changes, &fresh)
+    }
+
+    fn between(
+        &self,
+        context: &mut Context<'_>,
+        here: &Here,
+        cwd: &Path,
+        (older, newer): (ObjectId, ObjectId),
+    ) -> Result<u8, Failure> {
+        let changes = diff_entries(here.store(), Some(older), newer)?;
+        self.show(context, here, cwd, changes, here.store())
+    }
+
+    fn show(
+        &self,
+        context: &mut Context<'_>,
+        here: &Here,
+        cwd: &Path,
+        mut changes: Vec<EntryChange>,
+        store: &dyn ObjectStore,
+    ) -> Result<u8, Failure> {
+        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?;
+        if !paths.is_empty() {
+            changes.retain(|change| paths.iter().any(|path| path::is_beneath(&change.path, path)));
+        }
+        if context.is_json() {
+            context.console.json(&changes::to_json(&changes))?;
+        } else if !self.quiet {
+            let shape = self.shape.shape(context.caller.columns);
+            context.console.write(changes::render(&changes, shape, context.caller.colour, &|id| store.read(id))?.as_bytes())?;
+        }
+        Ok(if (self.exit_code || self.quiet) && !changes.is_empty() { NO } else { OK })
+    }
+}

@@ -1,0 +1,146 @@
+//! `helios log`: history.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use helix_protocol::{Code, Failure, Timestamp};
+use helix_versions::{LogEntry, LogQuery, Order};
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+use crate::render::graph::Graph;
+use crate::render::history::{self, Names};
+
+/// Shows the history of a snapshot
+#[derive(Parser)]
+#[command(
+    name = "log",
+    after_help = "Examples:\n  helios log --oneline -n 10\n  helios log --graph main agent-1\n  helios log main..agent-1 -- src\n  helios log --where model=gpt-4 --json"
+)]
+pub struct Log {
+    /// Snapshots, branches, and ranges such as main..agent-1; the head where none is given
+    revisions: Vec<String>,
+    /// One line each
+    #[arg(long)]
+    oneline: bool,
+    /// At most this many
+    #[arg(short = 'n', long = "max-count", value_name = "NUMBER")]
+    count: Option<usize>,
+    /// Lines of work drawn beside it
+    #[arg(long)]
+    graph: bool,
+    /// Only snapshots whose metadata has this key, with this value where one is given
+    #[arg(long = "where", value_name = "KEY[=VALUE]")]
+    metadata: Vec<String>,
+    /// Only those whose author's name or address has this in it
+    #[arg(long, value_name = "TEXT")]
+    author: Option<String>,
+    /// Only those whose message has this in it
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+    /// Only those committed in the last so long, as in 48h
+    #[arg(long, value_name = "DURATION")]
+    since: Option<String>,
+    /// The oldest first
+    #[arg(long)]
+    reverse: bool,
+    /// Only the first parent of each is followed
+    #[arg(long)]
+    first_parent: bool,
+    /// With branches and tags beside the ids, also where there is no terminal
+    #[arg(long)]
+    decorate: bool,
+    /// Of every branch and tag
+    #[arg(long)]
+    all: bool,
+    /// Only snapshots that changed these paths
+    #[arg(last = true)]
+    paths: Vec<OsString>,
+}
+
+impl Verb for Log {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let repository = here.repository();
+        let head = repository.head(here.name())?;
+        if head.snapshot.is_none() && self.revisions.is_empty() && !self.all {
+            let message = "the current branch has no commits yet";
+            return Err(Failure::new(Code::NotFound, message).hint("`helios commit` makes the first"));
+        }
+        let query = self.query(&here, &cwd)?;
+        let decorated = self.decorate || context.caller.colour;
+        let names = if decorated { Names::read(repository, &head)? } else { Names::default() };
+        let mut graph = self.graph.then(Graph::default);
+        let mut first = true;
+        for entry in repository.log(&query)? {
+            let LogEntry { id, snapshot, parents } = entry?;
+            if context.is_json() {
+                context.console.json(&history::to_json(id, &snapshot))?;
+                continue;
+            }
+            let text = if self.oneline {
+                history::line(id, &snapshot, &names, context.caller.colour)
+            } else {
+                history::entry(id, &snapshot, &names, context.caller.colour)
+            };
+            match &mut graph {
+                Some(graph) => {
+                    let rows = graph.next(id, &parents);
+                    context.console.write(rows.beside(&text, !self.oneline).as_bytes())?;
+                }
+                None => {
+                    if !self.oneline && !first {
+                        context.console.line("")?;
+                    }
+                    context.console.line(text.trim_end_matches('\n'))?;
+                }
+            }
+            first = false;
+        }
+        Ok(OK)
+    }
+}
+
+impl Log {
+    fn query(&self, here: &Here, cwd: &std::path::Path) -> Result<LogQuery, Failure> {
+        let repository = here.repository();
+        let mut query = LogQuery {
+            order: match (self.reverse, self.graph) {
+                (true, _) => Order::Reverse,
+                (_, true) => Order::Topological,
+                _ => Order::Date,
+            },
+            first_parent: self.first_parent,
+            paths: self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?,
+            author: self.author.clone(),
+            grep: self.grep.clone(),
+            limit: self.count,
+            ..LogQuery::default()
+        };
+        if self.all {
+            query.include = repository.refs("refs/")?.into_iter().map(|(_, target)| target).collect();
+        }
+        if !self.all || !self.revisions.is_empty() {
+            let revisions: Vec<&str> = self.revisions.iter().map(String::as_str).collect();
+            let range = repository.resolve_range(here.name(), &revisions)?;
+            query.include.extend(range.include);
+            query.exclude = range.exclude;
+        }
+        for wanted in &self.metadata {
+            let (key, value) = wanted.split_once('=').map_or((wanted.as_str(), None), |(key, value)| (key, Some(value.to_owned())));
+            query.metadata.push((key.to_owned(), value));
+        }
+        if let Some(text) = &self.since {
+            let since = crate::context::duration(text).ok_or_else(|| {
+                Failure::new(Code::InvalidRequest, format!("{text:?} is not a duration"))
+                    .hint("write a number and s, m, h, d or w, as in 48h")
+            })?;
+            let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+            query.since = Some(Timestamp(Timestamp::now().0.saturating_sub(micros)));
+        }
+        Ok(query)
+    }
+}

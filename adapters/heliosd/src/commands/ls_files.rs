@@ -1,0 +1,68 @@
+//! `helios ls-files`: the files of a snapshot.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use helix_protocol::{Failure, FileMode};
+use helix_versions::walk;
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+use crate::render::changes;
+use crate::render::path::{self, Quote};
+
+/// Lists the files that the next commit is made from, or those of a snapshot
+#[derive(Parser)]
+#[command(
+    name = "ls-files",
+    after_help = "Examples:\n  helios ls-files\n  helios ls-files --stage src\n  helios ls-files --at HEAD~3"
+)]
+pub struct LsFiles {
+    /// Only these files and folders
+    paths: Vec<OsString>,
+    /// With modes and ids
+    #[arg(short, long)]
+    stage: bool,
+    /// Of this snapshot
+    #[arg(long, value_name = "SNAPSHOT")]
+    at: Option<String>,
+    /// NUL behind each instead of a line's end, and no quotes
+    #[arg(short = 'z')]
+    nul: bool,
+}
+
+impl Verb for LsFiles {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let tree = match &self.at {
+            Some(revision) => here.repository().resolve_tree(here.name(), revision)?,
+            None => here.index(&here.workspace()?)?,
+        };
+        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
+        let chosen = |path: &[u8]| paths.is_empty() || paths.iter().any(|above| path::is_beneath(path, above));
+        for entry in walk(here.store(), tree)?.into_iter().filter(|entry| entry.mode != FileMode::Directory && chosen(&entry.path))
+        {
+            if context.is_json() {
+                let mode = changes::mode(entry.mode);
+                context
+                    .console
+                    .json(&json!({"path": path::plain(&entry.path), "mode": mode, "id": entry.id, "size": entry.size}))?;
+                continue;
+            }
+            if self.stage {
+                context.console.write(format!("{} {} 0\t", changes::mode(entry.mode), entry.id).as_bytes())?;
+            }
+            if self.nul {
+                context.console.write(&entry.path)?;
+                context.console.write(b"\0")?;
+            } else {
+                context.console.line(path::show(&entry.path, Quote::Unusual))?;
+            }
+        }
+        Ok(OK)
+    }
+}

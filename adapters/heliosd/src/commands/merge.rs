@@ -1,0 +1,149 @@
+//! `helios merge`: another line of work into this one.
+
+use clap::Parser;
+use helix_protocol::Failure;
+use helix_versions::{FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, WorkingFolder, diff_entries};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::{NO, OK};
+use crate::context::Context;
+use crate::here::Here;
+use crate::render::changes::{self, Shape};
+use crate::render::path;
+
+/// Merges a branch or a snapshot into the current branch
+///
+/// Where both sides changed the same lines, both stand in the file between markers, the paths are listed, and the merge waits:
+/// edit them and commit, or give up with --abort. The conflicts are kept in the repository too, with all three sides.
+#[derive(Parser)]
+#[command(
+    name = "merge",
+    after_help = "Examples:\n  helios merge agent-1\n  helios merge 3f2a9c017d44 -m 'take the winner'\n  helios merge --abort\n\nExit codes: 0 merged, 1 conflicts or changes in the way, 128 anything else"
+)]
+pub struct Merge {
+    /// A branch or a snapshot
+    #[arg(required_unless_present = "abort")]
+    target: Option<String>,
+    /// Gives a merge up: head and files are as before
+    #[arg(long, conflicts_with_all = ["target", "message"])]
+    abort: bool,
+    /// The merge's message
+    #[arg(short, long)]
+    message: Option<String>,
+    /// Makes a snapshot also where moving the branch forward would do
+    #[arg(long, conflicts_with = "ff_only")]
+    no_ff: bool,
+    /// Only where moving the branch forward does
+    #[arg(long)]
+    ff_only: bool,
+    /// Stops before the commit
+    #[arg(long)]
+    no_commit: bool,
+    /// Also where the histories have nothing in common
+    #[arg(long)]
+    allow_unrelated_histories: bool,
+    /// Something to remember with it
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::commit::key_value)]
+    meta: Vec<(String, String)>,
+}
+
+impl Verb for Merge {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        if self.abort {
+            return abort(context, &here);
+        }
+        let label = self.target.clone().unwrap_or_default();
+        let folder = here.folder()?;
+        let mut folder = super::take_turn(context, &here, &folder)?;
+        let other = here.resolve(&label)?;
+        let request = MergeRequest {
+            message: self.message.as_ref().map(|message| format!("{}\n", message.trim_end())),
+            fast_forward: match (self.no_ff, self.ff_only) {
+                (true, _) => FastForward::Never,
+                (_, true) => FastForward::Only,
+                _ => FastForward::Allow,
+            },
+            allow_unrelated: self.allow_unrelated_histories,
+            no_commit: self.no_commit,
+            metadata: self.meta.into_iter().collect(),
+            ..MergeRequest::new(here.caller(context, None), other, label)
+        };
+        let outcome = here.repository().merge(&request)?;
+        follow(context, &here, &mut folder, &outcome, "merge")?;
+        drop(folder);
+        tell(context, &here, &outcome, "Merge made by the three-way strategy.")
+    }
+}
+
+fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+    let folder = here.folder()?;
+    let mut folder = super::take_turn(context, here, &folder)?;
+    let switched = here.repository().abort_merge(&here.caller(context, None))?;
+    folder.switch(here.store(), Some(switched.from), switched.to, LocalChanges::Discard)?;
+    if context.is_json() {
+        context.console.json(&json!({"aborted": true, "snapshot": switched.head.snapshot}))?;
+    }
+    Ok(OK)
+}
+
+/// Lets the files follow what was merged. Where changes that no commit has are in the way, the merge is taken back.
+pub fn follow(
+    context: &mut Context<'_>,
+    here: &Here,
+    folder: &mut WorkingFolder,
+    outcome: &MergeOutcome,
+    verb: &str,
+) -> Result<(), Failure> {
+    if outcome.from == outcome.to {
+        return Ok(());
+    }
+    let in_the_way = folder.conflicts_with(here.store(), Some(outcome.from), outcome.to)?;
+    if !in_the_way.is_empty() {
+        if let Some(number) = outcome.recorded.operation {
+            here.repository().undo(&here.caller(context, None), Undo::Entry(number))?;
+        }
+        return Err(super::in_the_way(&in_the_way, verb));
+    }
+    folder.switch(here.store(), Some(outcome.from), outcome.to, LocalChanges::Keep)?;
+    Ok(())
+}
+
+/// Says what came of it.
+pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made: &str) -> Result<u8, Failure> {
+    let conflicts: Vec<String> = outcome.unresolved.iter().map(|path| path::plain(&path.path)).collect();
+    let code = if conflicts.is_empty() { OK } else { NO };
+    if context.is_json() {
+        let kind = match outcome.kind {
+            MergeKind::UpToDate => "up_to_date",
+            MergeKind::FastForward => "fast_forward",
+            MergeKind::Merged => "merged",
+            MergeKind::Stopped => "stopped",
+        };
+        context.console.json(&json!({"result": kind, "snapshot": outcome.snapshot, "tree": outcome.to, "conflicts": conflicts}))?;
+        return Ok(code);
+    }
+    match outcome.kind {
+        MergeKind::UpToDate => context.console.line("Already up to date.")?,
+        MergeKind::FastForward => context.console.line("Fast-forward")?,
+        MergeKind::Merged => context.console.line(made)?,
+        MergeKind::Stopped if conflicts.is_empty() => {
+            context.console.line("stopped before the commit as asked: `helios commit` makes it")?
+        }
+        MergeKind::Stopped => {
+            conflicts.iter().try_for_each(|path| context.console.line(format!("CONFLICT (content): both sides changed {path}")))?;
+            let hint = "fix them and `helios commit -a`, or give up with `helios merge --abort`";
+            context.console.line(format!("Automatic merge failed; {hint}"))?;
+        }
+    }
+    if matches!(outcome.kind, MergeKind::FastForward | MergeKind::Merged) {
+        let changed = diff_entries(here.store(), Some(outcome.from), outcome.to)?;
+        let columns = context.caller.columns;
+        context
+            .console
+            .write(changes::render(&changed, Shape::Stat { columns }, false, &|id| here.store().read(id))?.as_bytes())?;
+    }
+    Ok(code)
+}

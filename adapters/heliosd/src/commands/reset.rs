@@ -1,0 +1,88 @@
+//! `helios reset`: moves the head and its branch.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use helix_protocol::Failure;
+use helix_versions::{LocalChanges, ResetKind};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+use crate::render::history;
+
+/// Moves the head and its branch to a snapshot
+///
+/// --soft keeps the files and stages what the commits had; --mixed, which is usual, keeps the files alone; --hard makes every
+/// committed file what it is there, and changes that no commit has are gone. `helios undo` takes any of it back as far as it was
+/// committed.
+#[derive(Parser)]
+#[command(
+    name = "reset",
+    after_help = "Examples:\n  helios reset --hard HEAD~1\n  helios reset --soft HEAD~3\n  helios reset -- src/parser.rs"
+)]
+pub struct Reset {
+    /// The snapshot
+    #[arg(default_value = "HEAD")]
+    target: String,
+    /// The files too
+    #[arg(long, group = "kind")]
+    hard: bool,
+    /// The head alone
+    #[arg(long, group = "kind")]
+    soft: bool,
+    /// The head and what is staged
+    #[arg(long, group = "kind")]
+    mixed: bool,
+    /// Says nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// Takes these paths off the stage, and moves nothing
+    #[arg(last = true, conflicts_with = "kind")]
+    paths: Vec<OsString>,
+}
+
+impl Verb for Reset {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let repository = here.repository();
+        if !self.paths.is_empty() {
+            let source = repository.resolve_tree(here.name(), &self.target)?;
+            let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
+            super::restore::stage(&here, &paths, source)?;
+            return Ok(OK);
+        }
+        let folder = here.folder()?;
+        let mut folder = super::take_turn(context, &here, &folder)?;
+        let before = here.workspace()?;
+        let kind = match (self.hard, self.soft) {
+            (true, _) => ResetKind::Hard,
+            (_, true) => ResetKind::Soft,
+            _ => ResetKind::Mixed,
+        };
+        if before.head.snapshot.is_none() && self.target == "HEAD" {
+            // Before the first commit there is only what is staged to take back.
+            repository.stage(here.name(), None, &[])?;
+            return Ok(OK);
+        }
+        let index = here.index(&before)?;
+        // Only now, in turn: what HEAD~1 is depends on who committed before.
+        let to = here.resolve(&self.target)?;
+        let switched = repository.reset(&here.caller(context, None), to, kind)?;
+        if kind == ResetKind::Hard {
+            let base = before.merging.map_or(index, |merging| merging.tree);
+            folder.switch(here.store(), Some(base), switched.to, LocalChanges::Discard)?;
+        }
+        drop(folder);
+        if context.is_json() {
+            context.console.json(&json!({"snapshot": to, "tree": switched.to}))?;
+        } else if kind == ResetKind::Hard && !self.quiet {
+            let snapshot = repository.snapshot(to)?;
+            context.console.line(format!("HEAD is now at {} {}", to.short(), history::subject(&snapshot)))?;
+        }
+        Ok(OK)
+    }
+}

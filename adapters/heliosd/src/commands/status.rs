@@ -1,0 +1,272 @@
+//! `helios status`: what the next commit would have, and what it would not.
+
+use std::collections::BTreeMap;
+
+use clap::{Parser, ValueEnum};
+use helix_protocol::{Failure, FileMode, ObjectId};
+use helix_versions::{EntryChange, HeadTarget, Tree, Workspace, diff_entries};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::{Here, queue};
+use crate::render::changes::letter;
+use crate::render::path::{self, Quote};
+
+/// Shows which files have changed
+///
+/// With --porcelain each line is two letters and a path, as `git status --porcelain` has them: the first letter is what is
+/// staged against the head, the second what the folder has against that, ?? a file that no commit has.
+#[derive(Parser)]
+#[command(
+    name = "status",
+    after_help = "Examples:\n  helios status\n  helios status --porcelain\n  helios status --short --ignored"
+)]
+pub struct Status {
+    /// Two letters and a path per line, for programs
+    #[arg(long, num_args = 0..=1, default_missing_value = "v1", require_equals = true, value_parser = ["v1"])]
+    porcelain: Option<String>,
+    /// The same for people
+    #[arg(short, long)]
+    short: bool,
+    /// With the branch
+    #[arg(short, long)]
+    branch: bool,
+    /// NUL behind each path instead of a line's end, and no quotes
+    #[arg(short = 'z')]
+    nul: bool,
+    /// How files that no commit has are shown
+    #[arg(short, long, value_enum, default_value_t = Untracked::Normal, num_args = 0..=1, default_missing_value = "all", require_equals = true)]
+    untracked_files: Untracked,
+    /// Also what is ignored
+    #[arg(long)]
+    ignored: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Untracked {
+    /// Not at all
+    No,
+    /// A folder of which nothing is committed is one line
+    Normal,
+    /// Each file
+    All,
+}
+
+/// A path's two letters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Letters {
+    staged: char,
+    folder: char,
+}
+
+const NOTHING: Letters = Letters { staged: ' ', folder: ' ' };
+
+struct Found {
+    workspace: Workspace,
+    tracked: BTreeMap<Vec<u8>, Letters>,
+    untracked: Vec<Vec<u8>>,
+    ignored: Vec<Vec<u8>>,
+    undecided: Vec<Vec<u8>>,
+    skipped: Vec<helix_protocol::SkippedFile>,
+    torn: Vec<String>,
+}
+
+impl Verb for Status {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let found = self.look(context, &here)?;
+        if context.is_json() {
+            return tell_json(context, &found);
+        }
+        if self.porcelain.is_some() || self.short || self.nul {
+            self.tell_short(context, &found)?;
+        } else {
+            tell_long(context, &found)?;
+        }
+        Ok(OK)
+    }
+}
+
+impl Status {
+    fn look(&self, context: &mut Context<'_>, here: &Here) -> Result<Found, Failure> {
+        let folder = here.folder()?;
+        let mut folder = queue(&folder, &context.console)?;
+        let workspace = here.workspace()?;
+        let (head, index) = (here.repository().tree_of(&workspace.head)?, here.index(&workspace)?);
+        let status = folder.status(here.store(), Some(index))?;
+        let ignored = if self.ignored { folder.ignored()? } else { Vec::new() };
+        drop(folder);
+        let mut tracked: BTreeMap<Vec<u8>, Letters> = BTreeMap::new();
+        if head != index {
+            for change in diff_entries(here.store(), Some(head), index)? {
+                tracked.entry(change.path.clone()).or_insert(NOTHING).staged = letter(&change);
+            }
+        }
+        let (added, changed): (Vec<&EntryChange>, Vec<&EntryChange>) =
+            status.changes.iter().partition(|change| change.before.is_none());
+        for change in changed {
+            tracked.entry(change.path.clone()).or_insert(NOTHING).folder = letter(change);
+        }
+        let undecided = undecided(here, &workspace, &status.changes);
+        for path in &undecided {
+            tracked.insert(path.clone(), Letters { staged: 'U', folder: 'U' });
+        }
+        let added: Vec<&[u8]> =
+            added.into_iter().map(|change| change.path.as_slice()).filter(|path| !tracked.contains_key(*path)).collect();
+        let untracked = match self.untracked_files {
+            Untracked::No => Vec::new(),
+            Untracked::All => added.into_iter().map(<[u8]>::to_vec).collect(),
+            Untracked::Normal => fold(here, index, &added)?,
+        };
+        Ok(Found { workspace, tracked, untracked, ignored, undecided, skipped: status.skipped, torn: status.torn })
+    }
+
+    fn tell_short(&self, context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
+        let end = if self.nul { "\0" } else { "\n" };
+        let mut text = String::new();
+        if self.branch {
+            text.push_str(&format!("## {}{end}", place(&found.workspace)));
+        }
+        let colour = context.caller.colour && self.porcelain.is_none() && !self.nul;
+        let paint = |letter: char, code: &str| {
+            if colour && letter != ' ' { format!("\x1b[{code}m{letter}\x1b[m") } else { letter.to_string() }
+        };
+        let mut out = text.into_bytes();
+        let mut line = |letters: Letters, path: &[u8], codes: [&str; 2]| {
+            out.extend_from_slice(format!("{}{} ", paint(letters.staged, codes[0]), paint(letters.folder, codes[1])).as_bytes());
+            match self.nul {
+                true => out.extend_from_slice(path),
+                false => out.extend_from_slice(path::show(path, Quote::Spaces).as_bytes()),
+            }
+            out.extend_from_slice(end.as_bytes());
+        };
+        found.tracked.iter().for_each(|(path, letters)| line(*letters, path, ["32", "31"]));
+        found.untracked.iter().for_each(|path| line(Letters { staged: '?', folder: '?' }, path, ["31", "31"]));
+        found.ignored.iter().for_each(|path| line(Letters { staged: '!', folder: '!' }, path, ["31", "31"]));
+        context.console.write(&out)
+    }
+}
+
+/// The undecided paths of a merge that are still as the merge left them.
+fn undecided(here: &Here, workspace: &Workspace, changes: &[EntryChange]) -> Vec<Vec<u8>> {
+    let Some(merging) = &workspace.merging else { return Vec::new() };
+    let Ok(index) = here.index(workspace) else { return Vec::new() };
+    let stands = |path: &[u8]| match changes.iter().find(|change| change.path == path) {
+        Some(change) => change.after.as_ref().map(|entry| entry.id),
+        None => helix_versions::entry_at(here.store(), index, path).ok().flatten().map(|entry| entry.id),
+    };
+    merging.unresolved.iter().filter(|path| stands(&path.path) == path.stands).map(|path| path.path.clone()).collect()
+}
+
+/// Folders of which the tree has nothing, instead of what is in them.
+fn fold(here: &Here, tree: ObjectId, added: &[&[u8]]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut shown: Vec<Vec<u8>> = Vec::new();
+    let mut known: BTreeMap<Vec<u8>, Option<Tree>> = BTreeMap::from([(Vec::new(), Some(Tree::load(here.store(), tree)?))]);
+    for path in added {
+        if shown.last().is_some_and(|folder| folder.ends_with(b"/") && path.starts_with(folder)) {
+            continue;
+        }
+        let mut folded = None;
+        for (cut, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let folder = &path[..cut];
+            if !known.contains_key(folder) {
+                let (parent, name) = folder
+                    .iter()
+                    .rposition(|byte| *byte == b'/')
+                    .map_or((&b""[..], folder), |place| (&folder[..place], &folder[place + 1..]));
+                let entry = known
+                    .get(parent)
+                    .and_then(Option::as_ref)
+                    .and_then(|tree| tree.get(name))
+                    .filter(|entry| entry.mode == FileMode::Directory);
+                let inner = entry.map(|entry| Tree::load(here.store(), entry.id)).transpose()?;
+                known.insert(folder.to_vec(), inner);
+            }
+            if known.get(folder).is_some_and(Option::is_none) {
+                folded = Some([folder, b"/"].concat());
+                break;
+            }
+        }
+        shown.push(folded.unwrap_or_else(|| path.to_vec()));
+    }
+    Ok(shown)
+}
+
+fn place(workspace: &Workspace) -> String {
+    match (&workspace.head.target, workspace.head.snapshot) {
+        (HeadTarget::Branch(branch), Some(_)) => branch.to_string(),
+        (HeadTarget::Branch(branch), None) => format!("No commits yet on {branch}"),
+        (HeadTarget::Detached(_), _) => "HEAD (no branch)".to_owned(),
+    }
+}
+
+fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
+    let mut text = match &found.workspace.head.target {
+        HeadTarget::Branch(branch) => format!("On branch {branch}\n"),
+        HeadTarget::Detached(id) => format!("HEAD detached at {}\n", id.short()),
+    };
+    if found.workspace.head.snapshot.is_none() {
+        text.push_str("\nNo commits yet\n");
+    }
+    if found.workspace.merging.is_some() {
+        let state = if found.undecided.is_empty() {
+            "All conflicts are decided: conclude the merge with `helios commit -a`.\n"
+        } else {
+            "You have paths that nobody decided yet.\n  (edit them and `helios commit -a`, or give up with `helios merge --abort`)\n"
+        };
+        text.push_str(state);
+    }
+    let colour = context.caller.colour;
+    let paint = |line: String, code: &str| if colour { format!("\t\x1b[{code}m{line}\x1b[m\n") } else { format!("\t{line}\n") };
+    let word = |letter: char| match letter {
+        'A' => "new file:   ",
+        'D' => "deleted:    ",
+        'T' => "typechange: ",
+        'U' => "both modified:   ",
+        _ => "modified:   ",
+    };
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("\n{title}\n{}", lines.concat()));
+        }
+    };
+    let shown = |path: &[u8]| path::show(path, Quote::Unusual);
+    let lines = |select: &dyn Fn(&Letters) -> char, code: &str| -> Vec<String> {
+        let chosen = found.tracked.iter().map(|(path, letters)| (path, select(letters))).filter(|(_, letter)| *letter != ' ');
+        chosen.map(|(path, letter)| paint(format!("{}{}", word(letter), shown(path)), code)).collect()
+    };
+    section("Changes to be committed:", lines(&|letters| if letters.staged == 'U' { ' ' } else { letters.staged }, "32"));
+    section("Unmerged paths:", lines(&|letters| if letters.staged == 'U' { 'U' } else { ' ' }, "31"));
+    section("Changes not staged for commit:", lines(&|letters| if letters.staged == 'U' { ' ' } else { letters.folder }, "31"));
+    section("Untracked files:", found.untracked.iter().map(|path| paint(shown(path), "31")).collect());
+    section("Ignored files:", found.ignored.iter().map(|path| paint(shown(path), "31")).collect());
+    let staged = found.tracked.values().any(|letters| letters.staged != ' ');
+    if found.tracked.is_empty() && found.untracked.is_empty() {
+        text.push_str("nothing to commit, working tree clean\n");
+    } else if !staged {
+        text.push_str("\nnothing is staged: `helios commit` takes all of it, `helios add` chooses\n");
+    }
+    context.console.write(text.as_bytes())?;
+    super::tell_skipped(context, &found.skipped, &found.torn)
+}
+
+fn tell_json(context: &mut Context<'_>, found: &Found) -> Result<u8, Failure> {
+    let head = &found.workspace.head;
+    let branch = match &head.target {
+        HeadTarget::Branch(branch) => Some(branch.to_string()),
+        HeadTarget::Detached(_) => None,
+    };
+    let plain = |paths: &[Vec<u8>]| paths.iter().map(|path| path::plain(path)).collect::<Vec<_>>();
+    let changes: Vec<_> = found.tracked.iter().map(|(path, letters)| {
+        json!({"path": path::plain(path), "staged": letters.staged.to_string().trim(), "folder": letters.folder.to_string().trim()})
+    }).collect();
+    context.console.json(&json!({
+        "workspace": found.workspace.name.to_string(), "branch": branch, "head": head.snapshot, "changes": changes,
+        "untracked": plain(&found.untracked), "ignored": plain(&found.ignored), "merging": found.workspace.merging.as_ref().map(|merging| merging.other),
+        "undecided": plain(&found.undecided), "skipped": found.skipped, "torn": found.torn,
+    }))?;
+    Ok(OK)
+}

@@ -1,0 +1,77 @@
+//! `helios tag`: names that stay.
+
+use clap::Parser;
+use helix_protocol::Failure;
+use helix_versions::{Annotation, BranchName, Existing};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::here::Here;
+
+/// Lists, makes or deletes tags
+#[derive(Parser)]
+#[command(
+    name = "tag",
+    after_help = "Examples:\n  helios tag\n  helios tag v1.0 main\n  helios tag -m 'first that works' best HEAD~2\n  helios tag -d v1.0"
+)]
+pub struct Tag {
+    /// The tag
+    name: Option<String>,
+    /// What it names; the head where nothing is said
+    target: Option<String>,
+    /// Why: makes an annotated tag
+    #[arg(short, long)]
+    message: Option<String>,
+    /// Deletes it
+    #[arg(short, long, requires = "name", conflicts_with_all = ["target", "message"])]
+    delete: bool,
+    /// Moves it where it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Lists them
+    #[arg(short, long, conflicts_with = "name")]
+    list: bool,
+}
+
+impl Verb for Tag {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let repository = here.repository();
+        let Some(name) = &self.name else { return list(context, &here) };
+        let (name, caller): (BranchName, _) = (name.parse()?, here.caller(context, None));
+        if self.delete {
+            let (was, _) = repository.delete_tag(&caller, &name)?;
+            if context.is_json() {
+                context.console.json(&json!({"deleted": name.as_str(), "snapshot": was}))?;
+            } else {
+                context.console.line(format!("Deleted tag '{name}' (was {})", was.short()))?;
+            }
+            return Ok(OK);
+        }
+        let target = here.resolve(self.target.as_deref().unwrap_or("HEAD"))?;
+        let annotation = self
+            .message
+            .as_ref()
+            .map(|message| Annotation { tagger: caller.who.clone(), message: format!("{}\n", message.trim_end()) });
+        let existing = if self.force { Existing::Move } else { Existing::Refuse };
+        repository.create_tag(&caller, &name, target, annotation.as_ref(), existing)?;
+        if context.is_json() {
+            context.console.json(&json!({"tag": name.as_str(), "snapshot": target}))?;
+        }
+        Ok(OK)
+    }
+}
+
+fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+    let tags = here.repository().tags()?;
+    if context.is_json() {
+        let list: Vec<_> = tags.iter().map(|tag| json!({"tag": tag.name, "snapshot": tag.target, "message": tag.annotation.as_ref().map(|annotation| &annotation.message)})).collect();
+        context.console.json(&json!(list))?;
+        return Ok(OK);
+    }
+    tags.iter().try_for_each(|tag| context.console.line(&tag.name))?;
+    Ok(OK)
+}

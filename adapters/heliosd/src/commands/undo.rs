@@ -1,0 +1,165 @@
+//! `helios undo` and `helios oplog`: what was done to the repository, and taking it back.
+
+use clap::Parser;
+use helix_protocol::Failure;
+use helix_versions::{LocalChanges, OperationCause, Undo, Undone};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::engine::location::Location;
+use crate::here::Here;
+use crate::render::date;
+
+/// Takes back the last thing that was done to branches, heads or experiments
+///
+/// Again and again, it goes further back. The files of workspaces whose head moves follow it. Files that no commit has are not
+/// brought back: they were never in the repository.
+#[derive(Parser)]
+#[command(name = "undo", after_help = "Examples:\n  helios undo\n  helios undo 41\n  helios undo --to 38\n  helios undo --redo")]
+pub struct UndoCommand {
+    /// One operation of `helios oplog`, alone
+    operation: Option<u64>,
+    /// Everything behind this operation
+    #[arg(long, value_name = "OPERATION", conflicts_with = "operation")]
+    to: Option<u64>,
+    /// Does the last one that was taken back again
+    #[arg(long, conflicts_with_all = ["operation", "to"])]
+    redo: bool,
+    /// Also where changes that no commit has are lost
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Shows what was done to the repository
+#[derive(Parser)]
+#[command(name = "oplog", after_help = "Examples:\n  helios oplog\n  helios oplog -n 100 --json")]
+pub struct Oplog {
+    /// At most this many
+    #[arg(short = 'n', default_value_t = 20, value_name = "NUMBER")]
+    count: usize,
+    /// With each name before and after
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Verb for UndoCommand {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let repository = here.repository();
+        let caller = here.caller(context, None);
+        let folder = here.folder()?;
+        let mut folder = super::take_turn(context, &here, &folder)?;
+        let undone = match (self.redo, self.operation, self.to) {
+            (true, ..) => repository.redo(&caller)?,
+            (_, Some(number), _) => repository.undo(&caller, Undo::Entry(number))?,
+            (_, _, Some(number)) => repository.undo(&caller, Undo::To(number))?,
+            _ => repository.undo(&caller, Undo::Last)?,
+        };
+        for moved in undone.moved.iter().filter(|moved| moved.workspace == *here.name()) {
+            let in_the_way = folder.conflicts_with(here.store(), Some(moved.from), moved.to)?;
+            if !in_the_way.is_empty() && !self.force {
+                // The operation stands; only its undoing is taken back.
+                if let Some(number) = undone.recorded.operation {
+                    repository.undo(&caller, Undo::Entry(number))?;
+                }
+                return Err(super::in_the_way(&in_the_way, "undo"));
+            }
+            let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
+            folder.switch(here.store(), Some(moved.from), moved.to, changes)?;
+        }
+        drop(folder);
+        move_others(context, &here, &undone)?;
+        tell(context, &here, &undone)
+    }
+}
+
+/// Other workspaces follow their heads, where nothing of theirs is lost.
+fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Result<(), Failure> {
+    for moved in undone.moved.iter().filter(|moved| moved.workspace != *here.name()) {
+        let workspace = here.repository().workspace(&moved.workspace)?;
+        let location = Location {
+            repository: here.location.repository.clone(),
+            workspace: moved.workspace.clone(),
+            root: workspace.root.into(),
+        };
+        let followed = if location.root.is_dir() {
+            let folder = here.open.folder(&location)?;
+            let mut folder = crate::here::queue(&folder, &context.console)?;
+            folder.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep).map(|_| ())
+        } else {
+            Ok(())
+        };
+        if let Err(error) = followed {
+            context.console.note(format!("warning: the files of workspace {} stay as they are: {error}", moved.workspace))?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Result<u8, Failure> {
+    if context.is_json() {
+        let moved: Vec<_> = undone
+            .moved
+            .iter()
+            .map(|moved| json!({"workspace": moved.workspace.to_string(), "snapshot": moved.head.snapshot}))
+            .collect();
+        context.console.json(&json!({"operations": undone.operations, "moved": moved, "operation": undone.recorded.operation}))?;
+        return Ok(OK);
+    }
+    for number in &undone.operations {
+        let operation = here.repository().operations(Some(number + 1), 1)?.pop();
+        let what = operation.map_or_else(String::new, |operation| format!(": {} {}", operation.verb, operation.text));
+        context.console.line(format!("took back {number}{what}"))?;
+    }
+    for moved in &undone.moved {
+        let at = moved.head.snapshot.map_or_else(|| "no commit".to_owned(), |id| id.short());
+        context.console.line(format!("workspace {} is now at {at}", moved.workspace))?;
+    }
+    Ok(OK)
+}
+
+impl Verb for Oplog {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        for operation in here.repository().operations(None, self.count)? {
+            let cause = match operation.cause {
+                OperationCause::Itself => None,
+                OperationCause::Undoes(number) => Some(("undoes", number)),
+                OperationCause::Redoes(number) => Some(("redoes", number)),
+            };
+            if context.is_json() {
+                let changes: Vec<_> = operation
+                    .changes
+                    .iter()
+                    .map(|change| json!({"name": change.name, "before": change.before, "after": change.after}))
+                    .collect();
+                let mut value = json!({
+                    "operation": operation.number, "time": date::iso(operation.time, 0), "who": operation.who, "workspace": operation.workspace,
+                    "verb": operation.verb, "text": operation.text, "changes": changes,
+                });
+                if let Some((word, number)) = cause {
+                    value[word] = number.into();
+                }
+                context.console.json(&value)?;
+                continue;
+            }
+            let time = date::short(operation.time, context.caller.offset_minutes);
+            let cause = cause.map_or_else(String::new, |(word, number)| format!(" ({word} {number})"));
+            context.console.line(format!(
+                "{:>6} {time} {} {}: {} {}{cause}",
+                operation.number, operation.workspace, operation.who, operation.verb, operation.text
+            ))?;
+            for change in operation.changes.iter().filter(|_| self.verbose) {
+                let shown = |value: &Option<String>| {
+                    value.as_deref().map_or("nothing".to_owned(), |value| value.chars().take(16).collect())
+                };
+                context.console.line(format!("         {}: {} -> {}", change.name, shown(&change.before), shown(&change.after)))?;
+            }
+        }
+        Ok(OK)
+    }
+}

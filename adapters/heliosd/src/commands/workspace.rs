@@ -1,0 +1,206 @@
+//! `helios workspace`: more folders of one repository, each with a head of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use helix_protocol::{Code, Failure};
+use helix_versions::{BranchName, HeadTarget, LocalChanges, Start, WorkspaceName};
+use serde_json::json;
+
+use super::Verb;
+use crate::console::OK;
+use crate::context::Context;
+use crate::engine::location::{Location, MARKER};
+use crate::here::{Here, queue};
+
+/// Gives each agent a folder and a head of its own
+///
+/// All workspaces share one repository: what is committed in one can be seen, merged and compared in every other at once.
+#[derive(Parser)]
+#[command(
+    name = "workspace",
+    after_help = "Examples:\n  helios workspace add ../agent-1\n  helios workspace add ../agent-2 main --branch try-2\n  helios workspace list\n  helios workspace remove agent-1 --delete"
+)]
+pub struct WorkspaceCommand {
+    #[command(subcommand)]
+    verb: WorkspaceVerb,
+}
+
+#[derive(Subcommand)]
+enum WorkspaceVerb {
+    /// Makes a workspace in a folder
+    Add {
+        /// The folder: missing or empty
+        folder: PathBuf,
+        /// Where it starts; the head here where nothing is said
+        start: Option<String>,
+        /// Its branch, made where it is missing; the workspace's name where nothing is said
+        #[arg(short, long, value_name = "BRANCH", conflicts_with = "detach")]
+        branch: Option<String>,
+        /// On no branch
+        #[arg(short, long)]
+        detach: bool,
+        /// Its name; the folder's last name where nothing is said
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Lists the workspaces
+    List,
+    /// Forgets a workspace; its branch stays
+    Remove {
+        /// Its name, or its folder
+        workspace: String,
+        /// Deletes its folder too
+        #[arg(long)]
+        delete: bool,
+        /// Also where changes that no commit has are lost
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+impl Verb for WorkspaceCommand {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        match self.verb {
+            WorkspaceVerb::Add { folder, start, branch, detach, name } => {
+                let name = match name {
+                    Some(name) => name,
+                    None => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                };
+                let name: WorkspaceName = name.parse()?;
+                let start = start_at(&here, &name, start.as_deref(), branch.as_deref(), detach)?;
+                add(context, &here, &cwd.join(folder), name, &start)
+            }
+            WorkspaceVerb::List => list(context, &here),
+            WorkspaceVerb::Remove { workspace, delete, force } => remove(context, &here, &workspace, Removal { delete, force }),
+        }
+    }
+}
+
+fn start_at(here: &Here, name: &WorkspaceName, start: Option<&str>, branch: Option<&str>, detach: bool) -> Result<Start, Failure> {
+    let repository = here.repository();
+    if detach {
+        return Ok(Start::Detached(here.resolve(start.unwrap_or("HEAD"))?));
+    }
+    // As with git's worktrees, an existing branch that is named as the start is the one to be on.
+    let named = branch.map(str::to_owned).or_else(|| start.filter(|start| is_branch(here, start)).map(str::to_owned));
+    let branch: BranchName = named.unwrap_or_else(|| name.to_string()).parse()?;
+    if repository.branch(&branch)?.is_some() {
+        return Ok(Start::Branch(branch));
+    }
+    match (start, repository.head(here.name())?.snapshot) {
+        (None, None) => Ok(Start::Unborn(branch)),
+        (start, _) => Ok(Start::NewBranch(branch, here.resolve(start.unwrap_or("HEAD"))?)),
+    }
+}
+
+fn is_branch(here: &Here, name: &str) -> bool {
+    name.parse().ok().and_then(|name| here.repository().branch(&name).ok().flatten()).is_some()
+}
+
+fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceName, start: &Start) -> Result<u8, Failure> {
+    let io = |error: std::io::Error| Failure::io(folder.display(), &error);
+    let made = !folder.exists();
+    fs::create_dir_all(folder).map_err(io)?;
+    let root = fs::canonicalize(folder).map_err(io)?;
+    if root.starts_with(&here.location.repository) {
+        let message = format!("{} lies in the main workspace, which would carry its files too", root.display());
+        return Err(Failure::new(Code::InvalidState, message).hint("choose a folder beside it, as in ../agent-1"));
+    }
+    if fs::read_dir(&root).map_err(io)?.next().is_some() {
+        let message = format!("{} is not empty", root.display());
+        return Err(Failure::new(Code::InvalidState, message).hint("name a folder that is missing or empty"));
+    }
+    let location = Location { repository: here.location.repository.clone(), workspace: name.clone(), root: root.clone() };
+    let caller = here.caller(context, None);
+    let added = here.repository().add_workspace(&caller, &name, &root.to_string_lossy(), start);
+    if let Err(error) = added {
+        if made {
+            // It is empty; where it stays it is in nobody's way.
+            let _ = fs::remove_dir(&root);
+        }
+        return Err(error.into());
+    }
+    location.write_marker().map_err(io)?;
+    let workspace = here.repository().workspace(&name)?;
+    let tree = here.repository().tree_of(&workspace.head)?;
+    here.open.forget_folder(&name);
+    let files = here.open.folder(&location)?;
+    let done = queue(&files, &context.console)?.switch(here.store(), None, tree, LocalChanges::Keep)?;
+    if context.is_json() {
+        context.console.json(&json!({"workspace": name.to_string(), "folder": root.display().to_string(), "snapshot": workspace.head.snapshot, "written": done.written}))?;
+    } else {
+        let at = workspace.head.snapshot.map_or_else(|| "no commit yet".to_owned(), |id| id.short());
+        let on = match &workspace.head.target {
+            HeadTarget::Branch(branch) => format!("on branch {branch}"),
+            HeadTarget::Detached(_) => "detached".to_owned(),
+        };
+        context.console.line(format!("workspace {name} in {} {on} at {at}", root.display()))?;
+    }
+    Ok(OK)
+}
+
+fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+    let workspaces = here.repository().workspaces()?;
+    for workspace in &workspaces {
+        let branch = match &workspace.head.target {
+            HeadTarget::Branch(branch) => Some(branch.to_string()),
+            HeadTarget::Detached(_) => None,
+        };
+        if context.is_json() {
+            context.console.json(&json!({
+                "workspace": workspace.name.to_string(), "folder": workspace.root, "branch": branch, "snapshot": workspace.head.snapshot,
+                "merging": workspace.merging.is_some(), "staged": workspace.staged.is_some(), "current": workspace.name == *here.name(),
+            }))?;
+        } else {
+            let at = workspace.head.snapshot.map_or_else(|| "-".repeat(12), |id| id.short());
+            let branch = branch.map_or_else(|| "(detached HEAD)".to_owned(), |branch| format!("[{branch}]"));
+            context.console.line(format!("{:<16} {at} {branch} {}", workspace.name.to_string(), workspace.root))?;
+        }
+    }
+    Ok(OK)
+}
+
+struct Removal {
+    delete: bool,
+    force: bool,
+}
+
+fn remove(context: &mut Context<'_>, here: &Here, typed: &str, how: Removal) -> Result<u8, Failure> {
+    let root = fs::canonicalize(context.caller.cwd.join(typed)).ok();
+    let workspaces = here.repository().workspaces()?;
+    let by_folder = workspaces.iter().find(|workspace| root.as_deref().is_some_and(|root| root == Path::new(&workspace.root)));
+    let name: WorkspaceName = match by_folder {
+        Some(workspace) => workspace.name.clone(),
+        None => typed.parse()?,
+    };
+    let workspace = here.repository().workspace(&name)?;
+    let location =
+        Location { repository: here.location.repository.clone(), workspace: name.clone(), root: workspace.root.clone().into() };
+    // Only a folder that says itself that it is this workspace is touched.
+    let there = location.root.join(MARKER).is_file() && Location::find(&location.root).is_ok_and(|found| found == location);
+    if there && how.delete && !how.force {
+        let folder = here.open.folder(&location)?;
+        let mut folder = queue(&folder, &context.console)?;
+        let head = here.repository().tree_of(&workspace.head)?;
+        if !folder.status(here.store(), Some(head))?.changes.is_empty() {
+            let message = format!("workspace {name} has changes that no commit has");
+            return Err(Failure::new(Code::InvalidState, message).hint("commit them there, or say --force"));
+        }
+    }
+    here.repository().remove_workspace(&here.caller(context, None), &name)?;
+    here.open.forget_folder(&name);
+    let mut gone = fs::remove_dir_all(location.state())
+        .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) });
+    if there {
+        gone = gone.and(if how.delete { fs::remove_dir_all(&location.root) } else { fs::remove_file(location.root.join(MARKER)) });
+    }
+    gone.map_err(|error| Failure::io(location.root.display(), &error))?;
+    if context.is_json() {
+        context.console.json(&json!({"removed": name.to_string()}))?;
+    }
+    Ok(OK)
+}

@@ -1,0 +1,199 @@
+//! A repository that is open: its store, its history, and the working folders that commands are in.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use helix_objects::{Cached, ObjectError, ObjectStore, RecordStore};
+use helix_protocol::{Code, Failure};
+use helix_rocks::{RocksOptions, RocksStore};
+use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceName};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::location::Location;
+use super::meter::Meter;
+use super::settings::Settings;
+use crate::console::Console;
+
+/// A repository with everything that is open of it. It has the store's lock until it is dropped.
+pub struct OpenRepository {
+    /// The main working folder.
+    pub root: PathBuf,
+    /// The store, with compressed content in memory.
+    pub store: Arc<Cached<RocksStore>>,
+    /// Its history.
+    pub repository: Repository,
+    /// What is counted and timed.
+    pub meter: Meter,
+    settings: Mutex<Settings>,
+    folders: Mutex<HashMap<WorkspaceName, Folder>>,
+    used: Mutex<Instant>,
+}
+
+type Folder = Arc<Mutex<WorkingFolder>>;
+
+/// After this long without a word from its holder, whoever waits for a store is told why.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The file in which somebody who waits for the store says so; an engine that has nothing to do with it lets it go then.
+const WANTED: &str = "wanted";
+
+impl OpenRepository {
+    /// Opens the repository at a location, waiting for whoever has its store.
+    pub fn open(location: &Location, console: &mut Console<'_>) -> Result<Self, Failure> {
+        let settings = Settings::read(&location.own_folder())?;
+        let store = open_store(location, &settings, console)?;
+        let repository = Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>).map_err(|error| match error {
+            helix_versions::VersionError::Unknown { .. } => half_made(&location.repository),
+            error => error.into(),
+        })?;
+        Ok(Self::assemble(location.repository.clone(), store, repository, settings))
+    }
+
+    /// Puts what is open together.
+    pub fn assemble(root: PathBuf, store: Arc<Cached<RocksStore>>, repository: Repository, settings: Settings) -> Self {
+        let folders = Mutex::default();
+        Self {
+            root,
+            store,
+            repository,
+            meter: Meter::default(),
+            settings: Mutex::new(settings),
+            folders,
+            used: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// The working folder of a workspace. Who holds it works in it alone; others queue.
+    pub fn folder(&self, location: &Location) -> Result<Folder, Failure> {
+        let mut folders = self.folders.lock();
+        if let Some(folder) =
+            folders.get(&location.workspace).filter(|folder| folder.try_lock().is_none_or(|open| open.root() == location.root))
+        {
+            return Ok(Arc::clone(folder));
+        }
+        let state = location.state();
+        fs::create_dir_all(&state).map_err(|error| Failure::io(state.display(), &error))?;
+        let opened = Arc::new(Mutex::new(WorkingFolder::open(&location.root, &state, self.rules())?));
+        folders.insert(location.workspace.clone(), Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Forgets a workspace's folder.
+    pub fn forget_folder(&self, workspace: &WorkspaceName) {
+        self.folders.lock().remove(workspace);
+    }
+
+    /// Memory that the working folders' trees take, in bytes.
+    pub fn folder_bytes(&self) -> usize {
+        self.folders.lock().values().map(|folder| folder.try_lock().map_or(0, |folder| folder.memory_bytes())).sum()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock()
+    }
+
+    /// What is followed of a folder.
+    fn rules(&self) -> FolderRules {
+        let settings = self.settings();
+        let events = if settings.flag("workspace.events") { Events::Use } else { Events::Ignore };
+        let breadth = if self.root.join(super::location::MARKER).join("broad").exists() {
+            helix_versions::Breadth::Allow
+        } else {
+            helix_versions::Breadth::Refuse
+        };
+        FolderRules { file_cap_bytes: settings.bytes("workspace.file_cap"), excludes: git_excludes(), breadth, events }
+    }
+
+    /// Says that it is in use.
+    pub fn touch(&self) {
+        *self.used.lock() = Instant::now();
+    }
+
+    /// How long nobody has used it.
+    pub fn unused_for(&self) -> Duration {
+        self.used.lock().elapsed()
+    }
+
+    /// Whether another process waits for the store.
+    pub fn is_wanted(&self) -> bool {
+        self.root.join(super::location::MARKER).join(WANTED).exists()
+    }
+
+    /// Remembers what is known of the folders, writes what is buffered, and lets the store go.
+    pub fn close(&self) {
+        for folder in self.folders.lock().values() {
+            if let Err(error) = folder.lock().save() {
+                tracing::warn!(%error, root = %self.root.display(), "what is known of a folder's files was not kept");
+            }
+        }
+        if let Err(error) = self.store.close() {
+            tracing::error!(%error, root = %self.root.display(), "the store was not closed well");
+        }
+    }
+}
+
+/// Opens the store, waiting while another process has it: the caller is told after a second, and may go away.
+pub fn open_store(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Arc<Cached<RocksStore>>, Failure> {
+    let options = RocksOptions {
+        write_buffer_bytes: usize::try_from(settings.bytes("storage.rocksdb.write_buffer_size")).unwrap_or(usize::MAX),
+        block_cache_bytes: usize::try_from(settings.bytes("storage.rocksdb.block_cache_size")).unwrap_or(usize::MAX),
+        ..RocksOptions::default()
+    };
+    let cache_bytes = usize::try_from(settings.bytes("performance.l1_cache_size")).unwrap_or(usize::MAX);
+    let started = Instant::now();
+    let mut waiting: Option<Wanted> = None;
+    loop {
+        match RocksStore::open_with(&location.store(), options) {
+            Ok(store) => return Ok(Arc::new(Cached::new(store, cache_bytes))),
+            Err(ObjectError::InUse { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        console.check()?;
+        if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
+            waiting = Some(Wanted::say(&location.own_folder()));
+        }
+        if let Some(wanted) = waiting.as_mut().filter(|wanted| !wanted.told && started.elapsed() > QUIET) {
+            wanted.told = true;
+            console.note(format!("waiting for another process that has {} open", location.repository.display()))?;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The word that somebody waits, there as long as they do.
+struct Wanted {
+    file: PathBuf,
+    told: bool,
+}
+
+impl Wanted {
+    fn say(own_folder: &Path) -> Self {
+        let file = own_folder.join(WANTED);
+        // Where it cannot be written the wait is only longer.
+        let _ = fs::write(&file, "");
+        Self { file, told: false }
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+fn half_made(root: &Path) -> Failure {
+    let message = format!("{} was never made whole: its making was interrupted", root.display());
+    Failure::new(Code::InvalidState, message).hint("`helios init` finishes it")
+}
+
+/// The person's own ignore rules, where git has them by default.
+fn git_excludes() -> Vec<PathBuf> {
+    let config = std::env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let config = config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+    config.map(|config| config.join("git/ignore")).into_iter().collect()
+}

@@ -1,0 +1,340 @@
+//! A repository's settings: `.helios/helios.yaml`, which can be edited by hand too.
+//!
+//! The table below is all there is. `storage.pebbledb.*` is another way to write `storage.rocksdb.*`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use helix_objects::Durability;
+use helix_protocol::{Code, Failure};
+use serde_norway::{Mapping, Value};
+
+use crate::context;
+
+/// What a setting can be.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Bytes,
+    Number,
+    Flag,
+    Duration,
+    Text,
+    OneOf(&'static [&'static str]),
+}
+
+/// A setting: its key, what it can be, what it is where nobody sets it, and what it does.
+pub struct Setting {
+    /// As in `config set KEY`.
+    pub key: &'static str,
+    kind: Kind,
+    /// Its value where nobody sets it.
+    pub default: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+const fn setting(key: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Setting {
+    Setting { key, kind, default, about }
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    setting("user.name", Kind::Text, "", "the author's name; else git's configuration, else the login"),
+    setting("user.email", Kind::Text, "", "the author's address"),
+    setting("commit.durability", Kind::OneOf(&["nosync", "group", "sync"]), "nosync", "when a commit counts as made"),
+    setting("workspace.file_cap", Kind::Bytes, "64MB", "larger files are told of instead of committed"),
+    setting("workspace.events", Kind::Flag, "true", "follow the folder by file events where the system has them"),
+    setting("performance.l1_cache_size", Kind::Bytes, "512MB", "memory for compressed content"),
+    setting("storage.rocksdb.write_buffer_size", Kind::Bytes, "32MB", "content gathered in memory before it becomes a table"),
+    setting("storage.rocksdb.block_cache_size", Kind::Bytes, "64MB", "memory for the tables' blocks"),
+    setting("cleanup.auto_gc_enabled", Kind::Flag, "false", "let go of what is older than cleanup.snapshot_ttl, once an hour"),
+    setting("cleanup.snapshot_ttl", Kind::Duration, "48h", "how long what no branch reaches is kept"),
+];
+
+/// Keys of the seed's examples that this store decides by itself: accepted and kept, with what happens instead.
+pub const DECIDED: &[Setting] = &[
+    setting("performance.batch_size", Kind::Number, "1000", "every commit is one batch, and commits that wait share one"),
+    setting("performance.compression", Kind::OneOf(&["lz4", "zstd"]), "lz4", "new content is lz4, packed content zstd"),
+    setting("storage.rocksdb.compression", Kind::OneOf(&["lz4", "zstd"]), "lz4", "new content is lz4, packed content zstd"),
+    setting("storage.rocksdb.compaction_style", Kind::OneOf(&["level"]), "level", "levels, always"),
+    setting("storage.rocksdb.max_write_buffer_number", Kind::Number, "2", "the store keeps as many as it needs"),
+    setting("ai_optimizations.snapshot_retention", Kind::Number, "500", "snapshots in memory are bounded by bytes"),
+    setting("ai_optimizations.parallel_hashing", Kind::Flag, "true", "large files are hashed on all cores, always"),
+];
+
+/// The settings of one repository, as they were read.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    path: PathBuf,
+    values: Mapping,
+}
+
+impl Settings {
+    /// Reads the file; a missing one sets nothing.
+    pub fn read(own_folder: &Path) -> Result<Self, Failure> {
+        let path = own_folder.join("helios.yaml");
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.map_err(|error| Failure::io(path.display(), &error))?,
+        };
+        let values = match serde_norway::from_str::<Value>(&text) {
+            Ok(Value::Null) => Mapping::new(),
+            Ok(Value::Mapping(values)) => values,
+            Ok(_) => return Err(invalid(format!("{} is not a list of keys", path.display()))),
+            Err(error) => return Err(invalid(format!("{}: {error}", path.display()))),
+        };
+        let settings = Self { path, values };
+        for (key, value) in settings.given() {
+            find(&key)?.check(&value)?;
+        }
+        Ok(settings)
+    }
+
+    /// A setting's value: what is given, else its default.
+    pub fn get(&self, key: &str) -> Result<String, Failure> {
+        let setting = find(key)?;
+        Ok(self.lookup(setting.key).unwrap_or_else(|| setting.default.to_owned()))
+    }
+
+    /// What is given, by key.
+    pub fn given(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        flatten(&self.values, "", &mut found);
+        found
+    }
+
+    /// Gives a setting a value, or takes it away, in the file too.
+    pub fn set(&mut self, key: &str, value: Option<&str>) -> Result<&'static Setting, Failure> {
+        let setting = find(key)?;
+        if let Some(value) = value {
+            setting.check(value)?;
+        }
+        // What an older file has under the other way to write it goes.
+        let alias = setting.key.replacen("storage.rocksdb.", "storage.pebbledb.", 1);
+        remove(&mut self.values, &alias);
+        match value {
+            Some(value) => insert(&mut self.values, setting.key, value),
+            None => remove(&mut self.values, setting.key),
+        }
+        let text = if self.values.is_empty() { Ok(String::new()) } else { serde_norway::to_string(&self.values) };
+        let text = text.map_err(|error| invalid(error.to_string()))?;
+        let draft = self.path.with_extension("yaml.new");
+        fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, &self.path))
+            .map_err(|error| Failure::io(self.path.display(), &error))?;
+        Ok(setting)
+    }
+
+    /// A number of bytes.
+    pub fn bytes(&self, key: &str) -> u64 {
+        self.known(key).and_then(|value| parse_bytes(&value)).unwrap_or_default()
+    }
+
+    /// A flag.
+    pub fn flag(&self, key: &str) -> bool {
+        self.known(key).is_some_and(|value| value == "true")
+    }
+
+    /// A text that is not empty.
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.known(key).filter(|value| !value.is_empty())
+    }
+
+    /// When a commit counts as made.
+    pub fn durability(&self) -> Durability {
+        self.known("commit.durability").and_then(|value| durability(&value)).unwrap_or(Durability::NoSync)
+    }
+
+    /// How long what no branch reaches is kept.
+    pub fn snapshot_ttl(&self) -> std::time::Duration {
+        self.known("cleanup.snapshot_ttl").and_then(|value| context::duration(&value)).unwrap_or_default()
+    }
+
+    fn known(&self, key: &str) -> Option<String> {
+        debug_assert!(SETTINGS.iter().any(|setting| setting.key == key));
+        self.get(key).ok()
+    }
+
+    fn lookup(&self, key: &str) -> Option<String> {
+        self.given().into_iter().find(|(given, _)| canonical(given) == key).map(|(_, value)| value)
+    }
+}
+
+/// A durability class by its name.
+pub fn durability(text: &str) -> Option<Durability> {
+    match text {
+        "nosync" => Some(Durability::NoSync),
+        "group" => Some(Durability::Group),
+        "sync" => Some(Durability::Sync),
+        _ => None,
+    }
+}
+
+impl Setting {
+    fn check(&self, value: &str) -> Result<(), Failure> {
+        let mut wanted = String::new();
+        let fits = match self.kind {
+            Kind::Text => !value.contains(['\n', '\0']),
+            Kind::Number => {
+                wanted.push_str("a number");
+                value.parse::<u64>().is_ok()
+            }
+            Kind::Bytes => {
+                wanted.push_str("a size such as 512MB or 2GB");
+                parse_bytes(value).is_some_and(|bytes| bytes > 0)
+            }
+            Kind::Flag => {
+                wanted.push_str("true or false");
+                matches!(value, "true" | "false")
+            }
+            Kind::Duration => {
+                wanted.push_str("a duration such as 48h or 2d");
+                context::duration(value).is_some()
+            }
+            Kind::OneOf(words) => {
+                let _ = write!(wanted, "one of {}", words.join(", "));
+                words.contains(&value)
+            }
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(Failure::new(Code::InvalidConfig, format!("{} cannot be {value:?}", self.key)).hint(format!("it is {wanted}")))
+        }
+    }
+}
+
+fn find(key: &str) -> Result<&'static Setting, Failure> {
+    let wanted = canonical(key);
+    let all = || SETTINGS.iter().chain(DECIDED);
+    all().find(|setting| setting.key == wanted).ok_or_else(|| {
+        let nearest = all().max_by(|a, b| strsim::jaro_winkler(a.key, &wanted).total_cmp(&strsim::jaro_winkler(b.key, &wanted)));
+        let hint = nearest
+            .map_or_else(String::new, |nearest| format!("the most similar one is {}; `helios config list` shows all", nearest.key));
+        Failure::new(Code::InvalidConfig, format!("there is no setting {key:?}")).hint(hint)
+    })
+}
+
+fn canonical(key: &str) -> String {
+    key.replacen("storage.pebbledb.", "storage.rocksdb.", 1)
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(Code::InvalidConfig, message).hint("correct the file, or take it away")
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" | "KIB" => 1 << 10,
+        "M" | "MB" | "MIB" => 1 << 20,
+        "G" | "GB" | "GIB" => 1 << 30,
+        "T" | "TB" | "TIB" => 1 << 40,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn flatten(values: &Mapping, prefix: &str, found: &mut Vec<(String, String)>) {
+    for (key, value) in values {
+        let key = format!("{prefix}{}", key.as_str().unwrap_or("?"));
+        match value {
+            Value::Mapping(inner) => flatten(inner, &format!("{key}."), found),
+            Value::String(text) => found.push((key, text.clone())),
+            Value::Bool(flag) => found.push((key, flag.to_string())),
+            Value::Number(number) => found.push((key, number.to_string())),
+            _ => found.push((key, String::new())),
+        }
+    }
+}
+
+fn insert(values: &mut Mapping, key: &str, value: &str) {
+    match key.split_once('.') {
+        None => drop(values.insert(key.into(), value.into())),
+        Some((first, rest)) => {
+            let inner = values.entry(first.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+            if !inner.is_mapping() {
+                *inner = Value::Mapping(Mapping::new());
+            }
+            if let Value::Mapping(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn remove(values: &mut Mapping, key: &str) {
+    match key.split_once('.') {
+        None => drop(values.remove(key)),
+        Some((first, rest)) => {
+            if let Some(Value::Mapping(inner)) = values.get_mut(first) {
+                remove(inner, rest);
+                if inner.is_empty() {
+                    values.remove(first);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> (tempfile::TempDir, Result<Settings, Failure>) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("helios.yaml"), text).unwrap();
+        let read = Settings::read(folder.path());
+        (folder, read)
+    }
+
+    #[test]
+    fn the_three_example_files_are_read() {
+        let busy = "performance:\n  l1_cache_size: \"2GB\"\n  batch_size: 1000\n  compression: \"lz4\"\nstorage:\n  pebbledb:\n    write_buffer_size: \"256MB\"\n    max_write_buffer_number: 6\nai_optimizations:\n  snapshot_retention: 1000\n  parallel_hashing: true\n";
+        let small = "performance:\n  l1_cache_size: \"256MB\"\n  compression: \"zstd\"\nstorage:\n  pebbledb:\n    compression: \"zstd\"\n    compaction_style: \"level\"\ncleanup:\n  auto_gc_enabled: true\n  snapshot_ttl: \"48h\"\n";
+        let plain =
+            "performance:\n  l1_cache_size: \"512MB\"\n  compression: \"lz4\"\nai_optimizations:\n  snapshot_retention: 500\n";
+        let read = |text| settings(text).1.unwrap();
+        assert_eq!(
+            (read(busy).bytes("performance.l1_cache_size"), read(busy).bytes("storage.rocksdb.write_buffer_size")),
+            (2 << 30, 256 << 20)
+        );
+        assert!(read(small).flag("cleanup.auto_gc_enabled") && !read(plain).flag("cleanup.auto_gc_enabled"));
+    }
+
+    #[test]
+    fn a_value_that_is_set_is_in_the_file_until_it_is_unset() {
+        let (folder, read) = settings("storage:\n  pebbledb:\n    write_buffer_size: 1MB\n");
+        let mut read = read.unwrap();
+        read.set("storage.pebbledb.write_buffer_size", Some("512MB")).unwrap();
+        read.set("user.name", Some("A")).unwrap();
+        let again = Settings::read(folder.path()).unwrap();
+        let expected = [("storage.rocksdb.write_buffer_size", "512MB"), ("user.name", "A")];
+        assert_eq!(again.given(), expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        read.set("user.name", None).unwrap();
+        read.set("storage.rocksdb.write_buffer_size", None).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("helios.yaml")).unwrap(), "");
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_refused_with_what_would_do() {
+        let refused = settings("performance:\n  l1_cash_size: 1GB\n").1.unwrap_err();
+        assert!(refused.hint.contains("performance.l1_cache_size"), "{}", refused.hint);
+        let (_folder, read) = settings("");
+        let refused = read.unwrap().set("cleanup.snapshot_ttl", Some("soon")).unwrap_err();
+        assert_eq!(refused.hint, "it is a duration such as 48h or 2d");
+        for text in ["- a\n", "a: [", "performance: 3\n", "cleanup:\n  auto_gc_enabled: maybe\n"] {
+            assert_eq!(settings(text).1.unwrap_err().code, Code::InvalidConfig, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_default_fits_its_setting() {
+        for setting in SETTINGS.iter().chain(DECIDED) {
+            setting.check(setting.default).unwrap();
+        }
+    }
+}

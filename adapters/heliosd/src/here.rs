@@ -1,0 +1,163 @@
+//! The workspace a command is about.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_objects::{Durability, NewObject, ObjectStore};
+use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
+use helix_versions::{Caller, Repository, WorkingFolder, Workspace, WorkspaceName};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::author::{Role, signature};
+use crate::compose::Fresh;
+use crate::console::Console;
+use crate::context::Context;
+use crate::engine::OpenRepository;
+use crate::engine::location::Location;
+
+/// A workspace with its repository, which stays open as long as this lives.
+pub struct Here {
+    /// Where it is.
+    pub location: Location,
+    /// What is open.
+    pub open: Arc<OpenRepository>,
+}
+
+/// How often a queue is left to see whether its member is still there.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+impl Here {
+    /// The workspace that a path lies in.
+    pub fn find(context: &mut Context<'_>, path: &Path) -> Result<Self, Failure> {
+        let location = Location::find(path)?;
+        let open = context.engine.repository(&location, &mut context.console)?;
+        Ok(Self { location, open })
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.open.repository
+    }
+
+    /// Its content.
+    pub fn store(&self) -> &dyn ObjectStore {
+        &*self.open.store
+    }
+
+    /// Its content with objects that are not in it yet.
+    pub fn with_fresh(&self, objects: Vec<NewObject>) -> Fresh {
+        Fresh::new(Arc::clone(&self.open.store) as Arc<dyn ObjectStore>, objects)
+    }
+
+    /// The workspace's name.
+    pub fn name(&self) -> &WorkspaceName {
+        &self.location.workspace
+    }
+
+    /// The workspace as it is now.
+    pub fn workspace(&self) -> Result<Workspace, Failure> {
+        Ok(self.repository().workspace(self.name())?)
+    }
+
+    /// The snapshot that a revision names.
+    pub fn resolve(&self, revision: &str) -> Result<SnapshotId, Failure> {
+        Ok(self.repository().resolve(self.name(), revision)?)
+    }
+
+    /// Who asks, for what is changed.
+    pub fn caller(&self, context: &Context<'_>, durability: Option<Durability>) -> Caller {
+        let settings = self.open.settings();
+        let who = signature(&context.caller, &settings, &self.location.repository, Role::Committer);
+        let durability = Some(durability.unwrap_or_else(|| settings.durability()));
+        Caller { workspace: self.location.workspace.clone(), who, durability }
+    }
+
+    /// The tree that a commit is made against: what is staged, else the head's.
+    pub fn index(&self, workspace: &Workspace) -> Result<ObjectId, Failure> {
+        match workspace.staged {
+            Some(tree) => Ok(tree),
+            None => Ok(self.repository().tree_of(&workspace.head)?),
+        }
+    }
+
+    /// The working folder. It is to be locked with [`queue`].
+    pub fn folder(&self) -> Result<Arc<Mutex<WorkingFolder>>, Failure> {
+        self.open.folder(&self.location)
+    }
+
+    /// A path that somebody typed, from the workspace's root; empty for the root itself.
+    pub fn path(&self, cwd: &Path, typed: &OsStr) -> Result<Vec<u8>, Failure> {
+        let refuse = |reason: &str| {
+            let message = format!("{}: {reason}", typed.display());
+            Err(Failure::new(Code::PathEscapes, message).hint(format!("give a path beneath {}", self.location.root.display())))
+        };
+        if typed.is_empty() || typed.as_bytes().contains(&0) {
+            return refuse("this is no path");
+        }
+        let Some(whole) = normal(&cwd.join(typed)) else { return refuse("it goes up beyond the root of the file system") };
+        let beneath = match whole.strip_prefix(&self.location.root) {
+            Ok(beneath) => beneath.to_owned(),
+            // The way there may lead through symbolic links.
+            Err(_) => {
+                let parent = whole.parent().and_then(|parent| fs::canonicalize(parent).ok());
+                let whole = match (parent, whole.file_name()) {
+                    (Some(parent), Some(name)) => parent.join(name),
+                    _ => whole,
+                };
+                let found = whole.strip_prefix(&self.location.root).map(Path::to_owned);
+                match found.or_else(|_| {
+                    fs::canonicalize(&whole)
+                        .map_err(|_| ())
+                        .and_then(|whole| whole.strip_prefix(&self.location.root).map(Path::to_owned).map_err(|_| ()))
+                }) {
+                    Ok(beneath) => beneath,
+                    Err(()) => return refuse("it is outside of the workspace"),
+                }
+            }
+        };
+        Ok(beneath.as_os_str().as_bytes().to_vec())
+    }
+}
+
+/// A folder's turn. Whoever waits is in a queue; who does not wait any more leaves it.
+pub fn queue<'f>(folder: &'f Mutex<WorkingFolder>, console: &Console<'_>) -> Result<MutexGuard<'f, WorkingFolder>, Failure> {
+    loop {
+        if let Some(turn) = folder.try_lock_for(LOOK_UP) {
+            return Ok(turn);
+        }
+        console.check()?;
+    }
+}
+
+/// A path without `.` and `..`, as it is written; `None` where it goes up too far.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !normal.pop() {
+                    return None;
+                }
+            }
+            part => normal.push(part),
+        }
+    }
+    Some(normal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_plain() {
+        let plain = |path: &str| normal(Path::new(path));
+        assert_eq!(plain("/a/./b/../c"), Some(PathBuf::from("/a/c")));
+        assert_eq!(plain("/.."), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! How things look: dates, paths, differences, histories. Nothing here changes anything.
+
+pub mod changes;
+pub mod date;
+pub mod graph;
+pub mod history;
+pub mod path;
