@@ -13,6 +13,8 @@ mod commands;
 mod history;
 #[path = "helios/pairs.rs"]
 mod pairs;
+#[path = "helios/process.rs"]
+mod process;
 #[allow(dead_code, reason = "each bench uses a part of it")]
 #[path = "report.rs"]
 mod report;
@@ -29,7 +31,7 @@ use tools::Stage;
 const BENCH: Bench = Bench { name: "helios", command: "make bench-helios", beside: &[("git", "--version")] };
 
 /// The parts, in the order in which they run.
-const PARTS: [&str; 6] = ["commit", "status", "moves", "agents", "history", "size"];
+const PARTS: [&str; 7] = ["process", "commit", "status", "moves", "agents", "history", "size"];
 
 fn main() -> Result<()> {
     let (mut scale, mut write, mut only) = (Scale::Full, false, Vec::new());
@@ -48,6 +50,7 @@ fn main() -> Result<()> {
     for part in PARTS.into_iter().filter(|part| only.is_empty() || only.iter().any(|only| only == part)) {
         let stage = Stage::new()?;
         let figures = match part {
+            "process" => process::library(&stage, scale),
             "commit" => commands::commit(&stage, scale),
             "status" => commands::status(&stage, scale),
             "moves" => commands::moves(&stage, scale),
