@@ -1,17 +1,41 @@
 //! Git repositories: content in, commits out. A person's working folder and index are only read.
 
+mod bounded;
+mod commit_text;
 mod convert;
+mod convert_trees;
 mod export;
+mod git_objects;
+mod history_export;
+mod history_import;
+mod history_refs;
 mod import;
+mod map;
+mod pack_writer;
+mod progress;
+mod segment;
+mod sink;
+mod source;
+mod sync;
+mod tree_text;
 mod worktree;
+mod write_refs;
 
 use std::path::{Path, PathBuf};
 
 use crate::VersionError;
 
 pub use export::{BranchAt, Export, ExportCommit, Exported, export};
+pub use history_export::{ExportRefs, ExportReport, export_history};
+pub use history_import::{GitHead, ImportReport, import_history};
+pub use history_refs::{RefOutcome, RefReport};
 pub use import::{ImportCounts, Imported, IncludeUncommitted, import, import_commit};
+pub use map::{GitMap, map_root};
+pub use progress::{Phase, Progress};
+pub use sync::{SyncReport, sync};
 
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod tests;
 

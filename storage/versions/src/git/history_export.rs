@@ -1,0 +1,465 @@
+//! Our history as a git repository: what was imported gets the ids it had, what was made here becomes ordinary commits on top.
+//!
+//! Everything new is written as one pack, on disk before any ref is touched. Refs are moved only forward. What git is given and what
+//! the refs are then goes into the git map, so that the next export begins there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use gix::ObjectId as GitId;
+use gix::hashtable::HashSet as IdSet;
+use gix::objs::Kind;
+use helix_objects::Mark;
+use helix_protocol::SnapshotId;
+
+use super::commit_text::{self, COMMIT_KEY};
+use super::convert_trees::Hint;
+use super::failed;
+use super::git_objects::GitObjects;
+use super::history_import::tag_target;
+use super::history_refs::{RefReport, as_ref_name};
+use super::map::{GitMap, GitRefs, GitTarget, MapChanges};
+use super::pack_writer::PackWriter;
+use super::progress::{Phase, Progress, Reporter};
+use super::segment::Row;
+use super::source::{Reader, Source};
+use super::write_refs::{GitRef, Target, write_head, write_refs};
+use crate::{Annotation, Caller, RefName, Repository, Snapshot, VersionError};
+
+/// Which branches and tags are exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportRefs {
+    /// All of them, and what else git's refs named when they were imported.
+    All,
+    /// These.
+    Some(Vec<RefName>),
+}
+
+/// What an export did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportReport {
+    /// The git repository's folder.
+    pub repository: PathBuf,
+    /// Whether it was made.
+    pub created: bool,
+    /// Commits that git had not.
+    pub commits: u64,
+    /// Objects that were written: commits, trees, files and tags.
+    pub objects: u64,
+    /// What became of each branch and tag.
+    pub refs: Vec<RefReport>,
+    /// Sync up to here to have the map on disk; the git repository is on disk already.
+    pub mark: Mark,
+}
+
+/// Writes the history of `which` into the git repository at `path`, which is made (bare) where there is nothing. `progress` is told about
+/// ten times a second.
+///
+/// Its index and working folder are not touched; a branch that one of its worktrees has checked out is left and reported, as is one
+/// that has diverged or is ahead.
+pub fn export_history(
+    repository: &Repository,
+    caller: &Caller,
+    path: &Path,
+    which: &ExportRefs,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ExportReport, VersionError> {
+    give_history(repository, caller, path, which, Target::Elsewhere, progress)
+}
+
+/// As [`export_history`], told what the repository is to us.
+pub(super) fn give_history(
+    repository: &Repository,
+    caller: &Caller,
+    path: &Path,
+    which: &ExportRefs,
+    role: Target,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ExportReport, VersionError> {
+    let created = make_where_nothing_is(path)?;
+    let target = Source::open(path)?;
+    let there = target.refs()?;
+    let map = GitMap::load(&**repository.store())?;
+    let is_empty = !there.values().any(|target| matches!(target, GitTarget::Object(_)));
+    let pack = PackWriter::new(target.repository.objects.store_ref().path())?;
+    let objects = GitObjects::new(&**repository.store(), &map, pack, (!is_empty).then(|| target.reader()));
+    let export = Export {
+        repository,
+        target: &target,
+        objects,
+        reporter: Reporter::new(progress),
+        reach: Reach::new(&target, &there),
+        made: HashMap::new(),
+        nodes: Vec::new(),
+        rows: Vec::new(),
+    };
+    let wanted = wanted_refs(repository, &map, which)?;
+    let Exported { refs, rows, commits, objects } = export.run(wanted)?;
+    let reports = write_refs(repository, caller, &target, &map, &there, &refs, role)?;
+    if created || is_empty {
+        write_head(repository, caller, &target, &map.refs)?;
+    }
+    let mark = record(repository, caller, &target, map, rows, &refs, role)?;
+    let commits = commits as u64;
+    Ok(ExportReport { repository: target.place.clone(), created, commits, objects, refs: reports, mark })
+}
+
+/// Makes a bare repository where there is nothing or an empty folder.
+fn make_where_nothing_is(path: &Path) -> Result<bool, VersionError> {
+    let is_empty = match std::fs::read_dir(path) {
+        Ok(mut names) => names.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(VersionError::io(path, error)),
+    };
+    if is_empty {
+        return gix::init_bare(path).map(|_| true).map_err(|error| failed(path, error));
+    }
+    if path.join(".git").exists() || (path.join("HEAD").exists() && path.join("objects").is_dir()) {
+        return Ok(false);
+    }
+    Err(VersionError::Refused {
+        message: format!("{} is neither empty nor a git repository", path.display()),
+        hint: "name a git repository, an empty folder, or a path where nothing is yet",
+    })
+}
+
+/// A ref to be exported.
+enum Wanted {
+    /// A branch or tag of ours.
+    Ours { name: RefName, target: SnapshotId, annotation: Option<Annotation> },
+    /// What git's ref of this name named when it was imported.
+    Kept { name: Vec<u8>, target: GitTarget },
+}
+
+fn wanted_refs(repository: &Repository, map: &GitMap, which: &ExportRefs) -> Result<Vec<Wanted>, VersionError> {
+    let mut wanted = Vec::new();
+    let tags = repository
+        .tags()?
+        .into_iter()
+        .filter_map(|tag| Some((format!("refs/tags/{}", tag.name).parse().ok()?, tag.target, tag.annotation)));
+    let branches = repository.branches()?.into_iter().map(|(name, target)| (RefName::branch(&name), target, None));
+    for (name, target, annotation) in branches.chain(tags) {
+        if matches!(which, ExportRefs::All) || matches!(which, ExportRefs::Some(names) if names.contains(&name)) {
+            wanted.push(Wanted::Ours { name, target, annotation });
+        }
+    }
+    if let ExportRefs::Some(names) = which {
+        let known =
+            |name: &&RefName| wanted.iter().any(|wanted| matches!(wanted, Wanted::Ours { name: known, .. } if known == *name));
+        if let Some(missing) = names.iter().find(|name| !known(name)) {
+            return Err(VersionError::Unknown { kind: "branch or tag", name: missing.to_string(), nearest: None });
+        }
+        return Ok(wanted);
+    }
+    for (name, target) in &map.refs {
+        let is_ours = match target {
+            GitTarget::Object(id) => {
+                as_ref_name(name).is_some() && peel_known(map, *id).is_some_and(|row| row.kind == Kind::Commit)
+            }
+            GitTarget::Ref(_) => as_ref_name(name).is_some(),
+        };
+        if !is_ours && name != b"HEAD" {
+            wanted.push(Wanted::Kept { name: name.clone(), target: target.clone() });
+        }
+    }
+    // A HEAD on no branch may be all that names its commit.
+    if let Some(target @ GitTarget::Object(_)) = map.refs.get(b"HEAD".as_slice()) {
+        wanted.push(Wanted::Kept { name: b"HEAD".to_vec(), target: target.clone() });
+    }
+    Ok(wanted)
+}
+
+/// The row of what an imported object leads to behind its tags.
+fn peel_known(map: &GitMap, id: GitId) -> Option<Row> {
+    let row = map.find(id)?;
+    match (row.kind, row.extra.as_deref().and_then(tag_target)) {
+        (Kind::Tag, Some(target)) => peel_known(map, target),
+        _ => Some(row),
+    }
+}
+
+struct Node {
+    id: SnapshotId,
+    parents: Vec<SnapshotId>,
+}
+
+struct Export<'a> {
+    repository: &'a Repository,
+    target: &'a Source,
+    objects: GitObjects<'a>,
+    reporter: Reporter<'a>,
+    reach: Reach,
+    /// The commits of snapshots that were written or are in the target, with their trees where those were looked at.
+    made: HashMap<SnapshotId, (GitId, Option<GitId>)>,
+    /// Snapshots to be written, parents first.
+    nodes: Vec<Node>,
+    rows: Vec<Row>,
+}
+
+struct Exported {
+    refs: Vec<GitRef>,
+    rows: Vec<Row>,
+    commits: usize,
+    objects: u64,
+}
+
+impl Export<'_> {
+    fn run(mut self, wanted: Vec<Wanted>) -> Result<Exported, VersionError> {
+        for wanted in &wanted {
+            match wanted {
+                Wanted::Ours { target, .. } => self.find_snapshots(*target)?,
+                Wanted::Kept { target: GitTarget::Object(id), .. } => {
+                    let row = peel_known(self.objects.map, *id);
+                    if let Some(row) = row.filter(|row| row.kind == Kind::Commit) {
+                        self.find_snapshots(SnapshotId(row.ours))?;
+                    }
+                }
+                Wanted::Kept { .. } => {}
+            }
+        }
+        let total = self.nodes.len();
+        for (place, node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
+            self.write_commit(&node)?;
+            self.reporter.report(Phase::Copying, place as u64 + 1, total as u64, self.objects.pack.len() as u64);
+        }
+        let mut refs = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            refs.extend(self.write_ref(wanted)?);
+        }
+        let objects = self.objects.pack.len() as u64;
+        self.reporter.report(Phase::Finishing, total as u64, total as u64, objects);
+        let mut rows = self.rows;
+        rows.extend(self.objects.rows.into_values());
+        self.objects.pack.finish()?;
+        Ok(Exported { refs, rows, commits: total, objects })
+    }
+
+    /// Lists the ancestors of a snapshot that the target has not, and it, parents first.
+    fn find_snapshots(&mut self, tip: SnapshotId) -> Result<(), VersionError> {
+        enum Step {
+            Enter(SnapshotId),
+            Leave(Node),
+        }
+        let mut stack = vec![Step::Enter(tip)];
+        let placeholder = GitId::null(gix::hash::Kind::Sha1);
+        while let Some(step) = stack.pop() {
+            match step {
+                Step::Enter(id) if self.made.contains_key(&id) => {}
+                Step::Enter(id) => {
+                    if let Some(row) = self.objects.map.commit(id)
+                        && self.reach.has(self.target, row.git)?
+                    {
+                        self.made.insert(id, (row.git, None));
+                        continue;
+                    }
+                    self.made.insert(id, (placeholder, None));
+                    let parents = Snapshot::load(&**self.repository.store(), id)?.parents;
+                    stack.push(Step::Leave(Node { id, parents: parents.clone() }));
+                    stack.extend(parents.into_iter().rev().map(Step::Enter));
+                }
+                Step::Leave(node) => {
+                    self.nodes.push(node);
+                    let found = self.nodes.len() as u64;
+                    self.reporter.report(Phase::Finding, found, found + stack.len() as u64, 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_commit(&mut self, node: &Node) -> Result<(), VersionError> {
+        let mut snapshot = Snapshot::load(&**self.repository.store(), node.id)?;
+        let parents: Vec<GitId> = node.parents.iter().map(|parent| self.made[parent].0).collect();
+        let before = node.parents.first().map(|parent| self.trees_of(*parent)).transpose()?;
+        let row = self.objects.map.commit(node.id);
+        let extra = row.as_ref().and_then(|row| row.extra.as_deref()).and_then(|extra| extra.split_first());
+        let (tree, bytes, follows) = match (extra, &row) {
+            (Some((b'r', raw)), _) => {
+                let tree = commit_text::parse(raw).map_err(|reason| damaged(node.id, reason))?.tree;
+                (self.objects.tree(snapshot.tree, Some(tree), before)?, raw.to_vec(), true)
+            }
+            (Some((_, tree)), _) => {
+                let tree = GitId::try_from(tree).map_err(|_| damaged(node.id, "its row in the git map has no tree"))?;
+                let tree = self.objects.tree(snapshot.tree, Some(tree), before)?;
+                snapshot.metadata.remove(COMMIT_KEY);
+                (tree, commit_text::write(&snapshot, tree, &parents), true)
+            }
+            (None, Some(_)) => {
+                let tree = self.objects.tree(snapshot.tree, None, before)?;
+                (tree, commit_text::write(&snapshot, tree, &parents), true)
+            }
+            (None, None) => {
+                let (tree, follows) = match before {
+                    Some(before) => self.objects.carried(snapshot.tree, before)?,
+                    None => (self.objects.tree(snapshot.tree, None, None)?, true),
+                };
+                (tree, commit_text::write(&snapshot, tree, &parents), follows)
+            }
+        };
+        let id = self.objects.add(Kind::Commit, Bytes::from(bytes), None)?;
+        match row {
+            Some(row) if row.git != id => return Err(damaged(node.id, "it does not give the commit it was made from")),
+            Some(_) => {}
+            None => {
+                let extra = (!follows).then(|| Bytes::from([b"t", tree.as_slice()].concat()));
+                self.rows.push(Row { git: id, ours: node.id.0, kind: Kind::Commit, extra });
+            }
+        }
+        self.made.insert(node.id, (id, Some(tree)));
+        Ok(())
+    }
+
+    /// A snapshot's tree, and the git tree of its commit.
+    fn trees_of(&mut self, id: SnapshotId) -> Result<Hint, VersionError> {
+        let ours = self.repository.snapshot(id)?.tree;
+        let (commit, tree) = self.made[&id];
+        if let Some(tree) = tree {
+            return Ok((tree, ours));
+        }
+        let mut reader = self.target.reader();
+        let raw = reader.read(commit, Kind::Commit)?;
+        let text = commit_text::parse(raw)
+            .map_err(|reason| failed(&self.target.place, format!("commit {commit} is damaged: {reason}")))?;
+        self.made.insert(id, (commit, Some(text.tree)));
+        Ok((text.tree, ours))
+    }
+
+    /// What a ref is to name, with what that leads to.
+    fn write_ref(&mut self, wanted: Wanted) -> Result<Option<GitRef>, VersionError> {
+        Ok(match wanted {
+            Wanted::Ours { name, target, annotation } => {
+                let commit = self.made[&target].0;
+                let last = match self.objects.map.refs.get(name.as_str().as_bytes()) {
+                    Some(GitTarget::Object(id)) => Some(*id),
+                    _ => None,
+                };
+                let same = last.filter(|id| {
+                    peel_known(self.objects.map, *id).is_some_and(|row| row.kind == Kind::Commit && row.ours == target.0)
+                });
+                let object = match (same, annotation) {
+                    (Some(id), _) => {
+                        self.write_kept(id)?;
+                        id
+                    }
+                    (None, Some(annotation)) => {
+                        let raw = commit_text::write_tag(&annotation, name.short(), commit);
+                        let id = self.objects.add(Kind::Tag, Bytes::from(raw.clone()), None)?;
+                        self.rows.push(Row { git: id, ours: target.0, kind: Kind::Tag, extra: Some(Bytes::from(raw)) });
+                        id
+                    }
+                    (None, None) => commit,
+                };
+                Some(GitRef { name: name.as_str().as_bytes().to_vec(), target: GitTarget::Object(object), snapshot: Some(target) })
+            }
+            Wanted::Kept { name, target } => {
+                if let GitTarget::Object(id) = target {
+                    self.write_kept(id)?;
+                }
+                (name != b"HEAD").then_some(GitRef { name, target, snapshot: None })
+            }
+        })
+    }
+
+    /// Writes a tag as it was, with what it leads to that is no commit.
+    fn write_kept(&mut self, id: GitId) -> Result<(), VersionError> {
+        if self.reach.named.contains(&id) {
+            return Ok(());
+        }
+        let Some(row) = self.objects.map.find(id) else {
+            return Err(failed(&self.target.place, format!("nothing is known of {id}, which a ref named when it was imported")));
+        };
+        match (row.kind, row.extra) {
+            (Kind::Commit, _) => {}
+            (Kind::Tree, _) => drop(self.objects.tree(row.ours, Some(id), None)?),
+            (Kind::Blob, _) => drop(self.objects.blob(row.ours, None)?),
+            (Kind::Tag, Some(raw)) => {
+                let target = tag_target(&raw);
+                self.objects.add(Kind::Tag, raw, None)?;
+                if let Some(target) = target {
+                    self.write_kept(target)?;
+                }
+            }
+            (Kind::Tag, None) => return Err(failed(&self.target.place, format!("tag {id} is not kept whole"))),
+        }
+        Ok(())
+    }
+}
+
+fn damaged(id: SnapshotId, reason: &'static str) -> VersionError {
+    VersionError::Damaged { id: id.0, expected: "snapshot that git knows", reason }
+}
+
+/// Which commits the target's refs reach; looked at only as far as somebody asks.
+struct Reach {
+    /// What the refs name themselves.
+    named: IdSet<GitId>,
+    tips: Vec<GitId>,
+    known: IdSet<GitId>,
+    walked: bool,
+}
+
+impl Reach {
+    fn new(target: &Source, there: &GitRefs) -> Self {
+        let mut reader = target.reader();
+        let objects = there.values().filter_map(|target| match target {
+            GitTarget::Object(id) => Some(*id),
+            GitTarget::Ref(_) => None,
+        });
+        let named: IdSet<GitId> = objects.collect();
+        let tips: Vec<GitId> = named.iter().filter_map(|id| peel(&mut reader, *id)).collect();
+        Self { named, known: tips.iter().copied().collect(), tips, walked: false }
+    }
+
+    fn has(&mut self, target: &Source, commit: GitId) -> Result<bool, VersionError> {
+        if self.known.contains(&commit) {
+            return Ok(true);
+        }
+        if self.walked || self.tips.is_empty() || !target.reader().has(commit) {
+            return Ok(false);
+        }
+        self.walked = true;
+        let (mut reader, mut open) = (target.reader(), std::mem::take(&mut self.tips));
+        while let Some(id) = open.pop() {
+            let raw = reader.read(id, Kind::Commit)?;
+            let text =
+                commit_text::parse(raw).map_err(|reason| failed(&target.place, format!("commit {id} is damaged: {reason}")))?;
+            open.extend(text.parents.into_iter().filter(|parent| self.known.insert(*parent)));
+        }
+        Ok(self.known.contains(&commit))
+    }
+}
+
+/// The commit an object leads to; `None` where it is none.
+fn peel(reader: &mut Reader, mut id: GitId) -> Option<GitId> {
+    loop {
+        match reader.read_any(id).ok()? {
+            (Kind::Commit, _) => return Some(id),
+            (Kind::Tag, raw) => id = tag_target(raw)?,
+            _ => return None,
+        }
+    }
+}
+
+/// Writes down what git was given and where its refs are now.
+fn record(
+    repository: &Repository,
+    caller: &Caller,
+    target: &Source,
+    map: GitMap,
+    rows: Vec<Row>,
+    refs: &[GitRef],
+    role: Target,
+) -> Result<Mark, VersionError> {
+    let seen = if role == Target::Beside { target.refs()? } else { map.refs.clone() };
+    let mut changes = MapChanges { rows, refs: seen, ..MapChanges::default() };
+    changes.tips = refs.iter().filter_map(|git_ref| git_ref.snapshot).collect::<BTreeSet<_>>();
+    if !changes.differs(&map) {
+        return Ok(Mark::default());
+    }
+    let next = map.next(changes)?;
+    let mut batch = repository.batch();
+    batch.objects(next.objects);
+    batch.record_from(next.family, next.key, next.before, Some(next.value));
+    Ok(batch.write(caller, "export", &format!("to {}", target.place.display()))?.mark)
+}

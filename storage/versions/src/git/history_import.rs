@@ -1,0 +1,382 @@
+//! A git repository with its whole history: every commit, branch and tag.
+//!
+//! Commits are converted parents first, a window of them at a time, and written as they come; the refs and the git map are
+//! changed in one batch at the end. An import that is interrupted leaves objects that nothing names, and can be repeated. What
+//! the map knows already is where the next import stops.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use bytes::Bytes;
+use gix::ObjectId as GitId;
+use gix::hashtable::HashMap as IdMap;
+use gix::objs::Kind;
+use helix_objects::{Mark, ObjectError, RecordStore};
+use helix_protocol::{FileMode, ObjectId, SnapshotId};
+
+use super::commit_text;
+use super::convert_trees::{Converter, Hint};
+use super::failed;
+use super::history_refs::{RefReport, RemovedHere, plan_refs};
+use super::map::{GitMap, GitRefs, GitTarget, MapChanges, SEGMENT_BYTES};
+use super::progress::{Phase, Progress, Reporter};
+use super::segment::{Row, Segment};
+use super::sink::{QUEUED, Sink, write_batches};
+use super::source::{Reader, Source};
+use crate::repository::StoredSnapshot;
+use crate::{Annotation, Caller, RefExpect, Repository, Snapshot, VersionError};
+
+/// What an import did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportReport {
+    /// Commits that were new.
+    pub commits: u64,
+    /// Objects read: commits, trees, files and tags.
+    pub objects: u64,
+    /// What became of each branch and tag.
+    pub refs: Vec<RefReport>,
+    /// Where git's `HEAD` is.
+    pub head: GitHead,
+    /// Sync up to here to have everything on disk.
+    pub mark: Mark,
+}
+
+/// Where a git repository's `HEAD` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GitHead {
+    /// On a branch, which may have no commit yet. By its full name, as people see it.
+    Ref(String),
+    /// At a commit, on no branch.
+    Detached(SnapshotId),
+    /// At something that is no commit.
+    Elsewhere(String),
+}
+
+/// Takes the history of the git repository that `path` lies in. `progress` is told about ten times a second.
+///
+/// Nothing of the git repository is written. A branch or tag that exists here is moved only forward; what has diverged is left and
+/// reported. Refused for shallow repositories and for those with SHA-256 ids; a damaged one is a failure before anything is
+/// visible. An import that is interrupted leaves nothing visible either, and can be repeated.
+pub fn import_history(
+    repository: &Repository,
+    caller: &Caller,
+    path: &Path,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ImportReport, VersionError> {
+    take_history(repository, caller, path, RemovedHere::Restore, progress)
+}
+
+/// As [`import_history`], told what to do about refs that were removed here.
+pub(super) fn take_history(
+    repository: &Repository,
+    caller: &Caller,
+    path: &Path,
+    removed: RemovedHere,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ImportReport, VersionError> {
+    let store = &**repository.store();
+    let source = Source::open(path)?;
+    let map = GitMap::load(store)?;
+    let (sender, receiver) = std::sync::mpsc::sync_channel(QUEUED);
+    let (copied, written) = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || write_batches(store, receiver));
+        let copied = Import::new(store, &source, &map, Sink::new(sender), Reporter::new(progress)).run();
+        (copied, writer.join().expect("the store does not panic"))
+    });
+    let copied = match (copied, written) {
+        // What the store said is the reason why nothing could be handed over.
+        (Err(VersionError::Object(ObjectError::Closed)), Err(error)) => return Err(error.into()),
+        (copied, written) => {
+            written?;
+            copied?
+        }
+    };
+    finish(repository, caller, &source, map, copied, removed)
+}
+
+/// What was copied, before anything names it.
+struct Copied {
+    changes: MapChanges,
+    snapshots: Vec<StoredSnapshot>,
+    peeled: IdMap<GitId, Peeled>,
+    objects: u64,
+}
+
+/// What a ref's object leads to behind all tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Peeled {
+    pub(super) git: GitId,
+    pub(super) kind: Kind,
+    pub(super) ours: ObjectId,
+}
+
+struct Node {
+    git: GitId,
+    tree: GitId,
+    parents: Vec<GitId>,
+}
+
+struct Import<'a> {
+    source: &'a Source,
+    store: &'a dyn RecordStore,
+    map: &'a GitMap,
+    converter: Converter<'a>,
+    reporter: Reporter<'a>,
+    changes: MapChanges,
+    rows_bytes: usize,
+    /// New commits, parents first.
+    nodes: Vec<Node>,
+    made: IdMap<GitId, SnapshotId>,
+    snapshots: Vec<StoredSnapshot>,
+}
+
+impl<'a> Import<'a> {
+    fn new(store: &'a dyn RecordStore, source: &'a Source, map: &'a GitMap, sink: Sink, reporter: Reporter<'a>) -> Self {
+        let converter = Converter::new(store, source, map, sink);
+        let (nodes, made, snapshots) = (Vec::new(), IdMap::default(), Vec::new());
+        Self { source, store, map, converter, reporter, changes: MapChanges::default(), rows_bytes: 0, nodes, made, snapshots }
+    }
+
+    fn run(mut self) -> Result<Copied, VersionError> {
+        let refs = self.source.refs()?;
+        let tips: BTreeSet<GitId> = refs
+            .values()
+            .filter_map(|target| match target {
+                GitTarget::Object(id) => Some(*id),
+                GitTarget::Ref(_) => None,
+            })
+            .collect();
+        let (mut peeled, mut reader) = (Vec::new(), self.source.reader());
+        for tip in tips {
+            peeled.push((tip, self.peel(&mut reader, tip)?));
+        }
+        for (_, (git, kind)) in &peeled {
+            if *kind == Kind::Commit {
+                self.find_commits(*git)?;
+            }
+        }
+        let mut from = 0;
+        while from < self.nodes.len() {
+            from = self.convert_window(from)?;
+        }
+        let peeled = self.convert_tips(peeled)?;
+        self.converter.flush()?;
+        self.changes.refs = refs;
+        self.reporter.report(Phase::Finishing, self.nodes.len() as u64, self.nodes.len() as u64, self.converter.objects);
+        Ok(Copied { changes: self.changes, snapshots: self.snapshots, peeled, objects: self.converter.objects })
+    }
+
+    /// What an object leads to behind all tags, with rows for the tags that are new.
+    fn peel(&mut self, reader: &mut Reader, mut id: GitId) -> Result<(GitId, Kind), VersionError> {
+        loop {
+            let (kind, raw) = reader.read_any(id)?;
+            if kind != Kind::Tag {
+                return Ok((id, kind));
+            }
+            let target = tag_target(raw).ok_or_else(|| failed(&self.source.place, format!("tag {id} names no object")))?;
+            if self.map.find(id).is_none() {
+                let raw = Bytes::copy_from_slice(raw);
+                // What it leads to is filled in when that is converted.
+                self.add_row(Row { git: id, ours: ObjectId([0; 32]), kind: Kind::Tag, extra: Some(raw) })?;
+            }
+            id = target;
+        }
+    }
+
+    /// Lists the new ancestors of a commit, and it, parents first.
+    fn find_commits(&mut self, tip: GitId) -> Result<(), VersionError> {
+        enum Step {
+            Enter(GitId),
+            Leave(Node),
+        }
+        let mut stack = vec![Step::Enter(tip)];
+        while let Some(step) = stack.pop() {
+            match step {
+                Step::Enter(id) if self.made.contains_key(&id) || self.is_known(id) => {}
+                Step::Enter(id) => {
+                    let raw = self.converter.read(id, Kind::Commit)?;
+                    let text = commit_text::parse(&raw).map_err(|reason| self.damaged(id, reason))?;
+                    // Its snapshot's id is filled in when it is made; until then this says that it is listed.
+                    self.made.insert(id, SnapshotId(ObjectId([0; 32])));
+                    let parents = text.parents.clone();
+                    stack.push(Step::Leave(Node { git: id, tree: text.tree, parents: text.parents }));
+                    stack.extend(parents.into_iter().rev().map(Step::Enter));
+                }
+                Step::Leave(node) => {
+                    self.nodes.push(node);
+                    let found = self.nodes.len() as u64;
+                    self.reporter.report(Phase::Finding, found, found + stack.len() as u64, self.converter.objects);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, id: GitId) -> bool {
+        self.map.find(id).is_some_and(|row| row.kind == Kind::Commit)
+    }
+
+    fn damaged(&self, id: GitId, reason: &str) -> VersionError {
+        failed(&self.source.place, format!("commit {id} is damaged: {reason}"))
+    }
+
+    /// Converts commits from `from` on, as many as fit a window, and returns where the next one begins.
+    fn convert_window(&mut self, from: usize) -> Result<usize, VersionError> {
+        let mut to = from;
+        while to < self.nodes.len() && !self.converter.is_full() {
+            let hint = self.hint(to)?;
+            self.converter.note_tree(self.nodes[to].tree, hint)?;
+            to += 1;
+        }
+        self.converter.convert(&mut self.changes)?;
+        for place in from..to {
+            self.make_snapshot(place)?;
+            self.reporter.report(Phase::Copying, place as u64 + 1, self.nodes.len() as u64, self.converter.objects);
+        }
+        self.converter.close_window();
+        Ok(to)
+    }
+
+    /// The trees of a parent that an earlier import converted.
+    fn hint(&mut self, place: usize) -> Result<Option<Hint>, VersionError> {
+        let known = self.nodes[place].parents.iter().find_map(|parent| {
+            let row = self.map.find(*parent).filter(|row| row.kind == Kind::Commit)?;
+            Some((*parent, SnapshotId(row.ours)))
+        });
+        let Some((parent, snapshot)) = known else { return Ok(None) };
+        let raw = self.converter.read(parent, Kind::Commit)?;
+        let tree = commit_text::parse(&raw).map_err(|reason| self.damaged(parent, reason))?.tree;
+        Ok(Some((tree, Snapshot::load(self.store, snapshot)?.tree)))
+    }
+
+    fn make_snapshot(&mut self, place: usize) -> Result<(), VersionError> {
+        let (git, tree) = (self.nodes[place].git, self.nodes[place].tree);
+        let parents: Vec<SnapshotId> = self.nodes[place].parents.iter().map(|parent| self.snapshot_of(*parent)).collect();
+        let known = self.converter.converted(tree);
+        let raw = self.converter.read(git, Kind::Commit)?;
+        self.converter.objects -= 1; // It was counted when it was found.
+        let text = commit_text::parse(&raw).map_err(|reason| self.damaged(git, reason))?;
+        let read = commit_text::read(&raw, &text, git, known.ours, parents.clone(), known.follows);
+        let extra = match (read.follows, known.follows) {
+            (true, true) => None,
+            (true, false) => Some(Bytes::from([b"t", tree.as_slice()].concat())),
+            (false, _) => Some(Bytes::from([b"r", raw.as_slice()].concat())),
+        };
+        let object = read.snapshot.encode();
+        let id = SnapshotId(object.id());
+        self.converter.put(object)?;
+        self.made.insert(git, id);
+        self.changes.covered.extend(parents.iter().filter(|parent| self.map.keeps(**parent)));
+        self.snapshots.push(StoredSnapshot { id, parents, time: read.snapshot.committer.time });
+        self.add_row(Row { git, ours: id.0, kind: Kind::Commit, extra })
+    }
+
+    fn snapshot_of(&self, commit: GitId) -> SnapshotId {
+        let made = self.made.get(&commit).copied();
+        made.or_else(|| self.map.find(commit).map(|row| SnapshotId(row.ours))).expect("a parent was made before, or is in the map")
+    }
+
+    /// Rows are handed to the store as segments when there are many.
+    fn add_row(&mut self, row: Row) -> Result<(), VersionError> {
+        self.rows_bytes += row.weight();
+        self.changes.rows.push(row);
+        if self.rows_bytes >= SEGMENT_BYTES {
+            self.rows_bytes = 0;
+            let segment = Segment::new(std::mem::take(&mut self.changes.rows));
+            self.converter.put(segment.encode())?;
+            self.changes.segments.push(segment);
+        }
+        Ok(())
+    }
+
+    /// What the refs lead to, trees and blobs that only a tag names included.
+    fn convert_tips(&mut self, tips: Vec<(GitId, (GitId, Kind))>) -> Result<IdMap<GitId, Peeled>, VersionError> {
+        for (_, (git, kind)) in &tips {
+            match kind {
+                Kind::Tree => self.converter.note_tree(*git, None)?,
+                Kind::Blob => self.converter.note_blob(*git),
+                Kind::Commit | Kind::Tag => {}
+            }
+        }
+        self.converter.convert(&mut self.changes)?;
+        let mut peeled = IdMap::default();
+        for (tip, (git, kind)) in tips {
+            let ours = match kind {
+                Kind::Tree | Kind::Blob => {
+                    let known = self.converter.converted(git);
+                    let mode = if kind == Kind::Tree { FileMode::Directory } else { FileMode::Regular };
+                    self.changes.keep(git, mode, known.size, known.ours);
+                    if known.follows && self.map.find(git).is_none() {
+                        let extra = (kind == Kind::Tree).then(|| Bytes::from_static(&[0]));
+                        self.add_row(Row { git, ours: known.ours, kind, extra })?;
+                    }
+                    known.ours
+                }
+                Kind::Commit | Kind::Tag => {
+                    let id = self.snapshot_of(git);
+                    self.changes.tips.insert(id);
+                    id.0
+                }
+            };
+            peeled.insert(tip, Peeled { git, kind, ours });
+        }
+        self.converter.close_window();
+        Ok(peeled)
+    }
+}
+
+/// What a tag names.
+pub(super) fn tag_target(raw: &[u8]) -> Option<GitId> {
+    GitId::from_hex(raw.strip_prefix(b"object ")?.get(..40)?).ok()
+}
+
+/// Makes what was copied visible, in one batch.
+fn finish(
+    repository: &Repository,
+    caller: &Caller,
+    source: &Source,
+    map: GitMap,
+    copied: Copied,
+    removed: RemovedHere,
+) -> Result<ImportReport, VersionError> {
+    let Copied { changes, snapshots, peeled, objects } = copied;
+    repository.record_stored(&snapshots)?;
+    let head = head_of(&changes.refs, &peeled);
+    let annotations = annotations(source, &peeled)?;
+    let (refs, moves) = plan_refs(repository, &map.refs, &changes.refs, &peeled, &annotations, removed)?;
+    let mut batch = repository.batch();
+    if changes.differs(&map) {
+        let next = map.next(changes)?;
+        batch.objects(next.objects);
+        batch.record_from(next.family, next.key, next.before, Some(next.value));
+    }
+    let moved = moves.len();
+    for (name, now, target) in moves {
+        batch.set_ref(name, now.map_or(RefExpect::Absent, RefExpect::At), Some(target));
+    }
+    let commits = snapshots.len() as u64;
+    let text = format!("{commits} commits from {}, {moved} refs moved", source.place.display());
+    let mark = batch.write(caller, "import", &text)?.mark;
+    Ok(ImportReport { commits, objects, refs, head, mark })
+}
+
+/// What the annotated tags say that lead to commits.
+fn annotations(source: &Source, peeled: &IdMap<GitId, Peeled>) -> Result<BTreeMap<GitId, Annotation>, VersionError> {
+    let mut reader = source.reader();
+    let mut annotations = BTreeMap::new();
+    for (id, _) in peeled.iter().filter(|(id, peeled)| **id != peeled.git && peeled.kind == Kind::Commit) {
+        annotations.insert(*id, commit_text::read_tag(reader.read(*id, Kind::Tag)?));
+    }
+    Ok(annotations)
+}
+
+fn head_of(refs: &GitRefs, peeled: &IdMap<GitId, Peeled>) -> GitHead {
+    match refs.get(b"HEAD".as_slice()) {
+        Some(GitTarget::Ref(name)) => GitHead::Ref(String::from_utf8_lossy(name).into_owned()),
+        Some(GitTarget::Object(id)) => match peeled.get(id) {
+            Some(Peeled { kind: Kind::Commit, ours, .. }) => GitHead::Detached(SnapshotId(*ours)),
+            _ => GitHead::Elsewhere(id.to_string()),
+        },
+        None => GitHead::Elsewhere("nothing".to_owned()),
+    }
+}

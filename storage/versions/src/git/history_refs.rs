@@ -1,0 +1,136 @@
+//! What becomes of refs when histories meet: each is moved forward or left where it is, and what happened is said.
+
+use std::collections::BTreeMap;
+
+use gix::ObjectId as GitId;
+use gix::hashtable::HashMap as IdMap;
+use gix::objs::Kind;
+use helix_protocol::SnapshotId;
+
+use super::history_import::Peeled;
+use super::map::{GitRefs, GitTarget};
+use crate::{Annotation, BranchName, RefName, Repository, VersionError};
+
+/// A branch or tag and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefReport {
+    /// Its full name, as people see it.
+    pub name: String,
+    /// What was done.
+    pub outcome: RefOutcome,
+}
+
+/// What became of a branch or tag on the side that is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefOutcome {
+    /// It was made.
+    Created,
+    /// It was moved forward.
+    Forwarded,
+    /// It is there already.
+    Unchanged,
+    /// The side written to is ahead, so it was left.
+    Ahead,
+    /// Both sides have commits the other has not, so it was left. Merging them on one side makes them meet.
+    Diverged,
+    /// It was removed on this side since the last time, and was not moved on the other; left so.
+    Removed,
+    /// It is kept for export, but is no branch or tag here: what it names is no commit, or its name cannot be one here.
+    Kept,
+    /// A worktree of the git repository has the branch checked out, so it was left.
+    CheckedOut {
+        /// Where.
+        worktree: String,
+    },
+}
+
+/// How the two ends of a ref stand to each other.
+pub(super) enum Relation {
+    Same,
+    /// The first is an ancestor of the second.
+    Forward,
+    /// The second is an ancestor of the first.
+    Backward,
+    Diverged,
+}
+
+pub(super) fn relate(repository: &Repository, now: SnapshotId, wanted: SnapshotId) -> Result<Relation, VersionError> {
+    Ok(if now == wanted {
+        Relation::Same
+    } else if repository.is_ancestor(now, wanted)? {
+        Relation::Forward
+    } else if repository.is_ancestor(wanted, now)? {
+        Relation::Backward
+    } else {
+        Relation::Diverged
+    })
+}
+
+/// Refs to be made or moved here: from where, to where.
+pub(super) type RefMoves = Vec<(RefName, Option<SnapshotId>, (SnapshotId, Option<Annotation>))>;
+
+/// A full name that can be a branch or a tag here.
+pub(super) fn as_ref_name(name: &[u8]) -> Option<RefName> {
+    let text = std::str::from_utf8(name).ok()?;
+    let short = text.strip_prefix("refs/heads/").or_else(|| text.strip_prefix("refs/tags/"))?;
+    // Short names that look like ids or HEAD would be taken for those.
+    short.parse::<BranchName>().ok()?;
+    text.parse().ok()
+}
+
+/// Whether what was removed here since the last time is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RemovedHere {
+    Restore,
+    Leave,
+}
+
+/// Decides for each of git's refs what is done here.
+pub(super) fn plan_refs(
+    repository: &Repository,
+    last: &GitRefs,
+    refs: &GitRefs,
+    peeled: &IdMap<GitId, Peeled>,
+    annotations: &BTreeMap<GitId, Annotation>,
+    removed: RemovedHere,
+) -> Result<(Vec<RefReport>, RefMoves), VersionError> {
+    let (mut reports, mut moves) = (Vec::new(), RefMoves::new());
+    for (name, target) in refs.iter().filter(|(name, _)| name.as_slice() != b"HEAD") {
+        let shown = String::from_utf8_lossy(name).into_owned();
+        let object = resolve(refs, target);
+        let commit = object.and_then(|id| peeled.get(&id).filter(|peeled| peeled.kind == Kind::Commit));
+        let (Some(ref_name), Some(commit), Some(object)) = (as_ref_name(name), commit, object) else {
+            reports.push(RefReport { name: shown, outcome: RefOutcome::Kept });
+            continue;
+        };
+        let wanted = SnapshotId(commit.ours);
+        let now = repository.ref_target(&ref_name)?;
+        let outcome = match now {
+            None if removed == RemovedHere::Leave && last.get(name) == Some(target) => RefOutcome::Removed,
+            None => RefOutcome::Created,
+            Some(now) => match relate(repository, now, wanted)? {
+                Relation::Same => RefOutcome::Unchanged,
+                Relation::Forward => RefOutcome::Forwarded,
+                Relation::Backward => RefOutcome::Ahead,
+                Relation::Diverged => RefOutcome::Diverged,
+            },
+        };
+        if matches!(outcome, RefOutcome::Created | RefOutcome::Forwarded) {
+            moves.push((ref_name, now, (wanted, annotations.get(&object).cloned())));
+        }
+        reports.push(RefReport { name: shown, outcome });
+    }
+    Ok((reports, moves))
+}
+
+/// The object a ref leads to, through other refs.
+pub(super) fn resolve(refs: &GitRefs, target: &GitTarget) -> Option<GitId> {
+    let mut target = target;
+    for _ in 0..8 {
+        match target {
+            GitTarget::Object(id) => return Some(*id),
+            GitTarget::Ref(name) => target = refs.get(name)?,
+        }
+    }
+    None
+}

@@ -1,0 +1,53 @@
+//! Objects on their way into the store, in batches, written by a thread of their own while others are made.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore};
+
+/// A batch has about this many bytes, or this many objects.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_OBJECTS: usize = 4_096;
+/// Batches that wait for the store at most.
+pub(super) const QUEUED: usize = 4;
+
+/// Takes objects from one thread. What is dropped without [`flush`](Self::flush) is not written.
+pub(super) struct Sink {
+    sender: SyncSender<Vec<NewObject>>,
+    batch: Vec<NewObject>,
+    bytes: usize,
+}
+
+impl Sink {
+    pub(super) fn new(sender: SyncSender<Vec<NewObject>>) -> Self {
+        Self { sender, batch: Vec::new(), bytes: 0 }
+    }
+
+    /// A sink for another thread.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.sender.clone())
+    }
+
+    pub(super) fn put(&mut self, object: NewObject) -> Result<(), ObjectError> {
+        self.bytes += object.bytes().len();
+        self.batch.push(object);
+        if self.bytes >= BATCH_BYTES || self.batch.len() >= BATCH_OBJECTS { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands over what is gathered. Fails with `Closed` where the store failed; what it said is the writer's result.
+    pub(super) fn flush(&mut self) -> Result<(), ObjectError> {
+        self.bytes = 0;
+        match std::mem::take(&mut self.batch) {
+            batch if batch.is_empty() => Ok(()),
+            batch => self.sender.send(batch).map_err(|_| ObjectError::Closed),
+        }
+    }
+}
+
+/// Writes what sinks hand over, until all of them are gone.
+pub(super) fn write_batches(store: &dyn ObjectStore, batches: Receiver<Vec<NewObject>>) -> Result<Mark, ObjectError> {
+    let mut mark = Mark::default();
+    for batch in batches {
+        mark = mark.max(store.put(&batch, Durability::NoSync)?);
+    }
+    Ok(mark)
+}

@@ -1,0 +1,216 @@
+//! A git repository to read whole: refused where its history is not all there, read past replacements and grafts, every
+//! object checked against its id.
+
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId as GitId;
+use gix::objs::Kind;
+use gix::odb::pack::Find;
+use gix::odb::pack::cache::DecodeEntry;
+use sha1::{Digest, Sha1};
+
+use super::bounded::BoundedMap;
+use super::map::{GitRefs, GitTarget};
+use super::{failed, open, place};
+use crate::VersionError;
+
+type Handle = gix::odb::store::Handle<std::sync::Arc<gix::odb::Store>>;
+
+/// Bytes of decoded objects that one reader keeps, because others are stored as differences from them.
+const CACHE_BYTES: usize = 48 << 20;
+
+/// See the module.
+pub(super) struct Source {
+    pub(super) repository: gix::Repository,
+    pub(super) place: PathBuf,
+    objects: Handle,
+    indexes: Vec<gix::odb::pack::index::File>,
+}
+
+impl Source {
+    /// Opens the repository that a path lies in.
+    pub(super) fn open(path: &Path) -> Result<Self, VersionError> {
+        let repository = open_sha1(path)?;
+        let place = place(&repository);
+        let shown = place.display();
+        if repository.is_shallow().map_err(|error| failed(&place, error))? {
+            return Err(VersionError::Refused {
+                message: format!("{shown} is a shallow clone: the older part of its history is not there"),
+                hint: "run `git fetch --unshallow` in it, then try again",
+            });
+        }
+        let folder = repository.objects.store_ref().path().to_owned();
+        let indexes = pack_indexes(&folder);
+        let handle = gix::odb::at(folder, gix::hash::Kind::Sha1).and_then(|handle| handle.into_arc());
+        let mut objects = handle.map_err(|error| failed(&place, error))?.into_inner();
+        objects.prevent_pack_unload();
+        Ok(Self { repository, place, objects, indexes })
+    }
+
+    /// A reader of its own for one thread.
+    pub(super) fn reader(&self) -> Reader {
+        Reader {
+            objects: self.objects.clone(),
+            cache: DeltaBases(BoundedMap::new(CACHE_BYTES)),
+            buffer: Vec::new(),
+            place: self.place.clone(),
+        }
+    }
+
+    /// Where an object is among the packs, for reading many in the order of the disk. What is not in a pack comes first.
+    pub(super) fn position(&self, id: GitId) -> (usize, u64) {
+        let find = |(pack, index): (usize, &gix::odb::pack::index::File)| {
+            let entry = index.lookup(id)?;
+            Some((pack + 1, index.pack_offset_at_index(entry)))
+        };
+        self.indexes.iter().enumerate().find_map(find).unwrap_or_default()
+    }
+
+    /// Every ref with what it says, `HEAD` among them, without `refs/replace/`.
+    pub(super) fn refs(&self) -> Result<GitRefs, VersionError> {
+        let git = |error: gix::Error| failed(&self.place, error);
+        let mut refs = GitRefs::new();
+        let platform = self.repository.references().map_err(git)?;
+        for reference in platform.all().map_err(git)? {
+            let reference = reference.map_err(git)?;
+            let name: &[u8] = reference.name().as_bstr();
+            if !name.starts_with(b"refs/replace/") {
+                refs.insert(name.to_vec(), target(reference.target()));
+            }
+        }
+        let head = self.repository.find_reference("HEAD").map_err(git)?;
+        refs.insert(b"HEAD".to_vec(), target(head.target()));
+        Ok(refs)
+    }
+}
+
+/// The packs' indexes. One that cannot be read is left out here: it only gives an order, and what reads objects says what is wrong.
+fn pack_indexes(objects: &Path) -> Vec<gix::odb::pack::index::File> {
+    let files = std::fs::read_dir(objects.join("pack")).into_iter().flatten().flatten().map(|file| file.path());
+    let indexes = files.filter(|path| path.extension().is_some_and(|extension| extension == "idx"));
+    indexes.filter_map(|path| gix::odb::pack::index::File::at(path, gix::hash::Kind::Sha1).ok()).collect()
+}
+
+fn target(target: gix::refs::TargetRef<'_>) -> GitTarget {
+    match target {
+        gix::refs::TargetRef::Object(id) => GitTarget::Object(id.to_owned()),
+        gix::refs::TargetRef::Symbolic(name) => {
+            let name: &[u8] = name.as_bstr();
+            GitTarget::Ref(name.to_vec())
+        }
+    }
+}
+
+/// Opens the repository that a path lies in, unless its ids are not SHA-1.
+pub(super) fn open_sha1(path: &Path) -> Result<gix::Repository, VersionError> {
+    let refused = |place: &Path| VersionError::Refused {
+        message: format!("{} names its objects by SHA-256, which is not supported", place.display()),
+        hint: "clone it into a repository made with `git init --object-format=sha1` where that is possible",
+    };
+    match open(path) {
+        Ok(repository) if repository.object_hash() == gix::hash::Kind::Sha1 => Ok(repository),
+        Ok(repository) => Err(refused(&place(&repository))),
+        Err(error) if says_sha256(path) => {
+            tracing::debug!(%error, "a repository with SHA-256 ids could not be opened");
+            Err(refused(path))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the configuration asks for SHA-256, read as text because the library does not open such a repository at all.
+fn says_sha256(path: &Path) -> bool {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folders = absolute.ancestors().flat_map(|folder| [folder.join(".git/config"), folder.join("config")]);
+    let texts = folders.filter_map(|config| std::fs::read_to_string(config).ok());
+    let says = |text: String| {
+        let lines = text.lines().map(|line| line.to_ascii_lowercase().split_whitespace().collect::<String>());
+        lines.into_iter().any(|line| line == "objectformat=sha256")
+    };
+    texts.take(1).any(says)
+}
+
+/// Reads objects, remembering what others are stored as differences from.
+pub(super) struct Reader {
+    objects: Handle,
+    cache: DeltaBases,
+    buffer: Vec<u8>,
+    place: PathBuf,
+}
+
+impl Reader {
+    /// An object of a kind, checked against its id.
+    pub(super) fn read(&mut self, id: GitId, kind: Kind) -> Result<&[u8], VersionError> {
+        let (found, _) = self.read_any(id)?;
+        if found != kind {
+            return Err(failed(&self.place, format!("object {id} is a {found}, not a {kind}")));
+        }
+        Ok(&self.buffer)
+    }
+
+    /// An object of any kind, checked against its id.
+    pub(super) fn read_any(&mut self, id: GitId) -> Result<(Kind, &[u8]), VersionError> {
+        if id.is_empty_tree() {
+            self.buffer.clear();
+            return Ok((Kind::Tree, &[]));
+        }
+        let found = self.objects.try_find_cached(&id, &mut self.buffer, &mut self.cache);
+        let kind = match found.map(|found| found.map(|(data, _)| data.kind)) {
+            Ok(Some(kind)) => kind,
+            Ok(None) => {
+                let reason = format!("object {id} is missing: the repository is damaged, or a partial clone");
+                return Err(failed(&self.place, reason));
+            }
+            Err(error) => return Err(failed(&self.place, format!("object {id} cannot be read: {error}"))),
+        };
+        if git_id(kind, &self.buffer) != id {
+            return Err(failed(&self.place, format!("object {id} is damaged: its bytes have another hash")));
+        }
+        Ok((kind, &self.buffer))
+    }
+
+    /// What was read last, for who wants to keep it.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether the repository has the object.
+    pub(super) fn has(&self, id: GitId) -> bool {
+        self.objects.contains(&id)
+    }
+}
+
+/// Git's id of some bytes.
+pub(super) fn git_id(kind: Kind, bytes: &[u8]) -> GitId {
+    let name = match kind {
+        Kind::Tree => "tree",
+        Kind::Blob => "blob",
+        Kind::Commit => "commit",
+        Kind::Tag => "tag",
+    };
+    let header = format!("{name} {}\0", bytes.len());
+    GitId::Sha1(Sha1::new().chain_update(header.as_bytes()).chain_update(bytes).finalize().into())
+}
+
+/// Decoded objects by where they are.
+struct DeltaBases(BoundedMap<(u32, u64), Decoded, std::hash::RandomState>);
+
+#[derive(Clone)]
+struct Decoded {
+    kind: Kind,
+    compressed_size: usize,
+    data: std::sync::Arc<[u8]>,
+}
+
+impl DecodeEntry for DeltaBases {
+    fn put(&mut self, pack_id: u32, offset: u64, data: &[u8], kind: Kind, compressed_size: usize) {
+        self.0.insert((pack_id, offset), Decoded { kind, compressed_size, data: data.into() }, data.len() + 64);
+    }
+
+    fn get(&mut self, pack_id: u32, offset: u64, out: &mut Vec<u8>) -> Option<(Kind, usize)> {
+        let Decoded { kind, compressed_size, data } = self.0.get(&(pack_id, offset))?;
+        out.clear();
+        out.extend_from_slice(&data);
+        Some((kind, compressed_size))
+    }
+}
