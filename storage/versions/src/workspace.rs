@@ -1,5 +1,7 @@
 //! Working folders: what they hold as a tree, and a tree put into them.
 
+#[cfg(feature = "git")]
+mod apply;
 mod checkout;
 #[cfg(feature = "git")]
 mod compare;
@@ -14,6 +16,8 @@ mod ignore;
 mod index;
 #[cfg(feature = "git")]
 mod live;
+#[cfg(feature = "git")]
+mod plan;
 mod policy;
 mod reading;
 #[cfg(feature = "git")]
@@ -38,7 +42,9 @@ pub use stat_cache::StatCache;
 #[cfg(feature = "git")]
 pub use working_folder::{Conflict, ConflictKind, LiveEntry, LocalChanges, Refreshed, ScanReason, Status, Tracking, WorkingFolder};
 
-#[cfg(test)]
-mod tests;
 #[cfg(all(test, feature = "git"))]
 mod following_tests;
+#[cfg(all(test, feature = "git"))]
+mod moving_tests;
+#[cfg(test)]
+mod tests;

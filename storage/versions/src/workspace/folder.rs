@@ -75,11 +75,18 @@ pub(crate) fn remove_file(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Err
 pub(crate) struct Cursor<'a> {
     root: BorrowedFd<'a>,
     at: Option<(Vec<u8>, OwnedFd)>,
+    open: fn(BorrowedFd<'_>, &CStr) -> Result<OwnedFd, Errno>,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(root: BorrowedFd<'a>) -> Self {
-        Self { root, at: None }
+        Self { root, at: None, open: open_folder }
+    }
+
+    /// As [`new`](Self::new), with the permission to change what is in the folders.
+    #[cfg(feature = "git")]
+    pub(crate) fn for_change(root: BorrowedFd<'a>) -> Self {
+        Self { root, at: None, open: open_folder_for_change }
     }
 
     /// The folder at `path`; the empty path is the root.
@@ -100,7 +107,7 @@ impl<'a> Cursor<'a> {
             let mut opened: Option<OwnedFd> = None;
             for part in folder.split(|byte| *byte == b'/') {
                 let parent = opened.as_ref().map_or(self.root, AsFd::as_fd);
-                opened = Some(open_folder(parent, &c_name(part)?)?);
+                opened = Some((self.open)(parent, &c_name(part)?)?);
             }
             self.at = opened.map(|fd| (folder.to_owned(), fd));
         }

@@ -253,7 +253,8 @@ impl Index {
             Entry::Folder(inner) => Some(*inner),
             _ => None,
         };
-        let changed: Vec<FolderKey> = folder.entries.values().filter_map(inner).filter(|key| self.folder(*key).known == Known::Changed).collect();
+        let changed: Vec<FolderKey> =
+            folder.entries.values().filter_map(inner).filter(|key| self.folder(*key).known == Known::Changed).collect();
         for key in changed {
             self.fold_folder(key, made);
         }

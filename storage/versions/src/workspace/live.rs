@@ -6,27 +6,28 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use helix_objects::ObjectStore;
 use helix_protocol::{ObjectId, SkipReason};
-use rustix::fs::fstat;
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
 
 use super::events::{Told, Watcher, device};
 use super::folder;
 use super::fresh::{BaseTrees, Fresh, Held};
-use super::ignore::Chain;
+use super::ignore::{Chain, Sort};
 use super::index::{Entry, Folder, FolderKey, HeldFile, Index, Known};
 use super::rules::{Events, FolderRules};
-use super::stat_cache::{FileClock, StatCache};
-use super::visit::{Opened, Pass, Seen, Sight, Tie, inode, is_ignore_file, outer_patterns};
+use super::stat_cache::{FileClock, FileStat, StatCache};
+use super::visit::{Opened, Pass, Seen, Sight, Tie, inode, is_ignore_file, is_outside, outer_patterns};
 use super::working_folder::{ScanReason, Tracking};
 use crate::diff::diff_entries;
 use crate::read::push_name;
 use crate::tree::TreeEntry;
-use crate::VersionError;
+use crate::{VersionError, show_path};
 
 /// A working folder's index, and what it takes to believe it.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Live {
     state: PathBuf,
     rules: FolderRules,
     pub(super) index: Index,
-    /// What an earlier process knew. Emptied by the first pass over everything.
+    /// What an earlier process knew, or a move has written. Emptied by the next pass.
     saved: StatCache,
     watcher: Option<Watcher>,
     tracking: Tracking,
@@ -213,7 +214,12 @@ impl Live {
 
     /// Makes the index hold what was in the folder when this was called, or later. With `keep` content that was read goes
     /// into the store where it exceeds its room. Answers with the tree.
-    pub(super) fn bring(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>, keep: bool) -> Result<(ObjectId, u64), VersionError> {
+    pub(super) fn bring(
+        &mut self,
+        store: &dyn ObjectStore,
+        base: Option<ObjectId>,
+        keep: bool,
+    ) -> Result<(ObjectId, u64), VersionError> {
         if let Some(told) = self.watcher.as_mut().map(Watcher::listen) {
             self.hear(told);
         }
@@ -268,7 +274,7 @@ impl Live {
         }
         self.base = base;
         self.everything = false;
-        if everything {
+        if self.saved.len() > 0 {
             self.saved = StatCache::new();
         }
         if let Some(reason) = self.watcher.as_ref().and_then(Watcher::failed) {
@@ -369,6 +375,58 @@ impl Live {
         let mut files = self.rules.excludes.clone();
         files.extend(git_folder(&self.root).map(|git| git.join("info/exclude")));
         files
+    }
+
+    /// What is ignored, as of the last pass, ascending: files, and folders of which nothing is carried with a final `/`.
+    pub(super) fn ignored(&self) -> Result<Vec<Vec<u8>>, VersionError> {
+        let root = folder::open_root(&self.root)?;
+        let mut found = Vec::new();
+        let walked = self.ignored_in(Index::ROOT, root.as_fd(), &mut Vec::new(), &mut found);
+        walked.map_err(|errno| VersionError::io(&self.root, errno))?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn ignored_in(&self, key: FolderKey, fd: BorrowedFd<'_>, path: &mut Vec<u8>, found: &mut Vec<Vec<u8>>) -> Result<(), Errno> {
+        let held = self.index.folder(key);
+        for name in folder::names(fd)? {
+            if is_outside(name.to_bytes()) {
+                continue;
+            }
+            let length = push_name(path, name.to_bytes());
+            match held.entries.get(name.to_bytes()) {
+                Some(Entry::Folder(inner)) => match folder::open_folder(fd, &name) {
+                    Ok(fd) => self.ignored_in(*inner, fd.as_fd(), path, found)?,
+                    Err(errno) => tracing::debug!(path = %show_path(path), %errno, "a folder cannot be read"),
+                },
+                Some(_) => {}
+                None => {
+                    let stat = folder::stat(fd, &name)?;
+                    let is_folder = stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+                    let sort = if is_folder { Sort::Folder } else { Sort::Other };
+                    if held.ignored || Chain::ignores(held.chain.as_ref(), path, sort) {
+                        let slash: &[u8] = if is_folder { b"/" } else { b"" };
+                        found.push([path.as_slice(), slash].concat());
+                    }
+                }
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    /// The base of the last pass.
+    pub(super) fn base(&self) -> Option<ObjectId> {
+        self.base
+    }
+
+    /// Remembers files that a move has just written, as a hint for the next pass. Nobody else writes during a move, so they are
+    /// believed unless the clock still stands at a file's time.
+    pub(super) fn wrote(&mut self, files: Vec<(Vec<u8>, FileStat, ObjectId)>) {
+        let now = FileClock::now();
+        for (path, stat, id) in files {
+            self.saved.record(path, stat, id, now);
+        }
     }
 
     /// What is known of files, for the next process.
@@ -474,7 +532,8 @@ impl Merge<'_> {
                 self.live.notes.skipped.insert(path.to_owned(), (reason, size));
             }
             Sight::Link { size, id, tie } => {
-                let same = matches!(self.live.index.folder(key).entries.get(name), Some(Entry::Link { id: same, .. }) if *same == id);
+                let same =
+                    matches!(self.live.index.folder(key).entries.get(name), Some(Entry::Link { id: same, .. }) if *same == id);
                 if same {
                     self.live.notes.forget(path, false);
                 } else {
@@ -497,7 +556,9 @@ impl Merge<'_> {
 
     fn file(&mut self, key: FolderKey, name: &[u8], path: &[u8], file: HeldFile, was_folder: bool) {
         match self.live.index.folder(key).entries.get(name) {
-            Some(Entry::File(before)) if before.id == file.id && before.mode() == file.mode() && before.stat.size == file.stat.size => {
+            Some(Entry::File(before))
+                if before.id == file.id && before.mode() == file.mode() && before.stat.size == file.stat.size =>
+            {
                 if *before != file {
                     self.live.unsaved += 1;
                     self.live.index.touch(key, name, file);

@@ -122,12 +122,27 @@ pub(super) enum Opened {
 pub(super) enum Sight {
     /// Nothing, or nothing that is carried.
     Absent,
-    File { file: HeldFile, torn: bool, tie: Tie },
-    Link { size: u64, id: ObjectId, tie: Tie },
+    File {
+        file: HeldFile,
+        torn: bool,
+        tie: Tie,
+    },
+    Link {
+        size: u64,
+        id: ObjectId,
+        tie: Tie,
+    },
     /// See the folder of this ticket.
-    Folder { ticket: usize, tie: Tie },
+    Folder {
+        ticket: usize,
+        tie: Tie,
+    },
     /// Something that cannot be carried, with what the base has there.
-    Skipped { reason: SkipReason, size: u64, base: Option<TreeEntry> },
+    Skipped {
+        reason: SkipReason,
+        size: u64,
+        base: Option<TreeEntry>,
+    },
 }
 
 /// Whether an entry would be another with another base.
@@ -142,14 +157,8 @@ impl Pass<'_> {
     /// Looks at the root with all beneath. The root's ticket is 0. `outer` is what is ignored whatever the folder says.
     pub(super) fn everything(&self, root: OwnedFd, outer: Option<Arc<Chain>>) -> Result<Vec<Seen>, VersionError> {
         let team = Team::new();
-        let at = Place {
-            ticket: team.ticket(),
-            known: Some(Index::ROOT),
-            path: Vec::new(),
-            depth: 0,
-            ignored: false,
-            chain: outer,
-        };
+        let at =
+            Place { ticket: team.ticket(), known: Some(Index::ROOT), path: Vec::new(), depth: 0, ignored: false, chain: outer };
         self.open(&team, at, root)?;
         team.work(&|job| self.job(&team, job))
     }
@@ -399,4 +408,3 @@ fn ignore_patterns(fd: &OwnedFd) -> Patterns {
 pub(super) fn outer_patterns(file: &std::path::Path) -> Patterns {
     std::fs::read(file).map_or_else(|_| Patterns::default(), |bytes| Patterns::parse(&bytes))
 }
-

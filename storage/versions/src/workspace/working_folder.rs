@@ -9,17 +9,19 @@ use helix_objects::{Durability, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkippedFile};
 use rustix::fs::readlinkat;
 
+use super::apply::apply;
 use super::checkout::CheckedOut;
 use super::compare::{Compared, compare};
 use super::folder::{self, Cursor, c_name};
-use super::index::{Entry, Known};
+use super::index::{Entry, Index, Known};
 use super::live::Live;
+use super::plan::{Manner, Plan, Planner};
 use super::reading::read_once;
 use super::rules::FolderRules;
 use super::stat_cache::StatCache;
 use crate::diff::EntryChange;
 use crate::tree::encode;
-use crate::{VersionError, show_path};
+use crate::{VersionError, entry_at, show_path};
 
 /// A refresh that meets files which are other than it had just read begins again, at most this often.
 const ROUNDS: usize = 4;
@@ -178,8 +180,10 @@ impl WorkingFolder {
 
     /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs.
     pub fn checkout(&mut self, store: &dyn ObjectStore, tree: ObjectId) -> Result<CheckedOut, VersionError> {
-        let _ = (store, tree);
-        Err(self.not_yet())
+        let base = self.live.base();
+        self.live.bring(store, base, false)?;
+        let plan = self.plan(store, base, tree, Manner::Exactly)?;
+        apply(&mut self.live, store, plan, Manner::Exactly)
     }
 
     /// Moves the folder from `base` (the tree of its head) to `tree`, touching only what differs between what it holds and `tree`.
@@ -191,8 +195,17 @@ impl WorkingFolder {
         tree: ObjectId,
         changes: LocalChanges,
     ) -> Result<CheckedOut, VersionError> {
-        let _ = (store, base, tree, changes);
-        Err(self.not_yet())
+        self.live.bring(store, base, false)?;
+        let manner = match changes {
+            LocalChanges::Keep => Manner::Keep,
+            LocalChanges::Discard => Manner::Discard,
+        };
+        let plan = self.plan(store, base, tree, manner)?;
+        if !plan.conflicts.is_empty() {
+            let paths = plan.conflicts.iter().map(|conflict| show_path(&conflict.path)).collect();
+            return Err(VersionError::WouldOverwrite { paths });
+        }
+        apply(&mut self.live, store, plan, manner)
     }
 
     /// What [`switch`](Self::switch) with [`LocalChanges::Keep`] would refuse to overwrite, ascending by path.
@@ -202,8 +215,8 @@ impl WorkingFolder {
         base: Option<ObjectId>,
         tree: ObjectId,
     ) -> Result<Vec<Conflict>, VersionError> {
-        let _ = (store, base, tree);
-        Err(self.not_yet())
+        self.live.bring(store, base, false)?;
+        Ok(self.plan(store, base, tree, Manner::Keep)?.conflicts)
     }
 
     /// Makes these paths (files, or folders with all beneath) what they are in `tree`; what `tree` lacks beneath them and `base` has is removed.
@@ -215,13 +228,31 @@ impl WorkingFolder {
         tree: ObjectId,
         paths: &[Vec<u8>],
     ) -> Result<CheckedOut, VersionError> {
-        let _ = (store, base, tree, paths);
-        Err(self.not_yet())
+        self.live.bring(store, base, false)?;
+        let mut planner = self.planner(store, Manner::Discard);
+        for path in paths {
+            if path.is_empty() {
+                planner.folder(Some(Index::ROOT), base, Some(tree), 0)?;
+                continue;
+            }
+            let before = base.map_or(Ok(None), |base| entry_at(store, base, path))?;
+            let wanted = entry_at(store, tree, path)?;
+            if before.is_none() && wanted.is_none() {
+                return Err(VersionError::NotFound { tree, path: show_path(path) });
+            }
+            planner.need_parents(path);
+            planner.path.clone_from(path);
+            let depth = path.split(|byte| *byte == b'/').count();
+            planner.name(self.live.index.entry(path), before.as_ref(), wanted.as_ref(), depth)?;
+            planner.path.clear();
+        }
+        let plan = planner.finish();
+        apply(&mut self.live, store, plan, Manner::Discard)
     }
 
-    /// What is ignored: files, and folders (with a final `/`) of which nothing is carried, ascending. Walks the folder.
-    pub fn ignored(&mut self) -> Result<Vec<Vec<u8>>, VersionError> {
-        Err(self.not_yet())
+    /// What was ignored when the folder was last looked at: files, and folders (with a final `/`) that are ignored as such, ascending. Walks the folder.
+    pub fn ignored(&self) -> Result<Vec<Vec<u8>>, VersionError> {
+        self.live.ignored()
     }
 
     /// The entry at a path as of the last refresh, from memory.
@@ -335,8 +366,15 @@ impl WorkingFolder {
         Ok(right.then_some(objects))
     }
 
-    fn not_yet(&self) -> VersionError {
-        VersionError::io(self.live.root(), std::io::Error::from(std::io::ErrorKind::Unsupported))
+    fn planner<'a>(&'a self, store: &'a dyn ObjectStore, manner: Manner) -> Planner<'a> {
+        let (index, skipped) = (&self.live.index, &self.live.notes.skipped);
+        Planner { index, skipped, store, manner, path: Vec::new(), plan: Plan::default() }
+    }
+
+    fn plan(&self, store: &dyn ObjectStore, base: Option<ObjectId>, tree: ObjectId, manner: Manner) -> Result<Plan, VersionError> {
+        let mut planner = self.planner(store, manner);
+        planner.folder(Some(Index::ROOT), base, Some(tree), 0)?;
+        Ok(planner.finish())
     }
 }
 
