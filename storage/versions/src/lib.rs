@@ -25,6 +25,7 @@ pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use repository::{
+    Alive, CollectOptions, Collected, Fault, ObjectKind, Root, RootKind, PurgePlan, PurgeTarget, Expired, Retention,
     Annotation, Batch, Caller, Closed, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, Experiment, ExperimentName,
     ExperimentState, FastForward, FileEdit, FilesRequest, Goal, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind,
     MergeOutcome, MergeRequest, Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order,

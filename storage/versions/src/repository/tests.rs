@@ -1,5 +1,6 @@
 //! Repositories over the memory store: each claim by itself, and random operations against a model.
 
+mod keeping;
 mod merges;
 mod model;
 mod names;

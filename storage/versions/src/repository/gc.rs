@@ -1,0 +1,413 @@
+//! What is alive: roots, what they reach, and dropping the rest together with a store that can.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use helix_objects::{Collect, Displaced, Durability, Expect, Family, ObjectError, RecordChange, Sweep, Swept};
+use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
+
+use crate::read::{check_depth, push_name};
+use crate::tree::Tree;
+use crate::{Snapshot, VersionError};
+
+use super::Repository;
+use super::records::{
+    ExperimentRecord, HeadTarget, Merging, OperationRecord, Record, RefRecord, StagedRecord, VariantRecord, WorkspaceRecord,
+    show_key,
+};
+use super::retention::{Expired, Retention};
+
+/// Records of dropped snapshots removed at once.
+const AT_ONCE: usize = 4_096;
+
+/// Something that is kept, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The record that names it: `refs refs/heads/main`, `oplog 12`.
+    pub by: String,
+    /// What it is.
+    pub is: RootKind,
+}
+
+/// What a root is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKind {
+    /// A snapshot with its history.
+    Snapshot(SnapshotId),
+    /// A tree with what it holds.
+    Tree(ObjectId),
+    /// A file.
+    File(ObjectId),
+}
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// What was saved.
+    File,
+    /// A list of names.
+    Tree,
+    /// A version with its message.
+    Snapshot,
+}
+
+/// An object that is alive, told once, older ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alive<'a> {
+    /// Which.
+    pub id: ObjectId,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Where it was met first, from the root; empty for snapshots and root folders.
+    pub path: &'a [u8],
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The record from which it was come to.
+    pub by: String,
+    /// Where beneath it, for trees and files.
+    pub path: Vec<u8>,
+    /// The object.
+    pub id: ObjectId,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// How a collection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectOptions {
+    /// What is forgotten first.
+    pub rule: Retention,
+    /// The present.
+    pub now: Timestamp,
+    /// Whether it only counts.
+    pub how: Sweep,
+    /// How long writers that began before may go on.
+    pub patience: Duration,
+}
+
+/// What a collection did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// What was forgotten.
+    pub expired: Expired,
+    /// Snapshots that are alive.
+    pub snapshots: u64,
+    /// Snapshots that are gone.
+    pub dropped_snapshots: u64,
+    /// What became of objects.
+    pub swept: Swept,
+}
+
+impl Repository {
+    /// Everything that keeps content: refs, workspaces, experiments, the map to git, and the operations from `first` on (all without).
+    pub fn roots(&self, first: Option<u64>) -> Result<Vec<Root>, VersionError> {
+        let mut roots = vec![self.own_root()];
+        for family in [Family::Refs, Family::Workspaces, Family::Experiments, Family::GitMap, Family::Oplog] {
+            self.each_record(family, b"", |key, value| {
+                let forgotten = family == Family::Oplog
+                    && first
+                        .is_some_and(|first| <[u8; 8]>::try_from(key.as_ref()).is_ok_and(|key| u64::from_be_bytes(key) < first));
+                if forgotten { Ok(()) } else { roots_of(family, &key, &value, &mut roots) }
+            })?;
+        }
+        Ok(roots)
+    }
+
+    /// Walks everything that roots keep. `visit` is told of each object once, older snapshots first. Fails at the first object that is
+    /// missing or damaged: what is alive cannot be known then.
+    pub fn mark(&self, roots: &[Root], visit: impl FnMut(Alive<'_>)) -> Result<HashSet<ObjectId>, VersionError> {
+        let mut mark = Mark { repository: self, live: HashSet::new(), visit, faults: None };
+        mark.run(roots)?;
+        Ok(mark.live)
+    }
+
+    /// As [`mark`](Self::mark), going on behind what is missing or damaged and telling of it. Files are looked for, not read; those that were
+    /// purged on purpose are no faults.
+    pub fn check(&self) -> Result<(HashSet<ObjectId>, Vec<Fault>), VersionError> {
+        let (mut roots, mut faults) = (vec![self.own_root()], Vec::new());
+        for family in [Family::Refs, Family::Workspaces, Family::Experiments, Family::GitMap, Family::Oplog] {
+            self.each_record(family, b"", |key, value| {
+                if let Err(error) = roots_of(family, &key, &value, &mut roots) {
+                    let (by, id) = (by(family, &key), ObjectId([0; 32]));
+                    faults.push(Fault { by, path: Vec::new(), id, reason: error.to_string() });
+                }
+                Ok(())
+            })?;
+        }
+        let mut mark = Mark { repository: self, live: HashSet::new(), visit: |_: Alive<'_>| {}, faults: Some(faults) };
+        mark.run(&roots)?;
+        let (purged, mut faults) = (self.purged()?, mark.faults.unwrap_or_default());
+        faults.retain(|fault| !purged.contains_key(&fault.id));
+        Ok((mark.live, faults))
+    }
+
+    /// The records from which an object is reached.
+    pub fn reached_from(&self, id: ObjectId) -> Result<Vec<String>, VersionError> {
+        let mut found = Vec::new();
+        for root in self.roots(None)? {
+            if self.mark(std::slice::from_ref(&root), |_| {})?.contains(&id) {
+                found.push(root.by);
+            }
+        }
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Forgets by rule, then drops what nothing keeps from `store`, which is the one underneath this repository. Writers go on meanwhile.
+    pub fn collect(&self, store: &dyn Collect, options: &CollectOptions) -> Result<Collected, VersionError> {
+        let expired = self.expired(&options.rule, options.now)?;
+        if options.how == Sweep::Drop {
+            self.expire(&expired)?;
+        }
+        let collection = store.begin_collection(options.patience)?;
+        let mut roots = self.roots(expired.first_kept)?;
+        roots.retain(|root| !expired.experiments.iter().any(|name| is_of_experiment(&root.by, name.as_str())));
+        for Displaced { family, key, value } in collection.displaced() {
+            roots_of(family, &key, &value, &mut roots)?;
+        }
+        let mut snapshots = 0;
+        let live = self.mark(&roots, |alive| snapshots += u64::from(alive.kind == ObjectKind::Snapshot))?;
+        let swept = store.sweep(&collection, &|id| live.contains(&id), options.how)?;
+        drop(collection);
+        let dropped_snapshots = self.forget_dropped(&live, options.how)?;
+        Ok(Collected { expired, snapshots, dropped_snapshots, swept })
+    }
+
+    /// What a head without a snapshot is at.
+    fn own_root(&self) -> Root {
+        Root { by: "the empty folder".to_owned(), is: RootKind::Tree(self.empty_tree()) }
+    }
+
+    /// Removes the records of snapshots that are gone, and what of them is in memory.
+    fn forget_dropped(&self, live: &HashSet<ObjectId>, how: Sweep) -> Result<u64, VersionError> {
+        let mut doubtful = Vec::new();
+        self.each_record(Family::Snapshots, b"", |key, _| {
+            let id = <[u8; 32]>::try_from(key.as_ref()).map(ObjectId);
+            doubtful.extend(id.ok().filter(|id| !live.contains(id)));
+            Ok(())
+        })?;
+        if how == Sweep::DryRun {
+            return Ok(doubtful.len() as u64);
+        }
+        let mut dropped = 0;
+        for some in doubtful.chunks(AT_ONCE) {
+            // Nobody may make one of them again between the question and the answer.
+            let _turn = self.writer();
+            let gone = self.store().missing(some)?;
+            let change = |id: &ObjectId| RecordChange {
+                family: Family::Snapshots,
+                key: Bytes::copy_from_slice(&id.0),
+                expect: Expect::Anything,
+                value: None,
+            };
+            let changes: Vec<RecordChange> = gone.iter().map(change).collect();
+            if !changes.is_empty() {
+                self.store().commit(&[], &changes, Durability::NoSync)?;
+            }
+            self.inner.snapshots.lock().clear();
+            self.inner.depths.lock().clear();
+            dropped += gone.len() as u64;
+        }
+        Ok(dropped)
+    }
+}
+
+fn by(family: Family, key: &[u8]) -> String {
+    format!("{} {}", family.name(), show_key(family, key))
+}
+
+fn is_of_experiment(by: &str, name: &str) -> bool {
+    let rest = by.strip_prefix(Family::Experiments.name()).and_then(|rest| rest.strip_prefix(' ')).unwrap_or_default();
+    rest == name || rest.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What a record's value keeps.
+fn roots_of(family: Family, key: &[u8], value: &[u8], roots: &mut Vec<Root>) -> Result<(), VersionError> {
+    let by = by(family, key);
+    let mut add = |is| roots.push(Root { by: by.clone(), is });
+    match family {
+        Family::Refs => add(RootKind::Snapshot(RefRecord::of(family, key, value)?.target)),
+        Family::Workspaces if key.ends_with(b"/staged") => add(RootKind::Tree(StagedRecord::of(family, key, value)?.0)),
+        Family::Workspaces if key.ends_with(b"/merging") => {
+            let merging = Merging::of(family, key, value)?;
+            merging.began.into_iter().chain([merging.other]).for_each(|id| add(RootKind::Snapshot(id)));
+            add(RootKind::Tree(merging.tree));
+            for (mode, id) in merging.unresolved.iter().flat_map(|path| [path.base, path.ours, path.theirs]).flatten() {
+                add(if mode == FileMode::Directory { RootKind::Tree(id) } else { RootKind::File(id) });
+            }
+        }
+        Family::Workspaces => {
+            if let HeadTarget::Detached(id) = WorkspaceRecord::of(family, key, value)?.head {
+                add(RootKind::Snapshot(id));
+            }
+        }
+        Family::Experiments if key.contains(&b'/') => {
+            let variant = VariantRecord::of(family, key, value)?;
+            variant.best.iter().chain(&variant.last).for_each(|score| add(RootKind::Snapshot(score.snapshot)));
+        }
+        Family::Experiments => add(RootKind::Snapshot(ExperimentRecord::of(family, key, value)?.base)),
+        // One snapshot keeps all of the map; its record is written as a staged tree's is: a version and an id.
+        Family::GitMap if key == b"head" => add(RootKind::Snapshot(SnapshotId(StagedRecord::of(family, key, value)?.0))),
+        Family::Oplog => {
+            for change in OperationRecord::of(family, key, value)?.changes {
+                for value in change.before.iter().chain(&change.after) {
+                    let mut beneath = Vec::new();
+                    roots_of(change.family, &change.key, value, &mut beneath)?;
+                    beneath.into_iter().for_each(|root| add(root.is));
+                }
+            }
+        }
+        Family::GitMap | Family::Snapshots | Family::Settings => {}
+    }
+    Ok(())
+}
+
+struct Mark<'a, V> {
+    repository: &'a Repository,
+    live: HashSet<ObjectId>,
+    visit: V,
+    /// `None`: the first fault ends it.
+    faults: Option<Vec<Fault>>,
+}
+
+/// A folder that is looked through.
+struct Frame {
+    tree: Tree,
+    next: usize,
+    path_length: usize,
+}
+
+/// A snapshot that was met: how deep it is, what it is, its tree, and the place of the root it was met from.
+type Met = (u64, SnapshotId, ObjectId, usize);
+
+impl<V: FnMut(Alive<'_>)> Mark<'_, V> {
+    fn run(&mut self, roots: &[Root]) -> Result<(), VersionError> {
+        let mut history: Vec<Met> = Vec::new();
+        for (place, Root { by, is }) in roots.iter().enumerate() {
+            if let RootKind::Snapshot(id) = is {
+                self.history((place, by), *id, &mut history)?;
+            }
+        }
+        // Older first: a snapshot is deeper than its parents.
+        history.sort_unstable_by_key(|(depth, id, ..)| (*depth, *id));
+        for (_, id, tree, place) in history {
+            (self.visit)(Alive { id: id.0, kind: ObjectKind::Snapshot, path: b"" });
+            self.tree(&roots[place].by, tree)?;
+        }
+        for Root { by, is } in roots {
+            match is {
+                RootKind::Snapshot(_) => {}
+                RootKind::Tree(id) => self.tree(by, *id)?,
+                RootKind::File(id) => self.files(by, b"", &[(b"", *id)])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot of a history that was not met yet.
+    fn history(&mut self, (place, by): (usize, &str), head: SnapshotId, met: &mut Vec<Met>) -> Result<(), VersionError> {
+        let mut open = vec![head];
+        while let Some(id) = open.pop() {
+            if !self.live.insert(id.0) {
+                continue;
+            }
+            let found = Snapshot::load(&**self.repository.store(), id).map(|snapshot| (snapshot, self.repository.depth(id)));
+            match found {
+                Ok((snapshot, depth)) => {
+                    open.extend(&snapshot.parents);
+                    let depth = if self.faults.is_some() { depth.unwrap_or_default() } else { depth? };
+                    met.push((depth, id, snapshot.tree, place));
+                }
+                Err(error) => self.fault(by, b"", id.0, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A tree with all beneath it, on a stack that is as high as folders are nested.
+    fn tree(&mut self, by: &str, root: ObjectId) -> Result<(), VersionError> {
+        let mut path = Vec::new();
+        let mut stack: Vec<Frame> = Vec::new();
+        self.open(by, root, &path, 0, &mut stack)?;
+        while let Some(frame) = stack.last_mut() {
+            path.truncate(frame.path_length);
+            let Some(entry) = frame.tree.entries().get(frame.next) else {
+                stack.pop();
+                continue;
+            };
+            frame.next += 1;
+            if entry.mode == FileMode::Directory {
+                let id = entry.id;
+                push_name(&mut path, &entry.name);
+                self.open(by, id, &path, path.len(), &mut stack)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a folder that was not met yet, takes its files, and puts it on the stack.
+    fn open(
+        &mut self,
+        by: &str,
+        id: ObjectId,
+        path: &[u8],
+        path_length: usize,
+        stack: &mut Vec<Frame>,
+    ) -> Result<(), VersionError> {
+        if !self.live.insert(id) {
+            return Ok(());
+        }
+        let tree = match check_depth(id, stack.len()).and_then(|()| Tree::load(&**self.repository.store(), id)) {
+            Ok(tree) => tree,
+            Err(error) => return self.fault(by, path, id, error),
+        };
+        (self.visit)(Alive { id, kind: ObjectKind::Tree, path });
+        let files = tree.entries().iter().filter(|entry| entry.mode != FileMode::Directory);
+        let files: Vec<(&[u8], ObjectId)> = files.map(|entry| (entry.name.as_slice(), entry.id)).collect();
+        self.files(by, path, &files)?;
+        stack.push(Frame { tree, next: 0, path_length });
+        Ok(())
+    }
+
+    /// Files of a folder. Where faults are told, they are looked for.
+    fn files(&mut self, by: &str, folder: &[u8], files: &[(&[u8], ObjectId)]) -> Result<(), VersionError> {
+        let mut path = folder.to_vec();
+        let mut fresh: Vec<(&[u8], ObjectId)> = Vec::new();
+        for (name, id) in files {
+            if self.live.insert(*id) {
+                let length = push_name(&mut path, name);
+                (self.visit)(Alive { id: *id, kind: ObjectKind::File, path: &path });
+                path.truncate(length);
+                fresh.push((name, *id));
+            }
+        }
+        if self.faults.is_none() || fresh.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ObjectId> = fresh.iter().map(|(_, id)| *id).collect();
+        let missing: HashSet<ObjectId> = self.repository.store().missing(&ids)?.into_iter().collect();
+        for (name, id) in fresh.into_iter().filter(|(_, id)| missing.contains(id)) {
+            let length = push_name(&mut path, name);
+            self.fault(by, &path, id, ObjectError::Missing(id).into())?;
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, by: &str, path: &[u8], id: ObjectId, error: VersionError) -> Result<(), VersionError> {
+        match (&mut self.faults, &error) {
+            (
+                Some(faults),
+                VersionError::Object(ObjectError::Missing(_) | ObjectError::Corrupt { .. }) | VersionError::Damaged { .. },
+            ) => {
+                faults.push(Fault { by: by.to_owned(), path: path.to_vec(), id, reason: error.to_string() });
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What is kept, what goes, what is found wrong, and what names a content.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use helix_objects::{Collect, Sweep};
+
+use super::*;
+
+const DAY: i64 = 86_400 * 1_000_000;
+
+fn bed() -> (Bed, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::new());
+    (Bed::over(store.clone()), store)
+}
+
+fn collect(bed: &Bed, store: &MemoryStore, ttl: Option<Duration>, how: Sweep) -> Collected {
+    let rule = Retention { ttl, operations: None };
+    let options = CollectOptions { rule, now: Timestamp(10 * DAY), how, patience: Duration::ZERO };
+    bed.repository.collect(store, &options).unwrap()
+}
+
+#[test]
+fn what_a_name_or_the_log_keeps_stays_and_the_rest_goes_with_its_short_id() {
+    let (bed, store) = bed();
+    let first = bed.commit(&[("a", Some("kept"))], "one").unwrap();
+    let dropped = bed.commit(&[("a", Some("dropped"))], "two").unwrap();
+    bed.repository.reset(&bed.caller(), first, ResetKind::Hard).unwrap();
+    let tree = bed.repository.tree(dropped).unwrap();
+    assert_eq!(collect(&bed, &store, None, Sweep::Drop).swept.dropped, 0, "the log can bring it back");
+    let counted = collect(&bed, &store, Some(Duration::from_secs(86_400)), Sweep::DryRun);
+    assert_eq!(
+        (counted.swept.dropped, counted.dropped_snapshots, bed.resolve(&dropped.to_string()[..12]).unwrap()),
+        (0, 0, dropped),
+        "the last operation stays, and it names it"
+    );
+    // The operation that names it is not the last one any more.
+    bed.new_branch("later", first);
+    let counted = collect(&bed, &store, Some(Duration::from_secs(86_400)), Sweep::DryRun);
+    assert_eq!((counted.swept.dropped, counted.dropped_snapshots, counted.expired.operations), (3, 1, 4));
+    assert_eq!(bed.resolve(&dropped.to_string()).unwrap(), dropped, "a dry run changes nothing");
+    let done = collect(&bed, &store, Some(Duration::from_secs(86_400)), Sweep::Drop);
+    assert_eq!(done, counted);
+    assert!(matches!(bed.resolve(&dropped.to_string()[..12]), Err(VersionError::Unknown { .. })));
+    assert!(matches!(bed.resolve(&dropped.to_string()), Err(VersionError::Unknown { .. })));
+    assert_eq!(store.missing(&[tree, dropped.0]).unwrap(), [tree, dropped.0]);
+    assert_eq!(
+        (bed.files(bed.repository.tree(first).unwrap()), bed.repository.check().unwrap().1),
+        (files(&[("a", "kept")]), Vec::new())
+    );
+    // And it can all be made again.
+    bed.commit(&[("a", Some("dropped"))], "two").unwrap();
+    assert_eq!(bed.repository.operations(None, 100).unwrap().iter().map(|operation| operation.number).collect::<Vec<_>>(), [6, 5]);
+}
+
+#[test]
+fn heads_staged_trees_merges_and_experiments_keep_what_they_name() {
+    let (bed, store) = bed();
+    let repository = &bed.repository;
+    let first = bed.commit(&[("a", Some("1\n"))], "one").unwrap();
+    bed.new_branch("topic", first);
+    bed.switch("topic");
+    let other = bed.commit(&[("a", Some("2\n"))], "two").unwrap();
+    bed.switch("main");
+    bed.commit(&[("a", Some("3\n"))], "three").unwrap();
+    repository.merge(&MergeRequest::new(bed.caller(), other, "topic")).unwrap();
+    repository.delete_branch(&bed.caller(), &branch("topic"), Unmerged::Drop).unwrap();
+    let agent: WorkspaceName = "agent".parse().unwrap();
+    repository.add_workspace(&bed.caller(), &agent, "", &Start::Detached(first)).unwrap();
+    let detached = bed.commit_in("agent", &[("a", Some("detached"))], "four").unwrap();
+    let blob = helix_objects::NewObject::new(Bytes::from_static(b"staged"));
+    let entry = crate::TreeEntry { name: b"s".to_vec(), mode: helix_protocol::FileMode::Regular, size: 6, id: blob.id() };
+    let staged = Tree::new(vec![entry]).unwrap().encode();
+    repository.stage(&agent, Some(staged.id()), &[blob.clone(), staged.clone()]).unwrap();
+    let start = StartExperiment {
+        name: "trial".parse().unwrap(),
+        base: first,
+        goal: Goal::Highest,
+        variants: vec!["v".parse().unwrap()],
+        metadata: BTreeMap::new(),
+    };
+    repository.start_experiment(&bed.caller(), &start).unwrap();
+    let trial: WorkspaceName = "trial".parse().unwrap();
+    repository.add_workspace(&bed.caller(), &trial, "", &Start::Branch(branch("experiments/trial/v"))).unwrap();
+    let scored = bed.commit_in("trial", &[("a", Some("scored"))], "five").unwrap();
+    let score = ScoreVariant {
+        experiment: start.name.clone(),
+        variant: "v".parse().unwrap(),
+        snapshot: None,
+        value: 1.0,
+        metadata: BTreeMap::new(),
+    };
+    repository.score_variant(&bed.caller(), &score).unwrap();
+    repository.discard_experiment(&bed.caller(), &start.name).unwrap();
+    repository.remove_workspace(&bed.caller(), &trial).unwrap();
+    bed.new_branch("last", first);
+    // Only the last operation is left: everything below is kept by what it is.
+    let rule = Retention { ttl: None, operations: Some(1) };
+    let options = CollectOptions { rule, now: Timestamp(0), how: Sweep::Drop, patience: Duration::ZERO };
+    repository.collect(&*store, &options).unwrap();
+    assert_eq!(store.missing(&[other.0, detached.0, blob.id(), staged.id(), scored.0]).unwrap(), []);
+    assert_eq!(repository.check().unwrap().1, Vec::new());
+    // A closed experiment is forgotten when it is too old, and then what it measured goes.
+    collect(&bed, &store, Some(Duration::from_secs(1)), Sweep::Drop);
+    assert_eq!((repository.experiments().unwrap(), store.missing(&[scored.0, detached.0]).unwrap()), (Vec::new(), vec![scored.0]));
+    repository.abort_merge(&bed.caller()).unwrap();
+    bed.new_branch("really-last", first);
+    collect(&bed, &store, Some(Duration::from_secs(1)), Sweep::Drop);
+    assert_eq!(store.missing(&[other.0]).unwrap(), [other.0], "a merge that was given up keeps nothing");
+}
+
+#[test]
+fn every_object_is_told_once_older_ones_first_with_where_it_was_met() {
+    let (bed, _) = bed();
+    bed.commit(&[("d/a", Some("1")), ("b", Some("same"))], "one").unwrap();
+    bed.commit(&[("d/a", Some("2")), ("c", Some("same"))], "two").unwrap();
+    let mut told = Vec::new();
+    let roots = bed.repository.roots(None).unwrap();
+    let live = bed
+        .repository
+        .mark(&roots, |alive| told.push((alive.id, alive.kind, String::from_utf8(alive.path.to_vec()).unwrap())))
+        .unwrap();
+    assert_eq!(told.iter().map(|(id, ..)| *id).collect::<HashSet<_>>(), live);
+    let shown: Vec<(ObjectKind, &str)> = told.iter().map(|(_, kind, path)| (*kind, path.as_str())).collect();
+    use ObjectKind::{File, Snapshot, Tree};
+    let expected = [
+        (Snapshot, ""),
+        (Tree, ""),
+        (File, "b"),
+        (Tree, "d"),
+        (File, "d/a"),
+        (Snapshot, ""),
+        (Tree, ""),
+        (Tree, "d"),
+        (File, "d/a"),
+        // The empty folder, which is always there.
+        (Tree, ""),
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_told_with_the_name_that_leads_to_it() {
+    let (bed, store) = bed();
+    let first = bed.commit(&[("d/a", Some("1")), ("b", Some("2"))], "one").unwrap();
+    let id = bed.repository.resolve_object(&WorkspaceName::main(), "HEAD:d/a").unwrap();
+    let Resolved::Entry(entry) = id else { panic!("a file") };
+    assert_eq!(bed.repository.reached_from(entry.id).unwrap(), ["refs refs/heads/main", "oplog 2"]);
+    store.purge(&[entry.id]).unwrap();
+    let (_, faults) = bed.repository.check().unwrap();
+    let told: Vec<(&str, &[u8], ObjectId)> =
+        faults.iter().map(|fault| (fault.by.as_str(), fault.path.as_slice(), fault.id)).collect();
+    assert_eq!(told, [("refs refs/heads/main", b"d/a".as_slice(), entry.id)]);
+    // Files that are gone are in nobody's way; a folder that is gone ends a collection before anything is dropped.
+    collect(&bed, &store, None, Sweep::Drop);
+    let folder = bed.repository.tree(first).unwrap();
+    store.purge(&[folder]).unwrap();
+    let options = CollectOptions { rule: Retention::default(), now: Timestamp(0), how: Sweep::Drop, patience: Duration::ZERO };
+    assert!(bed.repository.collect(&*store, &options).is_err());
+    assert_eq!(bed.repository.check().unwrap().1[0].id, folder);
+}
+
+#[test]
+fn a_purge_names_every_snapshot_and_path_that_has_the_content() {
+    let (bed, store) = bed();
+    let first = bed.commit(&[("keys/secret", Some("s1")), ("copy", Some("s1"))], "one").unwrap();
+    let second = bed.commit(&[("keys/secret", Some("s2"))], "two").unwrap();
+    let third = bed.commit(&[("keys/secret", None), ("copy", None), ("x", Some("y"))], "three").unwrap();
+    let object = |text: &str| helix_objects::hash(text.as_bytes());
+    let plan = bed.repository.plan_purge(&PurgeTarget::Path(b"keys".to_vec())).unwrap();
+    let mut expected = vec![object("s1"), object("s2")];
+    expected.sort();
+    let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    assert_eq!(plan.objects, expected);
+    assert_eq!(plan.snapshots, [(first, paths(&["copy", "keys/secret"])), (second, paths(&["copy", "keys/secret"]))]);
+    let one = bed.repository.plan_purge(&PurgeTarget::Object(object("y"))).unwrap();
+    assert_eq!((one.objects, one.snapshots), (vec![object("y")], vec![(third, paths(&["x"]))]));
+    assert!(bed.repository.plan_purge(&PurgeTarget::Path(b"nowhere".to_vec())).is_err());
+    store.purge(&plan.objects).unwrap();
+    bed.repository.remember_purged(&plan.objects, Timestamp(7)).unwrap();
+    assert_eq!(bed.repository.purged().unwrap().into_keys().collect::<Vec<_>>(), expected);
+    assert_eq!(bed.repository.check().unwrap().1, Vec::new(), "it was removed on purpose");
+}
