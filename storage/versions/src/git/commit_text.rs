@@ -127,6 +127,11 @@ pub(super) fn read(
     Read { snapshot, follows }
 }
 
+/// What a tag object names.
+pub(super) fn tag_target(raw: &[u8]) -> Option<GitId> {
+    GitId::from_hex(raw.strip_prefix(b"object ")?.get(..40)?).ok()
+}
+
 /// What a tag object says.
 pub(super) fn read_tag(raw: &[u8]) -> Annotation {
     let (mut rest, mut tagger) = (raw, &b""[..]);

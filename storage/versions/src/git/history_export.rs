@@ -13,12 +13,11 @@ use gix::objs::Kind;
 use helix_objects::Mark;
 use helix_protocol::SnapshotId;
 
-use super::commit_text::{self, COMMIT_KEY};
+use super::commit_text::{self, COMMIT_KEY, tag_target};
 use super::convert_trees::Hint;
 use super::failed;
 use super::git_objects::GitObjects;
-use super::history_import::tag_target;
-use super::history_refs::{RefReport, as_ref_name};
+use super::history_refs::{RefReport, as_ref_name, remembered};
 use super::map::{GitMap, GitRefs, GitTarget, MapChanges};
 use super::pack_writer::PackWriter;
 use super::progress::{Phase, Progress, Reporter};
@@ -154,9 +153,7 @@ fn wanted_refs(repository: &Repository, map: &GitMap, which: &ExportRefs) -> Res
     }
     for (name, target) in &map.refs {
         let is_ours = match target {
-            GitTarget::Object(id) => {
-                as_ref_name(name).is_some() && peel_known(map, *id).is_some_and(|row| row.kind == Kind::Commit)
-            }
+            GitTarget::Object(id) => as_ref_name(name).is_some() && map.peel(*id).is_some_and(|row| row.kind == Kind::Commit),
             GitTarget::Ref(_) => as_ref_name(name).is_some(),
         };
         if !is_ours && name != b"HEAD" {
@@ -168,15 +165,6 @@ fn wanted_refs(repository: &Repository, map: &GitMap, which: &ExportRefs) -> Res
         wanted.push(Wanted::Kept { name: b"HEAD".to_vec(), target: target.clone() });
     }
     Ok(wanted)
-}
-
-/// The row of what an imported object leads to behind its tags.
-fn peel_known(map: &GitMap, id: GitId) -> Option<Row> {
-    let row = map.find(id)?;
-    match (row.kind, row.extra.as_deref().and_then(tag_target)) {
-        (Kind::Tag, Some(target)) => peel_known(map, target),
-        _ => Some(row),
-    }
 }
 
 struct Node {
@@ -210,7 +198,7 @@ impl Export<'_> {
             match wanted {
                 Wanted::Ours { target, .. } => self.find_snapshots(*target)?,
                 Wanted::Kept { target: GitTarget::Object(id), .. } => {
-                    let row = peel_known(self.objects.map, *id);
+                    let row = self.objects.map.peel(*id);
                     if let Some(row) = row.filter(|row| row.kind == Kind::Commit) {
                         self.find_snapshots(SnapshotId(row.ours))?;
                     }
@@ -334,9 +322,8 @@ impl Export<'_> {
                     Some(GitTarget::Object(id)) => Some(*id),
                     _ => None,
                 };
-                let same = last.filter(|id| {
-                    peel_known(self.objects.map, *id).is_some_and(|row| row.kind == Kind::Commit && row.ours == target.0)
-                });
+                let same = last
+                    .filter(|id| self.objects.map.peel(*id).is_some_and(|row| row.kind == Kind::Commit && row.ours == target.0));
                 let object = match (same, annotation) {
                     (Some(id), _) => {
                         self.write_kept(id)?;
@@ -451,7 +438,7 @@ fn record(
     refs: &[GitRef],
     role: Target,
 ) -> Result<Mark, VersionError> {
-    let seen = if role == Target::Beside { target.refs()? } else { map.refs.clone() };
+    let seen = if role == Target::Beside { remembered(repository, &map, target.refs()?)? } else { map.refs.clone() };
     let mut changes = MapChanges { rows, refs: seen, ..MapChanges::default() };
     changes.tips = refs.iter().filter_map(|git_ref| git_ref.snapshot).collect::<BTreeSet<_>>();
     if !changes.differs(&map) {

@@ -17,7 +17,7 @@ use helix_protocol::{FileMode, ObjectId, SnapshotId};
 use super::commit_text;
 use super::convert_trees::{Converter, Hint};
 use super::failed;
-use super::history_refs::{RefReport, RemovedHere, plan_refs};
+use super::history_refs::{RefReport, RemovedHere, plan_refs, remembered};
 use super::map::{GitMap, GitRefs, GitTarget, MapChanges, SEGMENT_BYTES};
 use super::progress::{Phase, Progress, Reporter};
 use super::segment::{Row, Segment};
@@ -173,7 +173,8 @@ impl<'a> Import<'a> {
             if kind != Kind::Tag {
                 return Ok((id, kind));
             }
-            let target = tag_target(raw).ok_or_else(|| failed(&self.source.place, format!("tag {id} names no object")))?;
+            let target =
+                commit_text::tag_target(raw).ok_or_else(|| failed(&self.source.place, format!("tag {id} names no object")))?;
             if self.map.find(id).is_none() {
                 let raw = Bytes::copy_from_slice(raw);
                 // What it leads to is filled in when that is converted.
@@ -325,11 +326,6 @@ impl<'a> Import<'a> {
     }
 }
 
-/// What a tag names.
-pub(super) fn tag_target(raw: &[u8]) -> Option<GitId> {
-    GitId::from_hex(raw.strip_prefix(b"object ")?.get(..40)?).ok()
-}
-
 /// Makes what was copied visible, in one batch.
 fn finish(
     repository: &Repository,
@@ -339,11 +335,12 @@ fn finish(
     copied: Copied,
     removed: RemovedHere,
 ) -> Result<ImportReport, VersionError> {
-    let Copied { changes, snapshots, peeled, objects } = copied;
+    let Copied { mut changes, snapshots, peeled, objects } = copied;
     repository.record_stored(&snapshots)?;
     let head = head_of(&changes.refs, &peeled);
     let annotations = annotations(source, &peeled)?;
     let (refs, moves) = plan_refs(repository, &map.refs, &changes.refs, &peeled, &annotations, removed)?;
+    changes.refs = remembered(repository, &map, changes.refs)?;
     let mut batch = repository.batch();
     if changes.differs(&map) {
         let next = map.next(changes)?;

@@ -8,7 +8,7 @@ use gix::objs::Kind;
 use helix_protocol::SnapshotId;
 
 use super::history_import::Peeled;
-use super::map::{GitRefs, GitTarget};
+use super::map::{GitMap, GitRefs, GitTarget};
 use crate::{Annotation, BranchName, RefName, Repository, VersionError};
 
 /// A branch or tag and what became of it.
@@ -121,6 +121,20 @@ pub(super) fn plan_refs(
         reports.push(RefReport { name: shown, outcome });
     }
     Ok((reports, moves))
+}
+
+/// Git's refs as they are to be remembered: as they are now, and those that were removed in git while ours stayed where they were, so
+/// that they are not made again there.
+pub(super) fn remembered(repository: &Repository, map: &GitMap, mut now: GitRefs) -> Result<GitRefs, VersionError> {
+    for (name, target) in &map.refs {
+        let GitTarget::Object(id) = target else { continue };
+        let Some(ref_name) = as_ref_name(name).filter(|_| !now.contains_key(name)) else { continue };
+        let last = map.peel(*id).filter(|row| row.kind == Kind::Commit).map(|row| SnapshotId(row.ours));
+        if last.is_some() && repository.ref_target(&ref_name)? == last {
+            now.insert(name.clone(), target.clone());
+        }
+    }
+    Ok(now)
 }
 
 /// The object a ref leads to, through other refs.

@@ -1,7 +1,10 @@
 //! Whole histories there and back, judged by git itself.
 
 mod interruptions;
+mod on_top;
+mod random;
 mod refusals;
+mod syncing;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ use gix::objs::Kind;
 use helix_objects::{Family, NewObject, RecordStore};
 use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
 
+use super::commit_text::tag_target;
 use super::segment::{Row, Segment};
 use crate::{Signature, Snapshot, Tree, TreeEntry, VersionError};
 
@@ -97,6 +98,15 @@ impl GitMap {
     pub(super) fn commit(&self, snapshot: SnapshotId) -> Option<Row> {
         let mut found = self.segments.iter().rev().flat_map(|segment| segment.find_ours(snapshot.0));
         found.find(|row| row.kind == Kind::Commit)
+    }
+
+    /// The row of what an object leads to behind its tags.
+    pub(super) fn peel(&self, id: GitId) -> Option<Row> {
+        let row = self.find(id)?;
+        match (row.kind, row.extra.as_deref().and_then(tag_target)) {
+            (Kind::Tag, Some(target)) => self.peel(target),
+            _ => Some(row),
+        }
     }
 
     /// Whether a snapshot is kept for itself.

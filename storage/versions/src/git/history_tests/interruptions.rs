@@ -96,7 +96,10 @@ fn large() -> Git {
     let mut stream = String::new();
     for number in 0..300 {
         let content = format!("{number}\n").repeat(8_000);
-        stream += &format!("commit refs/heads/main\ncommitter A <a@b> {number} +0000\ndata 1\nx\nM 100644 inline d{}/f{number}\n", number % 7);
+        stream += &format!(
+            "commit refs/heads/main\ncommitter A <a@b> {number} +0000\ndata 1\nx\nM 100644 inline d{}/f{number}\n",
+            number % 7
+        );
         stream += &format!("data {}\n{content}\n", content.len());
     }
     git.run_with(&["fast-import", "--quiet"], stream.as_bytes());

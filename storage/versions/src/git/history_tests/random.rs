@@ -1,0 +1,141 @@
+//! Random histories, written by git itself.
+
+use proptest::prelude::*;
+
+use super::{Git, repository, round_trip};
+use crate::git::import_history;
+
+#[derive(Clone, Debug)]
+struct Commit {
+    /// How far back among the commits each parent is.
+    parents: Vec<prop::sample::Index>,
+    branch: usize,
+    edits: Vec<(usize, Edit)>,
+    message: Vec<u8>,
+    name: String,
+    time: u32,
+    zone: (bool, u8, u8),
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Write(u8, &'static str),
+    Remove,
+    Submodule(u8),
+}
+
+const PATHS: [&str; 12] =
+    ["a", "a.b", "a-b", "b/c", "b/d/e", "b/d/f", "b.c", "c/x", "c0", "d/e/f/g/h", "\u{e9}t\u{e9}", "space in name"];
+const BRANCHES: [&str; 4] = ["heads/main", "heads/feature/x", "tags/light", "remotes/origin/main"];
+
+fn edits() -> impl Strategy<Value = Edit> {
+    let mode = prop::sample::select(vec!["100644", "100755", "120000"]);
+    prop_oneof![
+        6 => (any::<u8>(), mode).prop_map(|(content, mode)| Edit::Write(content, mode)),
+        2 => Just(Edit::Remove),
+        1 => any::<u8>().prop_map(Edit::Submodule),
+    ]
+}
+
+fn commits() -> impl Strategy<Value = Vec<Commit>> {
+    let commit = (
+        prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        0..BRANCHES.len(),
+        prop::collection::vec((0..PATHS.len(), edits()), 0..5),
+        prop::collection::vec(any::<u8>().prop_filter("git refuses NUL", |byte| *byte != 0), 0..20),
+        "[A-Za-z\u{e0}-\u{ff}.' -]{0,12}",
+        any::<u32>(),
+        (any::<bool>(), 0..14_u8, 0..60_u8),
+    );
+    let commit = commit.prop_map(|(parents, branch, edits, message, name, time, zone)| Commit {
+        parents,
+        branch,
+        edits,
+        message,
+        name,
+        time,
+        zone,
+    });
+    prop::collection::vec(commit, 1..14)
+}
+
+fn stream(commits: &[Commit]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (place, commit) in commits.iter().enumerate() {
+        let Commit { parents, branch, edits, message, name, time, zone: (west, hours, minutes) } = commit;
+        let sign = if *west { '-' } else { '+' };
+        out.extend_from_slice(format!("commit refs/work\nmark :{}\n", place + 1).as_bytes());
+        out.extend_from_slice(
+            format!("committer {name} <x@y> {time} {sign}{hours:02}{minutes:02}\ndata {}\n", message.len()).as_bytes(),
+        );
+        out.extend_from_slice(message);
+        out.push(b'\n');
+        let mut marks: Vec<usize> = Vec::new();
+        for parent in parents.iter().filter(|_| place > 0).map(|parent| parent.index(place) + 1) {
+            if !marks.contains(&parent) {
+                marks.push(parent);
+            }
+        }
+        for (nth, mark) in marks.iter().enumerate() {
+            out.extend_from_slice(format!("{} :{mark}\n", if nth == 0 { "from" } else { "merge" }).as_bytes());
+        }
+        if marks.is_empty() {
+            out.extend_from_slice(b"deleteall\n");
+        }
+        for (path, edit) in edits {
+            let path = PATHS[*path];
+            out.extend_from_slice(
+                match edit {
+                    Edit::Write(content, mode) => format!(
+                        "M {mode} inline \"{path}\"\ndata {}\n{}\n",
+                        5 * usize::from(*content),
+                        format!("{content:04}\n").repeat(usize::from(*content))
+                    ),
+                    Edit::Remove => format!("D \"{path}\"\n"),
+                    Edit::Submodule(id) => format!("M 160000 {} \"{path}\"\n", format!("{id:02x}").repeat(20)),
+                }
+                .as_bytes(),
+            );
+        }
+        out.extend_from_slice(format!("\nreset refs/{}\nfrom :{}\n\n", BRANCHES[*branch], place + 1).as_bytes());
+        // The next commit without parents is a root, not one more on top.
+        out.extend_from_slice(b"reset refs/work\n\n");
+    }
+    out
+}
+
+fn written(commits: &[Commit]) -> Git {
+    let git = Git::bare();
+    git.run_with(&["fast-import", "--quiet", "--force"], &stream(commits));
+    git
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_random_history_comes_back_with_the_same_ids(commits in commits()) {
+        let git = written(&commits);
+        let (_, copy) = round_trip(&git);
+        copy.is_sound();
+    }
+
+    #[test]
+    fn taken_in_parts_it_is_what_it_is_taken_whole(commits in commits(), cut in any::<prop::sample::Index>()) {
+        let (part, whole) = (written(&commits[..=cut.index(commits.len())]), written(&commits));
+        let (once, twice) = (repository(), repository());
+        super::import(&once, &whole);
+        import_history(&twice, &super::caller(), part.path(), &mut |_| {}).unwrap();
+        super::import(&twice, &whole);
+        let git = Git::nothing();
+        // A ref that moved sideways stays; what it names now is exported from the one that took it at once.
+        super::export(&once, &git);
+        prop_assert_eq!(git.everything(), whole.everything());
+        let map = crate::git::GitMap::load(&**twice.store()).unwrap();
+        for (_, snapshot) in once.refs("refs/").unwrap() {
+            let commit = crate::git::GitMap::load(&**once.store()).unwrap().commit_of(snapshot).unwrap();
+            prop_assert_eq!(map.snapshot_of(&commit), Some(snapshot));
+            prop_assert_eq!(crate::missing_closure(&**twice.store(), twice.snapshot(snapshot).unwrap().tree).unwrap(), Vec::new());
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Beside a living `.git`.
+
+use super::on_top::commit;
+use super::{Git, caller, repository};
+use crate::git::{RefOutcome, SyncReport, sync};
+use crate::{Existing, Repository};
+
+fn living() -> (Git, Repository) {
+    let git = Git::with_worktree();
+    std::fs::create_dir(git.path().join(".helios")).unwrap();
+    for (path, text) in [("a", "1\n"), ("b", "1\n")] {
+        std::fs::write(git.path().join(path), text).unwrap();
+    }
+    git.run(&["add", "a", "b"]);
+    git.run(&["commit", "-q", "-m", "first"]);
+    git.run(&["branch", "other"]);
+    let repository = repository();
+    both(&git, &repository);
+    (git, repository)
+}
+
+fn both(git: &Git, repository: &Repository) -> SyncReport {
+    sync(repository, &caller(), git.path(), &mut |_| {}).unwrap()
+}
+
+fn outcomes(report: &SyncReport, name: &str) -> (Option<RefOutcome>, Option<RefOutcome>) {
+    let of = |refs: &[crate::git::RefReport]| {
+        refs.iter().find(|found| found.name == format!("refs/heads/{name}")).map(|found| found.outcome.clone())
+    };
+    (of(&report.imported.refs), of(&report.exported.refs))
+}
+
+fn ours(repository: &Repository, git: &Git, branch: &str) -> (String, Option<String>) {
+    let map = crate::git::GitMap::load(&**repository.store()).unwrap();
+    let head = repository.branch(&branch.parse().unwrap()).unwrap();
+    (git.run(&["rev-parse", branch]), head.and_then(|head| map.commit_of(head)))
+}
+
+#[test]
+fn what_is_new_on_either_side_goes_to_the_other() {
+    let (git, repository) = living();
+    assert_eq!(git.run(&["status", "--porcelain"]), "", "git does not look into our folder");
+    git.run(&["commit", "-q", "--allow-empty", "-m", "in git"]);
+    let report = both(&git, &repository);
+    assert_eq!((report.imported.commits, report.exported.commits), (1, 0));
+    assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Forwarded), Some(RefOutcome::Unchanged)));
+    commit(&repository, &[("a", Some("2\n"))], "here\n");
+    std::fs::write(git.path().join("a"), "2\n").unwrap();
+    let index = std::fs::read(git.path().join(".git/index")).unwrap();
+    let report = both(&git, &repository);
+    assert_eq!((report.imported.commits, report.exported.commits), (0, 1));
+    assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Ahead), Some(RefOutcome::Forwarded)));
+    assert_eq!(std::fs::read(git.path().join(".git/index")).unwrap(), index, "the index is the person's");
+    git.run(&["reset", "-q"]);
+    assert_eq!(git.run(&["status", "--porcelain"]), "");
+    let (theirs, mine) = ours(&repository, &git, "main");
+    assert_eq!(Some(theirs), mine);
+    let report = both(&git, &repository);
+    assert_eq!((report.imported.commits, report.exported.commits, report.exported.objects), (0, 0, 0));
+}
+
+#[test]
+fn where_both_moved_both_stay_until_one_side_has_merged() {
+    let (git, repository) = living();
+    git.run(&["commit", "-q", "--allow-empty", "-m", "in git"]);
+    let here = commit(&repository, &[("b", Some("2\n"))], "here\n");
+    let before = ours(&repository, &git, "main");
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Diverged), Some(RefOutcome::Diverged)));
+    assert_eq!(git.run(&["rev-parse", "main"]), before.0);
+    assert_eq!(repository.branch(&"main".parse().unwrap()).unwrap(), Some(here));
+    // Our commit under another name, merged in git.
+    repository.create_branch(&caller(), &"from-here".parse().unwrap(), here, Existing::Refuse).unwrap();
+    both(&git, &repository);
+    git.run(&["merge", "-q", "-m", "merged", "from-here"]);
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Forwarded), Some(RefOutcome::Unchanged)));
+    assert_eq!(git.run(&["show", "main:b"]), "2");
+    git.is_sound();
+}
+
+#[test]
+fn what_one_side_removed_is_not_made_again_by_the_other() {
+    let (git, repository) = living();
+    git.run(&["branch", "-D", "-q", "other"]);
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "other"), (None, Some(RefOutcome::Removed)));
+    git.run(&["branch", "third"]);
+    both(&git, &repository);
+    repository.delete_branch(&caller(), &"third".parse().unwrap(), crate::Unmerged::Drop).unwrap();
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "third"), (Some(RefOutcome::Removed), None));
+    git.run(&["rev-parse", "third"]);
+    // Moved since, it is there again.
+    git.run(&["update-ref", "refs/heads/third", &git.run(&["commit-tree", "main^{tree}", "-p", "main", "-m", "x"])]);
+    assert_eq!(outcomes(&both(&git, &repository), "third").0, Some(RefOutcome::Created));
+}
