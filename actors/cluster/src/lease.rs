@@ -9,6 +9,7 @@ use std::time::Duration;
 use helix_database::{NodeLease, RecordError, RecordStore};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Work};
+use helix_messages::Takeover;
 use helix_protocol::{Code, Failure, NodeId};
 use tokio::time::Instant;
 
@@ -22,7 +23,12 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What the actor tells itself.
 pub enum LeaseMsg {
     /// A renewal was answered.
-    Renewed(Result<Option<NodeLease>, RecordError>),
+    Renewed {
+        /// When it was asked for: the lease counts from here.
+        asked: Instant,
+        /// The answer.
+        outcome: Result<Option<NodeLease>, RecordError>,
+    },
 }
 
 /// Holds the lease.
@@ -34,12 +40,17 @@ pub struct LeaseArgs {
     pub records: Arc<dyn RecordStore>,
     /// This node.
     pub node: NodeId,
+    /// Whether the next holder goes on with this node's tasks.
+    pub takeover: Takeover,
 }
 
 /// The lease held.
 pub struct LeaseState {
     records: Arc<dyn RecordStore>,
     node: NodeId,
+    takeover: Takeover,
+    /// When the lease that is held was asked for.
+    held: Instant,
     work: Work<LeaseMsg>,
 }
 
@@ -49,20 +60,23 @@ impl Actor for LeaseActor {
     type Arguments = LeaseArgs;
 
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: LeaseArgs) -> Result<LeaseState, ActorProcessingErr> {
-        let LeaseArgs { records, node } = args;
-        take(&*records, node).await?;
-        let mut state = LeaseState { records, node, work: Work::of(&myself) };
+        let LeaseArgs { records, node, takeover } = args;
+        let held = take(&*records, node).await?;
+        let mut state = LeaseState { records, node, takeover, held, work: Work::of(&myself) };
         state.renew_later();
         Ok(state)
     }
 
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut LeaseState) -> Result<(), ActorProcessingErr> {
         match message.take() {
-            LeaseMsg::Renewed(Ok(Some(_))) => state.renew_later(),
-            LeaseMsg::Renewed(Ok(None)) => return Err(taken("took them over").into()),
-            LeaseMsg::Renewed(Err(error)) => {
-                // Nothing can be acknowledged meanwhile, so nothing has to stop: whether somebody took over is seen when it answers.
+            LeaseMsg::Renewed { asked, outcome: Ok(Some(_)) } => {
+                state.held = asked;
+                state.renew_later();
+            }
+            LeaseMsg::Renewed { outcome: Ok(None), .. } => return Err(taken("took them over").into()),
+            LeaseMsg::Renewed { outcome: Err(error), .. } => {
                 tracing::warn!(%error, "the node's lease could not be renewed");
+                state.check()?;
                 state.renew_later();
             }
         }
@@ -83,16 +97,34 @@ impl LeaseState {
         let (records, node) = (Arc::clone(&self.records), self.node);
         self.work.start(async move {
             tokio::time::sleep(INTERVAL).await;
-            LeaseMsg::Renewed(records.renew_node(node, LENGTH_MS).await)
+            let asked = Instant::now();
+            let outcome = tokio::time::timeout(INTERVAL, records.renew_node(node, LENGTH_MS)).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(RecordError::Unavailable("a renewal was not answered".to_owned())));
+            LeaseMsg::Renewed { asked, outcome }
         });
+    }
+
+    /// Where nobody takes this node's tasks over nothing has to stop: nothing can be acknowledged meanwhile, and whether another
+    /// node came is seen when the records answer. Otherwise the node has to be gone by the time its lease is.
+    fn check(&self) -> Result<(), Failure> {
+        if self.takeover == Takeover::AfterLease && self.held.elapsed() + INTERVAL >= Duration::from_millis(LENGTH_MS) {
+            let message = "this node could not renew its lease on the records, and another may take its tasks over";
+            return Err(Failure::new(Code::DatabaseUnavailable, message).hint("start it again; it waits for the lease"));
+        }
+        Ok(())
     }
 }
 
 /// Takes the lease. One that somebody else holds is waited for as long as a lease lasts: if its node was killed, it runs out.
-async fn take(records: &dyn RecordStore, node: NodeId) -> Result<(), Failure> {
+/// Answers with the instant from which it counts.
+async fn take(records: &dyn RecordStore, node: NodeId) -> Result<Instant, Failure> {
     let started = Instant::now();
     let limit = Duration::from_millis(LENGTH_MS) + 2 * LOOK;
-    while records.renew_node(node, LENGTH_MS).await?.is_none() {
+    loop {
+        let asked = Instant::now();
+        if records.renew_node(node, LENGTH_MS).await?.is_some() {
+            return Ok(asked);
+        }
         if started.elapsed() > limit {
             return Err(taken("drives these records"));
         }
@@ -101,7 +133,6 @@ async fn take(records: &dyn RecordStore, node: NodeId) -> Result<(), Failure> {
         }
         tokio::time::sleep(LOOK).await;
     }
-    Ok(())
 }
 
 fn taken(what: &str) -> Failure {
@@ -117,7 +148,7 @@ mod tests {
     use crate::{ClusterArgs, branch};
 
     fn node(records: &Arc<dyn RecordStore>) -> ClusterArgs {
-        ClusterArgs { records: Arc::clone(records), node: NodeId::new() }
+        ClusterArgs { records: Arc::clone(records), node: NodeId::new(), takeover: Takeover::Never }
     }
 
     #[tokio::test(start_paused = true)]

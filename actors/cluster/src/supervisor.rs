@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use helix_database::RecordStore;
 use helix_kernel::{Address, ChildSpec, Intensity, Strategy, SupervisorSpec};
+use helix_messages::Takeover;
 use helix_protocol::NodeId;
 
 use crate::lease::{LeaseActor, LeaseArgs};
@@ -16,11 +17,16 @@ pub struct ClusterArgs {
     pub records: Arc<dyn RecordStore>,
     /// This node.
     pub node: NodeId,
+    /// Whether the next holder goes on with this node's tasks.
+    pub takeover: Takeover,
 }
 
 /// The cluster branch, ready to be the first child of the root: everything else stands on the lease.
 pub fn branch(args: ClusterArgs) -> SupervisorSpec {
-    let start = move || (LeaseActor, LeaseArgs { records: Arc::clone(&args.records), node: args.node });
+    let start = move || {
+        let ClusterArgs { records, node, takeover } = args.clone();
+        (LeaseActor, LeaseArgs { records, node, takeover })
+    };
     SupervisorSpec::new("cluster", Strategy::OneForOne)
         .intensity(Intensity { restarts: 0, period: Duration::from_secs(1) })
         .child(ChildSpec::actor("node lease", &Address::unbound("node lease", 1), start))

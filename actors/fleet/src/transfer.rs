@@ -34,8 +34,7 @@ pub(crate) async fn open(mut call: Call, objects: Arc<dyn ObjectStore>, open: Op
 
 /// Sends what of `tree` the worker lacks, over as many connections as it takes: what arrived stays.
 async fn send(call: &mut Call, objects: &Arc<dyn ObjectStore>, tree: ObjectId) -> Result<(), Failure> {
-    let store = Arc::clone(objects);
-    let all = blocking(move || closure(&*store, tree)).await?;
+    let all = on_store(objects, move |store| closure(store, tree)).await?;
     loop {
         let connected = call.connection().await?;
         match send_over(&connected, objects, &all).await {
@@ -57,9 +56,9 @@ async fn send_over(connected: &Connected, objects: &Arc<dyn ObjectStore>, all: &
         };
         let mut lacking = lacking.into_iter().peekable();
         while lacking.peek().is_some() {
-            let (store, mut rest) = (Arc::clone(objects), lacking);
-            let (batch, left) = blocking(move || {
-                let batch = read_batch(&*store, &mut rest)?;
+            let mut rest = lacking;
+            let (batch, left) = on_store(objects, move |store| {
+                let batch = read_batch(store, &mut rest)?;
                 Ok::<_, ObjectError>((batch, rest))
             })
             .await?;
@@ -129,8 +128,8 @@ async fn receive(connected: &Connected, objects: &Arc<dyn ObjectStore>, pin: Pin
     if !batch.is_empty() {
         mark = mark.max(keep(objects, pin, batch).await?);
     }
-    let (store, tree) = (Arc::clone(objects), snapshot.tree);
-    blocking(move || {
+    let tree = snapshot.tree;
+    on_store(objects, move |store| {
         match store.missing(&[tree])?.first() {
             Some(lacking) => return Err(ObjectError::Missing(*lacking)),
             None => store.sync(mark)?,
@@ -142,8 +141,7 @@ async fn receive(connected: &Connected, objects: &Arc<dyn ObjectStore>, pin: Pin
 
 /// Pins before it puts, so that a sweep in between finds the pins.
 async fn keep(objects: &Arc<dyn ObjectStore>, pin: Pin, batch: Vec<(ObjectId, Bytes)>) -> Result<Mark, Failure> {
-    let store = Arc::clone(objects);
-    blocking(move || {
+    on_store(objects, move |store| {
         let checked = batch.into_iter().map(|(id, bytes)| NewObject::checked(id, bytes)).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<ObjectId> = checked.iter().map(NewObject::id).collect();
         store.pin(pin, &ids)?;
@@ -152,12 +150,20 @@ async fn keep(objects: &Arc<dyn ObjectStore>, pin: Pin, batch: Vec<(ObjectId, By
     .await
 }
 
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Failure>
+/// Works on the content store, off the runtime's threads where it may wait for a disk.
+async fn on_store<T, E>(
+    objects: &Arc<dyn ObjectStore>,
+    work: impl FnOnce(&dyn ObjectStore) -> Result<T, E> + Send + 'static,
+) -> Result<T, Failure>
 where
     T: Send + 'static,
     E: Into<Failure> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    if objects.never_blocks() {
+        return work(&**objects).map_err(Into::into);
+    }
+    let store = Arc::clone(objects);
+    match tokio::task::spawn_blocking(move || work(&*store)).await {
         Ok(done) => done.map_err(Into::into),
         Err(panicked) => Err(Failure::new(Code::Internal, format!("reading or writing content failed: {panicked}"))),
     }

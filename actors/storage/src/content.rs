@@ -59,6 +59,9 @@ impl Actor for ContentActor {
 
     async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut ContentState) -> Result<(), ActorProcessingErr> {
         let objects = Arc::clone(&state.objects);
+        if objects.never_blocks() {
+            return Ok(objects.sync(Mark(u64::MAX))?);
+        }
         tokio::task::spawn_blocking(move || objects.sync(Mark(u64::MAX))).await??;
         Ok(())
     }
@@ -75,6 +78,9 @@ impl ContentState {
     fn look(&mut self) {
         let objects = Arc::clone(&self.objects);
         self.work.start(async move {
+            if objects.never_blocks() {
+                return ContentMsg::Looked(objects.stats());
+            }
             let looked = tokio::task::spawn_blocking(move || objects.stats()).await;
             ContentMsg::Looked(looked.unwrap_or_else(|_| Err(ObjectError::Backend("looking at the store panicked".to_owned()))))
         });

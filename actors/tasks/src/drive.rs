@@ -404,8 +404,7 @@ async fn claim(shared: &Shared, job: &Job) -> Result<TaskRecord, Failure> {
             Some(record) => record,
             None => read_task(shared, job.task).await?,
         };
-        let others = seen.node.is_some_and(|owner| owner != node);
-        if others || !Happening::Claim.from().contains(&seen.status) {
+        if !shared.may_drive(&seen) || !Happening::Claim.from().contains(&seen.status) {
             let message = format!("task {} is {} and not this node's to drive", seen.id.short(), seen.status);
             return Err(Failure::new(Code::StaleOwner, message));
         }

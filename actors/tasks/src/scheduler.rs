@@ -276,7 +276,7 @@ impl Scheduler {
         match task.status {
             TaskStatus::Pending | TaskStatus::WaitingForWorker => self.wait(task),
             TaskStatus::WaitingForDependencies => self.depend(&task),
-            TaskStatus::Assigned | TaskStatus::Running if task.node.is_none_or(|node| node == self.shared.args.node) => {
+            TaskStatus::Assigned | TaskStatus::Running if self.shared.may_drive(&task) => {
                 // Ours and driven by nobody: it goes on wherever there is room.
                 if !self.adopting.contains_key(&task.id) && self.queue.get(task.id).is_none() {
                     self.move_on(Waiting::of(&task), None);
@@ -335,10 +335,9 @@ impl Scheduler {
     }
 
     fn loaded(&mut self, tasks: Vec<TaskRecord>, views: Vec<WorkerView>) {
-        let node = self.shared.args.node;
         for task in tasks {
             match (task.status.is_active(), task.worker) {
-                (true, Some(worker)) if task.node == Some(node) => {
+                (true, Some(worker)) if self.shared.may_drive(&task) => {
                     self.adopting.insert(task.id, (Waiting::of(&task), worker));
                 }
                 (true, None) => self.move_on(Waiting::of(&task), None),

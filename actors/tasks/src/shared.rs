@@ -6,7 +6,7 @@ use std::time::Duration;
 use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{Applied, Write};
 use helix_kernel::{Address, Clock};
-use helix_messages::{Events, Fleet, Models, Records, TasksMsg};
+use helix_messages::{Events, Fleet, Models, Records, Takeover, TasksMsg};
 use helix_objects::{Durability, Mark, ObjectStore};
 use helix_ports::TaskKind;
 use helix_protocol::{Base, Budget, Code, Failure, NodeId, ObjectId, SnapshotId, TaskRecord, Timestamp};
@@ -44,6 +44,8 @@ pub struct TasksArgs {
     pub budgets: BudgetsConfig,
     /// Lease times: for one lease after its start, the node reassigns nothing for silence.
     pub lease: LeaseConfig,
+    /// What becomes of tasks that another node left behind.
+    pub takeover: Takeover,
     /// The time.
     pub clock: Clock,
 }
@@ -111,6 +113,12 @@ impl Shared {
         }
     }
 
+    /// True of a task that this node may go on with: its own, nobody's, or that of a node whose lease has passed to this one.
+    pub fn may_drive(&self, task: &TaskRecord) -> bool {
+        let ours = task.node.is_none_or(|node| node == self.args.node);
+        ours || self.args.takeover == Takeover::AfterLease
+    }
+
     pub fn now(&self) -> Timestamp {
         self.args.clock.wall()
     }
@@ -147,11 +155,14 @@ impl Shared {
         }
     }
 
-    /// Works on the content store, off the runtime's threads.
+    /// Works on the content store, off the runtime's threads where it may wait for a disk.
     pub async fn on_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn ObjectStore) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        if self.args.objects.never_blocks() {
+            return work(&*self.args.objects);
+        }
         let store = Arc::clone(&self.args.objects);
         let done = tokio::task::spawn_blocking(move || work(&*store)).await;
         done.unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("work on the content store ended early: {error}"))))

@@ -8,6 +8,7 @@ mod events;
 mod fleet;
 mod models;
 mod records;
+mod takeover;
 mod tasks;
 mod versions;
 
@@ -17,5 +18,6 @@ pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 pub use helix_database::{EventFilter, TaskFilter};
 pub use models::{Models, ModelsMsg, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
+pub use takeover::Takeover;
 pub use tasks::{CreateTask, ForkTask, LostWorker, ResumeTask, RetryTask, TaskWhy, Tasks, TasksMsg, WorkerReason};
 pub use versions::{Carried, ExportGit, Exported, FileDiff, ImportGit, Imported, RebaseGit, Rebased, Versions, VersionsMsg};

@@ -14,7 +14,7 @@ use helix_actor_tasks::TasksArgs;
 use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{MemoryStore, RecordStore};
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{CreateTask, Events, Fleet, Models, Records, Tasks, TasksMsg};
+use helix_messages::{CreateTask, Events, Fleet, Models, Records, Takeover, Tasks, TasksMsg};
 use helix_objects::ObjectStore;
 use helix_protocol::{
     AttemptId, CommandSpec, Failure, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
@@ -90,6 +90,7 @@ impl Outside {
             workspace: WorkspaceConfig::default(),
             budgets: self.budgets,
             lease: LEASE,
+            takeover: Takeover::Never,
             clock: self.clock.clone(),
         };
         let (faults, world, log) = (self.faults.clone(), self.world.clone(), self.log.clone());

@@ -26,7 +26,7 @@ use helix_adapter_http::{HttpArgs, NodeInfo};
 use helix_config::Config;
 use helix_database::Write;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{Events, Fleet, Models, Records, Tasks, Versions};
+use helix_messages::{Events, Fleet, Models, Records, Takeover, Tasks, Versions};
 use helix_ports::TaskKind;
 use helix_protocol::{Failure, NewEvent, Timestamp};
 
@@ -42,6 +42,8 @@ const EVENTS_KEPT: usize = 4_096;
 const MAILBOX: usize = 16_384;
 /// Bounds a write: longer than the writer itself has patience with a database that is away.
 const WRITE_LIMIT: Duration = Duration::from_secs(45);
+/// A node's content is its own so far, so no other node could go on with its tasks.
+const TAKEOVER: Takeover = Takeover::Never;
 /// Bounds a model call with all its retries.
 const MODEL_LIMIT: Duration = Duration::from_secs(3_600);
 
@@ -102,10 +104,11 @@ impl Tree {
             workspace: config.workspace.clone(),
             budgets: config.budgets,
             lease: config.workers.lease,
+            takeover: TAKEOVER,
             clock,
         };
 
-        let cluster = ClusterArgs { records: Arc::clone(&stores.records), node: taken.node };
+        let cluster = ClusterArgs { records: Arc::clone(&stores.records), node: taken.node, takeover: TAKEOVER };
         let branches = SupervisorSpec::new("helix", Strategy::OneForOne)
             .child(ChildSpec::supervisor(helix_actor_cluster::branch(cluster)))
             .child(ChildSpec::supervisor(helix_actor_storage::branch(storage)))
