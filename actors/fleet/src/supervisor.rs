@@ -3,7 +3,7 @@
 //! Rest-for-one: the fleet's face stands on the provisioner and both on the connections, so that if the connections
 //! fail as a whole they are all opened anew, while a restart of the face touches no connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use helix_config::WorkersConfig;
@@ -59,10 +59,10 @@ impl FleetArgs {
     }
 }
 
-/// The branch. The node's start, from which one lease of adoption grace counts, is the moment of this call.
+/// The branch. One lease of adoption grace counts from its first start, not from this call: in between the node may have waited for
+/// its own lease, and a worker that it has not looked at yet has not been silent.
 pub fn branch(args: FleetArgs) -> SupervisorSpec {
     let lease = LeaseTimes::from(args.config.lease);
-    let since = args.clock.boottime();
     let connections = SupervisorSpec::new("connections", Strategy::OneForOne).intensity(CONNECTION_FAILURES);
     let dialler = Dialler {
         node: args.node,
@@ -79,19 +79,21 @@ pub fn branch(args: FleetArgs) -> SupervisorSpec {
         slots: args.config.slots,
         reassign: Duration::from_millis(lease.reassign_ms),
     };
-    let fleet_args = FleetActorArgs {
-        directory,
-        provisioner: provisioner.clone(),
-        objects: args.objects.clone(),
-        tasks: args.tasks.clone(),
-        since,
+    let (clock, begun) = (args.clock.clone(), OnceLock::new());
+    let (face, objects, tasks) = (provisioner.clone(), args.objects, args.tasks);
+    let fleet_args = move || FleetActorArgs {
+        directory: Arc::clone(&directory),
+        provisioner: face.clone(),
+        objects: Arc::clone(&objects),
+        tasks: tasks.clone(),
+        since: *begun.get_or_init(|| clock.boottime()),
     };
 
     SupervisorSpec::new("fleet", Strategy::RestForOne)
         .child(ChildSpec::supervisor(connections))
         .child(ChildSpec::actor("provisioner", &provisioner, move || (ProvisionerActor, provisioner_args.clone())))
         .child(
-            ChildSpec::actor("face", &args.address, move || (FleetActor, fleet_args.clone()))
+            ChildSpec::actor("face", &args.address, move || (FleetActor, fleet_args()))
                 .backoff(Backoff { first: Duration::from_millis(10), most: Duration::from_secs(5) }),
         )
 }

@@ -13,7 +13,7 @@ use helix_kernel::{Address, Admitted, Boottime, Reply, Work};
 use helix_link::{Closed, Event, Incoming, LinkHandle, Side};
 use helix_messages::{FleetMsg, LostWorker, Records, WorkerView};
 use helix_ports::{ConnectError, DeathProof};
-use helix_protocol::link::{Heartbeat, HeartbeatAck, Notice};
+use helix_protocol::link::{Heartbeat, HeartbeatAck, Notice, Request, Welcome};
 use helix_protocol::{Code, EventKind, Failure, Lifecycle, NewEvent, Severity, WorkerHealth, WorkerStatus};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -27,6 +27,8 @@ use crate::line::{Connected, Line};
 
 /// How many events are kept for a database that is away.
 const EVENTS: usize = 64;
+/// How long a worker that was given up may take to end what it ran.
+const RELEASE: Duration = Duration::from_secs(60);
 /// A row that could not be written is written again after this time.
 const REWRITE: Duration = Duration::from_secs(2);
 
@@ -283,6 +285,9 @@ impl WorkerState {
     }
 
     fn connected(&mut self, dialled: Dialled) {
+        if self.has_moved_on(&dialled.welcome) {
+            return self.release(dialled);
+        }
         let Dialled { number, link, welcome } = dialled;
         let replaced = self.view.incarnation != 0 && self.view.incarnation != welcome.incarnation;
         if replaced && self.lease.end() {
@@ -304,6 +309,37 @@ impl WorkerState {
         self.tell(EventKind::WorkerConnected, Severity::Info, "is connected", detail);
         self.set_status(self.connected_status(), "");
         self.report();
+    }
+
+    /// True where this very process was given up, and holds workspaces whose tasks have gone elsewhere since.
+    fn has_moved_on(&self, welcome: &Welcome) -> bool {
+        let same = self.view.incarnation == 0 || self.view.incarnation == welcome.incarnation;
+        same && self.lease.is_over() && !welcome.holds.is_empty()
+    }
+
+    /// Has everything ended that a worker runs for tasks it has lost. Until then nothing grants it a new lease: a grant thaws what its
+    /// fence froze, and that must not go on beside what runs elsewhere by now.
+    fn release(&mut self, mut dialled: Dialled) {
+        self.errand += 1;
+        let errand = self.errand;
+        self.run(async move {
+            let link = dialled.link.handle.clone();
+            let holds = std::mem::take(&mut dialled.welcome.holds);
+            let closed = futures::future::join_all(holds.into_iter().map(|held| {
+                let close = Request::Close { task: held.task, epoch: held.epoch };
+                link.request(close, RELEASE)
+            }));
+            // One that is held under a greater epoch by now is somebody's.
+            let failed = closed.await.into_iter().filter_map(Result::err).find(|failure| failure.code != Code::StaleOwner);
+            let outcome = match failed {
+                None => Ok(Box::new(dialled)),
+                Some(failure) => {
+                    link.abort();
+                    Err(ConnectError::Unreachable(failure))
+                }
+            };
+            WorkerMsg::Dialled { errand, outcome }
+        });
     }
 
     fn connected_status(&self) -> WorkerStatus {
@@ -339,7 +375,13 @@ impl WorkerState {
     fn noticed(&mut self, notice: &Notice) {
         let name = self.args.line.name();
         match notice {
-            Notice::Fenced { frozen: true } => tracing::warn!(worker = name, "the worker fenced itself: its tasks are frozen"),
+            Notice::Fenced { frozen: true } => {
+                tracing::warn!(worker = name, "the worker fenced itself: its tasks are frozen");
+                // It is heard, and does not hear. Another connection works both ways, or is the silence that ends the lease.
+                if let Some((_, link)) = &self.link {
+                    link.abort();
+                }
+            }
             Notice::Fenced { frozen: false } => tracing::info!(worker = name, "the worker's tasks go on"),
             Notice::DiskFull { message } => {
                 let detail = json!({ "message": message });

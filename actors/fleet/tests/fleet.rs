@@ -131,20 +131,33 @@ async fn a_silent_worker_is_lost_when_its_lease_is_over_and_not_before() {
     assert_eq!(call.await.unwrap().unwrap_err().code, Code::WorkerLost);
     assert_eq!(node.fleet.request(worker, Request::Ping, None).await.unwrap_err().code, Code::WorkerLost);
 
-    // It returns with what it holds, as the process it was.
+    // It returns as the process it was. What it holds is somebody else's by now, and it is no worker before that has ended.
     let holding = Holding { task: TaskId::new(), epoch: Epoch(1), tree: hash(b""), calls: Vec::new() };
-    machine.holds.lock().push(holding.clone());
-    machine.set(|now| {
-        now.frozen = false;
-        now.answering = true;
-    });
+    machine.holds.lock().push(holding);
+    machine.set(|now| now.frozen = false);
+    tokio::time::sleep(secs(20)).await;
+    assert!(!node.fleet.list().await.unwrap()[0].ready);
+    machine.set(|now| now.answering = true);
     let view = node.until(|view| view.ready).await;
-    assert_eq!((view.incarnation, view.holds), (1, vec![holding]));
+    assert_eq!((view.incarnation, view.holds), (1, Vec::new()));
+    assert_eq!(*machine.holds.lock(), []);
     assert_eq!(node.drain_losses(), []);
     assert_eq!(
         node.events().await,
         ["worker.connected", "worker.heartbeat_missed", "worker.disconnected", "worker.lost", "worker.connected"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_the_worker_fences_itself_is_made_anew() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    node.until(|view| view.ready).await;
+    machine.notice(helix_protocol::link::Notice::Fenced { frozen: true }).await;
+    node.until(|view| !view.ready).await;
+    node.until(|view| view.ready).await;
+    assert_eq!(node.drain_losses(), []);
+    assert_eq!(node.events().await, ["worker.connected", "worker.disconnected", "worker.connected"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,15 +4,15 @@
 //! lease), `calls` (what runs under which key), `making` (where the step began that makes them), `masking`, and
 //! the matching of edits.
 
-mod calls;
+pub mod calls;
 mod command;
 mod confine;
 mod engine;
 mod facts;
-mod fence;
+pub mod fence;
 pub mod guard;
 mod lease;
-mod making;
+pub mod making;
 mod masking;
 mod processes;
 mod spool;

@@ -56,6 +56,8 @@ pub struct Machine {
     pub snapshot: Mutex<(ObjectId, Vec<(ObjectId, Bytes)>)>,
     pub starts: Mutex<u32>,
     pub memory_percent: Mutex<u8>,
+    /// The connection that was made last.
+    pub link: Mutex<Option<LinkHandle>>,
 }
 
 impl Machine {
@@ -78,6 +80,7 @@ impl Machine {
             snapshot: Mutex::new((helix_objects::hash(b""), Vec::new())),
             starts: Mutex::default(),
             memory_percent: Mutex::new(10),
+            link: Mutex::default(),
         })
     }
 
@@ -91,6 +94,12 @@ impl Machine {
             now.running = false;
             now.cuts += 1;
         });
+    }
+
+    /// The worker tells something.
+    pub async fn notice(&self, notice: helix_protocol::link::Notice) {
+        let link = self.link.lock().clone().expect("it is connected");
+        link.notify(notice).await.expect("the connection stands");
     }
 
     /// Every connection ends; the process lives.
@@ -114,6 +123,7 @@ impl Machine {
             holds: self.holds.lock().clone(),
         };
         let link = greeting.welcome(welcome).await.ok()?;
+        *self.link.lock() = Some(link.handle.clone());
         let beats = tokio::spawn(Arc::clone(&self).beat(link.handle.clone(), heartbeat));
         let mut incoming = link.incoming;
         loop {
@@ -172,6 +182,11 @@ impl Machine {
                 }
                 _ => Err(Failure::new(Code::ObjectsMissing, "content is missing")),
             },
+            Request::Close { task, .. } => {
+                let _ = conditions.wait_for(|now| now.answering && !now.frozen).await;
+                self.holds.lock().retain(|held| held.task != task);
+                Ok(Response::Closed)
+            }
             Request::Missing { objects } => Ok(Response::Missing { objects: self.store.missing(&objects).unwrap() }),
             Request::Store { stream } => match link.receive_objects(stream).collect_all().await {
                 Ok(received) => {

@@ -83,8 +83,11 @@ async fn hear(engine: &Arc<Engine>, address: &Address<WorkerMsg>, mut link: Link
     loop {
         match link.incoming.next().await {
             Event::Request(asked) => {
-                // Whoever asks on this connection has received its welcome.
-                engine.lease().acknowledged(connection, 0);
+                // Whoever asks on this connection has received its welcome. One who takes a workspace away grants nothing by it: a
+                // node begins so with a worker that it had given up.
+                if !matches!(asked.body, Request::Close { .. }) {
+                    engine.lease().acknowledged(connection, 0);
+                }
                 match Arc::clone(&room).try_acquire_owned() {
                     Ok(permit) => {
                         let (engine, address, handle) = (Arc::clone(engine), address.clone(), link.handle.clone());
