@@ -96,9 +96,14 @@ const OWNERS: &[(&str, &[&str])] = &[
 /// What only tests use. A crate whose feature `testing` gives others a contract suite or a fixture may name them as optional.
 const TESTING: &[&str] = &["proptest", "tempfile"];
 
+/// What only one package's tests use, dev-dependencies included.
+const TEST_OWNERS: &[(&str, &str)] = &[("turmoil", "helix-actor-tasks")];
+
 struct Package {
     name: String,
     dependencies: BTreeSet<String>,
+    /// Those of its tests as well.
+    every: BTreeSet<String>,
 }
 
 fn workspace() -> Vec<Package> {
@@ -115,14 +120,10 @@ fn workspace() -> Vec<Package> {
 }
 
 fn package(value: &Value) -> Package {
-    let dependencies = value["dependencies"]
-        .as_array()
-        .expect("dependencies is a list")
-        .iter()
-        .filter(|dependency| dependency["kind"] != "dev" && !is_for_testing(dependency))
-        .map(|dependency| dependency["name"].as_str().expect("a dependency has a name").to_owned())
-        .collect();
-    Package { name: value["name"].as_str().expect("a package has a name").to_owned(), dependencies }
+    let name = |value: &Value| value["name"].as_str().expect("packages and dependencies have names").to_owned();
+    let all = value["dependencies"].as_array().expect("dependencies is a list");
+    let shipped = all.iter().filter(|dependency| dependency["kind"] != "dev" && !is_for_testing(dependency));
+    Package { name: name(value), dependencies: shipped.map(name).collect(), every: all.iter().map(name).collect() }
 }
 
 fn is_for_testing(dependency: &Value) -> bool {
@@ -169,6 +170,15 @@ fn every_outside_library_is_free_or_has_an_owner() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn what_only_tests_use_has_an_owner() {
+    for (library, owner) in TEST_OWNERS {
+        let users: Vec<String> =
+            workspace().into_iter().filter(|package| package.every.contains(*library)).map(|package| package.name).collect();
+        assert_eq!(users, [*owner], "{library}");
+    }
 }
 
 /// Everything a package of ours names, and what those of ours among it name.
