@@ -45,6 +45,8 @@ pub use working_folder::{Conflict, ConflictKind, LiveEntry, LocalChanges, Refres
 #[cfg(all(test, feature = "git"))]
 mod following_tests;
 #[cfg(all(test, feature = "git"))]
+mod ignoring_tests;
+#[cfg(all(test, feature = "git"))]
 mod moving_tests;
 #[cfg(test)]
 mod tests;
