@@ -149,6 +149,14 @@ impl Text {
         }
     }
 
+    /// The bytes, given away.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Utf8(text) => text.into_bytes(),
+            Self::Bytes { base64 } => base64.0,
+        }
+    }
+
     /// As the system takes it.
     pub fn into_os(self) -> OsString {
         match self {

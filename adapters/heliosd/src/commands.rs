@@ -3,6 +3,7 @@
 //! Only the command that was asked for is built: the parsers of all of them would take longer than most commands do.
 
 mod add;
+mod backup;
 mod branch;
 mod cat_file;
 mod checkout;
@@ -12,17 +13,25 @@ mod completions;
 mod config;
 mod diff;
 mod engine;
+mod experiment;
+mod fsck;
+mod gc;
+mod git;
 mod init;
+mod keep;
 mod log;
 mod ls_files;
 mod merge;
+mod purge;
 mod reset;
 mod restore;
 mod rev_parse;
 mod show;
+mod stats;
 mod status;
 mod tag;
 mod undo;
+pub mod watch;
 mod workspace;
 
 use std::ffi::OsString;
@@ -93,6 +102,7 @@ const GROUPS: &[(&str, &[Entry])] = &[
             entry::<cherry_pick::CherryPick>("cherry-pick"),
             entry::<cherry_pick::Revert>("revert"),
             entry::<tag::Tag>("tag"),
+            entry::<experiment::ExperimentCommand>("experiment"),
             entry::<workspace::WorkspaceCommand>("workspace"),
         ],
     ),

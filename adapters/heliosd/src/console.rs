@@ -66,6 +66,12 @@ impl<'a> Console<'a> {
         self.sink.stderr(line.as_bytes()).map_err(|_| gone())
     }
 
+    /// Writes to standard error without a line's end.
+    pub fn aside(&mut self, text: &str) -> Result<(), Failure> {
+        self.flush()?;
+        self.sink.stderr(text.as_bytes()).map_err(|_| gone())
+    }
+
     /// Sends what is waiting.
     pub fn flush(&mut self) -> Result<(), Failure> {
         if self.waiting.is_empty() {

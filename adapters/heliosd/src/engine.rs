@@ -1,9 +1,11 @@
 //! What all commands of one engine share: the open repositories, who is connected, and whether it is leaving.
 
+mod changes;
 pub mod location;
 mod meter;
 mod open;
 pub mod settings;
+pub mod upkeep;
 
 use std::collections::HashMap;
 use std::fs::File;

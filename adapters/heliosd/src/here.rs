@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_objects::{Durability, NewObject, ObjectStore};
+use helix_objects::{Collect, Durability, Lease, NewObject, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{Caller, Repository, WorkingFolder, Workspace, WorkspaceName};
 use parking_lot::{Mutex, MutexGuard};
@@ -51,6 +51,11 @@ impl Here {
     /// Its content with objects that are not in it yet.
     pub fn with_fresh(&self, objects: Vec<NewObject>) -> Fresh {
         Fresh::new(Arc::clone(&self.open.store) as Arc<dyn ObjectStore>, objects)
+    }
+
+    /// Keeps a collection from dropping what is stored from now on and named only later.
+    pub fn lease(&self) -> Lease {
+        self.open.store.lease()
     }
 
     /// The workspace's name.
@@ -120,6 +125,14 @@ impl Here {
             }
         };
         Ok(beneath.as_os_str().as_bytes().to_vec())
+    }
+}
+
+impl Drop for Here {
+    /// Whatever the command did, those who watch look.
+    fn drop(&mut self) {
+        self.open.touch();
+        self.open.changes.say();
     }
 }
 

@@ -14,6 +14,7 @@ mod engine;
 mod here;
 mod log_file;
 mod one_shot;
+mod operations;
 mod render;
 mod serve;
 mod session;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::commands;
 use crate::console::Sink;
 use crate::engine::Seat;
+use crate::operations;
 
 /// Serves a connection until its client hangs up.
 pub fn serve(seat: &Seat, stream: &UnixStream) {
@@ -93,10 +94,8 @@ impl Session<'_> {
                 Ok(run) => self.run(run, &mut wire),
                 Err(error) => Answer::Error(malformed("run", &error)),
             },
-            other => {
-                let failure = Failure::new(Code::InvalidRequest, format!("there is no operation {other:?}"));
-                Answer::Error(failure.hint("docs/helios-protocol.md lists them"))
-            }
+            other => catch_unwind(AssertUnwindSafe(|| operations::run(self.seat.engine(), other, request.fields, &mut wire)))
+                .unwrap_or_else(|_| Answer::Error(own_fault())),
         };
         wire.answer(answer)
     }
@@ -105,16 +104,18 @@ impl Session<'_> {
     fn run(&self, run: Run, wire: &mut Wire<'_>) -> Answer {
         match catch_unwind(AssertUnwindSafe(|| commands::run(self.seat.engine(), run, wire))) {
             Ok(code) => Answer::Exit(code),
-            Err(_) => {
-                let failure = Failure::new(Code::Internal, "the engine met a fault of its own and gave the command up");
-                Answer::Error(failure.hint("nothing half-done counts; the engine's log says where it was, please report it"))
-            }
+            Err(_) => Answer::Error(own_fault()),
         }
     }
 
     fn wire(&self, id: Value) -> Wire<'_> {
         Wire { stream: self.stream, id }
     }
+}
+
+fn own_fault() -> Failure {
+    Failure::new(Code::Internal, "the engine met a fault of its own and gave the request up")
+        .hint("nothing half-done counts; the engine's log says where it was, please report it")
 }
 
 fn malformed(what: &str, error: &serde_json::Error) -> Failure {

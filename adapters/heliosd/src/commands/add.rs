@@ -40,6 +40,7 @@ impl Verb for Add {
         };
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
+        let _lease = here.lease();
         let workspace = here.workspace()?;
         let index = here.index(&workspace)?;
         let refreshed = folder.refresh(here.store(), Some(index))?;
@@ -59,6 +60,10 @@ impl Verb for Add {
         let names: Vec<String> = refreshed.changes.iter().filter(chosen).map(|change| path::plain(&change.path)).collect();
         if staged != index {
             here.repository().stage(here.name(), Some(staged), &fresh.into_objects())?;
+        }
+        if workspace.merging.is_some() {
+            let decided: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+            here.repository().mark_resolved(here.name(), &decided)?;
         }
         if context.is_json() {
             context.console.json(&json!({"tree": staged, "staged": names}))?;

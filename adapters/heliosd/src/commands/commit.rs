@@ -93,6 +93,7 @@ impl Verb for Commit {
         let expect = self.expect.as_deref().map(|revision| here.resolve(revision)).transpose()?;
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
+        let _lease = here.lease();
         let workspace = here.workspace()?;
         let content = self.gather(context, &here, &workspace, &mut folder, beneath.as_deref())?;
         let head_tree = here.repository().tree_of(&workspace.head)?;

@@ -121,6 +121,7 @@ impl Diff {
     fn folder(&self, context: &mut Context<'_>, here: &Here, cwd: &Path, base: Option<ObjectId>) -> Result<u8, Failure> {
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
+        let _lease = here.lease();
         let index = here.index(&here.workspace()?)?;
         let refreshed = folder.refresh(here.store(), Some(index))?;
         drop(folder);

@@ -121,7 +121,14 @@ impl Log {
             ..LogQuery::default()
         };
         if self.all {
-            query.include = repository.refs("refs/")?.into_iter().map(|(_, target)| target).collect();
+            query.include = ["refs/heads/", "refs/tags/"]
+                .into_iter()
+                .map(|prefix| repository.refs(prefix))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat()
+                .into_iter()
+                .map(|(_, target)| target)
+                .collect();
         }
         if !self.all || !self.revisions.is_empty() {
             let revisions: Vec<&str> = self.revisions.iter().map(String::as_str).collect();

@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use helix_protocol::Failure;
-use helix_versions::{LocalChanges, OperationCause, Undo, Undone};
-use serde_json::json;
+use helix_versions::{LocalChanges, Operation, OperationCause, Undo, Undone};
+use serde_json::{Value, json};
 
 use super::Verb;
 use crate::console::OK;
@@ -126,29 +126,12 @@ impl Verb for Oplog {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         for operation in here.repository().operations(None, self.count)? {
-            let cause = match operation.cause {
-                OperationCause::Itself => None,
-                OperationCause::Undoes(number) => Some(("undoes", number)),
-                OperationCause::Redoes(number) => Some(("redoes", number)),
-            };
             if context.is_json() {
-                let changes: Vec<_> = operation
-                    .changes
-                    .iter()
-                    .map(|change| json!({"name": change.name, "before": change.before, "after": change.after}))
-                    .collect();
-                let mut value = json!({
-                    "operation": operation.number, "time": date::iso(operation.time, 0), "who": operation.who, "workspace": operation.workspace,
-                    "verb": operation.verb, "text": operation.text, "changes": changes,
-                });
-                if let Some((word, number)) = cause {
-                    value[word] = number.into();
-                }
-                context.console.json(&value)?;
+                context.console.json(&operation_json(&operation))?;
                 continue;
             }
             let time = date::short(operation.time, context.caller.offset_minutes);
-            let cause = cause.map_or_else(String::new, |(word, number)| format!(" ({word} {number})"));
+            let cause = cause(&operation).map_or_else(String::new, |(word, number)| format!(" ({word} {number})"));
             context.console.line(format!(
                 "{:>6} {time} {} {}: {} {}{cause}",
                 operation.number, operation.workspace, operation.who, operation.verb, operation.text
@@ -162,4 +145,29 @@ impl Verb for Oplog {
         }
         Ok(OK)
     }
+}
+
+fn cause(operation: &Operation) -> Option<(&'static str, u64)> {
+    match operation.cause {
+        OperationCause::Itself => None,
+        OperationCause::Undoes(number) => Some(("undoes", number)),
+        OperationCause::Redoes(number) => Some(("redoes", number)),
+    }
+}
+
+/// An operation for a program.
+pub fn operation_json(operation: &Operation) -> Value {
+    let changes: Vec<Value> = operation
+        .changes
+        .iter()
+        .map(|change| json!({"name": change.name, "before": change.before, "after": change.after}))
+        .collect();
+    let mut value = json!({
+        "operation": operation.number, "time": date::iso(operation.time, 0), "who": operation.who, "workspace": operation.workspace,
+        "verb": operation.verb, "text": operation.text, "changes": changes,
+    });
+    if let Some((word, number)) = cause(operation) {
+        value[word] = number.into();
+    }
+    value
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use helix_objects::{Cached, ObjectError, ObjectStore, RecordStore};
 use helix_protocol::{Code, Failure};
-use helix_rocks::{RocksOptions, RocksStore};
+use helix_rocks::{Compression, RocksOptions, RocksStore};
 use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceName};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::changes::Changes;
 use super::location::Location;
 use super::meter::Meter;
 use super::settings::Settings;
@@ -28,6 +29,8 @@ pub struct OpenRepository {
     pub repository: Repository,
     /// What is counted and timed.
     pub meter: Meter,
+    /// Wakes those who watch.
+    pub changes: Changes,
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
     used: Mutex<Instant>,
@@ -61,6 +64,7 @@ impl OpenRepository {
             store,
             repository,
             meter: Meter::default(),
+            changes: Changes::default(),
             settings: Mutex::new(settings),
             folders,
             used: Mutex::new(Instant::now()),
@@ -139,7 +143,13 @@ impl OpenRepository {
 
 /// Opens the store, waiting while another process has it: the caller is told after a second, and may go away.
 pub fn open_store(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Arc<Cached<RocksStore>>, Failure> {
+    let compression = match settings.text("performance.compression").as_deref() {
+        Some("zstd") => Compression::Zstd,
+        _ => Compression::Lz4,
+    };
     let options = RocksOptions {
+        compression,
+        write_buffers: u32::try_from(settings.number("storage.rocksdb.max_write_buffer_number")).unwrap_or(u32::MAX),
         write_buffer_bytes: usize::try_from(settings.bytes("storage.rocksdb.write_buffer_size")).unwrap_or(usize::MAX),
         block_cache_bytes: usize::try_from(settings.bytes("storage.rocksdb.block_cache_size")).unwrap_or(usize::MAX),
         ..RocksOptions::default()

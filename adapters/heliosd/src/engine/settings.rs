@@ -25,6 +25,7 @@ enum Kind {
 }
 
 /// A setting: its key, what it can be, what it is where nobody sets it, and what it does.
+#[derive(Debug)]
 pub struct Setting {
     /// As in `config set KEY`.
     pub key: &'static str,
@@ -47,6 +48,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("workspace.file_cap", Kind::Bytes, "64MB", "larger files are told of instead of committed"),
     setting("workspace.events", Kind::Flag, "true", "follow the folder by file events where the system has them"),
     setting("performance.l1_cache_size", Kind::Bytes, "512MB", "memory for compressed content"),
+    setting(
+        "performance.compression",
+        Kind::OneOf(&["lz4", "zstd"]),
+        "lz4",
+        "how new content is compressed; packed content is zstd always",
+    ),
+    setting("storage.rocksdb.max_write_buffer_number", Kind::Number, "2", "so many buffers may wait before writers wait"),
     setting("storage.rocksdb.write_buffer_size", Kind::Bytes, "32MB", "content gathered in memory before it becomes a table"),
     setting("storage.rocksdb.block_cache_size", Kind::Bytes, "64MB", "memory for the tables' blocks"),
     setting("cleanup.auto_gc_enabled", Kind::Flag, "false", "let go of what is older than cleanup.snapshot_ttl, once an hour"),
@@ -56,10 +64,8 @@ pub const SETTINGS: &[Setting] = &[
 /// Keys of the seed's examples that this store decides by itself: accepted and kept, with what happens instead.
 pub const DECIDED: &[Setting] = &[
     setting("performance.batch_size", Kind::Number, "1000", "every commit is one batch, and commits that wait share one"),
-    setting("performance.compression", Kind::OneOf(&["lz4", "zstd"]), "lz4", "new content is lz4, packed content zstd"),
-    setting("storage.rocksdb.compression", Kind::OneOf(&["lz4", "zstd"]), "lz4", "new content is lz4, packed content zstd"),
+    setting("storage.rocksdb.compression", Kind::OneOf(&["lz4", "zstd"]), "lz4", "performance.compression says it for both"),
     setting("storage.rocksdb.compaction_style", Kind::OneOf(&["level"]), "level", "levels, always"),
-    setting("storage.rocksdb.max_write_buffer_number", Kind::Number, "2", "the store keeps as many as it needs"),
     setting("ai_optimizations.snapshot_retention", Kind::Number, "500", "snapshots in memory are bounded by bytes"),
     setting("ai_optimizations.parallel_hashing", Kind::Flag, "true", "large files are hashed on all cores, always"),
 ];
@@ -130,6 +136,11 @@ impl Settings {
     /// A number of bytes.
     pub fn bytes(&self, key: &str) -> u64 {
         self.known(key).and_then(|value| parse_bytes(&value)).unwrap_or_default()
+    }
+
+    /// A number.
+    pub fn number(&self, key: &str) -> u64 {
+        self.known(key).and_then(|value| value.parse().ok()).unwrap_or_default()
     }
 
     /// A flag.

@@ -1,0 +1,138 @@
+//! `helios backup`: copies of the whole store.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use helix_protocol::{Code, Failure};
+use helix_rocks::{Backup, RocksStore};
+use helix_versions::LocalChanges;
+use serde_json::json;
+
+use super::{Verb, stats::bytes};
+use crate::console::{NO, OK};
+use crate::context::Context;
+use crate::engine::location::Location;
+use crate::here::{Here, queue};
+
+/// Makes, checks and restores backups
+///
+/// A backup is a folder with a manifest of hashes; on the same file system its tables take no room of their own. Others may commit
+/// while it is made.
+#[derive(Parser)]
+#[command(
+    name = "backup",
+    after_help = "Examples:\n  helios backup create /backups/monday\n  helios backup verify /backups/monday\n  helios backup restore /backups/monday project\n  helios backup restore --replace /backups/monday .\n\nExit codes: 0; 1 where `verify` finds damage"
+)]
+pub struct BackupCommand {
+    #[command(subcommand)]
+    verb: BackupVerb,
+}
+
+#[derive(Subcommand)]
+enum BackupVerb {
+    /// Writes a backup of this repository
+    Create {
+        /// A folder that is missing or empty
+        to: PathBuf,
+    },
+    /// Reads a whole backup and checks every hash
+    Verify {
+        /// The backup
+        backup: PathBuf,
+    },
+    /// Makes a repository of a backup
+    Restore {
+        /// The backup
+        backup: PathBuf,
+        /// The folder it is to be in
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Where there is a repository, its store is set aside
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+impl Verb for BackupCommand {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        match self.verb {
+            BackupVerb::Create { to } => {
+                let here = Here::find(context, &cwd)?;
+                let to = cwd.join(to);
+                let made = here.open.store.store().backup(&to)?;
+                tell(context, &to, &made, "wrote")
+            }
+            BackupVerb::Verify { backup } => {
+                let (made, checked) = RocksStore::verify_backup(&cwd.join(&backup))?;
+                for (id, reason) in &checked.damaged {
+                    context.console.note(format!("damaged {id}: {reason}"))?;
+                }
+                checked.faults.iter().try_for_each(|fault| context.console.note(format!("fault: {fault}")))?;
+                tell(context, &backup, &made, "checked")?;
+                Ok(if checked.is_sound() { OK } else { NO })
+            }
+            BackupVerb::Restore { backup, folder, replace } => restore(context, &cwd.join(backup), &cwd.join(folder), replace),
+        }
+    }
+}
+
+fn tell(context: &mut Context<'_>, path: &Path, backup: &Backup, word: &str) -> Result<u8, Failure> {
+    if context.is_json() {
+        context.console.json(&json!({"folder": path.display().to_string(), "objects": backup.objects, "files": backup.files, "bytes": backup.bytes, "mark": backup.mark.0}))?;
+    } else {
+        context.console.line(format!(
+            "{word} {}: {} objects, {} files, {}",
+            path.display(),
+            backup.objects,
+            backup.files,
+            bytes(backup.bytes)
+        ))?;
+    }
+    Ok(OK)
+}
+
+fn restore(context: &mut Context<'_>, backup: &Path, folder: &Path, replace: bool) -> Result<u8, Failure> {
+    let io = |error: std::io::Error| Failure::io(folder.display(), &error);
+    fs::create_dir_all(folder).map_err(io)?;
+    let root = fs::canonicalize(folder).map_err(io)?;
+    let location = Location::main(root.clone());
+    let (own, store) = (location.own_folder(), location.store());
+    fs::create_dir_all(&own).map_err(io)?;
+    let restored = context.engine.with_closed(&root, || {
+        if store.exists() {
+            if !replace {
+                let message = format!("{} has a repository already", root.display());
+                return Err(
+                    Failure::new(Code::InvalidState, message).hint("name another folder, or set its store aside with --replace")
+                );
+            }
+            set_aside(&store)?;
+            // What was remembered of the files belongs to the old store.
+            let state = own.join("workspaces");
+            if state.exists() {
+                fs::remove_dir_all(&state).map_err(io)?;
+            }
+        }
+        Ok(RocksStore::restore(backup, &store)?)
+    })?;
+    fs::write(own.join(".gitignore"), "*\n").map_err(io)?;
+    let here = Here::find(context, &root)?;
+    let files = here.folder()?;
+    let mut files = queue(&files, &context.console)?;
+    // A folder without files gets those of the head; one with files keeps them, and `status` tells the difference.
+    let empty = here.repository().empty_tree();
+    if files.status(here.store(), Some(empty))?.changes.is_empty() {
+        let head = here.repository().tree_of(&here.workspace()?.head)?;
+        files.switch(here.store(), None, head, LocalChanges::Keep)?;
+    }
+    drop(files);
+    tell(context, &root, &restored, "restored")
+}
+
+fn set_aside(store: &Path) -> Result<(), Failure> {
+    let free = (1..).map(|number| store.with_file_name(format!("store.replaced-{number}"))).find(|path| !path.exists());
+    let aside = free.expect("numbers do not end");
+    fs::rename(store, &aside).map_err(|error| Failure::io(store.display(), &error))
+}

@@ -1,0 +1,243 @@
+//! `helios import`, `helios export` and `helios sync`: histories from and to git.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use helix_protocol::{Code, Failure};
+use helix_versions::git::{ExportRefs, GitHead, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync};
+use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start};
+use serde_json::{Value, json};
+
+use super::{Verb, init};
+use crate::console::{Console, OK};
+use crate::context::Context;
+use crate::engine::location::Location;
+use crate::here::{Here, queue};
+
+/// Takes the whole history of a git repository
+///
+/// All commits, branches and tags come with their times, authors and messages; what is exported again later has the ids it
+/// had. Nothing of the git repository is changed. Where there is no helios repository yet, one is made here.
+#[derive(Parser)]
+#[command(
+    name = "import",
+    after_help = "Examples:\n  cd project && helios import --from-git .\n  helios import --from-git /path/to/git/repo"
+)]
+pub struct Import {
+    /// The git repository
+    #[arg(long, value_name = "PATH")]
+    from_git: PathBuf,
+    /// Says nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Writes the history into a git repository
+///
+/// What came from git has the ids it had there. A repository is made, bare, where there is none. Branches that have diverged there,
+/// or are checked out, are left and named.
+#[derive(Parser)]
+#[command(
+    name = "export",
+    after_help = "Examples:\n  helios export --to-git ../project.git\n  helios export --to-git ../project.git --branch main"
+)]
+pub struct Export {
+    /// The git repository
+    #[arg(long, value_name = "PATH")]
+    to_git: PathBuf,
+    /// Only this branch
+    #[arg(long, value_name = "BRANCH")]
+    branch: Vec<String>,
+    /// Says nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Brings this repository and the git repository beside it together
+///
+/// New commits go both ways; branches are only moved forward. Each leaves the other's folder alone.
+#[derive(Parser)]
+#[command(name = "sync", after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project")]
+pub struct Sync {
+    /// A folder of the git repository
+    #[arg(long, default_value = ".", value_name = "PATH")]
+    git: PathBuf,
+    /// Says nothing on the way
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Verb for Import {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let source = cwd.join(&self.from_git);
+        if !source.exists() {
+            return Err(
+                Failure::new(Code::NotFound, format!("there is no {}", source.display())).hint("name a folder of a git repository")
+            );
+        }
+        if Location::find(&cwd).is_err() {
+            let root = fs::canonicalize(&cwd).map_err(|error| Failure::io(cwd.display(), &error))?;
+            init::make(context, &root, "main".parse()?, false)?;
+        }
+        let here = Here::find(context, &cwd)?;
+        let caller = here.caller(context, None);
+        let began_empty = here.repository().head(here.name())?.snapshot.is_none();
+        let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
+        let report = import_history(here.repository(), &caller, &source, &mut |progress| {
+            meter.tell(&mut context.console, "importing", progress)
+        })?;
+        meter.end(&mut context.console)?;
+        if began_empty {
+            arrive(context, &here, &report.head)?;
+        }
+        if context.is_json() {
+            context
+                .console
+                .json(&json!({"commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs)}))?;
+        } else {
+            tell_refs(&mut context.console, &report.refs)?;
+            context.console.line(format!("imported {} commits ({} objects)", report.commits, report.objects))?;
+        }
+        Ok(OK)
+    }
+}
+
+/// Puts the head where git's is. Files that are here already stay; an empty folder gets the head's.
+fn arrive(context: &mut Context<'_>, here: &Here, head: &GitHead) -> Result<(), Failure> {
+    let start = match head {
+        GitHead::Ref(name) => {
+            let branch = name.strip_prefix("refs/heads/").and_then(|name| name.parse::<BranchName>().ok());
+            let Some(branch) = branch else { return Ok(()) };
+            if here.repository().branch(&branch)?.is_none() {
+                return Ok(());
+            }
+            Start::Branch(branch)
+        }
+        GitHead::Detached(id) => Start::Detached(*id),
+        GitHead::Elsewhere(_) => return Ok(()),
+    };
+    let folder = here.folder()?;
+    let mut folder = queue(&folder, &context.console)?;
+    let empty = here.repository().empty_tree();
+    let has_files = !folder.status(here.store(), Some(empty))?.changes.is_empty();
+    let switched = here.repository().switch(&here.caller(context, None), &start, Elsewhere::Refuse)?;
+    if !has_files {
+        folder.switch(here.store(), Some(empty), switched.to, LocalChanges::Keep)?;
+    }
+    Ok(())
+}
+
+impl Verb for Export {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let caller = here.caller(context, None);
+        let which = if self.branch.is_empty() {
+            ExportRefs::All
+        } else {
+            let names = self.branch.iter().map(|name| Ok(RefName::branch(&name.parse()?)));
+            ExportRefs::Some(names.collect::<Result<_, Failure>>()?)
+        };
+        let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
+        let target = cwd.join(&self.to_git);
+        let report = export_history(here.repository(), &caller, &target, &which, &mut |progress| {
+            meter.tell(&mut context.console, "exporting", progress)
+        })?;
+        meter.end(&mut context.console)?;
+        if context.is_json() {
+            context.console.json(&json!({"repository": report.repository.display().to_string(), "created": report.created, "commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs)}))?;
+        } else {
+            tell_refs(&mut context.console, &report.refs)?;
+            context.console.line(format!(
+                "exported {} commits ({} objects) to {}",
+                report.commits,
+                report.objects,
+                report.repository.display()
+            ))?;
+        }
+        Ok(OK)
+    }
+}
+
+impl Verb for Sync {
+    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        let caller = here.caller(context, None);
+        let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
+        let report = sync(here.repository(), &caller, &cwd.join(&self.git), &mut |progress| {
+            meter.tell(&mut context.console, "syncing", progress)
+        })?;
+        meter.end(&mut context.console)?;
+        let (from, to) = (&report.imported, &report.exported);
+        if context.is_json() {
+            context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;
+        } else {
+            tell_refs(&mut context.console, &from.refs)?;
+            tell_refs(&mut context.console, &to.refs)?;
+            context.console.line(format!("{} commits from git, {} to git", from.commits, to.commits))?;
+        }
+        Ok(OK)
+    }
+}
+
+fn outcome(outcome: &RefOutcome) -> String {
+    match outcome {
+        RefOutcome::Created => "created".to_owned(),
+        RefOutcome::Forwarded => "forwarded".to_owned(),
+        RefOutcome::Unchanged => "unchanged".to_owned(),
+        RefOutcome::Ahead => "left, the other side is ahead:".to_owned(),
+        RefOutcome::Diverged => "left, both sides have gone on; merge them on one:".to_owned(),
+        RefOutcome::Removed => "left, it was removed on this side:".to_owned(),
+        RefOutcome::Kept => "kept for export only:".to_owned(),
+        RefOutcome::CheckedOut { worktree } => format!("left, it is checked out in {worktree}:"),
+    }
+}
+
+fn refs_json(refs: &[RefReport]) -> Vec<Value> {
+    refs.iter().map(|report| json!({"ref": report.name, "outcome": outcome(&report.outcome)})).collect()
+}
+
+/// Names the refs that something became of.
+fn tell_refs(console: &mut Console<'_>, refs: &[RefReport]) -> Result<(), Failure> {
+    for report in refs.iter().filter(|report| report.outcome != RefOutcome::Unchanged) {
+        console.line(format!("  {} {}", outcome(&report.outcome), report.name))?;
+    }
+    Ok(())
+}
+
+/// How far it is, on standard error, where there is a terminal.
+struct ProgressLine {
+    shown: bool,
+    used: bool,
+}
+
+impl ProgressLine {
+    fn new(quiet: bool, columns: u16) -> Self {
+        Self { shown: !quiet && columns > 0, used: false }
+    }
+
+    fn tell(&mut self, console: &mut Console<'_>, verb: &str, progress: &Progress) {
+        if !self.shown {
+            return;
+        }
+        let phase = match progress.phase {
+            Phase::Finding => "finding commits",
+            Phase::Copying => verb,
+            Phase::Finishing => "finishing",
+        };
+        let line = format!(
+            "\r\x1b[K{phase}: {}/{} commits, {} objects, {:.0}/s",
+            progress.done, progress.total, progress.objects, progress.per_second
+        );
+        // Whoever does not see it any more still gets the work done.
+        let _ = console.aside(&line);
+        self.used = true;
+    }
+
+    fn end(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        if self.used { console.aside("\r\x1b[K") } else { Ok(()) }
+    }
+}

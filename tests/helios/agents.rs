@@ -1,0 +1,82 @@
+//! Sixteen agents at once, in one folder and in folders of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::harness::{User, rounds};
+
+const AGENTS: usize = 16;
+
+/// Each agent changes its file and commits, again and again; gives what failed.
+fn work(user: &User, roots: &[PathBuf], commits: usize) -> Vec<String> {
+    thread::scope(|scope| {
+        let agents: Vec<_> =
+            roots.iter().enumerate().map(|(agent, root)| scope.spawn(move || one(user, root, agent, commits))).collect();
+        agents.into_iter().flat_map(|agent| agent.join().expect("it ends")).collect()
+    })
+}
+
+fn one(user: &User, root: &Path, agent: usize, commits: usize) -> Vec<String> {
+    let mut failed = Vec::new();
+    for number in 0..commits {
+        fs::write(root.join(format!("agent-{agent}.txt")), format!("{number}\n")).expect("written");
+        let ended = user.run(root, &["commit", "-q", "--work", ".", "-m", &format!("agent {agent} commit {number}")]);
+        if ended.code != 0 {
+            failed.push(ended.err);
+        }
+    }
+    failed
+}
+
+#[test]
+fn sixteen_agents_in_one_folder_all_commit() {
+    let user = User::new();
+    let root = user.repository("work");
+    let commits = rounds(4) as usize;
+    assert_eq!(work(&user, &vec![root.clone(); AGENTS], commits), Vec::<String>::new());
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), AGENTS * commits);
+    for agent in 0..AGENTS {
+        assert_eq!(user.ok(&root, &["show", &format!("HEAD:agent-{agent}.txt")]), format!("{}\n", commits - 1));
+    }
+}
+
+#[test]
+fn sixteen_agents_in_workspaces_of_their_own_all_commit() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "base", "1");
+    let commits = rounds(4) as usize;
+    let roots: Vec<PathBuf> = (0..AGENTS)
+        .map(|agent| {
+            user.ok(&root, &["workspace", "add", &format!("../agent-{agent}")]);
+            user.path(&format!("agent-{agent}"))
+        })
+        .collect();
+    assert_eq!(work(&user, &roots, commits), Vec::<String>::new());
+    for agent in 0..AGENTS {
+        assert_eq!(user.ok(&root, &["log", "--oneline", &format!("main..agent-{agent}")]).lines().count(), commits);
+        user.ok(
+            &root,
+            &["merge", "-q", &format!("agent-{agent}")].map(|argument| if argument == "-q" { "--no-ff" } else { argument }),
+        );
+    }
+    assert_eq!(user.ok(&root, &["ls-files"]).lines().count(), AGENTS + 1);
+}
+
+#[test]
+fn who_moves_a_shared_head_together_with_others_is_told_of_workspaces() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let told = thread::scope(|scope| {
+        let agents: Vec<_> = (0..8)
+            .map(|_| {
+                let (user, root) = (&user, &root);
+                scope.spawn(move || (0..5).map(|_| user.run(root, &["reset", "--hard"]).err).collect::<String>())
+            })
+            .collect();
+        agents.into_iter().map(|agent| agent.join().expect("it ends")).collect::<String>()
+    });
+    assert!(told.contains("helios workspace add"), "somebody had to wait: {told}");
+}

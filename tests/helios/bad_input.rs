@@ -1,0 +1,121 @@
+//! Wrong words, damaged files and hostile paths: a clear message, an exit code, and nothing lost.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+
+use crate::harness::{User, ended};
+
+#[test]
+fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["branch", "feature"]);
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["comit"], 128, "`helios commit`"),
+        (&["rev-parse", "faeture"], 128, "\"feature\""),
+        (&["checkout", "HEAD~5"], 128, "HEAD~5"),
+        (&["branch", "a..b"], 128, "\"a..b\""),
+        (&["branch", "feature"], 1, "already"),
+        (&["add", "../outside"], 128, "outside of the workspace"),
+        (&["add", "missing"], 128, "'missing' did not match any files"),
+        (&["restore", "missing"], 1, "'missing' did not match"),
+        (&["commit", "--meta", "novalue"], 129, "key=value"),
+        (&["commit", "--durability", "eventually"], 129, "nosync"),
+        (&["log", "--since", "soon"], 128, "48h"),
+        (&["workspace", "add", "inside"], 1, "beside it"),
+        (&["cat-file", "-p", "0000000000000000000000000000000000000000000000000000000000000000"], 128, "revision"),
+        (&["undo", "999"], 128, "999"),
+        (&["merge", "--abort"], 1, "merge"),
+        (&["-C", "/nonexistent", "status"], 128, "/nonexistent"),
+        (&["--no-such"], 128, "--no-such"),
+    ];
+    for (arguments, code, told) in cases {
+        let ended = user.run(&root, arguments);
+        assert_eq!(ended.code, *code, "helios {arguments:?}: {}", ended.err);
+        assert!(ended.err.contains(told), "helios {arguments:?}: {}", ended.err);
+        assert!(!ended.err.contains("panic"), "{}", ended.err);
+    }
+    assert_eq!(user.run(&user.path("home"), &["status"]).code, 128);
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
+}
+
+#[test]
+fn names_that_are_no_text_are_carried_and_shown() {
+    let user = User::new();
+    let root = user.repository("work");
+    fs::write(root.join(OsStr::from_bytes(b"caf\xe9")), "1").expect("written");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "?? \"caf\\351\"\n");
+    let mut add = user.helios(&root, &["add"]);
+    assert_eq!(ended(add.arg(OsStr::from_bytes(b"caf\xe9"))).code, 0);
+    user.ok(&root, &["commit", "-m", "latin"]);
+    assert_eq!(user.ok(&root, &["ls-files"]), "\"caf\\351\"\n");
+    fs::write(root.join("binary"), b"\x00\xff\xfe").expect("written");
+    user.ok(&root, &["commit", "--work", "."]);
+    let output = user.helios(&root, &["show", "HEAD:binary"]).output().expect("it runs");
+    assert_eq!(output.stdout, b"\x00\xff\xfe");
+}
+
+#[test]
+fn links_in_a_circle_and_out_of_the_folder_are_links() {
+    let user = User::new();
+    let root = user.repository("work");
+    fs::create_dir(root.join("d")).expect("made");
+    symlink("../d", root.join("d/self")).expect("linked");
+    symlink("/etc", root.join("out")).expect("linked");
+    user.ok(&root, &["commit", "--work", "."]);
+    assert_eq!(user.ok(&root, &["ls-files", "--stage"]).matches("120000").count(), 2);
+    let refused = user.run(&root, &["add", "out/passwd"]);
+    assert_eq!(refused.code, 128, "{}", refused.err);
+}
+
+#[test]
+fn a_damaged_store_is_told_as_one_and_never_a_panic() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["engine", "stop"]);
+    crate::harness::wait_until("the engine has left", || user.engine().is_none());
+    let format = root.join(".helios/store/format");
+    fs::write(&format, "999\n").expect("written");
+    let newer = user.run(&root, &["status"]);
+    assert!(newer.code == 128 && newer.err.contains("format 999"), "{}", newer.err);
+    fs::write(&format, "nonsense\n").expect("written");
+    assert_eq!(user.run(&root, &["status"]).code, 128);
+    fs::write(&format, "2\n").expect("written");
+    let current = root.join(".helios/store/db/CURRENT");
+    let saved = fs::read(&current).expect("read");
+    fs::write(&current, b"\xff\xff").expect("written");
+    let damaged = user.run(&root, &["status"]);
+    assert!(damaged.code == 128 && damaged.err.starts_with("fatal: "), "{}", damaged.err);
+    fs::write(&current, saved).expect("written");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn settings_that_cannot_be_read_are_named() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.ok(&root, &["engine", "stop"]);
+    crate::harness::wait_until("the engine has left", || user.engine().is_none());
+    fs::write(root.join(".helios/helios.yaml"), "performance:\n  l1_cash_size: 2GB\n").expect("written");
+    let refused = user.run(&root, &["status"]);
+    assert!(refused.code == 128 && refused.err.contains("performance.l1_cache_size"), "{}", refused.err);
+}
+
+#[test]
+fn an_init_that_was_cut_off_is_finished_by_the_next() {
+    let user = User::new();
+    let root = user.path("work");
+    fs::create_dir_all(root.join(".helios/store")).expect("made");
+    let told = user.run(&root, &["status"]);
+    assert!(told.code != 0 && told.err.contains("`helios init`"), "{}", told.err);
+    user.ok(&root, &["init"]);
+    user.commit(&root, "f", "1");
+    assert!(user.ok(&root, &["init"]).starts_with("Reinitialized existing"));
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
+    let home = user.run(&user.path("home"), &["init"]);
+    assert!(home.code == 1 && home.err.contains("--force"), "{}", home.err);
+}

@@ -1,0 +1,281 @@
+//! What the commands do, seen from outside.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::User;
+
+fn write(root: &Path, files: &[(&str, &str)]) {
+    for (path, content) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+}
+
+#[test]
+fn status_tells_staged_changed_and_untracked_files_apart() {
+    let user = User::new();
+    let root = user.repository("work");
+    write(&root, &[("kept", "1"), ("changed", "1"), ("gone", "1"), ("d/inner", "1"), (".gitignore", "*.log\n")]);
+    user.ok(&root, &["commit", "--work", "."]);
+    write(&root, &[("changed", "2"), ("staged", "1"), ("new/a", "1"), ("new/b", "1"), ("x.log", "1"), ("with space", "1")]);
+    fs::remove_file(root.join("gone")).expect("removed");
+    user.ok(&root, &["add", "staged"]);
+    let expected = " M changed\n D gone\nA  staged\n?? new/\n?? \"with space\"\n";
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), expected);
+    assert!(user.ok(&root, &["status", "--porcelain", "-uall"]).contains("?? new/a\n?? new/b\n"));
+    assert!(user.ok(&root, &["status", "--porcelain", "--ignored"]).ends_with("!! x.log\n"));
+    // The staged file alone is committed.
+    user.ok(&root, &["commit", "-m", "one"]);
+    assert_eq!(user.ok(&root, &["show", "--name-status"]).lines().last(), Some("A\tstaged"));
+    user.ok(&root, &["commit", "-m", "the rest"]);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_part_of_the_folder_can_be_committed_alone() {
+    let user = User::new();
+    let root = user.repository("work");
+    write(&root, &[("a/x", "1"), ("b/y", "1")]);
+    user.ok(&root, &["commit", "--work", "."]);
+    write(&root, &[("a/x", "2"), ("b/y", "2"), ("b/z", "1")]);
+    user.ok(&root.join("a"), &["commit", "--work", ".", "-m", "only a"]);
+    assert_eq!(user.ok(&root, &["diff", "--name-status", "HEAD~1", "HEAD"]), "M\ta/x\n");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), " M b/y\n?? b/z\n");
+    user.ok(&root, &["commit", "--work", "b/z", "-m", "one file"]);
+    assert_eq!(user.ok(&root, &["diff", "--name-status", "HEAD~1", "HEAD"]), "A\tb/z\n");
+}
+
+#[test]
+fn checkout_goes_there_and_back_and_refuses_to_lose_changes() {
+    let user = User::new();
+    let root = user.repository("work");
+    write(&root, &[("f", "1"), ("script", "#!/bin/sh\n")]);
+    fs::set_permissions(root.join("script"), fs::Permissions::from_mode(0o755)).expect("set");
+    symlink("f", root.join("link")).expect("linked");
+    user.ok(&root, &["commit", "--work", "."]);
+    user.ok(&root, &["checkout", "-b", "other"]);
+    user.commit(&root, "f", "2");
+    user.commit(&root, "only-there", "x");
+    user.ok(&root, &["checkout", "main"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "1");
+    assert!(!root.join("only-there").exists());
+    write(&root, &[("f", "mine"), ("only-there", "mine")]);
+    let refused = user.run(&root, &["checkout", "other"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("\tf\n") && refused.err.contains("\tonly-there\n"), "{}", refused.err);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "mine", "nothing was touched");
+    assert_eq!(user.ok(&root, &["branch", "--show-current"]), "main\n");
+    user.ok(&root, &["checkout", "-f", "other"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "2");
+    user.ok(&root, &["switch", "-"]);
+    assert_eq!(user.ok(&root, &["rev-parse", "--abbrev-ref", "HEAD"]), "main\n");
+    assert_eq!(fs::read_link(root.join("link")).expect("a link"), Path::new("f"));
+    assert_eq!(fs::metadata(root.join("script")).expect("there").permissions().mode() & 0o111, 0o111);
+    user.ok(&root, &["switch", "-c", "third", "other"]);
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 3);
+}
+
+#[test]
+fn reset_moves_head_stage_and_files_as_it_is_told() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    let two = user.commit(&root, "f", "2");
+    user.ok(&root, &["reset", "--soft", "HEAD~1"]);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "M  f\n");
+    user.ok(&root, &["reset", "HEAD"]);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), " M f\n");
+    let out = user.ok(&root, &["reset", "--hard", &two[..12]]);
+    assert_eq!(out, format!("HEAD is now at {} f\n", &two[..12]));
+    fs::write(root.join("f"), "lost").expect("written");
+    user.ok(&root, &["reset", "--hard", "HEAD~1"]);
+    assert_eq!(
+        (fs::read_to_string(root.join("f")).expect("read").as_str(), user.ok(&root, &["rev-parse", "HEAD"]).trim()),
+        ("1", one.as_str())
+    );
+    user.ok(&root, &["undo"]);
+    assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), two);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "2");
+}
+
+#[test]
+fn what_a_hard_reset_throws_away_is_kept_in_a_snapshot() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    fs::write(root.join("f"), "never committed").expect("written");
+    let ended = user.run(&root, &["reset", "--hard"]);
+    assert_eq!(ended.code, 0);
+    let kept = ended
+        .err
+        .split_whitespace()
+        .find(|word| word.len() == 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .expect("an id");
+    assert_eq!(user.ok(&root, &["show", &format!("{kept}:f")]), "never committed");
+    assert_eq!(user.run(&root, &["reset", "--hard"]).err, "", "nothing is thrown away, nothing is kept");
+}
+
+#[test]
+fn a_merge_with_conflicts_is_listed_decided_or_given_up() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "a\nb\nc\n");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    user.commit(&root, "f", "a\ntheirs\nc\n");
+    user.commit(&root, "theirs", "x");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    let before = user.commit(&root, "f", "a\nours\nc\n");
+    let ended = user.run(&root, &["merge", "other"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("CONFLICT (content): both sides changed f\n"), "{}", ended.out);
+    assert!(user.ok(&root, &["status", "--porcelain"]).contains("UU f\n"));
+    assert_eq!(user.run(&root, &["commit", "-a", "-m", "x"]).code, 1, "nobody decided yet");
+    user.ok(&root, &["merge", "--abort"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "a\nours\nc\n");
+    assert!(!root.join("theirs").exists());
+    assert_eq!(user.run(&root, &["merge", "other"]).code, 1);
+    fs::write(root.join("f"), "a\nboth\nc\n").expect("written");
+    user.ok(&root, &["commit", "-a"]);
+    let head: Value = serde_json::from_str(&user.ok(&root, &["--json", "log", "-n", "1"])).expect("JSON");
+    assert_eq!(
+        (head["message"].as_str().map(str::trim), head["parents"][0].as_str()),
+        (Some("Merge branch 'other'"), Some(before.as_str()))
+    );
+    assert_eq!(user.ok(&root, &["merge", "other"]), "Already up to date.\n");
+}
+
+#[test]
+fn a_merge_that_would_overwrite_local_changes_does_nothing() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    user.commit(&root, "f", "2");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    fs::write(root.join("f"), "mine").expect("written");
+    let refused = user.run(&root, &["merge", "other"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("\tf\n"), "{}", refused.err);
+    assert_eq!(
+        (user.ok(&root, &["rev-parse", "HEAD"]).trim(), fs::read_to_string(root.join("f")).expect("read").as_str()),
+        (one.as_str(), "mine")
+    );
+}
+
+#[test]
+fn commits_carry_authors_metadata_and_expectations() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    fs::write(root.join("f"), "2").expect("written");
+    let mut commit = user.helios(
+        &root,
+        &["--json", "commit", "-m", "subject", "-m", "body", "--meta", "model=m", "--durability", "sync", "--expect", &one],
+    );
+    let ended = crate::harness::ended(commit.env("HELIOS_AUTHOR_NAME", "Ada").env("HELIOS_AUTHOR_EMAIL", "ada@example.org"));
+    let told: Value = serde_json::from_str(&ended.out).expect("JSON");
+    assert_eq!(
+        (told["on_disk"].as_bool(), told["files_changed"].as_u64(), told["branch"].as_str()),
+        (Some(true), Some(1), Some("main"))
+    );
+    let head: Value = serde_json::from_str(&user.ok(&root, &["log", "-n", "1", "--where", "model=m", "--json"])).expect("JSON");
+    assert_eq!((head["author"]["name"].as_str(), head["author"]["email"].as_str()), (Some("Ada"), Some("ada@example.org")));
+    assert_eq!((head["message"].as_str(), head["metadata"]["model"].as_str()), (Some("subject\n\nbody\n"), Some("m")));
+    fs::write(root.join("f"), "3").expect("written");
+    let refused = user.run(&root, &["commit", "-m", "late", "--expect", &one]);
+    assert_eq!(refused.code, 1, "{}", refused.err);
+    assert_eq!(user.run(&root, &["commit", "-m", "now"]).code, 0);
+    assert_eq!(user.run(&root, &["commit", "-m", "again"]).code, 1, "nothing to commit");
+    user.ok(&root, &["commit", "--amend", "-m", "better"]);
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 3);
+}
+
+#[test]
+fn workspaces_have_heads_of_their_own_and_share_what_is_committed() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["workspace", "add", "../agent-1"]);
+    let other = user.path("agent-1");
+    assert_eq!(fs::read_to_string(other.join("f")).expect("read"), "1");
+    let made = user.commit(&other, "g", "2");
+    assert!(!root.join("g").exists());
+    assert_eq!(user.ok(&root, &["rev-parse", "agent-1"]).trim(), made);
+    user.ok(&root, &["merge", "agent-1"]);
+    assert_eq!(fs::read_to_string(root.join("g")).expect("read"), "2");
+    let refused = user.run(&root, &["checkout", "agent-1"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("workspace agent-1"), "{}", refused.err);
+    fs::write(other.join("g"), "not committed").expect("written");
+    assert_eq!(user.run(&root, &["workspace", "remove", "agent-1", "--delete"]).code, 1);
+    user.ok(&root, &["workspace", "remove", "agent-1", "--delete", "--force"]);
+    assert!(!other.exists());
+    assert_eq!(user.ok(&root, &["rev-parse", "agent-1"]).trim(), made, "the branch stays");
+}
+
+#[test]
+fn undo_goes_back_step_by_step_and_forward_again() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    let two = user.commit(&root, "f", "2");
+    user.ok(&root, &["branch", "b"]);
+    user.ok(&root, &["undo"]);
+    assert_eq!(user.ok(&root, &["branch"]), "* main\n");
+    user.ok(&root, &["undo"]);
+    assert_eq!(
+        (user.ok(&root, &["rev-parse", "HEAD"]).trim(), fs::read_to_string(root.join("f")).expect("read").as_str()),
+        (one.as_str(), "1")
+    );
+    user.ok(&root, &["undo", "--redo"]);
+    assert_eq!(
+        (user.ok(&root, &["rev-parse", "HEAD"]).trim(), fs::read_to_string(root.join("f")).expect("read").as_str()),
+        (two.as_str(), "2")
+    );
+}
+
+#[test]
+fn picked_and_reverted_changes_are_new_snapshots() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    user.commit(&root, "g", "1");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    user.ok(&root, &["cherry-pick", "other"]);
+    assert_eq!(fs::read_to_string(root.join("g")).expect("read"), "1");
+    user.ok(&root, &["revert", "HEAD"]);
+    assert!(!root.join("g").exists());
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 3);
+}
+
+#[test]
+fn settings_are_kept_in_a_file_and_checked() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.ok(&root, &["config", "set", "storage.pebbledb.write_buffer_size", "512MB"]);
+    assert_eq!(user.ok(&root, &["config", "get", "storage.rocksdb.write_buffer_size"]), "512MB\n");
+    assert!(user.ok(&root, &["config", "list"]).contains("storage.rocksdb.write_buffer_size=512MB\n"));
+    let refused = user.run(&root, &["config", "set", "performance.l1_cash_size", "2GB"]);
+    assert!(refused.code == 128 && refused.err.contains("performance.l1_cache_size"), "{}", refused.err);
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    let user = User::new();
+    let home = user.path("home");
+    let help = user.ok(&home, &["help"]);
+    let names: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("   ")?.split_whitespace().next()).collect();
+    assert!(names.len() > 20, "{help}");
+    for name in names {
+        let text = user.ok(&home, &[name, "--help"]);
+        assert!(text.contains("Examples:"), "{name}");
+    }
+    let script = user.ok(&home, &["completions", "bash"]);
+    assert!(script.contains("cherry-pick"));
+}

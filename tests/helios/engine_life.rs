@@ -1,0 +1,190 @@
+//! The engine starts by itself, is one, leaves, is killed and replaced.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::{fs, thread};
+
+use serde_json::{Value, json};
+
+use crate::harness::{User, ended, finish, is_running, wait_until};
+
+#[test]
+fn the_first_command_starts_an_engine_that_only_its_user_can_reach() {
+    let user = User::new();
+    let root = user.repository("work");
+    let pid = user.engine().expect("an engine stays");
+    user.ok(&root, &["status"]);
+    assert_eq!(user.engine(), Some(pid), "the second command uses the same one");
+    let mode = |name: &str| fs::metadata(user.place().join(name)).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("engine.sock")), (0o700, 0o600));
+}
+
+#[test]
+fn of_many_engines_that_start_at_once_one_stays_and_all_clients_are_served() {
+    let user = User::new();
+    let clients: Vec<_> = (0..12)
+        .map(|_| {
+            user.helios(&user.path("home"), &["--json", "engine", "status"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("started")
+        })
+        .collect();
+    let mut pids: Vec<Value> = Vec::new();
+    for client in clients {
+        let output = client.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(status["stays"], true);
+        pids.push(status["pid"].clone());
+    }
+    pids.dedup();
+    assert_eq!(pids, vec![json!(user.engine().expect("one stays"))]);
+}
+
+#[test]
+fn an_engine_leaves_when_it_is_idle_and_when_it_is_told() {
+    let user = User::new();
+    let root = user.repository("work");
+    let first = user.engine().expect("one stays");
+    user.ok(&root, &["engine", "stop"]);
+    wait_until("the engine leaves when told", || !is_running(first));
+    assert!(!user.place().join("engine.sock").exists(), "its socket goes with it");
+    let mut command = user.helios(&root, &["status"]);
+    assert_eq!(ended(command.env("HELIOS_ENGINE_IDLE", "1s")).code, 0);
+    let second = user.engine().expect("one stays");
+    wait_until("the engine leaves when idle", || !is_running(second));
+}
+
+#[test]
+fn whoever_starts_the_engine_does_not_wait_for_its_end() {
+    let user = User::new();
+    // A shell that leaves a pipe open in an odd place sees its end as soon as the client is gone.
+    let mut shell = user.program("sh", &user.path("home"));
+    let ended = ended(shell.args(["-c", "helios engine status 5>&1 6>&2 | cat"]));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(user.engine().is_some());
+}
+
+#[test]
+fn where_no_engine_can_be_reached_the_command_is_done_all_the_same() {
+    let user = User::new();
+    let root = user.repository("work");
+    fs::write(root.join("a"), "1").expect("written");
+    // The engine has the store, and lets it go for whoever waits.
+    let mut alone = user.helios(&root, &["commit", "--work", ".", "-m", "alone"]);
+    let ended_alone = ended(alone.env("HELIOS_NO_ENGINE", "1"));
+    assert_eq!(ended_alone.code, 0, "{}", ended_alone.err);
+    assert!(!ended_alone.err.contains("locked"), "{}", ended_alone.err);
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
+    // A runtime folder that nobody can write to: no engine, and no failure.
+    let mut sandboxed = user.helios(&root, &["status", "--porcelain"]);
+    let ended = ended(sandboxed.env("XDG_RUNTIME_DIR", "/proc").env("HELIOS_ENGINE_IDLE", "1s"));
+    assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{}", ended.err);
+}
+
+#[test]
+fn two_who_work_without_an_engine_wait_for_each_other() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.ok(&root, &["engine", "stop"]);
+    let children: Vec<_> = (0..4)
+        .map(|number| {
+            let mut command = user.helios(&root, &["commit", "-q", "--allow-empty", "-m", &format!("{number}")]);
+            command.env("HELIOS_NO_ENGINE", "1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+        })
+        .collect();
+    children.into_iter().for_each(|child| finish(child, "a commit without an engine"));
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 4);
+}
+
+#[test]
+fn an_engine_that_was_killed_is_replaced_and_nothing_acknowledged_is_gone() {
+    let user = User::new();
+    let root = user.repository("work");
+    let snapshot = user.commit(&root, "a", "1");
+    user.kill_engine();
+    assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), snapshot);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_client_of_another_protocol_is_told_so_and_a_newer_one_gets_a_newer_engine() {
+    let user = User::new();
+    user.repository("work");
+    let greet = |hello: Value| -> Value {
+        let mut stream = UnixStream::connect(user.place().join("engine.sock")).expect("connected");
+        writeln!(stream, "{hello}").expect("sent");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("answered");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    let refused = greet(json!({"helios": 0, "release": "0.0.1"}));
+    assert_eq!(refused["error"]["code"], "version_mismatch");
+    assert_eq!(greet(json!({"hello": 1}))["error"]["code"], "invalid_request");
+    let pid = user.engine().expect("one stays");
+    let welcome = greet(json!({"helios": 1, "release": "99.0.0"}));
+    assert_eq!(welcome["leaving"], true);
+    wait_until("the older engine leaves", || !is_running(pid));
+}
+
+#[test]
+fn a_socket_without_an_engine_behind_it_is_replaced() {
+    let user = User::new();
+    let place = user.place();
+    fs::create_dir(&place).expect("made");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).expect("set");
+    drop(UnixListener::bind(place.join("engine.sock")).expect("bound"));
+    user.repository("work");
+    assert!(user.engine().is_some());
+}
+
+#[test]
+fn a_folder_that_others_can_enter_is_not_trusted() {
+    let user = User::new();
+    fs::create_dir(user.place()).expect("made");
+    fs::set_permissions(user.place(), fs::Permissions::from_mode(0o777)).expect("set");
+    user.repository("work");
+    assert!(user.engine().is_none(), "the command was done without an engine");
+}
+
+#[test]
+fn ctrl_c_ends_a_command_and_leaves_the_engine_and_the_queue_in_order() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "a", "1");
+    let watch = user.helios(&root, &["watch"]).stdout(Stdio::piped()).spawn().expect("started");
+    let pid = watch.id();
+    crate::harness::signal(pid, "INT");
+    let output = watch.wait_with_output().expect("it ends");
+    assert!(!output.status.success());
+    user.commit(&root, "a", "2");
+}
+
+#[test]
+fn requests_are_answered_one_after_the_other_with_their_ids() {
+    let user = User::new();
+    let root = user.repository("work");
+    let stream = UnixStream::connect(user.place().join("engine.sock")).expect("connected");
+    let mut writer = stream.try_clone().expect("cloned");
+    let reader = thread::spawn(move || {
+        BufReader::new(stream)
+            .lines()
+            .take(5)
+            .map(|line| serde_json::from_str(&line.expect("read")).expect("JSON"))
+            .collect::<Vec<Value>>()
+    });
+    writeln!(writer, "{}", json!({"helios": 1})).expect("sent");
+    writeln!(writer, "{}", json!({"id": 1, "op": "run", "argv": ["rev-parse", "--abbrev-ref", "HEAD"], "cwd": root}))
+        .expect("sent");
+    writeln!(writer, "nonsense").expect("sent");
+    writeln!(writer, "{}", json!({"id": "x", "op": "fly"})).expect("sent");
+    let lines = reader.join().expect("it ends");
+    assert_eq!(lines[0]["helios"], 1);
+    assert_eq!((&lines[1], &lines[2]), (&json!({"id": 1, "stdout": "main\n"}), &json!({"id": 1, "exit": 0})));
+    assert_eq!(lines[3]["error"]["code"], "invalid_request");
+    assert_eq!((&lines[4]["id"], &lines[4]["error"]["code"]), (&json!("x"), &json!("invalid_request")));
+}
