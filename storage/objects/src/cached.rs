@@ -1,7 +1,9 @@
 //! L1: recently used content in memory, LZ4-compressed, in front of any store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +15,15 @@ use crate::{
     StoreStats, Sweep, Swept,
 };
 
+mod shard;
+
+use shard::{Content, Shard};
+
 /// Content is spread over this many locks by the first byte of its id.
 const SHARDS: usize = 8;
-/// Beneath this many bytes compression costs more than it saves.
-const COMPRESS_FROM: usize = 256;
-/// What an entry costs beside its bytes.
-const ENTRY_BYTES: usize = 96;
+/// When so much of a shard waits to be compressed, or a sixteenth of it, the thread that does it is woken; from four times as much on
+/// writers help.
+const FRESH_BYTES: usize = 1 << 20;
 
 /// How a cache does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,9 +41,18 @@ pub struct CacheStats {
 /// A store with a cache in front of it: least recently used content goes first once the bound in
 /// bytes is reached. Writes go through and are remembered; whether an object exists is always the
 /// store's answer, never the cache's.
+///
+/// What is written is compressed a little later, by a thread of its own, so that no commit waits for it.
 #[derive(Debug)]
 pub struct Cached<S> {
     store: S,
+    cache: Arc<Cache>,
+    /// Wakes the thread that compresses; it ends with this.
+    squeeze: OnceLock<Option<SyncSender<()>>>,
+}
+
+#[derive(Debug)]
+struct Cache {
     shards: [Mutex<Shard>; SHARDS],
     hits: AtomicU64,
     misses: AtomicU64,
@@ -48,7 +62,8 @@ impl<S: ObjectStore> Cached<S> {
     /// Puts a cache of at most `limit_bytes` in front of `store`.
     pub fn new(store: S, limit_bytes: usize) -> Self {
         let shards = std::array::from_fn(|_| Mutex::new(Shard::new(limit_bytes / SHARDS)));
-        Self { store, shards, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let cache = Cache { shards, hits: AtomicU64::new(0), misses: AtomicU64::new(0) };
+        Self { store, cache: Arc::new(cache), squeeze: OnceLock::new() }
     }
 
     /// The store behind it.
@@ -59,23 +74,67 @@ impl<S: ObjectStore> Cached<S> {
     /// Counters since it was made, and its present size.
     pub fn cache_stats(&self) -> CacheStats {
         let mut stats = CacheStats {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
+            hits: self.cache.hits.load(Ordering::Relaxed),
+            misses: self.cache.misses.load(Ordering::Relaxed),
             ..CacheStats::default()
         };
-        for shard in &self.shards {
+        for shard in &self.cache.shards {
             let shard = shard.lock();
-            stats.objects += shard.slots.len() as u64;
+            stats.objects += shard.objects() as u64;
             stats.bytes += shard.bytes as u64;
         }
         stats
     }
 
+    /// Compresses everything that is kept as it came: for when nobody asks for anything.
+    pub fn squeeze(&self) {
+        self.cache.squeeze(|_| true);
+    }
+
+    fn remember(&self, id: ObjectId, bytes: &Bytes) {
+        let waits = {
+            let mut shard = self.cache.shard(&id).lock();
+            // One object must not push out everything else.
+            if bytes.len() > shard.limit / 4 {
+                return;
+            }
+            shard.insert_fresh(id, bytes);
+            shard.fresh_bytes / fresh_limit(&shard)
+        };
+        if waits >= 4 || (waits > 0 && !self.wake()) {
+            // The thread does not keep up, or there is none.
+            self.cache.squeeze_one(self.cache.shard(&id));
+        }
+    }
+
+    /// Wakes the thread that compresses; false where there is none.
+    fn wake(&self) -> bool {
+        let start = || {
+            let (send, woken) = sync_channel(1);
+            let cache = Arc::downgrade(&self.cache);
+            let compress = move || {
+                while let (Ok(()), Some(cache)) = (woken.recv(), cache.upgrade()) {
+                    cache.squeeze(|shard| shard.fresh_bytes * 2 > fresh_limit(shard));
+                }
+            };
+            std::thread::Builder::new().name("cache".to_owned()).spawn(compress).ok().map(|_| send)
+        };
+        let squeeze = self.squeeze.get_or_init(start);
+        // Where it is full the thread has been woken already.
+        squeeze.as_ref().is_some_and(|squeeze| !matches!(squeeze.try_send(()), Err(TrySendError::Disconnected(()))))
+    }
+}
+
+fn fresh_limit(shard: &Shard) -> usize {
+    FRESH_BYTES.min(shard.limit / 16).max(1)
+}
+
+impl Cache {
     fn shard(&self, id: &ObjectId) -> &Mutex<Shard> {
         &self.shards[usize::from(id.0[0]) % SHARDS]
     }
 
-    fn cached(&self, id: &ObjectId) -> Option<Bytes> {
+    fn get(&self, id: &ObjectId) -> Option<Bytes> {
         let content = self.shard(id).lock().touch(id);
         let bytes = content.and_then(|content| content.expand());
         let counter = if bytes.is_some() { &self.hits } else { &self.misses };
@@ -83,30 +142,29 @@ impl<S: ObjectStore> Cached<S> {
         bytes
     }
 
-    fn forget(&self, which: &dyn Fn(ObjectId) -> bool) {
+    /// Compresses what is fresh of every shard while `more` says so.
+    fn squeeze(&self, more: impl Fn(&Shard) -> bool) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            let gone: Vec<ObjectId> = shard.places.keys().copied().filter(|id| which(*id)).collect();
-            for id in gone {
-                if let Some(place) = shard.places.get(&id).copied() {
-                    shard.remove(place);
-                }
-            }
+            while more(&shard.lock()) && self.squeeze_one(shard) {}
         }
     }
 
-    fn remember(&self, id: ObjectId, bytes: &Bytes) {
-        // One object must not push out everything else.
-        if bytes.len() <= self.shard(&id).lock().limit / 4 {
-            let content = Content::compress(bytes);
-            self.shard(&id).lock().insert(id, content);
-        }
+    /// Compresses the oldest fresh content of a shard; false where there is none. Nobody waits meanwhile.
+    fn squeeze_one(&self, shard: &Mutex<Shard>) -> bool {
+        let Some((id, bytes)) = shard.lock().next_fresh() else { return false };
+        let content = Content::compress(&bytes);
+        shard.lock().replace(&id, content);
+        true
+    }
+
+    fn forget(&self, which: &dyn Fn(ObjectId) -> bool) {
+        self.shards.iter().for_each(|shard| shard.lock().forget(which));
     }
 }
 
 impl<S: ObjectStore> ObjectStore for Cached<S> {
     fn get(&self, id: ObjectId) -> Result<Option<Bytes>, ObjectError> {
-        if let Some(bytes) = self.cached(&id) {
+        if let Some(bytes) = self.cache.get(&id) {
             return Ok(Some(bytes));
         }
         let found = self.store.get(id)?;
@@ -117,7 +175,7 @@ impl<S: ObjectStore> ObjectStore for Cached<S> {
     }
 
     fn get_many(&self, ids: &[ObjectId]) -> Result<Vec<Option<Bytes>>, ObjectError> {
-        let mut found: Vec<Option<Bytes>> = ids.iter().map(|id| self.cached(id)).collect();
+        let mut found: Vec<Option<Bytes>> = ids.iter().map(|id| self.cache.get(id)).collect();
         let (places, lacking): (Vec<usize>, Vec<ObjectId>) =
             ids.iter().enumerate().filter(|(place, _)| found[*place].is_none()).map(|(place, id)| (place, *id)).unzip();
         for (place, bytes) in places.into_iter().zip(self.store.get_many(&lacking)?) {
@@ -162,7 +220,7 @@ impl<S: ObjectStore> ObjectStore for Cached<S> {
     }
 
     fn close(&self) -> Result<(), ObjectError> {
-        for shard in &self.shards {
+        for shard in &self.cache.shards {
             shard.lock().clear();
         }
         self.store.close()
@@ -206,7 +264,7 @@ impl<S: Collect> Collect for Cached<S> {
     fn sweep(&self, collection: &Collection, live: &(dyn Fn(ObjectId) -> bool + Sync), how: Sweep) -> Result<Swept, ObjectError> {
         let swept = self.store.sweep(collection, live, how);
         if how == Sweep::Drop {
-            self.forget(&|id| !live(id));
+            self.cache.forget(&|id| !live(id));
         }
         swept
     }
@@ -214,144 +272,8 @@ impl<S: Collect> Collect for Cached<S> {
     fn purge(&self, ids: &[ObjectId]) -> Result<Swept, ObjectError> {
         let swept = self.store.purge(ids);
         let purged: HashSet<ObjectId> = ids.iter().copied().collect();
-        self.forget(&|id| purged.contains(&id));
+        self.cache.forget(&|id| purged.contains(&id));
         swept
-    }
-}
-
-/// An object's bytes as the cache keeps them.
-#[derive(Clone, Debug)]
-enum Content {
-    Plain(Bytes),
-    Lz4 { packed: Bytes, length: usize },
-}
-
-impl Content {
-    fn compress(bytes: &Bytes) -> Self {
-        if bytes.len() < COMPRESS_FROM {
-            // A copy, so that a small piece does not keep a large buffer alive.
-            return Self::Plain(Bytes::copy_from_slice(bytes));
-        }
-        let packed = lz4_flex::block::compress(bytes);
-        if packed.len() * 8 < bytes.len() * 7 {
-            Self::Lz4 { packed: packed.into(), length: bytes.len() }
-        } else {
-            Self::Plain(Bytes::copy_from_slice(bytes))
-        }
-    }
-
-    fn expand(self) -> Option<Bytes> {
-        match self {
-            Self::Plain(bytes) => Some(bytes),
-            Self::Lz4 { packed, length } => lz4_flex::block::decompress(&packed, length).ok().map(Bytes::from),
-        }
-    }
-
-    fn cost(&self) -> usize {
-        ENTRY_BYTES
-            + match self {
-                Self::Plain(bytes) => bytes.len(),
-                Self::Lz4 { packed, .. } => packed.len(),
-            }
-    }
-}
-
-/// No slot: the end of the list.
-const END: usize = usize::MAX;
-
-/// One lock's part: a hash table into slots that form a doubly linked list, newest first.
-#[derive(Debug)]
-struct Shard {
-    places: HashMap<ObjectId, usize>,
-    slots: Vec<Slot>,
-    newest: usize,
-    oldest: usize,
-    bytes: usize,
-    limit: usize,
-}
-
-#[derive(Debug)]
-struct Slot {
-    id: ObjectId,
-    content: Content,
-    newer: usize,
-    older: usize,
-}
-
-impl Shard {
-    fn new(limit: usize) -> Self {
-        Self { places: HashMap::new(), slots: Vec::new(), newest: END, oldest: END, bytes: 0, limit }
-    }
-
-    fn clear(&mut self) {
-        *self = Self::new(self.limit);
-    }
-
-    fn touch(&mut self, id: &ObjectId) -> Option<Content> {
-        let place = *self.places.get(id)?;
-        self.unlink(place);
-        self.link_newest(place);
-        Some(self.slots[place].content.clone())
-    }
-
-    fn insert(&mut self, id: ObjectId, content: Content) {
-        if self.touch(&id).is_some() {
-            return;
-        }
-        self.bytes += content.cost();
-        while self.bytes > self.limit && self.oldest != END {
-            self.remove(self.oldest);
-        }
-        if self.bytes > self.limit {
-            self.bytes -= content.cost();
-            return;
-        }
-        let place = self.slots.len();
-        self.slots.push(Slot { id, content, newer: END, older: END });
-        self.places.insert(id, place);
-        self.link_newest(place);
-    }
-
-    /// Takes a slot out; the last slot moves into its place so that the slots stay dense.
-    fn remove(&mut self, place: usize) {
-        self.unlink(place);
-        let gone = self.slots.swap_remove(place);
-        self.places.remove(&gone.id);
-        self.bytes -= gone.content.cost();
-        if let Some(moved) = self.slots.get(place) {
-            let (id, newer, older) = (moved.id, moved.newer, moved.older);
-            self.places.insert(id, place);
-            match self.slots.get_mut(newer) {
-                Some(slot) => slot.older = place,
-                None => self.newest = place,
-            }
-            match self.slots.get_mut(older) {
-                Some(slot) => slot.newer = place,
-                None => self.oldest = place,
-            }
-        }
-    }
-
-    fn unlink(&mut self, place: usize) {
-        let (newer, older) = (self.slots[place].newer, self.slots[place].older);
-        match self.slots.get_mut(newer) {
-            Some(slot) => slot.older = older,
-            None => self.newest = older,
-        }
-        match self.slots.get_mut(older) {
-            Some(slot) => slot.newer = newer,
-            None => self.oldest = newer,
-        }
-    }
-
-    fn link_newest(&mut self, place: usize) {
-        self.slots[place].newer = END;
-        self.slots[place].older = self.newest;
-        match self.slots.get_mut(self.newest) {
-            Some(slot) => slot.newer = place,
-            None => self.oldest = place,
-        }
-        self.newest = place;
     }
 }
 
@@ -360,10 +282,9 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use proptest::prelude::*;
 
-    use super::{Cached, Content, ENTRY_BYTES, Shard};
-    use crate::{Durability, MemoryStore, NewObject, ObjectStore, hash, testing};
+    use super::Cached;
+    use crate::{Durability, MemoryStore, NewObject, ObjectStore, testing};
 
     #[test]
     fn a_cached_store_keeps_the_contract() {
@@ -383,28 +304,25 @@ mod tests {
         assert_eq!(reads, vec![object.bytes().clone(); 3]);
         let stats = cached.cache_stats();
         assert_eq!((stats.hits, stats.misses, stats.objects), (2, 1, 1));
+        assert!(stats.bytes > 13_000);
+        cached.squeeze();
+        assert_eq!(cached.read(object.id()).unwrap(), object.bytes());
+        let stats = cached.cache_stats();
         assert!(stats.bytes < 2_000, "13,000 repeating bytes are kept compressed, not in {} bytes", stats.bytes);
     }
 
-    proptest! {
-        #[test]
-        fn a_shard_keeps_exactly_the_most_recently_used(uses in prop::collection::vec(0_u8..24, 1..300)) {
-            let keeps = 8;
-            let mut shard = Shard::new(keeps * (ENTRY_BYTES + 1));
-            let mut model: Vec<u8> = Vec::new();
-            for byte in uses {
-                let id = hash(&[byte]);
-                let hit = shard.touch(&id).is_some();
-                prop_assert_eq!(hit, model.contains(&byte));
-                if !hit {
-                    shard.insert(id, Content::compress(&Bytes::copy_from_slice(&[byte])));
-                }
-                model.retain(|other| *other != byte);
-                model.insert(0, byte);
-                model.truncate(keeps);
-                prop_assert_eq!(shard.slots.len(), model.len());
-                prop_assert!(shard.bytes <= shard.limit);
-            }
+    #[test]
+    fn what_is_written_is_compressed_before_it_fills_the_cache() {
+        let cached = Cached::new(MemoryStore::new(), 1 << 20);
+        let objects: Vec<NewObject> =
+            (0..2_000).map(|number| NewObject::new(Bytes::from(format!("line of text {number}\n").repeat(200)))).collect();
+        cached.put(&objects, Durability::NoSync).unwrap();
+        cached.squeeze();
+        let stats = cached.cache_stats();
+        assert!(stats.bytes <= 1 << 20, "{} bytes", stats.bytes);
+        assert!(stats.objects > 1_000, "{} objects of 4 KB in 1 MiB", stats.objects);
+        for object in &objects {
+            assert_eq!(&cached.read(object.id()).unwrap(), object.bytes());
         }
     }
 }

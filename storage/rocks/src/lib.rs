@@ -6,6 +6,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod engine;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 mod group_sync;
 mod latency;
 mod mark_file;

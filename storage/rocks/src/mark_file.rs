@@ -137,6 +137,15 @@ impl Slot {
     }
 }
 
+/// Reads bytes as a slot; what is read is written as it was, where nothing but the slot's own fields says anything.
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some(bytes) = bytes.first_chunk::<SLOT_BYTES>() else { return };
+    if let Some(slot) = Slot::decode(bytes) {
+        assert_eq!(Slot::decode(&slot.encode()), Some(slot));
+    }
+}
+
 fn read(file: &File) -> Result<Option<Slot>, std::io::Error> {
     let mut newest: Option<Slot> = None;
     for offset in [0, SECTOR] {

@@ -33,6 +33,10 @@ pub use packing::{Kind, PackHint, Packed, similarity};
 
 /// The folder's format this program writes.
 const FORMAT: u32 = 2;
+/// Whether there is room is looked at so many times while as much is written as must stay free.
+const CHECKS_PER_RESERVE: u64 = 128;
+/// Room for an ordinary commit.
+const BATCH_BYTES: usize = 16 << 10;
 /// The file that says how far writes were acknowledged.
 const MARK: &str = "mark";
 
@@ -76,6 +80,8 @@ enum State {
 
 struct Writer {
     head: Head,
+    /// Bytes written since somebody looked how much room there is.
+    unchecked: u64,
     /// A write or a sync failed: the database takes no more until it is opened again.
     failed: bool,
 }
@@ -139,7 +145,7 @@ impl RocksStore {
             options,
             folder: Mutex::new(Some(folder)),
             engine: RwLock::new(State::Open(engine)),
-            writer: Mutex::new(Writer { head, failed: false }),
+            writer: Mutex::new(Writer { head, unchecked: 0, failed: false }),
             queue: Queue::default(),
             ledger: Ledger::default(),
             upkeep: Mutex::default(),
@@ -191,12 +197,18 @@ impl RocksStore {
         self.recover(writer)?;
         let mut head = writer.head;
         let outcome = self.with(|engine| {
-            let mut batch = WriteBatch::default();
+            let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES);
             fill(engine, &mut batch, &mut head)?;
             if batch.is_empty() {
                 return Ok(Ok(()));
             }
-            self.check_space(batch.size_in_bytes() as u64 + self.options.reserve_bytes)?;
+            let written = writer.unchecked + batch.size_in_bytes() as u64;
+            if written > self.options.reserve_bytes / CHECKS_PER_RESERVE {
+                self.check_space(batch.size_in_bytes() as u64 + self.options.reserve_bytes)?;
+                writer.unchecked = 0;
+            } else {
+                writer.unchecked = written;
+            }
             if head != writer.head {
                 engine.add_head(&mut batch, head);
             }
@@ -243,7 +255,7 @@ impl RocksStore {
             return Err(ObjectError::LostWrites { recovered: Mark(head.ordinal), acknowledged: Mark(writer.head.ordinal) });
         }
         tracing::info!(path = %self.path.display(), ordinal = head.ordinal, "the content store writes again");
-        *writer = Writer { head, failed: false };
+        *writer = Writer { head, unchecked: 0, failed: false };
         self.written.store(head.ordinal, Ordering::Release);
         Ok(())
     }

@@ -61,11 +61,16 @@ fn content(options: &RocksOptions, cache: &Cache) -> Options {
     family.set_block_based_table_factory(&table);
     family.set_write_buffer_size(options.write_buffer_bytes);
     family.set_max_write_buffer_number(i32::try_from(options.write_buffers.max(2)).unwrap_or(i32::MAX));
-    family.set_compression_type(match options.compression {
-        Compression::Lz4 => DBCompressionType::Lz4,
+    match options.compression {
+        // What is written first is merged soon, and is compressed then.
+        Compression::Lz4 => {
+            let mut levels = [DBCompressionType::Lz4; 7];
+            levels[0] = DBCompressionType::None;
+            family.set_compression_per_level(&levels);
+        }
         // Values come compressed.
-        Compression::Zstd | Compression::None => DBCompressionType::None,
-    });
+        Compression::Zstd | Compression::None => family.set_compression_type(DBCompressionType::None),
+    }
     family
 }
 
