@@ -2,17 +2,20 @@
 //!
 //! Folders are merged name by name, and a name that only one side touched is that side's. Files that both changed are merged by
 //! lines; where the lines cannot be had together, both stand in the file between conflict markers, ours first. What has no lines
-//! (files that are not UTF-8 text, links, a file against a folder, a file that one side removed) stays as one side has it: the changed one where
+//! (binary files, links, a file against a folder, a file that one side removed) stays as one side has it: the changed one where
 //! the other removed it, else ours. Each such path is listed.
+
+mod changed_lines;
+mod lines;
 
 use helix_objects::{Durability, Mark, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId};
-use similar::TextMerge;
 
 use crate::read::{check_depth, push_name};
 use crate::text::is_binary;
 use crate::tree::{Tree, TreeEntry};
 use crate::{Unresolved, VersionError, show_path};
+use lines::{Labels, MergedText, merge_lines};
 
 /// Longer files are not merged by lines.
 const LONGEST_TEXT: u64 = 16 << 20;
@@ -57,9 +60,30 @@ pub(crate) fn merge_trees(
     ours: (ObjectId, &str),
     theirs: (ObjectId, &str),
 ) -> Result<MergedTree, VersionError> {
-    let labels = (ours.1, theirs.1);
-    let mut merge = Merge { store, labels, new: Vec::new(), unresolved: Vec::new(), path: Vec::new() };
-    let sides = Sides { base: Some(base), ours: Some(ours.0), theirs: Some(theirs.0) };
+    merge_at_depth(store, base, (ours.0, theirs.0), (ours.1, theirs.1), 0)
+}
+
+/// Merges two ancestors into one that others are merged over. What cannot be had together is as it was before both.
+pub(crate) fn merge_ancestors(
+    store: &dyn ObjectStore,
+    base: ObjectId,
+    both: (ObjectId, ObjectId),
+    depth: usize,
+) -> Result<MergedTree, VersionError> {
+    merge_at_depth(store, base, both, ("Temporary merge branch 1", "Temporary merge branch 2"), depth)
+}
+
+fn merge_at_depth(
+    store: &dyn ObjectStore,
+    base: ObjectId,
+    (ours, theirs): (ObjectId, ObjectId),
+    labels: (&str, &str),
+    depth: usize,
+) -> Result<MergedTree, VersionError> {
+    let labels = Labels { ours: labels.0, theirs: labels.1, longer: 2 * depth };
+    let mut merge =
+        Merge { store, labels, among_ancestors: depth > 0, new: Vec::new(), unresolved: Vec::new(), path: Vec::new() };
+    let sides = Sides { base: Some(base), ours: Some(ours), theirs: Some(theirs) };
     let tree = match decided(sides) {
         Some(tree) => tree.expect("each side has a root"),
         None => merge.folder(sides, 0)?.0,
@@ -95,7 +119,8 @@ fn decided<T: PartialEq>(sides: Sides<T>) -> Option<T> {
 
 struct Merge<'a> {
     store: &'a dyn ObjectStore,
-    labels: (&'a str, &'a str),
+    labels: Labels<'a>,
+    among_ancestors: bool,
     new: Vec<NewObject>,
     unresolved: Vec<Unresolved>,
     path: Vec<u8>,
@@ -177,35 +202,40 @@ impl Merge<'_> {
         }
         let (Some(ours), Some(theirs)) = (found.ours, found.theirs) else {
             // One side removed what the other changed.
-            return Ok(self.conflict(found, found.ours.or(found.theirs).cloned()));
+            return Ok(self.undecided(found, found.ours.or(found.theirs)));
         };
         let base = found.base;
-        let base_mode = base.map_or(ours.mode, |base| base.mode);
-        let Some(mode) = decided(Sides { base: base_mode, ours: ours.mode, theirs: theirs.mode }) else {
-            return Ok(self.conflict(found, Some(ours.clone())));
+        let mode = match base {
+            Some(base) => decided(Sides { base: base.mode, ours: ours.mode, theirs: theirs.mode }),
+            None => Some(ours.mode).filter(|mode| *mode == theirs.mode),
         };
+        let links = [Some(ours), Some(theirs), base].into_iter().flatten().filter(|entry| entry.mode == FileMode::Symlink).count();
         let ids = Sides { base: base.map(|base| base.id), ours: Some(ours.id), theirs: Some(theirs.id) };
-        if let Some(Some(id)) = decided(ids) {
+        if let (Some(Some(id)), true) = (decided(ids), links == 0 || mode.is_some()) {
             let size = if id == ours.id { ours.size } else { theirs.size };
-            return Ok(Some(TreeEntry { mode, size, id, ..ours.clone() }));
+            let entry = TreeEntry { mode: mode.unwrap_or(ours.mode), size, id, ..ours.clone() };
+            return Ok(if mode.is_some() { Some(entry) } else { self.conflict(found, Some(entry)) });
         }
         let long = [base, Some(ours), Some(theirs)].into_iter().flatten().any(|entry| entry.size > LONGEST_TEXT);
-        let link = [ours.mode, theirs.mode].contains(&FileMode::Symlink);
-        if link || long {
-            return Ok(self.conflict(found, Some(ours.clone())));
+        if links > 0 || long {
+            return Ok(self.undecided(found, Some(ours)));
         }
         let before = base.map(|base| self.store.read(base.id)).transpose()?.unwrap_or_default();
         let (mine, other) = (self.store.read(ours.id)?, self.store.read(theirs.id)?);
-        let (Some(before), Some(mine), Some(other)) = (text(&before), text(&mine), text(&other)) else {
-            return Ok(self.conflict(found, Some(ours.clone())));
-        };
-        let mut lines = TextMerge::from_lines(before, mine, other);
-        lines.labels("before", self.labels.0, self.labels.1);
-        let merged = lines.to_string();
-        let (size, object) = (merged.len() as u64, NewObject::new(merged.into()));
-        let entry = TreeEntry { name: Vec::new(), mode, size, id: object.id() };
+        if [&before, &mine, &other].into_iter().any(|bytes| is_binary(bytes)) {
+            return Ok(self.undecided(found, Some(ours)));
+        }
+        let MergedText { text, conflicted } = merge_lines(&before, &mine, &other, self.labels);
+        let (size, object) = (text.len() as u64, NewObject::new(text.into()));
+        let entry = TreeEntry { name: Vec::new(), mode: mode.unwrap_or(ours.mode), size, id: object.id() };
         self.new.push(object);
-        Ok(if lines.is_conflicted() { self.conflict(found, Some(entry)) } else { Some(entry) })
+        Ok(if conflicted || mode.is_none() { self.conflict(found, Some(entry)) } else { Some(entry) })
+    }
+
+    /// What has no lines stays as one side has it; among ancestors, as it was before both.
+    fn undecided(&mut self, found: Found<'_>, kept: Option<&TreeEntry>) -> Option<TreeEntry> {
+        let kept = if self.among_ancestors { found.base } else { kept };
+        self.conflict(found, kept.cloned())
     }
 
     fn conflict(&mut self, found: Found<'_>, stands: Option<TreeEntry>) -> Option<TreeEntry> {
@@ -215,10 +245,6 @@ impl Merge<'_> {
         self.unresolved.push(Unresolved { path, stands: stands.as_ref().map(|entry| entry.id), base, ours, theirs });
         stands
     }
-}
-
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|_| !is_binary(bytes))
 }
 
 #[cfg(test)]

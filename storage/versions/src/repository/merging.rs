@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use helix_objects::{Family, ObjectStore};
 use helix_protocol::{ObjectId, SnapshotId};
 
-use crate::merge::{MergedTree, merge_trees};
+use crate::merge::{MergedTree, merge_ancestors, merge_trees};
 use crate::{Signature, Snapshot, VersionError};
 
 use super::Repository;
@@ -252,15 +252,18 @@ impl Repository {
 
     /// The tree that two sides have in common. Where there are several such (lines that crossed), they are merged into one, as git does it.
     pub(crate) fn common_tree(&self, bases: &[SnapshotId]) -> Result<ObjectId, VersionError> {
+        self.common_tree_at(bases, 1)
+    }
+
+    fn common_tree_at(&self, bases: &[SnapshotId], depth: usize) -> Result<ObjectId, VersionError> {
         let Some((oldest, newer)) = bases.split_last() else { return Ok(self.empty_tree()) };
         let store: &dyn ObjectStore = &**self.store();
         let mut tree = self.tree(*oldest)?;
         let mut merged = vec![*oldest];
         for next in newer.iter().rev() {
             let below = self.merge_bases_of(&merged, &[*next])?;
-            let below = self.common_tree(&below)?;
-            let (one, other) = ("Temporary merge branch 1", "Temporary merge branch 2");
-            let both = merge_trees(store, below, (tree, one), (self.tree(*next)?, other))?;
+            let below = self.common_tree_at(&below, depth + 1)?;
+            let both = merge_ancestors(store, below, (tree, self.tree(*next)?), depth)?;
             // Read right away; nothing names it later, so it goes with the next collection.
             store.put(&both.objects, helix_objects::Durability::NoSync)?;
             tree = both.tree;

@@ -636,5 +636,24 @@ fn map(reader: &mut Reader<'_>) -> Result<BTreeMap<String, String>, Reason> {
     Ok(map)
 }
 
+/// Reads bytes as each kind of record; what is read is the one encoding of what it says.
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    fn one<R: Record>(bytes: &[u8]) {
+        if let Ok(record) = R::decode(bytes) {
+            assert_eq!(record.encode().as_ref(), bytes);
+        }
+    }
+    one::<RefRecord>(bytes);
+    one::<SnapshotRecord>(bytes);
+    one::<WorkspaceRecord>(bytes);
+    one::<StagedRecord>(bytes);
+    one::<Merging>(bytes);
+    one::<OperationRecord>(bytes);
+    one::<ExperimentRecord>(bytes);
+    one::<VariantRecord>(bytes);
+    one::<RepositoryRecord>(bytes);
+}
+
 #[cfg(test)]
 mod tests;
