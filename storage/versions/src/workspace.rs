@@ -30,7 +30,11 @@ mod teamwork;
 mod visit;
 #[cfg(feature = "git")]
 mod working_folder;
+#[cfg(feature = "git")]
+mod writing;
 
+#[cfg(all(feature = "git", feature = "testing"))]
+pub(crate) use ignore::fuzz as fuzz_ignore_rules;
 pub use checkout::{CheckedOut, checkout};
 pub use policy::ScanPolicy;
 #[cfg(feature = "git")]

@@ -38,8 +38,10 @@ pub struct CheckedOut {
     pub written_bytes: u64,
     /// Files, links and folders removed.
     pub removed: u64,
-    /// Files and links that were right already.
+    /// Files and links that were looked at and were right already.
     pub kept: u64,
+    /// Files of those written that share their blocks with another folder's.
+    pub cloned: u64,
 }
 
 /// Makes `root` (created where it is missing) hold exactly `tree`, named caches and the root's

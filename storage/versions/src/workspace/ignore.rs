@@ -156,3 +156,15 @@ impl Chain {
         false
     }
 }
+
+/// Reads bytes as an ignore file and asks it about each of its own lines, and some paths; what it says twice is the same.
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let (patterns, again) = (Patterns::parse(bytes), Patterns::parse(bytes));
+    let own = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line.len() < 256);
+    for path in own.chain([b"a".as_slice(), b"a/b.c", b"target/debug/x"]) {
+        for sort in [Sort::Folder, Sort::Other] {
+            assert_eq!(patterns.verdict(path, sort), again.verdict(path, sort));
+        }
+    }
+}

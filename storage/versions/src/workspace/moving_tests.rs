@@ -346,3 +346,56 @@ fn a_file_too_large_to_be_carried_is_not_lost_by_a_switch() {
     folder.switch(&store, Some(base), base, LocalChanges::Discard).unwrap();
     assert_eq!(held(root.path()), files(&[("f", "1"), ("g", "too large")]));
 }
+
+#[test]
+fn a_new_workspace_is_filled_from_another_one_and_from_the_store() {
+    let (mut like, mut made, store) = (place(Events::Use), place(Events::Use), MemoryStore::new());
+    let large = "0123456789abcdef".repeat(1000);
+    let mut all = Files::new();
+    for number in 0..600 {
+        all.insert(format!("d{}/f{number}", number % 7), Some((format!("{number}"), number % 2 == 0)));
+    }
+    for path in ["same", "changed", "gone", "x/same"] {
+        all.insert(path.to_owned(), Some((large.clone(), false)));
+    }
+    all.insert("link".into(), None);
+    let tree = tree_of(&store, &all);
+    like.folder.checkout(&store, tree).unwrap();
+    like.folder.refresh(&store, Some(tree)).unwrap();
+    fs::write(like.root().join("changed"), "mine").unwrap();
+    fs::remove_file(like.root().join("gone")).unwrap();
+    let done = made.folder.populate(&store, tree, &like.folder).unwrap();
+    assert_eq!(held(made.root()), all);
+    assert_eq!((done.written, done.removed), (605, 0));
+    assert!(done.cloned <= 2, "{} files were cloned, and two could be", done.cloned);
+    assert_eq!(made.folder.refresh(&store, Some(tree)).unwrap().tree, tree);
+    // What is written here is not seen there, whatever is shared.
+    fs::write(made.root().join("same"), "otherwise").unwrap();
+    assert_eq!(fs::read_to_string(like.root().join("same")).unwrap(), large);
+    assert!(
+        matches!(made.folder.populate(&store, tree, &like.folder), Err(VersionError::WouldOverwrite { paths }) if paths == ["same"])
+    );
+}
+
+#[test]
+fn a_file_changed_after_the_plan_was_made_is_left_alone() {
+    use std::os::fd::AsFd;
+    let root = tempfile::tempdir().unwrap();
+    let folder = super::folder::open_root(root.path()).unwrap();
+    let known = |name: &str| {
+        let name = std::ffi::CString::new(name).unwrap();
+        super::stat_cache::FileStat::new(&super::folder::stat(folder.as_fd(), &name).unwrap().unwrap())
+    };
+    fs::write(root.path().join("f"), "planned").unwrap();
+    let planned = known("f");
+    fs::write(root.path().join("f"), "changed since").unwrap();
+    let content = bytes::Bytes::from_static(b"theirs");
+    let put = |known| {
+        let (source, over) = (super::writing::Source::Bytes(&content), super::plan::Over::File(planned));
+        super::writing::put(folder.as_fd(), c"f", FileMode::Regular, source, over, known).unwrap()
+    };
+    assert_eq!(put(Some(planned)), None);
+    assert_eq!(held(root.path()), files(&[("f", "changed since")]));
+    assert_eq!(put(Some(known("f"))), Some(known("f")));
+    assert_eq!(held(root.path()), files(&[("f", "theirs")]));
+}

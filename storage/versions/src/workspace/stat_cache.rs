@@ -82,6 +82,12 @@ impl FileStat {
         }
     }
 
+    /// Whether this is the same file, with the same content, though perhaps under another name or mode.
+    #[cfg(feature = "git")]
+    pub(crate) fn is_same_content(&self, other: &Self) -> bool {
+        (self.inode, self.size, self.modified) == (other.inode, other.size, other.modified)
+    }
+
     /// Whether the file's times lie before a moment of the clock.
     pub(crate) fn is_older_than(&self, moment: FileClock) -> bool {
         self.modified < moment && self.changed < moment

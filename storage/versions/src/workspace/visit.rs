@@ -213,28 +213,25 @@ impl Pass<'_> {
         let refused = |errno: Errno| VersionError::Io { path: crate::show_path(&at.path), source: errno.into() };
         let stat = fstat(&fd).map_err(refused)?;
         let watch = self.watcher.and_then(|watcher| watcher.watch(&fd, &stat));
-        if !at.ignored {
-            at.chain = Chain::with(at.chain.take(), &at.path, ignore_patterns(&fd));
-        }
         // A folder that was moved is still watched: its names are known where it was.
         at.known = at.known.or_else(|| self.watcher.and_then(|watcher| watcher.folder_of(watch?)));
-        let mut seen = Seen {
+        let (names, opened) = match list(&fd) {
+            Ok(names) => (names, Opened::Yes),
+            Err(Errno::ACCESS | Errno::PERM) => (Vec::new(), Opened::Refused(self.base.entry(&at.path)?)),
+            Err(errno) => return Err(VersionError::Io { path: crate::show_path(&at.path), source: errno.into() }),
+        };
+        if !at.ignored && names.iter().any(|(name, _)| is_ignore_file(name.to_bytes())) {
+            at.chain = Chain::with(at.chain.take(), &at.path, ignore_patterns(&fd));
+        }
+        let seen = Seen {
             path: at.path.clone(),
-            opened: Opened::Yes,
+            opened,
             whole: true,
             ignored: at.ignored,
             chain: at.chain.clone(),
             inode: inode(&stat),
             watch,
             sights: Vec::new(),
-        };
-        let names = match list(&fd) {
-            Ok(names) => names,
-            Err(Errno::ACCESS | Errno::PERM) => {
-                seen.opened = Opened::Refused(self.base.entry(&at.path)?);
-                Vec::new()
-            }
-            Err(errno) => return Err(VersionError::Io { path: crate::show_path(&at.path), source: errno.into() }),
         };
         team.see(at.ticket, seen);
         let place = Arc::new(OpenPlace { at, fd });

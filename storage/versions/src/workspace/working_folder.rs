@@ -9,7 +9,7 @@ use helix_objects::{Durability, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkippedFile};
 use rustix::fs::readlinkat;
 
-use super::apply::apply;
+use super::apply::{Like, apply};
 use super::checkout::CheckedOut;
 use super::compare::{Compared, compare};
 use super::folder::{self, Cursor, c_name};
@@ -183,7 +183,7 @@ impl WorkingFolder {
         let base = self.live.base();
         self.live.bring(store, base, false)?;
         let plan = self.plan(store, base, tree, Manner::Exactly)?;
-        apply(&mut self.live, store, plan, Manner::Exactly)
+        apply(&mut self.live, store, plan, Manner::Exactly, None)
     }
 
     /// Moves the folder from `base` (the tree of its head) to `tree`, touching only what differs between what it holds and `tree`.
@@ -201,11 +201,17 @@ impl WorkingFolder {
             LocalChanges::Discard => Manner::Discard,
         };
         let plan = self.plan(store, base, tree, manner)?;
-        if !plan.conflicts.is_empty() {
-            let paths = plan.conflicts.iter().map(|conflict| show_path(&conflict.path)).collect();
-            return Err(VersionError::WouldOverwrite { paths });
-        }
-        apply(&mut self.live, store, plan, manner)
+        refuse(&plan)?;
+        apply(&mut self.live, store, plan, manner, None)
+    }
+
+    /// Fills a folder that holds nothing, as `switch` from nothing with [`LocalChanges::Keep`], sharing the blocks of files
+    /// that `like` has unchanged at the same path where the file system can (copy on write), and writing the others.
+    pub fn populate(&mut self, store: &dyn ObjectStore, tree: ObjectId, like: &Self) -> Result<CheckedOut, VersionError> {
+        self.live.bring(store, None, false)?;
+        let plan = self.plan(store, None, tree, Manner::Keep)?;
+        refuse(&plan)?;
+        apply(&mut self.live, store, plan, Manner::Keep, Some(&Like::new(&like.live)?))
     }
 
     /// What [`switch`](Self::switch) with [`LocalChanges::Keep`] would refuse to overwrite, ascending by path.
@@ -247,7 +253,7 @@ impl WorkingFolder {
             planner.path.clear();
         }
         let plan = planner.finish();
-        apply(&mut self.live, store, plan, Manner::Discard)
+        apply(&mut self.live, store, plan, Manner::Discard, None)
     }
 
     /// What was ignored when the folder was last looked at: files, and folders (with a final `/`) that are ignored as such, ascending. Walks the folder.
@@ -376,6 +382,14 @@ impl WorkingFolder {
         planner.folder(Some(Index::ROOT), base, Some(tree), 0)?;
         Ok(planner.finish())
     }
+}
+
+/// A plan that would lose something is not carried out.
+fn refuse(plan: &Plan) -> Result<(), VersionError> {
+    if plan.conflicts.is_empty() {
+        return Ok(());
+    }
+    Err(VersionError::WouldOverwrite { paths: plan.conflicts.iter().map(|conflict| show_path(&conflict.path)).collect() })
 }
 
 /// A file's bytes or a link's target, as they are now.
