@@ -9,6 +9,8 @@ mod branches;
 mod codec;
 mod diff;
 mod error;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 #[cfg(feature = "git")]
 pub mod git;
 mod merge;
@@ -25,12 +27,13 @@ pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use repository::{
-    Alive, CollectOptions, Collected, Fault, ObjectKind, Root, RootKind, PurgePlan, PurgeTarget, Expired, Retention,
-    Annotation, Batch, Caller, Closed, CommitRequest, Committed, CreateOptions, Elsewhere, Existing, Experiment, ExperimentName,
-    ExperimentState, FastForward, FileEdit, FilesRequest, Goal, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind,
-    MergeOutcome, MergeRequest, Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order,
-    PickRequest, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Score, ScoreVariant, Start, StartExperiment,
-    Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant, VariantName, Workspace, WorkspaceName,
+    Alive, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
+    CreateOptions, Elsewhere, Existing, Experiment, ExperimentName, ExperimentState, Expired, FastForward, Fault, FileEdit,
+    FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind, MergeOutcome, MergeRequest,
+    Merges, Merging, MergingKind, MovedHead, ObjectKind, Operation, OperationCause, OperationChange, Order, PickRequest, PurgePlan,
+    PurgeTarget, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Retention, Root, RootKind, Score,
+    ScoreVariant, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant, VariantName,
+    Workspace, WorkspaceName,
 };
 pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
 pub use text::{diff_text, is_binary};

@@ -12,9 +12,12 @@
 
 mod ancestry;
 mod batch;
+mod bisect;
+mod blame;
 mod commit;
 mod experiments;
 mod gc;
+mod graph;
 mod history;
 mod live;
 mod merging;
@@ -43,9 +46,12 @@ use crate::{BranchName, Signature, Snapshot, VersionError};
 #[cfg(feature = "git")]
 pub(crate) use batch::StoredSnapshot;
 pub use batch::{Batch, RefExpect};
+pub use bisect::BisectStep;
+pub use blame::BlameLine;
 pub use commit::{CommitRequest, Committed, FilesRequest, Undecided};
 pub use experiments::{Closed, Experiment, ScoreVariant, StartExperiment, Variant};
 pub use gc::{Alive, CollectOptions, Collected, Fault, ObjectKind, Root, RootKind};
+pub use graph::{Graph, GraphRow};
 pub use history::{History, LogEntry, LogQuery, Merges, Order};
 pub use live::FileEdit;
 pub use merging::{FastForward, MergeKind, MergeOutcome, MergeRequest, PickRequest};
@@ -59,6 +65,8 @@ pub use revision::{Range, Resolved};
 pub use transaction::{Caller, Recorded};
 pub use workspaces::{Elsewhere, ResetKind, Start, Switched, Workspace};
 
+#[cfg(feature = "testing")]
+pub(crate) use records::fuzz as fuzz_records;
 use recent::Recent;
 use records::{HeadTarget as Target, OperationRecord, Record, RepositoryRecord, SnapshotRecord, WorkspaceKeys, WorkspaceRecord};
 use transaction::Writer;

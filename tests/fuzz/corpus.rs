@@ -1,0 +1,95 @@
+//! The inputs that mutations begin with.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use helix_objects::{Durability, Family, MemoryStore, ObjectStore, RecordStore, hash};
+use helix_protocol::{FileMode, SnapshotId, Timestamp};
+use helix_versions::{
+    BranchName, Caller, CreateOptions, Existing, FileEdit, FilesRequest, Repository, Signature, WorkspaceName, entry_at,
+};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus").join(name)
+}
+
+/// The inputs of a target, in the order of their names.
+pub fn read(name: &str) -> Vec<Vec<u8>> {
+    let folder = folder(name);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the corpus can be listed").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).expect("the corpus can be read")).collect()
+}
+
+fn write(name: &str, inputs: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+    std::fs::create_dir_all(folder(name)).expect("the corpus is writable");
+    for input in inputs {
+        let path = folder(name).join(&hash(input.as_ref()).to_string()[..12]);
+        std::fs::write(path, input).expect("the corpus is writable");
+    }
+}
+
+/// Writes real encodings into the corpus: of a small repository, a group, a mark and some lines. What is there stays.
+#[test]
+#[ignore = "it changes the corpus; run it when an encoding has changed"]
+fn the_corpus_is_written() {
+    let store = Arc::new(MemoryStore::new());
+    let who =
+        Signature { name: "Ada".into(), email: "ada@localhost".into(), time: Timestamp(1_700_000_000_000_000), offset_minutes: 60 };
+    let options = CreateOptions {
+        branch: "main".parse().expect("a name"),
+        root: "/somewhere".into(),
+        durability: Durability::NoSync,
+        who: who.clone(),
+    };
+    let repository = Repository::create(store.clone(), options).expect("an empty store");
+    let caller = Caller { workspace: WorkspaceName::main(), who, durability: None };
+    let mut head: Option<SnapshotId> = None;
+    for (version, path) in ["a.txt", "b/c.txt", "b/d e.txt"].into_iter().enumerate() {
+        let edit = FileEdit { path: path.into(), content: Some((FileMode::Regular, format!("version {version}\n").into())) };
+        let request = FilesRequest {
+            caller: caller.clone(),
+            expect: head,
+            edits: vec![edit],
+            message: format!("add {path}\n\nwith a body"),
+            author: None,
+            metadata: [("score".to_owned(), "0.5".to_owned())].into(),
+            allow_empty: false,
+        };
+        head = Some(repository.commit_files(&request).expect("a commit").snapshot);
+    }
+    let head = head.expect("three commits");
+    let name: BranchName = "side".parse().expect("a name");
+    repository.create_branch(&caller, &name, head, Existing::Refuse).expect("a branch");
+    let tree = repository.tree(head).expect("it is there");
+    let below = entry_at(&*store, tree, b"b").expect("it is a tree").expect("it is there").id;
+    write("tree", [tree, below].map(|id| store.read(id).expect("it is there")));
+    write("snapshot", [store.read(head.0).expect("it is there")]);
+    for family in Family::ALL {
+        let records = store.records(family, b"", None, 100).expect("they are in memory");
+        write("records", records.into_iter().map(|(_, value)| value));
+    }
+    write("ignore-rules", ["*.o\n!keep.o\n/target/\n", "a/**/b\n\\#x\n \\ \n[a-c]?.[!x]\n", "**/logs/**\n!**/logs/\n#comment\r\n"]);
+    write("pack", helix_rocks::fuzzing::pack_examples());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rocks = helix_rocks::RocksStore::open(folder.path()).expect("an empty folder");
+    rocks.close().expect("it is open");
+    let mark = std::fs::read(folder.path().join("mark")).expect("the store keeps its mark");
+    write("mark", [&mark[..32]]);
+    write(
+        "protocol",
+        [
+            "{\"helios\":1,\"release\":\"0.1.0\"}\n",
+            "{\"op\":\"run\",\"id\":1,\"argv\":[\"commit\",\"-m\",{\"base64\":\"/w==\"}],\"cwd\":\"/tmp\",\"env\":{\"HOME\":\"/\"},\"columns\":80}\n",
+            "{\"op\":\"commit_files\",\"id\":\"x\",\"edits\":[{\"path\":\"a\",\"text\":\"b\"}]}\n{\"op\":\"log\"}\n",
+        ],
+    );
+    write(
+        "configuration",
+        [
+            "workers: { local: 2, slots: 3 }\nllm:\n  providers:\n    mine: { base_url: http://127.0.0.1:1/v1, key_env: K }\n",
+            "setup: make\nlockfiles: [Cargo.lock]\ncaches: [target]\nports: 2\n",
+        ],
+    );
+}

@@ -1,0 +1,99 @@
+//! Every parser of the version store, fed with what nobody would write.
+//!
+//! Inputs come from `corpus/TARGET`: real encodings, and what once was a problem. They are mutated by a seeded generator for a short time
+//! (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is written into the
+//! target folder's `fuzz`, and from there it belongs into the corpus.
+
+mod corpus;
+mod mutation;
+
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mutation::Mutator;
+
+/// What is fed, by the name of its corpus.
+const TARGETS: [(&str, fn(&[u8])); 8] = [
+    ("tree", helix_versions::fuzzing::tree),
+    ("snapshot", helix_versions::fuzzing::snapshot),
+    ("records", helix_versions::fuzzing::records),
+    ("ignore-rules", helix_versions::fuzzing::ignore_rules),
+    ("pack", helix_rocks::fuzzing::pack),
+    ("mark", helix_rocks::fuzzing::mark),
+    ("protocol", protocol),
+    ("configuration", configuration),
+];
+
+/// A line of the engine's socket, as either side reads it.
+fn protocol(bytes: &[u8]) {
+    let (mut stream, mut line) = (bytes, Vec::new());
+    while let Ok(Some(line)) = helios_client::read_line(&mut stream, &mut line) {
+        assert!(!line.contains(&b'\n'), "a line has no end in it");
+        if let Ok(request) = serde_json::from_slice::<helios_client::Request>(line) {
+            let written = serde_json::to_value(&request).expect("what was read can be written");
+            let again: helios_client::Request = serde_json::from_value(written.clone()).expect("and read again");
+            assert_eq!(again, request, "{written}");
+            let _ = serde_json::from_value::<helios_client::Run>(request.fields.into());
+        }
+        let _ = serde_json::from_slice::<helios_client::Hello>(line);
+        let _ = serde_json::from_slice::<helios_client::Welcome>(line);
+    }
+}
+
+/// helix.yaml and helix.project.yaml.
+fn configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = helix_config::Config::parse(text, "helix.yaml");
+    let _ = helix_config::ProjectFile::parse(text);
+}
+
+fn seconds() -> Duration {
+    match (std::env::var("HELIX_FUZZ_SECONDS"), std::env::var("HELIX_CAMPAIGN")) {
+        (Ok(text), _) => Duration::from_secs(text.parse().expect("HELIX_FUZZ_SECONDS is a number")),
+        (_, Ok(_)) => Duration::from_secs(60),
+        _ => Duration::from_secs(2),
+    }
+}
+
+#[test]
+fn no_parser_panics_or_reads_what_it_would_not_write() {
+    let seed = std::env::var("HELIX_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("HELIX_SEED is a number"));
+    println!("seed {seed}");
+    // What a panic says is told once, with the input.
+    std::panic::set_hook(Box::new(|_| {}));
+    let found: Vec<String> = TARGETS.iter().filter_map(|(name, target)| feed(name, *target, seed)).collect();
+    drop(std::panic::take_hook());
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// Feeds one target; answers with what it could not stand.
+fn feed(name: &str, target: fn(&[u8]), seed: u64) -> Option<String> {
+    let corpus = corpus::read(name);
+    assert!(!corpus.is_empty(), "corpus/{name} has inputs");
+    let (mut mutator, begin, mut count) = (Mutator::new(seed), Instant::now(), 0_u64);
+    let time = seconds();
+    let stands = |input: &[u8]| catch_unwind(|| target(input)).is_ok();
+    let mut wrong = corpus.iter().find(|input| !stands(input)).cloned();
+    while wrong.is_none() && begin.elapsed() < time {
+        for _ in 0..64 {
+            let input = mutator.mutate(&corpus);
+            count += 1;
+            if !stands(&input) {
+                wrong = Some(input);
+                break;
+            }
+        }
+    }
+    println!("{name}: {count} inputs from {} of the corpus", corpus.len());
+    wrong.map(|input| {
+        let path = keep(name, &input);
+        format!("{name}: seed {seed}, {} bytes in {}: {:?}", input.len(), path.display(), String::from_utf8_lossy(&input))
+    })
+}
+
+fn keep(name: &str, input: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}-{}", helix_objects::hash(input)));
+    std::fs::write(&path, input).expect("the target folder is writable");
+    path
+}
