@@ -3,7 +3,6 @@
 //! A move that ends half-way leaves some files of either tree and no damage; it can be repeated. Many files are written by
 //! several threads.
 
-use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,13 +20,13 @@ use super::index::{Entry, Index};
 use super::live::Live;
 use super::plan::{Manner, Over, Plan, Write};
 use super::stat_cache::FileStat;
+use super::teamwork::most_threads;
 use super::writing::{Removed, Source, link, make_folder, put, remove, remove_tree, set_mode};
 use crate::{VersionError, show_path};
 
 /// Objects are read from the store in batches of about this many bytes, and files.
 const BATCH_BYTES: u64 = 8 << 20;
 const BATCH_FILES: usize = 128;
-const MOST_THREADS: usize = 8;
 /// Smaller files are written: cloning costs as much, and shares nothing.
 const CLONE_FROM: u64 = 4096;
 
@@ -163,8 +162,7 @@ impl Work<'_> {
     }
 
     fn write_all(&self, live: &mut Live, writes: &[Write], share: &mut Share) -> Result<(), VersionError> {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
-        let threads = cores.min(writes.len() / (2 * BATCH_FILES) + 1);
+        let threads = most_threads().min(writes.len() / (2 * BATCH_FILES) + 1);
         thread::scope(|scope| {
             let helper = || {
                 let mut share = Share::default();

@@ -1,6 +1,7 @@
 //! Several threads that share the work of one pass.
 
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::thread;
 
 use parking_lot::{Condvar, Mutex};
@@ -11,6 +12,12 @@ use crate::VersionError;
 /// Beneath this many names, threads cost more than they bring.
 const ALONE: usize = 1000;
 const MOST_THREADS: usize = 8;
+
+/// How many threads one pass may use. Asked once: the answer takes reading several files.
+pub(super) fn most_threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS))
+}
 
 /// The jobs that are left, the last given first, so that few folders are open at once; and what was seen.
 pub(super) struct Team {
@@ -65,7 +72,7 @@ impl Team {
             run(job)?;
         }
         if !self.state.lock().jobs.is_empty() {
-            let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+            let threads = most_threads();
             thread::scope(|scope| {
                 for _ in 1..threads {
                     scope.spawn(|| self.share(run));

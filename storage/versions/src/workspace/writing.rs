@@ -7,6 +7,9 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use bytes::Bytes;
 use helix_protocol::FileMode;
@@ -34,7 +37,25 @@ pub(super) fn remove(folder: BorrowedFd<'_>, name: &CStr, known: Option<FileStat
     if FileType::from_raw_mode(now.st_mode) == FileType::Directory || known.is_some_and(|known| FileStat::new(&now) != known) {
         return Ok(Removed::Changed);
     }
-    folder::remove_file(folder, name).map(|()| Removed::Yes)
+    let_go(folder, name).map(|()| Removed::Yes)
+}
+
+/// Removes a file without waiting until the disk has what was last written to it, as the removal of a file under writeback does:
+/// that wait is left to a thread that closes the last descriptor.
+fn let_go(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    static CLOSER: OnceLock<Option<SyncSender<OwnedFd>>> = OnceLock::new();
+    let closer = CLOSER.get_or_init(|| {
+        let (sender, files) = sync_channel::<OwnedFd>(64);
+        let close = move || files.into_iter().for_each(drop);
+        thread::Builder::new().name("helios-closer".into()).spawn(close).is_ok().then_some(sender)
+    });
+    let held = openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let removed = folder::remove_file(folder, name);
+    if let (Some(closer), Ok(held)) = (closer, held) {
+        // Where many wait already it is closed here.
+        drop(closer.try_send(held));
+    }
+    removed
 }
 
 /// Removes a folder with all that is in it, or a file; counts what went.
@@ -160,7 +181,12 @@ fn take_place(folder: BorrowedFd<'_>, draft: &CStr, name: &CStr, known: Option<F
             if !taken {
                 renameat_with(folder, draft, folder, name, RenameFlags::EXCHANGE)?;
             }
-            remove_tree(folder, draft, 0)?;
+            match before {
+                Some(before) if FileType::from_raw_mode(before.st_mode) == FileType::Directory => {
+                    remove_tree(folder, draft, 0)?;
+                }
+                _ => let_go(folder, draft)?,
+            }
             return Ok(taken);
         }
         // Nothing has the name any more, or the file system cannot exchange.
