@@ -13,6 +13,7 @@ mod import;
 mod map;
 mod pack_writer;
 mod progress;
+mod read_ahead;
 mod segment;
 mod sink;
 mod source;

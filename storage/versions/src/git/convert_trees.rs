@@ -71,8 +71,13 @@ impl<'a> Converter<'a> {
 
     /// Reads a commit or a tag.
     pub(super) fn read(&mut self, id: GitId, kind: Kind) -> Result<Vec<u8>, VersionError> {
-        self.reader.read(id, kind)?;
         self.objects += 1;
+        self.read_again(id, kind)
+    }
+
+    /// As [`read`](Self::read), of what was counted before.
+    pub(super) fn read_again(&mut self, id: GitId, kind: Kind) -> Result<Vec<u8>, VersionError> {
+        self.reader.read(id, kind)?;
         Ok(self.reader.take())
     }
 
@@ -140,8 +145,7 @@ impl<'a> Converter<'a> {
             return Ok(());
         }
         let beneath = hint.map(|hint| self.learn(hint)).transpose()?.unwrap_or_default();
-        let raw = self.reader.read(tree, Kind::Tree)?.to_vec();
-        self.objects += 1;
+        let raw = self.read(tree, Kind::Tree)?;
         for entry in entries(&raw) {
             let entry = entry.map_err(|reason| failed(&self.source.place, format!("tree {tree} is damaged: {reason}")))?;
             match entry.names() {

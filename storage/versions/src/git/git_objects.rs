@@ -18,6 +18,7 @@ use super::bounded::BoundedMap;
 use super::convert_trees::Hint;
 use super::map::GitMap;
 use super::pack_writer::PackWriter;
+use super::read_ahead::ReadAhead;
 use super::segment::Row;
 use super::source::{Reader, git_id};
 use super::tree_text::{Names, RawEntry, entries, git_order, is_forbidden, mode_digits, push};
@@ -35,6 +36,8 @@ pub(super) struct GitObjects<'a> {
     store: &'a dyn RecordStore,
     pub(super) map: &'a GitMap,
     pub(super) pack: PackWriter,
+    /// What was read before it is asked for.
+    pub(super) ahead: Option<ReadAhead>,
     /// Reads what the repository has; `None` where it has nothing.
     reader: Option<Reader>,
     /// What the repository's refs reach already, as far as it was looked at, and the trees that were looked at.
@@ -62,6 +65,7 @@ impl<'a> GitObjects<'a> {
             store,
             map,
             pack,
+            ahead: None,
             reader,
             present: IdSet::default(),
             learnt: IdSet::default(),
@@ -116,7 +120,10 @@ impl<'a> GitObjects<'a> {
         if let Some(tree) = self.trees.get(&id) {
             return Ok(tree);
         }
-        let tree = Arc::new(Tree::load(self.store, id)?);
+        let tree = match self.ahead.as_mut().and_then(|ahead| ahead.folder(id)) {
+            Some(tree) => tree,
+            None => Arc::new(Tree::load(self.store, id)?),
+        };
         let weight = tree.entries().len() * 96 + 64;
         self.trees.insert(id, tree.clone(), weight);
         Ok(tree)
@@ -127,7 +134,10 @@ impl<'a> GitObjects<'a> {
         if let Some(known) = self.blobs.get(&ours) {
             return Ok(known);
         }
-        let bytes = self.store.read(ours)?;
+        let bytes = match self.ahead.as_mut().and_then(|ahead| ahead.file(ours)) {
+            Some(bytes) => bytes,
+            None => self.store.read(ours)?,
+        };
         let id = self.add(Kind::Blob, bytes, resembles)?;
         self.blobs.insert(ours, id, 1);
         Ok(id)

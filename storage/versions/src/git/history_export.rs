@@ -11,7 +11,7 @@ use gix::ObjectId as GitId;
 use gix::hashtable::HashSet as IdSet;
 use gix::objs::Kind;
 use helix_objects::Mark;
-use helix_protocol::SnapshotId;
+use helix_protocol::{ObjectId, SnapshotId};
 
 use super::commit_text::{self, COMMIT_KEY, tag_target};
 use super::convert_trees::Hint;
@@ -21,10 +21,16 @@ use super::history_refs::{RefReport, as_ref_name, remembered};
 use super::map::{GitMap, GitRefs, GitTarget, MapChanges};
 use super::pack_writer::PackWriter;
 use super::progress::{Phase, Progress, Reporter};
+use super::read_ahead::{ReadAhead, Step};
 use super::segment::Row;
 use super::source::{Reader, Source};
 use super::write_refs::{GitRef, Target, write_head, write_refs};
 use crate::{Annotation, Caller, RefName, Repository, Snapshot, VersionError};
+
+/// From so many snapshots on they are read by a thread of its own.
+const AHEAD_FROM: usize = 64;
+/// Snapshots are held in memory up to so many between being found and being written; what is beyond is read twice.
+const HELD_SNAPSHOTS: usize = 50_000;
 
 /// Which branches and tags are exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +176,8 @@ fn wanted_refs(repository: &Repository, map: &GitMap, which: &ExportRefs) -> Res
 struct Node {
     id: SnapshotId,
     parents: Vec<SnapshotId>,
+    /// While few of them are held.
+    snapshot: Option<Snapshot>,
 }
 
 struct Export<'a> {
@@ -179,7 +187,7 @@ struct Export<'a> {
     reporter: Reporter<'a>,
     reach: Reach,
     /// The commits of snapshots that were written or are in the target, with their trees where those were looked at.
-    made: HashMap<SnapshotId, (GitId, Option<GitId>)>,
+    made: HashMap<SnapshotId, (GitId, Option<Hint>)>,
     /// Snapshots to be written, parents first.
     nodes: Vec<Node>,
     rows: Vec<Row>,
@@ -207,10 +215,18 @@ impl Export<'_> {
             }
         }
         let total = self.nodes.len();
-        for (place, node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
-            self.write_commit(&node)?;
-            self.reporter.report(Phase::Copying, place as u64 + 1, total as u64, self.objects.pack.len() as u64);
-        }
+        let steps = self.steps();
+        std::thread::scope(|scope| {
+            if steps.len() >= AHEAD_FROM {
+                let (ahead, reading) = ReadAhead::new(&**self.repository.store());
+                self.objects.ahead = Some(ahead);
+                scope.spawn(|| reading.run(&steps));
+            }
+            let written = self.write_commits();
+            // The reader ends when nobody listens any more.
+            self.objects.ahead = None;
+            written
+        })?;
         let mut refs = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             refs.extend(self.write_ref(wanted)?);
@@ -225,16 +241,16 @@ impl Export<'_> {
 
     /// Lists the ancestors of a snapshot that the target has not, and it, parents first.
     fn find_snapshots(&mut self, tip: SnapshotId) -> Result<(), VersionError> {
-        enum Step {
+        enum Visit {
             Enter(SnapshotId),
             Leave(Node),
         }
-        let mut stack = vec![Step::Enter(tip)];
+        let mut stack = vec![Visit::Enter(tip)];
         let placeholder = GitId::null(gix::hash::Kind::Sha1);
         while let Some(step) = stack.pop() {
             match step {
-                Step::Enter(id) if self.made.contains_key(&id) => {}
-                Step::Enter(id) => {
+                Visit::Enter(id) if self.made.contains_key(&id) => {}
+                Visit::Enter(id) => {
                     if let Some(row) = self.objects.map.commit(id)
                         && self.reach.has(self.target, row.git)?
                     {
@@ -242,11 +258,13 @@ impl Export<'_> {
                         continue;
                     }
                     self.made.insert(id, (placeholder, None));
-                    let parents = Snapshot::load(&**self.repository.store(), id)?.parents;
-                    stack.push(Step::Leave(Node { id, parents: parents.clone() }));
-                    stack.extend(parents.into_iter().rev().map(Step::Enter));
+                    let snapshot = Snapshot::load(&**self.repository.store(), id)?;
+                    let parents = snapshot.parents.clone();
+                    let snapshot = (self.made.len() <= HELD_SNAPSHOTS).then_some(snapshot);
+                    stack.push(Visit::Leave(Node { id, parents: parents.clone(), snapshot }));
+                    stack.extend(parents.into_iter().rev().map(Visit::Enter));
                 }
-                Step::Leave(node) => {
+                Visit::Leave(node) => {
                     self.nodes.push(node);
                     let found = self.nodes.len() as u64;
                     self.reporter.report(Phase::Finding, found, found + stack.len() as u64, 0);
@@ -256,8 +274,28 @@ impl Export<'_> {
         Ok(())
     }
 
-    fn write_commit(&mut self, node: &Node) -> Result<(), VersionError> {
-        let mut snapshot = Snapshot::load(&**self.repository.store(), node.id)?;
+    /// The trees of the snapshots that are held, in the order in which they are written.
+    fn steps(&self) -> Vec<Step> {
+        let trees: HashMap<SnapshotId, ObjectId> =
+            self.nodes.iter().filter_map(|node| Some((node.id, node.snapshot.as_ref()?.tree))).collect();
+        let held = self.nodes.iter().filter_map(|node| Some((node, node.snapshot.as_ref()?.tree)));
+        held.map(|(node, tree)| (tree, node.parents.first().and_then(|parent| trees.get(parent)).copied())).collect()
+    }
+
+    fn write_commits(&mut self) -> Result<(), VersionError> {
+        let total = self.nodes.len() as u64;
+        for (place, node) in std::mem::take(&mut self.nodes).into_iter().enumerate() {
+            self.write_commit(node)?;
+            self.reporter.report(Phase::Copying, place as u64 + 1, total, self.objects.pack.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn write_commit(&mut self, node: Node) -> Result<(), VersionError> {
+        let mut snapshot = match node.snapshot {
+            Some(snapshot) => snapshot,
+            None => Snapshot::load(&**self.repository.store(), node.id)?,
+        };
         let parents: Vec<GitId> = node.parents.iter().map(|parent| self.made[parent].0).collect();
         let before = node.parents.first().map(|parent| self.trees_of(*parent)).transpose()?;
         let row = self.objects.map.commit(node.id);
@@ -294,22 +332,22 @@ impl Export<'_> {
                 self.rows.push(Row { git: id, ours: node.id.0, kind: Kind::Commit, extra });
             }
         }
-        self.made.insert(node.id, (id, Some(tree)));
+        self.made.insert(node.id, (id, Some((tree, snapshot.tree))));
         Ok(())
     }
 
     /// A snapshot's tree, and the git tree of its commit.
     fn trees_of(&mut self, id: SnapshotId) -> Result<Hint, VersionError> {
-        let ours = self.repository.snapshot(id)?.tree;
-        let (commit, tree) = self.made[&id];
-        if let Some(tree) = tree {
-            return Ok((tree, ours));
+        let (commit, trees) = self.made[&id];
+        if let Some(trees) = trees {
+            return Ok(trees);
         }
+        let ours = self.repository.snapshot(id)?.tree;
         let mut reader = self.target.reader();
         let raw = reader.read(commit, Kind::Commit)?;
         let text = commit_text::parse(raw)
             .map_err(|reason| failed(&self.target.place, format!("commit {commit} is damaged: {reason}")))?;
-        self.made.insert(id, (commit, Some(text.tree)));
+        self.made.insert(id, (commit, Some((text.tree, ours))));
         Ok((text.tree, ours))
     }
 

@@ -26,6 +26,9 @@ use super::source::{Reader, Source};
 use crate::repository::StoredSnapshot;
 use crate::{Annotation, Caller, RefExpect, Repository, Snapshot, VersionError};
 
+/// Commits are held in memory up to so many bytes between being found and being converted; what is beyond is read twice.
+const HELD_BYTES: usize = 32 << 20;
+
 /// What an import did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportReport {
@@ -114,6 +117,8 @@ struct Node {
     git: GitId,
     tree: GitId,
     parents: Vec<GitId>,
+    /// The commit as it stands, while few bytes of them are held.
+    raw: Option<Vec<u8>>,
 }
 
 struct Import<'a> {
@@ -124,6 +129,8 @@ struct Import<'a> {
     reporter: Reporter<'a>,
     changes: MapChanges,
     rows_bytes: usize,
+    /// Bytes of commits that are held.
+    held: usize,
     /// New commits, parents first.
     nodes: Vec<Node>,
     made: IdMap<GitId, SnapshotId>,
@@ -134,7 +141,19 @@ impl<'a> Import<'a> {
     fn new(store: &'a dyn RecordStore, source: &'a Source, map: &'a GitMap, sink: Sink, reporter: Reporter<'a>) -> Self {
         let converter = Converter::new(store, source, map, sink);
         let (nodes, made, snapshots) = (Vec::new(), IdMap::default(), Vec::new());
-        Self { source, store, map, converter, reporter, changes: MapChanges::default(), rows_bytes: 0, nodes, made, snapshots }
+        Self {
+            source,
+            store,
+            map,
+            converter,
+            reporter,
+            changes: MapChanges::default(),
+            rows_bytes: 0,
+            held: 0,
+            nodes,
+            made,
+            snapshots,
+        }
     }
 
     fn run(mut self) -> Result<Copied, VersionError> {
@@ -199,8 +218,10 @@ impl<'a> Import<'a> {
                     let text = commit_text::parse(&raw).map_err(|reason| self.damaged(id, reason))?;
                     // Its snapshot's id is filled in when it is made; until then this says that it is listed.
                     self.made.insert(id, SnapshotId(ObjectId([0; 32])));
-                    let parents = text.parents.clone();
-                    stack.push(Step::Leave(Node { git: id, tree: text.tree, parents: text.parents }));
+                    let (tree, parents) = (text.tree, text.parents);
+                    self.held += raw.len();
+                    let raw = (self.held <= HELD_BYTES).then_some(raw);
+                    stack.push(Step::Leave(Node { git: id, tree, parents: parents.clone(), raw }));
                     stack.extend(parents.into_iter().rev().map(Step::Enter));
                 }
                 Step::Leave(node) => {
@@ -254,8 +275,10 @@ impl<'a> Import<'a> {
         let (git, tree) = (self.nodes[place].git, self.nodes[place].tree);
         let parents: Vec<SnapshotId> = self.nodes[place].parents.iter().map(|parent| self.snapshot_of(*parent)).collect();
         let known = self.converter.converted(tree);
-        let raw = self.converter.read(git, Kind::Commit)?;
-        self.converter.objects -= 1; // It was counted when it was found.
+        let raw = match self.nodes[place].raw.take() {
+            Some(raw) => raw,
+            None => self.converter.read_again(git, Kind::Commit)?,
+        };
         let text = commit_text::parse(&raw).map_err(|reason| self.damaged(git, reason))?;
         let read = commit_text::read(&raw, &text, git, known.ours, parents.clone(), known.follows);
         let extra = match (read.follows, known.follows) {

@@ -1,12 +1,14 @@
 //! Writing one pack with its index.
 //!
-//! Objects come one after another; those of a batch are compressed by several threads and written in order. An object may
+//! Objects come one after another; a thread compresses them a batch at a time, with others' help, and writes them in order. An object may
 //! name an earlier one that it resembles: then only what differs is stored. What differs is found by comparing both ends, which is
 //! what most edits of files and nearly all of trees come to.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use gix::ObjectId as GitId;
@@ -23,16 +25,22 @@ use crate::VersionError;
 const BATCH_BYTES: usize = 4 << 20;
 /// Differences from differences from … at most this many. As git's own packs.
 const MAX_CHAIN: u8 = 50;
+/// What is shorter is stored as it is: hashes and a few names, which hardly get shorter, while preparing to compress costs more than
+/// writing them.
+const NOT_COMPRESSED: usize = 128;
 /// As git's own: an object up to here may be stored as a difference.
 const MAX_DELTA_BYTES: usize = 512 << 20;
+
+/// Batches that wait to be compressed.
+const QUEUED: usize = 2;
 
 /// A pack being written. Nothing of it is part of the repository before [`finish`](Self::finish).
 pub(super) struct PackWriter {
     folder: PathBuf,
     temporary: PathBuf,
-    file: BufWriter<File>,
-    sha1: Sha1,
-    offset: u64,
+    /// `None` once nothing more is added.
+    batches: Option<SyncSender<Vec<Waiting>>>,
+    writing: Option<JoinHandle<std::io::Result<Written>>>,
     batch: Vec<Waiting>,
     batch_bytes: usize,
     entries: Vec<Entry>,
@@ -41,15 +49,21 @@ pub(super) struct PackWriter {
 
 struct Entry {
     id: GitId,
+    /// At most so many differences from differences make the object.
+    chain: u8,
+}
+
+/// Where an entry is, and its checksum.
+#[derive(Clone, Copy)]
+struct Place {
     offset: u64,
     crc32: u32,
-    chain: u8,
 }
 
 struct Waiting {
     kind: Kind,
     bytes: Bytes,
-    /// The place and the bytes of what it resembles.
+    /// The number and the bytes of what it resembles.
     base: Option<(usize, Bytes)>,
 }
 
@@ -59,22 +73,21 @@ impl PackWriter {
         let folder = objects.join("pack");
         std::fs::create_dir_all(&folder).map_err(|error| VersionError::io(&folder, error))?;
         // git removes what is left of such a name when it cleans up.
-        let temporary = folder.join(format!("tmp_pack_{}_{:08x}", std::process::id(), rand_suffix()));
-        let file = File::create_new(&temporary).map_err(|error| VersionError::io(&temporary, error))?;
-        let mut writer = Self {
+        let temporary = folder.join(format!("tmp_pack_{}_{:08x}", std::process::id(), random_suffix()));
+        let file = File::options().read(true).write(true).create_new(true).open(&temporary);
+        let file = file.map_err(|error| VersionError::io(&temporary, error))?;
+        let (sender, batches) = sync_channel(QUEUED);
+        let writing = std::thread::spawn(move || write_pack(file, batches));
+        Ok(Self {
             folder,
             temporary,
-            file: BufWriter::with_capacity(1 << 20, file),
-            sha1: Sha1::new(),
-            offset: 0,
+            batches: Some(sender),
+            writing: Some(writing),
             batch: Vec::new(),
             batch_bytes: 0,
             entries: Vec::new(),
             places: IdMap::default(),
-        };
-        // How many objects there are is written over it at the end.
-        writer.write(b"PACK\0\0\0\x02\0\0\0\0")?;
-        Ok(writer)
+        })
     }
 
     /// Whether the object is in the pack.
@@ -90,51 +103,30 @@ impl PackWriter {
     /// Adds an object that is not in the pack yet. `base`: an earlier one of the same kind that it may resemble.
     pub(super) fn add(&mut self, id: GitId, kind: Kind, bytes: Bytes, base: Option<(GitId, Bytes)>) -> Result<(), VersionError> {
         let base = base.and_then(|(base, base_bytes)| {
-            let place = *self.places.get(&base)?;
-            let fits = bytes.len().max(base_bytes.len()) <= MAX_DELTA_BYTES && self.entries[place].chain < MAX_CHAIN;
-            fits.then_some((place, base_bytes))
+            let number = *self.places.get(&base)?;
+            let fits = bytes.len().max(base_bytes.len()) <= MAX_DELTA_BYTES && self.entries[number].chain < MAX_CHAIN;
+            fits.then_some((number, base_bytes))
         });
-        let chain = base.as_ref().map_or(0, |(place, _)| self.entries[*place].chain + 1);
+        let chain = base.as_ref().map_or(0, |(number, _)| self.entries[*number].chain + 1);
         self.places.insert(id, self.entries.len());
-        self.entries.push(Entry { id, offset: 0, crc32: 0, chain });
+        self.entries.push(Entry { id, chain });
         self.batch_bytes += bytes.len() + 64;
         self.batch.push(Waiting { kind, bytes, base });
-        if self.batch_bytes >= BATCH_BYTES { self.write_batch() } else { Ok(()) }
+        if self.batch_bytes >= BATCH_BYTES { self.hand_over() } else { Ok(()) }
     }
 
-    fn write_batch(&mut self) -> Result<(), VersionError> {
+    fn hand_over(&mut self) -> Result<(), VersionError> {
         self.batch_bytes = 0;
         let batch = std::mem::take(&mut self.batch);
-        let first = self.entries.len() - batch.len();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let stretch = batch.len().div_ceil(cores).max(1);
-        let packed: Vec<Vec<Packed>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = batch.chunks(stretch).map(|some| scope.spawn(move || pack(some))).collect();
-            threads.into_iter().map(|thread| thread.join().expect("compressing does not panic")).collect()
-        });
-        for (place, packed) in (first..).zip(packed.into_iter().flatten()) {
-            let mut entry = Vec::with_capacity(packed.data.len() + 24);
-            match packed.base {
-                Some(base) => {
-                    put_header(&mut entry, 6, packed.size);
-                    put_offset(&mut entry, self.offset - self.entries[base].offset);
-                }
-                None => {
-                    self.entries[place].chain = 0;
-                    put_header(&mut entry, packed.kind, packed.size);
-                }
-            }
-            entry.extend_from_slice(&packed.data);
-            self.entries[place].offset = self.offset;
-            self.entries[place].crc32 = crc32fast::hash(&entry);
-            self.write(&entry)?;
-        }
-        Ok(())
+        let heard = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
+        if heard { Ok(()) } else { self.written().map(drop) }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), VersionError> {
-        self.offset += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|error| VersionError::io(&self.temporary, error))
+    /// Waits until everything is written.
+    fn written(&mut self) -> Result<Written, VersionError> {
+        self.batches = None;
+        let writing = self.writing.take().ok_or_else(|| failed(&self.folder, "the pack was given up"))?;
+        writing.join().expect("writing a pack does not panic").map_err(|error| VersionError::io(&self.temporary, error))
     }
 
     /// Makes the pack part of the repository, on disk before it returns. Nothing is made where nothing was added.
@@ -142,72 +134,49 @@ impl PackWriter {
         if self.entries.is_empty() {
             return Ok(());
         }
-        self.write_batch()?;
-        let checksum = self.seal()?;
+        if u32::try_from(self.entries.len()).is_err() {
+            return Err(failed(&self.folder, "a pack holds at most 2^32 objects"));
+        }
+        self.hand_over()?;
+        let Written { places, checksum } = self.written()?;
         let name = format!("pack-{}", GitId::Sha1(checksum));
         let (pack, index) = (self.folder.join(format!("{name}.pack")), self.folder.join(format!("{name}.idx")));
-        let index_bytes = self.index(checksum)?;
         let temporary_index = self.temporary.with_extension("idx");
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error: std::io::Error| VersionError::io(&path, error)
-        };
-        let mut file = File::create_new(&temporary_index).map_err(io(&temporary_index))?;
-        let written = file.write_all(&index_bytes).and_then(|()| file.sync_all());
-        let placed = written.and_then(|()| make_read_only(&self.temporary)).and_then(|()| make_read_only(&temporary_index));
-        // The pack first: an index without its pack is an error to git, a pack without an index is not looked at.
-        let placed =
-            placed.and_then(|()| std::fs::rename(&self.temporary, &pack)).and_then(|()| std::fs::rename(&temporary_index, &index));
+        let placed = (|| {
+            let mut file = File::create_new(&temporary_index)?;
+            file.write_all(&self.index(&places, checksum))?;
+            file.sync_all()?;
+            make_read_only(&self.temporary)?;
+            make_read_only(&temporary_index)?;
+            // The pack first: an index without its pack is an error to git, a pack without an index is not looked at.
+            std::fs::rename(&self.temporary, &pack)?;
+            std::fs::rename(&temporary_index, &index)?;
+            File::open(&self.folder)?.sync_all()
+        })();
         if placed.is_err() {
             let _ = std::fs::remove_file(&temporary_index);
         }
-        placed.map_err(io(&pack))?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io(&self.folder))
-    }
-
-    /// Writes the number of objects and the checksum behind the last one.
-    fn seal(&mut self) -> Result<[u8; 20], VersionError> {
-        use std::io::{Read, Seek, SeekFrom};
-        let count = u32::try_from(self.entries.len()).map_err(|_| failed(&self.folder, "a pack holds at most 2^32 objects"))?;
-        let sealed = (|| {
-            self.file.flush()?;
-            let mut file = self.file.get_ref();
-            file.seek(SeekFrom::Start(8))?;
-            file.write_all(&count.to_be_bytes())?;
-            let mut read = File::open(&self.temporary)?;
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                match read.read(&mut buffer)? {
-                    0 => break,
-                    some => self.sha1.update(&buffer[..some]),
-                }
-            }
-            let checksum: [u8; 20] = self.sha1.clone().finalize().into();
-            file.seek(SeekFrom::End(0))?;
-            file.write_all(&checksum)?;
-            file.sync_all()?;
-            Ok(checksum)
-        })();
-        sealed.map_err(|error: std::io::Error| VersionError::io(&self.temporary, error))
+        placed.map_err(|error| VersionError::io(&pack, error))
     }
 
     /// The pack's index, version 2.
-    fn index(&mut self, pack: [u8; 20]) -> Result<Vec<u8>, VersionError> {
-        self.entries.sort_unstable_by_key(|entry| entry.id);
-        let mut out = Vec::with_capacity(8 + 1024 + self.entries.len() * 32 + 40);
+    fn index(&self, places: &[Place], pack: [u8; 20]) -> Vec<u8> {
+        let mut order: Vec<(GitId, Place)> = self.entries.iter().map(|entry| entry.id).zip(places.iter().copied()).collect();
+        order.sort_unstable_by_key(|(id, _)| *id);
+        let mut out = Vec::with_capacity(8 + 1024 + order.len() * 32 + 40);
         out.extend_from_slice(b"\xfftOc\0\0\0\x02");
         for first in 0..=255_u8 {
-            let upto = self.entries.partition_point(|entry| entry.id.as_slice()[0] <= first) as u32;
+            let upto = order.partition_point(|(id, _)| id.as_slice()[0] <= first) as u32;
             out.extend_from_slice(&upto.to_be_bytes());
         }
-        self.entries.iter().for_each(|entry| out.extend_from_slice(entry.id.as_slice()));
-        self.entries.iter().for_each(|entry| out.extend_from_slice(&entry.crc32.to_be_bytes()));
+        order.iter().for_each(|(id, _)| out.extend_from_slice(id.as_slice()));
+        order.iter().for_each(|(_, place)| out.extend_from_slice(&place.crc32.to_be_bytes()));
         let mut large = Vec::new();
-        for entry in &self.entries {
-            let offset = match u32::try_from(entry.offset) {
+        for (_, place) in &order {
+            let offset = match u32::try_from(place.offset) {
                 Ok(offset) if offset < 1 << 31 => offset,
                 _ => {
-                    large.push(entry.offset);
+                    large.push(place.offset);
                     (1 << 31) | (large.len() as u32 - 1)
                 }
             };
@@ -217,18 +186,22 @@ impl PackWriter {
         out.extend_from_slice(&pack);
         let checksum = Sha1::digest(&out);
         out.extend_from_slice(&checksum);
-        Ok(out)
+        out
     }
 }
 
 impl Drop for PackWriter {
     /// What was not finished is removed; after a crash git does it.
     fn drop(&mut self) {
+        self.batches = None;
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.join();
+        }
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
-fn rand_suffix() -> u32 {
+fn random_suffix() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish() as u32
 }
@@ -236,6 +209,61 @@ fn rand_suffix() -> u32 {
 fn make_read_only(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o444))
+}
+
+/// A pack that is whole and on disk.
+struct Written {
+    places: Vec<Place>,
+    checksum: [u8; 20],
+}
+
+/// Writes the batches as they come, then the number of objects and the checksum.
+fn write_pack(file: File, batches: Receiver<Vec<Waiting>>) -> std::io::Result<Written> {
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    // How many objects there are is written over it at the end.
+    out.write_all(b"PACK\0\0\0\x02\0\0\0\0")?;
+    let (mut offset, mut places) = (12, Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for batch in batches {
+        let stretch = batch.len().div_ceil(cores).max(1);
+        let packed: Vec<Vec<Packed>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = batch.chunks(stretch).map(|some| scope.spawn(move || pack(some))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("compressing does not panic")).collect()
+        });
+        for packed in packed.into_iter().flatten() {
+            let mut entry = Vec::with_capacity(packed.data.len() + 24);
+            match packed.base {
+                Some(base) => {
+                    let base: &Place = &places[base];
+                    put_header(&mut entry, 6, packed.size);
+                    put_offset(&mut entry, offset - base.offset);
+                }
+                None => put_header(&mut entry, packed.kind, packed.size),
+            }
+            entry.extend_from_slice(&packed.data);
+            places.push(Place { offset, crc32: crc32fast::hash(&entry) });
+            out.write_all(&entry)?;
+            offset += entry.len() as u64;
+        }
+    }
+    let mut file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    file.seek(SeekFrom::Start(8))?;
+    file.write_all(&(places.len() as u32).to_be_bytes())?;
+    file.rewind()?;
+    let (mut sha1, mut buffer) = (Sha1::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            some => sha1.update(&buffer[..some]),
+        }
+    }
+    let checksum: [u8; 20] = sha1.finalize().into();
+    file.write_all(&checksum)?;
+    // Without a single object nobody wants the pack.
+    if !places.is_empty() {
+        file.sync_all()?;
+    }
+    Ok(Written { places, checksum })
 }
 
 /// An object as it stands in the pack, but for the header, which needs to know where it is.
@@ -269,12 +297,32 @@ fn pack_one(compress: &mut Compress, waiting: &Waiting) -> Packed {
 }
 
 fn deflate(compress: &mut Compress, bytes: &[u8]) -> Vec<u8> {
+    if bytes.len() <= NOT_COMPRESSED {
+        return stored(bytes);
+    }
     compress.reset();
     // zlib never makes more than this of it, so one call is enough.
     let mut out = vec![0; bytes.len() + bytes.len() / 1000 + bytes.len() / 16_384 * 5 + 64];
     let status = compress.compress(bytes, &mut out, FlushCompress::Finish).expect("a fresh compressor takes any bytes");
     debug_assert_eq!(status, gix::zlib::Status::StreamEnd);
     out.truncate(usize::try_from(compress.total_out()).expect("it is no longer than the buffer"));
+    out
+}
+
+/// A zlib stream of one block that is not compressed.
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    let length = bytes.len() as u16;
+    let (mut a, mut b) = (1_u32, 0_u32);
+    for byte in bytes {
+        a += u32::from(*byte);
+        b += a;
+    }
+    let mut out = Vec::with_capacity(bytes.len() + 11);
+    out.extend_from_slice(&[0x78, 0x01, 0x01]);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&(!length).to_le_bytes());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(&((b % 65_521) << 16 | (a % 65_521)).to_be_bytes());
     out
 }
 
