@@ -18,7 +18,11 @@ fn python(user: &User, cwd: &Path, before: &str, name: &str, behind: &str) -> En
     let program = user.path(name);
     fs::write(&program, format!("{before}\n{text}\n{behind}\n")).expect("written");
     let mut command = user.program("python3", cwd);
-    command.arg(&program).env("PYTHONPATH", written().join("stand_ins")).env("PYTHONIOENCODING", "utf-8").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .arg(&program)
+        .env("PYTHONPATH", written().join("stand_ins"))
+        .env("PYTHONIOENCODING", "utf-8")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     let ended = ended(&mut command);
     assert_eq!(ended.code, 0, "{name}: {}{}", ended.out, ended.err);
     ended
@@ -41,14 +45,14 @@ fn the_loop_over_variants_ends_with_the_best_in_the_folder_and_at_the_head() {
     let user = User::new();
     let root = user.repository("work");
     user.commit(&root, "readme", "1");
-    let before = r#"
+    let before = r##"
 import openai
 scores = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
 # The same text twice in a row too: a model repeats itself.
 openai.answers = [f"def sort(items): return sorted(items)  # {score}\n" for score in scores for _ in range(5)]
 def run_performance_tests():
     return scores[(len(openai.asked) - 1) // 5]
-"#;
+"##;
     let behind = "import json\nprint(json.dumps({'code': best_code, 'score': score, 'asked': len(openai.asked)}))";
     let told = told(&python(&user, &root, before, "variants.py", behind));
     let best = "def sort(items): return sorted(items)  # 9\n";
@@ -60,7 +64,7 @@ def run_performance_tests():
     assert_eq!(commits, 51, "every variant was committed");
 }
 
-const MODEL: &str = r#"
+const MODEL: &str = r##"
 import json, threading
 local = threading.local()
 target_score = 9
@@ -71,7 +75,7 @@ class your_ai_model:
         return f"# agent {agent_id}, iteration {iteration}, score {local.score}\n"
 def run_tests():
     return local.score
-"#;
+"##;
 
 #[test]
 fn five_agents_in_one_folder_lose_nothing_that_they_were_told_of() {
@@ -83,7 +87,10 @@ fn five_agents_in_one_folder_lose_nothing_that_they_were_told_of() {
     let told = told(&ended);
     // Whatever a commit or rev-parse named is still there.
     let named = ended.out.lines().filter_map(|line| line.strip_prefix('[')?.split(']').next()?.rsplit(' ').next());
-    let named: Vec<String> = named.map(str::to_owned).chain(told["results"].as_array().expect("a list").iter().map(|result| result[2].as_str().expect("an id").to_owned())).collect();
+    let named: Vec<String> = named
+        .map(str::to_owned)
+        .chain(told["results"].as_array().expect("a list").iter().map(|result| result[2].as_str().expect("an id").to_owned()))
+        .collect();
     assert!(named.len() > 5);
     for id in &named {
         user.ok(&root, &["cat-file", "-e", id]);
@@ -93,7 +100,9 @@ fn five_agents_in_one_folder_lose_nothing_that_they_were_told_of() {
     let mut log = Vec::new();
     for line in user.ok(&root, &["--json", "oplog", "-n", "100000"]).lines() {
         let entry: Value = serde_json::from_str(line).expect("JSON");
-        log.extend(entry["changes"].as_array().expect("a list").iter().filter_map(|change| change["after"].as_str().map(str::to_owned)));
+        log.extend(
+            entry["changes"].as_array().expect("a list").iter().filter_map(|change| change["after"].as_str().map(str::to_owned)),
+        );
     }
     log.retain(|value| value.len() == 64);
     log.sort();
@@ -189,25 +198,36 @@ fn the_shell_lines_do_what_they_say() {
     let root = user.path("ai-project");
     fs::create_dir(&root).expect("made");
     let git = "git -c user.name=G -c user.email=g@example.org -c init.defaultBranch=main";
-    shell(&user, &root, &format!("{git} init -q . && echo 1 > f && git add f && {git} commit -q -m one && echo 2 > f && {git} commit -q -a -m two"));
+    shell(
+        &user,
+        &root,
+        &format!("{git} init -q . && echo 1 > f && git add f && {git} commit -q -m one && echo 2 > f && {git} commit -q -a -m two"),
+    );
     // Migration, step by step.
     shell(&user, &root, "helios import --from-git .");
     let ours = shell(&user, &root, "helios log --oneline | head -10");
     let theirs = shell(&user, &root, "git log --oneline | head -10");
-    let subjects = |text: &str| text.lines().map(|line| line.split_once(' ').expect("an id and a subject").1.to_owned()).collect::<Vec<_>>();
+    let subjects =
+        |text: &str| text.lines().map(|line| line.split_once(' ').expect("an id and a subject").1.to_owned()).collect::<Vec<_>>();
     assert_eq!(subjects(&ours), subjects(&theirs));
     shell(&user, &root, "helios log | head -10");
     shell(&user, &root, "helios checkout main");
     let both = shell(&user, &root, "ls -a");
     assert!(both.contains(".git\n") && both.contains(".helios\n"));
-    assert_eq!(shell(&user, &root, "helios status --porcelain && git status --porcelain"), "", "each leaves the other's folder alone");
+    assert_eq!(
+        shell(&user, &root, "helios status --porcelain && git status --porcelain"),
+        "",
+        "each leaves the other's folder alone"
+    );
     // The basic commands.
     shell(&user, &root, "echo 3 > f && helios add f && helios commit --work .");
     let base = shell(&user, &root, "helios rev-parse HEAD");
     shell(&user, &root, &format!("helios branch try {} && helios checkout try && helios checkout {}", base.trim(), &base[..12]));
     shell(&user, &root, "helios experiment start parser && helios experiment list | grep parser");
     // Figures.
-    for key in ["commit_latency", "cache_hit_ratio", "storage_utilization", "compaction_pending", "memory_usage", "compression_ratio"] {
+    for key in
+        ["commit_latency", "cache_hit_ratio", "storage_utilization", "compaction_pending", "memory_usage", "compression_ratio"]
+    {
         shell(&user, &root, &format!("helios stats | grep {key}"));
     }
     for key in ["commit_latency_p95", "commits_per_hour", "active_snapshots"] {

@@ -4,6 +4,8 @@
 
 mod add;
 mod backup;
+mod bisect;
+mod blame;
 mod branch;
 mod cat_file;
 mod checkout;
@@ -85,6 +87,8 @@ const GROUPS: &[(&str, &[Entry])] = &[
             entry::<log::Log>("log"),
             entry::<show::Show>("show"),
             entry::<diff::Diff>("diff"),
+            entry::<blame::Blame>("blame"),
+            entry::<bisect::Bisect>("bisect"),
             entry::<rev_parse::RevParse>("rev-parse"),
             entry::<cat_file::CatFile>("cat-file"),
             entry::<undo::Oplog>("oplog"),
@@ -104,6 +108,18 @@ const GROUPS: &[(&str, &[Entry])] = &[
             entry::<tag::Tag>("tag"),
             entry::<experiment::ExperimentCommand>("experiment"),
             entry::<workspace::WorkspaceCommand>("workspace"),
+        ],
+    ),
+    ("git", &[entry::<git::Import>("import"), entry::<git::Export>("export"), entry::<git::Sync>("sync")]),
+    (
+        "The store",
+        &[
+            entry::<stats::Stats>("stats"),
+            entry::<gc::Gc>("gc"),
+            entry::<fsck::Fsck>("fsck"),
+            entry::<purge::Purge>("purge"),
+            entry::<backup::BackupCommand>("backup"),
+            entry::<watch::Watch>("watch"),
         ],
     ),
     (

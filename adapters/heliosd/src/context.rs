@@ -61,6 +61,11 @@ impl Caller {
     pub fn variable(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
+
+    /// Every variable that was sent.
+    pub fn variables(&self) -> &BTreeMap<String, OsString> {
+        &self.variables
+    }
 }
 
 impl<'a> Context<'a> {

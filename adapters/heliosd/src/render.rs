@@ -2,6 +2,5 @@
 
 pub mod changes;
 pub mod date;
-pub mod graph;
 pub mod history;
 pub mod path;

@@ -4,13 +4,12 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, Timestamp};
-use helix_versions::{LogEntry, LogQuery, Order};
+use helix_versions::{Graph, GraphRow, LogEntry, LogQuery, Order};
 
 use super::Verb;
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
-use crate::render::graph::Graph;
 use crate::render::history::{self, Names};
 
 /// Shows the history of a snapshot
@@ -88,8 +87,8 @@ impl Verb for Log {
             };
             match &mut graph {
                 Some(graph) => {
-                    let rows = graph.next(id, &parents);
-                    context.console.write(rows.beside(&text, !self.oneline).as_bytes())?;
+                    let gap = if self.oneline { "" } else { "\n" };
+                    context.console.write(draw(&graph.row(id, &parents), &format!("{text}{gap}")).as_bytes())?;
                 }
                 None => {
                     if !self.oneline && !first {
@@ -150,4 +149,16 @@ impl Log {
         }
         Ok(query)
     }
+}
+
+/// An entry's lines beside its part of the drawing.
+fn draw(row: &GraphRow, text: &str) -> String {
+    let mut drawn = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let left = if number == 0 { &row.node } else { &row.beside };
+        drawn.push_str(format!("{left}{line}").trim_end());
+        drawn.push('\n');
+    }
+    row.after.iter().for_each(|line| drawn.push_str(&format!("{}\n", line.trim_end())));
+    drawn
 }

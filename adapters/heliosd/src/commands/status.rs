@@ -37,7 +37,7 @@ pub struct Status {
     #[arg(short = 'z')]
     nul: bool,
     /// How files that no commit has are shown
-    #[arg(short, long, value_enum, default_value_t = Untracked::Normal, num_args = 0..=1, default_missing_value = "all", require_equals = true)]
+    #[arg(short, long, value_enum, default_value_t = Untracked::Normal, num_args = 0..=1, default_missing_value = "all", require_equals = false)]
     untracked_files: Untracked,
     /// Also what is ignored
     #[arg(long)]
