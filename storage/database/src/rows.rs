@@ -171,8 +171,8 @@ pub(crate) struct StepPlace {
 pub(crate) trait Rows: Send {
     /// A task.
     async fn task(&mut self, id: TaskId) -> Result<Option<TaskRow>, RecordError>;
-    /// Records a task with what it waits for.
-    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<(), RecordError>;
+    /// Records a task with what it waits for; answers false where there is one of that id.
+    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<bool, RecordError>;
     /// Changes a task where `guard` admits it, and answers the row as it is now; `None` where it does not.
     async fn change_task(
         &mut self,

@@ -70,6 +70,7 @@ claims! {
         a_stale_owner_cannot_ask
         a_journal_entry_under_another_epoch_is_refused
         one_stale_member_costs_its_neighbours_nothing
+        a_member_refused_after_a_change_costs_its_neighbours_nothing
         a_group_answers_in_its_order;
     steps:
         a_commit_moves_the_head_and_adds_the_spend

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use helix_protocol::{Epoch, Question, QuestionId, TaskStatus, Timestamp};
+use helix_protocol::{Epoch, EventKind, NewEvent, NewStep, Question, QuestionId, TaskStatus, Timestamp};
 
 use super::stage::{Stage, after, change, commit, creation, entry, journal, reserved, spec, stale, status, step_on, wrong_status};
-use crate::{Applied, RecordError, StatusChange, Write};
+use crate::{Applied, EventFilter, RecordError, StatusChange, Write};
 
 pub(super) async fn claiming_raises_the_epoch_and_names_the_holder(stage: Stage) {
     let task = stage.new_task().await;
@@ -109,6 +109,31 @@ pub(super) async fn one_stale_member_costs_its_neighbours_nothing(stage: Stage) 
     assert_eq!(answers[1], Err(stale(&newer, second.epoch)));
     let heads = [stage.task(first.id).await.head, stage.task(second.id).await.head, stage.task(third.id).await.head];
     assert_eq!(heads, [Some(steps[0].id), None, Some(steps[2].id)]);
+}
+
+pub(super) async fn a_member_refused_after_a_change_costs_its_neighbours_nothing(stage: Stage) {
+    let owners = [stage.claimed_task().await, stage.claimed_task().await, stage.claimed_task().await];
+    let (known, first) = stage.next_step(&owners[0]).await;
+    for owner in &owners {
+        stage.done(journal(entry(owner, 9, reserved("a", 5, 5)))).await;
+    }
+    // The second one's step has the id of one that there is: that is found when its task has been changed already.
+    let steps = [step_on(&first), NewStep { id: known.id, ..step_on(&owners[1]) }, step_on(&owners[2])];
+    let told = |step: &NewStep| Write::Commit {
+        step: Box::new(step.clone()),
+        then: None,
+        events: vec![NewEvent::info(EventKind::StepCompleted, "node", "told").task(step.task)],
+    };
+    let answers = stage.store.apply(steps.iter().map(told).collect()).await.expect("the store answers");
+    assert!(answers[0].is_ok() && matches!(answers[1], Err(RecordError::Conflict(_))) && answers[2].is_ok(), "{answers:?}");
+    let heads = [stage.task(first.id).await.head, stage.task(owners[1].id).await.head, stage.task(owners[2].id).await.head];
+    assert_eq!(heads, [Some(steps[0].id), None, Some(steps[2].id)]);
+    for (owner, (entries, events)) in owners.iter().zip([(0, 2), (1, 1), (0, 2)]) {
+        assert_eq!(stage.store.journal(owner.attempt, 0).await.map(|journal| journal.len()), Ok(entries));
+        let filter = EventFilter { after: 0, task: Some(owner.id), limit: 100 };
+        let recorded = stage.store.events(filter).await.expect("readable");
+        assert_eq!(recorded.last().map(|event| event.task_sequence), Some(events), "{recorded:?}");
+    }
 }
 
 pub(super) async fn a_group_answers_in_its_order(stage: Stage) {

@@ -66,12 +66,15 @@ impl Rows for MemoryRows<'_> {
         Ok(self.tables.tasks.get(&id).cloned())
     }
 
-    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<(), RecordError> {
+    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<bool, RecordError> {
+        if self.tables.tasks.contains_key(&row.record.id) {
+            return Ok(false);
+        }
         for dependency in dependencies {
             self.put(|tables| &mut tables.waits, (*dependency, row.record.id), ());
         }
         self.put(|tables| &mut tables.tasks, row.record.id, row.clone());
-        Ok(())
+        Ok(true)
     }
 
     async fn change_task(

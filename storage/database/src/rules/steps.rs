@@ -1,13 +1,12 @@
 //! The rules of steps: the journal of the one being made, the fenced commit, going back, and names.
 
 use helix_protocol::{
-    Checkpoint, Event, JournalEntry, Money, NewEvent, NewStep, Question, StepId, StepRecord, TaskId, TaskRecord, TaskStatus,
-    Timestamp,
+    Checkpoint, JournalEntry, Money, NewEvent, NewStep, Question, StepId, StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp,
 };
 
 use super::events::{about, record};
 use super::questions::park;
-use super::tasks::{actor_of, existing, task, transition};
+use super::tasks::{actor_of, admits, change_of, existing, task, tell_waiting, transition};
 use crate::charge;
 use crate::rows::{Change, Guard, Rows};
 use crate::{Applied, RecordError, StatusChange, Then};
@@ -37,15 +36,19 @@ pub(super) async fn commit(
     now: Timestamp,
 ) -> Result<Applied, RecordError> {
     let guard = Guard::status(|status| !status.is_final()).epoch(Some(step.epoch)).head(step.parent);
+    let then = then.map(|then| then.of(step));
+    let state = match &then {
+        // Step and state are one change of the row where the one allows the other.
+        Some(Then::Status(change)) if admits(change, TaskStatus::Running) => change_of(change, now),
+        _ => Change { status: Some(TaskStatus::Running), reason: Some(String::new()), ..Change::default() },
+    };
     let change = Change {
-        status: Some(TaskStatus::Running),
-        reason: Some(String::new()),
         head: Some((step.id, step.ordinal)),
-        retries: Some(0),
+        retries: state.retries.or(Some(0)),
         money: step.spend.money,
         tokens: step.spend.tokens,
         events: about(events, step.task),
-        ..Change::default()
+        ..state
     };
     if let Some(row) = rows.change_task(step.task, &guard, &change, now).await? {
         let committed = StepRecord { step: step.clone(), committed_at: now };
@@ -54,8 +57,18 @@ pub(super) async fn commit(
         }
         rows.drop_journal(step.attempt, step.ordinal).await?;
         let mut recorded = record(rows, events, Some(&row), now).await?;
-        let task = match then {
-            Some(then) => follow(rows, step, then, actor_of(events), now, &mut recorded).await?,
+        let actor = actor_of(events);
+        let task = match &then {
+            Some(Then::Status(change)) if admits(change, TaskStatus::Running) => {
+                tell_waiting(rows, change, actor, now, &mut recorded).await?;
+                Box::new(row.record)
+            }
+            Some(Then::Status(change)) => {
+                let (row, events) = transition(rows, change, &[], actor, now).await?;
+                recorded.extend(events);
+                Box::new(row.record)
+            }
+            Some(Then::Ask(question)) => Box::new(park(rows, question, step.epoch, 0, now).await?.record),
             None => Box::new(row.record),
         };
         return Ok(Applied::Step { step: Box::new(committed), task, events: recorded });
@@ -69,25 +82,12 @@ pub(super) async fn commit(
     Err(guard.refusal(&row.record))
 }
 
-/// What becomes of the task with its step.
-async fn follow(
-    rows: &mut dyn Rows,
-    step: &NewStep,
-    then: &Then,
-    actor: &str,
-    now: Timestamp,
-    recorded: &mut Vec<Event>,
-) -> Result<Box<TaskRecord>, RecordError> {
-    match then {
-        Then::Status(change) => {
-            let change = StatusChange { task: step.task, epoch: Some(step.epoch), ..change.clone() };
-            let (row, events) = transition(rows, &change, &[], actor, now).await?;
-            recorded.extend(events);
-            Ok(Box::new(row.record))
-        }
-        Then::Ask(question) => {
-            let question = Question { task: step.task, ..question.clone() };
-            Ok(Box::new(park(rows, &question, step.epoch, 0, now).await?.record))
+impl Then {
+    /// The same for the task and the epoch of its step.
+    fn of(&self, step: &NewStep) -> Self {
+        match self {
+            Self::Status(change) => Self::Status(StatusChange { task: step.task, epoch: Some(step.epoch), ..change.clone() }),
+            Self::Ask(question) => Self::Ask(Question { task: step.task, ..question.clone() }),
         }
     }
 }

@@ -45,15 +45,13 @@ pub(super) async fn create(
             Err(RecordError::IdempotencyConflict(key.to_owned()))
         };
     }
-    if let Some(row) = rows.task(request.id).await? {
-        let same = *row.asked == *request.spec && row.record.owner == owner;
-        return if same {
-            Ok(task(row, Vec::new()))
-        } else {
-            Err(RecordError::Conflict(format!("task {} exists and was asked for in other words", request.id)))
-        };
-    }
     let dependencies = dependencies(request.spec);
+    let stands_alone = dependencies.is_empty() && request.spec.fork_of.is_none();
+    // What it stands on may have changed since it was made, so a repetition is looked for before that is looked at. Where it stands on
+    // nothing, the insertion finds out.
+    if !stands_alone && let Some(row) = rows.task(request.id).await? {
+        return made_before(row, &request);
+    }
     let mut status = TaskStatus::Pending;
     for dependency in &dependencies {
         let needed = existing(rows, *dependency).await?.record;
@@ -70,13 +68,25 @@ pub(super) async fn create(
         None => 0,
     };
     let row = TaskRow { record: first_record(&request, status, steps, now), asked: Arc::new(request.spec.clone()), events: 1 };
-    rows.insert_task(&row, &dependencies).await?;
+    if !rows.insert_task(&row, &dependencies).await? {
+        return made_before(existing(rows, request.id).await?, &request);
+    }
     if let Some(key) = key {
         rows.remember_key(owner, key, request.id, now).await?;
     }
     let created = NewEvent::info(EventKind::TaskCreated, &request.principal.actor, &request.spec.title).task(request.id);
     let events = record(rows, &[created], Some(&row), now).await?;
     Ok(task(row, events))
+}
+
+/// The same creation again, or another one under its id.
+fn made_before(row: TaskRow, request: &Request<'_>) -> Result<Applied, RecordError> {
+    let same = *row.asked == *request.spec && row.record.owner == request.principal.owner;
+    if same {
+        Ok(task(row, Vec::new()))
+    } else {
+        Err(RecordError::Conflict(format!("task {} exists and was asked for in other words", request.id)))
+    }
 }
 
 /// Everything that must complete first: what was named, and the task whose files it starts from.
@@ -159,9 +169,24 @@ pub(super) async fn transition(
     actor: &str,
     now: Timestamp,
 ) -> Result<(TaskRow, Vec<Event>), RecordError> {
-    let admitted = |status: TaskStatus| if change.from.is_empty() { !status.is_final() } else { change.from.contains(&status) };
-    let guard = Guard::status(admitted).epoch(change.epoch);
-    let row_change = Change {
+    let guard = Guard::status(|status| admits(change, status)).epoch(change.epoch);
+    let row_change = Change { events: about(events, change.task), ..change_of(change, now) };
+    let Some(row) = rows.change_task(change.task, &guard, &row_change, now).await? else {
+        return Err(guard.refusal(&existing(rows, change.task).await?.record));
+    };
+    let mut recorded = record(rows, events, Some(&row), now).await?;
+    tell_waiting(rows, change, actor, now, &mut recorded).await?;
+    Ok((row, recorded))
+}
+
+/// Whether a task in this state may be changed so.
+pub(super) fn admits(change: &StatusChange, status: TaskStatus) -> bool {
+    if change.from.is_empty() { !status.is_final() } else { change.from.contains(&status) }
+}
+
+/// What a change of the state does to the row.
+pub(super) fn change_of(change: &StatusChange, now: Timestamp) -> Change {
+    Change {
         fence: change.fence,
         status: Some(change.to),
         reason: Some(change.reason.clone()),
@@ -170,19 +195,23 @@ pub(super) async fn transition(
         not_before: change.not_before,
         budget: change.budget,
         finished_at: Some(change.to.is_final().then_some(now)),
-        events: about(events, change.task),
         ..Change::default()
-    };
-    let Some(row) = rows.change_task(change.task, &guard, &row_change, now).await? else {
-        return Err(guard.refusal(&existing(rows, change.task).await?.record));
-    };
-    let mut recorded = record(rows, events, Some(&row), now).await?;
-    match change.to {
-        TaskStatus::Completed => free_waiting(rows, change.task, actor, now, &mut recorded).await?,
-        TaskStatus::Failed | TaskStatus::Cancelled => fail_waiting(rows, change.task, actor, now, &mut recorded).await?,
-        _ => {}
     }
-    Ok((row, recorded))
+}
+
+/// Does what a task's new state means for those that wait for it.
+pub(super) async fn tell_waiting(
+    rows: &mut dyn Rows,
+    change: &StatusChange,
+    actor: &str,
+    now: Timestamp,
+    recorded: &mut Vec<Event>,
+) -> Result<(), RecordError> {
+    match change.to {
+        TaskStatus::Completed => free_waiting(rows, change.task, actor, now, recorded).await,
+        TaskStatus::Failed | TaskStatus::Cancelled => fail_waiting(rows, change.task, actor, now, recorded).await,
+        _ => Ok(()),
+    }
 }
 
 /// On whose behalf the consequences of a change are recorded.

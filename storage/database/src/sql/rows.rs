@@ -15,46 +15,169 @@ use uuid::Uuid;
 use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, task_columns, word};
 use super::error::{clash, failure};
 use super::specs::Specs;
-use super::statements::{APPEND_JOURNAL, CHANGE_TASK, INSERT_EVENT, INSERT_STEP, ON_LINE, PUT_WORKER};
+use super::statements::{APPEND_JOURNAL, Batch, CHANGE_TASK, DROP_JOURNALS, INSERT_EVENTS, INSERT_STEP, ON_LINE, PUT_WORKER};
 use crate::RecordError;
 use crate::charge::{Charge, ChargeKind};
 use crate::rows::{Change, Guard, Holder, Rows, StepPlace, TaskRow};
 
 /// A group's transaction.
+///
+/// A statement costs a hop to the connection's thread or to the server, so what nothing in the transaction reads (events) or seldom
+/// does (the journal's rows that are to go) is gathered and written for the whole group at once.
 pub(crate) struct SqlRows<'t> {
     connection: &'t mut AnyConnection,
     specs: &'t Specs,
     read_specs: Vec<(TaskId, Arc<TaskSpec>)>,
     next_event: u64,
     last_event: u64,
-    /// `next_event` at the last mark; none before the first.
-    mark: Option<u64>,
+    events: Vec<Event>,
+    drops: Vec<(AttemptId, u64)>,
+    /// Those of earlier members that went since the last mark.
+    dropped: Vec<(AttemptId, u64)>,
+    /// Something was changed since the last mark.
+    changed: bool,
+    /// There is a savepoint.
+    saved: bool,
+    /// Where the member began; none before the first.
+    mark: Option<Mark>,
+}
+
+/// What was gathered when a member began.
+#[derive(Clone, Copy)]
+struct Mark {
+    next_event: u64,
+    events: usize,
+    drops: usize,
+    read_specs: usize,
+    savepoint: Savepoint,
+}
+
+/// Whether a member can be taken back by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Savepoint {
+    /// It has a savepoint.
+    Set,
+    /// Only the whole transaction can be: nearly every member is refused, if at all, before it has changed anything.
+    Spared,
 }
 
 impl<'t> SqlRows<'t> {
     /// `events` are the sequences that this transaction may give.
     pub fn new(connection: &'t mut AnyConnection, specs: &'t Specs, events: std::ops::Range<u64>) -> Self {
-        Self { connection, specs, read_specs: Vec::new(), next_event: events.start, last_event: events.end, mark: None }
+        Self {
+            connection,
+            specs,
+            read_specs: Vec::new(),
+            next_event: events.start,
+            last_event: events.end,
+            events: Vec::new(),
+            drops: Vec::new(),
+            dropped: Vec::new(),
+            changed: false,
+            saved: false,
+            mark: None,
+        }
     }
 
-    /// Sets the point to which [`undo`](Self::undo) goes back, and keeps what was done before it.
-    pub async fn mark(&mut self) -> Result<(), RecordError> {
-        let sql = if self.mark.is_none() { "SAVEPOINT member" } else { "RELEASE SAVEPOINT member; SAVEPOINT member" };
-        self.mark = Some(self.next_event);
-        raw_sql(sql).execute(&mut *self.connection).await.map_err(failure)?;
+    /// The next member begins: to this point [`undo`](Self::undo) goes back.
+    pub async fn mark(&mut self, savepoint: Savepoint) -> Result<(), RecordError> {
+        if savepoint == Savepoint::Set {
+            let sql = if self.saved { "RELEASE SAVEPOINT member; SAVEPOINT member" } else { "SAVEPOINT member" };
+            self.saved = true;
+            raw_sql(sql).execute(&mut *self.connection).await.map_err(failure)?;
+        }
+        self.changed = false;
+        self.dropped.clear();
+        self.mark = Some(Mark {
+            next_event: self.next_event,
+            events: self.events.len(),
+            drops: self.drops.len(),
+            read_specs: self.read_specs.len(),
+            savepoint,
+        });
         Ok(())
     }
 
-    /// Takes back what was done since the mark.
+    /// True where the member has changed nothing that would have to be taken back.
+    pub fn is_untouched(&self) -> bool {
+        !self.changed
+    }
+
+    /// Takes back what was done since the mark. Without a savepoint that may only be what is gathered.
     pub async fn undo(&mut self) -> Result<(), RecordError> {
-        self.next_event = self.mark.unwrap_or(self.next_event);
-        raw_sql("ROLLBACK TO SAVEPOINT member").execute(&mut *self.connection).await.map_err(failure)?;
+        let Some(mark) = self.mark else { return Ok(()) };
+        self.next_event = mark.next_event;
+        self.events.truncate(mark.events);
+        self.drops.truncate(mark.drops);
+        self.read_specs.truncate(mark.read_specs);
+        if mark.savepoint == Savepoint::Set {
+            self.drops.append(&mut self.dropped);
+            raw_sql("ROLLBACK TO SAVEPOINT member").execute(&mut *self.connection).await.map_err(failure)?;
+        }
         Ok(())
     }
 
-    /// The specs read on the way, to be kept once the transaction is committed.
-    pub fn into_read_specs(self) -> Vec<(TaskId, Arc<TaskSpec>)> {
-        self.read_specs
+    /// Writes what was gathered. Answers with the specs met on the way, to be kept once the transaction is committed.
+    pub async fn finish(mut self) -> Result<Vec<(TaskId, Arc<TaskSpec>)>, RecordError> {
+        self.drop_gathered().await?;
+        let events = std::mem::take(&mut self.events);
+        let mut rest = &events[..];
+        while !rest.is_empty() {
+            let (rows, more) = rest.split_at(Batch::of(rest.len()));
+            self.insert_events(rows).await?;
+            rest = more;
+        }
+        Ok(self.read_specs)
+    }
+
+    async fn insert_events(&mut self, events: &[Event]) -> Result<(), RecordError> {
+        let mut insert = query(INSERT_EVENTS.get(events.len()));
+        for event in events {
+            insert = insert
+                .bind(big(event.sequence))
+                .bind(event.id.to_string())
+                .bind(event.event.task.map(|task| task.to_string()))
+                .bind(big(event.task_sequence))
+                .bind(event.event.worker.map(|worker| worker.to_string()))
+                .bind(OwnerId::LOCAL.to_string())
+                .bind(ProjectId::DEFAULT.to_string())
+                .bind(i64::from(event.schema))
+                .bind(event.event.kind.as_str())
+                .bind(word(&event.event.severity)?)
+                .bind(event.event.actor.clone())
+                .bind(event.event.message.clone())
+                .bind(event.at.0)
+                .bind(json(&event.event.detail)?);
+        }
+        self.touch(insert).await?;
+        Ok(())
+    }
+
+    /// Before somebody looks at the journal of an attempt.
+    async fn settle_journal(&mut self, attempt: AttemptId) -> Result<(), RecordError> {
+        if self.drops.iter().any(|(dropped, _)| *dropped == attempt) { self.drop_gathered().await } else { Ok(()) }
+    }
+
+    /// The journal's rows that are to go, before somebody looks at the journal or the group ends.
+    async fn drop_gathered(&mut self) -> Result<(), RecordError> {
+        let (drops, changed) = (std::mem::take(&mut self.drops), self.changed);
+        let mut rest = &drops[..];
+        while !rest.is_empty() {
+            let (some, more) = rest.split_at(Batch::of(rest.len()));
+            let delete = some.iter().fold(query(DROP_JOURNALS.get(some.len())), |delete, (attempt, ordinal)| {
+                delete.bind(attempt.to_string()).bind(big(*ordinal))
+            });
+            self.touch(delete).await?;
+            rest = more;
+        }
+        // Those before the mark are not this member's doing, and go again if they are taken back with it.
+        self.changed = changed;
+        if let Some(mark) = &mut self.mark {
+            self.dropped.extend_from_slice(&drops[..mark.drops]);
+            self.changed |= drops.len() > mark.drops;
+            mark.drops = 0;
+        }
+        Ok(())
     }
 
     async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Option<AnyRow>, RecordError> {
@@ -67,7 +190,9 @@ impl<'t> SqlRows<'t> {
 
     /// Executes and answers how many rows it touched.
     async fn touch(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<u64, RecordError> {
-        Ok(query.execute(&mut *self.connection).await.map_err(failure)?.rows_affected())
+        let rows = query.execute(&mut *self.connection).await.map_err(failure)?.rows_affected();
+        self.changed |= rows > 0;
+        Ok(rows)
     }
 
     async fn spec(&mut self, id: TaskId) -> Result<Arc<TaskSpec>, RecordError> {
@@ -99,12 +224,13 @@ impl Rows for SqlRows<'_> {
         Ok(Some(columns::task(&row, self.spec(id).await?)?))
     }
 
-    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<(), RecordError> {
+    async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<bool, RecordError> {
         let task = &row.record;
         let insert = query(
             "INSERT INTO distributed_tasks (id, owner_id, project_id, kind, priority, status, reason, epoch, attempt_id, head, steps, \
                 retries, budget_money, budget_tokens, spent_money, spent_tokens, event_sequence, created_at, updated_at, version, spec) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, 0, 0, $14, $15, $15, 1, $16)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, 0, 0, $14, $15, $15, 1, $16) \
+             ON CONFLICT (id) DO NOTHING",
         );
         let insert = insert
             .bind(task.id.to_string())
@@ -123,12 +249,16 @@ impl Rows for SqlRows<'_> {
             .bind(big(row.events))
             .bind(task.created_at.0)
             .bind(json(&*row.asked)?);
-        self.touch(insert).await?;
+        if self.touch(insert).await? == 0 {
+            return Ok(false);
+        }
         for dependency in dependencies {
             let insert = query("INSERT INTO dependencies (task_id, depends_on) VALUES ($1, $2)");
             self.touch(insert.bind(task.id.to_string()).bind(dependency.to_string())).await?;
         }
-        Ok(())
+        // It is claimed next.
+        self.read_specs.push((task.id, Arc::clone(&row.asked)));
+        Ok(true)
     }
 
     async fn change_task(
@@ -179,6 +309,7 @@ impl Rows for SqlRows<'_> {
             .bind(big(change.events))
             .bind(now.0);
         let Some(row) = self.one(update).await? else { return Ok(None) };
+        self.changed = true;
         Ok(Some(columns::task(&row, self.spec(id).await?)?))
     }
 
@@ -186,6 +317,7 @@ impl Rows for SqlRows<'_> {
         let update =
             query("UPDATE distributed_tasks SET event_sequence = event_sequence + $2 WHERE id = $1 RETURNING event_sequence");
         let row = self.one(update.bind(task.to_string()).bind(big(count_of))).await?;
+        self.changed |= row.is_some();
         row.map(|row| count(&row, "event_sequence")).transpose()
     }
 
@@ -261,6 +393,7 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError> {
+        self.settle_journal(entry.attempt).await?;
         let charge = Charge::of(&entry.body);
         let append = query(APPEND_JOURNAL)
             .bind(entry.attempt.to_string())
@@ -278,6 +411,7 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn journal_entry(&mut self, attempt: AttemptId, sequence: u64) -> Result<Option<JournalEntry>, RecordError> {
+        self.settle_journal(attempt).await?;
         let select = query(
             "SELECT task_id, attempt_id, sequence, ordinal, epoch, body FROM journal WHERE attempt_id = $1 AND sequence = $2",
         );
@@ -286,6 +420,7 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn journal_charges(&mut self, attempt: AttemptId) -> Result<Vec<Charge>, RecordError> {
+        self.settle_journal(attempt).await?;
         let select = query(
             "SELECT charge, call_key, money, tokens FROM journal WHERE attempt_id = $1 AND charge IS NOT NULL ORDER BY sequence",
         );
@@ -293,13 +428,13 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn has_journal(&mut self, attempt: AttemptId) -> Result<bool, RecordError> {
+        self.settle_journal(attempt).await?;
         let select = query("SELECT sequence FROM journal WHERE attempt_id = $1 LIMIT 1");
         Ok(self.one(select.bind(attempt.to_string())).await?.is_some())
     }
 
     async fn drop_journal(&mut self, attempt: AttemptId, ordinal: u64) -> Result<(), RecordError> {
-        let delete = query("DELETE FROM journal WHERE attempt_id = $1 AND ordinal <= $2");
-        self.touch(delete.bind(attempt.to_string()).bind(big(ordinal))).await?;
+        self.drops.push((attempt, ordinal));
         Ok(())
     }
 
@@ -413,22 +548,7 @@ impl Rows for SqlRows<'_> {
         }
         event.sequence = self.next_event;
         self.next_event += 1;
-        let insert = query(INSERT_EVENT)
-            .bind(big(event.sequence))
-            .bind(event.id.to_string())
-            .bind(event.event.task.map(|task| task.to_string()))
-            .bind(big(event.task_sequence))
-            .bind(event.event.worker.map(|worker| worker.to_string()))
-            .bind(OwnerId::LOCAL.to_string())
-            .bind(ProjectId::DEFAULT.to_string())
-            .bind(i64::from(event.schema))
-            .bind(event.event.kind.as_str())
-            .bind(word(&event.event.severity)?)
-            .bind(event.event.actor.clone())
-            .bind(event.event.message.clone())
-            .bind(event.at.0)
-            .bind(json(&event.event.detail)?);
-        self.touch(insert).await?;
+        self.events.push(event.clone());
         Ok(event)
     }
 }

@@ -1,5 +1,7 @@
 //! The longer statements of a write, the same for both databases.
 
+use std::sync::OnceLock;
+
 use super::columns::task_columns;
 
 /// The one statement that changes a task: what its WHERE says is what fences.
@@ -43,13 +45,53 @@ pub(super) const APPEND_JOURNAL: &str = "INSERT INTO journal (attempt_id, sequen
      SELECT $1, $2, id, owner_id, project_id, $5, epoch, $6, $7, $8, $9, $10, $11 FROM distributed_tasks WHERE id = $3 AND epoch = $4 \
      ON CONFLICT (attempt_id, sequence) DO NOTHING";
 
-/// An event, owned like the task it is about.
-pub(super) const INSERT_EVENT: &str = "INSERT INTO events (sequence, id, task_id, task_sequence, worker_id, owner_id, project_id, schema_version, \
-     kind, severity, actor, message, created_at, detail) \
-     VALUES ($1, $2, $3, $4, $5, \
-        COALESCE((SELECT owner_id FROM distributed_tasks WHERE id = $3), $6), \
-        COALESCE((SELECT project_id FROM distributed_tasks WHERE id = $3), $7), \
-        $8, $9, $10, $11, $12, $13, $14)";
+/// One statement for several rows, in a few sizes, so that each is prepared once.
+pub(super) struct Batch([OnceLock<&'static str>; Batch::SIZES], fn(usize) -> String);
+
+impl Batch {
+    /// 1, 2, 4 … 64 rows.
+    const SIZES: usize = 7;
+
+    const fn new(sql: fn(usize) -> String) -> Self {
+        Self([const { OnceLock::new() }; Self::SIZES], sql)
+    }
+
+    /// How many of `rows` the next statement takes.
+    pub fn of(rows: usize) -> usize {
+        1 << rows.ilog2().min(Self::SIZES as u32 - 1)
+    }
+
+    /// The statement of a size that [`of`](Self::of) gave.
+    pub fn get(&self, rows: usize) -> &'static str {
+        self.0[rows.ilog2() as usize].get_or_init(|| String::leak((self.1)(rows)))
+    }
+}
+
+/// Events, each owned like the task it is about.
+pub(super) static INSERT_EVENTS: Batch = Batch::new(|rows| {
+    let row = |row: usize| {
+        let p = |place: usize| format!("${}", 14 * row + place);
+        let of_task = |column: &str, otherwise: usize| {
+            format!("COALESCE((SELECT {column} FROM distributed_tasks WHERE id = {}), {})", p(3), p(otherwise))
+        };
+        let rest: Vec<String> = (8..=14).map(p).collect();
+        let [owner, project] = [of_task("owner_id", 6), of_task("project_id", 7)];
+        format!("({}, {}, {}, {}, {}, {owner}, {project}, {})", p(1), p(2), p(3), p(4), p(5), rest.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!(
+        "INSERT INTO events (sequence, id, task_id, task_sequence, worker_id, owner_id, project_id, schema_version, \
+         kind, severity, actor, message, created_at, detail) VALUES {}",
+        rows.join(", ")
+    )
+});
+
+/// Journals, each up to and with an ordinal.
+pub(super) static DROP_JOURNALS: Batch = Batch::new(|rows| {
+    let row = |row: usize| format!("(attempt_id = ${} AND ordinal <= ${})", 2 * row + 1, 2 * row + 2);
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("DELETE FROM journal WHERE {}", rows.join(" OR "))
+});
 
 /// A worker, new or changed.
 pub(super) const PUT_WORKER: &str = "INSERT INTO workers (id, owner_id, name, target, slots, lifecycle, status, health, facts, reason, created_at, \

@@ -12,9 +12,11 @@ use sqlx::{AnyConnection, AnyPool, Connection};
 use super::dialect::Dialect;
 use super::error::{clash, ends_the_group, failure, is_clash};
 use super::read;
-use super::rows::SqlRows;
+use super::rows::{Savepoint, SqlRows};
 use super::specs::Specs;
 use crate::{Applied, Clock, EventFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+
+type Answers = Vec<Result<Applied, RecordError>>;
 
 /// How often a group is tried that another node's group got in the way of.
 const TRIES: usize = 5;
@@ -35,44 +37,80 @@ impl<D: Dialect> SqlStore<D> {
         Self { writer, readers, clock, specs: Specs::default(), dialect: PhantomData }
     }
 
-    async fn try_apply(&self, group: &[Write]) -> Result<Vec<Result<Applied, RecordError>>, RecordError> {
+    async fn try_apply(&self, group: &[Write]) -> Result<Answers, RecordError> {
         let mut connection = self.writer.acquire().await.map_err(failure)?;
-        let outcome = self.apply_on(&mut connection, group).await;
-        if outcome.is_err() {
-            // The database may have ended the transaction by itself (SQLite does on a full disk) and the
-            // driver would still count it as open. The next group gets a new connection.
-            let _ = connection.close().await;
+        let outcome = match self.apply_on(&mut connection, group, Savepoint::Spared).await {
+            Ok(None) => self.apply_on(&mut connection, group, Savepoint::Set).await,
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(answers) => Ok(answers.expect("with savepoints every member is taken back by itself")),
+            Err(error) => {
+                // The database may have ended the transaction by itself (SQLite does on a full disk) and the
+                // driver would still count it as open. The next group gets a new connection.
+                let _ = connection.close().await;
+                Err(error)
+            }
         }
-        outcome
     }
 
+    /// One transaction. `None` where a member without a savepoint would have had to be taken back: then nothing has happened.
     async fn apply_on(
         &self,
         connection: &mut AnyConnection,
         group: &[Write],
-    ) -> Result<Vec<Result<Applied, RecordError>>, RecordError> {
+        savepoint: Savepoint,
+    ) -> Result<Option<Answers>, RecordError> {
         let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure)?;
         let (now, events) = D::start(&mut transaction, &self.clock, group).await?;
         let mut rows = SqlRows::new(&mut transaction, &self.specs, events);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
             // A journal entry is one statement: refused, it has changed nothing that would need a savepoint.
-            let marked = !matches!(write, Write::Journal(_));
-            if marked {
-                rows.mark().await?;
-            }
+            let wanted = if matches!(write, Write::Journal(_)) { Savepoint::Spared } else { savepoint };
+            rows.mark(wanted).await?;
             let answer = rules::perform(&mut rows, write, now).await;
-            match &answer {
-                Err(error) if ends_the_group(error, marked) => return Err(error.clone()),
-                Err(_) if marked => rows.undo().await?,
-                _ => {}
+            if let Err(error) = &answer {
+                match after(error, rows.is_untouched(), savepoint, wanted) {
+                    After::TakeBack => rows.undo().await?,
+                    After::End => return Err(error.clone()),
+                    After::Again => {
+                        drop(rows);
+                        transaction.rollback().await.map_err(failure)?;
+                        return Ok(None);
+                    }
+                }
             }
             answers.push(answer);
         }
-        let read_specs = rows.into_read_specs();
+        let specs = rows.finish().await?;
         transaction.commit().await.map_err(failure)?;
-        self.specs.keep(read_specs);
-        Ok(answers)
+        self.specs.keep(specs);
+        Ok(Some(answers))
+    }
+}
+
+/// What becomes of a group one of whose members was refused.
+enum After {
+    /// The member is taken back and the others go on.
+    TakeBack,
+    /// The transaction cannot go on.
+    End,
+    /// It is tried again, with a savepoint for each member.
+    Again,
+}
+
+/// `tried` is how the group is tried, `had` what the member had.
+fn after(error: &RecordError, untouched: bool, tried: Savepoint, had: Savepoint) -> After {
+    let failed = matches!(error, RecordError::Backend(_));
+    if ends_the_group(error, true) {
+        After::End
+    } else if had == Savepoint::Set || (untouched && !failed) {
+        After::TakeBack
+    } else if tried == Savepoint::Spared {
+        After::Again
+    } else {
+        After::End
     }
 }
 
