@@ -81,14 +81,20 @@ fn merge_at_depth(
     depth: usize,
 ) -> Result<MergedTree, VersionError> {
     let labels = Labels { ours: labels.0, theirs: labels.1, longer: 2 * depth };
-    let mut merge =
-        Merge { store, labels, among_ancestors: depth > 0, new: Vec::new(), unresolved: Vec::new(), path: Vec::new() };
+    let mut merge = Merge { store, labels, among_ancestors: depth > 0, new: Vec::new(), unresolved: Vec::new(), path: Vec::new() };
     let sides = Sides { base: Some(base), ours: Some(ours), theirs: Some(theirs) };
     let tree = match decided(sides) {
         Some(tree) => tree.expect("each side has a root"),
         None => merge.folder(sides, 0)?.0,
     };
     Ok(MergedTree { tree, objects: merge.new, unresolved: merge.unresolved })
+}
+
+/// The hunks in which two texts differ, by lines.
+pub(crate) fn changed_lines_of(old: &[u8], new: &[u8]) -> Vec<changed_lines::Hunk> {
+    let mut interner = changed_lines::Interner::default();
+    let (old, new) = (interner.lines(old), interner.lines(new));
+    changed_lines::changed_lines(&old.numbers, &new.numbers)
 }
 
 /// One thing on three sides.

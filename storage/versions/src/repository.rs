@@ -30,6 +30,8 @@ mod refs;
 mod retention;
 mod revision;
 mod settings;
+#[cfg(feature = "git")]
+mod stored;
 mod transaction;
 mod workspaces;
 
@@ -43,8 +45,6 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::tree::Tree;
 use crate::{BranchName, Signature, Snapshot, VersionError};
 
-#[cfg(feature = "git")]
-pub(crate) use batch::StoredSnapshot;
 pub use batch::{Batch, RefExpect};
 pub use bisect::BisectStep;
 pub use blame::BlameLine;
@@ -62,12 +62,14 @@ pub use records::{Annotation, ExperimentState, Goal, Head, HeadTarget, Merging, 
 pub use refs::{Existing, Tag, Unmerged};
 pub use retention::{Expired, Retention};
 pub use revision::{Range, Resolved};
+#[cfg(feature = "git")]
+pub(crate) use stored::StoredSnapshot;
 pub use transaction::{Caller, Recorded};
 pub use workspaces::{Elsewhere, ResetKind, Start, Switched, Workspace};
 
+use recent::Recent;
 #[cfg(feature = "testing")]
 pub(crate) use records::fuzz as fuzz_records;
-use recent::Recent;
 use records::{HeadTarget as Target, OperationRecord, Record, RepositoryRecord, SnapshotRecord, WorkspaceKeys, WorkspaceRecord};
 use transaction::Writer;
 

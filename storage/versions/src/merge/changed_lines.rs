@@ -191,8 +191,8 @@ struct Places {
 impl Places {
     fn of(lines: &[u32], span: Span) -> Self {
         let mut by_line: HashMap<u32, Vec<usize>> = HashMap::new();
-        for place in span.0..span.1 {
-            by_line.entry(lines[place]).or_default().push(place);
+        for (place, line) in lines.iter().enumerate().take(span.1).skip(span.0) {
+            by_line.entry(*line).or_default().push(place);
         }
         Self { by_line }
     }

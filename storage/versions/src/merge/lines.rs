@@ -130,9 +130,8 @@ fn alike(texts: &Texts<'_>, a: Hunk, b: Hunk) -> bool {
 /// conflict, only its end counts.
 fn both(a: Hunk, b: Hunk) -> Piece {
     let (start, end) = (a.old.min(b.old), (a.old + a.old_count).max(b.old + b.old_count));
-    let side = |hunk: Hunk| {
-        (hunk.new.saturating_sub(hunk.old - start), hunk.new + hunk.new_count + (end - hunk.old - hunk.old_count))
-    };
+    let side =
+        |hunk: Hunk| (hunk.new.saturating_sub(hunk.old - start), hunk.new + hunk.new_count + (end - hunk.old - hunk.old_count));
     Piece { take: Take::Both, ours: side(a), theirs: side(b) }
 }
 

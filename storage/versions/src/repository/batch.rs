@@ -1,22 +1,18 @@
 //! Many things in one batch: what an import makes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use helix_objects::{Durability, Expect, Family, NewObject, RecordChange};
-use helix_protocol::{SnapshotId, Timestamp};
+use helix_objects::{Expect, Family, NewObject, RecordChange};
+use helix_protocol::SnapshotId;
 
 use crate::{Snapshot, VersionError};
 
 use super::Repository;
 use super::names::RefName;
-use super::records::{Annotation, Record, RefRecord, SnapshotRecord};
+use super::records::{Annotation, Record, RefRecord};
 use super::transaction::{Caller, Log, Recorded};
 use super::workspaces::ref_key;
-
-/// How many records of stored snapshots go into one batch.
-const RECORDS_PER_BATCH: usize = 16_384;
 
 /// Objects, snapshots, refs and records that are written together. Nothing is written before [`write`](Self::write).
 pub struct Batch {
@@ -112,35 +108,5 @@ impl Batch {
             Ok(((), text.to_owned()))
         })?;
         Ok(written.1)
-    }
-}
-
-/// A snapshot that is in the store, for its record.
-pub(crate) struct StoredSnapshot {
-    pub(crate) id: SnapshotId,
-    pub(crate) parents: Vec<SnapshotId>,
-    pub(crate) time: Timestamp,
-}
-
-impl Repository {
-    /// Writes the records of snapshots that were stored in bulk, parents first, so that their short ids and depths are known. They say
-    /// nothing about what is reachable, so it does no harm where this is interrupted.
-    pub(crate) fn record_stored(&self, snapshots: &[StoredSnapshot]) -> Result<(), VersionError> {
-        let mut depths: HashMap<SnapshotId, u64> = HashMap::with_capacity(snapshots.len());
-        for some in snapshots.chunks(RECORDS_PER_BATCH) {
-            let mut changes = Vec::with_capacity(some.len());
-            for StoredSnapshot { id, parents, time } in some {
-                let mut deepest = 0;
-                for parent in parents {
-                    deepest = deepest.max(depths.get(parent).map_or_else(|| self.depth(*parent), |depth| Ok(*depth))?);
-                }
-                depths.insert(*id, deepest + 1);
-                let value = Some(SnapshotRecord { depth: deepest + 1, time: *time }.encode());
-                let key = Bytes::copy_from_slice(&id.0.0);
-                changes.push(RecordChange { family: Family::Snapshots, key, expect: Expect::Anything, value });
-            }
-            self.store().commit(&[], &changes, Durability::NoSync)?;
-        }
-        Ok(())
     }
 }

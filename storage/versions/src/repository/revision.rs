@@ -191,10 +191,8 @@ impl Repository {
             return Ok(target);
         }
         let digits = base.len() >= NEEDED_DIGITS && base.len() <= 64 && base.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if digits {
-            if let Some(id) = self.by_digits(whole, &base.to_ascii_lowercase())? {
-                return Ok(id);
-            }
+        if digits && let Some(id) = self.by_digits(whole, &base.to_ascii_lowercase())? {
+            return Ok(id);
         }
         let refs = self.refs("refs/")?;
         Err(unknown(whole, nearest(base, refs.iter().map(|(name, _)| name.short()).chain(["HEAD"]))))
@@ -231,7 +229,7 @@ impl Repository {
                 candidates: several
                     .iter()
                     .take(NAMED_CANDIDATES)
-                    .map(|id| id.to_string()[..digits.len().max(16).min(64)].to_owned())
+                    .map(|id| id.to_string()[..digits.len().clamp(16, 64)].to_owned())
                     .collect(),
             }),
         }

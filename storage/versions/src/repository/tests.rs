@@ -1,6 +1,7 @@
 //! Repositories over the memory store: each claim by itself, and random operations against a model.
 
 mod keeping;
+mod looking;
 mod merges;
 mod model;
 mod names;

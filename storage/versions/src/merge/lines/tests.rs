@@ -87,7 +87,21 @@ fn every_merge_is_the_one_git_makes() {
         }
         let output = Command::new("git")
             .current_dir(folder.path())
-            .args(["merge-file", "-p", "--diff-algorithm", "histogram", "-L", "ours", "-L", "base", "-L", "theirs", "ours", "base", "theirs"])
+            .args([
+                "merge-file",
+                "-p",
+                "--diff-algorithm",
+                "histogram",
+                "-L",
+                "ours",
+                "-L",
+                "base",
+                "-L",
+                "theirs",
+                "ours",
+                "base",
+                "theirs",
+            ])
             .output()
             .unwrap();
         let expected = (String::from_utf8(output.stdout).unwrap(), output.status.code() != Some(0));
