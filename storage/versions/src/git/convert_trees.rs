@@ -49,6 +49,8 @@ pub(super) struct Converter<'a> {
     sink: Sink,
     remembered: BoundedMap<GitId, Known, gix::hashtable::hash::Builder>,
     window: Window,
+    /// Our tree without entries.
+    empty: ObjectId,
     /// Objects read so far.
     pub(super) objects: u64,
 }
@@ -65,8 +67,8 @@ struct Window {
 
 impl<'a> Converter<'a> {
     pub(super) fn new(store: &'a dyn ObjectStore, source: &'a Source, map: &'a GitMap, sink: Sink) -> Self {
-        let remembered = BoundedMap::new(REMEMBERED);
-        Self { store, source, map, reader: source.reader(), sink, remembered, window: Window::default(), objects: 0 }
+        let (remembered, empty) = (BoundedMap::new(REMEMBERED), Tree::default().encode().id());
+        Self { store, source, map, reader: source.reader(), sink, remembered, window: Window::default(), empty, objects: 0 }
     }
 
     /// Reads a commit or a tag.
@@ -267,6 +269,10 @@ impl<'a> Converter<'a> {
             Names::Submodule => return false,
         };
         let known = self.window.found[&entry.id];
+        if mode == FileMode::Directory && known.ours == self.empty {
+            // A folder without files is in no tree that is made of a working folder either.
+            return false;
+        }
         if taken {
             ours.push(TreeEntry { name: entry.name.to_vec(), mode, size: known.size, id: known.ours });
         } else {
@@ -278,7 +284,6 @@ impl<'a> Converter<'a> {
                 changes.rows.push(Row { git: entry.id, ours: known.ours, kind, extra });
             }
         }
-        // An empty folder is left out of what is exported, so one that git has does not follow.
-        taken && known.follows && entry.has_canonical_mode() && !entry.id.is_empty_tree()
+        taken && known.follows && entry.has_canonical_mode()
     }
 }

@@ -284,24 +284,23 @@ impl<'a> GitObjects<'a> {
                 |entry: Option<&TreeEntry>| entry.is_none_or(|entry| entry.mode == FileMode::Directory && entry.id == empty);
             match entry.names() {
                 Names::Submodule if is_empty(now) => push(&mut raw, entry.mode, entry.name, entry.id),
-                Names::Folder => match (now, then) {
-                    (Some(now), Some(then)) if now.mode == FileMode::Directory && then.mode == FileMode::Directory => {
-                        let made = self.carried_at(now.id, (entry.id, then.id), depth + 1)?;
-                        if let Some(made) = made.filter(|made| self.find(*made).is_some_and(|row| residue(&row).is_some())) {
-                            push(&mut raw, mode_digits(FileMode::Directory), entry.name, made);
+                Names::Folder => {
+                    let then = then.filter(|then| then.mode == FileMode::Directory).map(|then| then.id);
+                    let then = then.or_else(|| self.find(entry.id).map(|row| row.ours));
+                    match (now.filter(|now| now.mode == FileMode::Directory), then) {
+                        (Some(now), Some(then)) => {
+                            let made = self.carried_at(now.id, (entry.id, then), depth + 1)?;
+                            if let Some(made) = made.filter(|made| self.find(*made).is_some_and(|row| residue(&row).is_some())) {
+                                push(&mut raw, mode_digits(FileMode::Directory), entry.name, made);
+                            }
                         }
+                        // Nothing of it was ever in ours: a folder of submodules, or one that leads into a store.
+                        (None, Some(then)) if now.is_none() && is_own(&entry, then, empty) => {
+                            push(&mut raw, entry.mode, entry.name, entry.id);
+                        }
+                        _ => {}
                     }
-                    // Nothing of it is in ours: a folder of submodules, or one that leads into a store.
-                    (None, _)
-                        if is_empty(then)
-                            && !is_forbidden(entry.name)
-                            && crate::tree::is_name(entry.name)
-                            && !entry.id.is_empty_tree() =>
-                    {
-                        push(&mut raw, entry.mode, entry.name, entry.id);
-                    }
-                    _ => {}
-                },
+                }
                 Names::File(_) if is_forbidden(entry.name) || !crate::tree::is_name(entry.name) => {}
                 Names::File(_) if !entry.has_canonical_mode() && now.is_some() && now == then => {
                     push(&mut raw, entry.mode, entry.name, entry.id)
@@ -321,6 +320,12 @@ impl<'a> GitObjects<'a> {
         }
         Ok(made)
     }
+}
+
+/// Whether a folder of git is kept although ours has none: because it holds no files, or because ours may not have it.
+fn is_own(entry: &RawEntry<'_>, ours: ObjectId, empty: ObjectId) -> bool {
+    let is_possible = !is_forbidden(entry.name) && crate::tree::is_name(entry.name);
+    is_possible && (ours == empty || !entry.is_safe()) && !entry.id.is_empty_tree()
 }
 
 fn residue(row: &Row) -> Option<Residue> {

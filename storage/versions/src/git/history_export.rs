@@ -243,7 +243,7 @@ impl Export<'_> {
     fn find_snapshots(&mut self, tip: SnapshotId) -> Result<(), VersionError> {
         enum Visit {
             Enter(SnapshotId),
-            Leave(Node),
+            Leave(Box<Node>),
         }
         let mut stack = vec![Visit::Enter(tip)];
         let placeholder = GitId::null(gix::hash::Kind::Sha1);
@@ -261,11 +261,11 @@ impl Export<'_> {
                     let snapshot = Snapshot::load(&**self.repository.store(), id)?;
                     let parents = snapshot.parents.clone();
                     let snapshot = (self.made.len() <= HELD_SNAPSHOTS).then_some(snapshot);
-                    stack.push(Visit::Leave(Node { id, parents: parents.clone(), snapshot }));
+                    stack.push(Visit::Leave(Box::new(Node { id, parents: parents.clone(), snapshot })));
                     stack.extend(parents.into_iter().rev().map(Visit::Enter));
                 }
                 Visit::Leave(node) => {
-                    self.nodes.push(node);
+                    self.nodes.push(*node);
                     let found = self.nodes.len() as u64;
                     self.reporter.report(Phase::Finding, found, found + stack.len() as u64, 0);
                 }
