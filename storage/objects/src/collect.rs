@@ -136,7 +136,7 @@ impl Ledger {
         self.shared.active.load(Ordering::Acquire)
     }
 
-    /// Begins to remember. The caller keeps writers out while it calls this, and [waits](Collection::wait) after it let them in again.
+    /// Begins to remember. The caller keeps writers out during the call, lets them in again, and then [waits](Collection::wait).
     pub fn begin(&self) -> Result<Collection, ObjectError> {
         let mut state = self.shared.state.lock();
         if state.since.is_some() {

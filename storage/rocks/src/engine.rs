@@ -18,6 +18,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use helix_objects::{Family, ObjectError, RecordChange};
+use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{
     BLOCK_CACHE_USAGE, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_PENDING_COMPACTION_BYTES, ESTIMATE_TABLE_READERS_MEM, LIVE_SST_FILES_SIZE,
@@ -57,6 +58,8 @@ pub(crate) struct Engine {
     db: DB,
     compression: Compression,
     unpacked: UnpackedGroups,
+    /// The greatest number of a group given since the database was opened.
+    last_group: Mutex<u64>,
     options_file: Option<OptionsFile>,
 }
 
@@ -86,7 +89,8 @@ impl Engine {
     }
 
     fn over(db: DB, options: &RocksOptions, options_file: Option<OptionsFile>) -> Self {
-        Self { db, compression: options.compression, unpacked: UnpackedGroups::new(options.pack_cache_bytes), options_file }
+        let unpacked = UnpackedGroups::new(options.pack_cache_bytes);
+        Self { db, compression: options.compression, unpacked, last_group: Mutex::default(), options_file }
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {

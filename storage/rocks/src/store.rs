@@ -1,7 +1,6 @@
 //! The store over the database: who writes when, what is acknowledged when, and how it comes back
 //! from a full disk.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -25,18 +24,16 @@ mod check;
 mod collect;
 mod commit;
 mod packing;
+mod writer;
 
 pub use backup::Backup;
 pub use check::{Checked, RocksStats};
 use commit::{Draft, Queue};
 pub use packing::{Kind, PackHint, Packed, similarity};
+use writer::{Room, Writer};
 
 /// The folder's format this program writes.
 const FORMAT: u32 = 2;
-/// Whether there is room is looked at so many times while as much is written as must stay free.
-const CHECKS_PER_RESERVE: u64 = 128;
-/// Room for an ordinary commit.
-const BATCH_BYTES: usize = 16 << 10;
 /// The file that says how far writes were acknowledged.
 const MARK: &str = "mark";
 
@@ -76,14 +73,6 @@ enum State {
     /// A write failed and opening the database again failed too.
     Broken(String),
     Closed,
-}
-
-struct Writer {
-    head: Head,
-    /// Bytes written since somebody looked how much room there is.
-    unchecked: u64,
-    /// A write or a sync failed: the database takes no more until it is opened again.
-    failed: bool,
 }
 
 impl RocksStore {
@@ -145,7 +134,7 @@ impl RocksStore {
             options,
             folder: Mutex::new(Some(folder)),
             engine: RwLock::new(State::Open(engine)),
-            writer: Mutex::new(Writer { head, unchecked: 0, failed: false }),
+            writer: Mutex::new(Writer::new(head)),
             queue: Queue::default(),
             ledger: Ledger::default(),
             upkeep: Mutex::default(),
@@ -183,83 +172,6 @@ impl RocksStore {
         }
     }
 
-    /// Writes under the writer's lock. An error of the database leaves it failed until the next write
-    /// opens it again.
-    fn write(&self, fill: impl FnOnce(&Engine, &mut WriteBatch, &mut Head) -> Result<(), ObjectError>) -> Result<(), ObjectError> {
-        self.write_locked(&mut self.writer.lock(), fill)
-    }
-
-    fn write_locked(
-        &self,
-        writer: &mut Writer,
-        fill: impl FnOnce(&Engine, &mut WriteBatch, &mut Head) -> Result<(), ObjectError>,
-    ) -> Result<(), ObjectError> {
-        self.recover(writer)?;
-        let mut head = writer.head;
-        let outcome = self.with(|engine| {
-            let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES);
-            fill(engine, &mut batch, &mut head)?;
-            if batch.is_empty() {
-                return Ok(Ok(()));
-            }
-            let written = writer.unchecked + batch.size_in_bytes() as u64;
-            if written > self.options.reserve_bytes / CHECKS_PER_RESERVE {
-                self.check_space(batch.size_in_bytes() as u64 + self.options.reserve_bytes)?;
-                writer.unchecked = 0;
-            } else {
-                writer.unchecked = written;
-            }
-            if head != writer.head {
-                engine.add_head(&mut batch, head);
-            }
-            Ok(engine.write(batch))
-        })?;
-        match outcome {
-            Ok(()) => {
-                writer.head = head;
-                self.written.store(head.ordinal, Ordering::Release);
-                Ok(())
-            }
-            Err(error) => {
-                writer.failed = true;
-                Err(error)
-            }
-        }
-    }
-
-    /// Opens the database again after it failed, once there is room for it. What was handed out must
-    /// be there again.
-    fn recover(&self, writer: &mut Writer) -> Result<(), ObjectError> {
-        if !writer.failed {
-            return Ok(());
-        }
-        self.check_space(self.options.reserve_bytes.max(self.options.write_buffer_bytes as u64 / 4))?;
-        let mut state = self.engine.write();
-        if matches!(*state, State::Closed) {
-            return Err(ObjectError::Closed);
-        }
-        // The old one must be gone before its lock can be taken again.
-        *state = State::Broken("the database is being opened again".to_owned());
-        let head = match Engine::open(&self.path.join("db"), &self.options).and_then(|engine| Ok((engine.head()?, engine))) {
-            Ok((head, engine)) => {
-                *state = State::Open(engine);
-                head
-            }
-            Err(error) => {
-                *state = State::Broken(error.to_string());
-                return Err(error);
-            }
-        };
-        drop(state);
-        if head.ordinal < writer.head.ordinal {
-            return Err(ObjectError::LostWrites { recovered: Mark(head.ordinal), acknowledged: Mark(writer.head.ordinal) });
-        }
-        tracing::info!(path = %self.path.display(), ordinal = head.ordinal, "the content store writes again");
-        *writer = Writer { head, unchecked: 0, failed: false };
-        self.written.store(head.ordinal, Ordering::Release);
-        Ok(())
-    }
-
     /// Returns once what was written up to `mark` is as durable as was asked.
     fn acknowledge(&self, mark: Mark, durability: Durability) -> Result<Mark, ObjectError> {
         match durability {
@@ -269,14 +181,6 @@ impl RocksStore {
             Durability::Sync => {}
         }
         Ok(mark)
-    }
-
-    fn check_space(&self, needed: u64) -> Result<(), ObjectError> {
-        let stat = rustix::fs::statvfs(&self.path).map_err(|error| ObjectError::io(&self.path, error))?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < needed {
-            return Err(ObjectError::io(&self.path, std::io::Error::from(ErrorKind::StorageFull)));
-        }
-        Ok(())
     }
 
     /// Syncs the log and says so in the mark file; after a failure nobody knows what is on disk, so the database is
@@ -375,7 +279,7 @@ impl ObjectStore for RocksStore {
 
     /// Written at once, on disk with the next sync.
     fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError> {
-        self.write(|engine, batch, _| {
+        self.write(Room::Takes, |engine, batch, _| {
             self.ledger.name(ids.iter().copied());
             engine.add_pins(batch, pin, ids);
             Ok(())
@@ -383,7 +287,7 @@ impl ObjectStore for RocksStore {
     }
 
     fn unpin(&self, up_to: Pin) -> Result<(), ObjectError> {
-        self.write(|engine, batch, _| engine.add_release(batch, up_to))
+        self.write(Room::Frees, |engine, batch, _| engine.add_release(batch, up_to))
     }
 
     fn pinned(&self) -> Result<Vec<(Pin, ObjectId)>, ObjectError> {

@@ -143,6 +143,14 @@ impl Engine {
         }
     }
 
+    /// A number that no group has had since the database was opened: who reads may still hold one that is gone.
+    pub(crate) fn next_group(&self) -> Result<u64, ObjectError> {
+        let last = self.groups()?.last().copied().unwrap_or_default();
+        let mut given = self.last_group.lock();
+        *given = last.max(*given) + 1;
+        Ok(*given)
+    }
+
     pub(crate) fn add_group(&self, batch: &mut WriteBatch, number: u64, group: &Group) {
         batch.put_cf(self.family(PACKS), group_key(number, DIRECTORY), group.directory.encode());
         batch.put_cf(self.family(PACKS), group_key(number, FRAME), &group.frame);

@@ -143,7 +143,8 @@ impl Manifest {
         let file = |line: &str| {
             let (hash, rest) = line.split_once(' ')?;
             let (bytes, name) = rest.split_once(' ')?;
-            let inside = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            let inside =
+                !name.is_empty() && Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
             inside.then_some(Listed { name: name.to_owned(), bytes: bytes.parse().ok()?, hash: hash.parse().ok()? })
         };
         let files = lines.map(file).collect::<Option<_>>()?;
@@ -205,4 +206,53 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ObjectError> {
         fs::rename(&draft, path)
     };
     write().map_err(|error| ObjectError::io(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_objects::{Mark, hash};
+    use proptest::prelude::*;
+
+    use super::{Listed, Manifest};
+
+    fn manifest() -> impl Strategy<Value = Manifest> {
+        let file = ("[a-zA-Z0-9._ -]{1,12}", any::<u64>(), any::<u64>()).prop_map(|(name, bytes, seed)| {
+            let name = format!("db/{}x", name.trim());
+            Listed { name, bytes, hash: hash(&seed.to_le_bytes()) }
+        });
+        (any::<u64>(), any::<u64>(), prop::collection::vec(file, 0..5)).prop_map(|(mark, objects, files)| Manifest {
+            mark: Mark(mark),
+            objects,
+            files,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_is_what_it_was_and_any_change_of_it_is_refused(manifest in manifest(), at in any::<prop::sample::Index>()) {
+            let text = manifest.encode();
+            prop_assert_eq!(Manifest::decode(&text), Some(manifest));
+            let at = at.index(text.len());
+            prop_assert_eq!(Manifest::decode(&text[..at]), None, "cut at {}", at);
+            let mut changed = text.into_bytes();
+            changed[at] ^= 1;
+            if let Ok(changed) = String::from_utf8(changed) {
+                prop_assert_eq!(Manifest::decode(&changed), None, "changed at {}", at);
+            }
+        }
+
+        #[test]
+        fn no_text_is_a_panic(text in "\\PC{0,200}") {
+            prop_assert_eq!(Manifest::decode(&text), None);
+        }
+    }
+
+    #[test]
+    fn a_manifest_names_no_file_outside_its_folder() {
+        for name in ["../escape", "/etc/passwd", "db/../../x", ""] {
+            let file = Listed { name: name.to_owned(), bytes: 1, hash: hash(b"x") };
+            let manifest = Manifest { mark: Mark(1), objects: 1, files: vec![file] };
+            assert_eq!(Manifest::decode(&manifest.encode()), None, "{name}");
+        }
+    }
 }

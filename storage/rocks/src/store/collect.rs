@@ -10,7 +10,7 @@ use helix_objects::{Collect, Collection, Lease, ObjectError, Sweep, Swept};
 use helix_protocol::ObjectId;
 use rocksdb::WriteBatch;
 
-use super::RocksStore;
+use super::{RocksStore, Room};
 use crate::engine::{Engine, Head, Indexed};
 
 /// Rows of the index looked at in one go: while some are dropped, writers wait.
@@ -56,7 +56,7 @@ impl Collect for RocksStore {
     fn purge(&self, ids: &[ObjectId]) -> Result<Swept, ObjectError> {
         let _upkeep = self.upkeep.lock();
         let mut swept = Swept::default();
-        self.write(|engine, batch, head| {
+        self.write(Room::Frees, |engine, batch, head| {
             swept = remove(engine, batch, head, ids, Sweep::Drop)?;
             Ok(())
         })?;
@@ -75,7 +75,7 @@ impl RocksStore {
         let mut writer = self.writer.lock();
         // Whoever asks whether an object is there is kept out until it is either named or gone.
         collection.dropping(|named| {
-            self.write_locked(&mut writer, |engine, batch, head| {
+            self.write_locked(&mut writer, Room::Frees, |engine, batch, head| {
                 let unnamed: Vec<ObjectId> = dead.iter().filter(|id| !named(id)).copied().collect();
                 swept = remove(engine, batch, head, &unnamed, how)?;
                 Ok(())

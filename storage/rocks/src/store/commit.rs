@@ -14,7 +14,7 @@ use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 use rocksdb::WriteBatch;
 
-use super::{RocksStore, Writer};
+use super::{RocksStore, Room, Writer};
 use crate::engine::{Engine, Head};
 use crate::pack::Place;
 
@@ -98,7 +98,8 @@ impl RocksStore {
     /// Writes drafts as one batch and answers each.
     fn write_group(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Result<Mark, ObjectError>>, ObjectError> {
         let mut answers = Vec::with_capacity(drafts.len());
-        self.write_locked(writer, |engine, batch, head| {
+        self.write_locked(writer, Room::Takes, |engine, batch, head| {
+            answers.clear();
             let (given, changed, alone) = (HashMap::new(), HashMap::new(), drafts.len() == 1);
             let mut group = Group { engine, ledger: &self.ledger, batch, head, given, changed, alone };
             answers.extend(drafts.iter().map(|draft| group.add(draft)));

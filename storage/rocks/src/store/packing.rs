@@ -12,7 +12,7 @@ use helix_objects::{ObjectError, ObjectStore, hash};
 use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 
-use super::RocksStore;
+use super::{RocksStore, Room};
 use crate::engine::{Engine, Indexed};
 use crate::pack::{Directory, Effort, GROUP_BYTES, Group, Place, Unpacked};
 
@@ -131,7 +131,7 @@ impl RocksStore {
         if empty.is_empty() {
             return Ok(());
         }
-        self.write(|engine, batch, _| {
+        self.write(Room::Frees, |engine, batch, _| {
             empty.iter().for_each(|number| engine.add_group_removal(batch, *number));
             Ok(())
         })
@@ -223,8 +223,8 @@ impl RocksStore {
 
     /// Writes a group and points its members' index rows into it. Those that were dropped meanwhile stay dropped.
     fn install(&self, draft: &Draft, group: &Group) -> Result<(), ObjectError> {
-        self.write(|engine, batch, _| {
-            let number = engine.groups()?.last().map_or(1, |last| last + 1);
+        self.write(Room::Takes, |engine, batch, _| {
+            let number = engine.next_group()?;
             let ids: Vec<ObjectId> = draft.members.iter().map(|member| member.id).collect();
             for ((at, from), place) in draft.members.iter().enumerate().zip(engine.places(&ids)?) {
                 if place == Some(from.place) {

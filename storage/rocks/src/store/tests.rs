@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use helix_objects::{
-    Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, hash, testing,
+    Collect, Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, Sweep, hash,
+    testing,
 };
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
@@ -240,6 +242,24 @@ fn survives_a_full_disk(options: RocksOptions) {
     for object in acknowledged.iter().chain([&next]) {
         assert_eq!(store.read(object.id()).unwrap(), object.bytes());
     }
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_collection_from_making_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: this user may not mount a file system");
+        return;
+    };
+    let mut store = open(&disk.0.path().join("store"));
+    let objects: Vec<NewObject> = (0..20).map(|seed| noise(seed, 1_000)).collect();
+    store.put(&objects, Durability::Group).unwrap();
+    // More than the disk could ever have free.
+    store.options.reserve_bytes = 64 << 20;
+    let refused = store.put(&[noise(99, 1 << 20)], Durability::Group).map_err(|error| Failure::from(error).code);
+    assert_eq!(refused, Err(Code::DiskFull));
+    let collection = store.begin_collection(Duration::ZERO).unwrap();
+    let swept = store.sweep(&collection, &|_| false, Sweep::Drop).unwrap();
+    assert_eq!((swept.dropped, swept.kept), (20, 0));
 }
 
 #[test]
