@@ -7,3 +7,4 @@ mod deaths;
 mod engine_life;
 mod harness;
 mod seed;
+mod store;

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use helix_protocol::Failure;
@@ -22,6 +23,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::console::Console;
 use location::Location;
 pub use open::{OpenRepository, open_store};
+use upkeep::Due;
 
 /// One engine, whether it stays or does one command.
 pub struct Engine {
@@ -166,6 +168,26 @@ impl Engine {
             let unused = repository.unused_for();
             unused > UNUSED || (unused > WANTED && repository.is_wanted())
         });
+        for repository in self.unused() {
+            let due = repository.due();
+            if due != Due::Nothing {
+                // It holds the repository open until it is done.
+                let work = move || upkeep::look_after(&repository, due);
+                if let Err(error) = thread::Builder::new().name("upkeep".to_owned()).spawn(work) {
+                    tracing::warn!(%error, "no thread to look after a repository");
+                }
+            }
+        }
+    }
+
+    /// Open repositories that no command is in.
+    fn unused(&self) -> Vec<Arc<OpenRepository>> {
+        let open = self.open.lock();
+        let alone = |place: &Arc<Mutex<Option<Arc<OpenRepository>>>>| {
+            let open = place.try_lock()?;
+            open.as_ref().filter(|repository| Arc::strong_count(repository) == 1).map(Arc::clone)
+        };
+        open.values().filter_map(alone).collect()
     }
 
     /// Closes every repository.

@@ -18,7 +18,7 @@ use crate::here::Here;
 #[derive(Parser)]
 #[command(
     name = "purge",
-    after_help = "Examples:\n  helios purge .env --dry-run\n  helios purge .env\n  helios purge 81c4b7f7e0549d1e2d5ad6cbf9a6f0b0a2d1c7b4d4cf53c09b5c0a2c2b3f4a5d\n\nExit codes: 0 purged, 1 nothing of that name was ever committed"
+    after_help = "Examples:\n  helios purge .env --dry-run\n  helios purge .env\n  helios purge 81c4b7f7e0549d1e2d5ad6cbf9a6f0b0a2d1c7b4d4cf53c09b5c0a2c2b3f4a5d\n\nExit codes: 0 purged, 128 nothing of that name was ever committed"
 )]
 pub struct Purge {
     /// An object's 64 digits, or a path with everything that was ever there

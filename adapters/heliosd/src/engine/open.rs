@@ -17,6 +17,7 @@ use super::changes::Changes;
 use super::location::Location;
 use super::meter::Meter;
 use super::settings::Settings;
+use super::upkeep::{Due, Rhythm};
 use crate::console::Console;
 
 /// A repository with everything that is open of it. It has the store's lock until it is dropped.
@@ -31,6 +32,7 @@ pub struct OpenRepository {
     pub meter: Meter,
     /// Wakes those who watch.
     pub changes: Changes,
+    rhythm: Mutex<Rhythm>,
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
     used: Mutex<Instant>,
@@ -65,6 +67,7 @@ impl OpenRepository {
             repository,
             meter: Meter::default(),
             changes: Changes::default(),
+            rhythm: Mutex::default(),
             settings: Mutex::new(settings),
             folders,
             used: Mutex::new(Instant::now()),
@@ -121,6 +124,27 @@ impl OpenRepository {
     /// How long nobody has used it.
     pub fn unused_for(&self) -> Duration {
         self.used.lock().elapsed()
+    }
+
+    /// What is due for it, if nobody is using it.
+    pub fn due(&self) -> Due {
+        let collected = self.settings().flag("cleanup.auto_gc_enabled").then(|| self.since_collection());
+        let due = self.rhythm.lock().take(self.unused_for(), self.meter.total(), collected);
+        if due == Due::Collect {
+            // Where it cannot be written there is only one more collection.
+            let _ = fs::write(self.collected_file(), "");
+        }
+        due
+    }
+
+    /// How long ago the last collection by itself was; the file's time survives the engine.
+    fn since_collection(&self) -> Duration {
+        let written = fs::metadata(self.collected_file()).and_then(|found| found.modified());
+        written.map_or(Duration::MAX, |written| written.elapsed().unwrap_or_default())
+    }
+
+    fn collected_file(&self) -> PathBuf {
+        self.root.join(super::location::MARKER).join("collected")
     }
 
     /// Whether another process waits for the store.

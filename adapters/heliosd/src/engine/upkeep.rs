@@ -30,6 +30,62 @@ pub struct Upkeep {
     pub bytes_after: u64,
 }
 
+/// After how many commits a repository was last packed.
+#[derive(Default)]
+pub struct Rhythm {
+    packed_at: u64,
+}
+
+/// What is to be done for a repository that nobody is using.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    Nothing,
+    /// What is not packed is to be packed.
+    Pack,
+    /// What is old is to go.
+    Collect,
+}
+
+/// A repository is packed when nobody has used it for this long …
+const IDLE: Duration = Duration::from_secs(60);
+/// … and there were so many commits since the last time.
+const COMMITS: u64 = 1_000;
+/// Where the settings ask for it, what is old goes once in this time.
+const EACH: Duration = Duration::from_secs(3_600);
+
+impl Rhythm {
+    /// What is due, which is then taken as done: a failure is tried again the next time, not at once.
+    /// `collected` is how long ago the last collection was, where the settings ask for them at all.
+    pub fn take(&mut self, idle: Duration, commits: u64, collected: Option<Duration>) -> Due {
+        if idle < IDLE {
+            Due::Nothing
+        } else if collected.is_some_and(|ago| ago >= EACH) {
+            self.packed_at = commits;
+            Due::Collect
+        } else if commits >= self.packed_at + COMMITS {
+            self.packed_at = commits;
+            Due::Pack
+        } else {
+            Due::Nothing
+        }
+    }
+}
+
+/// Does what is due for a repository that nobody is using.
+pub fn look_after(open: &OpenRepository, due: Due) {
+    let ttl = open.settings().snapshot_ttl();
+    let done = match due {
+        Due::Nothing => return,
+        Due::Pack => pack(open, Thoroughness::Plain),
+        Due::Collect => collect(open, Some(ttl), Sweep::Drop, Thoroughness::Plain).map(|upkeep| upkeep.packed),
+    };
+    match done {
+        Ok(packed) => tracing::info!(root = %open.root.display(), ?due, objects = packed.objects, "a repository was looked after"),
+        Err(error) => tracing::warn!(root = %open.root.display(), ?due, %error, "a repository could not be looked after"),
+    }
+}
+
 /// How long writers that began before a collection may go on.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -60,4 +116,19 @@ pub fn pack(open: &OpenRepository, thoroughness: Thoroughness) -> Result<Packed,
     packed.groups += again.groups;
     rocks.compact()?;
     Ok(packed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_packed_after_many_commits_and_only_while_nobody_uses_it() {
+        let mut rhythm = Rhythm::default();
+        assert_eq!(rhythm.take(Duration::ZERO, COMMITS, Some(EACH)), Due::Nothing);
+        assert_eq!(rhythm.take(IDLE, COMMITS - 1, None), Due::Nothing);
+        assert_eq!(rhythm.take(IDLE, COMMITS, None), Due::Pack);
+        assert_eq!(rhythm.take(IDLE, COMMITS + 1, Some(Duration::ZERO)), Due::Nothing);
+        assert_eq!(rhythm.take(IDLE, COMMITS + 1, Some(EACH)), Due::Collect);
+    }
 }

@@ -1,0 +1,237 @@
+//! What keeps a store small and sound, experiments, history by line, and what programs can do over the socket.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::harness::{User, wait_until};
+
+#[test]
+fn what_nothing_keeps_goes_with_a_collection_and_the_rest_is_packed() {
+    let user = User::new();
+    let root = user.repository("work");
+    let base = user.commit(&root, "f", "kept\n");
+    let lost = user.commit(&root, "f", "lost\n");
+    user.ok(&root, &["reset", "--hard", "HEAD~1"]);
+    user.ok(&root, &["gc"]);
+    user.ok(&root, &["cat-file", "-e", &lost]);
+    // The last operation can always be undone, and so keeps what it needs.
+    user.ok(&root, &["branch", "later"]);
+    let dry: Value =
+        serde_json::from_str(&user.ok(&root, &["--json", "gc", "--remove-old-snapshots", "--before", "0s", "--dry-run"]))
+            .expect("JSON");
+    assert!(dry["objects_dropped"].as_u64() >= Some(3), "{dry}");
+    user.ok(&root, &["cat-file", "-e", &lost]);
+    user.ok(&root, &["gc", "--remove-old-snapshots", "--before", "0s"]);
+    assert_ne!(user.run(&root, &["cat-file", "-e", &lost]).code, 0);
+    assert_eq!(user.ok(&root, &["show", &format!("{base}:f")]), "kept\n");
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+    user.ok(&root, &["gc", "--aggressive"]);
+    assert_eq!(user.ok(&root, &["show", "HEAD:f"]), "kept\n");
+}
+
+#[test]
+fn what_is_purged_is_nowhere_and_every_snapshot_that_had_it_is_named() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, ".env", "secret\n");
+    fs::remove_file(root.join(".env")).expect("removed");
+    user.commit(&root, "f", "1");
+    let would = user.ok(&root, &["purge", ".env", "--dry-run"]);
+    assert!(would.contains(&one[..12]) && would.contains(".env"), "{would}");
+    assert_eq!(user.ok(&root, &["show", &format!("{one}:.env")]), "secret\n");
+    user.ok(&root, &["purge", ".env"]);
+    assert_ne!(user.run(&root, &["show", &format!("{one}:.env")]).code, 0);
+    let never = user.run(&root, &["purge", "never-there"]);
+    assert!(never.code == 128 && never.err.contains("never-there"), "{}", never.err);
+    user.ok(&root, &["fsck"]);
+    user.ok(&root, &["log"]);
+}
+
+#[test]
+fn a_backup_is_checked_and_restored_with_its_files() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    user.ok(&root, &["backup", "create", "../backup"]);
+    user.commit(&root, "f", "2");
+    user.ok(&root, &["backup", "verify", "../backup"]);
+    user.ok(&root, &["backup", "restore", "../backup", "../again"]);
+    let again = user.path("again");
+    assert_eq!(
+        (fs::read_to_string(again.join("f")).expect("restored").as_str(), user.ok(&again, &["rev-parse", "HEAD"]).trim()),
+        ("1", one.as_str())
+    );
+    assert_eq!(user.run(&root, &["backup", "restore", "../backup", "."]).code, 1, "a repository is not replaced by mistake");
+    user.ok(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    assert_eq!(
+        (user.ok(&root, &["rev-parse", "HEAD"]).trim(), user.ok(&root, &["status", "--porcelain"]).as_str()),
+        (one.as_str(), " M f\n")
+    );
+    let manifest = user.path("backup").join("manifest");
+    let text = fs::read_to_string(&manifest).expect("read");
+    fs::write(&manifest, text.replacen('a', "b", 1)).expect("written");
+    assert_eq!(user.run(&root, &["backup", "verify", "../backup"]).code, 128);
+}
+
+#[test]
+fn an_experiment_is_promoted_or_discarded_as_a_whole() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "base");
+    user.ok(&root, &["experiment", "start", "parser", "--variant", "a", "--variant", "b"]);
+    for (variant, score) in [("a", "0.5"), ("b", "0.9")] {
+        user.ok(&root, &["workspace", "add", &format!("../{variant}"), &format!("experiments/parser/{variant}")]);
+        user.commit(&user.path(variant), "f", variant);
+        user.ok(&root, &["experiment", "score", "parser", variant, score]);
+    }
+    assert!(user.ok(&root, &["experiment", "best", "parser"]).starts_with("b 0.9 at "));
+    user.ok(&root, &["experiment", "promote", "parser"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "b");
+    assert_eq!(user.ok(&root, &["branch"]), "* main\n");
+    user.ok(&root, &["undo"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "base");
+    user.ok(&root, &["experiment", "discard", "parser"]);
+    assert!(user.ok(&root, &["experiment", "list"]).starts_with("parser discarded"));
+}
+
+#[test]
+fn blame_names_the_snapshot_of_each_line_and_bisect_the_one_that_broke_it() {
+    let user = User::new();
+    let root = user.repository("work");
+    let mut snapshots = Vec::new();
+    for number in 1..=9 {
+        let text: String = (1..=number).map(|line| format!("line {line}\n")).collect();
+        snapshots.push(user.commit(&root, "f", &text));
+    }
+    let blamed = user.ok(&root, &["blame", "f"]);
+    let ids: Vec<&str> = blamed.lines().map(|line| &line[..12]).collect();
+    assert_eq!(ids, snapshots.iter().map(|id| &id[..12]).collect::<Vec<_>>());
+    let found = user.ok(&root, &["bisect", "run", "HEAD~8", "HEAD", "--", "sh", "-c", "! grep -q 'line 6' f"]);
+    assert!(found.contains(&format!("{} is the first bad commit", &snapshots[5][..12])), "{found}");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+    let skipped = user.run(&root, &["bisect", "run", "HEAD~3", "HEAD", "--", "sh", "-c", "exit 125"]);
+    assert_eq!(skipped.code, 1, "{}", skipped.out);
+}
+
+#[test]
+fn who_watches_is_told_of_each_change() {
+    let user = User::new();
+    let root = user.repository("work");
+    let watch = user.helios(&root, &["watch", "--since", "1", "--count", "2"]).stdout(Stdio::piped()).spawn().expect("started");
+    let snapshot = user.commit(&root, "f", "1");
+    user.ok(&root, &["branch", "b"]);
+    let output = watch.wait_with_output().expect("it ends");
+    let events: Vec<Value> =
+        String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let verbs: Vec<&str> = events.iter().filter_map(|event| event["verb"].as_str()).collect();
+    assert_eq!(verbs, ["commit", "branch"]);
+    assert_eq!(events[0]["changes"][0]["after"], json!(snapshot));
+}
+
+/// A program that speaks to the engine.
+struct Program {
+    writer: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Program {
+    fn new(user: &User) -> Self {
+        let writer = UnixStream::connect(user.place().join("engine.sock")).expect("connected");
+        let reader = BufReader::new(writer.try_clone().expect("cloned"));
+        let mut program = Self { writer, reader };
+        assert_eq!(program.ask(json!({"helios": 1}))["helios"], 1);
+        program
+    }
+
+    fn ask(&mut self, request: Value) -> Value {
+        writeln!(self.writer, "{request}").expect("sent");
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("answered");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    fn ok(&mut self, request: Value) -> Value {
+        let answer = self.ask(request);
+        assert!(answer["ok"].is_object(), "{answer}");
+        answer["ok"].clone()
+    }
+}
+
+fn in_repository(root: &Path, fields: Value) -> Value {
+    let mut request = json!({"path": root});
+    request.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    request
+}
+
+#[test]
+fn a_program_commits_and_reads_without_a_folder() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let mut program = Program::new(&user);
+    program.ok(in_repository(&root, json!({"op": "workspace", "name": "agent", "author": {"name": "A", "email": "a@b"}})));
+    let files = json!([{"path": "dir/a.py", "content": "x = 1\n"}, {"path": "bin", "content": {"base64": "AP8="}, "mode": "100755"}, {"path": "f"}]);
+    let commit = json!({"op": "commit_files", "workspace": "agent", "message": "try", "files": files, "metadata": {"model": "m"}, "durability": "group"});
+    let committed = program.ok(in_repository(&root, commit.clone()));
+    assert_eq!(
+        (committed["branch"].as_str(), committed["on_disk"].as_bool(), &committed["folder_follows"]),
+        (Some("agent"), Some(true), &Value::Null)
+    );
+    let list = program.ok(in_repository(&root, json!({"op": "list_files", "revision": "agent"})));
+    let paths: Vec<&str> = list["files"].as_array().expect("a list").iter().filter_map(|file| file["path"].as_str()).collect();
+    assert_eq!(paths, ["bin", "dir/a.py"]);
+    let read = |file: &str| json!({"op": "read_file", "workspace": "agent", "file": file});
+    assert_eq!(program.ok(in_repository(&root, read("bin"))), json!({"content": {"base64": "AP8="}, "mode": "100755", "size": 2}));
+    assert_eq!(program.ask(in_repository(&root, read("gone")))["error"]["code"], "file_not_found");
+    let log = program.ok(in_repository(&root, json!({"op": "log", "revisions": ["agent"], "where": {"model": "m"}})));
+    assert_eq!(log["snapshots"][0]["snapshot"], committed["snapshot"]);
+    let mut late = commit;
+    late["expect"] = json!("main");
+    assert_eq!(program.ask(in_repository(&root, late))["error"]["code"], "invalid_state");
+    for (wrong, told) in [
+        (json!({"op": "open", "pth": "/"}), "unknown field `pth`"),
+        (json!({"op": "commit_files", "message": "x", "files": [{"path": "../out", "content": ""}]}), "../out"),
+        (json!({"op": "commit_files", "message": "x", "files": [{"path": "a\u{0}b", "content": ""}]}), "not a path"),
+        (json!({"op": "branch", "name": "a..b"}), "a..b"),
+    ] {
+        let answer = program.ask(in_repository(&root, wrong));
+        assert!(answer["error"]["message"].as_str().is_some_and(|message| message.contains(told)), "{answer}");
+    }
+    let branch = program.ok(in_repository(&root, json!({"op": "branch", "name": "b", "start": "agent"})));
+    assert_eq!(branch["snapshot"], committed["snapshot"]);
+    let branches = program.ok(in_repository(&root, json!({"op": "branch"})));
+    assert_eq!(branches["branches"].as_object().map(serde_json::Map::len), Some(3));
+}
+
+#[test]
+fn the_files_of_a_folder_follow_what_a_program_commits_to_its_workspace() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let mut program = Program::new(&user);
+    let commit = |content: &str| json!({"op": "commit_files", "message": "x", "files": [{"path": "f", "content": content}]});
+    assert_eq!(program.ok(in_repository(&root, commit("2")))["folder_follows"], true);
+    assert_eq!(
+        (fs::read_to_string(root.join("f")).expect("read").as_str(), user.ok(&root, &["status", "--porcelain"]).as_str()),
+        ("2", "")
+    );
+    fs::write(root.join("f"), "mine").expect("written");
+    assert_eq!(program.ok(in_repository(&root, commit("3")))["folder_follows"], false);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "mine");
+}
+
+#[test]
+fn a_repository_that_is_not_used_is_let_go_for_who_waits() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let mut alone = user.helios(&root, &["log", "--oneline"]);
+    assert_eq!(crate::harness::ended(alone.env("HELIOS_NO_ENGINE", "1")).out.lines().count(), 1);
+    wait_until("the word that somebody waits is taken back", || !root.join(".helios/wanted").exists());
+    user.commit(&root, "f", "2");
+}
