@@ -60,6 +60,16 @@ fn measure(count: usize) -> Result<(), Box<dyn Error>> {
         }
         tell(count, name, "entry_by_path", &mut [started.elapsed() / 1000]);
         println!(r#"{{"files":{count},"mode":"{name}","figure":"memory_bytes","value":{}}}"#, folder.memory_bytes());
+        let mut times = Vec::new();
+        for turn in 0..5 {
+            let (root, state) = (place.join(format!("{name}-workspace-{turn}")), place.join(format!("{name}-state-{turn}")));
+            fs::create_dir_all(&root)?;
+            times.push(timed(|| {
+                let mut made = WorkingFolder::open(&root, &state, FolderRules { events, ..FolderRules::default() })?;
+                made.populate(&store, base, &folder).map(drop)
+            })?);
+        }
+        tell(count, name, "workspace_created", &mut times);
         folder.save()?;
         drop(folder);
         let started = Instant::now();
@@ -72,7 +82,7 @@ fn measure(count: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn git(_: &Path, root: &Path, count: usize) -> Result<(), Box<dyn Error>> {
+fn git(place: &Path, root: &Path, count: usize) -> Result<(), Box<dyn Error>> {
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
         command.arg("-C").arg(root).args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "gc.auto=0"]).args(arguments);
@@ -90,7 +100,13 @@ fn git(_: &Path, root: &Path, count: usize) -> Result<(), Box<dyn Error>> {
         figures[2].1.push(timed(|| git(&["checkout", "-q", "HEAD~1"]))?);
         git(&["checkout", "-q", "-"])?;
     }
-    for (figure, times) in &mut figures {
+    let mut times = Vec::new();
+    for turn in 0..5 {
+        let worktree = place.join(format!("worktree-{turn}"));
+        let path = worktree.to_str().ok_or("the folder's name is text")?;
+        times.push(timed(|| git(&["worktree", "add", "-q", "--detach", path]))?);
+    }
+    for (figure, times) in figures.iter_mut().map(|(figure, times)| (*figure, times)).chain([("workspace_created", &mut times)]) {
         tell(count, "git", figure, times);
     }
     Ok(())

@@ -350,6 +350,7 @@ fn a_file_too_large_to_be_carried_is_not_lost_by_a_switch() {
 #[test]
 fn a_new_workspace_is_filled_from_another_one_and_from_the_store() {
     let (mut like, mut made, store) = (place(Events::Use), place(Events::Use), MemoryStore::new());
+    let outside = tempfile::tempdir().unwrap();
     let large = "0123456789abcdef".repeat(1000);
     let mut all = Files::new();
     for number in 0..600 {
@@ -361,13 +362,25 @@ fn a_new_workspace_is_filled_from_another_one_and_from_the_store() {
     all.insert("link".into(), None);
     let tree = tree_of(&store, &all);
     like.folder.checkout(&store, tree).unwrap();
+    // A file as young as its last look is believed by nobody, so let the clock move on first.
+    let now = super::stat_cache::FileClock::now();
+    while super::stat_cache::FileClock::now() <= now {
+        std::hint::spin_loop();
+    }
+    like.folder.distrust();
     like.folder.refresh(&store, Some(tree)).unwrap();
     fs::write(like.root().join("changed"), "mine").unwrap();
     fs::remove_file(like.root().join("gone")).unwrap();
     let done = made.folder.populate(&store, tree, &like.folder).unwrap();
     assert_eq!(held(made.root()), all);
     assert_eq!((done.written, done.removed), (605, 0));
-    assert!(done.cloned <= 2, "{} files were cloned, and two could be", done.cloned);
+    let clones = |name: &str| {
+        fs::File::open(like.root().join(name)).and_then(|file| {
+            let copy = fs::File::create(outside.path().join("copy"))?;
+            Ok(rustix::fs::ioctl_ficlone(copy, file)?)
+        })
+    };
+    assert_eq!(done.cloned, if clones("same").is_ok() { 2 } else { 0 });
     assert_eq!(made.folder.refresh(&store, Some(tree)).unwrap().tree, tree);
     // What is written here is not seen there, whatever is shared.
     fs::write(made.root().join("same"), "otherwise").unwrap();
