@@ -56,7 +56,8 @@ fn path(file: usize) -> Vec<u8> {
 /// Text that differs in each version.
 fn content(seed: usize) -> Vec<u8> {
     let line = |number: usize| format!("value_{number} = compute({}, {})\n", number * 7, (seed * 31 + number) % 1_000);
-    let mut text: String = (0..).map(line).take(FILE_BYTES / 24).collect();
+    let mut text = format!("# version {seed}\n");
+    (0..).map(line).take(FILE_BYTES / 16).for_each(|line| text += &line);
     text.truncate(FILE_BYTES);
     text.into_bytes()
 }

@@ -95,6 +95,8 @@ struct Inner {
     writer: Mutex<Writer>,
     snapshots: Mutex<Recent<SnapshotId, Arc<Snapshot>>>,
     depths: Mutex<Recent<SnapshotId, u64>>,
+    /// What changes name while a collection runs.
+    watched: Mutex<Option<gc::Watched>>,
 }
 
 /// How a repository is made.
@@ -161,6 +163,7 @@ impl Repository {
             writer: Mutex::default(),
             snapshots: Mutex::new(Recent::new(KEPT_SNAPSHOTS)),
             depths: Mutex::new(Recent::new(KEPT_DEPTHS)),
+            watched: Mutex::new(None),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -96,6 +96,9 @@ impl Batch {
                     let show = |id: Option<SnapshotId>| id.map_or("nothing".to_owned(), |id| id.short());
                     return Err(VersionError::Moved { name: name.to_string(), expected: show(expected), now: show(now) });
                 }
+                if let Some(record) = record {
+                    change.look_at(record.target)?;
+                }
                 change.write(Family::Refs, &ref_key(name), record.as_ref().map(Record::encode), Log::Told)?;
             }
             for RecordChange { family, key, expect, value } in &self.records {

@@ -1,6 +1,7 @@
 //! What is alive: roots, what they reach, and dropping the rest together with a store that can.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,20 +161,33 @@ impl Repository {
     /// Forgets by rule, then drops what nothing keeps from `store`, which is the one underneath this repository. Writers go on meanwhile.
     pub fn collect(&self, store: &dyn Collect, options: &CollectOptions) -> Result<Collected, VersionError> {
         let expired = self.expired(&options.rule, options.now)?;
+        let turn = self.writer();
         if options.how == Sweep::Drop {
             self.expire(&expired)?;
         }
+        // From here on changes say which snapshots they name, so that none comes back while it is dropped.
+        let watch = Watch::begin(self);
+        drop(turn);
         let collection = store.begin_collection(options.patience)?;
         let mut roots = self.roots(expired.first_kept)?;
         roots.retain(|root| !expired.experiments.iter().any(|name| is_of_experiment(&root.by, name.as_str())));
-        for Displaced { family, key, value } in collection.displaced() {
-            roots_of(family, &key, &value, &mut roots)?;
-        }
         let mut snapshots = 0;
-        let live = self.mark(&roots, |alive| snapshots += u64::from(alive.kind == ObjectKind::Snapshot))?;
+        let count = |alive: Alive<'_>| snapshots += u64::from(alive.kind == ObjectKind::Snapshot);
+        let mut mark = Mark { repository: self, live: HashSet::new(), visit: count, faults: None };
+        mark.run(&roots)?;
+        let live = watch.marked(|named| {
+            let mut late = Vec::new();
+            for Displaced { family, key, value } in collection.displaced() {
+                roots_of(family, &key, &value, &mut late)?;
+            }
+            late.extend(named.iter().map(|id| Root { by: "a change".to_owned(), is: RootKind::Snapshot(*id) }));
+            mark.run(&late)?;
+            Ok(std::mem::take(&mut mark.live))
+        })?;
         let swept = store.sweep(&collection, &|id| live.contains(&id), options.how)?;
         drop(collection);
         let dropped_snapshots = self.forget_dropped(&live, options.how)?;
+        drop(watch);
         Ok(Collected { expired, snapshots, dropped_snapshots, swept })
     }
 
@@ -213,6 +227,74 @@ impl Repository {
             dropped += gone.len() as u64;
         }
         Ok(dropped)
+    }
+}
+
+/// What changes name while a collection runs. A snapshot that nothing reaches any more can be named by its id, and so come back: before
+/// the sweep it is marked with the rest, and during it that is refused.
+#[derive(Default)]
+pub(crate) struct Watched {
+    named: Vec<SnapshotId>,
+    made: HashSet<SnapshotId>,
+    live: Option<Arc<HashSet<ObjectId>>>,
+}
+
+/// A collection that changes are told of, until it is dropped.
+pub(super) struct Watch<'a> {
+    repository: &'a Repository,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn begin(repository: &'a Repository) -> Self {
+        *repository.inner.watched.lock() = Some(Watched::default());
+        Self { repository }
+    }
+
+    /// Marks what changes named so far, with no change under way, and from then on refuses what is not alive.
+    pub(super) fn marked(
+        &self,
+        mark: impl FnOnce(&[SnapshotId]) -> Result<HashSet<ObjectId>, VersionError>,
+    ) -> Result<Arc<HashSet<ObjectId>>, VersionError> {
+        let _turn = self.repository.writer();
+        let named = self.repository.inner.watched.lock().as_mut().map(|watched| std::mem::take(&mut watched.named));
+        let live = Arc::new(mark(&named.unwrap_or_default())?);
+        if let Some(watched) = &mut *self.repository.inner.watched.lock() {
+            watched.live = Some(live.clone());
+        }
+        Ok(live)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        *self.repository.inner.watched.lock() = None;
+    }
+}
+
+impl Repository {
+    /// A change is about to name a snapshot that was there before.
+    pub(super) fn name_again(&self, id: SnapshotId) -> Result<(), VersionError> {
+        let mut watched = self.inner.watched.lock();
+        let Some(watched) = &mut *watched else { return Ok(()) };
+        match &watched.live {
+            _ if watched.made.contains(&id) => Ok(()),
+            None => {
+                watched.named.push(id);
+                Ok(())
+            }
+            Some(live) if live.contains(&id.0) => Ok(()),
+            Some(_) => Err(VersionError::Refused {
+                message: format!("nothing names {} any more, and it is being dropped", id.short()),
+                hint: "`helios oplog` lists what can still be brought back",
+            }),
+        }
+    }
+
+    /// A change has made snapshots.
+    pub(super) fn made(&self, ids: impl Iterator<Item = SnapshotId>) {
+        if let Some(watched) = &mut *self.inner.watched.lock() {
+            watched.made.extend(ids);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ impl Repository {
     /// Writes the records of snapshots that were stored in bulk, parents first, so that their short ids and depths are known. They say
     /// nothing about what is reachable, so it does no harm where this is interrupted.
     pub(crate) fn record_stored(&self, snapshots: &[StoredSnapshot]) -> Result<(), VersionError> {
+        self.made(snapshots.iter().map(|snapshot| snapshot.id));
         let mut depths: HashMap<SnapshotId, u64> = HashMap::with_capacity(snapshots.len());
         for some in snapshots.chunks(RECORDS_PER_BATCH) {
             let mut changes = Vec::with_capacity(some.len());

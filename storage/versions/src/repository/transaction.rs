@@ -158,7 +158,10 @@ impl Transaction<'_> {
     pub(crate) fn look_at(&self, id: SnapshotId) -> Result<Arc<Snapshot>, VersionError> {
         match self.snapshots.get(&id) {
             Some((snapshot, _)) => Ok(snapshot.clone()),
-            None => self.repository.snapshot(id),
+            None => {
+                self.repository.name_again(id)?;
+                self.repository.snapshot(id)
+            }
         }
     }
 
@@ -219,6 +222,7 @@ impl Transaction<'_> {
         if let Some(number) = operation {
             writer.next = Some(number + 1);
         }
+        repository.made(snapshots.keys().copied());
         // Heads may have moved; only what this change says of them is known.
         writer.roots.clear();
         writer.roots.extend(roots);

@@ -181,3 +181,29 @@ fn a_purge_names_every_snapshot_and_path_that_has_the_content() {
     assert_eq!(bed.repository.purged().unwrap().into_keys().collect::<Vec<_>>(), expected);
     assert_eq!(bed.repository.check().unwrap().1, Vec::new(), "it was removed on purpose");
 }
+
+#[test]
+fn a_snapshot_that_comes_back_while_a_collection_runs_is_marked_or_refused() {
+    let (bed, _) = bed();
+    let repository = &bed.repository;
+    let first = bed.commit(&[("a", Some("kept"))], "one").unwrap();
+    let dangling = bed.commit(&[("a", Some("dangling"))], "two").unwrap();
+    let other = bed.commit(&[("a", Some("other"))], "three").unwrap();
+    repository.reset(&bed.caller(), first, ResetKind::Hard).unwrap();
+    let watch = crate::repository::gc::Watch::begin(repository);
+    bed.new_branch("back", dangling);
+    let live = watch
+        .marked(|named| {
+            assert!(named.contains(&dangling) && !named.contains(&other), "{named:?}");
+            Ok(HashSet::from([first.0, dangling.0]))
+        })
+        .unwrap();
+    assert_eq!(live.len(), 2);
+    let refused = repository.create_branch(&bed.caller(), &branch("too-late"), other, Existing::Refuse);
+    assert!(matches!(refused, Err(VersionError::Refused { .. })));
+    bed.new_branch("alive", dangling);
+    let made = bed.commit(&[("b", Some("new"))], "goes on").unwrap();
+    bed.new_branch("new", made);
+    drop(watch);
+    bed.new_branch("too-late", other);
+}
