@@ -17,6 +17,12 @@ mod index;
 #[cfg(feature = "git")]
 mod live;
 #[cfg(feature = "git")]
+mod merge;
+#[cfg(feature = "git")]
+mod notes;
+#[cfg(feature = "git")]
+mod outer;
+#[cfg(feature = "git")]
 mod plan;
 mod policy;
 mod reading;

@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use helix_objects::ObjectStore;
-use helix_protocol::{ObjectId, SkipReason};
+use helix_protocol::ObjectId;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
@@ -19,14 +18,16 @@ use super::events::{Told, Watcher, device};
 use super::folder;
 use super::fresh::{BaseTrees, Fresh, Held};
 use super::ignore::{Chain, Sort};
-use super::index::{Entry, Folder, FolderKey, HeldFile, Index, Known};
+use super::index::{Entry, FolderKey, HeldFile, Index, Known};
+use super::merge::Merge;
+use super::notes::Notes;
+use super::outer::Outer;
 use super::rules::{Events, FolderRules};
 use super::stat_cache::{FileClock, FileStat, StatCache};
-use super::visit::{Opened, Pass, Seen, Sight, Tie, inode, is_ignore_file, is_outside, outer_patterns};
+use super::visit::{Pass, inode, is_ignore_file, is_outside};
 use super::working_folder::{ScanReason, Tracking};
 use crate::diff::diff_entries;
 use crate::read::push_name;
-use crate::tree::TreeEntry;
 use crate::{VersionError, show_path};
 
 /// A working folder's index, and what it takes to believe it.
@@ -45,63 +46,11 @@ pub(super) struct Live {
     everything: bool,
     /// The base of the last pass.
     base: Option<ObjectId>,
-    /// Ignore files outside the folder, as they were when they were read.
-    outer: Option<(Vec<Option<Stamp>>, Option<Arc<Chain>>)>,
+    outer: Outer,
     pub(super) notes: Notes,
     pub(super) held: Held,
     /// Files that were read since the state was saved.
     pub(super) unsaved: usize,
-}
-
-/// A file as it looks from outside.
-type Stamp = (u64, u64, std::time::SystemTime);
-
-/// What is to be said of paths beside their entries.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) skipped: BTreeMap<Vec<u8>, (SkipReason, u64)>,
-    pub(super) torn: BTreeSet<Vec<u8>>,
-    /// Ignored, and carried because the base has them.
-    tied: BTreeSet<Vec<u8>>,
-    /// Files with several names.
-    linked: BTreeSet<Vec<u8>>,
-}
-
-impl Notes {
-    /// Forgets a path, and all beneath where it was a folder.
-    fn forget(&mut self, path: &[u8], beneath: bool) {
-        self.skipped.remove(path);
-        self.torn.remove(path);
-        self.tied.remove(path);
-        self.linked.remove(path);
-        if beneath {
-            let start = [path, b"/"].concat();
-            // "0" follows "/".
-            let range = start.clone()..[path, b"0"].concat();
-            for set in [&mut self.torn, &mut self.tied, &mut self.linked] {
-                let gone: Vec<Vec<u8>> = set.range(range.clone()).cloned().collect();
-                for path in gone {
-                    set.remove(&path);
-                }
-            }
-            let gone: Vec<Vec<u8>> = self.skipped.range(range).map(|(path, _)| path.clone()).collect();
-            for path in gone {
-                self.skipped.remove(&path);
-            }
-        }
-    }
-}
-
-impl Notes {
-    /// Forgets what was skipped in a folder and is not among the names it has now.
-    fn forget_absent(&mut self, folder: &[u8], there: &HashSet<&[u8]>) {
-        let skip = if folder.is_empty() { 0 } else { folder.len() + 1 };
-        self.skipped.retain(|path, _| {
-            let inside = path.len() > skip && path.starts_with(folder) && (skip == 0 || path[skip - 1] == b'/');
-            let name = path.get(skip..).and_then(|rest| rest.split(|byte| *byte == b'/').next());
-            !inside || name.is_some_and(|name| there.contains(name))
-        });
-    }
 }
 
 impl Live {
@@ -117,7 +66,7 @@ impl Live {
             dirty: BTreeSet::new(),
             everything: true,
             base: None,
-            outer: None,
+            outer: Outer::default(),
             notes: Notes::default(),
             held: Held::default(),
             unsaved: 0,
@@ -226,7 +175,8 @@ impl Live {
         let root = folder::open_root(&self.root)?;
         let root_inode = inode(&fstat(&root).map_err(|errno| VersionError::io(&self.root, errno))?);
         self.everything |= self.watcher.is_none() || root_inode != self.index.folder(Index::ROOT).inode;
-        self.notice_outer();
+        // Where an ignore file outside has changed, everything may be ignored otherwise.
+        self.everything |= self.outer.refresh(&self.root, &self.rules.excludes);
         self.notice_base(store, base)?;
         if !self.everything {
             self.dirty.extend(self.notes.linked.iter().cloned());
@@ -258,20 +208,16 @@ impl Live {
             started: FileClock::now(),
         };
         let keys: Vec<FolderKey> = if everything { vec![Index::ROOT] } else { targets.iter().map(|(key, _)| *key).collect() };
-        let outer = self.outer.as_ref().and_then(|(_, chain)| chain.clone());
         let mut seen = if everything {
             let root = rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(|errno| VersionError::io(&self.root, errno))?;
-            pass.everything(root, outer)?
+            pass.everything(root, self.outer.chain())?
         } else {
             pass.some(root, targets)?
         };
         self.held = fresh.into_held();
         let before = self.notes.linked.clone();
-        let claimed: HashSet<i32> = seen.iter().filter_map(|seen| seen.watch).collect();
-        let mut merge = Merge { live: self, seen: &mut seen, claimed };
-        for (ticket, key) in keys.into_iter().enumerate() {
-            merge.folder(key, ticket);
-        }
+        let changed = Merge::new(&mut self.index, &mut self.notes, self.watcher.as_mut(), &mut seen).run(&keys);
+        self.unsaved += changed;
         self.base = base;
         self.everything = false;
         if self.saved.len() > 0 {
@@ -353,30 +299,6 @@ impl Live {
         Ok(())
     }
 
-    /// Where an ignore file outside the folder has changed, everything may be ignored otherwise.
-    fn notice_outer(&mut self) {
-        let files = self.outer_files();
-        let stamp = |file: &PathBuf| {
-            use std::os::unix::fs::MetadataExt;
-            let meta = std::fs::metadata(file).ok()?;
-            Some((meta.len(), meta.ino(), meta.modified().ok()?))
-        };
-        let stamps: Vec<Option<Stamp>> = files.iter().map(stamp).collect();
-        if self.outer.as_ref().is_some_and(|(known, _)| *known == stamps) {
-            return;
-        }
-        let chain = files.iter().fold(None, |chain, file| Chain::with(chain, b"", outer_patterns(file)));
-        self.outer = Some((stamps, chain));
-        self.everything = true;
-    }
-
-    /// The weakest first.
-    fn outer_files(&self) -> Vec<PathBuf> {
-        let mut files = self.rules.excludes.clone();
-        files.extend(git_folder(&self.root).map(|git| git.join("info/exclude")));
-        files
-    }
-
     /// What is ignored, as of the last pass, ascending: files, and folders of which nothing is carried with a final `/`.
     pub(super) fn ignored(&self) -> Result<Vec<Vec<u8>>, VersionError> {
         let root = folder::open_root(&self.root)?;
@@ -444,189 +366,4 @@ impl Live {
         self.unsaved = 0;
         Ok(())
     }
-}
-
-/// The folder with the `info` that speaks for a root with a `.git`: a worktree shares its repository's.
-fn git_folder(root: &Path) -> Option<PathBuf> {
-    let git = root.join(".git");
-    let meta = std::fs::symlink_metadata(&git).ok()?;
-    if meta.is_dir() {
-        return Some(git);
-    }
-    let text = std::fs::read_to_string(&git).ok()?;
-    let own = root.join(text.strip_prefix("gitdir:")?.trim());
-    match std::fs::read_to_string(own.join("commondir")) {
-        Ok(common) => Some(own.join(common.trim())),
-        Err(_) => Some(own),
-    }
-}
-
-/// Takes what a pass saw into the index.
-struct Merge<'a> {
-    live: &'a mut Live,
-    seen: &'a mut [Seen],
-    /// Watches that folders of this pass have.
-    claimed: HashSet<i32>,
-}
-
-impl Merge<'_> {
-    fn folder(&mut self, key: FolderKey, ticket: usize) {
-        let seen = std::mem::take(&mut self.seen[ticket]);
-        if !matches!(seen.opened, Opened::Yes) {
-            return;
-        }
-        if seen.whole {
-            self.adopt(key, &seen);
-            self.drop_unseen(key, &seen);
-        }
-        let mut path = seen.path;
-        for (name, sight) in seen.sights {
-            let length = push_name(&mut path, &name);
-            self.name(key, &name, sight, &path);
-            path.truncate(length);
-        }
-    }
-
-    /// What is known of the folder itself.
-    fn adopt(&mut self, key: FolderKey, seen: &Seen) {
-        let folder = self.live.index.folder_mut(key);
-        (folder.ignored, folder.inode) = (seen.ignored, seen.inode);
-        folder.chain.clone_from(&seen.chain);
-        let before = std::mem::replace(&mut folder.watch, seen.watch);
-        if let Some(watcher) = &mut self.live.watcher {
-            if let Some(before) = before.filter(|before| seen.watch != Some(*before)) {
-                watcher.release(before, key, &|watch| self.claimed.contains(&watch));
-            }
-            if let Some(watch) = seen.watch {
-                watcher.assign(watch, key);
-            }
-        }
-    }
-
-    fn drop_unseen(&mut self, key: FolderKey, seen: &Seen) {
-        let entries = &self.live.index.folder(key).entries;
-        if entries.is_empty() && self.live.notes.skipped.is_empty() {
-            return;
-        }
-        let there: HashSet<&[u8]> = seen.sights.iter().map(|(name, _)| &**name).collect();
-        let gone: Vec<Box<[u8]>> = entries.keys().filter(|name| !there.contains(&***name)).cloned().collect();
-        let mut path = seen.path.clone();
-        for name in gone {
-            let length = push_name(&mut path, &name);
-            self.name(key, &name, Sight::Absent, &path);
-            path.truncate(length);
-        }
-        self.live.notes.forget_absent(&seen.path, &there);
-    }
-
-    fn name(&mut self, key: FolderKey, name: &[u8], sight: Sight, path: &[u8]) {
-        let was_folder = match self.live.index.folder(key).entries.get(name) {
-            Some(Entry::Folder(inner)) => Some(*inner),
-            _ => None,
-        };
-        match sight {
-            Sight::Folder { ticket, tie } => return self.inner(key, name, path, ticket, tie, was_folder),
-            Sight::Absent => self.set(key, name, path, None, was_folder.is_some()),
-            Sight::Skipped { reason, size, base } => {
-                self.set(key, name, path, base.map(kept), was_folder.is_some());
-                self.live.notes.skipped.insert(path.to_owned(), (reason, size));
-            }
-            Sight::Link { size, id, tie } => {
-                let same =
-                    matches!(self.live.index.folder(key).entries.get(name), Some(Entry::Link { id: same, .. }) if *same == id);
-                if same {
-                    self.live.notes.forget(path, false);
-                } else {
-                    self.set(key, name, path, Some(Entry::Link { size, id }), was_folder.is_some());
-                }
-                self.tie(path, tie);
-            }
-            Sight::File { file, torn, tie } => {
-                self.file(key, name, path, file, was_folder.is_some());
-                self.tie(path, tie);
-                if torn {
-                    self.live.notes.torn.insert(path.to_owned());
-                }
-                if file.linked {
-                    self.live.notes.linked.insert(path.to_owned());
-                }
-            }
-        }
-    }
-
-    fn file(&mut self, key: FolderKey, name: &[u8], path: &[u8], file: HeldFile, was_folder: bool) {
-        match self.live.index.folder(key).entries.get(name) {
-            Some(Entry::File(before))
-                if before.id == file.id && before.mode() == file.mode() && before.stat.size == file.stat.size =>
-            {
-                if *before != file {
-                    self.live.unsaved += 1;
-                    self.live.index.touch(key, name, file);
-                }
-                self.live.notes.forget(path, false);
-            }
-            _ => {
-                self.live.unsaved += 1;
-                self.set(key, name, path, Some(Entry::File(file)), was_folder);
-            }
-        }
-    }
-
-    fn inner(&mut self, parent: FolderKey, name: &[u8], path: &[u8], ticket: usize, tie: Tie, was: Option<FolderKey>) {
-        match &mut self.seen[ticket].opened {
-            Opened::Gone => self.set(parent, name, path, None, was.is_some()),
-            Opened::Refused(base) => {
-                let base = base.take();
-                self.set(parent, name, path, base.map(kept), was.is_some());
-                self.live.notes.skipped.insert(path.to_owned(), (SkipReason::Unreadable, 0));
-            }
-            Opened::Yes => {
-                self.live.notes.forget(path, false);
-                let key = was.unwrap_or_else(|| {
-                    let folder = Folder {
-                        parent: Some(parent),
-                        name: name.into(),
-                        entries: BTreeMap::new(),
-                        known: Known::Changed,
-                        inode: 0,
-                        watch: None,
-                        ignored: false,
-                        chain: None,
-                    };
-                    let mut gone = Vec::new();
-                    let key = self.live.index.add_folder(folder, &mut gone);
-                    self.release(gone);
-                    key
-                });
-                self.folder(key, ticket);
-            }
-        }
-        self.tie(path, tie);
-    }
-
-    fn tie(&mut self, path: &[u8], tie: Tie) {
-        if tie == Tie::ToBase {
-            self.live.notes.tied.insert(path.to_owned());
-        }
-    }
-
-    fn set(&mut self, key: FolderKey, name: &[u8], path: &[u8], entry: Option<Entry>, was_folder: bool) {
-        self.live.notes.forget(path, was_folder);
-        let mut gone = Vec::new();
-        self.live.index.set(key, name, entry, &mut gone);
-        self.release(gone);
-    }
-
-    fn release(&mut self, gone: Vec<(FolderKey, Folder)>) {
-        let Some(watcher) = &mut self.live.watcher else { return };
-        for (key, folder) in gone {
-            if let Some(watch) = folder.watch {
-                watcher.release(watch, key, &|watch| self.claimed.contains(&watch));
-            }
-        }
-    }
-}
-
-fn kept(entry: TreeEntry) -> Entry {
-    Entry::Kept { mode: entry.mode, size: entry.size, id: entry.id }
 }
