@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Work};
-use helix_objects::{Mark, ObjectError, ObjectStore, StoreStats};
+use helix_objects::{ObjectError, ObjectStore, StoreStats};
 
 /// Between two looks at the store.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -60,9 +60,9 @@ impl Actor for ContentActor {
     async fn post_stop(&self, _: ActorRef<Self::Msg>, state: &mut ContentState) -> Result<(), ActorProcessingErr> {
         let objects = Arc::clone(&state.objects);
         if objects.never_blocks() {
-            return Ok(objects.sync(Mark(u64::MAX))?);
+            return Ok(objects.sync_all()?);
         }
-        tokio::task::spawn_blocking(move || objects.sync(Mark(u64::MAX))).await??;
+        tokio::task::spawn_blocking(move || objects.sync_all()).await??;
         Ok(())
     }
 }

@@ -203,6 +203,10 @@ impl<S: ObjectStore> ObjectStore for Cached<S> {
         self.store.sync(mark)
     }
 
+    fn sync_all(&self) -> Result<(), ObjectError> {
+        self.store.sync_all()
+    }
+
     fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError> {
         self.store.pin(pin, ids)
     }

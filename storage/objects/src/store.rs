@@ -184,12 +184,18 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn missing(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, ObjectError>;
 
     /// Stores objects in one batch and returns the mark that covers them. Objects that are there
-    /// already cost nothing. With [`Durability::NoSync`] the mark is durable after [`sync`](Self::sync).
+    /// already cost nothing. With [`Durability::NoSync`] the mark is durable after [`sync`](Self::sync). Nothing, put
+    /// with [`Durability::Sync`], waits until everything written before is on disk.
     fn put(&self, objects: &[NewObject], durability: Durability) -> Result<Mark, ObjectError>;
 
     /// Returns once everything up to `mark` is on disk; concurrent callers share one sync. Returns at
     /// once where it already is.
     fn sync(&self, mark: Mark) -> Result<(), ObjectError>;
+
+    /// Returns once everything that was written is on disk.
+    fn sync_all(&self) -> Result<(), ObjectError> {
+        self.put(&[], Durability::Sync).map(drop)
+    }
 
     /// Keeps `ids` alive for an owner until [`unpin`](Self::unpin). Pins survive a restart.
     fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError>;
@@ -238,6 +244,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn sync(&self, mark: Mark) -> Result<(), ObjectError> {
         (**self).sync(mark)
+    }
+
+    fn sync_all(&self) -> Result<(), ObjectError> {
+        (**self).sync_all()
     }
 
     fn pin(&self, pin: Pin, ids: &[ObjectId]) -> Result<(), ObjectError> {

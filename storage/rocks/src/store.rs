@@ -178,7 +178,7 @@ impl RocksStore {
             Durability::NoSync => {}
             Durability::Group => self.sync(mark)?,
             Durability::Sync if mark > Mark::default() => self.group.alone(|| self.written(), |covers| self.sync_log(covers))?,
-            Durability::Sync => {}
+            Durability::Sync => self.sync(self.mark())?,
         }
         Ok(mark)
     }

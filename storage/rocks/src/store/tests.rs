@@ -186,6 +186,9 @@ fn a_put_of_known_synced_content_syncs_nothing() {
     store.put(&[noise(2, 100)], Durability::NoSync).unwrap();
     store.put(&[noise(1, 100)], Durability::Group).unwrap();
     assert_eq!(store.syncs(), syncs);
+    store.sync_all().unwrap();
+    store.sync_all().unwrap();
+    assert_eq!(store.syncs(), syncs + 1);
 }
 
 /// A file system of its own, of 32 MiB; `mount` gives `None` where this user may not mount one.
