@@ -9,6 +9,8 @@
 //! - `workspaces`, `refs`, `commit`, `live`: heads, branches and tags, commits, trees kept in memory.
 //! - `revision`, `history`, `ancestry`: what people call snapshots, and how they descend from each other.
 //! - `merging`, `oplog`, `experiments`: merges with their conflicts, the operation log with undo, groups of variants.
+//! - `graph`, `blame`, `bisect`: the history drawn, where a line comes from, which snapshot broke something.
+//! - `gc`, `mark`, `watch`, `retention`, `purge`: what is alive and for how long, and what names a content.
 
 mod ancestry;
 mod batch;
@@ -20,6 +22,7 @@ mod gc;
 mod graph;
 mod history;
 mod live;
+mod mark;
 mod merging;
 pub(crate) mod names;
 mod oplog;
@@ -33,6 +36,7 @@ mod settings;
 #[cfg(feature = "git")]
 mod stored;
 mod transaction;
+mod watch;
 mod workspaces;
 
 use std::sync::Arc;
@@ -96,7 +100,7 @@ struct Inner {
     snapshots: Mutex<Recent<SnapshotId, Arc<Snapshot>>>,
     depths: Mutex<Recent<SnapshotId, u64>>,
     /// What changes name while a collection runs.
-    watched: Mutex<Option<gc::Watched>>,
+    watched: Mutex<Option<watch::Watched>>,
 }
 
 /// How a repository is made.

@@ -1,23 +1,22 @@
 //! What is alive: roots, what they reach, and dropping the rest together with a store that can.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use helix_objects::{Collect, Displaced, Durability, Expect, Family, ObjectError, RecordChange, Sweep, Swept};
+use helix_objects::{Collect, Displaced, Durability, Expect, Family, RecordChange, Sweep, Swept};
 use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
 
-use crate::read::{check_depth, push_name};
-use crate::tree::Tree;
-use crate::{Snapshot, VersionError};
+use crate::VersionError;
 
 use super::Repository;
+use super::mark::Mark;
 use super::records::{
     ExperimentRecord, HeadTarget, Merging, OperationRecord, Record, RefRecord, StagedRecord, VariantRecord, WorkspaceRecord,
     show_key,
 };
 use super::retention::{Expired, Retention};
+use super::watch::Watch;
 
 /// Records of dropped snapshots removed at once.
 const AT_ONCE: usize = 4_096;
@@ -121,9 +120,9 @@ impl Repository {
     /// Walks everything that roots keep. `visit` is told of each object once, older snapshots first. Fails at the first object that is
     /// missing or damaged: what is alive cannot be known then.
     pub fn mark(&self, roots: &[Root], visit: impl FnMut(Alive<'_>)) -> Result<HashSet<ObjectId>, VersionError> {
-        let mut mark = Mark { repository: self, live: HashSet::new(), visit, faults: None };
+        let mut mark = Mark::new(self, visit, None);
         mark.run(roots)?;
-        Ok(mark.live)
+        Ok(mark.finish().0)
     }
 
     /// As [`mark`](Self::mark), going on behind what is missing or damaged and telling of it. Files are looked for, not read; those that were
@@ -139,23 +138,11 @@ impl Repository {
                 Ok(())
             })?;
         }
-        let mut mark = Mark { repository: self, live: HashSet::new(), visit: |_: Alive<'_>| {}, faults: Some(faults) };
+        let mut mark = Mark::new(self, |_: Alive<'_>| {}, Some(faults));
         mark.run(&roots)?;
-        let (purged, mut faults) = (self.purged()?, mark.faults.unwrap_or_default());
+        let (purged, (live, mut faults)) = (self.purged()?, mark.finish());
         faults.retain(|fault| !purged.contains_key(&fault.id));
-        Ok((mark.live, faults))
-    }
-
-    /// The records from which an object is reached.
-    pub fn reached_from(&self, id: ObjectId) -> Result<Vec<String>, VersionError> {
-        let mut found = Vec::new();
-        for root in self.roots(None)? {
-            if self.mark(std::slice::from_ref(&root), |_| {})?.contains(&id) {
-                found.push(root.by);
-            }
-        }
-        found.dedup();
-        Ok(found)
+        Ok((live, faults))
     }
 
     /// Forgets by rule, then drops what nothing keeps from `store`, which is the one underneath this repository. Writers go on meanwhile.
@@ -173,7 +160,7 @@ impl Repository {
         roots.retain(|root| !expired.experiments.iter().any(|name| is_of_experiment(&root.by, name.as_str())));
         let mut snapshots = 0;
         let count = |alive: Alive<'_>| snapshots += u64::from(alive.kind == ObjectKind::Snapshot);
-        let mut mark = Mark { repository: self, live: HashSet::new(), visit: count, faults: None };
+        let mut mark = Mark::new(self, count, None);
         mark.run(&roots)?;
         let live = watch.marked(|named| {
             let mut late = Vec::new();
@@ -182,7 +169,7 @@ impl Repository {
             }
             late.extend(named.iter().map(|id| Root { by: "a change".to_owned(), is: RootKind::Snapshot(*id) }));
             mark.run(&late)?;
-            Ok(std::mem::take(&mut mark.live))
+            Ok(mark.finish().0)
         })?;
         let swept = store.sweep(&collection, &|id| live.contains(&id), options.how)?;
         drop(collection);
@@ -227,74 +214,6 @@ impl Repository {
             dropped += gone.len() as u64;
         }
         Ok(dropped)
-    }
-}
-
-/// What changes name while a collection runs. A snapshot that nothing reaches any more can be named by its id, and so come back: before
-/// the sweep it is marked with the rest, and during it that is refused.
-#[derive(Default)]
-pub(crate) struct Watched {
-    named: Vec<SnapshotId>,
-    made: HashSet<SnapshotId>,
-    live: Option<Arc<HashSet<ObjectId>>>,
-}
-
-/// A collection that changes are told of, until it is dropped.
-pub(super) struct Watch<'a> {
-    repository: &'a Repository,
-}
-
-impl<'a> Watch<'a> {
-    pub(super) fn begin(repository: &'a Repository) -> Self {
-        *repository.inner.watched.lock() = Some(Watched::default());
-        Self { repository }
-    }
-
-    /// Marks what changes named so far, with no change under way, and from then on refuses what is not alive.
-    pub(super) fn marked(
-        &self,
-        mark: impl FnOnce(&[SnapshotId]) -> Result<HashSet<ObjectId>, VersionError>,
-    ) -> Result<Arc<HashSet<ObjectId>>, VersionError> {
-        let _turn = self.repository.writer();
-        let named = self.repository.inner.watched.lock().as_mut().map(|watched| std::mem::take(&mut watched.named));
-        let live = Arc::new(mark(&named.unwrap_or_default())?);
-        if let Some(watched) = &mut *self.repository.inner.watched.lock() {
-            watched.live = Some(live.clone());
-        }
-        Ok(live)
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        *self.repository.inner.watched.lock() = None;
-    }
-}
-
-impl Repository {
-    /// A change is about to name a snapshot that was there before.
-    pub(super) fn name_again(&self, id: SnapshotId) -> Result<(), VersionError> {
-        let mut watched = self.inner.watched.lock();
-        let Some(watched) = &mut *watched else { return Ok(()) };
-        match &watched.live {
-            _ if watched.made.contains(&id) => Ok(()),
-            None => {
-                watched.named.push(id);
-                Ok(())
-            }
-            Some(live) if live.contains(&id.0) => Ok(()),
-            Some(_) => Err(VersionError::Refused {
-                message: format!("nothing names {} any more, and it is being dropped", id.short()),
-                hint: "`helios oplog` lists what can still be brought back",
-            }),
-        }
-    }
-
-    /// A change has made snapshots.
-    pub(super) fn made(&self, ids: impl Iterator<Item = SnapshotId>) {
-        if let Some(watched) = &mut *self.inner.watched.lock() {
-            watched.made.extend(ids);
-        }
     }
 }
 
@@ -346,150 +265,4 @@ fn roots_of(family: Family, key: &[u8], value: &[u8], roots: &mut Vec<Root>) -> 
         Family::GitMap | Family::Snapshots | Family::Settings => {}
     }
     Ok(())
-}
-
-struct Mark<'a, V> {
-    repository: &'a Repository,
-    live: HashSet<ObjectId>,
-    visit: V,
-    /// `None`: the first fault ends it.
-    faults: Option<Vec<Fault>>,
-}
-
-/// A folder that is looked through.
-struct Frame {
-    tree: Tree,
-    next: usize,
-    path_length: usize,
-}
-
-/// A snapshot that was met: how deep it is, what it is, its tree, and the place of the root it was met from.
-type Met = (u64, SnapshotId, ObjectId, usize);
-
-impl<V: FnMut(Alive<'_>)> Mark<'_, V> {
-    fn run(&mut self, roots: &[Root]) -> Result<(), VersionError> {
-        let mut history: Vec<Met> = Vec::new();
-        for (place, Root { by, is }) in roots.iter().enumerate() {
-            if let RootKind::Snapshot(id) = is {
-                self.history((place, by), *id, &mut history)?;
-            }
-        }
-        // Older first: a snapshot is deeper than its parents.
-        history.sort_unstable_by_key(|(depth, id, ..)| (*depth, *id));
-        for (_, id, tree, place) in history {
-            (self.visit)(Alive { id: id.0, kind: ObjectKind::Snapshot, path: b"" });
-            self.tree(&roots[place].by, tree)?;
-        }
-        for Root { by, is } in roots {
-            match is {
-                RootKind::Snapshot(_) => {}
-                RootKind::Tree(id) => self.tree(by, *id)?,
-                RootKind::File(id) => self.files(by, b"", &[(b"", *id)])?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Every snapshot of a history that was not met yet.
-    fn history(&mut self, (place, by): (usize, &str), head: SnapshotId, met: &mut Vec<Met>) -> Result<(), VersionError> {
-        let mut open = vec![head];
-        while let Some(id) = open.pop() {
-            if !self.live.insert(id.0) {
-                continue;
-            }
-            let found = Snapshot::load(&**self.repository.store(), id).map(|snapshot| (snapshot, self.repository.depth(id)));
-            match found {
-                Ok((snapshot, depth)) => {
-                    open.extend(&snapshot.parents);
-                    let depth = if self.faults.is_some() { depth.unwrap_or_default() } else { depth? };
-                    met.push((depth, id, snapshot.tree, place));
-                }
-                Err(error) => self.fault(by, b"", id.0, error)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A tree with all beneath it, on a stack that is as high as folders are nested.
-    fn tree(&mut self, by: &str, root: ObjectId) -> Result<(), VersionError> {
-        let mut path = Vec::new();
-        let mut stack: Vec<Frame> = Vec::new();
-        self.open(by, root, &path, 0, &mut stack)?;
-        while let Some(frame) = stack.last_mut() {
-            path.truncate(frame.path_length);
-            let Some(entry) = frame.tree.entries().get(frame.next) else {
-                stack.pop();
-                continue;
-            };
-            frame.next += 1;
-            if entry.mode == FileMode::Directory {
-                let id = entry.id;
-                push_name(&mut path, &entry.name);
-                self.open(by, id, &path, path.len(), &mut stack)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a folder that was not met yet, takes its files, and puts it on the stack.
-    fn open(
-        &mut self,
-        by: &str,
-        id: ObjectId,
-        path: &[u8],
-        path_length: usize,
-        stack: &mut Vec<Frame>,
-    ) -> Result<(), VersionError> {
-        if !self.live.insert(id) {
-            return Ok(());
-        }
-        let tree = match check_depth(id, stack.len()).and_then(|()| Tree::load(&**self.repository.store(), id)) {
-            Ok(tree) => tree,
-            Err(error) => return self.fault(by, path, id, error),
-        };
-        (self.visit)(Alive { id, kind: ObjectKind::Tree, path });
-        let files = tree.entries().iter().filter(|entry| entry.mode != FileMode::Directory);
-        let files: Vec<(&[u8], ObjectId)> = files.map(|entry| (entry.name.as_slice(), entry.id)).collect();
-        self.files(by, path, &files)?;
-        stack.push(Frame { tree, next: 0, path_length });
-        Ok(())
-    }
-
-    /// Files of a folder. Where faults are told, they are looked for.
-    fn files(&mut self, by: &str, folder: &[u8], files: &[(&[u8], ObjectId)]) -> Result<(), VersionError> {
-        let mut path = folder.to_vec();
-        let mut fresh: Vec<(&[u8], ObjectId)> = Vec::new();
-        for (name, id) in files {
-            if self.live.insert(*id) {
-                let length = push_name(&mut path, name);
-                (self.visit)(Alive { id: *id, kind: ObjectKind::File, path: &path });
-                path.truncate(length);
-                fresh.push((name, *id));
-            }
-        }
-        if self.faults.is_none() || fresh.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<ObjectId> = fresh.iter().map(|(_, id)| *id).collect();
-        let missing: HashSet<ObjectId> = self.repository.store().missing(&ids)?.into_iter().collect();
-        for (name, id) in fresh.into_iter().filter(|(_, id)| missing.contains(id)) {
-            let length = push_name(&mut path, name);
-            self.fault(by, &path, id, ObjectError::Missing(id).into())?;
-            path.truncate(length);
-        }
-        Ok(())
-    }
-
-    fn fault(&mut self, by: &str, path: &[u8], id: ObjectId, error: VersionError) -> Result<(), VersionError> {
-        match (&mut self.faults, &error) {
-            (
-                Some(faults),
-                VersionError::Object(ObjectError::Missing(_) | ObjectError::Corrupt { .. }) | VersionError::Damaged { .. },
-            ) => {
-                faults.push(Fault { by: by.to_owned(), path: path.to_vec(), id, reason: error.to_string() });
-                Ok(())
-            }
-            _ => Err(error),
-        }
-    }
 }

@@ -122,6 +122,8 @@ impl Repository {
     /// Merges another line of work into the caller's workspace. Fails where something is staged, and where a merge has begun already.
     pub fn merge(&self, request: &MergeRequest) -> Result<MergeOutcome, VersionError> {
         let MergeRequest { caller, other, .. } = request;
+        // Made before the turn, so that others need not wait for it; made again there if the head has moved meanwhile.
+        let mut planned = self.plan(request)?;
         let (outcome, recorded) = self.change(caller, "merge", |change| {
             let record = change.ready_to_merge(caller)?;
             let from = change.head_tree(&record)?;
@@ -155,9 +157,10 @@ impl Repository {
                     hint: "merge it all the same with --allow-unrelated-histories",
                 });
             }
-            let base = self.common_tree(&bases)?;
-            let store = &**self.store();
-            let merged = merge_trees(store, base, (from, "HEAD"), (theirs, &request.label))?;
+            let merged = match planned.take() {
+                Some((at, merged)) if at == head => merged,
+                _ => self.merged_over(&bases, from, (theirs, &request.label))?,
+            };
             let message = request.message.clone().unwrap_or_else(|| self.merge_message(request, &record));
             let plan = Plan {
                 merged,
@@ -171,6 +174,22 @@ impl Repository {
             change.finish_or_stop(caller, head, from, plan, &request.label)
         })?;
         Ok(MergeOutcome { recorded, ..outcome })
+    }
+
+    /// The merged tree, where there is one to be made, for the head there is now.
+    fn plan(&self, request: &MergeRequest) -> Result<Option<(SnapshotId, MergedTree)>, VersionError> {
+        let Some(head) = self.head(&request.caller.workspace)?.snapshot else { return Ok(None) };
+        let bases = self.merge_bases(head, request.other)?;
+        if bases.is_empty() || bases.iter().any(|base| [head, request.other].contains(base)) {
+            return Ok(None);
+        }
+        let theirs = (self.tree(request.other)?, request.label.as_str());
+        Ok(Some((head, self.merged_over(&bases, self.tree(head)?, theirs)?)))
+    }
+
+    fn merged_over(&self, bases: &[SnapshotId], ours: ObjectId, theirs: (ObjectId, &str)) -> Result<MergedTree, VersionError> {
+        let base = self.common_tree(bases)?;
+        merge_trees(&**self.store(), base, (ours, "HEAD"), theirs)
     }
 
     /// Repeats what one snapshot changed on the caller's workspace, with its message and its author.

@@ -56,6 +56,37 @@ impl Repository {
         Ok(plan)
     }
 
+    /// The records from which an object (a file, a folder, a snapshot) is reached.
+    pub fn reached_from(&self, id: ObjectId) -> Result<Vec<String>, VersionError> {
+        let wanted = HashSet::from([id]);
+        let mut search = Search { repository: self, wanted: &wanted, found: HashMap::new() };
+        let mut reaches: HashSet<SnapshotId> = HashSet::new();
+        let mut by_depth = Vec::new();
+        for (snapshot, tree) in self.all_snapshots()? {
+            by_depth.push((self.depth(snapshot)?, snapshot, tree));
+        }
+        // Parents first: what they reach, their children reach.
+        by_depth.sort_unstable();
+        for (_, snapshot, tree) in by_depth {
+            let inherited = self.snapshot(snapshot)?.parents.iter().any(|parent| reaches.contains(parent));
+            if inherited || snapshot.0 == id || search.has(tree, 0)? {
+                reaches.insert(snapshot);
+            }
+        }
+        let mut found = Vec::new();
+        for root in self.roots(None)? {
+            let reached = match root.is {
+                RootKind::Snapshot(snapshot) => reaches.contains(&snapshot),
+                RootKind::Tree(tree) => search.has(tree, 0)?,
+                RootKind::File(file) => file == id,
+            };
+            if reached && found.last() != Some(&root.by) {
+                found.push(root.by);
+            }
+        }
+        Ok(found)
+    }
+
     /// Remembers that contents were removed on purpose, so that a check does not call it damage.
     pub fn remember_purged(&self, objects: &[ObjectId], now: Timestamp) -> Result<(), VersionError> {
         let change = |id: &ObjectId| {
@@ -131,7 +162,7 @@ impl Search<'_> {
             return Ok(*found);
         }
         check_depth(id, depth)?;
-        let mut found = false;
+        let mut found = self.wanted.contains(&id);
         for entry in Tree::load(&**self.repository.store(), id)?.entries() {
             found |= match entry.mode {
                 FileMode::Directory => self.has(entry.id, depth + 1)?,

@@ -1,5 +1,6 @@
 //! Repositories over the memory store: each claim by itself, and random operations against a model.
 
+mod ancestry;
 mod keeping;
 mod looking;
 mod merges;
