@@ -1,7 +1,7 @@
 //! How long a commit takes in process: `cargo run --release -p helix-rocks --example commit_latency [commits] [nosync|group|sync]`.
 //!
 //! Each commit is a new file of 10 KB, a folder, a version, a record with compare-and-swap and a new record, through the cache.
-//! Hashing is part of it. Then reads: from the cache, and 100 objects at once from the database.
+//! Hashing is part of it. Then reads: from the cache, and 100 objects at once from the database; then opening the store.
 
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     show("100 objects from the database", ids.chunks_exact(100).take(100).map(batch).collect::<Result<_, _>>()?);
     store.close()?;
+    let open = |_| {
+        let started = Instant::now();
+        let store = RocksStore::open(&path)?;
+        let took = started.elapsed();
+        store.close().map(|()| took)
+    };
+    show("open", (0..20).map(open).collect::<Result<_, _>>()?);
     std::fs::remove_dir_all(path)?;
     Ok(())
 }

@@ -84,7 +84,10 @@ impl Engine {
         let mut read_only = tuning::database();
         read_only.create_if_missing(false);
         read_only.create_missing_column_families(false);
-        let db = DB::open_cf_descriptors_read_only(&read_only, path, tuning::families(options), false).map_err(failed)?;
+        // An older program made it perhaps, and knew fewer families.
+        let there = DB::list_cf(&read_only, path).map_err(failed)?;
+        let families = tuning::families(options).into_iter().filter(|family| there.iter().any(|name| name == family.name()));
+        let db = DB::open_cf_descriptors_read_only(&read_only, path, families, false).map_err(failed)?;
         Ok(Self::over(db, options, None))
     }
 
@@ -182,9 +185,10 @@ impl Engine {
         self.count(HOT)
     }
 
-    /// Reads a whole family and counts its rows.
+    /// Reads a whole family and counts its rows. One that an older program did not know has none.
     pub(crate) fn count(&self, family: &str) -> Result<u64, ObjectError> {
-        let mut rows = self.db.raw_iterator_cf(self.family(family));
+        let Some(family) = self.db.cf_handle(family) else { return Ok(0) };
+        let mut rows = self.db.raw_iterator_cf(family);
         rows.seek_to_first();
         let mut count = 0;
         while rows.valid() {

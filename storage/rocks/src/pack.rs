@@ -13,6 +13,8 @@ use zstd::zstd_safe::CParameter;
 pub(crate) const GROUP_BYTES: usize = 16 << 20;
 /// No object and no group is longer: what claims to be is damaged.
 const LONGEST: u64 = 1 << 40;
+/// A block of 128 KiB takes four bytes of a frame at least.
+const MOST_FROM_A_BYTE: u64 = 32 << 10;
 /// The window covers a group.
 const WINDOW_LOG: u32 = 24;
 const PACKED: u8 = 1;
@@ -181,8 +183,7 @@ pub(crate) struct Unpacked {
 impl Unpacked {
     pub(crate) fn decompress(directory: Directory, frame: &[u8]) -> Result<Self, ObjectError> {
         let length = usize::try_from(directory.bytes()).map_err(|_| damaged("the directory of a group"))?;
-        // The frame says its length too: what disagrees is not given memory.
-        if zstd::zstd_safe::get_frame_content_size(frame).ok().flatten() != Some(directory.bytes()) {
+        if frame_length(frame) != Some(directory.bytes()) {
             return Err(damaged("a group"));
         }
         let bytes = Decompressor::new().and_then(|mut decompressor| decompressor.decompress(frame, length));
@@ -200,6 +201,12 @@ impl Unpacked {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
+}
+
+/// How long a frame says its content is; `None` where it says nothing, or more than a frame of its size can hold.
+pub(crate) fn frame_length(frame: &[u8]) -> Option<u64> {
+    let length = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten()?;
+    (length <= (frame.len() as u64).saturating_mul(MOST_FROM_A_BYTE)).then_some(length)
 }
 
 /// Seven bits per byte, the lowest first; the eighth says that more follow.

@@ -9,7 +9,7 @@ use rocksdb::WriteBatch;
 
 use super::{Engine, HOT, IDX, PACKS, failed};
 use crate::Compression;
-use crate::pack::{Directory, Group, Place, Unpacked};
+use crate::pack::{Directory, Group, Place, Unpacked, frame_length};
 
 /// The value is the object's bytes.
 const WHOLE: u8 = 0;
@@ -258,7 +258,7 @@ fn row(value: &[u8]) -> Result<Bytes, ObjectError> {
 fn row_length(value: &[u8]) -> Result<u64, ObjectError> {
     match value.split_first() {
         Some((&WHOLE, bytes)) => Ok(bytes.len() as u64),
-        Some((&ZSTD, frame)) => zstd::zstd_safe::get_frame_content_size(frame).ok().flatten().ok_or_else(unknown),
+        Some((&ZSTD, frame)) => frame_length(frame).ok_or_else(unknown),
         _ => Err(unknown()),
     }
 }

@@ -69,6 +69,17 @@ fn a_store_of_the_first_format_gets_the_families_it_lacks() {
 }
 
 #[test]
+fn a_killed_store_that_lacks_a_family_is_looked_at_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = open(folder.path()).put(&[noise(1, 100)], Durability::Group).unwrap();
+    let database = folder.path().join("db");
+    let options = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&options, &database).unwrap();
+    rocksdb::DB::open_cf(&options, &database, families).unwrap().drop_cf(Family::GitMap.name()).unwrap();
+    assert_eq!(open(folder.path()).mark(), mark);
+}
+
+#[test]
 fn content_pins_and_the_mark_are_there_after_opening_again() {
     let folder = tempfile::tempdir().unwrap();
     let objects: Vec<NewObject> = (0..200).map(|seed| noise(seed, 3_000)).collect();
