@@ -10,8 +10,8 @@ use helix_objects::{Durability, MemoryStore, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkipReason};
 use proptest::prelude::*;
 
-use super::{Events, FolderRules, Refreshed, ScanReason, Tracking, WorkingFolder};
-use crate::{missing_closure, read_file, walk};
+use super::{Events, FolderRules, LocalChanges, Refreshed, ScanReason, Tracking, WorkingFolder};
+use crate::{VersionError, missing_closure, read_file, walk};
 
 /// Something a program does to files.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ enum Act {
     Refresh,
     Status,
     Commit,
+    /// To an earlier tree, as `switch` or `reset --hard`.
+    Move(prop::sample::Index, LocalChanges),
 }
 
 const PATHS: [&str; 12] = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "d/e/f/a", "x/y/z/a", "x/y", "log.o", "d/log.o"];
@@ -51,6 +53,8 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Refresh),
         1 => Just(Act::Status),
         3 => Just(Act::Commit),
+        2 => (any::<prop::sample::Index>(), prop::sample::select(vec![LocalChanges::Keep, LocalChanges::Discard]))
+            .prop_map(|(which, changes)| Act::Move(which, changes)),
     ]
 }
 
@@ -90,7 +94,7 @@ fn perform(root: &Path, act: &Act) -> std::io::Result<()> {
             fs::write(&draft, [*seed; 3])?;
             make_room(&path).and_then(|()| fs::rename(&draft, path)).or_else(|_| fs::remove_file(&draft))
         }
-        Act::Refresh | Act::Status | Act::Commit => Ok(()),
+        Act::Refresh | Act::Status | Act::Commit | Act::Move(..) => Ok(()),
     }
 }
 
@@ -147,7 +151,7 @@ proptest! {
         let (place, store) = (Place::new(), MemoryStore::new());
         let mut folder = place.open(Events::Use);
         prop_assert_eq!(folder.tracking(), Tracking::Events);
-        let mut base = None;
+        let (mut base, mut trees) = (None, Vec::new());
         for act in acts.iter().chain([&Act::Refresh, &Act::Commit]) {
             // What the file system refuses is not done.
             let _ = perform(place.root(), act);
@@ -163,7 +167,22 @@ proptest! {
                     let (found, expected) = (folder.status(&store, base).unwrap(), from_nothing(place.root(), &store, base));
                     prop_assert_eq!((found.tree, found.changes), (expected.tree, expected.changes));
                 }
-                Act::Commit => base = Some(commit(&mut folder, &store, base).tree),
+                Act::Commit => {
+                    base = Some(commit(&mut folder, &store, base).tree);
+                    trees.extend(base);
+                }
+                Act::Move(which, changes) if !trees.is_empty() => {
+                    let tree = *which.get(&trees);
+                    match folder.switch(&store, base, tree, *changes) {
+                        Ok(_) => base = Some(tree),
+                        Err(VersionError::WouldOverwrite { .. }) => prop_assert_eq!(*changes, LocalChanges::Keep),
+                        Err(error) => prop_assert!(false, "{error}"),
+                    }
+                    if *changes == LocalChanges::Discard {
+                        let left = folder.status(&store, base).unwrap().changes;
+                        prop_assert!(left.iter().all(|change| change.before.is_none()), "only untracked files are left: {left:?}");
+                    }
+                }
                 _ => {}
             }
         }

@@ -12,8 +12,9 @@ use crate::tree::{Tree, TreeEntry};
 
 /// Larger content is put into the store at once, and only one file as large is in memory at a time.
 const LARGE: u64 = 8 << 20;
-/// Room for content that waits for its commit.
+/// Room for content that waits for its commit, and for content that was read when nobody meant to commit.
 const ROOM: u64 = 32 << 20;
+const IDLE_ROOM: u64 = 4 << 20;
 
 /// Content that was read and that the store may not hold yet. Bounded: what there is no room for goes into the store ahead
 /// of the commit, or is let go where nothing is to be stored; then it is read again when it is needed.
@@ -60,7 +61,7 @@ impl<'a> Fresh<'a> {
             return Ok(());
         }
         let mut held = self.held.lock();
-        if held.bytes + size > ROOM {
+        if held.bytes + size > if self.store.is_some() { ROOM } else { IDLE_ROOM } {
             let full = std::mem::take(&mut *held);
             if let Some(store) = self.store {
                 // The lock is kept: others wait, so that memory stays bounded while the store writes.

@@ -177,7 +177,7 @@ impl Live {
         self.everything |= self.watcher.is_none() || root_inode != self.index.folder(Index::ROOT).inode;
         // Where an ignore file outside has changed, everything may be ignored otherwise.
         self.everything |= self.outer.refresh(&self.root, &self.rules.excludes);
-        self.notice_base(store, base)?;
+        self.notice_base(store, base);
         if !self.everything {
             self.dirty.extend(self.notes.linked.iter().cloned());
             self.dirty.extend(self.notes.torn.iter().cloned());
@@ -276,9 +276,9 @@ impl Live {
     }
 
     /// Another base decides otherwise about ignored and skipped files.
-    fn notice_base(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>) -> Result<(), VersionError> {
+    fn notice_base(&mut self, store: &dyn ObjectStore, base: Option<ObjectId>) {
         if self.everything || base == self.base {
-            return Ok(());
+            return;
         }
         let own = match self.index.folder(Index::ROOT).known {
             Known::Tree { id, .. } => Some(id),
@@ -286,17 +286,20 @@ impl Live {
         };
         let before = std::mem::replace(&mut self.base, base);
         if base.is_some() && base == own {
-            return Ok(());
+            return;
         }
         self.dirty.extend(self.notes.tied.iter().chain(self.notes.skipped.keys()).cloned());
-        let Some(base) = base else { return Ok(()) };
-        let changes = diff_entries(store, before, base).inspect_err(|_| self.everything = true)?;
+        let Some(base) = base else { return };
+        let Ok(changes) = diff_entries(store, before, base) else {
+            // The older base need not be in the store any more.
+            self.everything = true;
+            return;
+        };
         for change in changes {
             if change.after.is_some() && self.index.entry(&change.path).is_none() {
                 self.dirty.insert(change.path);
             }
         }
-        Ok(())
     }
 
     /// What is ignored, as of the last pass, ascending: files, and folders of which nothing is carried with a final `/`.

@@ -144,8 +144,9 @@ impl WorkingFolder {
         let home = std::env::var_os("HOME").and_then(|home| Path::new(&home).canonicalize().ok());
         rules.admit(&root, home.as_deref())?;
         std::fs::create_dir_all(state).map_err(|error| VersionError::io(state, error))?;
+        let state = state.canonicalize().map_err(|error| VersionError::io(state, error))?;
         let saved = StatCache::open(&state.join("stat"))?;
-        Ok(Self { live: Live::new(root, state.to_owned(), rules, saved) })
+        Ok(Self { live: Live::new(root, state, rules, saved) })
     }
 
     /// Brings what is known up to date, and gathers what the store needs for a commit. Everything that was written before the
@@ -187,7 +188,8 @@ impl WorkingFolder {
     }
 
     /// Moves the folder from `base` (the tree of its head) to `tree`, touching only what differs between what it holds and `tree`.
-    /// Untracked files stay.
+    /// Untracked files stay. With [`LocalChanges::Keep`] a file that somebody changes while this runs is left alone and named by
+    /// `WouldOverwrite`; the others have been moved by then.
     pub fn switch(
         &mut self,
         store: &dyn ObjectStore,
