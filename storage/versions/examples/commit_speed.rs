@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_objects::{Cached, Durability};
+use helix_objects::{Cached, Durability, MemoryStore, RecordStore};
 use helix_protocol::{FileMode, Timestamp};
 use helix_rocks::RocksStore;
 use helix_versions::{
@@ -24,17 +24,24 @@ fn main() {
     for files in [100, 1_000, 10_000] {
         let repository = repository(&folder.join(files.to_string()));
         fill(&repository, files);
-        commits(&repository, files);
+        commits(&repository, "rocksdb", files);
         branches_and_resets(&repository, files);
         reads(&repository, files);
     }
+    // What the repository itself takes, without a database.
+    let in_memory = create(Arc::new(MemoryStore::new()));
+    fill(&in_memory, 1_000);
+    commits(&in_memory, "store in memory", 1_000);
     many_writers(&folder.join("many"));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn repository(path: &Path) -> Repository {
     std::fs::create_dir_all(path).unwrap();
-    let store = Arc::new(Cached::new(RocksStore::open(path).unwrap(), 512 << 20));
+    create(Arc::new(Cached::new(RocksStore::open(path).unwrap(), 512 << 20)))
+}
+
+fn create(store: Arc<dyn RecordStore>) -> Repository {
     let options =
         CreateOptions { branch: "main".parse().unwrap(), root: String::new(), durability: Durability::NoSync, who: who(0) };
     Repository::create(store, options).unwrap()
@@ -83,7 +90,7 @@ fn fill(repository: &Repository, files: usize) {
     repository.commit_files(&request(&WorkspaceName::main(), edits, 1)).unwrap();
 }
 
-fn commits(repository: &Repository, files: usize) {
+fn commits(repository: &Repository, store: &str, files: usize) {
     let requests: Vec<FilesRequest> = (0..COMMITS)
         .map(|count| request(&WorkspaceName::main(), vec![edit(count * 7 % files, files + count)], 2 + count as i64))
         .collect();
@@ -95,7 +102,7 @@ fn commits(repository: &Repository, files: usize) {
         times.push(start.elapsed());
     }
     let rate = COMMITS as f64 / began.elapsed().as_secs_f64();
-    report("commit one 10 KiB file", files, times);
+    report(&format!("commit one 10 KiB file, {store}"), files, times);
     println!("{{\"figure\":\"commits per second\",\"files\":{files},\"value\":{rate:.0}}}");
 }
 

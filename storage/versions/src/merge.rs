@@ -81,7 +81,15 @@ fn merge_at_depth(
     depth: usize,
 ) -> Result<MergedTree, VersionError> {
     let labels = Labels { ours: labels.0, theirs: labels.1, longer: 2 * depth };
-    let mut merge = Merge { store, labels, among_ancestors: depth > 0, new: Vec::new(), unresolved: Vec::new(), path: Vec::new() };
+    let mut merge = Merge {
+        store,
+        labels,
+        among_ancestors: depth > 0,
+        empty_folder: Tree::default().encode().id(),
+        new: Vec::new(),
+        unresolved: Vec::new(),
+        path: Vec::new(),
+    };
     let sides = Sides { base: Some(base), ours: Some(ours), theirs: Some(theirs) };
     let tree = match decided(sides) {
         Some(tree) => tree.expect("each side has a root"),
@@ -127,6 +135,7 @@ struct Merge<'a> {
     store: &'a dyn ObjectStore,
     labels: Labels<'a>,
     among_ancestors: bool,
+    empty_folder: ObjectId,
     new: Vec<NewObject>,
     unresolved: Vec<Unresolved>,
     path: Vec<u8>,
@@ -192,12 +201,14 @@ impl Merge<'_> {
         }
     }
 
-    /// A folder that the merge leaves empty is gone, unless both sides keep it.
+    /// A folder that the merge leaves empty is gone, unless both sides keep it and one of them has it empty already.
     fn folders(&mut self, found: Found<'_>, depth: usize) -> Result<Option<TreeEntry>, VersionError> {
         if let Some(entry) = decided(found) {
             return Ok(entry.cloned());
         }
-        let kept = found.ours.is_some() && found.theirs.is_some();
+        // Neither side need have removed the folder for it to be empty: each may have removed a half of it.
+        let was_empty = |entry: Option<&TreeEntry>| entry.is_some_and(|entry| entry.id == self.empty_folder);
+        let kept = found.ours.is_some() && found.theirs.is_some() && (was_empty(found.ours) || was_empty(found.theirs));
         let (id, size, empty) = self.folder(found.map(|entry| entry.map(|entry| entry.id)), depth + 1)?;
         Ok((kept || !empty).then(|| TreeEntry { name: Vec::new(), mode: FileMode::Directory, size, id }))
     }
@@ -328,6 +339,23 @@ mod tests {
         let expected = owned(&[("a", "2"), ("b", "2"), ("d/c", "2"), ("bin", "\x001")]);
         let conflicts = ["a", "b", "bin", "d/c"].map(str::to_owned).to_vec();
         assert_eq!(merged(&base, &ours, &theirs), (expected, conflicts));
+    }
+
+    #[test]
+    fn a_folder_of_which_each_side_removed_a_half_is_gone() {
+        let base = owned(&[("d/a", "1"), ("d/b", "1"), ("x", "1")]);
+        let store = MemoryStore::default();
+        let sides = [&base, &owned(&[("d/a", "1"), ("x", "1")]), &owned(&[("d/b", "1"), ("x", "1")]), &owned(&[("x", "1")])];
+        let [base, ours, theirs, expected] = sides.map(|files| put(&store, files).id);
+        let merged = merge(&store, base, (ours, "ours"), (theirs, "theirs")).unwrap();
+        assert_eq!((merged.tree, merged.conflicts), (expected, Vec::new()));
+    }
+
+    #[test]
+    fn a_file_that_became_a_folder_and_was_removed_is_the_folder() {
+        let (base, ours, theirs) = (owned(&[("x", "file")]), owned(&[("x/y", "new")]), owned(&[]));
+        assert_eq!(merged(&base, &ours, &theirs), (ours.clone(), Vec::new()));
+        assert_eq!(merged(&base, &theirs, &ours), (ours, Vec::new()));
     }
 
     #[test]

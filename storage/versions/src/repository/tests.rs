@@ -235,6 +235,19 @@ fn two_repositories_over_one_store_take_turns_without_losing_a_commit() {
     assert_eq!(bed.repository.count(&[bed.head()], &[]).unwrap(), 20);
     assert_eq!(bed.files(bed.repository.tree(other.head()).unwrap()), files(&[("one", "9"), ("other", "9")]));
     assert_eq!(bed.repository.operations(None, 100).unwrap().len(), 21);
+    // What one remembers and the other has changed is not what an error is told of.
+    other.commit(&[("one", Some("10"))], "other").unwrap();
+    let now = bed.commit(&[("one", Some("9"))], "as it was in memory").unwrap();
+    let expected = FilesRequest {
+        caller: other.caller(),
+        expect: Some(now),
+        edits: vec![edit("one", Some("11"))],
+        message: String::new(),
+        author: None,
+        metadata: BTreeMap::new(),
+        allow_empty: false,
+    };
+    assert_eq!(other.repository.commit_files(&expected).unwrap().parents, [now]);
 }
 
 #[test]

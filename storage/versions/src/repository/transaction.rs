@@ -21,6 +21,9 @@ use super::{Repository, oplog};
 /// How often a change is tried against writers of other processes.
 const ATTEMPTS: usize = 64;
 
+/// How many records are kept in memory.
+const MOST_KNOWN: usize = 16_384;
+
 /// Who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -50,6 +53,8 @@ pub(crate) struct Writer {
     pub(crate) live: LiveTrees,
     /// The trees of heads, as far as they were asked for since the last change.
     roots: HashMap<WorkspaceName, ObjectId>,
+    /// Refs and workspaces as this process knows them. What is written is checked against the store all the same.
+    known: HashMap<(Family, Bytes), Option<Bytes>>,
 }
 
 impl Writer {
@@ -65,7 +70,17 @@ impl Writer {
     fn forget(&mut self) {
         self.next = None;
         self.roots.clear();
+        self.known.clear();
         self.live.clear();
+    }
+
+    fn know(&mut self, family: Family, key: &Bytes, value: Option<Bytes>) {
+        if matches!(family, Family::Refs | Family::Workspaces) {
+            if self.known.len() >= MOST_KNOWN {
+                self.known.clear();
+            }
+            self.known.insert((family, key.clone()), value);
+        }
     }
 }
 
@@ -106,11 +121,19 @@ impl Transaction<'_> {
 
     /// As [`read`](Self::read), as bytes.
     pub(crate) fn raw(&mut self, family: Family, key: &Bytes) -> Result<Option<Bytes>, VersionError> {
-        if let Some(touched) = self.touched.get(&(family, key.clone())) {
+        let place = (family, key.clone());
+        if let Some(touched) = self.touched.get(&place) {
             return Ok(touched.after.as_ref().unwrap_or(&touched.before).clone());
         }
-        let before = self.repository.store().record(family, key)?;
-        self.touched.insert((family, key.clone()), Touched { before: before.clone(), after: None, log: Log::Silent });
+        let before = match self.writer.known.get(&place) {
+            Some(known) => known.clone(),
+            None => {
+                let found = self.repository.store().record(family, key)?;
+                self.writer.know(family, key, found.clone());
+                found
+            }
+        };
+        self.touched.insert(place, Touched { before: before.clone(), after: None, log: Log::Silent });
         Ok(before)
     }
 
@@ -175,12 +198,25 @@ impl Transaction<'_> {
         self.cause = cause;
     }
 
-    fn commit(self, caller: &Caller, verb: &str, text: String) -> Result<Recorded, VersionError> {
-        let Self { repository, writer, objects, touched, snapshots, roots, cause } = self;
-        let changed = |touched: &Touched| touched.after.as_ref().is_some_and(|after| *after != touched.before);
-        if objects.is_empty() && !touched.values().any(changed) {
-            return Ok(Recorded::NOTHING);
+    /// A record that is not what was read: what follows from it is not so.
+    fn stale(&self) -> Result<Option<(Family, Bytes)>, VersionError> {
+        for ((family, key), touched) in &self.touched {
+            if self.repository.store().record(*family, key)? != touched.before {
+                return Ok(Some((*family, key.clone())));
+            }
         }
+        Ok(None)
+    }
+
+    fn commit(self, caller: &Caller, verb: &str, text: String) -> Result<Recorded, VersionError> {
+        let changed = |touched: &Touched| touched.after.as_ref().is_some_and(|after| *after != touched.before);
+        if self.objects.is_empty() && !self.touched.values().any(changed) {
+            return match self.stale()? {
+                None => Ok(Recorded::NOTHING),
+                Some((family, key)) => Err(ObjectError::Moved { family, key }.into()),
+            };
+        }
+        let Self { repository, writer, objects, touched, snapshots, roots, cause } = self;
         let logged: Vec<ChangeRecord> = touched
             .iter()
             .filter(|(_, touched)| touched.log == Log::Told && changed(touched))
@@ -190,6 +226,7 @@ impl Transaction<'_> {
             })
             .collect();
         let mut changes: Vec<RecordChange> = Vec::with_capacity(touched.len() + snapshots.len() + 1);
+        let news: Vec<_> = touched.iter().filter_map(|(place, touched)| Some((place.clone(), touched.after.clone()?))).collect();
         changes.extend(touched.into_iter().map(|((family, key), touched)| {
             let value = touched.after.unwrap_or_else(|| touched.before.clone());
             RecordChange { family, key, expect: touched.before.map_or(Expect::Absent, Expect::Value), value }
@@ -221,6 +258,9 @@ impl Transaction<'_> {
         let mark = repository.store().commit(&objects, &changes, Durability::NoSync)?;
         if let Some(number) = operation {
             writer.next = Some(number + 1);
+        }
+        for ((family, key), value) in news {
+            writer.know(family, &key, value);
         }
         repository.made(snapshots.keys().copied());
         // Heads may have moved; only what this change says of them is known.
@@ -263,7 +303,14 @@ impl Repository {
                 roots: Vec::new(),
                 cause: Cause::Itself,
             };
-            let (value, text) = act(&mut transaction)?;
+            let (value, text) = match act(&mut transaction) {
+                Ok(done) => done,
+                Err(error) if transaction.stale()?.is_none() => return Err(error),
+                Err(_) => {
+                    writer.forget();
+                    continue;
+                }
+            };
             match transaction.commit(caller, verb, text) {
                 Err(VersionError::Object(ObjectError::Moved { .. })) => writer.forget(),
                 Err(error) => {
