@@ -2,8 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use crate::harness::{User, ended};
 
@@ -118,4 +125,129 @@ fn an_init_that_was_cut_off_is_finished_by_the_next() {
     assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
     let home = user.run(&user.path("home"), &["init"]);
     assert!(home.code == 1 && home.err.contains("--force"), "{}", home.err);
+}
+
+/// A file system of its own, of so many bytes.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    fn mount(folder: &Path, mebibytes: u32) -> Option<Self> {
+        fs::create_dir(folder).expect("made");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(folder);
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_commits_and_loses_none() {
+    let user = User::new();
+    let Some(_disk) = SmallDisk::mount(&user.path("disk"), 256) else {
+        eprintln!("skipped: this user may not mount a file system");
+        return;
+    };
+    let root = user.path("disk").join("work");
+    fs::create_dir(&root).expect("made");
+    user.ok(&root, &["init", "-q"]);
+    let one = user.commit(&root, "f", "1");
+    let ballast = user.path("disk").join("ballast");
+    let mut file = fs::File::create(&ballast).expect("made");
+    let block = vec![1_u8; 64 << 10];
+    while file.write_all(&block).is_ok() {}
+    for arguments in [&["commit", "--work", "."][..], &["gc"], &["branch", "b"]] {
+        let refused = user.run(&root, arguments);
+        assert!(
+            refused.code == 0 || (refused.code == 128 && refused.err.contains("space")),
+            "{arguments:?}: {} {}",
+            refused.code,
+            refused.err
+        );
+    }
+    let refused = user.run(&root, &["commit", "--work", "."]);
+    assert!(refused.code == 128 && refused.err.contains("space"), "there is no room for it: {}", refused.err);
+    user.kill_engine();
+    drop(file);
+    fs::remove_file(&ballast).expect("removed");
+    assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
+    user.commit(&root, "f", "2");
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn a_repository_that_was_moved_or_replaced_is_not_taken_for_the_old_one() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    let moved = user.path("moved");
+    fs::rename(&root, &moved).expect("moved");
+    assert_eq!(user.ok(&moved, &["rev-parse", "HEAD"]).trim(), one);
+    fs::create_dir(&root).expect("made");
+    user.ok(&root, &["init", "-q"]);
+    let two = user.commit(&root, "f", "2");
+    assert_ne!(one, two);
+    fs::remove_dir_all(&root).expect("removed");
+    fs::rename(&moved, &root).expect("moved back");
+    assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_damaged_git_repository_is_refused_and_nothing_of_it_is_seen() {
+    let user = User::new();
+    let git = user.path("git");
+    fs::create_dir(&git).expect("made");
+    let script =
+        "git init -q -b main . && echo 1 > f && git add f && git -c user.name=G -c user.email=g@example.org commit -q -m one";
+    assert_eq!(ended(user.program("sh", &git).args(["-c", script])).code, 0);
+    let objects = user.program("find", &git).args([".git/objects", "-type", "f"]).output().expect("it runs").stdout;
+    let root = user.repository("work");
+    for object in String::from_utf8_lossy(&objects).lines() {
+        let object = git.join(object);
+        let saved = fs::read(&object).expect("read");
+        fs::remove_file(&object).expect("removed");
+        fs::write(&object, &saved[..saved.len() / 2]).expect("written");
+        let refused = user.run(&root, &["import", "--from-git", "../git"]);
+        assert!(refused.code == 128 && refused.err.starts_with("fatal: "), "{}", refused.err);
+        assert_eq!(user.ok(&root, &["branch"]), "");
+        fs::write(&object, saved).expect("written");
+    }
+    user.ok(&root, &["import", "--from-git", "../git"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("checked out"), "1\n");
+}
+
+#[test]
+fn garbage_on_the_socket_is_answered_or_hung_up_on_and_harms_nobody() {
+    let user = User::new();
+    let root = user.repository("work");
+    let pid = user.engine();
+    let mut chance = StdRng::seed_from_u64(7);
+    for _ in 0..200 {
+        let mut stream = UnixStream::connect(user.place().join("engine.sock")).expect("connected");
+        let greeted = chance.random_bool(0.5);
+        if greeted {
+            stream.write_all(b"{\"helios\": 1}\n").expect("sent");
+        }
+        let templates: [&[u8]; 3] =
+            [b"{\"op\":\"run\",\"argv\":[\"log\"],\"cwd\":\"/\"}\n", b"{\"id\":{},\"op\":\"commit_files\"}\n", b"\x00\xff{[\"\n"];
+        let mut line = templates[chance.random_range(0..templates.len())].to_vec();
+        for _ in 0..chance.random_range(0..4) {
+            let place = chance.random_range(0..line.len());
+            line[place] = chance.random();
+        }
+        // A peer that was answered may have hung up already.
+        let _ = stream.write_all(&line);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = String::new();
+        let _ = std::io::Read::read_to_string(&mut stream, &mut answer);
+        assert!(answer.lines().all(|line| line.starts_with('{')), "{answer}");
+    }
+    user.commit(&root, "f", "1");
+    assert_eq!(user.engine(), pid, "it is the same engine still");
 }

@@ -102,6 +102,27 @@ fn two_who_work_without_an_engine_wait_for_each_other() {
 }
 
 #[test]
+fn a_store_that_somebody_else_has_is_waited_for_with_a_word_after_a_second() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "a", "1");
+    user.ok(&root, &["engine", "stop"]);
+    wait_until("the engine has left", || user.engine().is_none());
+    let lock = fs::File::options().write(true).open(root.join(".helios/store/lock")).expect("opened");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let mut waiting =
+        user.helios(&root, &["log", "--oneline"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut word = String::new();
+    let mut told = BufReader::new(waiting.stderr.take().expect("piped"));
+    told.read_line(&mut word).expect("read");
+    assert!(word.starts_with("waiting for another process that has ") && !word.contains("locked"), "{word}");
+    drop(lock);
+    let output = waiting.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
+}
+
+#[test]
 fn an_engine_that_was_killed_is_replaced_and_nothing_acknowledged_is_gone() {
     let user = User::new();
     let root = user.repository("work");

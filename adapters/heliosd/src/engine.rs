@@ -35,8 +35,11 @@ pub struct Engine {
     /// Held for life by an engine that stays.
     lock: Option<File>,
     /// By main working folder. The inner lock is held while one is being opened, so that others wait for it.
-    open: Mutex<HashMap<PathBuf, Arc<Mutex<Option<Arc<OpenRepository>>>>>>,
+    open: Mutex<HashMap<PathBuf, Place>>,
 }
+
+/// Where a repository is opened, and then is.
+type Place = Arc<Mutex<Option<Arc<OpenRepository>>>>;
 
 /// A repository that nobody has used for this long is closed.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
@@ -74,8 +77,12 @@ impl Engine {
         let place = Arc::clone(self.open.lock().entry(location.repository.clone()).or_default());
         let mut open = place.lock();
         if let Some(repository) = &*open {
-            repository.touch();
-            return Ok(Arc::clone(repository));
+            if repository.is_still_there() {
+                repository.touch();
+                return Ok(Arc::clone(repository));
+            }
+            // Commands that are in the old one still have it; it is closed with the last of them.
+            *open = None;
         }
         let repository = Arc::new(OpenRepository::open(location, console)?);
         *open = Some(Arc::clone(&repository));
@@ -166,7 +173,7 @@ impl Engine {
     pub fn tidy(&self) {
         self.close_where(|repository| {
             let unused = repository.unused_for();
-            unused > UNUSED || (unused > WANTED && repository.is_wanted())
+            unused > UNUSED || (unused > WANTED && (repository.is_wanted() || !repository.is_still_there()))
         });
         for repository in self.unused() {
             let due = repository.due();
@@ -183,7 +190,7 @@ impl Engine {
     /// Open repositories that no command is in.
     fn unused(&self) -> Vec<Arc<OpenRepository>> {
         let open = self.open.lock();
-        let alone = |place: &Arc<Mutex<Option<Arc<OpenRepository>>>>| {
+        let alone = |place: &Place| {
             let open = place.try_lock()?;
             open.as_ref().filter(|repository| Arc::strong_count(repository) == 1).map(Arc::clone)
         };

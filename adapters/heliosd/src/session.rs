@@ -95,27 +95,29 @@ impl Session<'_> {
                 Err(error) => Answer::Error(malformed("run", &error)),
             },
             other => catch_unwind(AssertUnwindSafe(|| operations::run(self.seat.engine(), other, request.fields, &mut wire)))
-                .unwrap_or_else(|_| Answer::Error(own_fault())),
+                .unwrap_or_else(|_| Answer::Error(self.own_fault())),
         };
         wire.answer(answer)
     }
 
-    /// Does a command. One that panics is a fault of ours: it is told as one, and the engine goes on.
+    /// Does a command. One that panics is a fault of ours, and is told as one.
     fn run(&self, run: Run, wire: &mut Wire<'_>) -> Answer {
         match catch_unwind(AssertUnwindSafe(|| commands::run(self.seat.engine(), run, wire))) {
             Ok(code) => Answer::Exit(code),
-            Err(_) => Answer::Error(own_fault()),
+            Err(_) => Answer::Error(self.own_fault()),
         }
+    }
+
+    /// What a panic leaves in memory is not known, so the next command gets another engine.
+    fn own_fault(&self) -> Failure {
+        self.seat.engine().leave();
+        Failure::new(Code::Internal, "the engine met a fault of its own and gave the request up")
+            .hint("nothing half-done counts; the engine's log says where it was, please report it")
     }
 
     fn wire(&self, id: Value) -> Wire<'_> {
         Wire { stream: self.stream, id }
     }
-}
-
-fn own_fault() -> Failure {
-    Failure::new(Code::Internal, "the engine met a fault of its own and gave the request up")
-        .hint("nothing half-done counts; the engine's log says where it was, please report it")
 }
 
 fn malformed(what: &str, error: &serde_json::Error) -> Failure {

@@ -64,13 +64,17 @@ impl Verb for Config {
             }
             ConfigVerb::Set { key, value } => {
                 let setting = here.open.settings().set(&key, Some(&value))?;
+                here.open.reopen_folders();
                 if DECIDED.iter().any(|decided| decided.key == setting.key) {
                     context
                         .console
                         .note(format!("hint: {} is kept, and the store decides it by itself: {}", setting.key, setting.about))?;
                 }
             }
-            ConfigVerb::Unset { key } => drop(here.open.settings().set(&key, None)?),
+            ConfigVerb::Unset { key } => {
+                here.open.settings().set(&key, None)?;
+                here.open.reopen_folders();
+            }
             ConfigVerb::List => list(context, &here)?,
         }
         Ok(OK)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -32,6 +33,8 @@ pub struct OpenRepository {
     pub meter: Meter,
     /// Wakes those who watch.
     pub changes: Changes,
+    /// The store's folder when it was opened: another one may have its name by now.
+    identity: Option<(u64, u64)>,
     rhythm: Mutex<Rhythm>,
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
@@ -60,7 +63,7 @@ impl OpenRepository {
 
     /// Puts what is open together.
     pub fn assemble(root: PathBuf, store: Arc<Cached<RocksStore>>, repository: Repository, settings: Settings) -> Self {
-        let folders = Mutex::default();
+        let (folders, identity) = (Mutex::default(), identity(&root));
         Self {
             root,
             store,
@@ -68,6 +71,7 @@ impl OpenRepository {
             meter: Meter::default(),
             changes: Changes::default(),
             rhythm: Mutex::default(),
+            identity,
             settings: Mutex::new(settings),
             folders,
             used: Mutex::new(Instant::now()),
@@ -92,6 +96,11 @@ impl OpenRepository {
     /// Forgets a workspace's folder.
     pub fn forget_folder(&self, workspace: &WorkspaceName) {
         self.folders.lock().remove(workspace);
+    }
+
+    /// Lets every folder go that no command is in, so that the next one opens it with the present settings.
+    pub fn reopen_folders(&self) {
+        self.folders.lock().retain(|_, folder| Arc::strong_count(folder) > 1);
     }
 
     /// Memory that the working folders' trees take, in bytes.
@@ -147,6 +156,11 @@ impl OpenRepository {
         self.root.join(super::location::MARKER).join("collected")
     }
 
+    /// Whether the store's folder is still the one that was opened: it may have been moved, deleted or replaced.
+    pub fn is_still_there(&self) -> bool {
+        self.identity.is_some() && self.identity == identity(&self.root)
+    }
+
     /// Whether another process waits for the store.
     pub fn is_wanted(&self) -> bool {
         self.root.join(super::location::MARKER).join(WANTED).exists()
@@ -197,6 +211,12 @@ pub fn open_store(location: &Location, settings: &Settings, console: &mut Consol
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What tells a store's folder from another of the same name.
+fn identity(root: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(Location::main(root.to_owned()).store()).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// The word that somebody waits, there as long as they do.
