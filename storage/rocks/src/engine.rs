@@ -25,6 +25,7 @@ use rocksdb::properties::{
     PropName,
 };
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, DBPinnableSlice, FlushOptions, WriteBatch};
+use zstd::bulk::Compressor;
 
 use crate::{Compression, RocksOptions};
 
@@ -57,6 +58,8 @@ pub(crate) struct Head {
 pub(crate) struct Engine {
     db: DB,
     compression: Compression,
+    /// For content as it arrives; used by who writes.
+    compressor: Mutex<Option<Compressor<'static>>>,
     unpacked: UnpackedGroups,
     /// The greatest number of a group given since the database was opened.
     last_group: Mutex<u64>,
@@ -93,7 +96,14 @@ impl Engine {
 
     fn over(db: DB, options: &RocksOptions, options_file: Option<OptionsFile>) -> Self {
         let unpacked = UnpackedGroups::new(options.pack_cache_bytes);
-        Self { db, compression: options.compression, unpacked, last_group: Mutex::default(), options_file }
+        Self {
+            db,
+            compression: options.compression,
+            compressor: Mutex::default(),
+            unpacked,
+            last_group: Mutex::default(),
+            options_file,
+        }
     }
 
     fn family(&self, name: &str) -> &ColumnFamily {

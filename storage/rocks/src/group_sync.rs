@@ -52,6 +52,8 @@ impl GroupSync {
             if state.running {
                 self.done.wait(&mut state);
             } else {
+                state.running = true;
+                self.gather(&mut state);
                 outcome = self.run(&mut state, &written, &sync);
             }
         }
@@ -69,18 +71,23 @@ impl GroupSync {
         while state.running {
             self.done.wait(&mut state);
         }
+        state.running = true;
         self.run(&mut state, &written, &sync)
     }
 
+    /// Waits a little for those who were there last time.
+    fn gather(&self, state: &mut MutexGuard<'_, State>) {
+        let deadline = Instant::now() + PATIENCE.min(state.took / 2);
+        while state.waiting.len() < state.last && !self.arrived.wait_until(state, deadline).timed_out() {}
+    }
+
+    /// Syncs, for all who wait; `running` is set already.
     fn run<E>(
         &self,
         state: &mut MutexGuard<'_, State>,
         written: &impl Fn() -> u64,
         sync: &impl Fn(u64) -> Result<(), E>,
     ) -> Result<(), E> {
-        state.running = true;
-        let deadline = Instant::now() + PATIENCE.min(state.took / 2);
-        while state.waiting.len() < state.last && !self.arrived.wait_until(state, deadline).timed_out() {}
         state.last = state.waiting.len();
         let covers = written();
         let began = Instant::now();

@@ -69,7 +69,7 @@ pub struct RocksStore {
 }
 
 enum State {
-    Open(Engine),
+    Open(Box<Engine>),
     /// A write failed and opening the database again failed too.
     Broken(String),
     Closed,
@@ -133,7 +133,7 @@ impl RocksStore {
             path: folder.path().to_owned(),
             options,
             folder: Mutex::new(Some(folder)),
-            engine: RwLock::new(State::Open(engine)),
+            engine: RwLock::new(State::Open(Box::new(engine))),
             writer: Mutex::new(Writer::new(head)),
             queue: Queue::default(),
             ledger: Ledger::default(),

@@ -74,6 +74,19 @@ fn packed_content_is_what_it_was_and_takes_a_fraction_of_the_room() {
 }
 
 #[test]
+fn an_object_larger_than_a_group_has_one_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open_with(folder.path(), OPTIONS).unwrap();
+    let large = NewObject::new(version(1, 1).bytes().repeat(2_500).into());
+    let objects = [version(0, 0), large, version(2, 0)];
+    store.put(&objects, Durability::NoSync).unwrap();
+    let packed = store.pack(&hints(&objects), Effort::Idle).unwrap();
+    assert_eq!((packed.objects, packed.groups), (3, 2));
+    store.compact().unwrap();
+    all_there(&store, &objects);
+}
+
+#[test]
 fn what_was_packed_apart_is_brought_together_by_an_aggressive_pack() {
     let folder = tempfile::tempdir().unwrap();
     let store = RocksStore::open_with(folder.path(), OPTIONS).unwrap();

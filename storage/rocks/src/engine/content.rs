@@ -6,6 +6,7 @@ use bytes::Bytes;
 use helix_objects::{ObjectError, hash};
 use helix_protocol::ObjectId;
 use rocksdb::WriteBatch;
+use zstd::bulk::Compressor;
 
 use super::{Engine, HOT, IDX, PACKS, failed};
 use crate::Compression;
@@ -118,13 +119,32 @@ impl Engine {
 
     pub(crate) fn add_object(&self, batch: &mut WriteBatch, ordinal: u64, id: ObjectId, bytes: &[u8]) {
         let mut value = Vec::with_capacity(bytes.len() + 1);
-        if self.compression != Compression::Zstd || bytes.len() < COMPRESS_FROM || !compress_into(&mut value, bytes) {
-            value.clear();
-            value.push(WHOLE);
-            value.extend_from_slice(bytes);
+        match self.compressed(bytes) {
+            Some(frame) => {
+                value.push(ZSTD);
+                value.extend_from_slice(&frame);
+            }
+            None => {
+                value.push(WHOLE);
+                value.extend_from_slice(bytes);
+            }
         }
         batch.put_cf(self.family(IDX), id.0, Place::Hot(ordinal).encode());
         batch.put_cf(self.family(HOT), ordinal.to_be_bytes(), value);
+    }
+
+    /// A zstd frame, where the options ask for one and it is shorter.
+    fn compressed(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if self.compression != Compression::Zstd || bytes.len() < COMPRESS_FROM {
+            return None;
+        }
+        let mut kept = self.compressor.lock();
+        // Making one takes longer than compressing with it.
+        let compressor = match &mut *kept {
+            Some(compressor) => compressor,
+            none => none.insert(Compressor::new(ZSTD_LEVEL).ok()?),
+        };
+        compressor.compress(bytes).ok().filter(|frame| frame.len() < bytes.len())
     }
 
     /// Adds the deletion of an object; of its row where it has one of its own.
@@ -226,18 +246,6 @@ fn group_key(number: u64, row: u8) -> [u8; 9] {
     let mut key = [row; 9];
     key[..8].copy_from_slice(&number.to_be_bytes());
     key
-}
-
-/// True where the frame is shorter than the bytes.
-fn compress_into(value: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    value.push(ZSTD);
-    match zstd::bulk::compress(bytes, ZSTD_LEVEL) {
-        Ok(frame) if frame.len() < bytes.len() => {
-            value.extend_from_slice(&frame);
-            true
-        }
-        _ => false,
-    }
 }
 
 fn unknown() -> ObjectError {

@@ -61,6 +61,8 @@ fn content(options: &RocksOptions, cache: &Cache) -> Options {
     family.set_block_based_table_factory(&table);
     family.set_write_buffer_size(options.write_buffer_bytes);
     family.set_max_write_buffer_number(i32::try_from(options.write_buffers.max(2)).unwrap_or(i32::MAX));
+    // Keys ascend, so first-level tables do not overlap: reading looks into one of them however many there are.
+    family.set_level_zero_file_num_compaction_trigger(8);
     match options.compression {
         // What is written first is merged soon, and is compressed then.
         Compression::Lz4 => {

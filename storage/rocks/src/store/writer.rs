@@ -110,13 +110,13 @@ impl RocksStore {
         *state = State::Broken("the database is being opened again".to_owned());
         let head = match Engine::open(&self.path.join("db"), &self.options).and_then(|engine| Ok((engine.head()?, engine))) {
             Ok((head, engine)) => {
-                *state = State::Open(engine);
+                *state = State::Open(Box::new(engine));
                 head
             }
             Err(error) => {
                 // Reading goes on.
                 *state = Engine::open_read_only(&self.path.join("db"), &self.options)
-                    .map_or_else(|_| State::Broken(error.to_string()), State::Open);
+                    .map_or_else(|_| State::Broken(error.to_string()), |engine| State::Open(Box::new(engine)));
                 return Err(error);
             }
         };
