@@ -30,6 +30,9 @@
 
 mod forms;
 
+#[cfg(feature = "testing")]
+pub(crate) use forms::fuzz;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
