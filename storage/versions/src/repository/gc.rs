@@ -149,11 +149,11 @@ impl Repository {
     pub fn collect(&self, store: &dyn Collect, options: &CollectOptions) -> Result<Collected, VersionError> {
         let expired = self.expired(&options.rule, options.now)?;
         let turn = self.writer();
+        // From here on changes say which snapshots they name, so that none comes back while it is dropped.
+        let watch = Watch::begin(self)?;
         if options.how == Sweep::Drop {
             self.expire(&expired)?;
         }
-        // From here on changes say which snapshots they name, so that none comes back while it is dropped.
-        let watch = Watch::begin(self);
         drop(turn);
         let collection = store.begin_collection(options.patience)?;
         let mut roots = self.roots(expired.first_kept)?;

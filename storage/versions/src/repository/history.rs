@@ -72,7 +72,8 @@ pub struct LogEntry {
     pub id: SnapshotId,
     /// What it is.
     pub snapshot: Arc<Snapshot>,
-    /// The parents that the history was followed to. Where it is asked for by paths, a merge has only the one that has them alike.
+    /// The parents that the history was followed to. In topological order these are the nearest ancestors that are told too, so that lines
+    /// can be drawn between them; by date, where it is asked for by paths, a merge has only the one that has them alike.
     pub parents: Vec<SnapshotId>,
 }
 
@@ -116,7 +117,7 @@ pub struct History<'a> {
     excluded: HashSet<SnapshotId>,
     seen: HashSet<SnapshotId>,
     queue: BinaryHeap<(Timestamp, SnapshotId)>,
-    ordered: Option<VecDeque<(LogEntry, bool)>>,
+    ordered: Option<VecDeque<LogEntry>>,
     prints: HashMap<ObjectId, Fingerprint>,
     skip: usize,
     left: usize,
@@ -132,7 +133,7 @@ impl Iterator for History<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 && !self.failed {
             let next = match &mut self.ordered {
-                Some(ordered) => ordered.pop_front().map(Ok),
+                Some(ordered) => ordered.pop_front().map(|entry| Ok((entry, true))),
                 None => self.follow().transpose(),
             };
             match next? {
@@ -140,8 +141,8 @@ impl Iterator for History<'_> {
                     self.failed = true;
                     return Some(Err(error));
                 }
-                Ok((entry, touches)) => {
-                    if !touches || !self.fits(&entry.snapshot) {
+                Ok((entry, wanted)) => {
+                    if !wanted {
                         continue;
                     }
                     if self.skip > 0 {
@@ -165,7 +166,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// The next snapshot by date, and whether it touches the paths asked for.
+    /// The next snapshot by date, and whether it is one that was asked for.
     fn follow(&mut self) -> Result<Option<(LogEntry, bool)>, VersionError> {
         let Some((_, id)) = self.queue.pop() else { return Ok(None) };
         let snapshot = self.repository.snapshot(id)?;
@@ -176,7 +177,8 @@ impl History<'_> {
         for parent in &parents {
             self.enqueue(*parent)?;
         }
-        Ok(Some((LogEntry { id, snapshot, parents }, touches)))
+        let wanted = touches && self.fits(&snapshot);
+        Ok(Some((LogEntry { id, snapshot, parents }, wanted)))
     }
 
     /// Whether one of the paths is another one than in every parent. A parent that has them all alike is the only one followed:
@@ -231,18 +233,18 @@ impl History<'_> {
     /// Reads everything and puts each snapshot behind all that were made from it.
     fn sort(&mut self) -> Result<(), VersionError> {
         let (mut entries, mut children) = (HashMap::new(), HashMap::<SnapshotId, usize>::new());
-        while let Some((entry, touches)) = self.follow()? {
+        while let Some((entry, wanted)) = self.follow()? {
             for parent in &entry.parents {
                 *children.entry(*parent).or_default() += 1;
             }
-            entries.insert(entry.id, (entry, touches));
+            entries.insert(entry.id, (entry, wanted));
         }
         let time = |entry: &LogEntry| (entry.snapshot.committer.time, entry.id);
         let free = entries.values().map(|(entry, _)| entry).filter(|entry| !children.contains_key(&entry.id));
         let mut ready: BinaryHeap<(Timestamp, SnapshotId)> = free.map(time).collect();
-        let mut ordered = VecDeque::with_capacity(entries.len());
+        let mut ordered = Vec::with_capacity(entries.len());
         while let Some((_, id)) = ready.pop() {
-            let Some((entry, touches)) = entries.remove(&id) else { continue };
+            let Some((entry, wanted)) = entries.remove(&id) else { continue };
             for parent in &entry.parents {
                 let left = children.get_mut(parent).expect("it was counted above");
                 *left -= 1;
@@ -250,12 +252,37 @@ impl History<'_> {
                     ready.extend(entries.get(parent).map(|(entry, _)| time(entry)));
                 }
             }
-            match self.query.order {
-                Order::Reverse => ordered.push_front((entry, touches)),
-                Order::Date | Order::Topological => ordered.push_back((entry, touches)),
-            }
+            ordered.push((entry, wanted));
         }
-        self.ordered = Some(ordered);
+        let mut told = close_gaps(ordered);
+        if self.query.order == Order::Topological {
+            told.make_contiguous().reverse();
+        }
+        self.ordered = Some(told);
         Ok(())
     }
+}
+
+/// Leaves out what is not wanted, and gives what stays the nearest ancestors that stay as parents. Takes snapshots before their
+/// parents, and answers the other way around.
+fn close_gaps(ordered: Vec<(LogEntry, bool)>) -> VecDeque<LogEntry> {
+    // For each snapshot, itself where it stays, else what stands for it.
+    let mut stands: HashMap<SnapshotId, Vec<SnapshotId>> = HashMap::with_capacity(ordered.len());
+    let mut told = VecDeque::with_capacity(ordered.len());
+    for (mut entry, wanted) in ordered.into_iter().rev() {
+        let mut parents: Vec<SnapshotId> = Vec::with_capacity(entry.parents.len());
+        for ancestor in entry.parents.iter().filter_map(|parent| stands.get(parent)).flatten() {
+            if !parents.contains(ancestor) {
+                parents.push(*ancestor);
+            }
+        }
+        if wanted {
+            stands.insert(entry.id, vec![entry.id]);
+            entry.parents = parents;
+            told.push_back(entry);
+        } else {
+            stands.insert(entry.id, parents);
+        }
+    }
+    told
 }

@@ -303,3 +303,32 @@ fn a_staged_tree_stays_until_it_is_committed() {
     repository.commit(&CommitRequest::new(bed.caller(), tree.id(), "emptied")).unwrap();
     assert_eq!((repository.workspace(&main).unwrap().staged, repository.operations(None, 100).unwrap().len()), (None, before + 1));
 }
+
+#[test]
+fn trees_in_memory_are_bounded_and_what_was_let_go_is_read_again() {
+    const LIMIT: usize = 20_000;
+    let bed = Bed::new();
+    let (repository, main) = (&bed.repository, WorkspaceName::main());
+    repository.set_live_limit(LIMIT);
+    let first = bed.commit(&[("start", Some("s"))], "start").unwrap();
+    let mut expected = files(&[("start", "s")]);
+    for agent in ["main", "one", "two", "three"] {
+        if agent != "main" {
+            let (name, start) = (agent.parse().unwrap(), Start::NewBranch(branch(agent), first));
+            repository.add_workspace(&bed.caller(), &name, agent, &start).unwrap();
+        }
+        for count in 0..40 {
+            let (path, text) = (format!("d{}/f{count}", count % 7), "x".repeat(400 + count));
+            bed.commit_in(agent, &[(&path, Some(&text))], "x").unwrap();
+            assert!(repository.live_bytes() <= LIMIT + 8_000, "at most one commit above the limit: {}", repository.live_bytes());
+            if agent == "main" {
+                expected.insert(path, text);
+            }
+        }
+    }
+    for (path, text) in &expected {
+        let read = repository.read_file(&main, path.as_bytes()).unwrap();
+        assert_eq!(read.as_deref(), Some(text.as_bytes()), "{path}");
+    }
+    assert_eq!(bed.files(repository.tree_of(&repository.head(&main).unwrap()).unwrap()), expected);
+}

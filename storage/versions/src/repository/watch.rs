@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use helix_objects::ObjectError;
 use helix_protocol::{ObjectId, SnapshotId};
 
 use crate::VersionError;
@@ -24,9 +25,14 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn begin(repository: &'a Repository) -> Self {
-        *repository.inner.watched.lock() = Some(Watched::default());
-        Self { repository }
+    /// Fails with `Busy` where another one runs.
+    pub(super) fn begin(repository: &'a Repository) -> Result<Self, VersionError> {
+        let mut watched = repository.inner.watched.lock();
+        if watched.is_some() {
+            return Err(ObjectError::Busy("another collection is under way".to_owned()).into());
+        }
+        *watched = Some(Watched::default());
+        Ok(Self { repository })
     }
 
     /// Marks what changes named so far, with no change under way, and from then on refuses what is not alive.

@@ -190,7 +190,8 @@ fn a_snapshot_that_comes_back_while_a_collection_runs_is_marked_or_refused() {
     let dangling = bed.commit(&[("a", Some("dangling"))], "two").unwrap();
     let other = bed.commit(&[("a", Some("other"))], "three").unwrap();
     repository.reset(&bed.caller(), first, ResetKind::Hard).unwrap();
-    let watch = crate::repository::watch::Watch::begin(repository);
+    let watch = crate::repository::watch::Watch::begin(repository).unwrap();
+    assert!(crate::repository::watch::Watch::begin(repository).is_err(), "one at a time");
     bed.new_branch("back", dangling);
     let live = watch
         .marked(|named| {

@@ -198,6 +198,14 @@ fn ranges_and_filters_choose_from_the_history() {
     assert_eq!(between(&["topic...HEAD~2"]), [side, second]);
     assert_eq!(between(&["main..topic"]), []);
     assert_eq!(between(&[]), [last, merged, side, second, first]);
+    // In topological order a gap is closed: what is told has what is told as parents.
+    let drawn = |query: LogQuery| -> Vec<(SnapshotId, Vec<SnapshotId>)> {
+        let query = LogQuery { include: vec![last], order: Order::Topological, ..query };
+        repository.log(&query).unwrap().map(|entry| entry.map(|entry| (entry.id, entry.parents)).unwrap()).collect()
+    };
+    let merges_left_out = LogQuery { merges: Merges::Without, ..all() };
+    assert_eq!(drawn(merges_left_out), [(last, vec![second, side]), (side, vec![first]), (second, vec![first]), (first, vec![])]);
+    assert_eq!(drawn(LogQuery { exclude: vec![second], ..all() }), [(last, vec![merged]), (merged, vec![side]), (side, vec![])]);
     assert_eq!(repository.ahead_behind(second, side).unwrap(), (1, 1));
     assert_eq!(repository.ahead_behind(last, side).unwrap(), (3, 0));
 }
