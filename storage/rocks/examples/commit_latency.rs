@@ -71,6 +71,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         found.map(|_| started.elapsed())
     };
     show("read from the cache", ids.iter().rev().take(5_000).map(read).collect::<Result<_, _>>()?);
+    drop(store);
+    let started = Instant::now();
+    let store = Cached::new(RocksStore::open(&path)?, 512 << 20);
+    show("open after a kill", vec![started.elapsed()]);
     store.store().compact()?;
     let batch = |ids: &[ObjectId]| {
         let started = Instant::now();

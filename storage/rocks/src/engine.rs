@@ -45,6 +45,8 @@ const PACKS: &str = "packs";
 const PINS: &str = "pins";
 const META: &str = "meta";
 const HEAD: &[u8] = b"head";
+/// Reading more than this again takes longer than writing it out.
+const LONG_LOG_BYTES: u64 = 8 << 20;
 
 /// What is there, as of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,14 +79,14 @@ fn every_family() -> impl Iterator<Item = &'static str> {
 
 impl Engine {
     pub(crate) fn open(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
-        let db = DB::open_cf_descriptors(&tuning::database(), path, tuning::families(options)).map_err(failed)?;
+        let db = DB::open_cf_descriptors(&tuning::database(options), path, tuning::families(options)).map_err(failed)?;
         let options_file = OptionsFile::take(path)?;
         Ok(Self::over(db, options, options_file))
     }
 
     /// Opens without changing anything: what is read is what opening for writing would recover.
     pub(crate) fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
-        let mut read_only = tuning::database();
+        let mut read_only = tuning::database(options);
         read_only.create_if_missing(false);
         read_only.create_missing_column_families(false);
         // An older program made it perhaps, and knew fewer families.
@@ -174,18 +176,27 @@ impl Engine {
         self.db.flush_wal(true).map_err(failed)
     }
 
-    /// Writes everything into tables and merges them, so that nothing that was deleted is left.
-    pub(crate) fn compact(&self) -> Result<(), ObjectError> {
-        self.unpacked.clear();
+    /// Writes into tables what would take long to read again from the log.
+    pub(crate) fn shorten_log(&self) -> Result<(), ObjectError> {
+        if self.sum(&[CUR_SIZE_ALL_MEM_TABLES])? < LONG_LOG_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&self) -> Result<(), ObjectError> {
         let families: Vec<&ColumnFamily> = every_family().map(|name| self.family(name)).collect();
         let mut flush = FlushOptions::default();
         flush.set_wait(true);
-        self.db.flush_cfs_opt(&families, &flush).map_err(failed)?;
+        self.db.flush_cfs_opt(&families, &flush).map_err(failed)
+    }
+
+    /// Writes everything into tables and merges them, so that nothing that was deleted is left.
+    pub(crate) fn compact(&self) -> Result<(), ObjectError> {
+        self.unpacked.clear();
+        self.flush()?;
         let mut compact = CompactOptions::default();
         compact.set_exclusive_manual_compaction(false);
         compact.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-        for family in families {
-            self.db.compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &compact);
+        for name in every_family() {
+            self.db.compact_range_cf_opt(self.family(name), None::<&[u8]>, None::<&[u8]>, &compact);
         }
         Ok(())
     }

@@ -306,6 +306,10 @@ impl ObjectStore for RocksStore {
         let mut state = self.engine.write();
         let outcome = match &*state {
             State::Open(engine) => {
+                if let Err(error) = engine.shorten_log() {
+                    // Everything is in the log.
+                    tracing::warn!(path = %self.path.display(), %error, "the log stays long");
+                }
                 let outcome = engine.sync().and_then(|()| self.mark_file.close(self.mark()));
                 engine.finish();
                 outcome

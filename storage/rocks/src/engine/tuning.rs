@@ -19,7 +19,8 @@ pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     families
 }
 
-pub(super) fn database() -> Options {
+pub(super) fn database(options: &RocksOptions) -> Options {
+    let write_buffer_bytes = options.write_buffer_bytes as u64;
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -28,7 +29,8 @@ pub(super) fn database() -> Options {
     // A log that is used again keeps its size and what was purged.
     options.set_recycle_log_file_num(0);
     options.set_manual_wal_flush(false);
-    options.set_max_total_wal_size(256 << 20);
+    // What is in the log is read again at the next start after a kill.
+    options.set_max_total_wal_size(write_buffer_bytes.max(16 << 20));
     options.set_max_background_jobs(2);
     options.set_max_file_opening_threads(2);
     options.set_skip_stats_update_on_db_open(true);
