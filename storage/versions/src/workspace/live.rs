@@ -209,7 +209,7 @@ impl Live {
         };
         let keys: Vec<FolderKey> = if everything { vec![Index::ROOT] } else { targets.iter().map(|(key, _)| *key).collect() };
         let mut seen = if everything {
-            let root = rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(|errno| VersionError::io(&self.root, errno))?;
+            let root = folder::open_folder(root.as_fd(), c".").map_err(|errno| VersionError::io(&self.root, errno))?;
             pass.everything(root, self.outer.chain())?
         } else {
             pass.some(root, targets)?

@@ -51,8 +51,8 @@ impl<'a> Merge<'a> {
         }
         let mut path = seen.path;
         for (name, sight) in seen.sights {
-            let length = push_name(&mut path, &name);
-            self.name(key, &name, sight, &path);
+            let length = push_name(&mut path, name.to_bytes());
+            self.name(key, name.to_bytes(), sight, &path);
             path.truncate(length);
         }
     }
@@ -78,7 +78,11 @@ impl<'a> Merge<'a> {
         if entries.is_empty() && self.notes.skipped.is_empty() {
             return;
         }
-        let there: HashSet<&[u8]> = seen.sights.iter().map(|(name, _)| &**name).collect();
+        let known = seen.sights.iter().filter(|(name, _)| entries.contains_key(name.to_bytes())).count();
+        if known == entries.len() && self.notes.skipped.is_empty() {
+            return;
+        }
+        let there: HashSet<&[u8]> = seen.sights.iter().map(|(name, _)| name.to_bytes()).collect();
         let gone: Vec<Box<[u8]>> = entries.keys().filter(|name| !there.contains(&***name)).cloned().collect();
         let mut path = seen.path.clone();
         for name in gone {

@@ -1,5 +1,6 @@
 //! Several threads that share the work of one pass.
 
+use std::ffi::CString;
 use std::num::NonZero;
 use std::sync::OnceLock;
 use std::thread;
@@ -50,7 +51,7 @@ impl Team {
         self.state.lock().seen[ticket] = seen;
     }
 
-    pub(super) fn add(&self, ticket: usize, mut sights: Vec<(Box<[u8]>, Sight)>) {
+    pub(super) fn add(&self, ticket: usize, mut sights: Vec<(CString, Sight)>) {
         let mut state = self.state.lock();
         state.names += sights.len();
         state.seen[ticket].sights.append(&mut sights);

@@ -5,13 +5,14 @@
 //! among them.
 
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use helix_objects::NewObject;
 use helix_protocol::{ObjectId, SkipReason};
-use rustix::fs::{Dir, FileType, Stat, fstat, readlinkat};
+use rustix::fs::{FileType, RawDir, Stat, fstat, readlinkat};
 use rustix::io::Errno;
 
 use super::events::Watcher;
@@ -104,7 +105,7 @@ pub(super) struct Seen {
     pub(super) chain: Option<Arc<Chain>>,
     pub(super) inode: u64,
     pub(super) watch: Option<i32>,
-    pub(super) sights: Vec<(Box<[u8]>, Sight)>,
+    pub(super) sights: Vec<(CString, Sight)>,
 }
 
 /// Whether a folder could be looked into.
@@ -154,7 +155,7 @@ pub(super) enum Tie {
 }
 
 impl Pass<'_> {
-    /// Looks at the root with all beneath. The root's ticket is 0. `outer` is what is ignored whatever the folder says.
+    /// Looks at the root, just opened, with all beneath. The root's ticket is 0. `outer` is what is ignored whatever the folder says.
     pub(super) fn everything(&self, root: OwnedFd, outer: Option<Arc<Chain>>) -> Result<Vec<Seen>, VersionError> {
         let team = Team::new();
         let at =
@@ -254,7 +255,7 @@ impl Pass<'_> {
         for (name, kind) in names {
             let length = push_name(&mut path, name.to_bytes());
             let sight = self.name(team, place, &name, kind, &path)?;
-            sights.push((name.into_bytes().into_boxed_slice(), sight));
+            sights.push((name, sight));
             path.truncate(length);
         }
         team.add(place.at.ticket, sights);
@@ -379,9 +380,12 @@ pub(super) fn inode(stat: &Stat) -> u64 {
     stat.st_ino as u64
 }
 
+/// The names in a folder that was just opened: they are read by this descriptor, from where it stands.
 fn list(fd: &OwnedFd) -> Result<Vec<(CString, FileType)>, Errno> {
+    let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+    let mut entries = RawDir::new(fd, &mut buffer);
     let mut names = Vec::new();
-    for entry in Dir::read_from(fd)? {
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push((entry.file_name().to_owned(), entry.file_type()));
