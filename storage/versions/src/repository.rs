@@ -44,7 +44,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use helix_objects::{Durability, Expect, Family, RecordChange, RecordStore};
 use helix_protocol::{ObjectId, SnapshotId};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::tree::Tree;
 use crate::{BranchName, Signature, Snapshot, VersionError};
@@ -95,6 +95,7 @@ pub struct Repository {
 struct Inner {
     store: Arc<dyn RecordStore>,
     own: RepositoryRecord,
+    durability: RwLock<Durability>,
     empty_tree: ObjectId,
     writer: Mutex<Writer>,
     snapshots: Mutex<Recent<SnapshotId, Arc<Snapshot>>>,
@@ -162,6 +163,7 @@ impl Repository {
     fn over(store: Arc<dyn RecordStore>, own: RepositoryRecord) -> Self {
         let inner = Inner {
             store,
+            durability: RwLock::new(own.durability),
             own,
             empty_tree: Tree::default().encode().id(),
             writer: Mutex::default(),
@@ -179,7 +181,18 @@ impl Repository {
 
     /// When a commit counts as made, where it does not say so itself.
     pub fn durability(&self) -> Durability {
-        self.inner.own.durability
+        *self.inner.durability.read()
+    }
+
+    /// Changes when a commit counts as made, where it does not say so itself; on disk when it returns.
+    pub fn set_durability(&self, durability: Durability) -> Result<(), VersionError> {
+        let mut now = self.inner.durability.write();
+        let own = RepositoryRecord { durability, ..self.inner.own.clone() };
+        let key = Bytes::from_static(OWN);
+        let change = RecordChange { family: Family::Settings, key, expect: Expect::Anything, value: Some(own.encode()) };
+        self.store().commit(&[], &[change], Durability::Group)?;
+        *now = durability;
+        Ok(())
     }
 
     /// The branch the repository was made with.

@@ -119,6 +119,59 @@ fn a_repository_is_made_once_and_opened_as_often_as_one_likes() {
     let opened = Repository::open(store).unwrap();
     let head = Head { target: HeadTarget::Branch(branch("main")), snapshot: Some(snapshot) };
     assert_eq!((opened.head(&WorkspaceName::main()).unwrap(), opened.durability()), (head, Durability::Group));
+    opened.set_durability(Durability::NoSync).unwrap();
+    let again = Repository::open(opened.store().clone()).unwrap();
+    assert_eq!([opened.durability(), again.durability()], [Durability::NoSync; 2]);
+    assert_eq!(again.first_branch(), &branch("main"));
+}
+
+#[test]
+fn settings_are_kept_listed_and_taken_back() {
+    let bed = Bed::new();
+    for (key, value) in [("cleanup.snapshot_ttl", "48h"), ("b", "2"), ("a", "1")] {
+        bed.repository.set_setting(key, Some(value)).unwrap();
+    }
+    bed.repository.set_setting("b", None).unwrap();
+    let listed = bed.repository.settings().unwrap();
+    let expected = [("a", "1"), ("cleanup.snapshot_ttl", "48h")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!((listed, bed.repository.setting("a").unwrap()), (expected.to_vec(), Some("1".to_owned())));
+    assert_eq!(bed.repository.setting("b").unwrap(), None);
+}
+
+#[test]
+fn a_commit_is_on_disk_when_its_class_says_so() {
+    let bed = Bed::new();
+    for (class, on_disk) in
+        [(None, true), (Some(Durability::NoSync), false), (Some(Durability::Group), true), (Some(Durability::Sync), true)]
+    {
+        let request = FilesRequest {
+            caller: Caller { durability: class, ..bed.caller() },
+            expect: None,
+            edits: vec![edit("a", Some(&format!("{class:?}")))],
+            message: String::new(),
+            author: None,
+            metadata: BTreeMap::new(),
+            allow_empty: false,
+        };
+        let recorded = bed.repository.commit_files(&request).unwrap().recorded;
+        assert_eq!(recorded.on_disk, on_disk, "{class:?}");
+        bed.repository.store().sync(recorded.mark).unwrap();
+    }
+}
+
+#[test]
+fn a_repository_of_a_newer_format_is_refused() {
+    let bed = Bed::new();
+    let newer = RepositoryRecord { format: FORMAT + 1, ..bed.repository.inner.own.clone() };
+    let change = RecordChange {
+        family: Family::Settings,
+        key: Bytes::from_static(OWN),
+        expect: Expect::Anything,
+        value: Some(newer.encode()),
+    };
+    bed.repository.store().commit(&[], &[change], Durability::NoSync).unwrap();
+    let refused = Repository::open(bed.repository.store().clone());
+    assert!(matches!(refused, Err(VersionError::NewerFormat { found: 2, known: 1 })));
 }
 
 #[test]

@@ -31,7 +31,8 @@ pub struct Caller {
     pub workspace: WorkspaceName,
     /// Who, and when: stands in the operation log and in what is committed.
     pub who: Signature,
-    /// When the change counts as made; `None` for the repository's own class.
+    /// When the change counts as made; `None` for the repository's own class. The batch is written in one's turn, the sync is made after it,
+    /// so those who wait at the same time share one, whichever of both synced classes they asked for.
     pub durability: Option<Durability>,
 }
 
