@@ -157,19 +157,14 @@ fn a_full_disk_refuses_commits_and_loses_none() {
     fs::create_dir(&root).expect("made");
     user.ok(&root, &["init", "-q"]);
     let one = user.commit(&root, "f", "1");
+    // Too much for the room that the database has taken for its log in advance, and nothing that can be compressed.
+    let mut noise = vec![0_u8; 60 << 20];
+    StdRng::seed_from_u64(7).fill(noise.as_mut_slice());
+    fs::write(root.join("g"), noise).expect("written");
     let ballast = user.path("disk").join("ballast");
     let mut file = fs::File::create(&ballast).expect("made");
     let block = vec![1_u8; 64 << 10];
     while file.write_all(&block).is_ok() {}
-    for arguments in [&["commit", "--work", "."][..], &["gc"], &["branch", "b"]] {
-        let refused = user.run(&root, arguments);
-        assert!(
-            refused.code == 0 || (refused.code == 128 && refused.err.contains("space")),
-            "{arguments:?}: {} {}",
-            refused.code,
-            refused.err
-        );
-    }
     let refused = user.run(&root, &["commit", "--work", "."]);
     assert!(refused.code == 128 && refused.err.contains("space"), "there is no room for it: {}", refused.err);
     user.kill_engine();
@@ -177,6 +172,7 @@ fn a_full_disk_refuses_commits_and_loses_none() {
     fs::remove_file(&ballast).expect("removed");
     assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
     user.commit(&root, "f", "2");
+    assert_eq!(user.ok(&root, &["ls-files"]), "f\ng\n");
     assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
 }
 

@@ -143,7 +143,7 @@ pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
     let mut context = Context::new(engine, Console::new(sink), caller);
     let ended = dispatch(&mut context, argv);
     let json = context.is_json();
-    let code = ended.unwrap_or_else(|failure| context.console.fail(&failure, json));
+    let code = ended.unwrap_or_else(|failure| context.console.fail(&engine.plain(failure), json));
     match context.console.flush() {
         Ok(()) => code,
         Err(failure) => context.console.fail(&failure, json),

@@ -5,6 +5,7 @@ pub mod location;
 mod meter;
 mod open;
 pub mod settings;
+mod store;
 pub mod upkeep;
 
 use std::collections::HashMap;
@@ -22,7 +23,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::console::Console;
 use location::Location;
-pub use open::{OpenRepository, open_store};
+pub use open::OpenRepository;
+pub use store::PinnedStore;
 use upkeep::Due;
 
 /// One engine, whether it stays or does one command.
@@ -87,6 +89,15 @@ impl Engine {
         let repository = Arc::new(OpenRepository::open(location, console)?);
         *open = Some(Arc::clone(&repository));
         Ok(repository)
+    }
+
+    /// A failure with paths that people know.
+    pub fn plain(&self, failure: Failure) -> Failure {
+        let open: Vec<Place> = self.open.lock().values().map(Arc::clone).collect();
+        open.iter().fold(failure, |failure, place| match place.try_lock().as_deref() {
+            Some(Some(repository)) => repository.plain(failure),
+            _ => failure,
+        })
     }
 
     /// Lets a repository go before somebody makes or replaces it. Fails while commands are in it.

@@ -48,7 +48,7 @@ pub fn run(engine: &Engine, op: &str, fields: Map<String, Value>, wire: &mut Wir
             Err(failure.hint(format!("there are {}", NAMES.join(", "))))
         }
     };
-    done.map_or_else(Answer::Error, Answer::Ok)
+    done.map_or_else(|failure| Answer::Error(engine.plain(failure)), Answer::Ok)
 }
 
 struct Operations<'a, 'w> {

@@ -14,8 +14,8 @@ use super::Verb;
 use crate::author::{Role, signature};
 use crate::console::OK;
 use crate::context::Context;
+use crate::engine::PinnedStore;
 use crate::engine::location::{Location, MARKER};
-use crate::engine::open_store;
 use crate::engine::settings::Settings;
 
 /// Makes a repository in a folder
@@ -83,11 +83,11 @@ pub(super) fn make(context: &mut Context<'_>, root: &Path, branch: BranchName, f
     let (engine, caller, console) = (context.engine, &context.caller, &mut context.console);
     engine.with_closed(root, || {
         let settings = Settings::read(&own)?;
-        let store = open_store(&location, &settings, console)?;
+        let PinnedStore { store, pin } = PinnedStore::open(&location, &settings, console)?;
         let who = signature(caller, &settings, root, Role::Committer);
         let options = CreateOptions { branch, root: root.display().to_string(), durability: settings.durability(), who };
         let made = Repository::create(Arc::clone(&store) as Arc<dyn RecordStore>, options);
-        helix_objects::ObjectStore::close(&*store)?;
+        helix_objects::ObjectStore::close(&*store).map_err(|error| pin.plain(error.into()))?;
         match made {
             Ok(_) => Ok(Made::New),
             Err(VersionError::Exists { .. }) => Ok(Made::Existing),

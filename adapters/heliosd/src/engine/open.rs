@@ -5,12 +5,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use helix_objects::{Cached, ObjectError, ObjectStore, RecordStore};
+use helix_objects::{Cached, ObjectStore, RecordStore};
 use helix_protocol::{Code, Failure};
-use helix_rocks::{Compression, RocksOptions, RocksStore};
+use helix_rocks::RocksStore;
 use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceName};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -18,6 +17,7 @@ use super::changes::Changes;
 use super::location::Location;
 use super::meter::Meter;
 use super::settings::Settings;
+use super::store::{self, Pin, PinnedStore};
 use super::upkeep::{Due, Rhythm};
 use crate::console::Console;
 
@@ -39,43 +39,34 @@ pub struct OpenRepository {
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
     used: Mutex<Instant>,
+    /// Names the store's folder: see [`PinnedStore`]. It is the last field, so it goes after the store.
+    pin: Pin,
 }
 
 type Folder = Arc<Mutex<WorkingFolder>>;
-
-/// After this long without a word from its holder, whoever waits for a store is told why.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// The file in which somebody who waits for the store says so; an engine that has nothing to do with it lets it go then.
-const WANTED: &str = "wanted";
 
 impl OpenRepository {
     /// Opens the repository at a location, waiting for whoever has its store.
     pub fn open(location: &Location, console: &mut Console<'_>) -> Result<Self, Failure> {
         let settings = Settings::read(&location.own_folder())?;
-        let store = open_store(location, &settings, console)?;
+        let PinnedStore { store, pin } = PinnedStore::open(location, &settings, console)?;
         let repository = Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>).map_err(|error| match error {
             helix_versions::VersionError::Unknown { .. } => half_made(&location.repository),
             error => error.into(),
         })?;
-        Ok(Self::assemble(location.repository.clone(), store, repository, settings))
-    }
-
-    /// Puts what is open together.
-    pub fn assemble(root: PathBuf, store: Arc<Cached<RocksStore>>, repository: Repository, settings: Settings) -> Self {
-        let (folders, identity) = (Mutex::default(), identity(&root));
-        Self {
-            root,
+        Ok(Self {
+            root: location.repository.clone(),
+            pin,
+            identity: identity(&location.repository),
             store,
             repository,
             meter: Meter::default(),
             changes: Changes::default(),
             rhythm: Mutex::default(),
-            identity,
             settings: Mutex::new(settings),
-            folders,
+            folders: Mutex::default(),
             used: Mutex::new(Instant::now()),
-        }
+        })
     }
 
     /// The working folder of a workspace. Who holds it works in it alone; others queue.
@@ -156,6 +147,11 @@ impl OpenRepository {
         self.root.join(super::location::MARKER).join("collected")
     }
 
+    /// A failure with the path that people know instead of the one that the store was opened by.
+    pub fn plain(&self, failure: Failure) -> Failure {
+        self.pin.plain(failure)
+    }
+
     /// Whether the store's folder is still the one that was opened: it may have been moved, deleted or replaced.
     pub fn is_still_there(&self) -> bool {
         self.identity.is_some() && self.identity == identity(&self.root)
@@ -163,7 +159,7 @@ impl OpenRepository {
 
     /// Whether another process waits for the store.
     pub fn is_wanted(&self) -> bool {
-        self.root.join(super::location::MARKER).join(WANTED).exists()
+        self.root.join(super::location::MARKER).join(store::WANTED).exists()
     }
 
     /// Remembers what is known of the folders, writes what is buffered, and lets the store go.
@@ -179,65 +175,10 @@ impl OpenRepository {
     }
 }
 
-/// Opens the store, waiting while another process has it: the caller is told after a second, and may go away.
-pub fn open_store(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Arc<Cached<RocksStore>>, Failure> {
-    let compression = match settings.text("performance.compression").as_deref() {
-        Some("zstd") => Compression::Zstd,
-        _ => Compression::Lz4,
-    };
-    let options = RocksOptions {
-        compression,
-        write_buffers: u32::try_from(settings.number("storage.rocksdb.max_write_buffer_number")).unwrap_or(u32::MAX),
-        write_buffer_bytes: usize::try_from(settings.bytes("storage.rocksdb.write_buffer_size")).unwrap_or(usize::MAX),
-        block_cache_bytes: usize::try_from(settings.bytes("storage.rocksdb.block_cache_size")).unwrap_or(usize::MAX),
-        ..RocksOptions::default()
-    };
-    let cache_bytes = usize::try_from(settings.bytes("performance.l1_cache_size")).unwrap_or(usize::MAX);
-    let started = Instant::now();
-    let mut waiting: Option<Wanted> = None;
-    loop {
-        match RocksStore::open_with(&location.store(), options) {
-            Ok(store) => return Ok(Arc::new(Cached::new(store, cache_bytes))),
-            Err(ObjectError::InUse { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        console.check()?;
-        if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
-            waiting = Some(Wanted::say(&location.own_folder()));
-        }
-        if let Some(wanted) = waiting.as_mut().filter(|wanted| !wanted.told && started.elapsed() > QUIET) {
-            wanted.told = true;
-            console.note(format!("waiting for another process that has {} open", location.repository.display()))?;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// What tells a store's folder from another of the same name.
 fn identity(root: &Path) -> Option<(u64, u64)> {
     let found = fs::metadata(Location::main(root.to_owned()).store()).ok()?;
     Some((found.dev(), found.ino()))
-}
-
-/// The word that somebody waits, there as long as they do.
-struct Wanted {
-    file: PathBuf,
-    told: bool,
-}
-
-impl Wanted {
-    fn say(own_folder: &Path) -> Self {
-        let file = own_folder.join(WANTED);
-        // Where it cannot be written the wait is only longer.
-        let _ = fs::write(&file, "");
-        Self { file, told: false }
-    }
-}
-
-impl Drop for Wanted {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
-    }
 }
 
 fn half_made(root: &Path) -> Failure {

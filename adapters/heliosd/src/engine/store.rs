@@ -1,0 +1,122 @@
+//! Opening a repository's store: by what names its folder wherever that is moved to, and waiting for whoever has it.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use helix_objects::{Cached, ObjectError};
+use helix_protocol::Failure;
+use helix_rocks::{Compression, RocksOptions, RocksStore};
+use rustix::fs::{Mode, OFlags, open};
+
+use super::location::Location;
+use super::settings::Settings;
+use crate::console::Console;
+
+/// After this long without a word from its holder, whoever waits for a store is told why.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The file in which somebody who waits for the store says so; an engine that has nothing to do with it lets it go then.
+pub const WANTED: &str = "wanted";
+
+/// A store that was opened by a descriptor of its folder.
+///
+/// The database writes and deletes files by path, in the background too. Were the folder moved away and another repository put in its
+/// place, it would do so in that one. Through the descriptor it reaches the folder it was opened in, whatever its name is by then.
+pub struct PinnedStore {
+    /// The store, with compressed content in memory.
+    pub store: Arc<Cached<RocksStore>>,
+    /// To be kept until the store is closed.
+    pub pin: Pin,
+}
+
+/// A folder by descriptor.
+pub struct Pin {
+    folder: PathBuf,
+    by_descriptor: PathBuf,
+    _descriptor: OwnedFd,
+}
+
+impl Pin {
+    fn new(folder: &Path) -> Result<Self, Failure> {
+        let io = |error: &std::io::Error| Failure::io(folder.display(), error);
+        fs::create_dir_all(folder).map_err(|error| io(&error))?;
+        let descriptor =
+            open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|error| io(&error.into()))?;
+        let named = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+        // Without /proc the plain path must do.
+        let by_descriptor = if named.is_dir() { named } else { folder.to_owned() };
+        Ok(Self { folder: folder.to_owned(), by_descriptor, _descriptor: descriptor })
+    }
+
+    /// A failure with the path that people know.
+    pub fn plain(&self, failure: Failure) -> Failure {
+        let (by_descriptor, folder) = (self.by_descriptor.display().to_string(), self.folder.display().to_string());
+        Failure { message: failure.message.replace(&by_descriptor, &folder), ..failure }
+    }
+}
+
+impl PinnedStore {
+    /// Opens the store, waiting while another process has it: the caller is told after a second, and may go away.
+    pub fn open(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Self, Failure> {
+        let options = options(settings);
+        let cache_bytes = usize::try_from(settings.bytes("performance.l1_cache_size")).unwrap_or(usize::MAX);
+        let started = Instant::now();
+        let mut waiting: Option<Wanted> = None;
+        loop {
+            let pin = Pin::new(&location.store())?;
+            match RocksStore::open_with(&pin.by_descriptor, options) {
+                Ok(store) => return Ok(Self { store: Arc::new(Cached::new(store, cache_bytes)), pin }),
+                Err(ObjectError::InUse { .. }) => {}
+                Err(error) => return Err(pin.plain(error.into())),
+            }
+            console.check()?;
+            if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
+                waiting = Some(Wanted::say(&location.own_folder()));
+            }
+            if let Some(wanted) = waiting.as_mut().filter(|wanted| !wanted.told && started.elapsed() > QUIET) {
+                wanted.told = true;
+                console.note(format!("waiting for another process that has {} open", location.repository.display()))?;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn options(settings: &Settings) -> RocksOptions {
+    let compression = match settings.text("performance.compression").as_deref() {
+        Some("zstd") => Compression::Zstd,
+        _ => Compression::Lz4,
+    };
+    RocksOptions {
+        compression,
+        write_buffers: u32::try_from(settings.number("storage.rocksdb.max_write_buffer_number")).unwrap_or(u32::MAX),
+        write_buffer_bytes: usize::try_from(settings.bytes("storage.rocksdb.write_buffer_size")).unwrap_or(usize::MAX),
+        block_cache_bytes: usize::try_from(settings.bytes("storage.rocksdb.block_cache_size")).unwrap_or(usize::MAX),
+        ..RocksOptions::default()
+    }
+}
+
+/// The word that somebody waits, there as long as they do.
+struct Wanted {
+    file: PathBuf,
+    told: bool,
+}
+
+impl Wanted {
+    fn say(own_folder: &Path) -> Self {
+        let file = own_folder.join(WANTED);
+        // Where it cannot be written the wait is only longer.
+        let _ = fs::write(&file, "");
+        Self { file, told: false }
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.file);
+    }
+}
