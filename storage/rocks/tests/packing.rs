@@ -95,6 +95,7 @@ fn what_was_packed_apart_is_brought_together_by_an_aggressive_pack() {
         store.put(part, Durability::NoSync).unwrap();
         store.pack(&hints(part), Effort::Idle).unwrap();
     }
+    assert_eq!(store.rocks_stats().unwrap().groups, 4, "a pack knows what it is told of");
     store.compact().unwrap();
     let apart = bytes_in(&folder.path().join("db"));
     let packed = store.pack(&hints(&objects), Effort::Aggressive).unwrap();
@@ -103,6 +104,24 @@ fn what_was_packed_apart_is_brought_together_by_an_aggressive_pack() {
     all_there(&store, &objects);
     let together = bytes_in(&folder.path().join("db"));
     assert!(together * 2 < apart, "{together} of {apart}");
+}
+
+#[test]
+fn little_at_a_time_makes_few_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open_with(folder.path(), OPTIONS).unwrap();
+    let objects = versions();
+    let mut moved = 0;
+    for end in (5..=objects.len()).step_by(5) {
+        store.put(&objects[end - 5..end], Durability::NoSync).unwrap();
+        moved += store.pack(&hints(&objects[..end]), Effort::Idle).unwrap().objects;
+    }
+    all_there(&store, &objects);
+    let groups = store.rocks_stats().unwrap().groups;
+    assert!(groups <= 8, "{groups} groups after 40 packings");
+    assert!(moved <= 200 * 8, "{moved} moves of 200 objects");
+    let checked = store.verify().unwrap();
+    assert!(checked.is_sound() && checked.dead_bytes == 0, "{checked:?}");
 }
 
 #[test]

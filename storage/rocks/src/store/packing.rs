@@ -70,6 +70,25 @@ pub struct Packed {
     pub stored_bytes: u64,
 }
 
+/// What is packed although it is packed already.
+enum Again {
+    Groups(HashSet<u64>),
+    Everything,
+}
+
+impl Again {
+    fn takes(&self, place: Place) -> bool {
+        match (self, place) {
+            (_, Place::Hot(_)) | (Self::Everything, _) => true,
+            (Self::Groups(groups), Place::Packed { group, .. }) => groups.contains(&group),
+        }
+    }
+
+    fn is_any(&self) -> bool {
+        matches!(self, Self::Everything) || matches!(self, Self::Groups(groups) if !groups.is_empty())
+    }
+}
+
 /// A group before it is compressed.
 #[derive(Default)]
 struct Draft {
@@ -79,8 +98,9 @@ struct Draft {
 }
 
 impl RocksStore {
-    /// Packs what of `hints` is not packed yet; with [`Effort::Aggressive`] all of it, so that the similar comes together that was
-    /// packed apart. What is not there any more is left out.
+    /// Packs what of `hints` is not packed yet, together with groups that are small beside it, so that there are never many of
+    /// them; with [`Effort::Aggressive`] all of it, so that the similar comes together that was packed apart. What is not there any more
+    /// is left out.
     pub fn pack(&self, hints: &[PackHint], effort: Effort) -> Result<Packed, ObjectError> {
         let _upkeep = self.upkeep.lock();
         let mut order: Vec<&PackHint> = hints.iter().collect();
@@ -88,7 +108,47 @@ impl RocksStore {
         let mut seen = HashSet::with_capacity(order.len());
         order.retain(|hint| seen.insert(hint.id));
         let runs = order.chunk_by(|a, b| a.kind == b.kind).map(|run| run.iter().map(|hint| hint.id).collect()).collect();
-        self.pack_runs(runs, effort, effort == Effort::Aggressive)
+        let again = match effort {
+            Effort::Idle => Again::Groups(self.small_groups(&order)?),
+            Effort::Aggressive => Again::Everything,
+        };
+        self.pack_runs(runs, effort, &again)
+    }
+
+    /// The groups that are packed again with what of `order` is not packed yet: from the smallest on, each that has at most twice as many
+    /// members as all that is taken already. So an object is packed again only when its group grows by half, however little comes at a
+    /// time, and the groups that are left differ in size by a factor.
+    fn small_groups(&self, order: &[&PackHint]) -> Result<HashSet<u64>, ObjectError> {
+        let (mut together, mut groups) = (0, HashSet::new());
+        for hints in order.chunks(STRIDE) {
+            let ids: Vec<ObjectId> = hints.iter().map(|hint| hint.id).collect();
+            for place in self.with(|engine| engine.places(&ids))?.into_iter().flatten() {
+                match place {
+                    Place::Hot(_) => together += 1,
+                    Place::Packed { group, .. } => {
+                        groups.insert(group);
+                    }
+                }
+            }
+        }
+        let mut sizes = Vec::new();
+        for group in groups {
+            if let Some(directory) = self.with(|engine| engine.directory(group))?
+                && directory.bytes() < GROUP_BYTES as u64 / 2
+            {
+                sizes.push((directory.members(), group));
+            }
+        }
+        sizes.sort_unstable();
+        let mut small = HashSet::new();
+        for (members, group) in sizes {
+            if members > 2 * together {
+                break;
+            }
+            together += members;
+            small.insert(group);
+        }
+        Ok(small)
     }
 
     /// Packs groups again of which less than half is alive.
@@ -119,7 +179,7 @@ impl RocksStore {
                 runs.push(members.into_iter().map(|(_, id)| id).collect());
             }
         }
-        let packed = self.pack_runs(runs, Effort::Idle, true)?;
+        let packed = self.pack_runs(runs, Effort::Idle, &Again::Everything)?;
         self.drop_empty_groups()?;
         Ok(packed)
     }
@@ -154,7 +214,7 @@ impl RocksStore {
     }
 
     /// Packs objects in this order; a group never spans two runs. While one group is read, others are compressed.
-    fn pack_runs(&self, runs: Vec<Vec<ObjectId>>, effort: Effort, again: bool) -> Result<Packed, ObjectError> {
+    fn pack_runs(&self, runs: Vec<Vec<ObjectId>>, effort: Effort, again: &Again) -> Result<Packed, ObjectError> {
         // What is packed counts as being on disk: see the marks of packed objects.
         self.sync(self.mark())?;
         let workers = match effort {
@@ -177,23 +237,23 @@ impl RocksStore {
             }
             read.map(|()| packed)
         })?;
-        if again && packed.groups > 0 {
+        if again.is_any() && packed.groups > 0 {
             self.drop_empty_groups()?;
         }
         Ok(packed)
     }
 
     /// Cuts a run into drafts of groups.
-    fn read_run(&self, run: &[ObjectId], again: bool, send: &dyn Fn(Draft) -> bool) -> Result<(), ObjectError> {
+    fn read_run(&self, run: &[ObjectId], again: &Again, send: &dyn Fn(Draft) -> bool) -> Result<(), ObjectError> {
         let mut draft = Draft::default();
         for ids in run.chunks(READ_AT_ONCE) {
-            let (places, contents) = self.with(|engine| Ok((engine.places(ids)?, engine.get_many(ids)?)))?;
-            for ((id, place), bytes) in ids.iter().zip(places).zip(contents) {
-                let (Some(place), Some(bytes)) = (place, bytes) else { continue };
-                if !again && matches!(place, Place::Packed { .. }) {
-                    continue;
-                }
-                draft.add(Indexed { id: *id, place }, &bytes);
+            let places = self.with(|engine| engine.places(ids))?;
+            let wanted = ids.iter().zip(places).filter_map(|(id, place)| place.map(|place| Indexed { id: *id, place }));
+            let wanted: Vec<Indexed> = wanted.filter(|row| again.takes(row.place)).collect();
+            let ids: Vec<ObjectId> = wanted.iter().map(|row| row.id).collect();
+            for (row, bytes) in wanted.into_iter().zip(self.with(|engine| engine.get_many(&ids))?) {
+                let Some(bytes) = bytes else { continue };
+                draft.add(row, &bytes);
                 if draft.bytes.len() >= GROUP_BYTES && !send(std::mem::take(&mut draft)) {
                     // The workers have failed and say why.
                     return Ok(());
