@@ -480,3 +480,22 @@ fn a_file_that_never_rests_is_carried_and_looked_at_until_it_does() {
     let found = commit(&mut folder, &store, None);
     assert_eq!((found.tree, found.torn), (from_nothing(place.root(), &store, None).tree, vec![]));
 }
+
+#[test]
+fn what_was_read_of_many_files_survives_a_process_that_is_killed() {
+    let (place, store) = (Place::new(), MemoryStore::new());
+    for count in 0..1000 {
+        place.write(&format!("d{}/f{count}", count % 9), format!("{count}"));
+    }
+    let now = super::stat_cache::FileClock::now();
+    while super::stat_cache::FileClock::now() <= now {
+        std::hint::spin_loop();
+    }
+    let mut folder = place.open(Events::Use);
+    let tree = commit(&mut folder, &store, None).tree;
+    // No destructor runs, as nothing does in a process that is killed.
+    std::mem::forget(folder);
+    let mut folder = place.open(Events::Use);
+    assert_eq!(folder.status(&store, Some(tree)).unwrap().changes, vec![]);
+    assert!(folder.live.held.is_empty(), "nothing was read again");
+}

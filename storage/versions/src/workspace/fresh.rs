@@ -36,6 +36,11 @@ impl Held {
         self.objects.get(&id)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -30,6 +30,9 @@ use crate::diff::diff_entries;
 use crate::read::push_name;
 use crate::{VersionError, show_path};
 
+/// When this many files were read, what is known is saved at once, so that a process that is killed leaves it to the next.
+const SAVE_FROM: usize = 1000;
+
 /// A working folder's index, and what it takes to believe it.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -186,7 +189,15 @@ impl Live {
         while again && (self.everything || !self.dirty.is_empty()) {
             again = self.pass(store, base, keep, &root)?;
         }
-        Ok(self.index.fold(&mut |_| ()))
+        let root = self.index.fold(&mut |_| ());
+        if self.unsaved >= SAVE_FROM
+            && let Err(error) = self.save()
+        {
+            // It only spares the next process some reading.
+            tracing::warn!(%error, "what is known of a folder's files was not kept");
+            self.unsaved = 0;
+        }
+        Ok(root)
     }
 
     /// One look at what is dirty. True where other names of the same files turned up that must be looked at too.
