@@ -35,8 +35,11 @@ pub(super) fn database(options: &RocksOptions) -> Options {
     options.set_max_file_opening_threads(2);
     options.set_skip_stats_update_on_db_open(true);
     options.set_bytes_per_sync(1 << 20);
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |_, line| {
-        tracing::warn!(line = line.trim_end(), "the database says");
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, line| {
+        // Hundreds of lines about itself come at each opening, whatever level was asked for.
+        if level != LogLevel::Header {
+            tracing::warn!(line = line.trim_end(), "the database says");
+        }
     }));
     options
 }
