@@ -208,3 +208,69 @@ fn a_snapshot_that_comes_back_while_a_collection_runs_is_marked_or_refused() {
     drop(watch);
     bed.new_branch("too-late", other);
 }
+
+#[test]
+fn collections_beside_writers_that_commit_reset_branch_merge_and_undo_lose_nothing() {
+    let (bed, store) = bed();
+    let first = bed.commit(&[("start", Some("s"))], "start").unwrap();
+    let agents: Vec<WorkspaceName> = (0..4).map(|agent| format!("agent{agent}").parse().unwrap()).collect();
+    for name in &agents {
+        let start = Start::NewBranch(branch(name.as_str()), first);
+        bed.repository.add_workspace(&bed.caller(), name, "", &start).unwrap();
+    }
+    let (repository, working) = (&bed.repository, std::sync::atomic::AtomicUsize::new(agents.len()));
+    let collections = std::thread::scope(|scope| {
+        for name in &agents {
+            let working = &working;
+            scope.spawn(move || {
+                let caller = |time| Caller { workspace: name.clone(), who: who(name.as_str(), time), durability: None };
+                for count in 0..120_i64 {
+                    let request = FilesRequest {
+                        caller: caller(count),
+                        expect: None,
+                        edits: vec![edit(&format!("{name}/d{}/f", count % 3), Some(&format!("{name} {count}")))],
+                        message: String::new(),
+                        author: None,
+                        metadata: BTreeMap::new(),
+                        allow_empty: false,
+                    };
+                    let made = repository.commit_files(&request).unwrap();
+                    let before = made.parents[0];
+                    match count % 6 {
+                        0 => drop(repository.reset(&caller(count), before, ResetKind::Hard).unwrap()),
+                        1 => drop(repository.create_branch(
+                            &caller(count),
+                            &branch(&format!("{name}-{count}")),
+                            before,
+                            Existing::Refuse,
+                        )),
+                        // What was done before may be forgotten by then, and what it named on its way out.
+                        2 => drop(repository.undo(&caller(count), Undo::Last)),
+                        3 => {
+                            let main = repository.branch(&branch("agent0")).unwrap().unwrap();
+                            let merged = repository.merge(&MergeRequest::new(caller(count), main, "agent0"));
+                            drop(merged.map(|outcome| assert_eq!(outcome.unresolved, [])));
+                        }
+                        _ => {}
+                    }
+                }
+                working.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+            });
+        }
+        let mut collections = 0;
+        while working.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+            let rule = Retention { ttl: None, operations: Some(3) };
+            let options = CollectOptions { rule, now: Timestamp(0), how: Sweep::Drop, patience: Duration::from_secs(60) };
+            repository.collect(&*store, &options).unwrap();
+            assert_eq!(repository.check().unwrap().1, Vec::new());
+            collections += 1;
+        }
+        collections
+    });
+    assert!(collections > 0);
+    let (live, faults) = repository.check().unwrap();
+    assert_eq!(faults, Vec::new());
+    let options = CollectOptions { rule: Retention::default(), now: Timestamp(0), how: Sweep::Drop, patience: Duration::ZERO };
+    repository.collect(&*store, &options).unwrap();
+    assert_eq!(store.stats().unwrap().objects, live.len() as u64, "and nothing is left behind");
+}
