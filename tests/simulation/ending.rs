@@ -10,7 +10,7 @@ use crate::models::ModelLog;
 use crate::node::Ground;
 use crate::oracle::Oracle;
 use crate::work::Wanted;
-use crate::workspaces::load;
+use crate::workspaces::{Files, load};
 
 /// What the records in memory answer: they never wait.
 fn now<T>(answer: impl Future<Output = Result<T, helix_database::RecordError>>) -> T {
@@ -26,6 +26,10 @@ pub fn tasks(records: &MemoryStore) -> BTreeMap<String, TaskRecord> {
 fn steps(records: &MemoryStore, task: &TaskRecord) -> (Vec<StepSummary>, Vec<StepSummary>) {
     let line = task.head.map(|head| now(records.lineage(head))).unwrap_or_default();
     (now(records.steps(task.id)), line)
+}
+
+fn in_words(files: &Files) -> Vec<(&str, String)> {
+    files.iter().map(|(name, bytes)| (name.as_str(), String::from_utf8_lossy(bytes).into_owned())).collect()
 }
 
 fn lost_steps(oracle: &Oracle, task: TaskId, line: &[StepSummary]) -> Vec<StepId> {
@@ -64,7 +68,8 @@ pub fn judge(records: &MemoryStore, ground: &Ground, wanted: &[Wanted]) -> Vec<S
         }
         let files = line.last().map(|step| load(&*ground.objects, step.tree)).transpose();
         if files != Ok(Some(wish.files.clone())) {
-            wrong.push(format!("{title}: its files are {files:?} and not {:?}", wish.files));
+            let found = files.as_ref().map(|files| files.as_ref().map(in_words));
+            wrong.push(format!("{title}: its files are {found:?} and not {:?}", in_words(&wish.files)));
         }
         let lost_calls: u32 = line.iter().map(|step| step.spend.uncertain_calls).sum();
         let spent: Money = line.iter().map(|step| step.spend.money).sum();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use helix_database::{Applied, EventFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
     AttemptId, Checkpoint, Event, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
@@ -33,11 +34,55 @@ pub struct Reached {
     pub oracle: Arc<Oracle>,
     pub connection: Mutex<Connection>,
     deaf: Mutex<u64>,
+    /// Writes whose node died while they were on their way, and when they arrive.
+    strays: Mutex<Vec<(Duration, Vec<Write>)>>,
 }
+
+/// Writes on their way. If nobody waits for them any more, they arrive all the same.
+struct OnTheirWay<'a> {
+    to: &'a Reached,
+    group: Option<Vec<Write>>,
+}
+
+impl Drop for OnTheirWay<'_> {
+    fn drop(&mut self) {
+        if let (Some(group), Some(now)) = (self.group.take(), turmoil::sim_elapsed()) {
+            self.to.strays.lock().push((now + STRAYING, group));
+        }
+    }
+}
+
+/// How long a write is on its way whose node has died.
+const STRAYING: Duration = Duration::from_secs(14);
 
 impl Reached {
     pub fn new(store: Arc<MemoryStore>, host: &str, oracle: Arc<Oracle>) -> Self {
-        Self { store, host: host.to_owned(), oracle, connection: Mutex::default(), deaf: Mutex::default() }
+        Self {
+            store,
+            host: host.to_owned(),
+            oracle,
+            connection: Mutex::default(),
+            deaf: Mutex::default(),
+            strays: Mutex::default(),
+        }
+    }
+
+    /// Lets those strays arrive whose time has come. Nobody hears the answer.
+    pub fn let_strays_arrive(&self, now: Duration) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.strays.lock()).into_iter().partition(|(at, _)| *at <= now);
+        *self.strays.lock() = later;
+        for (_, group) in due {
+            let answers = self.store.apply(group.clone()).now_or_never().expect("nobody else has the tables between two ticks");
+            self.note(&group, &answers.expect("memory answers"));
+        }
+    }
+
+    fn note(&self, group: &[Write], answers: &[Result<Applied, RecordError>]) {
+        for (write, answer) in group.iter().zip(answers) {
+            if let Ok(applied) = answer {
+                self.oracle.applied(&self.host, write, applied);
+            }
+        }
     }
 
     /// On the way there.
@@ -81,13 +126,12 @@ fn away() -> RecordError {
 #[async_trait]
 impl RecordStore for Reached {
     async fn apply(&self, group: Vec<Write>) -> Result<Vec<Result<Applied, RecordError>>, RecordError> {
-        self.go().await?;
+        let mut way = OnTheirWay { to: self, group: Some(group) };
+        let arrived = self.go().await;
+        let group = way.group.take().expect("it was put there");
+        arrived?;
         let answers = self.store.apply(group.clone()).await?;
-        for (write, answer) in group.iter().zip(&answers) {
-            if let Ok(applied) = answer {
-                self.oracle.applied(&self.host, write, applied);
-            }
-        }
+        self.note(&group, &answers);
         self.come().await?;
         for applied in answers.iter().flatten() {
             self.oracle.answered(applied);

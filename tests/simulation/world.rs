@@ -142,7 +142,11 @@ impl World {
 
     fn step(&mut self) -> Result<(), String> {
         let stepped = self.sim.step().map(drop).map_err(|error| format!("a host ended: {error}"));
-        self.ground.oracle.at(self.sim.elapsed());
+        let now = self.sim.elapsed();
+        self.ground.oracle.at(now);
+        for node in &self.nodes {
+            node.records.let_strays_arrive(now);
+        }
         stepped
     }
 
