@@ -9,6 +9,7 @@ mod git_objects;
 mod history_export;
 mod history_import;
 mod history_refs;
+mod id_hash;
 mod import;
 mod map;
 mod pack_writer;

@@ -4,7 +4,6 @@
 //! git refuses. Where the map says that a git tree held more or other entries (submodules, old modes), those are put in again, and the
 //! result must have the id it had. What the repository is known to have is neither read nor written.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use helix_protocol::{FileMode, ObjectId};
 
 use super::bounded::BoundedMap;
 use super::convert_trees::Hint;
+use super::id_hash::IdHash;
 use super::map::GitMap;
 use super::pack_writer::PackWriter;
 use super::read_ahead::ReadAhead;
@@ -43,11 +43,11 @@ pub(super) struct GitObjects<'a> {
     /// What the repository's refs reach already, as far as it was looked at, and the trees that were looked at.
     present: IdSet<GitId>,
     learnt: IdSet<GitId>,
-    blobs: BoundedMap<ObjectId, GitId, RandomState>,
+    blobs: BoundedMap<ObjectId, GitId, IdHash>,
     /// `None`: the folder holds no files.
-    folders: BoundedMap<ObjectId, Option<GitId>, RandomState>,
-    trees: BoundedMap<ObjectId, Arc<Tree>, RandomState>,
-    recent: BoundedMap<GitId, Bytes, RandomState>,
+    folders: BoundedMap<ObjectId, Option<GitId>, IdHash>,
+    trees: BoundedMap<ObjectId, Arc<Tree>, IdHash>,
+    recent: BoundedMap<GitId, Bytes, gix::hashtable::hash::Builder>,
     /// Trees made here that do not follow from ours.
     pub(super) rows: IdMap<GitId, Row>,
 }

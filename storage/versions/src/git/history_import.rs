@@ -60,6 +60,8 @@ pub enum GitHead {
 /// Nothing of the git repository is written. A branch or tag that exists here is moved only forward; what has diverged is left and
 /// reported. Refused for shallow repositories and for those with SHA-256 ids; a damaged one is a failure before anything is
 /// visible. An import that is interrupted leaves nothing visible either, and can be repeated.
+///
+/// Content is stored ahead of the refs that name it: where the store collects garbage, hold a lease of it meanwhile.
 pub fn import_history(
     repository: &Repository,
     caller: &Caller,

@@ -3,7 +3,6 @@
 //! It goes through the snapshots in the order in which they are written and reads what each has that the one before it had not. What it
 //! sends is only a help: whoever asks for something else reads it from the store.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -12,6 +11,7 @@ use helix_objects::ObjectStore;
 use helix_protocol::{FileMode, ObjectId};
 
 use super::bounded::BoundedMap;
+use super::id_hash::{ByObject, IdHash, Objects};
 use crate::tree::MAX_DEPTH;
 use crate::{Tree, TreeEntry, VersionError};
 
@@ -38,8 +38,8 @@ type Parcel = Vec<(ObjectId, Loaded)>;
 /// The receiving side.
 pub(super) struct ReadAhead {
     parcels: Receiver<Parcel>,
-    folders: HashMap<ObjectId, Arc<Tree>>,
-    files: HashMap<ObjectId, Bytes>,
+    folders: ByObject<Arc<Tree>>,
+    files: ByObject<Bytes>,
     held: usize,
 }
 
@@ -48,8 +48,8 @@ impl ReadAhead {
     pub(super) fn new<'a>(store: &'a dyn ObjectStore) -> (Self, Reading<'a>) {
         let (sender, parcels) = sync_channel(QUEUED);
         let trees = BoundedMap::new(TREES_BYTES);
-        let reading = Reading { store, sender, parcel: Vec::new(), bytes: 0, sent: HashSet::new(), trees };
-        (Self { parcels, folders: HashMap::new(), files: HashMap::new(), held: 0 }, reading)
+        let reading = Reading { store, sender, parcel: Vec::new(), bytes: 0, sent: Objects::default(), trees };
+        (Self { parcels, folders: ByObject::default(), files: ByObject::default(), held: 0 }, reading)
     }
 
     pub(super) fn folder(&mut self, id: ObjectId) -> Option<Arc<Tree>> {
@@ -65,7 +65,7 @@ impl ReadAhead {
     /// Takes the next parcel. False where there is none, or where so much was passed by that what is asked for will hardly come.
     fn receive(&mut self) -> bool {
         if self.held > HELD_BYTES {
-            (self.held, self.folders, self.files) = (0, HashMap::new(), HashMap::new());
+            (self.held, self.folders, self.files) = (0, ByObject::default(), ByObject::default());
             return false;
         }
         let Ok(parcel) = self.parcels.recv() else { return false };
@@ -89,8 +89,8 @@ pub(super) struct Reading<'a> {
     sender: SyncSender<Parcel>,
     parcel: Parcel,
     bytes: usize,
-    sent: HashSet<ObjectId>,
-    trees: BoundedMap<ObjectId, Arc<Tree>, std::hash::RandomState>,
+    sent: Objects,
+    trees: BoundedMap<ObjectId, Arc<Tree>, IdHash>,
 }
 
 impl Reading<'_> {
