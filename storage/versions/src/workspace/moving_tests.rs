@@ -363,10 +363,7 @@ fn a_new_workspace_is_filled_from_another_one_and_from_the_store() {
     let tree = tree_of(&store, &all);
     like.folder.checkout(&store, tree).unwrap();
     // A file as young as its last look is believed by nobody, so let the clock move on first.
-    let now = super::stat_cache::FileClock::now();
-    while super::stat_cache::FileClock::now() <= now {
-        std::hint::spin_loop();
-    }
+    super::stat_cache::FileClock::pass();
     like.folder.distrust();
     like.folder.refresh(&store, Some(tree)).unwrap();
     fs::write(like.root().join("changed"), "mine").unwrap();

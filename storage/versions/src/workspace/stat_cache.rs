@@ -46,11 +46,16 @@ impl FileClock {
         Self::of(now.tv_sec, now.tv_nsec)
     }
 
-    /// When a file last changed in any way.
+    /// Waits until everything that was written before is older than the clock. One tick is not enough: files may be
+    /// stamped more finely than it goes, and it may lag.
     #[cfg(test)]
-    pub(crate) fn changed(meta: &fs::Metadata) -> Self {
+    pub(crate) fn pass() {
         use std::os::unix::fs::MetadataExt;
-        Self::of(meta.ctime(), meta.ctime_nsec())
+        let probe = tempfile::tempfile().expect("a file can be made").metadata().expect("an open file has metadata");
+        let stamp = Self::of(probe.ctime(), probe.ctime_nsec());
+        while Self::now() <= stamp {
+            std::hint::spin_loop();
+        }
     }
 
     #[allow(clippy::unnecessary_cast)]
