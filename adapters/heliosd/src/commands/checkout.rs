@@ -162,10 +162,10 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
             return Err(super::in_the_way(&in_the_way, "checkout"));
         }
     }
+    let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
     if journey.changes == LocalChanges::Discard {
         super::keep::keep(context, here, &mut folder, &before, "checkout")?;
     }
-    let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
     folder.switch(here.store(), Some(index), switched.to, journey.changes)?;
     drop(folder);
     if context.is_json() {

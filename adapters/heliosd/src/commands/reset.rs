@@ -71,11 +71,12 @@ impl Verb for Reset {
         let index = here.index(&before)?;
         // Only now, in turn: what HEAD~1 is depends on who committed before.
         let to = here.resolve(&self.target)?;
-        if kind == ResetKind::Hard && before.merging.is_none() {
-            super::keep::keep(context, &here, &mut folder, &before, "reset")?;
-        }
         let switched = repository.reset(&here.caller(context, None), to, kind)?;
         if kind == ResetKind::Hard {
+            if before.merging.is_none() {
+                // Right before the files are overwritten: others may be writing them.
+                super::keep::keep(context, &here, &mut folder, &before, "reset")?;
+            }
             let base = before.merging.map_or(index, |merging| merging.tree);
             folder.switch(here.store(), Some(base), switched.to, LocalChanges::Discard)?;
         }
