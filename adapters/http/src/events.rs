@@ -1,5 +1,7 @@
 //! GET /events: what was recorded, from any place on, then what happens.
 
+use std::io::Write as _;
+
 use actix::Addr;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -10,7 +12,7 @@ use helix_messages::{EventFilter, Events, Records};
 use helix_protocol::{Code, Event, EventKind, Failure, NewEvent, Severity, TaskId};
 use serde::Deserialize;
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::body::invalid;
 use crate::problem::Problem;
@@ -18,6 +20,8 @@ use crate::resolve;
 use crate::server::Node;
 use crate::session::{End, Frame, Session};
 
+/// A frame this large is sent without looking for more.
+const FRAME: usize = 32 * 1024;
 /// How many events are read from the records at once.
 const PAGE: u32 = 500;
 
@@ -53,6 +57,7 @@ pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, reque
         events: node.args.events.clone(),
         task,
         last,
+        frame: Vec::new(),
         shutdown: node.shutdown.clone(),
     };
     node.start(feed.run(live));
@@ -68,6 +73,8 @@ struct Feed {
     task: Option<TaskId>,
     /// The sequence of the last event given, or after which to begin; `None` until something recorded was seen.
     last: Option<u64>,
+    /// Blocks that are sent together: a watcher of a busy node costs one hop and one write for all that happened meanwhile.
+    frame: Vec<u8>,
     shutdown: Shutdown,
 }
 
@@ -92,31 +99,52 @@ impl Feed {
             self.replay().await?;
         }
         loop {
-            match live.recv().await {
-                Ok(event) => self.show(&event).await?,
-                Err(RecvError::Lagged(_)) => {
-                    // Those not kept are lost to this watcher; those kept are read again.
-                    live = self.events.watch();
-                    if self.last.is_some() {
-                        self.replay().await?;
-                    }
+            let mut lagged = match live.recv().await {
+                Ok(event) => {
+                    self.show(&event);
+                    false
                 }
+                Err(RecvError::Lagged(_)) => true,
                 Err(RecvError::Closed) => return Ok(()),
+            };
+            while !lagged && self.frame.len() < FRAME {
+                match live.try_recv() {
+                    Ok(event) => self.show(&event),
+                    Err(TryRecvError::Lagged(_)) => lagged = true,
+                    // What ended is found by the next wait.
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
+            }
+            self.flush().await?;
+            if lagged {
+                // Those not kept are lost to this watcher; those kept are read again.
+                live = self.events.watch();
+                if self.last.is_some() {
+                    self.replay().await?;
+                }
             }
         }
     }
 
-    async fn show(&mut self, event: &Event) -> Result<(), Gone> {
+    /// Adds an event to the frame, if it is new and the watcher's.
+    fn show(&mut self, event: &Event) {
         if event.sequence > 0 {
             if self.last.is_some_and(|last| event.sequence <= last) {
-                return Ok(());
+                return;
             }
             self.last = Some(event.sequence);
         }
-        if self.task.is_some() && event.event.task != self.task {
+        if self.task.is_none() || event.event.task == self.task {
+            add(&mut self.frame, event);
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.frame.is_empty() {
             return Ok(());
         }
-        self.send(block(event)).await
+        let frame = Bytes::from(std::mem::take(&mut self.frame));
+        self.send(frame).await
     }
 
     async fn replay(&mut self) -> Result<(), Gone> {
@@ -125,8 +153,12 @@ impl Feed {
             match self.records.read().events(filter).await {
                 Ok(page) => {
                     for event in &page {
-                        self.show(event).await?;
+                        self.show(event);
+                        if self.frame.len() >= FRAME {
+                            self.flush().await?;
+                        }
                     }
+                    self.flush().await?;
                     if page.len() < PAGE as usize {
                         return Ok(());
                     }
@@ -150,9 +182,13 @@ impl Feed {
     }
 }
 
-/// An event's block. One that is not kept has no id, so that a watcher's last id stays one the records know.
-fn block(event: &Event) -> Bytes {
-    let data = serde_json::to_string(event).expect("an event is plain data");
-    let id = if event.sequence > 0 { format!("id: {}\n", event.sequence) } else { String::new() };
-    Bytes::from(format!("{id}event: {}\ndata: {data}\n\n", event.event.kind.as_str()))
+/// Adds an event's block. One that is not kept has no id, so that a watcher's last id stays one the records know.
+fn add(frame: &mut Vec<u8>, event: &Event) {
+    let written = "a vector takes everything";
+    if event.sequence > 0 {
+        writeln!(frame, "id: {}", event.sequence).expect(written);
+    }
+    write!(frame, "event: {}\ndata: ", event.event.kind.as_str()).expect(written);
+    serde_json::to_writer(&mut *frame, event).expect("an event is plain data");
+    frame.extend_from_slice(b"\n\n");
 }
