@@ -14,6 +14,7 @@ mod import;
 mod map;
 mod pack_writer;
 mod progress;
+mod reach;
 mod read_ahead;
 mod segment;
 mod sink;

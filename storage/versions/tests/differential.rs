@@ -1,8 +1,12 @@
 //! The same operations in a folder of git's and in one of ours: after each of them the files are the same, and so are what is
 //! changed, what is in conflict, and in the end every commit's id.
 //!
-//! Renames are not followed on either side. What git does otherwise by design is said where it is left out: a file against a folder
-//! (git moves the file aside under another name, ours stays), and the text between markers where both added a file.
+//! Renames are followed on neither side. One thing is left out: where a file meets a folder, git moves the file aside under another
+//! name, and ours stays.
+//!
+//! `DIFFERENTIAL_CASES` sets how many random sequences are tried.
+
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -475,6 +479,9 @@ fn lines(edits: &[(u8, u8)]) -> Content {
     Content::Lines(edits.to_vec())
 }
 
+/// What it is, what there is before, and what each side does.
+type Case = (&'static str, Vec<Step>, Vec<Step>, Vec<Step>);
+
 /// Makes a file on `main`, changes it on two branches, and merges them.
 fn merged(before: &[Step], ours: &[Step], theirs: &[Step]) -> Tally {
     let (main, one) = (0, 1);
@@ -492,7 +499,7 @@ fn merged(before: &[Step], ours: &[Step], theirs: &[Step]) -> Tally {
 fn each_kind_of_conflict_is_the_conflict_git_sees() {
     let write = |edits: &[(u8, u8)]| vec![Step::Write(0, lines(edits))];
     let (plain, none) = (write(&[]), Vec::new());
-    let conflicts: [(&str, Vec<Step>, Vec<Step>, Vec<Step>); 9] = [
+    let conflicts: [Case; 9] = [
         ("both changed a line", plain.clone(), write(&[(3, 2)]), write(&[(3, 3)])),
         ("lines beside each other", plain.clone(), write(&[(3, 2)]), write(&[(4, 3)])),
         ("changed and removed", plain.clone(), write(&[(3, 2)]), vec![Step::Remove(0)]),
@@ -517,7 +524,7 @@ fn each_kind_of_conflict_is_the_conflict_git_sees() {
         let tally = merged(&before, &ours, &theirs);
         assert_eq!(tally.conflicts + tally.not_compared, 1, "{what}: {tally:?}");
     }
-    let clean: [(&str, Vec<Step>, Vec<Step>, Vec<Step>); 5] = [
+    let clean: [Case; 5] = [
         ("lines apart", plain.clone(), write(&[(2, 2)]), write(&[(9, 3)])),
         ("the same on both sides", plain.clone(), write(&[(2, 2)]), write(&[(2, 2)])),
         ("other files", plain.clone(), vec![Step::Write(2, Content::Empty)], vec![Step::Write(3, Content::Binary(1))]),

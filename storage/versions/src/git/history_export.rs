@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use gix::ObjectId as GitId;
-use gix::hashtable::HashSet as IdSet;
 use gix::objs::Kind;
 use helix_objects::Mark;
 use helix_protocol::{ObjectId, SnapshotId};
@@ -18,12 +17,13 @@ use super::convert_trees::Hint;
 use super::failed;
 use super::git_objects::GitObjects;
 use super::history_refs::{RefReport, as_ref_name, remembered};
-use super::map::{GitMap, GitRefs, GitTarget, MapChanges};
+use super::map::{GitMap, GitTarget, MapChanges};
 use super::pack_writer::PackWriter;
 use super::progress::{Phase, Progress, Reporter};
+use super::reach::Reach;
 use super::read_ahead::{ReadAhead, Step};
 use super::segment::Row;
-use super::source::{Reader, Source};
+use super::source::Source;
 use super::write_refs::{GitRef, Target, write_head, write_refs};
 use crate::{Annotation, Caller, RefName, Repository, Snapshot, VersionError};
 
@@ -413,57 +413,6 @@ impl Export<'_> {
 
 fn damaged(id: SnapshotId, reason: &'static str) -> VersionError {
     VersionError::Damaged { id: id.0, expected: "snapshot that git knows", reason }
-}
-
-/// Which commits the target's refs reach; looked at only as far as somebody asks.
-struct Reach {
-    /// What the refs name themselves.
-    named: IdSet<GitId>,
-    tips: Vec<GitId>,
-    known: IdSet<GitId>,
-    walked: bool,
-}
-
-impl Reach {
-    fn new(target: &Source, there: &GitRefs) -> Self {
-        let mut reader = target.reader();
-        let objects = there.values().filter_map(|target| match target {
-            GitTarget::Object(id) => Some(*id),
-            GitTarget::Ref(_) => None,
-        });
-        let named: IdSet<GitId> = objects.collect();
-        let tips: Vec<GitId> = named.iter().filter_map(|id| peel(&mut reader, *id)).collect();
-        Self { named, known: tips.iter().copied().collect(), tips, walked: false }
-    }
-
-    fn has(&mut self, target: &Source, commit: GitId) -> Result<bool, VersionError> {
-        if self.known.contains(&commit) {
-            return Ok(true);
-        }
-        if self.walked || self.tips.is_empty() || !target.reader().has(commit) {
-            return Ok(false);
-        }
-        self.walked = true;
-        let (mut reader, mut open) = (target.reader(), std::mem::take(&mut self.tips));
-        while let Some(id) = open.pop() {
-            let raw = reader.read(id, Kind::Commit)?;
-            let text =
-                commit_text::parse(raw).map_err(|reason| failed(&target.place, format!("commit {id} is damaged: {reason}")))?;
-            open.extend(text.parents.into_iter().filter(|parent| self.known.insert(*parent)));
-        }
-        Ok(self.known.contains(&commit))
-    }
-}
-
-/// The commit an object leads to; `None` where it is none.
-fn peel(reader: &mut Reader, mut id: GitId) -> Option<GitId> {
-    loop {
-        match reader.read_any(id).ok()? {
-            (Kind::Commit, _) => return Some(id),
-            (Kind::Tag, raw) => id = tag_target(raw)?,
-            _ => return None,
-        }
-    }
 }
 
 /// Writes down what git was given and where its refs are now.
