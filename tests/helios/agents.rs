@@ -80,3 +80,26 @@ fn who_moves_a_shared_head_together_with_others_is_told_of_workspaces() {
     });
     assert!(told.contains("helios workspace add"), "somebody had to wait: {told}");
 }
+
+#[test]
+fn agents_that_each_begin_with_init_do_not_disturb_each_other() {
+    let user = User::new();
+    let root = user.path("work");
+    fs::create_dir(&root).expect("made");
+    let codes = thread::scope(|scope| {
+        let agents: Vec<_> = (0..8)
+            .map(|agent| {
+                let (user, root) = (&user, &root);
+                scope.spawn(move || {
+                    let name = format!("agent-{agent}");
+                    let init = user.run(root, &["init"]);
+                    fs::write(root.join(&name), "1").expect("written");
+                    (init.code, user.run(root, &["commit", "-q", "--work", &name]).code)
+                })
+            })
+            .collect();
+        agents.into_iter().map(|agent| agent.join().expect("it ends")).collect::<Vec<_>>()
+    });
+    assert_eq!(codes, vec![(0, 0); 8]);
+    assert_eq!(user.ok(&root, &["ls-files"]).lines().count(), 8);
+}

@@ -87,6 +87,24 @@ fn where_no_engine_can_be_reached_the_command_is_done_all_the_same() {
 }
 
 #[test]
+fn who_watches_does_not_keep_the_store_from_others() {
+    let user = User::new();
+    let root = user.repository("work");
+    let mut watch = user.helios(&root, &["watch", "--since", "0"]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut events = BufReader::new(watch.stdout.take().expect("piped"));
+    let mut event = String::new();
+    events.read_line(&mut event).expect("read");
+    let mut alone = user.helios(&root, &["commit", "--allow-empty", "-m", "alone"]);
+    let ended = ended(alone.env("HELIOS_NO_ENGINE", "1"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    event.clear();
+    events.read_line(&mut event).expect("read");
+    assert!(event.contains("alone"), "{event}");
+    crate::harness::signal(watch.id(), "INT");
+    assert!(!watch.wait().expect("it ends").success());
+}
+
+#[test]
 fn two_who_work_without_an_engine_wait_for_each_other() {
     let user = User::new();
     let root = user.repository("work");

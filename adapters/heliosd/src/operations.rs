@@ -4,6 +4,7 @@
 //! Each names the repository by a `path` in it, and the workspace whose head is meant by `workspace`, where it is not the one the path
 //! lies in. A workspace made here has no folder; where one has a folder, its files follow what is committed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::commands::watch;
-use crate::console::Console;
+use crate::console::{Console, Sink};
 use crate::engine::Engine;
 use crate::engine::location::Location;
 use crate::engine::settings;
@@ -312,24 +313,17 @@ impl Operations<'_, '_> {
 
     fn watch(&mut self, fields: Map<String, Value>) -> Result<Value, Failure> {
         let Watch { path, since, count } = read(fields)?;
-        let here = self.here(&path, None)?;
-        let wire = std::cell::RefCell::new(&mut *self.wire);
-        watch::follow(
-            &here,
-            self.engine,
-            since,
-            count,
-            &mut |event| {
-                wire.borrow_mut().answer(Answer::Event(event)).map_err(|_| Failure::new(Code::Cancelled, "the client has gone"))
-            },
-            &|| {
-                if crate::console::Sink::is_gone(&**wire.borrow()) {
-                    Err(Failure::new(Code::Cancelled, "the client has gone"))
-                } else {
-                    Ok(())
-                }
-            },
-        )?;
+        let location = Location::find(&path)?;
+        let engine = self.engine;
+        let wire = RefCell::new(&mut *self.wire);
+        let gone = || Failure::new(Code::Cancelled, "the client has gone");
+        let watched = watch::Watched {
+            engine,
+            open: &|| engine.repository(&location, &mut Console::new(&mut **wire.borrow_mut())),
+            tell: &|event| wire.borrow_mut().answer(Answer::Event(event)).map_err(|_| gone()),
+            check: &|| if wire.borrow().is_gone() { Err(gone()) } else { Ok(()) },
+        };
+        watched.follow(since, count)?;
         Ok(json!({}))
     }
 }

@@ -8,6 +8,7 @@ use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{BranchName, Elsewhere, Head, HeadTarget, LocalChanges, Start};
 use serde_json::json;
 
+use super::keep::{Doomed, keep};
 use super::{Verb, restore};
 use crate::console::OK;
 use crate::context::Context;
@@ -162,9 +163,14 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
             return Err(super::in_the_way(&in_the_way, "checkout"));
         }
     }
+    let mut doomed = Doomed { here, folder: &mut folder, workspace: &before, verb: "checkout", seen: None };
+    let discards = journey.changes == LocalChanges::Discard;
+    if discards {
+        keep(context, &mut doomed)?;
+    }
     let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
-    if journey.changes == LocalChanges::Discard {
-        super::keep::keep(context, here, &mut folder, &before, "checkout")?;
+    if discards {
+        keep(context, &mut doomed)?;
     }
     folder.switch(here.store(), Some(index), switched.to, journey.changes)?;
     drop(folder);

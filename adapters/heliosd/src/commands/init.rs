@@ -74,12 +74,21 @@ pub(super) fn make(context: &mut Context<'_>, root: &Path, branch: BranchName, f
         return Err(Failure::new(Code::InvalidState, message).hint("choose a folder of one project, or say --force"));
     }
     let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(|error| Failure::io(path.display(), &error));
-    fs::create_dir_all(location.store()).map_err(|error| Failure::io(location.store().display(), &error))?;
+    fs::create_dir_all(&own).map_err(|error| Failure::io(own.display(), &error))?;
     // git, where it looks after the same folder, leaves ours alone.
     write(own.join(".gitignore"), "*\n")?;
     if broad {
         write(own.join("broad"), "")?;
     }
+    if location.store().is_dir() {
+        match context.engine.repository(&location, &mut context.console) {
+            Ok(_) => return Ok(Made::Existing),
+            // Its making was interrupted, and is finished here.
+            Err(failure) if failure.code == Code::InvalidState => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    fs::create_dir_all(location.store()).map_err(|error| Failure::io(location.store().display(), &error))?;
     let (engine, caller, console) = (context.engine, &context.caller, &mut context.console);
     engine.with_closed(root, || {
         let settings = Settings::read(&own)?;

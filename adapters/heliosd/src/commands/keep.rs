@@ -1,24 +1,36 @@
 //! Changes that no commit has, before they are thrown away: they go into a snapshot that the operation log keeps.
 
-use helix_protocol::Failure;
+use helix_protocol::{Failure, ObjectId};
 use helix_versions::{RefExpect, Snapshot, WorkingFolder, Workspace};
 
 use crate::context::Context;
 use crate::here::Here;
 
-/// Keeps what committed files have become since, where they have become anything. `verb` is what throws it away.
-pub fn keep(
-    context: &mut Context<'_>,
-    here: &Here,
-    folder: &mut WorkingFolder,
-    workspace: &Workspace,
-    verb: &str,
-) -> Result<(), Failure> {
+/// The folder of a workspace whose changes are about to be thrown away.
+pub struct Doomed<'a> {
+    /// Where it is.
+    pub here: &'a Here,
+    /// Its files.
+    pub folder: &'a mut WorkingFolder,
+    /// The workspace before.
+    pub workspace: &'a Workspace,
+    /// What throws them away.
+    pub verb: &'a str,
+    /// The tree that was looked at already.
+    pub seen: Option<ObjectId>,
+}
+
+/// Keeps what committed files have become since, where they have become anything that was not seen yet. To be called before the head moves,
+/// so that `undo` finds that as the last thing done, and again right before the files are overwritten, since others may be
+/// writing them.
+pub fn keep(context: &mut Context<'_>, doomed: &mut Doomed<'_>) -> Result<(), Failure> {
+    let Doomed { here, folder, workspace, verb, seen } = doomed;
     let _lease = here.lease();
     let index = here.index(workspace)?;
     let refreshed = folder.refresh(here.store(), Some(index))?;
     let staged = workspace.staged.is_some();
-    if !staged && !refreshed.changes.iter().any(|change| change.before.is_some()) {
+    let changed = staged || refreshed.changes.iter().any(|change| change.before.is_some());
+    if seen.replace(refreshed.tree) == Some(refreshed.tree) || !changed {
         return Ok(());
     }
     let caller = here.caller(context, None);
@@ -28,7 +40,7 @@ pub fn keep(
         author: caller.who.clone(),
         committer: caller.who.clone(),
         message: format!("kept before {verb}\n"),
-        metadata: [("kept_before".to_owned(), verb.to_owned())].into(),
+        metadata: [("kept_before".to_owned(), verb.to_string())].into(),
     };
     let mut batch = here.repository().batch();
     batch.objects(refreshed.objects);

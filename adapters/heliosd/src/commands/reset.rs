@@ -8,6 +8,7 @@ use helix_versions::{LocalChanges, ResetKind};
 use serde_json::json;
 
 use super::Verb;
+use super::keep::{Doomed, keep};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
@@ -71,13 +72,17 @@ impl Verb for Reset {
         let index = here.index(&before)?;
         // Only now, in turn: what HEAD~1 is depends on who committed before.
         let to = here.resolve(&self.target)?;
+        let mut doomed = Doomed { here: &here, folder: &mut folder, workspace: &before, verb: "reset", seen: None };
+        let keeps = kind == ResetKind::Hard && before.merging.is_none();
+        if keeps {
+            keep(context, &mut doomed)?;
+        }
         let switched = repository.reset(&here.caller(context, None), to, kind)?;
+        if keeps {
+            keep(context, &mut doomed)?;
+        }
         if kind == ResetKind::Hard {
-            if before.merging.is_none() {
-                // Right before the files are overwritten: others may be writing them.
-                super::keep::keep(context, &here, &mut folder, &before, "reset")?;
-            }
-            let base = before.merging.map_or(index, |merging| merging.tree);
+            let base = before.merging.as_ref().map_or(index, |merging| merging.tree);
             folder.switch(here.store(), Some(base), switched.to, LocalChanges::Discard)?;
         }
         drop(folder);

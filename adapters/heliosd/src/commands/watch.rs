@@ -1,5 +1,7 @@
 //! `helios watch`: what happens to the repository, as it happens.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -9,8 +11,8 @@ use serde_json::Value;
 use super::{Verb, undo};
 use crate::console::OK;
 use crate::context::Context;
-use crate::engine::Engine;
-use crate::here::Here;
+use crate::engine::location::Location;
+use crate::engine::{Engine, OpenRepository};
 
 /// Prints every change of branches, heads and experiments as a line of JSON
 #[derive(Parser)]
@@ -31,49 +33,62 @@ const LOOK_UP: Duration = Duration::from_millis(500);
 
 impl Verb for Watch {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
-        let cwd = context.caller.cwd.clone();
-        let here = Here::find(context, &cwd)?;
+        let location = Location::find(&context.caller.cwd)?;
         let engine = context.engine;
-        let console = std::cell::RefCell::new(&mut context.console);
-        let tell = &mut |event| {
-            let mut console = console.borrow_mut();
-            console.json(&event).and_then(|()| console.flush())
+        let console = RefCell::new(&mut context.console);
+        let watched = Watched {
+            engine,
+            open: &|| engine.repository(&location, &mut console.borrow_mut()),
+            tell: &|event| {
+                let mut console = console.borrow_mut();
+                console.json(&event).and_then(|()| console.flush())
+            },
+            check: &|| console.borrow().check(),
         };
-        follow(&here, engine, self.since, self.count, tell, &|| console.borrow().check())?;
+        watched.follow(self.since, self.count)?;
         Ok(OK)
     }
 }
 
-/// Tells of each operation behind `since`, or of those to come, until `count` were told, nobody listens, or the engine leaves.
-pub fn follow(
-    here: &Here,
-    engine: &Engine,
-    since: Option<u64>,
-    count: Option<usize>,
-    tell: &mut dyn FnMut(Value) -> Result<(), Failure>,
-    check: &dyn Fn() -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let newest = || Ok::<_, Failure>(here.repository().operations(None, 1)?.first().map_or(0, |operation| operation.number));
-    let mut told = since.map_or_else(newest, Ok)?;
-    let mut left = count.unwrap_or(usize::MAX);
-    let mut seen = here.open.changes.seen();
-    while left > 0 && !engine.is_leaving() {
-        let last = newest()?;
-        while told < last && left > 0 {
-            let upto = (told + AT_ONCE as u64).min(last);
-            let mut some = here.repository().operations(Some(upto + 1), AT_ONCE)?;
-            some.retain(|operation| operation.number > told);
-            some.reverse();
-            some.truncate(left);
-            left -= some.len();
-            some.iter().try_for_each(|operation| tell(undo::operation_json(operation)))?;
-            told = upto;
+/// What is watched, and by whom.
+pub struct Watched<'a> {
+    /// The engine; it may leave.
+    pub engine: &'a Engine,
+    /// Opens the repository, where it is not open.
+    pub open: &'a dyn Fn() -> Result<Arc<OpenRepository>, Failure>,
+    /// Tells of an operation.
+    pub tell: &'a dyn Fn(Value) -> Result<(), Failure>,
+    /// Fails once nobody listens.
+    pub check: &'a dyn Fn() -> Result<(), Failure>,
+}
+
+impl Watched<'_> {
+    /// Tells of each operation behind `since`, or of those to come, until `count` were told, nobody listens, or the engine leaves. Between
+    /// looks it holds nothing open, so that another process can have the store.
+    pub fn follow(&self, since: Option<u64>, count: Option<usize>) -> Result<(), Failure> {
+        let (mut told, mut left) = (since, count.unwrap_or(usize::MAX));
+        while left > 0 && !self.engine.is_leaving() {
+            let open = (self.open)()?;
+            let (changes, seen) = (Arc::clone(&open.changes), open.changes.seen());
+            let last = open.repository.operations(None, 1)?.first().map_or(0, |operation| operation.number);
+            let mut upto = told.unwrap_or(last);
+            while upto < last && left > 0 {
+                let next = (upto + AT_ONCE as u64).min(last);
+                let mut some = open.repository.operations(Some(next + 1), AT_ONCE)?;
+                some.retain(|operation| operation.number > upto);
+                some.reverse();
+                some.truncate(left);
+                left -= some.len();
+                some.iter().try_for_each(|operation| (self.tell)(undo::operation_json(operation)))?;
+                upto = next;
+            }
+            told = Some(upto);
+            drop(open);
+            (self.check)()?;
+            if left > 0 {
+                changes.wait(seen, LOOK_UP);
+            }
         }
-        here.open.touch();
-        check()?;
-        if left > 0 {
-            seen = here.open.changes.wait(seen, LOOK_UP);
-        }
+        Ok(())
     }
-    Ok(())
 }

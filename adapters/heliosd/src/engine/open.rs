@@ -32,7 +32,7 @@ pub struct OpenRepository {
     /// What is counted and timed.
     pub meter: Meter,
     /// Wakes those who watch.
-    pub changes: Changes,
+    pub changes: Arc<Changes>,
     /// The store's folder when it was opened: another one may have its name by now.
     identity: Option<(u64, u64)>,
     rhythm: Mutex<Rhythm>,
@@ -61,7 +61,7 @@ impl OpenRepository {
             store,
             repository,
             meter: Meter::default(),
-            changes: Changes::default(),
+            changes: Arc::default(),
             rhythm: Mutex::default(),
             settings: Mutex::new(settings),
             folders: Mutex::default(),
