@@ -98,6 +98,15 @@ fn perform(root: &Path, act: &Act) -> std::io::Result<()> {
     }
 }
 
+/// Lets the threads of a scope end, also where the test fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A folder with a state folder of its own.
 struct Place {
     root: tempfile::TempDir,
@@ -214,10 +223,10 @@ fn writers_in_other_threads_are_caught_up_with_when_they_stop() {
                 }
             });
         }
+        let _stop = StopAtEnd(&stop);
         for _ in 0..40 {
             commit(&mut folder, &store, None);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let expected = from_nothing(place.root(), &store, None);
     assert_eq!((folder.refresh(&store, None).unwrap().tree, folder.tracking()), (expected.tree, Tracking::Events));
@@ -467,11 +476,11 @@ fn a_file_that_never_rests_is_carried_and_looked_at_until_it_does() {
                 }
             }
         });
+        let _stop = StopAtEnd(stop);
         let mut torn = Vec::new();
         while torn.is_empty() && std::time::Instant::now() < until {
             torn = commit(&mut folder, &store, None).torn;
         }
-        stop.store(true, Ordering::Relaxed);
         assert_eq!(torn, ["log"]);
     });
     let found = commit(&mut folder, &store, None);

@@ -325,7 +325,12 @@ impl Live {
 
     fn ignored_in(&self, key: FolderKey, fd: BorrowedFd<'_>, path: &mut Vec<u8>, found: &mut Vec<Vec<u8>>) -> Result<(), Errno> {
         let held = self.index.folder(key);
-        for name in folder::names(fd)? {
+        let names = match folder::names(fd) {
+            // It was deleted since it was opened.
+            Err(Errno::NOENT) => return Ok(()),
+            names => names?,
+        };
+        for name in names {
             if is_outside(name.to_bytes()) {
                 continue;
             }

@@ -219,6 +219,8 @@ impl Pass<'_> {
         let (names, opened) = match list(&fd) {
             Ok(names) => (names, Opened::Yes),
             Err(Errno::ACCESS | Errno::PERM) => (Vec::new(), Opened::Refused(self.base.entry(&at.path)?)),
+            // It was deleted since it was opened.
+            Err(Errno::NOENT) if at.depth > 0 => return Ok(()),
             Err(errno) => return Err(VersionError::Io { path: crate::show_path(&at.path), source: errno.into() }),
         };
         if !at.ignored && names.iter().any(|(name, _)| is_ignore_file(name.to_bytes())) {
