@@ -18,28 +18,42 @@ pub enum Role {
     Committer,
 }
 
-/// The signature of a caller, now: `HELIOS_AUTHOR_NAME` and the like, then git's variables, the repository's settings, git's
-/// configuration, and at last the login and the machine.
-pub fn signature(caller: &Caller, settings: &Settings, root: &Path, role: Role) -> Signature {
-    let git = GitUser::read(caller, root);
-    let from_environment = |what: &str| {
-        let role = if role == Role::Author { "AUTHOR" } else { "COMMITTER" };
-        ["HELIOS", "GIT"].iter().find_map(|program| text(caller, &format!("{program}_{role}_{what}")))
-    };
-    // Who is named as the author and nothing else is the committer too.
-    let as_author = |what: &str| text(caller, &format!("HELIOS_AUTHOR_{what}"));
-    let name = from_environment("NAME")
-        .or_else(|| as_author("NAME"))
-        .or_else(|| settings.text("user.name"))
-        .or(git.name)
-        .unwrap_or_else(|| login(caller));
-    let email = from_environment("EMAIL")
-        .or_else(|| as_author("EMAIL"))
-        .or_else(|| settings.text("user.email"))
-        .or(git.email)
-        .or_else(|| text(caller, "EMAIL"))
-        .unwrap_or_else(|| format!("{}@{}", login(caller), host()));
-    Signature { name: plain(&name), email: plain(&email), time: Timestamp::now(), offset_minutes: caller.offset_minutes }
+/// Who a caller is, as far as it is not the same for each role.
+pub struct Who<'a> {
+    caller: &'a Caller,
+    settings: &'a Settings,
+    git: GitUser,
+}
+
+impl<'a> Who<'a> {
+    /// Reads git's configuration, of the person and of the repository in `root`.
+    pub fn read(caller: &'a Caller, settings: &'a Settings, root: &Path) -> Self {
+        Self { caller, settings, git: GitUser::read(caller, root) }
+    }
+
+    /// The signature now: `HELIOS_AUTHOR_NAME` and the like, then git's variables, the repository's settings, git's configuration,
+    /// and at last the login and the machine.
+    pub fn signature(&self, role: Role) -> Signature {
+        let Self { caller, settings, git } = self;
+        let from_environment = |what: &str| {
+            let role = if role == Role::Author { "AUTHOR" } else { "COMMITTER" };
+            ["HELIOS", "GIT"].iter().find_map(|program| text(caller, &format!("{program}_{role}_{what}")))
+        };
+        // Who is named as the author and nothing else is the committer too.
+        let as_author = |what: &str| text(caller, &format!("HELIOS_AUTHOR_{what}"));
+        let name = from_environment("NAME")
+            .or_else(|| as_author("NAME"))
+            .or_else(|| settings.text("user.name"))
+            .or_else(|| git.name.clone())
+            .unwrap_or_else(|| login(caller));
+        let email = from_environment("EMAIL")
+            .or_else(|| as_author("EMAIL"))
+            .or_else(|| settings.text("user.email"))
+            .or_else(|| git.email.clone())
+            .or_else(|| text(caller, "EMAIL"))
+            .unwrap_or_else(|| format!("{}@{}", login(caller), host()));
+        Signature { name: plain(&name), email: plain(&email), time: Timestamp::now(), offset_minutes: caller.offset_minutes }
+    }
 }
 
 fn text(caller: &Caller, name: &str) -> Option<String> {

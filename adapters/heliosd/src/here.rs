@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{Caller, Repository, WorkingFolder, Workspace, WorkspaceName};
+use helix_versions::{Caller, Repository, Signature, WorkingFolder, Workspace, WorkspaceName};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::author::{Role, signature};
+use crate::author::{Role, Who};
 use crate::compose::Fresh;
 use crate::console::Console;
 use crate::context::Context;
@@ -76,9 +76,19 @@ impl Here {
     /// Who asks, for what is changed.
     pub fn caller(&self, context: &Context<'_>, durability: Option<Durability>) -> Caller {
         let settings = self.open.settings();
-        let who = signature(&context.caller, &settings, &self.location.repository, Role::Committer);
+        let who = Who::read(&context.caller, &settings, &self.location.repository).signature(Role::Committer);
         let durability = Some(durability.unwrap_or_else(|| settings.durability()));
         Caller { workspace: self.location.workspace.clone(), who, durability }
+    }
+
+    /// As [`caller`](Self::caller), with the author of what is committed.
+    pub fn caller_and_author(&self, context: &Context<'_>, durability: Option<Durability>) -> (Caller, Signature) {
+        let settings = self.open.settings();
+        let who = Who::read(&context.caller, &settings, &self.location.repository);
+        let (committer, author) = (who.signature(Role::Committer), who.signature(Role::Author));
+        let author = Signature { time: committer.time, ..author };
+        let durability = Some(durability.unwrap_or_else(|| settings.durability()));
+        (Caller { workspace: self.location.workspace.clone(), who: committer, durability }, author)
     }
 
     /// The tree that a commit is made against: what is staged, else the head's.

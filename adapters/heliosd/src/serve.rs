@@ -36,7 +36,9 @@ pub struct Serve {
 /// More connections than this are told to come back.
 const MOST_SESSIONS: usize = 512;
 
-/// How often it looks for something to give up.
+/// How often it looks for something to give up …
+const EACH: Duration = Duration::from_secs(1);
+/// … and so waits no longer than this.
 const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How long a leaving engine waits for the commands that run.
@@ -86,6 +88,7 @@ fn listen(options: &Serve) -> io::Result<Option<(Arc<Engine>, UnixListener, Sock
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
+    listener.set_nonblocking(true)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     let inode = fs::symlink_metadata(&path)?.ino();
     let engine = Arc::new(Engine::new(Some(lock)));
@@ -137,17 +140,22 @@ impl Socket {
 }
 
 fn accept(engine: &Arc<Engine>, listener: &UnixListener, socket: &Socket, idle: Duration) {
+    let mut looked = Instant::now();
     while !engine.is_leaving() {
         if let Err(error) = wait(engine, listener) {
             tracing::error!(%error, "the engine cannot wait for connections");
             break;
         }
+        take_connections(engine, listener);
+        if looked.elapsed() < EACH {
+            continue;
+        }
+        looked = Instant::now();
         // Without its name nobody finds it any more: it gives way to the next one.
         if engine.idle_for() >= idle || (engine.sessions() == 0 && !socket.is_ours()) {
             break;
         }
         engine.tidy();
-        take_connections(engine, listener);
     }
     engine.leave();
     if socket.is_ours() {
@@ -167,10 +175,6 @@ fn wait(engine: &Engine, listener: &UnixListener) -> io::Result<()> {
 }
 
 fn take_connections(engine: &Arc<Engine>, listener: &UnixListener) {
-    if let Err(error) = listener.set_nonblocking(true) {
-        tracing::warn!(%error, "the socket cannot be asked without waiting");
-        return;
-    }
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,

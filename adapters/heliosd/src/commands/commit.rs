@@ -11,7 +11,6 @@ use helix_versions::{CommitRequest, Committed, EntryChange, Undecided, Workspace
 use serde_json::json;
 
 use super::Verb;
-use crate::author::{Role, signature};
 use crate::console::OK;
 use crate::context::Context;
 use crate::engine::settings;
@@ -101,10 +100,9 @@ impl Verb for Commit {
             Some(changes) => changes,
             None => changed_since(&here, head_tree, content.tree, &content.fresh)?,
         };
-        let mut request =
-            CommitRequest::new(here.caller(context, durability), content.tree, self.text(&workspace, &here, &changed)?);
-        let author = signature(&context.caller, &here.open.settings(), &here.location.repository, Role::Author);
-        request.author = Some(helix_versions::Signature { time: request.caller.who.time, ..author });
+        let (caller, author) = here.caller_and_author(context, durability);
+        let mut request = CommitRequest::new(caller, content.tree, self.text(&workspace, &here, &changed)?);
+        request.author = Some(author);
         request.objects = content.fresh;
         request.expect = expect;
         request.metadata = self.meta.iter().cloned().collect::<BTreeMap<_, _>>();

@@ -11,7 +11,7 @@ use helix_versions::{BranchName, CreateOptions, Repository, VersionError};
 use serde_json::json;
 
 use super::Verb;
-use crate::author::{Role, signature};
+use crate::author::{Role, Who};
 use crate::console::OK;
 use crate::context::Context;
 use crate::engine::PinnedStore;
@@ -93,7 +93,7 @@ pub(super) fn make(context: &mut Context<'_>, root: &Path, branch: BranchName, f
     engine.with_closed(root, || {
         let settings = Settings::read(&own)?;
         let PinnedStore { store, pin } = PinnedStore::open(&location, &settings, console)?;
-        let who = signature(caller, &settings, root, Role::Committer);
+        let who = Who::read(caller, &settings, root).signature(Role::Committer);
         let options = CreateOptions { branch, root: root.display().to_string(), durability: settings.durability(), who };
         let made = Repository::create(Arc::clone(&store) as Arc<dyn RecordStore>, options);
         helix_objects::ObjectStore::close(&*store).map_err(|error| pin.plain(error.into()))?;
