@@ -60,6 +60,25 @@ fn an_engine_leaves_when_it_is_idle_and_when_it_is_told() {
 }
 
 #[test]
+fn commands_that_come_while_the_engine_leaves_are_done_by_the_next() {
+    let user = User::new();
+    let root = user.repository("work");
+    let codes = thread::scope(|scope| {
+        let agents: Vec<_> = (0..6)
+            .map(|agent| {
+                let (user, root) = (&user, &root);
+                scope.spawn(move || {
+                    let command: &[&str] = if agent == 0 { &["engine", "stop"] } else { &["rev-parse", "--abbrev-ref", "HEAD"] };
+                    (0..12).map(|_| user.run(root, command)).filter(|ended| ended.code != 0).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        agents.into_iter().flat_map(|agent| agent.join().expect("it ends")).collect::<Vec<_>>()
+    });
+    assert_eq!(codes, Vec::new());
+}
+
+#[test]
 fn whoever_starts_the_engine_does_not_wait_for_its_end() {
     let user = User::new();
     // A shell that leaves a pipe open in an odd place sees its end as soon as the client is gone.

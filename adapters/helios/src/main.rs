@@ -7,9 +7,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use helios_client::{Connection, Outcome, Place, Run, Started, Streams, caller, exec_one_shot, find_engine, start_engine};
+use helix_protocol::Code;
 
 /// How long an engine that is being started, or has just left, is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a client that the engine has no room for stays away.
+const CROWD: Duration = Duration::from_millis(50);
 
 /// git's code for what could not be done.
 const FATAL: u8 = 128;
@@ -78,6 +82,8 @@ fn through_engine(run: &Run) -> Result<ExitCode, String> {
         };
         match connection.run(run, &mut Terminal) {
             Outcome::Exit(code) => return Ok(code.into()),
+            // So many are connected at once: nothing was done yet.
+            Outcome::Refused(failure) if failure.code == Code::Overloaded && started.elapsed() < PATIENCE => sleep(CROWD),
             Outcome::Refused(failure) => return Ok(fatal(&failure.message, &failure.hint)),
             Outcome::OutputClosed(_) => return Ok(OUTPUT_CLOSED.into()),
             Outcome::NotTaken if started.elapsed() > PATIENCE => return Err("engines keep leaving".to_owned()),

@@ -189,7 +189,10 @@ fn take_connections(engine: &Arc<Engine>, listener: &UnixListener) {
             continue;
         }
         let Some(seat) = engine.seat(MOST_SESSIONS) else {
-            session::refuse_crowd(&stream);
+            // A client that is hung up on by an engine that leaves starts another one.
+            if !engine.is_leaving() {
+                session::refuse_crowd(&stream);
+            }
             continue;
         };
         let spawned = thread::Builder::new().name("session".to_owned()).spawn(move || session::serve(&seat, &stream));
