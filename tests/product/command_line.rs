@@ -74,7 +74,7 @@ fn the_first_run_starts_a_node_and_the_exit_code_is_the_tasks() {
     assert_eq!(run.status.code(), Some(0), "{said}");
     assert!(said.contains("starting a node") && said.contains("hello"), "{said}");
     let workers = person.types(&["worker", "list", "--json"]);
-    let slots = json(&workers).pointer("/0/slots").and_then(Value::as_u64);
+    let slots = json(&workers).pointer("/0/record/slots").and_then(Value::as_u64);
     assert_eq!(
         slots,
         Some(5),
