@@ -46,7 +46,7 @@ fn crowd(folders: &[PathBuf], commits: usize, commit: &(dyn Fn(&Path, usize) -> 
 pub fn side_by_side(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let (helios, git) = twins(stage, "agents", 1_000)?;
     let commits = scale.pick(50, 5);
-    let ours = |folder: &Path, agent: usize| Ok(committed(&helios.at(folder), agent)?);
+    let ours = |folder: &Path, agent: usize| committed(&helios.at(folder), agent);
     let theirs = |folder: &Path, agent: usize| -> Result<bool> {
         let git = git.at(folder);
         let file = format!("solution_{agent}.py");

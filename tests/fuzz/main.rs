@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 
 use mutation::Mutator;
 
+/// What panics at an input that breaks a promise.
+type Target = fn(&[u8]);
+
 /// What is fed, by the name of its corpus.
-const TARGETS: [(&str, fn(&[u8])); 8] = [
+const TARGETS: [(&str, Target); 8] = [
     ("tree", helix_versions::fuzzing::tree),
     ("snapshot", helix_versions::fuzzing::snapshot),
     ("records", helix_versions::fuzzing::records),
@@ -68,7 +71,7 @@ fn no_parser_panics_or_reads_what_it_would_not_write() {
 }
 
 /// Feeds one target; answers with what it could not stand.
-fn feed(name: &str, target: fn(&[u8]), seed: u64) -> Option<String> {
+fn feed(name: &str, target: Target, seed: u64) -> Option<String> {
     let corpus = corpus::read(name);
     assert!(!corpus.is_empty(), "corpus/{name} has inputs");
     let (mut mutator, begin, mut count) = (Mutator::new(seed), Instant::now(), 0_u64);

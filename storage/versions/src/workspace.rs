@@ -39,9 +39,9 @@ mod working_folder;
 #[cfg(feature = "git")]
 mod writing;
 
+pub use checkout::{CheckedOut, checkout};
 #[cfg(all(feature = "git", feature = "testing"))]
 pub(crate) use ignore::fuzz as fuzz_ignore_rules;
-pub use checkout::{CheckedOut, checkout};
 pub use policy::ScanPolicy;
 #[cfg(feature = "git")]
 pub(crate) use reading::{FileContent, read_steady};
