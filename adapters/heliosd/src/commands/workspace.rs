@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use helix_protocol::{Code, Failure};
-use helix_versions::{BranchName, HeadTarget, LocalChanges, Start, WorkspaceName};
+use helix_versions::{BranchName, HeadTarget, Start, WorkspaceName};
 use serde_json::json;
 
 use super::Verb;
@@ -129,7 +129,10 @@ fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceNam
     let tree = here.repository().tree_of(&workspace.head)?;
     here.open.forget_folder(&name);
     let files = here.open.folder(&location)?;
-    let done = queue(&files, &context.console)?.switch(here.store(), None, tree, LocalChanges::Keep)?;
+    // Nobody else knows the new folder yet, so its turn is never waited for.
+    let (mut filled, like) = (queue(&files, &context.console)?, here.folder()?);
+    let done = filled.populate(here.store(), tree, &*queue(&like, &context.console)?)?;
+    drop(filled);
     if context.is_json() {
         context.console.json(&json!({"workspace": name.to_string(), "folder": root.display().to_string(), "snapshot": workspace.head.snapshot, "written": done.written}))?;
     } else {
