@@ -23,7 +23,7 @@ demo: ## builds Helix and shows two agents surviving the death of their worker (
 test: ## every test, with a real PostgreSQL, a real sshd and real kills
 	@scripts/needs.sh test
 	@scripts/setup.sh test
-	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests && cargo test --workspace --doc
+	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests --no-fail-fast && cargo test --workspace --doc
 
 .PHONY: campaign
 campaign: ## the long counts: 30 kills of each kind, 1,000 simulation seeds
