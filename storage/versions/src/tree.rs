@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The upper four bits of the kind byte are kept for ways of holding content that are not "the
-//! object is the file", and are refused for now.
+//! object is the file": a program that does not know such a way refuses the tree.
 
 use bytes::Bytes;
 use helix_objects::{NewObject, ObjectStore};
