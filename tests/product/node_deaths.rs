@@ -7,7 +7,7 @@ use std::time::Duration;
 use helix_protocol::{Epoch, Event, EventKind, TaskId, WorkerId};
 
 use crate::harness::{Chance, Product, Setup, Verdict, diligent, rounds, transcript};
-use crate::worker_deaths::moment;
+use crate::worker_deaths::{JOURNAL_WRITES, moment};
 
 /// Who was given the task last, and under which epoch.
 fn assignment(event: &Event) -> (WorkerId, Epoch) {
@@ -26,17 +26,10 @@ async fn a_node_killed_between_any_two_journal_writes_adopts_its_task_with_its_w
     let tree = product.completed(undisturbed).await;
     let names: BTreeMap<_, _> =
         product.workers().await.into_iter().map(|worker| (worker.record.id, (worker.record.name, worker.pid))).collect();
-    let boundaries = [
-        EventKind::ModelCalled,
-        EventKind::ModelReplied,
-        EventKind::ToolStarted,
-        EventKind::ToolFinished,
-        EventKind::StepCompleted,
-    ];
     for _ in 0..rounds(1) {
         let mut trail = product.oracle.trail();
         let task = product.agent("diligent, under a killed node").await;
-        for (after, boundary) in (1..).zip(boundaries) {
+        for (after, boundary) in (1..).zip(JOURNAL_WRITES) {
             moment(&mut trail, task, after, boundary).await;
             let (worker, epoch) = last_assignment(&product, task).expect("it has one");
             product.kill_node();

@@ -13,6 +13,15 @@ fn owner(product: &Product, task: TaskId) -> Option<WorkerId> {
     heard.iter().rev().find(|event| event.event.kind == EventKind::TaskAssigned).and_then(|event| event.event.worker)
 }
 
+/// What is told right after each of a step's journal writes.
+pub const JOURNAL_WRITES: [EventKind; 5] = [
+    EventKind::ModelCalled,
+    EventKind::ModelReplied,
+    EventKind::ToolStarted,
+    EventKind::ToolFinished,
+    EventKind::StepCompleted,
+];
+
 /// Reads on to the task's next event of a kind after its step `after`.
 pub async fn moment(trail: &mut Trail, task: TaskId, after: u64, kind: EventKind) {
     trail
@@ -32,17 +41,10 @@ async fn a_worker_killed_between_any_two_journal_writes_costs_no_step_and_no_rep
     let product = Setup::workers(3).model(transcript([diligent("diligent", 8, 20)])).start().await;
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
-    let boundaries = [
-        EventKind::ModelCalled,
-        EventKind::ModelReplied,
-        EventKind::ToolStarted,
-        EventKind::ToolFinished,
-        EventKind::StepCompleted,
-    ];
     for _ in 0..rounds(1) {
         let mut trail = product.oracle.trail();
         let task = product.agent("diligent, with killed workers").await;
-        for (after, boundary) in (1..).zip(boundaries) {
+        for (after, boundary) in (1..).zip(JOURNAL_WRITES) {
             moment(&mut trail, task, after, boundary).await;
             let worker = owner(&product, task).expect("it has one");
             product.signal(worker, Signal::KILL).await;

@@ -157,6 +157,31 @@ fn change(root: &Path, from: &Files, to: &Files) {
     create(root, &to.iter().filter(|(path, file)| from.get(*path) != Some(file)).map(|(a, b)| (a.clone(), b.clone())).collect());
 }
 
+/// A folder of ours and a repository of git's with the same files, at the same version, with the same local changes.
+struct Beside {
+    ours: Place,
+    theirs: tempfile::TempDir,
+    store: MemoryStore,
+    /// The version to go to, as git names it.
+    wanted: String,
+    base_tree: ObjectId,
+    /// The version to go to, as we name it.
+    tree: ObjectId,
+}
+
+fn beside_git(base: &Files, local: &Files, to: &Files) -> Beside {
+    let (mut ours, theirs, store) = (place(Events::Use), tempfile::tempdir().unwrap(), MemoryStore::new());
+    git(theirs.path(), &["init", "-q"]).unwrap();
+    let wanted = git_commit(theirs.path(), to);
+    git_commit(theirs.path(), base);
+    create(ours.root(), base);
+    let (base_tree, tree) = (tree_of(&store, base), tree_of(&store, to));
+    ours.folder.refresh(&store, Some(base_tree)).unwrap();
+    change(ours.root(), base, local);
+    change(theirs.path(), base, local);
+    Beside { ours, theirs, store, wanted, base_tree, tree }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -181,15 +206,7 @@ proptest! {
 
     #[test]
     fn a_reset_leaves_what_git_leaves(base in some_files(), local in some_files(), to in some_files()) {
-        let (mut ours, theirs, store) = (place(Events::Use), tempfile::tempdir().unwrap(), MemoryStore::new());
-        git(theirs.path(), &["init", "-q"]).unwrap();
-        let wanted = git_commit(theirs.path(), &to);
-        git_commit(theirs.path(), &base);
-        create(ours.root(), &base);
-        let (base_tree, tree) = (tree_of(&store, &base), tree_of(&store, &to));
-        ours.folder.refresh(&store, Some(base_tree)).unwrap();
-        change(ours.root(), &base, &local);
-        change(theirs.path(), &base, &local);
+        let Beside { mut ours, theirs, store, wanted, base_tree, tree } = beside_git(&base, &local, &to);
         git(theirs.path(), &["reset", "-q", "--hard", &wanted]).unwrap();
         ours.folder.switch(&store, Some(base_tree), tree, LocalChanges::Discard).unwrap();
         prop_assert_eq!(held(ours.root()), held(theirs.path()));
@@ -197,15 +214,7 @@ proptest! {
 
     #[test]
     fn a_switch_does_or_refuses_what_git_does_or_refuses(base in some_files(), local in some_files(), to in some_files()) {
-        let (mut ours, theirs, store) = (place(Events::Use), tempfile::tempdir().unwrap(), MemoryStore::new());
-        git(theirs.path(), &["init", "-q"]).unwrap();
-        let wanted = git_commit(theirs.path(), &to);
-        git_commit(theirs.path(), &base);
-        create(ours.root(), &base);
-        let (base_tree, tree) = (tree_of(&store, &base), tree_of(&store, &to));
-        ours.folder.refresh(&store, Some(base_tree)).unwrap();
-        change(ours.root(), &base, &local);
-        change(theirs.path(), &base, &local);
+        let Beside { mut ours, theirs, store, wanted, base_tree, tree } = beside_git(&base, &local, &to);
         let before = held(ours.root());
         let conflicts = ours.folder.conflicts_with(&store, Some(base_tree), tree).unwrap();
         let git = git(theirs.path(), &["checkout", "-q", &wanted]);
