@@ -14,13 +14,8 @@ fn owner(product: &Product, task: TaskId) -> Option<WorkerId> {
 }
 
 /// What is told right after each of a step's journal writes.
-pub const JOURNAL_WRITES: [EventKind; 5] = [
-    EventKind::ModelCalled,
-    EventKind::ModelReplied,
-    EventKind::ToolStarted,
-    EventKind::ToolFinished,
-    EventKind::StepCompleted,
-];
+pub const JOURNAL_WRITES: [EventKind; 5] =
+    [EventKind::ModelCalled, EventKind::ModelReplied, EventKind::ToolStarted, EventKind::ToolFinished, EventKind::StepCompleted];
 
 /// Reads on to the task's next event of a kind after its step `after`.
 pub async fn moment(trail: &mut Trail, task: TaskId, after: u64, kind: EventKind) {

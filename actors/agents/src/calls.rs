@@ -31,11 +31,11 @@ pub(crate) async fn carry_out(
     let earlier = conversation.messages().split_last().map_or(&[][..], |(_, earlier)| earlier);
     let mut done: Vec<Block> = Vec::new();
     for block in blocks {
-        let Block::ToolUse { id, name, input } = block else { continue };
+        let Block::ToolUse { id, name, input, .. } = block else { continue };
         let outcome = carry_out_one(host, name, input, stop, &mut carried.touched).await?;
         carried.phrases.push(summary::of_call(name, input, &outcome));
         let content = noticed(earlier, &done, name, input, outcome.content);
-        let result = Block::ToolResult { id: id.clone(), content, is_error: outcome.is_error };
+        let result = Block::ToolResult { id: id.clone(), content, images: Vec::new(), is_error: outcome.is_error, extra: None };
         done.extend([block.clone(), result.clone()]);
         carried.results.push(result);
     }

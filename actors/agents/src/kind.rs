@@ -2,10 +2,7 @@
 
 use async_trait::async_trait;
 use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
-use helix_protocol::{
-    AgentSpec, Block, Code, Failure, Message, ModelReply, ModelRequest, Role, Sampling, TaskWork, ToolCall, ToolChoice,
-    WorkspaceTool,
-};
+use helix_protocol::{AgentSpec, Block, Code, Failure, Message, ModelReply, ModelRequest, Role, TaskWork, ToolCall, WorkspaceTool};
 use serde_json::json;
 
 use crate::AgentLimits;
@@ -35,10 +32,8 @@ impl AgentKind {
             model: spec.model.clone(),
             messages: conversation.messages().to_vec(),
             tools: WorkspaceTool::ALL.into_iter().map(WorkspaceTool::schema).collect(),
-            tool_choice: ToolChoice::Auto,
             max_tokens: limits.max_tokens,
-            sampling: Sampling::default(),
-            idempotency_key: None,
+            ..ModelRequest::default()
         })
     }
 }
@@ -130,7 +125,7 @@ fn accepted(reply: &ModelReply) -> (Vec<Block>, String) {
     let calls = blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }));
     if !calls && text.trim().is_empty() {
         blocks.retain(|block| !matches!(block, Block::Text { .. }));
-        blocks.push(Block::Text { text: "(no answer)".to_owned() });
+        blocks.push(Block::Text { text: "(no answer)".to_owned(), extra: None });
     }
     (blocks, text)
 }

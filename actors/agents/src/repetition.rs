@@ -15,9 +15,9 @@ pub(crate) fn noticed(earlier: &[Message], now: &[Block], name: &str, input: &Va
     let blocks: Vec<&Block> = earlier.iter().flat_map(|message| &message.blocks).chain(now).collect();
     let mut same = 1;
     for (at, block) in blocks.iter().enumerate().rev() {
-        let Block::ToolUse { id, name: called, input: with } = block else { continue };
+        let Block::ToolUse { id, name: called, input: with, .. } = block else { continue };
         let answer = blocks[at..].iter().find_map(|block| match block {
-            Block::ToolResult { id: of, content, is_error } if of == id => Some((content.as_str(), *is_error)),
+            Block::ToolResult { id: of, content, is_error, .. } if of == id => Some((content.as_str(), *is_error)),
             _ => None,
         });
         let Some((answered, failed)) = answer else { continue };

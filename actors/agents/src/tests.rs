@@ -197,11 +197,11 @@ fn reply(blocks: Vec<Block>, stop: StopReason) -> ModelReply {
 }
 
 fn says(text: &str) -> ModelReply {
-    reply(vec![Block::Text { text: text.to_owned() }], StopReason::EndTurn)
+    reply(vec![Block::Text { text: text.to_owned(), extra: None }], StopReason::EndTurn)
 }
 
 fn call(id: &str, name: &str, input: Value) -> Block {
-    Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input }
+    Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input, extra: None }
 }
 
 fn calls(blocks: Vec<Block>) -> ModelReply {
@@ -209,7 +209,7 @@ fn calls(blocks: Vec<Block>) -> ModelReply {
 }
 
 fn result(id: &str, content: &str, is_error: bool) -> Block {
-    Block::ToolResult { id: id.to_owned(), content: content.to_owned(), is_error }
+    Block::ToolResult { id: id.to_owned(), content: content.to_owned(), images: Vec::new(), is_error, extra: None }
 }
 
 /// Every call has its answer in the next message, in order, and no assistant message is empty.
@@ -233,7 +233,7 @@ fn assert_whole(messages: &[Message]) {
 #[tokio::test]
 async fn a_turn_with_its_calls_is_a_step_and_a_turn_without_any_is_the_end() {
     let turn = calls(vec![
-        Block::Text { text: "I look.".to_owned() },
+        Block::Text { text: "I look.".to_owned(), extra: None },
         call("a", "read", json!({"path": "a.txt"})),
         call("b", "write", json!({"path": "b.txt", "content": "two"})),
         call("c", "shell", json!({"command": "./run-tests"})),
@@ -355,7 +355,7 @@ async fn empty_answers_are_nudged_twice_and_then_end_the_task() {
 
 #[tokio::test]
 async fn an_answer_cut_at_its_limit_is_asked_to_go_on() {
-    let cut = reply(vec![Block::Text { text: "I will".to_owned() }], StopReason::MaxTokens);
+    let cut = reply(vec![Block::Text { text: "I will".to_owned(), extra: None }], StopReason::MaxTokens);
     let mut host = FakeHost::new(spec(), vec![cut, says("done")]);
     assert_eq!(host.steps(1).await.end, TurnEnd::Continue);
     assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
@@ -363,7 +363,8 @@ async fn an_answer_cut_at_its_limit_is_asked_to_go_on() {
 
 #[tokio::test]
 async fn a_refusal_ends_the_task_with_what_was_said() {
-    let mut host = FakeHost::new(spec(), vec![reply(vec![Block::Text { text: "I cannot.".to_owned() }], StopReason::Refusal)]);
+    let mut host =
+        FakeHost::new(spec(), vec![reply(vec![Block::Text { text: "I cannot.".to_owned(), extra: None }], StopReason::Refusal)]);
     let TurnEnd::Failed(failure) = host.steps(1).await.end else { panic!("not failed") };
     assert_eq!((failure.code, failure.message.as_str()), (Code::ModelRefused, "the model refused: I cannot."));
 }

@@ -99,7 +99,7 @@ impl Gate {
         let result = self.ask(call).await;
         let mut breaker = self.breaker.lock();
         match &result {
-            Ok(_) | Err(ProviderError::Final(_)) => breaker.answered(),
+            Ok(_) | Err(ProviderError::Final(_) | ProviderError::Elsewhere(_)) => breaker.answered(),
             Err(error) => {
                 if breaker.failed(Instant::now()) {
                     tracing::warn!(provider = self.provider.name(), error = %error.failure(), "the provider is left alone for a while");

@@ -123,7 +123,7 @@ fn quote(args: &ProviderArgs, request: &ModelRequest) -> Result<Quote, Failure> 
             Failure::new(Code::ModelUnavailable, format!("no model is named, and the provider {provider} has no default one"));
         return Err(failure.hint(format!("give `--model NAME`, or set `llm.providers.{provider}.model`")));
     }
-    let prompt = args.provider.count_tokens(request);
+    let prompt = args.provider.estimate_tokens(request);
     let answer = u64::from(request.max_tokens);
     let price = args.provider.price(Some(model)).unwrap_or_default();
     let input = price.input.max(price.cached);

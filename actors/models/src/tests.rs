@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use helix_kernel::{Address, SupervisorHandle, start};
 use helix_messages::{Models, Quote};
-use helix_ports::{Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, TokenPrice};
-use helix_protocol::{
-    Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, ToolChoice, Usage,
+use helix_ports::{
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall, TokenPrice,
 };
+use helix_protocol::{Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -73,6 +73,9 @@ impl Provider for FakeProvider {
     fn name(&self) -> &str {
         &self.name
     }
+    fn format(&self) -> WireFormat {
+        WireFormat::OpenaiChat
+    }
     async fn generate(&self, _request: &ModelRequest) -> Result<ModelReply, ProviderError> {
         unreachable!("a provider that streams is asked to")
     }
@@ -94,7 +97,12 @@ impl Provider for FakeProvider {
         ModelCapabilities::default()
     }
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
-        Some(TokenPrice { input: Money(1_000_000), cached: Money(100_000), output: Money(2_000_000) })
+        Some(TokenPrice {
+            input: Money(1_000_000),
+            cached: Money(100_000),
+            cache_write: Money(1_000_000),
+            output: Money(2_000_000),
+        })
     }
     async fn health(&self) -> ProviderHealth {
         ProviderHealth { availability: Availability::Available, latency_ms: Some(1), message: String::new() }
@@ -102,27 +110,26 @@ impl Provider for FakeProvider {
     async fn is_available(&self) -> bool {
         true
     }
-    fn count_tokens(&self, _request: &ModelRequest) -> u64 {
+    fn estimate_tokens(&self, _request: &ModelRequest) -> u64 {
         500
+    }
+    async fn forward(&self, _call: RawCall) -> Result<RawAnswer, ProviderError> {
+        unreachable!("nobody passes bytes on here")
     }
     async fn close(&self) {}
 }
 
 fn reply(name: &str) -> ModelReply {
-    let blocks = vec![Block::Text { text: "hello".to_owned() }];
+    let blocks = vec![Block::Text { text: "hello".to_owned(), extra: None }];
     ModelReply { model: name.to_owned(), blocks, stop: StopReason::EndTurn, usage: Usage::default() }
 }
 
 fn request(provider: Option<&str>) -> ModelRequest {
     ModelRequest {
         provider: provider.map(str::to_owned),
-        model: None,
         messages: vec![Message::text(Role::User, "hi")],
-        tools: Vec::new(),
-        tool_choice: ToolChoice::Auto,
         max_tokens: 100,
-        sampling: Sampling::default(),
-        idempotency_key: None,
+        ..ModelRequest::default()
     }
 }
 

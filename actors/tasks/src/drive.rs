@@ -503,7 +503,7 @@ async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord
     for question in questions {
         let new = question.created_at >= turn.committed_at && !question.text.starts_with(BUDGET_QUESTION);
         if let Some(answer) = question.answer.filter(|_| new) {
-            said.push(Message { role: Role::User, blocks: vec![Block::Text { text: answer }] });
+            said.push(Message { role: Role::User, blocks: vec![Block::Text { text: answer, extra: None }] });
         }
     }
     Ok(said)

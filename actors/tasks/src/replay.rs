@@ -121,7 +121,7 @@ mod tests {
     fn reply(text: &str, cost: i64) -> ModelReply {
         ModelReply {
             model: "m".to_owned(),
-            blocks: vec![Block::Text { text: text.to_owned() }],
+            blocks: vec![Block::Text { text: text.to_owned(), extra: None }],
             stop: StopReason::EndTurn,
             usage: Usage { input_tokens: 3, output_tokens: 4, cost: Money(cost), ..Usage::default() },
         }

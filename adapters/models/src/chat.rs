@@ -9,6 +9,7 @@
 //! - Thinking goes back under the field name it came with, and only to a server that sent it.
 //! - A failed tool result is marked by a leading `error: `.
 
+mod format;
 mod reply;
 mod request;
 mod serve;
@@ -16,10 +17,11 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use format::ChatCompletions;
 pub use reply::{WireError, decode_reply};
-pub use request::{LengthField, RequestShape, encode_request};
+pub use request::{LengthField, encode_request};
 pub use serve::{decode_request, encode_chunks, encode_reply};
-pub use stream::{DecodeError, StreamDecoder};
+pub use stream::StreamDecoder;
 
 /// The key under which malformed arguments are given back to a model.
 pub const RAW_ARGUMENTS: &str = "arguments_that_were_not_a_json_object";

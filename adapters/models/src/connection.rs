@@ -13,6 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Response, Url};
 
 use crate::Settings;
+use crate::format::KeyHeader;
 
 /// Reading a body did not go well.
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +58,18 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The key's header, marked so that no debugging output shows it.
-pub(crate) fn authorize(settings: &Settings, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-    let value = settings.key.as_ref().and_then(|key| HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok());
-    match value {
-        Some(mut value) => {
+pub(crate) fn authorize(settings: &Settings, header: KeyHeader, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    let Some(key) = &settings.key else { return request };
+    let (name, value) = match header {
+        KeyHeader::Bearer => (AUTHORIZATION.as_str(), format!("Bearer {}", key.expose())),
+        KeyHeader::Named(name) => (name, key.expose().to_owned()),
+    };
+    match HeaderValue::from_str(&value) {
+        Ok(mut value) => {
             value.set_sensitive(true);
-            request.header(AUTHORIZATION, value)
+            request.header(name, value)
         }
-        None => request,
+        Err(_) => request,
     }
 }
 

@@ -10,6 +10,8 @@ use helix_protocol::{Block, Message, ModelRequest};
 const MESSAGE: u64 = 8;
 /// What frames a tool's description.
 const TOOL: u64 = 16;
+/// A picture: the largest that providers do not scale down is about this much.
+const IMAGE: u64 = 1_600;
 /// What frames a request.
 const REQUEST: u64 = 16;
 
@@ -31,12 +33,16 @@ fn message_tokens(message: &Message) -> u64 {
 /// Most tokens that one block is likely to be.
 pub(crate) fn block_tokens(block: &Block) -> u64 {
     match block {
-        Block::Text { text } | Block::Thinking { text, .. } => text_tokens(text),
-        Block::ToolUse { id, name, input } => {
+        Block::Text { text, .. } | Block::Thinking { text, .. } => text_tokens(text),
+        Block::ToolUse { id, name, input, .. } => {
             let input = input.as_str().map_or_else(|| text_tokens(&input.to_string()), text_tokens);
             MESSAGE + text_tokens(id) + text_tokens(name) + input
         }
-        Block::ToolResult { id, content, .. } => MESSAGE + text_tokens(id) + text_tokens(content),
+        Block::ToolResult { id, content, images, .. } => {
+            MESSAGE + text_tokens(id) + text_tokens(content) + images.len() as u64 * IMAGE
+        }
+        Block::Image { .. } => IMAGE,
+        Block::Unknown { block, .. } => text_tokens(&block.to_string()),
     }
 }
 

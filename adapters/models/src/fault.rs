@@ -9,7 +9,9 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use crate::Settings;
-use crate::chat::{DecodeError, WireError};
+use crate::chat::WireError;
+use crate::connection::BodyError;
+use crate::format::DecodeError;
 
 /// Says what went wrong at one provider.
 #[derive(Clone, Copy, Debug)]
@@ -51,20 +53,21 @@ impl Faults<'_> {
                 )
                 .hint("name a model with a larger context, or fork an earlier step and give a narrower prompt"),
             ),
-            402 => ProviderError::Final(refused(format!("add credit to the account at {}", self.host()))),
-            429 if is_spent(error) => {
-                ProviderError::Final(refused(format!("the account at {} has no quota left; waiting does not help", self.host())))
-            }
+            402 => ProviderError::Elsewhere(refused(format!("add credit to the account at {}", self.host()))),
+            429 if is_spent(error) => ProviderError::Elsewhere(refused(format!(
+                "the account at {} has no quota left; waiting does not help",
+                self.host()
+            ))),
             504 | 524 => ProviderError::Uncertain(failed("a gateway gave up waiting; the call may have been billed")),
             408 | 409 | 425 | 429 | 500 | 502 | 503 | 505..=599 => {
                 ProviderError::Retryable { failure: failed("the call is repeated by itself"), retry_after }
             }
-            401 | 403 => ProviderError::Final(refused(self.key_hint())),
-            404 => ProviderError::Final(refused(format!(
+            401 | 403 => ProviderError::Elsewhere(refused(self.key_hint())),
+            404 => ProviderError::Elsewhere(refused(format!(
                 "check the model's name, and the base URL {}: it usually ends in /v1",
                 self.base()
             ))),
-            300..=399 => ProviderError::Final(
+            300..=399 => ProviderError::Elsewhere(
                 Failure::new(Code::ModelGarbage, format!("{name} redirects ({status}) instead of answering"))
                     .hint(format!("set the base URL {} to where it redirects to", self.base())),
             ),
@@ -89,12 +92,12 @@ impl Faults<'_> {
 
     /// A page where an answer should be: certainly no model was asked.
     pub fn page(&self, start: &[u8]) -> ProviderError {
-        ProviderError::Final(self.garbage(&format!("it sent a web page: {:?}", excerpt(start).trim_start_matches(": "))))
+        ProviderError::Elsewhere(self.garbage(&format!("it sent a web page: {:?}", excerpt(start).trim_start_matches(": "))))
     }
 
     fn garbage(&self, reason: &str) -> Failure {
         let reason = self.masked(reason);
-        Failure::new(Code::ModelGarbage, format!("{} sent something that is not a chat completion: {reason}", self.settings.name))
+        Failure::new(Code::ModelGarbage, format!("{} sent something that is not an answer: {reason}", self.settings.name))
             .hint(format!("check the base URL {}: it usually ends in /v1", self.base()))
     }
 
@@ -125,7 +128,7 @@ impl Faults<'_> {
         let failure = Failure::new(Code::ModelFailed, format!("no connection to {name}: {reason}")).hint(hint);
         // A certificate does not mend by waiting.
         if is_tls(&failure.message) {
-            ProviderError::Final(failure)
+            ProviderError::Elsewhere(failure)
         } else {
             ProviderError::Retryable { failure, retry_after: None }
         }
@@ -135,6 +138,15 @@ impl Faults<'_> {
     pub fn cut(&self, reason: &str) -> Failure {
         Failure::new(Code::ModelFailed, format!("{} broke off: {}", self.settings.name, self.masked(reason)))
             .hint("the call may have been billed; its reservation is charged")
+    }
+
+    /// A body could not be read to its end.
+    pub fn body(&self, error: BodyError) -> ProviderError {
+        match error {
+            BodyError::Idle(limit) => self.silent("sent nothing more", limit),
+            BodyError::Cut(error) => ProviderError::Uncertain(self.cut(&error.without_url().to_string())),
+            BodyError::TooLarge(_) => ProviderError::Uncertain(self.cut(&format!("its answer is {error}"))),
+        }
     }
 
     /// Nothing came for too long.
@@ -147,7 +159,7 @@ impl Faults<'_> {
 
     /// There is no key, so nothing is sent.
     pub fn no_key(&self) -> ProviderError {
-        ProviderError::Final(
+        ProviderError::Elsewhere(
             Failure::new(Code::ModelUnavailable, format!("there is no key for the provider {}", self.settings.name))
                 .hint(self.key_hint()),
         )
@@ -340,23 +352,24 @@ mod tests {
             match faults.status(status, &HeaderMap::new(), body.as_bytes()) {
                 ProviderError::Retryable { failure, .. } => ("retryable", failure.code),
                 ProviderError::Uncertain(failure) => ("uncertain", failure.code),
+                ProviderError::Elsewhere(failure) => ("elsewhere", failure.code),
                 ProviderError::Final(failure) => ("final", failure.code),
             }
         };
         for (status, body, expected) in [
             (429, "{}", ("retryable", Code::ModelFailed)),
-            (429, r#"{"error":{"message":"no","code":"insufficient_quota"}}"#, ("final", Code::ModelRefused)),
+            (429, r#"{"error":{"message":"no","code":"insufficient_quota"}}"#, ("elsewhere", Code::ModelRefused)),
             (500, "<html>", ("retryable", Code::ModelFailed)),
             (503, "", ("retryable", Code::ModelFailed)),
             (529, "", ("retryable", Code::ModelFailed)),
             (504, "", ("uncertain", Code::ModelFailed)),
-            (401, "", ("final", Code::ModelRefused)),
-            (403, "", ("final", Code::ModelRefused)),
-            (404, "", ("final", Code::ModelRefused)),
+            (401, "", ("elsewhere", Code::ModelRefused)),
+            (403, "", ("elsewhere", Code::ModelRefused)),
+            (404, "", ("elsewhere", Code::ModelRefused)),
             (400, r#"{"error":"bad schema"}"#, ("final", Code::ModelRefused)),
             (400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, ("final", Code::ContextOverflow)),
             (413, "", ("final", Code::ContextOverflow)),
-            (302, "", ("final", Code::ModelGarbage)),
+            (302, "", ("elsewhere", Code::ModelGarbage)),
         ] {
             assert_eq!(judge(status, body), expected, "{status} {body}");
         }

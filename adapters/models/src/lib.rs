@@ -1,19 +1,22 @@
 //! Model providers over HTTP.
 //!
-//! [`OpenAiCompatible`] speaks the chat completions format to any base URL: OpenAI, a gateway, or a server on
-//! this machine. [`chat`] is that format in both directions, as pure functions; [`OpenAiCompatible`] adds the
-//! connection, its time limits, and the one decision that matters afterwards: whether a failed call may have
-//! been billed. It makes each call once and repeats nothing.
+//! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`]).
+//! [`HttpProvider`] is any of them with a connection, its time limits, and the one decision that matters afterwards: whether a
+//! failed call may have been billed. It makes each call once and repeats nothing.
 
 pub mod chat;
 mod connection;
 mod estimate;
+mod events;
 mod fault;
+mod format;
+mod forward;
 mod price;
 mod provider;
 mod settings;
 
 pub use estimate::{request_tokens, text_tokens};
+pub use format::{DecodeError, Decoder, Encoded, Format, Framing, KeyHeader, Turn};
 pub use price::{cost, price_per_million};
-pub use provider::OpenAiCompatible;
+pub use provider::HttpProvider;
 pub use settings::{ApiKey, Settings};

@@ -1,40 +1,43 @@
-//! A provider that speaks chat completions.
+//! A provider over HTTP: one format, one base URL, one key.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
-use helix_ports::{Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, TokenPrice};
-use helix_protocol::{Code, Failure, ModelReply, ModelRequest};
+use helix_ports::{
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
+    TokenPrice,
+};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest, WireFormat};
 use parking_lot::RwLock;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, Response};
-use sse_stream::SseByteStream;
+use reqwest::{Client, RequestBuilder, Response};
 
-use crate::chat::{LengthField, RequestShape, StreamDecoder, decode_reply, encode_request};
 use crate::connection::{BodyError, Chunks, authorize, client, endpoint, start_of, whole};
 use crate::estimate::block_tokens;
+use crate::events::{EventError, events};
 use crate::fault::{Faults, Progress, is_page};
+use crate::format::{Encoded, Format, Turn};
 use crate::{Settings, cost, request_tokens};
 
 /// How long a health check may take.
 const HEALTH: Duration = Duration::from_secs(10);
 
 /// One base URL with one key. Cheap to share; every call opens or reuses a connection of its own.
-#[derive(Debug)]
-pub struct OpenAiCompatible {
-    settings: Settings,
+pub struct HttpProvider {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) format: Arc<dyn Format>,
     client: Client,
     health: RwLock<ProviderHealth>,
+    rate_limits: RwLock<RateLimits>,
 }
 
-impl OpenAiCompatible {
+impl HttpProvider {
     /// A provider over `settings`. Nothing is sent before the first call. Refused with `invalid_config` where the system's
     /// certificates cannot be read or the base URL is not one.
-    pub fn new(settings: Settings) -> Result<Self, Failure> {
+    pub fn new(settings: Settings, format: impl Format) -> Result<Self, Failure> {
         let faults = Faults { settings: &settings };
         let client = client(&settings).map_err(|error| faults.transport(error))?;
         let parsed =
@@ -47,10 +50,10 @@ impl OpenAiCompatible {
             return Err(failure.hint("write it like https://api.openai.com/v1 or http://127.0.0.1:8080/v1"));
         }
         let health = RwLock::new(ProviderHealth { availability: Availability::Unknown, latency_ms: None, message: String::new() });
-        Ok(Self { settings, client, health })
+        Ok(Self { settings: Arc::new(settings), format: Arc::new(format), client, health, rate_limits: RwLock::default() })
     }
 
-    fn faults(&self) -> Faults<'_> {
+    pub(crate) fn faults(&self) -> Faults<'_> {
         Faults { settings: &self.settings }
     }
 
@@ -58,28 +61,38 @@ impl OpenAiCompatible {
         !self.settings.key_env.is_empty() && self.settings.key.is_none()
     }
 
-    /// Sends the turn and waits for the status; a refusal is an error.
-    async fn ask(&self, request: &ModelRequest, stream: bool) -> Result<Response, ProviderError> {
+    /// A request to `path` with the key and the format's headers. An error where a key is wanted and there is none.
+    pub(crate) fn post(&self, path: &str) -> Result<RequestBuilder, ProviderError> {
         if self.lacks_key() {
             return Err(self.faults().no_key());
         }
-        let length = match self.settings.base_url.contains("://api.openai.com") {
-            true => LengthField::MaxCompletionTokens,
-            false => LengthField::MaxTokens,
-        };
-        let shape = RequestShape { model: &self.settings.model, stream, length, temperature: self.settings.temperature };
-        let mut call = authorize(&self.settings, self.client.post(endpoint(&self.settings, "chat/completions")))
-            .header(ACCEPT, if stream { "text/event-stream" } else { "application/json" })
-            .json(&encode_request(request, &shape));
+        let call = authorize(&self.settings, self.format.key_header(), self.client.post(endpoint(&self.settings, path)));
+        Ok(self.format.headers().into_iter().fold(call, |call, (name, value)| call.header(name, value)))
+    }
+
+    /// Sends a request and waits for its status, whatever it is.
+    pub(crate) async fn send(&self, call: RequestBuilder) -> Result<Response, ProviderError> {
+        let idle = self.settings.connect_timeout + self.settings.idle_timeout;
+        match tokio::time::timeout(idle, call.send()).await {
+            Err(_) => Err(self.faults().silent("did not begin to answer", idle)),
+            Ok(Err(error)) => Err(self.faults().transport(error)),
+            Ok(Ok(response)) => {
+                *self.rate_limits.write() = self.format.rate_limits(response.headers());
+                Ok(response)
+            }
+        }
+    }
+
+    /// Sends a request; a refusal is an error.
+    async fn ask(&self, encoded: Encoded, request: &ModelRequest, accept: &str) -> Result<Response, ProviderError> {
+        let mut call = self.post(&encoded.path)?.header(ACCEPT, accept).json(&encoded.body);
+        for (name, value) in encoded.headers {
+            call = call.header(name, value);
+        }
         if let Some(key) = &request.idempotency_key {
             call = call.header("idempotency-key", key);
         }
-        let idle = self.settings.connect_timeout + self.settings.idle_timeout;
-        let response = match tokio::time::timeout(idle, call.send()).await {
-            Err(_) => return Err(self.faults().silent("did not begin to answer", idle)),
-            Ok(Err(error)) => return Err(self.faults().transport(error)),
-            Ok(Ok(response)) => response,
-        };
+        let response = self.send(call).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -89,60 +102,78 @@ impl OpenAiCompatible {
         Err(self.faults().status(status, &headers, &body))
     }
 
+    async fn ask_turn(&self, request: &ModelRequest, stream: bool) -> Result<Response, ProviderError> {
+        let model = request.model.as_deref().unwrap_or(&self.settings.model);
+        let capabilities = self.capabilities(Some(model));
+        let encoded = self.format.encode(&self.turn(request, model, &capabilities, stream));
+        self.ask(encoded, request, if stream { "text/event-stream" } else { "application/json" }).await
+    }
+
+    fn turn<'a>(
+        &'a self,
+        request: &'a ModelRequest,
+        model: &'a str,
+        capabilities: &'a ModelCapabilities,
+        stream: bool,
+    ) -> Turn<'a> {
+        let max_tokens = match request.max_tokens {
+            0 => u32::try_from(capabilities.output_tokens).unwrap_or(u32::MAX),
+            asked => asked,
+        };
+        Turn { request, model, capabilities, max_tokens, temperature: self.settings.temperature, stream }
+    }
+
     async fn read_whole(&self, response: Response) -> Result<ModelReply, ProviderError> {
         let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
         let body = body.map_err(|error| self.body_fault(error))?;
         if is_page(&body) {
             return Err(self.faults().page(&body));
         }
-        decode_reply(&body).map_err(|error| self.faults().decode(error, Progress::Nothing))
+        self.format.decode(&body).map_err(|error| self.faults().decode(error, Progress::Nothing))
     }
 
     async fn read_stream(&self, response: Response, deltas: &DeltaSink) -> Result<ModelReply, ProviderError> {
         let held = Arc::new(AtomicUsize::new(0));
         let chunks = Chunks::new(response, self.settings.idle_timeout, self.settings.event_bytes, Arc::clone(&held));
-        // Some servers leave out the blank line after the last event; what was whole shall count.
-        let chunks = chunks.chain(futures::stream::once(std::future::ready(Ok(Bytes::from_static(b"\n\n")))));
-        let mut events = SseByteStream::new(chunks);
-        let mut decoder = StreamDecoder::default();
+        let mut events = events(chunks, self.format.framing(), held);
+        let mut decoder = self.format.decoder();
         let mut total = 0usize;
         while let Some(event) = events.next().await {
             let event = event.map_err(|error| self.event_fault(error))?;
-            total += held.swap(0, Ordering::Relaxed);
+            total += event.bytes;
             if total > self.settings.answer_bytes {
                 return Err(self.body_fault(BodyError::TooLarge(self.settings.answer_bytes)));
             }
-            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-            if data.trim() == "[DONE]" {
+            let progress = if decoder.began() { Progress::Began } else { Progress::Nothing };
+            let shown = decoder.push(event.name.as_deref(), &event.data);
+            for delta in shown.map_err(|error| self.faults().decode(error, progress))? {
+                // Nobody looks any more: the reply is still wanted.
+                drop(deltas.send(delta).await);
+            }
+            if decoder.is_complete() {
                 // Reading to the end, which is here, lets the connection be used again.
                 tokio::spawn(tokio::time::timeout(Duration::from_secs(1), events.for_each(|_| std::future::ready(()))));
                 return decoder.finish().map_err(|error| self.faults().decode(error, Progress::Began));
-            }
-            let progress = if decoder.began() { Progress::Began } else { Progress::Nothing };
-            for delta in decoder.push(data.as_bytes()).map_err(|error| self.faults().decode(error, progress))? {
-                // Nobody looks any more: the reply is still wanted.
-                drop(deltas.send(delta).await);
             }
         }
         Err(ProviderError::Uncertain(self.faults().cut("the stream ended without its terminal event")))
     }
 
-    fn event_fault(&self, error: sse_stream::Error) -> ProviderError {
+    fn event_fault(&self, error: EventError) -> ProviderError {
         match error {
-            sse_stream::Error::Body(cause) => match cause.downcast::<BodyError>() {
-                Ok(error) => self.body_fault(*error),
-                Err(cause) => ProviderError::Uncertain(self.faults().cut(&cause.to_string())),
-            },
-            other => ProviderError::Uncertain(self.faults().cut(&other.to_string())),
+            EventError::Body(error) => self.body_fault(error),
+            EventError::Framing(reason) => ProviderError::Uncertain(self.faults().cut(&reason)),
         }
     }
 
     fn body_fault(&self, error: BodyError) -> ProviderError {
-        match error {
-            BodyError::Idle(limit) => self.faults().silent("sent nothing more", limit),
-            BodyError::Cut(error) => ProviderError::Uncertain(self.faults().cut(&error.without_url().to_string())),
-            BodyError::TooLarge(_) => ProviderError::Uncertain(self.faults().cut(&format!("its answer is {error}"))),
-        }
+        self.faults().body(error)
+    }
+
+    /// The judgement of a body that somebody else reads.
+    pub(crate) fn judge(&self) -> impl Fn(BodyError) -> ProviderError + Send + 'static {
+        let settings = Arc::clone(&self.settings);
+        move |error| Faults { settings: &settings }.body(error)
     }
 
     /// Fills in what the provider left out, and the price.
@@ -166,7 +197,7 @@ impl OpenAiCompatible {
         let limit = self.settings.call_timeout;
         let began = Instant::now();
         let work = async {
-            let response = self.ask(request, deltas.is_some()).await?;
+            let response = self.ask_turn(request, deltas.is_some()).await?;
             let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
             if kind.starts_with("text/html") {
                 return Err(self.faults().page(&start_of(response, self.settings.idle_timeout).await));
@@ -202,19 +233,27 @@ impl OpenAiCompatible {
         if self.lacks_key() {
             return Err(self.faults().no_key());
         }
-        let call = authorize(&self.settings, self.client.get(endpoint(&self.settings, "models")));
+        let call = authorize(
+            &self.settings,
+            self.format.key_header(),
+            self.client.get(endpoint(&self.settings, self.format.models_path())),
+        );
+        let call = self.format.headers().into_iter().fold(call, |call, (name, value)| call.header(name, value));
         let response = call.send().await.map_err(|error| self.faults().transport(error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
             let body = start_of(response, self.settings.idle_timeout).await;
             return Err(self.faults().status(status, &headers, &body));
         }
+        let listing = self.json(response).await?;
+        let names = self.format.decode_models(&listing).ok_or_else(|| self.faults().page(listing.to_string().as_bytes()))?;
+        Ok(names.iter().map(|name| self.info(name)).collect())
+    }
+
+    async fn json(&self, response: Response) -> Result<serde_json::Value, ProviderError> {
         let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
         let body = body.map_err(|error| self.body_fault(error))?;
-        let listing: serde_json::Value = serde_json::from_slice(&body).map_err(|_| self.faults().page(&body))?;
-        let entries = listing.get("data").and_then(serde_json::Value::as_array).ok_or_else(|| self.faults().page(&body))?;
-        let names = entries.iter().filter_map(|entry| entry.get("id").and_then(serde_json::Value::as_str));
-        Ok(names.map(|name| self.info(name)).collect())
+        serde_json::from_slice(&body).map_err(|_| self.faults().page(&body))
     }
 
     fn info(&self, name: &str) -> ModelInfo {
@@ -223,9 +262,13 @@ impl OpenAiCompatible {
 }
 
 #[async_trait]
-impl Provider for OpenAiCompatible {
+impl Provider for HttpProvider {
     fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    fn format(&self) -> WireFormat {
+        self.format.wire()
     }
 
     async fn generate(&self, request: &ModelRequest) -> Result<ModelReply, ProviderError> {
@@ -278,8 +321,26 @@ impl Provider for OpenAiCompatible {
         !self.lacks_key() && self.health.read().availability != Availability::Unavailable
     }
 
-    fn count_tokens(&self, request: &ModelRequest) -> u64 {
+    fn estimate_tokens(&self, request: &ModelRequest) -> u64 {
         request_tokens(request)
+    }
+
+    async fn count_tokens(&self, request: &ModelRequest) -> Result<u64, ProviderError> {
+        let model = request.model.as_deref().unwrap_or(&self.settings.model);
+        let capabilities = self.capabilities(Some(model));
+        let Some(encoded) = self.format.encode_count(&self.turn(request, model, &capabilities, false)) else {
+            return Ok(request_tokens(request));
+        };
+        let answer = self.json(self.ask(encoded, request, "application/json").await?).await?;
+        self.format.decode_count(&answer).ok_or_else(|| self.faults().page(answer.to_string().as_bytes()))
+    }
+
+    async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
+        crate::forward::forward(self, call).await
+    }
+
+    fn rate_limits(&self) -> RateLimits {
+        *self.rate_limits.read()
     }
 
     /// Calls end with their futures, and idle connections with the client, so there is nothing to wait for.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_adapter_models::chat::{decode_request, encode_chunks, encode_reply};
-use helix_adapter_models::{ApiKey, OpenAiCompatible, Settings, price_per_million};
+use helix_adapter_models::chat::{ChatCompletions, decode_request, encode_chunks, encode_reply};
+use helix_adapter_models::{ApiKey, HttpProvider, Settings, price_per_million};
 use helix_ports::{Availability, Provider, ProviderError};
 use helix_protocol::{
-    Block, Code, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, ToolChoice, Usage, WorkspaceTool,
+    Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,14 +102,11 @@ fn settings(server: &Server) -> Settings {
 
 fn request() -> ModelRequest {
     ModelRequest {
-        provider: None,
-        model: None,
         messages: vec![Message::text(Role::System, "be brief"), Message::text(Role::User, "go")],
         tools: vec![WorkspaceTool::Read.schema(), WorkspaceTool::Shell.schema()],
-        tool_choice: ToolChoice::Auto,
         max_tokens: 100,
-        sampling: Sampling::default(),
         idempotency_key: Some("key-1".to_owned()),
+        ..ModelRequest::default()
     }
 }
 
@@ -118,10 +115,13 @@ fn reply() -> ModelReply {
     ModelReply {
         model: "small".to_owned(),
         blocks: vec![
-            Block::Thinking { text: "hm, ä".to_owned(), provider_raw: Some(json!({"field": "reasoning_content"})) },
-            Block::Text { text: "I look.".to_owned() },
-            Block::ToolUse { id: "a".to_owned(), name: "read".to_owned(), input: json!({"path": "x"}) },
-            Block::ToolUse { id: "b".to_owned(), name: "shell".to_owned(), input: json!({"command": "ls"}) },
+            Block::Thinking {
+                text: "hm, ä".to_owned(),
+                extra: Extra::field(WireFormat::OpenaiChat, "field", json!("reasoning_content")),
+            },
+            Block::Text { text: "I look.".to_owned(), extra: None },
+            Block::ToolUse { id: "a".to_owned(), name: "read".to_owned(), input: json!({"path": "x"}), extra: None },
+            Block::ToolUse { id: "b".to_owned(), name: "shell".to_owned(), input: json!({"command": "ls"}), extra: None },
         ],
         stop: StopReason::ToolUse,
         usage: Usage {
@@ -130,7 +130,7 @@ fn reply() -> ModelReply {
             output_tokens: 50,
             thinking_tokens: 7,
             cost: Money(900),
-            estimated: false,
+            ..Usage::default()
         },
     }
 }
@@ -142,7 +142,7 @@ fn stream_of(reply: &ModelReply) -> Vec<String> {
 }
 
 async fn stream(settings: Settings) -> (Result<ModelReply, ProviderError>, Vec<ModelDelta>) {
-    let provider = OpenAiCompatible::new(settings).expect("a provider");
+    let provider = HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider");
     let (sink, mut deltas) = mpsc::channel(1_000);
     let result = provider.generate_stream(&request(), sink).await;
     let mut shown = Vec::new();
@@ -162,6 +162,7 @@ fn judged(result: Result<ModelReply, ProviderError>) -> (&'static str, Code) {
     match result.expect_err("an error") {
         ProviderError::Retryable { failure, .. } => ("retryable", failure.code),
         ProviderError::Uncertain(failure) => ("uncertain", failure.code),
+        ProviderError::Elsewhere(failure) => ("elsewhere", failure.code),
         ProviderError::Final(failure) => ("final", failure.code),
     }
 }
@@ -174,7 +175,7 @@ async fn a_streamed_answer_is_put_together_priced_and_shown_as_it_comes() {
     let text: String =
         shown.iter().filter_map(|delta| if let ModelDelta::Text { text } = delta { Some(text.as_str()) } else { None }).collect();
     assert_eq!(text, "I look.");
-    assert!(shown.contains(&ModelDelta::ToolUse { name: "shell".to_owned() }));
+    assert!(shown.contains(&ModelDelta::ToolUse { index: 1, id: "b".to_owned(), name: "shell".to_owned() }));
 
     let (head, body) = server.requests.lock().await[0].clone();
     assert!(head.starts_with("post /v1/chat/completions "));
@@ -190,7 +191,7 @@ async fn a_whole_answer_is_the_same_answer_whether_asked_for_or_not() {
     let body = encode_reply(&reply(), "id", 1).to_string();
     let answer = Answer::Bytes(response("200 OK", "content-type: application/json\r\n", &body));
     let server = serve(vec![answer.clone()]).await;
-    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
     assert_eq!(provider.generate(&request()).await, Ok(reply()));
     assert_eq!(stream_answer(answer).await, Ok(reply()));
     assert!(provider.is_available().await);
@@ -202,7 +203,7 @@ async fn a_stream_cut_at_any_byte_is_uncertain_and_never_a_shorter_answer() {
     let whole = bytes.len() - "\n\n".len();
     let answers = (1..whole).map(|end| Answer::Bytes(bytes[..end].to_vec())).collect();
     let server = serve(answers).await;
-    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
     for end in 1..whole {
         let (sink, _deltas) = mpsc::channel(1_000);
         let result = provider.generate_stream(&request(), sink).await;
@@ -253,11 +254,11 @@ async fn every_other_fault_has_its_kind_and_code() {
     let html = "content-type: text/html\r\n";
     let cases = [
         (response("500 Internal Server Error", "", "boom"), ("retryable", Code::ModelFailed)),
-        (response("401 Unauthorized", json, r#"{"error":{"message":"no"}}"#), ("final", Code::ModelRefused)),
-        (response("404 Not Found", html, "<html>"), ("final", Code::ModelRefused)),
+        (response("401 Unauthorized", json, r#"{"error":{"message":"no"}}"#), ("elsewhere", Code::ModelRefused)),
+        (response("404 Not Found", html, "<html>"), ("elsewhere", Code::ModelRefused)),
         (response("413 Payload Too Large", "", ""), ("final", Code::ContextOverflow)),
-        (response("200 OK", html, "<!doctype html><p>log in"), ("final", Code::ModelGarbage)),
-        (response("200 OK", json, "<html>mislabelled"), ("final", Code::ModelGarbage)),
+        (response("200 OK", html, "<!doctype html><p>log in"), ("elsewhere", Code::ModelGarbage)),
+        (response("200 OK", json, "<html>mislabelled"), ("elsewhere", Code::ModelGarbage)),
         (response("200 OK", json, "{]"), ("uncertain", Code::ModelGarbage)),
         (response("200 OK", json, "{}"), ("uncertain", Code::ModelGarbage)),
         (response("200 OK", json, r#"{"error":{"message":"busy","code":429}}"#), ("retryable", Code::ModelFailed)),
@@ -296,7 +297,7 @@ async fn a_server_that_is_not_there_was_certainly_not_billed() {
     let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     drop(listener);
     let server = Server { base_url, requests: Arc::default() };
-    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
     assert_eq!(judged(provider.generate(&request()).await), ("retryable", Code::ModelFailed));
     assert_eq!(provider.health().await.availability, Availability::Unavailable);
     assert!(!provider.is_available().await);
@@ -306,7 +307,7 @@ async fn a_server_that_is_not_there_was_certainly_not_billed() {
 async fn without_a_key_nothing_is_sent_and_the_hint_names_the_variable() {
     let server = serve(vec![Answer::Bytes(Vec::new())]).await;
     let failure = match stream(Settings { key: None, ..settings(&server) }).await.0 {
-        Err(ProviderError::Final(failure)) => failure,
+        Err(ProviderError::Elsewhere(failure)) => failure,
         other => panic!("{other:?}"),
     };
     assert_eq!(failure.code, Code::ModelUnavailable);
@@ -326,7 +327,7 @@ async fn usage_that_is_missing_is_estimated_above_nothing_and_flagged() {
 async fn models_are_listed_with_their_prices() {
     let body = r#"{"object":"list","data":[{"id":"small"},{"id":"large"}]}"#;
     let server = serve(vec![Answer::Bytes(response("200 OK", "content-type: application/json\r\n", body))]).await;
-    let provider = OpenAiCompatible::new(settings(&server)).expect("a provider");
+    let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
     let models = provider.models().await.expect("a list");
     let priced: Vec<(&str, bool)> = models.iter().map(|model| (model.name.as_str(), model.price.is_some())).collect();
     assert_eq!(priced, [("small", true), ("large", false)]);

@@ -7,6 +7,9 @@ mod provider;
 mod task_kind;
 mod transport;
 
-pub use provider::{Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, TokenPrice};
+pub use provider::{
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
+    RawAnswer, RawCall, RawOperation, ThinkingControl, TokenPrice,
+};
 pub use task_kind::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};

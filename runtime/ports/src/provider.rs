@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, Money};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use helix_protocol::{Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, Usage, WireFormat};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Where the pieces of a streamed answer go. Bounded: a slow reader slows the stream. A closed one is ignored.
 pub type DeltaSink = mpsc::Sender<ModelDelta>;
@@ -18,20 +20,55 @@ pub struct TokenPrice {
     pub input: Money,
     /// Read from the cache.
     pub cached: Money,
+    /// Written into the cache.
+    pub cache_write: Money,
     /// Written.
     pub output: Money,
 }
 
-/// What a model can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+/// How a model lets its thinking be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkingControl {
+    /// It does not think, or nobody can say anything about it.
+    #[default]
+    None,
+    /// On or off.
+    Switch,
+    /// By a budget of tokens.
+    Budget,
+    /// By an effort in words.
+    Effort,
+    /// It thinks always; depth by an effort in words.
+    AlwaysEffort,
+}
+
+/// What a model can do: data, one entry of the capability table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ModelCapabilities {
     /// Calls tools.
     pub tools: bool,
-    /// Can be made to call some tool, or a named one.
+    /// Can be made to call some tool, or a named one. Where not, it is asked to in words and its answer is checked.
     pub forced_tools: bool,
+    /// Calls several tools at once.
+    pub parallel_tools: bool,
     /// Streams.
     pub streaming: bool,
+    /// Takes pictures.
+    pub images: bool,
+    /// Takes temperature and its like. Where not, they are left out.
+    pub sampling: bool,
+    /// How its thinking is asked for.
+    pub thinking: ThinkingControl,
+    /// The efforts that it knows, least first.
+    pub efforts: Vec<Effort>,
+    /// Least tokens of a thinking budget.
+    pub least_budget: u32,
+    /// Takes cache markers in the request. Where not, its cache works by itself or not at all.
+    pub cache_markers: bool,
+    /// A prefix shorter than this is not cached, in tokens.
+    pub cache_least: u32,
     /// Tokens of a whole request, answer included.
     pub context_tokens: u64,
     /// Most tokens of an answer.
@@ -40,7 +77,21 @@ pub struct ModelCapabilities {
 
 impl Default for ModelCapabilities {
     fn default() -> Self {
-        Self { tools: true, forced_tools: true, streaming: true, context_tokens: 128_000, output_tokens: 16_384 }
+        Self {
+            tools: true,
+            forced_tools: true,
+            parallel_tools: true,
+            streaming: true,
+            images: false,
+            sampling: true,
+            thinking: ThinkingControl::None,
+            efforts: Vec::new(),
+            least_budget: 1_024,
+            cache_markers: false,
+            cache_least: 1_024,
+            context_tokens: 128_000,
+            output_tokens: 16_384,
+        }
     }
 }
 
@@ -96,7 +147,11 @@ pub enum ProviderError {
     /// reservation is charged; repeating it is a decision of the caller.
     #[error("{0}")]
     Uncertain(Failure),
-    /// Repeating does not help.
+    /// This provider cannot serve it, now or later, and was not billed: its key is refused, the model is gone, its credit is spent.
+    /// Another provider may.
+    #[error("{0}")]
+    Elsewhere(Failure),
+    /// Repeating does not help, here or elsewhere: the request itself is refused.
     #[error("{0}")]
     Final(Failure),
 }
@@ -105,7 +160,7 @@ impl ProviderError {
     /// What to tell a person.
     pub fn failure(&self) -> &Failure {
         match self {
-            Self::Retryable { failure, .. } | Self::Uncertain(failure) | Self::Final(failure) => failure,
+            Self::Retryable { failure, .. } | Self::Uncertain(failure) | Self::Elsewhere(failure) | Self::Final(failure) => failure,
         }
     }
 }
@@ -113,9 +168,68 @@ impl ProviderError {
 impl From<ProviderError> for Failure {
     fn from(error: ProviderError) -> Self {
         match error {
-            ProviderError::Retryable { failure, .. } | ProviderError::Uncertain(failure) | ProviderError::Final(failure) => failure,
+            ProviderError::Retryable { failure, .. }
+            | ProviderError::Uncertain(failure)
+            | ProviderError::Elsewhere(failure)
+            | ProviderError::Final(failure) => failure,
         }
     }
+}
+
+/// How much more may be asked of a provider, as the headers of its last answer said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimits {
+    /// Requests.
+    pub requests: Option<RateWindow>,
+    /// Tokens.
+    pub tokens: Option<RateWindow>,
+}
+
+/// One limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateWindow {
+    /// In all.
+    pub limit: u64,
+    /// Of these, left.
+    pub remaining: u64,
+    /// Until they are all back, in milliseconds from the answer.
+    pub reset_ms: u64,
+}
+
+/// What a client asks in the provider's own format; its bytes pass untouched.
+#[derive(Clone, Debug)]
+pub struct RawCall {
+    /// What is asked for.
+    pub operation: RawOperation,
+    /// The model, for formats that have it in the path.
+    pub model: String,
+    /// Headers of the format that pass, such as `anthropic-beta`; lower case. Never credentials.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a raw call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RawOperation {
+    /// A whole answer.
+    Generate,
+    /// An answer in pieces.
+    Stream,
+    /// The tokens of a request.
+    CountTokens,
+}
+
+/// The provider's own answer, not yet read.
+pub struct RawAnswer {
+    /// Its status; whatever it is, it passes.
+    pub status: u16,
+    /// Headers that pass, `content-type` among them.
+    pub headers: Vec<(String, String)>,
+    /// The body as it comes, within the provider's limits of time and size. Reading slowly slows the provider.
+    pub body: BoxStream<'static, Result<Bytes, ProviderError>>,
+    /// What the answer used, read on the way by; sent when the body has ended, dropped where it was cut or refused.
+    pub usage: oneshot::Receiver<Usage>,
 }
 
 /// A service that answers for models. One instance is one base URL with one key.
@@ -126,6 +240,8 @@ impl From<ProviderError> for Failure {
 pub trait Provider: Send + Sync + 'static {
     /// Its name in the configuration.
     fn name(&self) -> &str;
+    /// The format it speaks.
+    fn format(&self) -> WireFormat;
     /// One whole answer.
     async fn generate(&self, request: &ModelRequest) -> Result<ModelReply, ProviderError>;
     /// The same answer, its pieces shown as they come. An answer without its terminal event is an error.
@@ -140,8 +256,19 @@ pub trait Provider: Send + Sync + 'static {
     async fn health(&self) -> ProviderHealth;
     /// True where a call would be tried: a key is there and the last check did not fail.
     async fn is_available(&self) -> bool;
-    /// Tokens of a request; an upper estimate where the provider has no such call. No network.
-    fn count_tokens(&self, request: &ModelRequest) -> u64;
+    /// Most tokens that a request is likely to be. No network.
+    fn estimate_tokens(&self, request: &ModelRequest) -> u64;
+    /// Tokens of a request by the provider's own count; the estimate where it has no such call.
+    async fn count_tokens(&self, request: &ModelRequest) -> Result<u64, ProviderError> {
+        Ok(self.estimate_tokens(request))
+    }
+    /// Passes a request of the provider's own format on, and its answer back, byte by byte. Refused where a client's format is not
+    /// the provider's: look at [`format`](Self::format) first.
+    async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError>;
+    /// What its last answer said of its limits.
+    fn rate_limits(&self) -> RateLimits {
+        RateLimits::default()
+    }
     /// Finishes what is under way and lets connections go.
     async fn close(&self);
 }

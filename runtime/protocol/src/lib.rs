@@ -23,8 +23,8 @@ pub use failure::{Code, Failure};
 pub use ids::{
     AttemptId, CallKey, Epoch, EventId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RunId, StepId, TaskId, WorkerId,
 };
-pub use message::{Block, Message, Role};
-pub use model::{ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, ToolChoice, Usage};
+pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
+pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ToolChoice, Usage};
 pub use step::{Checkpoint, ExitReport, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord, StepSummary};
 pub use task::{
     AgentSpec, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority, SecretRef,

@@ -14,6 +14,67 @@ pub enum Role {
     Assistant,
 }
 
+/// A provider's format of requests and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WireFormat {
+    /// Chat completions, as OpenAI made them and most servers speak them.
+    OpenaiChat,
+    /// OpenAI's responses.
+    OpenaiResponses,
+    /// Anthropic's messages.
+    Anthropic,
+    /// Gemini's `generateContent`.
+    Gemini,
+    /// Ollama's own chat.
+    Ollama,
+}
+
+/// What one format says of something beyond what every format can say: signatures, cache markers, citations, fields nobody here
+/// knows. Given back unchanged where that format is spoken again; the others leave it out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extra {
+    /// Whose words these are.
+    pub format: WireFormat,
+    /// The fields, as they stood on the wire.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Extra {
+    /// `fields` of `format`; nothing where there are none.
+    pub fn of(format: WireFormat, fields: serde_json::Map<String, serde_json::Value>) -> Option<Box<Self>> {
+        (!fields.is_empty()).then(|| Box::new(Self { format, fields }))
+    }
+
+    /// One field of `format`.
+    pub fn field(format: WireFormat, name: &str, value: serde_json::Value) -> Option<Box<Self>> {
+        Self::of(format, [(name.to_owned(), value)].into_iter().collect())
+    }
+}
+
+/// The fields that `format` wrote into `extra`.
+pub fn extra_of(extra: &Option<Box<Extra>>, format: WireFormat) -> Option<&serde_json::Map<String, serde_json::Value>> {
+    extra.as_deref().filter(|extra| extra.format == format).map(|extra| &extra.fields)
+}
+
+/// Where an image is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "source")]
+pub enum ImageSource {
+    /// Here.
+    Base64 {
+        /// `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+        media_type: String,
+        /// The bytes, in standard base64 with padding.
+        data: String,
+    },
+    /// There; the provider fetches it.
+    Url {
+        /// http or https.
+        url: String,
+    },
+}
+
 /// A part of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
@@ -22,14 +83,25 @@ pub enum Block {
     Text {
         /// The text.
         text: String,
+        /// What the format says besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<Box<Extra>>,
+    },
+    /// A picture.
+    Image {
+        /// Where it is.
+        image: ImageSource,
+        /// What the format says besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<Box<Extra>>,
     },
     /// What a model thought before it answered. Given back unchanged.
     Thinking {
         /// The text, where the provider shows it.
         text: String,
-        /// The provider's block, opaque to us.
+        /// The provider's signature or encrypted thought, opaque to us.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        provider_raw: Option<serde_json::Value>,
+        extra: Option<Box<Extra>>,
     },
     /// The model asks for a tool.
     ToolUse {
@@ -39,6 +111,9 @@ pub enum Block {
         name: String,
         /// Its arguments; a string holding the raw text where the model did not write JSON.
         input: serde_json::Value,
+        /// What the format says besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<Box<Extra>>,
     },
     /// What the tool answered.
     ToolResult {
@@ -46,9 +121,29 @@ pub enum Block {
         id: String,
         /// The answer's text.
         content: String,
+        /// Pictures that came with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<ImageSource>,
         /// True where the tool failed.
         is_error: bool,
+        /// What the format says besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<Box<Extra>>,
     },
+    /// A block of a kind that this build does not know. Goes back to its own format unchanged and is left out of the others.
+    Unknown {
+        /// Whose block it is.
+        format: WireFormat,
+        /// The block, as it stood on the wire.
+        block: serde_json::Value,
+    },
+}
+
+impl Block {
+    /// A text with nothing besides.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into(), extra: None }
+    }
 }
 
 /// One message.
@@ -63,7 +158,7 @@ pub struct Message {
 impl Message {
     /// A message of one text.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
-        Self { role, blocks: vec![Block::Text { text: text.into() }] }
+        Self { role, blocks: vec![Block::text(text)] }
     }
 
     /// The texts of the message, joined by line breaks.
@@ -72,7 +167,7 @@ impl Message {
             .blocks
             .iter()
             .filter_map(|block| match block {
-                Block::Text { text } => Some(text.as_str()),
+                Block::Text { text, .. } => Some(text.as_str()),
                 _ => None,
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, Message, Money, ToolSchema};
+use crate::{Block, Extra, Message, Money, ToolSchema};
 
 /// How tools may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,18 +19,60 @@ pub enum ToolChoice {
     Named(String),
 }
 
-/// Sampling settings; `None` leaves the provider's default.
+/// Sampling settings; `None` leaves the provider's default. Left out for models that refuse them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sampling {
     /// 0 to 2.
     pub temperature: Option<f64>,
+    /// 0 to 1: tokens of this much probability together are considered.
+    pub top_p: Option<f64>,
+    /// So many of the likeliest tokens are considered.
+    pub top_k: Option<u32>,
+}
+
+/// How hard a model shall think, in words. Each provider has some of them; the nearest it has is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// As little as the model can.
+    Minimal,
+    /// Little.
+    Low,
+    /// Middling.
+    Medium,
+    /// Much.
+    High,
+    /// More.
+    Xhigh,
+    /// All it can.
+    Max,
+}
+
+/// Whether and how long a model thinks before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thinking {
+    /// As the provider has it.
+    #[default]
+    Default,
+    /// Not at all, where the model allows that.
+    Off,
+    /// Where the last prompt asks for it by a word such as "think" or "step by step".
+    Detect,
+    /// The model decides how long.
+    Adaptive,
+    /// So many tokens at most; 80 % of the answer's limit where 0.
+    Budget(u32),
+    /// So hard.
+    Effort(Effort),
 }
 
 /// One turn asked of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ModelRequest {
-    /// The provider's name in the configuration; `None` for the default.
+    /// The provider's or the group's name in the configuration; `None` for the default.
     pub provider: Option<String>,
     /// The model, as the provider knows it; `None` for the provider's default.
     pub model: Option<String>,
@@ -40,12 +82,26 @@ pub struct ModelRequest {
     pub tools: Vec<ToolSchema>,
     /// How it may call them.
     pub tool_choice: ToolChoice,
-    /// Most tokens it may write.
+    /// Whether it may call several at once; `None` leaves it to the provider.
+    pub parallel_tools: Option<bool>,
+    /// Most tokens it may write; 0 for the most that the model can.
     pub max_tokens: u32,
     /// Sampling.
     pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Thinking.
+    pub thinking: Thinking,
+    /// Whether thinking is shown, where the provider lets one choose.
+    pub show_thinking: bool,
+    /// Whose conversation this is: requests of one session go to one deployment, so that its prompt cache serves them.
+    pub session: Option<String>,
     /// A stable key of this turn, sent along so that a repetition can be recognised.
     pub idempotency_key: Option<String>,
+    /// An equal request at temperature 0 may be answered with the answer that it had before.
+    pub reuse: bool,
+    /// What the client's format asks besides.
+    pub extra: Option<Box<Extra>>,
 }
 
 /// Why a model stopped.
@@ -58,8 +114,14 @@ pub enum StopReason {
     ToolUse,
     /// It reached the limit on its tokens; the last tool call may be cut.
     MaxTokens,
+    /// It wrote one of the texts that end the answer.
+    StopSequence(String),
     /// It, or a filter, refused.
     Refusal,
+    /// It pauses a long turn; asked again with what it said, it goes on.
+    Pause,
+    /// Prompt and answer together reached what the model takes.
+    ContextFull,
     /// A reason this build does not know.
     Other(String),
 }
@@ -72,6 +134,8 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Of these, read from the provider's cache.
     pub cached_tokens: u64,
+    /// Of these, written into the provider's cache.
+    pub cache_write_tokens: u64,
     /// Tokens written, thinking included.
     pub output_tokens: u64,
     /// Of these, thinking.
@@ -102,7 +166,8 @@ pub struct ModelReply {
     pub usage: Usage,
 }
 
-/// A piece of a streamed answer, for showing only: the reply is what counts.
+/// A piece of a streamed answer, for showing and for passing on: the reply is what counts. Blocks come one after the other, and
+/// only calls may overlap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum ModelDelta {
@@ -118,7 +183,23 @@ pub enum ModelDelta {
     },
     /// A tool call began.
     ToolUse {
+        /// Counts the calls of this answer, from 0.
+        index: u32,
+        /// The call's id; empty where the provider gives none so early.
+        id: String,
         /// The tool.
         name: String,
+    },
+    /// More of a call's arguments, as the model writes them.
+    ToolInput {
+        /// Of which call.
+        index: u32,
+        /// A piece of JSON.
+        text: String,
+    },
+    /// A block is complete. Carries what its pieces did not: signatures, and whole blocks of unknown kinds.
+    Block {
+        /// The block.
+        block: Block,
     },
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::CallKey;
+use crate::{CallKey, Extra};
 
 /// A tool as a model is told of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,9 +11,14 @@ pub struct ToolSchema {
     /// Its name.
     pub name: String,
     /// What it does, for the model.
+    #[serde(default)]
     pub description: String,
     /// A JSON Schema of its arguments.
+    #[serde(default)]
     pub parameters: serde_json::Value,
+    /// What the client's format says besides: cache markers, strictness, a provider's own kinds of tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Box<Extra>>,
 }
 
 /// A call of a tool.
@@ -140,6 +145,6 @@ impl WorkspaceTool {
                 json!({"type":"object","properties":{"run":{"type":"string"},"offset":{"type":"integer","minimum":0},"limit":{"type":"integer","minimum":1}},"required":["run","offset"],"additionalProperties":false}),
             ),
         };
-        ToolSchema { name: self.name().to_owned(), description: description.to_owned(), parameters }
+        ToolSchema { name: self.name().to_owned(), description: description.to_owned(), parameters, extra: None }
     }
 }

@@ -71,8 +71,12 @@ impl Actor for FakeModels {
                 }
                 let text = format!("reply after {}", request.messages.len());
                 let usage = Usage { input_tokens: 3, output_tokens: 2, cost: COST, ..Usage::default() };
-                let answer =
-                    ModelReply { model: "m".to_owned(), blocks: vec![Block::Text { text }], stop: StopReason::EndTurn, usage };
+                let answer = ModelReply {
+                    model: "m".to_owned(),
+                    blocks: vec![Block::Text { text, extra: None }],
+                    stop: StopReason::EndTurn,
+                    usage,
+                };
                 let _ = reply.send(Ok(Ok(answer)));
             }
             ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),

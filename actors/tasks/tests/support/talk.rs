@@ -2,21 +2,12 @@
 
 use async_trait::async_trait;
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
-use helix_protocol::{Failure, Message, ModelRequest, Role, Sampling, TaskWork, ToolCall, ToolChoice};
+use helix_protocol::{Failure, Message, ModelRequest, Role, TaskWork, ToolCall};
 
 pub struct Talk;
 
 fn request(messages: Vec<Message>) -> ModelRequest {
-    ModelRequest {
-        provider: None,
-        model: None,
-        messages,
-        tools: Vec::new(),
-        tool_choice: ToolChoice::Auto,
-        max_tokens: 10,
-        sampling: Sampling::default(),
-        idempotency_key: None,
-    }
+    ModelRequest { messages, max_tokens: 10, ..ModelRequest::default() }
 }
 
 #[async_trait]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_actor_models::{Limits, ProviderArgs};
-use helix_adapter_models::{ApiKey, OpenAiCompatible, Settings, price_per_million};
+use helix_adapter_models::chat::ChatCompletions;
+use helix_adapter_models::{ApiKey, HttpProvider, Settings, price_per_million};
 use helix_config::{ModelsConfig, PriceConfig, ProviderConfig};
 use helix_ports::TokenPrice;
 use helix_protocol::Failure;
@@ -44,8 +45,9 @@ fn provider(name: &str, config: &ProviderConfig) -> Result<ProviderArgs, Failure
         prices: prices(&config.prices),
         ..Settings::default()
     };
+    let format = ChatCompletions::at(&config.base_url);
     Ok(ProviderArgs {
-        provider: Arc::new(OpenAiCompatible::new(settings)?),
+        provider: Arc::new(HttpProvider::new(settings, format)?),
         base_url: config.base_url.clone(),
         model: config.model.clone(),
         limits: Limits::from(config),

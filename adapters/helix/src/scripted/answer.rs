@@ -20,7 +20,7 @@ impl Answer {
         let build = |text: &str, calls: &[ScriptedCall], prefix: &str, usage: Option<ScriptedUsage>| {
             let mut blocks: Vec<Block> = Vec::new();
             if !text.is_empty() {
-                blocks.push(Block::Text { text: text.to_owned() });
+                blocks.push(Block::Text { text: text.to_owned(), extra: None });
             }
             blocks.extend(calls.iter().enumerate().map(|(at, call)| Block::ToolUse {
                 id: format!("{prefix}_{at}"),
@@ -64,7 +64,7 @@ fn estimate(request: &ModelRequest, blocks: &[Block]) -> Usage {
     before.messages.pop();
     let cached_tokens = if request.messages.len() > 2 { request_tokens(&before).min(input_tokens) } else { 0 };
     let written = |block: &Block| match block {
-        Block::Text { text } => text_tokens(text),
+        Block::Text { text, .. } => text_tokens(text),
         Block::ToolUse { name, input, .. } => text_tokens(name) + text_tokens(&input.to_string()),
         _ => 0,
     };

@@ -7,11 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use helix_adapter_models::{OpenAiCompatible, Settings};
+use helix_adapter_models::chat::ChatCompletions;
+use helix_adapter_models::{HttpProvider, Settings};
 use helix_ports::{Provider, ProviderError};
-use helix_protocol::{
-    Block, Code, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, ToolChoice, Usage, WorkspaceTool,
-};
+use helix_protocol::{Block, Code, Message, ModelReply, ModelRequest, Role, StopReason, Usage, WorkspaceTool};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -35,14 +34,11 @@ scenarios:
 
 fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
-        provider: None,
-        model: None,
         messages,
         tools: vec![WorkspaceTool::Read.schema()],
-        tool_choice: ToolChoice::Auto,
         max_tokens: 100,
-        sampling: Sampling::default(),
         idempotency_key: Some("k".to_owned()),
+        ..ModelRequest::default()
     }
 }
 
@@ -54,7 +50,13 @@ fn opening(prompt: &str) -> Vec<Message> {
 fn continued(mut messages: Vec<Message>, reply: &ModelReply, content: &str) -> Vec<Message> {
     messages.push(Message { role: Role::Assistant, blocks: reply.blocks.clone() });
     let answer = |block: &Block| match block {
-        Block::ToolUse { id, .. } => Some(Block::ToolResult { id: id.clone(), content: content.to_owned(), is_error: false }),
+        Block::ToolUse { id, .. } => Some(Block::ToolResult {
+            id: id.clone(),
+            content: content.to_owned(),
+            images: Vec::new(),
+            is_error: false,
+            extra: None,
+        }),
         _ => None,
     };
     messages.push(Message { role: Role::User, blocks: reply.blocks.iter().filter_map(answer).collect() });
@@ -63,7 +65,7 @@ fn continued(mut messages: Vec<Message>, reply: &ModelReply, content: &str) -> V
 
 struct Running {
     server: ScriptedServer,
-    provider: OpenAiCompatible,
+    provider: HttpProvider,
     _folder: tempfile::TempDir,
 }
 
@@ -80,7 +82,7 @@ async fn running(transcript: &str) -> Running {
         connect_timeout: Duration::from_millis(300),
         ..Settings::default()
     };
-    let provider = OpenAiCompatible::new(settings).expect("a provider");
+    let provider = HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider");
     Running { server, provider, _folder: folder }
 }
 
@@ -100,9 +102,9 @@ async fn a_conversation_is_answered_by_where_it_stands_streamed_or_not() {
     let expected = ModelReply {
         model: "test".to_owned(),
         blocks: vec![
-            Block::Text { text: "I look.".to_owned() },
+            Block::Text { text: "I look.".to_owned(), extra: None },
             Block::ToolUse { id: "call_0_0".to_owned(), name: "read".to_owned(), input: json!({"path": "a"}) },
-            Block::ToolUse { id: "call_0_1".to_owned(), name: "shell".to_owned(), input: json!("not json") },
+            Block::ToolUse { id: "call_0_1".to_owned(), name: "shell".to_owned(), input: json!("not json"), extra: None },
         ],
         stop: StopReason::ToolUse,
         usage: Usage { input_tokens: 900, cached_tokens: 600, output_tokens: 40, ..Usage::default() },
@@ -116,7 +118,10 @@ async fn a_conversation_is_answered_by_where_it_stands_streamed_or_not() {
         other => panic!("{other:?}"),
     }
     let last = running.ask(&then).await.expect("the fault happens once");
-    assert_eq!((last.blocks.as_slice(), &last.stop), (&[Block::Text { text: "Done.".to_owned() }][..], &StopReason::EndTurn));
+    assert_eq!(
+        (last.blocks.as_slice(), &last.stop),
+        (&[Block::Text { text: "Done.".to_owned(), extra: None }][..], &StopReason::EndTurn)
+    );
     assert!(running.provider.models().await.expect("a list").iter().any(|model| model.name == "test"));
 
     let lines = read_log(running.server.log()).expect("a log");
@@ -132,7 +137,7 @@ async fn every_fault_reaches_the_provider_as_what_it_is() {
     let cases = [
         (FaultKind::Status { status: 500, retry_after_s: None }, "retryable", Code::ModelFailed),
         (FaultKind::Garbage, "uncertain", Code::ModelGarbage),
-        (FaultKind::Page, "final", Code::ModelGarbage),
+        (FaultKind::Page, "elsewhere", Code::ModelGarbage),
         (FaultKind::ErrorObject, "retryable", Code::ModelFailed),
         (FaultKind::Cut { after: 2 }, "uncertain", Code::ModelFailed),
         (FaultKind::Hang, "uncertain", Code::ModelFailed),
@@ -143,6 +148,7 @@ async fn every_fault_reaches_the_provider_as_what_it_is() {
         let class = match &error {
             ProviderError::Retryable { .. } => "retryable",
             ProviderError::Uncertain(_) => "uncertain",
+            ProviderError::Elsewhere(_) => "elsewhere",
             ProviderError::Final(_) => "final",
         };
         assert_eq!((class, error.failure().code), (expected, code), "{kind:?}: {error}");
@@ -275,9 +281,15 @@ fn the_demos_transcript_mends_the_sample_program_one_area_at_a_time() {
             turns += 1;
             let mut results = Vec::new();
             for block in &answer.reply.blocks {
-                let Block::ToolUse { id, name, input } = block else { continue };
+                let Block::ToolUse { id, name, input, .. } = block else { continue };
                 let tool = WorkspaceTool::by_name(name).unwrap_or_else(|| panic!("{name} is no tool"));
-                results.push(Block::ToolResult { id: id.clone(), content: carry_out(folder.path(), tool, input), is_error: false });
+                results.push(Block::ToolResult {
+                    id: id.clone(),
+                    content: carry_out(folder.path(), tool, input),
+                    images: Vec::new(),
+                    is_error: false,
+                    extra: None,
+                });
             }
             if results.is_empty() {
                 break;

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::RAW_ARGUMENTS;
-use super::stream::{DecodeError, StreamDecoder};
+use super::stream::StreamDecoder;
+use crate::format::DecodeError;
 use helix_protocol::ModelReply;
 
 /// What both an answer and a chunk of one look like. Unknown fields are ignored, and nothing is demanded here: what is
@@ -149,8 +150,8 @@ impl WireError {
 /// Reads a whole answer.
 pub fn decode_reply(body: &[u8]) -> Result<ModelReply, DecodeError> {
     let mut decoder = StreamDecoder::default();
-    decoder.push(body)?;
-    decoder.finish()
+    decoder.take(body)?;
+    decoder.into_reply()
 }
 
 /// The arguments of a call: an object, or the raw text where the model wrote something else.

@@ -1,7 +1,9 @@
 //! A turn as a chat completions request.
 
-use helix_protocol::{Block, Message, ModelRequest, Role, ToolChoice};
+use helix_protocol::{Block, Message, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
+
+use crate::format::Turn;
 
 use super::{ERROR_PREFIX, RAW_ARGUMENTS};
 
@@ -14,42 +16,34 @@ pub enum LengthField {
     MaxCompletionTokens,
 }
 
-/// What a request needs beside the turn.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RequestShape<'a> {
-    /// The model where the turn names none.
-    pub model: &'a str,
-    /// Whether the answer shall come in pieces.
-    pub stream: bool,
-    /// The name of the limit.
-    pub length: LengthField,
-    /// The temperature where the turn names none.
-    pub temperature: Option<f64>,
-}
-
 /// The request's body.
-pub fn encode_request(request: &ModelRequest, shape: &RequestShape<'_>) -> Value {
+pub fn encode_request(turn: &Turn<'_>, length: LengthField) -> Value {
+    let request = turn.request;
     let mut body = Map::new();
-    body.insert("model".to_owned(), json!(request.model.as_deref().unwrap_or(shape.model)));
+    body.insert("model".to_owned(), json!(turn.model));
     body.insert("messages".to_owned(), request.messages.iter().flat_map(encode_message).collect());
     if !request.tools.is_empty() {
-        let tools = request.tools.iter().map(|tool| json!({"type": "function", "function": tool})).collect();
+        let tools = request.tools.iter().map(encode_tool).collect();
         body.insert("tools".to_owned(), tools);
         body.insert("tool_choice".to_owned(), encode_choice(&request.tool_choice));
     }
-    let length = match shape.length {
+    let length = match length {
         LengthField::MaxTokens => "max_tokens",
         LengthField::MaxCompletionTokens => "max_completion_tokens",
     };
-    body.insert(length.to_owned(), json!(request.max_tokens));
-    if let Some(temperature) = request.sampling.temperature.or(shape.temperature) {
+    body.insert(length.to_owned(), json!(turn.max_tokens));
+    if let Some(temperature) = request.sampling.temperature.or(turn.temperature) {
         body.insert("temperature".to_owned(), json!(temperature));
     }
-    if shape.stream {
+    if turn.stream {
         body.insert("stream".to_owned(), json!(true));
         body.insert("stream_options".to_owned(), json!({"include_usage": true}));
     }
     Value::Object(body)
+}
+
+fn encode_tool(tool: &ToolSchema) -> Value {
+    json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
 }
 
 fn encode_choice(choice: &ToolChoice) -> Value {
@@ -79,7 +73,7 @@ fn encode_message(message: &Message) -> Vec<Value> {
 }
 
 fn encode_result(block: &Block) -> Option<Value> {
-    let Block::ToolResult { id, content, is_error } = block else { return None };
+    let Block::ToolResult { id, content, is_error, .. } = block else { return None };
     let content = if *is_error { format!("{ERROR_PREFIX}{content}") } else { content.clone() };
     Some(json!({"role": "tool", "tool_call_id": id, "content": content}))
 }
@@ -91,17 +85,18 @@ fn encode_assistant(message: &Message) -> Value {
     let mut calls = Vec::new();
     for block in &message.blocks {
         match block {
-            Block::Text { text } => texts.push(text.as_str()),
-            Block::ToolUse { id, name, input } => {
+            Block::Text { text, .. } => texts.push(text.as_str()),
+            Block::ToolUse { id, name, input, .. } => {
                 let arguments = encode_arguments(input);
                 calls.push(json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}));
             }
-            Block::Thinking { text, provider_raw: Some(raw) } => {
-                if let Some(field) = raw.get("field").and_then(Value::as_str) {
+            Block::Thinking { text, extra } => {
+                let field = extra_of(extra, WireFormat::OpenaiChat).and_then(|fields| fields.get("field")?.as_str());
+                if let Some(field) = field {
                     encoded.insert(field.to_owned(), json!(text));
                 }
             }
-            Block::Thinking { provider_raw: None, .. } | Block::ToolResult { .. } => {}
+            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
     // `content` may only be null beside calls.

@@ -1,6 +1,8 @@
 //! The same format from a server's side.
 
-use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, ToolChoice, ToolSchema, Usage};
+use helix_protocol::{
+    Block, Extra, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, ToolChoice, ToolSchema, Usage, WireFormat,
+};
 use serde_json::{Map, Value, json};
 
 use super::ERROR_PREFIX;
@@ -27,14 +29,13 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         .collect::<Result<_, _>>()?;
     let limit = body.get("max_completion_tokens").or_else(|| body.get("max_tokens")).and_then(Value::as_u64);
     Ok(ModelRequest {
-        provider: None,
         model: body.get("model").and_then(Value::as_str).map(str::to_owned),
         messages: decoded,
         tools,
         tool_choice: decode_choice(body.get("tool_choice")),
         max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0),
-        sampling: Sampling { temperature: body.get("temperature").and_then(Value::as_f64) },
-        idempotency_key: None,
+        sampling: Sampling { temperature: body.get("temperature").and_then(Value::as_f64), ..Sampling::default() },
+        ..ModelRequest::default()
     })
 }
 
@@ -62,7 +63,7 @@ fn decode_message(message: &Value, decoded: &mut Vec<Message>) -> Result<(), Str
     match role {
         "system" | "developer" => decoded.push(Message::text(Role::System, text.unwrap_or_default())),
         "user" => {
-            let block = Block::Text { text: text.unwrap_or_default() };
+            let block = Block::Text { text: text.unwrap_or_default(), extra: None };
             match decoded.last_mut().filter(|last| last.role == Role::User && ends_in_result(last)) {
                 Some(last) => last.blocks.push(block),
                 None => decoded.push(Message { role: Role::User, blocks: vec![block] }),
@@ -72,8 +73,8 @@ fn decode_message(message: &Value, decoded: &mut Vec<Message>) -> Result<(), Str
             let id = message.get("tool_call_id").and_then(Value::as_str).ok_or("`tool_call_id` is missing")?.to_owned();
             let text = text.unwrap_or_default();
             let block = match text.strip_prefix(ERROR_PREFIX) {
-                Some(rest) => Block::ToolResult { id, content: rest.to_owned(), is_error: true },
-                None => Block::ToolResult { id, content: text, is_error: false },
+                Some(rest) => Block::ToolResult { id, content: rest.to_owned(), images: Vec::new(), is_error: true, extra: None },
+                None => Block::ToolResult { id, content: text, images: Vec::new(), is_error: false, extra: None },
             };
             match decoded.last_mut().filter(|last| last.role == Role::User && ends_in_result(last)) {
                 Some(last) => last.blocks.push(block),
@@ -95,11 +96,11 @@ fn decode_assistant(message: &Value) -> Result<Vec<Block>, String> {
     let mut blocks = Vec::new();
     for (field, text) in [("reasoning_content", wire.reasoning_content), ("reasoning", wire.reasoning)] {
         if let Some(text) = text {
-            blocks.push(Block::Thinking { text, provider_raw: Some(json!({ "field": field })) });
+            blocks.push(Block::Thinking { text, extra: Extra::field(WireFormat::OpenaiChat, "field", json!(field)) });
         }
     }
     if let Some(content) = wire.content {
-        blocks.push(Block::Text { text: content.into_text() });
+        blocks.push(Block::Text { text: content.into_text(), extra: None });
     }
     for call in wire.tool_calls.into_iter().flatten() {
         let function = call.function.unwrap_or_default();
@@ -112,6 +113,7 @@ fn decode_assistant(message: &Value) -> Result<Vec<Block>, String> {
             id: call.id.unwrap_or_default(),
             name: function.name.unwrap_or_default(),
             input: decode_arguments(arguments),
+            extra: None,
         });
     }
     Ok(blocks)
@@ -125,10 +127,10 @@ pub fn encode_reply(reply: &ModelReply, id: &str, created: i64) -> Value {
     let mut calls = Vec::new();
     for block in &reply.blocks {
         match block {
-            Block::Text { text: more } => text.get_or_insert_default().push_str(more),
+            Block::Text { text: more, .. } => text.get_or_insert_default().push_str(more),
             Block::Thinking { text, .. } => drop(message.insert("reasoning_content".to_owned(), json!(text))),
-            Block::ToolUse { id, name, input } => calls.push(encode_call(calls.len(), id, name, &encode_arguments(input))),
-            Block::ToolResult { .. } => {}
+            Block::ToolUse { id, name, input, .. } => calls.push(encode_call(calls.len(), id, name, &encode_arguments(input))),
+            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
     message.insert("content".to_owned(), json!(text));
@@ -148,11 +150,11 @@ pub fn encode_chunks(reply: &ModelReply, id: &str, created: i64, piece: usize) -
     let mut index = 0;
     for block in &reply.blocks {
         match block {
-            Block::Text { text } => chunks.extend(pieces(text, piece).map(|text| delta(json!({"content": text})))),
+            Block::Text { text, .. } => chunks.extend(pieces(text, piece).map(|text| delta(json!({"content": text})))),
             Block::Thinking { text, .. } => {
                 chunks.extend(pieces(text, piece).map(|text| delta(json!({"reasoning_content": text}))));
             }
-            Block::ToolUse { id, name, input } => {
+            Block::ToolUse { id, name, input, .. } => {
                 chunks.push(delta(json!({"tool_calls": [encode_call(index, id, name, "")]})));
                 let arguments = encode_arguments(input);
                 chunks.extend(
@@ -161,7 +163,7 @@ pub fn encode_chunks(reply: &ModelReply, id: &str, created: i64, piece: usize) -
                 );
                 index += 1;
             }
-            Block::ToolResult { .. } => {}
+            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
     chunks.push(chunk(json!([{"index": 0, "delta": {}, "finish_reason": finish(&reply.stop)}]), Value::Null));
@@ -175,9 +177,9 @@ fn encode_call(index: usize, id: &str, name: &str, arguments: &str) -> Value {
 
 fn finish(stop: &StopReason) -> &str {
     match stop {
-        StopReason::EndTurn => "stop",
+        StopReason::EndTurn | StopReason::StopSequence(_) | StopReason::Pause => "stop",
         StopReason::ToolUse => "tool_calls",
-        StopReason::MaxTokens => "length",
+        StopReason::MaxTokens | StopReason::ContextFull => "length",
         StopReason::Refusal => "content_filter",
         StopReason::Other(other) => other,
     }

@@ -2,21 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use helix_protocol::{Block, ModelDelta, ModelReply, Usage};
+use helix_protocol::{Block, Extra, ModelDelta, ModelReply, Usage, WireFormat};
 use serde_json::{Value, json};
 
-use super::reply::{WireAnswer, WireCall, WireChoice, WireError, WireMessage, decode_arguments, decode_stop};
+use crate::format::{DecodeError, Decoder};
 
-/// Why bytes are not an answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// The server put an error where the answer, or the rest of it, should be.
-    #[error("the model server reported: {}", .0.message)]
-    Reported(WireError),
-    /// These bytes are not of the format.
-    #[error("{0}")]
-    Garbage(String),
-}
+use super::reply::{WireAnswer, WireCall, WireChoice, WireError, WireMessage, decode_arguments, decode_stop};
 
 /// Puts an answer together. A whole answer is a stream of one piece.
 #[derive(Debug, Default)]
@@ -34,6 +25,7 @@ pub struct StreamDecoder {
     finish: Option<String>,
     usage: Option<Usage>,
     began: bool,
+    complete: bool,
 }
 
 #[derive(Debug, Default)]
@@ -43,14 +35,35 @@ struct PartialCall {
     arguments: String,
 }
 
-impl StreamDecoder {
-    /// True once the model has said something: from then on the answer is certainly being paid for.
-    pub fn began(&self) -> bool {
+impl Decoder for StreamDecoder {
+    fn began(&self) -> bool {
         self.began
     }
 
-    /// Takes the data of one event, and says what of it can be shown.
-    pub fn push(&mut self, data: &[u8]) -> Result<Vec<ModelDelta>, DecodeError> {
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    fn push(&mut self, _event: Option<&str>, data: &[u8]) -> Result<Vec<ModelDelta>, DecodeError> {
+        if data.trim_ascii() == b"[DONE]" {
+            self.complete = true;
+            return Ok(Vec::new());
+        }
+        self.take(data)
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    fn finish(self: Box<Self>) -> Result<ModelReply, DecodeError> {
+        (*self).into_reply()
+    }
+}
+
+impl StreamDecoder {
+    /// Takes the data of one event other than the last.
+    pub(super) fn take(&mut self, data: &[u8]) -> Result<Vec<ModelDelta>, DecodeError> {
         let answer: WireAnswer = serde_json::from_slice(data).map_err(|error| DecodeError::Garbage(garbage(data, &error)))?;
         if let Some(error) = answer.error.filter(|error| !error.is_null()) {
             return Err(DecodeError::Reported(WireError::from_value(&error)));
@@ -105,19 +118,24 @@ impl StreamDecoder {
         if let Some(index) = fragment.index {
             self.routes.insert(index, slot);
         }
+        let index = u32::try_from(slot).unwrap_or(u32::MAX);
         let call = self.calls.entry(slot).or_default();
         if call.id.is_empty() {
             call.id = id;
         }
         // Some servers repeat id and name with every fragment, so the first ones stand.
         if let Some(name) = function.name.filter(|name| call.name.is_empty() && !name.is_empty()) {
-            deltas.push(ModelDelta::ToolUse { name: name.clone() });
+            deltas.push(ModelDelta::ToolUse { index, id: call.id.clone(), name: name.clone() });
             call.name = name;
         }
-        match function.arguments {
-            Some(Value::String(text)) => call.arguments.push_str(&text),
-            Some(Value::Null) | None => {}
-            Some(other) => call.arguments.push_str(&other.to_string()),
+        let more = match function.arguments {
+            Some(Value::String(text)) => text,
+            Some(Value::Null) | None => String::new(),
+            Some(other) => other.to_string(),
+        };
+        if !more.is_empty() {
+            call.arguments.push_str(&more);
+            deltas.push(ModelDelta::ToolInput { index, text: more });
         }
     }
 
@@ -140,19 +158,19 @@ impl StreamDecoder {
     }
 
     /// The answer, once its terminal event has come. Its usage is zero and flagged where the server sent none.
-    pub fn finish(self) -> Result<ModelReply, DecodeError> {
+    pub(super) fn into_reply(self) -> Result<ModelReply, DecodeError> {
         if !self.began {
             return Err(DecodeError::Garbage("the answer has no choices".to_owned()));
         }
         let mut blocks = Vec::new();
         if !self.thinking.is_empty() {
-            let provider_raw = self.thinking_field.map(|field| json!({ "field": field }));
-            blocks.push(Block::Thinking { text: self.thinking, provider_raw });
+            let extra = self.thinking_field.and_then(|field| Extra::field(WireFormat::OpenaiChat, "field", json!(field)));
+            blocks.push(Block::Thinking { text: self.thinking, extra });
         }
         let refused = !self.refusal.is_empty();
         let text = if self.text.is_empty() { self.refusal } else { self.text };
         if !text.is_empty() {
-            blocks.push(Block::Text { text });
+            blocks.push(Block::Text { text, extra: None });
         }
         let mut ids = HashSet::new();
         for (slot, call) in self.calls {
@@ -161,7 +179,7 @@ impl StreamDecoder {
                 id = format!("call_{slot}");
             }
             ids.insert(id.clone());
-            blocks.push(Block::ToolUse { id, name: call.name, input: decode_arguments(call.arguments) });
+            blocks.push(Block::ToolUse { id, name: call.name, input: decode_arguments(call.arguments), extra: None });
         }
         let stop = decode_stop(self.finish.as_deref(), &blocks, refused);
         let usage = self.usage.unwrap_or(Usage { estimated: true, ..Usage::default() });

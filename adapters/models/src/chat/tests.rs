@@ -1,22 +1,27 @@
 //! Both sides of the format against each other, and what real servers do to it.
 
-use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, ToolChoice, Usage, WorkspaceTool};
+use helix_ports::ModelCapabilities;
+use helix_protocol::{Block, Extra, Message, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::format::Turn;
 
-fn shape() -> RequestShape<'static> {
-    RequestShape { model: "m", stream: true, length: LengthField::MaxTokens, temperature: None }
+/// `request` as a streamed call.
+fn encoded(request: &ModelRequest, length: LengthField) -> Value {
+    let capabilities = ModelCapabilities::default();
+    let max_tokens = request.max_tokens;
+    encode_request(&Turn { request, model: "m", capabilities: &capabilities, max_tokens, temperature: None, stream: true }, length)
 }
 
 /// The blocks that these events make.
 fn blocks_of(events: &[Value]) -> Vec<Block> {
     let mut decoder = StreamDecoder::default();
     for event in events {
-        decoder.push(event.to_string().as_bytes()).expect("an event");
+        decoder.take(event.to_string().as_bytes()).expect("an event");
     }
-    decoder.finish().expect("an answer").blocks
+    decoder.into_reply().expect("an answer").blocks
 }
 
 fn fragment(call: Value) -> Value {
@@ -24,7 +29,7 @@ fn fragment(call: Value) -> Value {
 }
 
 fn call(id: &str, name: &str, input: Value) -> Block {
-    Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input }
+    Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input, extra: None }
 }
 
 #[test]
@@ -70,7 +75,7 @@ fn arguments_that_are_no_object_stay_as_they_were_and_go_back_as_valid_json() {
         let blocks = blocks_of(&[fragment(json!({"index": 0, "id": "a", "function": {"name": "shell", "arguments": raw}}))]);
         assert_eq!(blocks, [call("a", "shell", json!(raw))]);
         let request = request(vec![Message { role: Role::Assistant, blocks: blocks.clone() }]);
-        let body = encode_request(&request, &shape());
+        let body = encoded(&request, LengthField::MaxTokens);
         let arguments = body["messages"][0]["tool_calls"][0]["function"]["arguments"].as_str().expect("a string");
         assert!(serde_json::from_str::<Value>(arguments).is_ok_and(|value| value.is_object()), "{arguments}");
         assert_eq!(decode_request(&body).expect("decodes").messages[0].blocks, blocks);
@@ -80,15 +85,21 @@ fn arguments_that_are_no_object_stay_as_they_were_and_go_back_as_valid_json() {
 #[test]
 fn openai_gets_the_name_of_the_limit_that_its_models_accept() {
     let request = request(Vec::new());
-    let body = encode_request(&request, &RequestShape { length: LengthField::MaxCompletionTokens, ..shape() });
+    let body = encoded(&request, LengthField::MaxCompletionTokens);
     assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None));
 }
 
 #[test]
 fn results_stand_right_after_their_calls_and_before_any_text() {
-    let result = Block::ToolResult { id: "a".to_owned(), content: "no such file".to_owned(), is_error: true };
-    let message = Message { role: Role::User, blocks: vec![Block::Text { text: "and now?".to_owned() }, result] };
-    let body = encode_request(&request(vec![message]), &shape());
+    let result = Block::ToolResult {
+        id: "a".to_owned(),
+        content: "no such file".to_owned(),
+        images: Vec::new(),
+        is_error: true,
+        extra: None,
+    };
+    let message = Message { role: Role::User, blocks: vec![Block::Text { text: "and now?".to_owned(), extra: None }, result] };
+    let body = encoded(&request(vec![message]), LengthField::MaxTokens);
     let expected = json!([
         {"role": "tool", "tool_call_id": "a", "content": "error: no such file"},
         {"role": "user", "content": "and now?"},
@@ -98,7 +109,7 @@ fn results_stand_right_after_their_calls_and_before_any_text() {
 
 #[test]
 fn stop_reasons_follow_the_calls_where_a_server_contradicts_itself() {
-    let text = [Block::Text { text: "t".to_owned() }];
+    let text = [Block::Text { text: "t".to_owned(), extra: None }];
     let calls = [call("a", "read", json!({}))];
     for (finish, blocks, expected) in [
         (Some("stop"), &text[..], StopReason::EndTurn),
@@ -115,14 +126,11 @@ fn stop_reasons_follow_the_calls_where_a_server_contradicts_itself() {
 
 fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
-        provider: None,
         model: Some("m".to_owned()),
         messages,
         tools: vec![WorkspaceTool::Edit.schema()],
-        tool_choice: ToolChoice::Auto,
         max_tokens: 9,
-        sampling: Sampling::default(),
-        idempotency_key: None,
+        ..ModelRequest::default()
     }
 }
 
@@ -136,9 +144,10 @@ fn arguments() -> impl Strategy<Value = Value> {
 
 /// What a model can say, in the order in which the format can say it.
 fn answer() -> impl Strategy<Value = Vec<Block>> {
-    let thinking = proptest::option::of(".{1,20}")
-        .prop_map(|text| text.map(|text| Block::Thinking { text, provider_raw: Some(json!({"field": "reasoning_content"})) }));
-    let text = ".{1,40}".prop_map(|text| Block::Text { text });
+    let thinking = proptest::option::of(".{1,20}").prop_map(|text| {
+        text.map(|text| Block::Thinking { text, extra: Extra::field(WireFormat::OpenaiChat, "field", json!("reasoning_content")) })
+    });
+    let text = ".{1,40}".prop_map(|text| Block::Text { text, extra: None });
     let calls = proptest::collection::vec(("[a-z_]{1,10}", arguments()), 0..4).prop_map(|calls| {
         let block = |(at, (name, input)): (usize, (String, Value))| call(&format!("id{at}"), &name, input);
         calls.into_iter().enumerate().map(block).collect::<Vec<_>>()
@@ -156,9 +165,9 @@ proptest! {
         prop_assert_eq!(decode_reply(encode_reply(&reply, "id", 1).to_string().as_bytes()), Ok(reply.clone()));
         let mut decoder = StreamDecoder::default();
         for chunk in encode_chunks(&reply, "id", 1, piece) {
-            decoder.push(chunk.to_string().as_bytes()).expect("our own chunk");
+            decoder.take(chunk.to_string().as_bytes()).expect("our own chunk");
         }
-        prop_assert_eq!(decoder.finish(), Ok(reply));
+        prop_assert_eq!(decoder.into_reply(), Ok(reply));
     }
 
     #[test]
@@ -166,21 +175,21 @@ proptest! {
         let mut messages = vec![Message::text(Role::System, "s"), Message::text(Role::User, "u")];
         for (blocks, content) in turns {
             let results: Vec<Block> = blocks.iter().filter_map(|block| match block {
-                Block::ToolUse { id, .. } => Some(Block::ToolResult { id: id.clone(), content: content.clone(), is_error: content.len() % 2 == 1 }),
+                Block::ToolUse { id, .. } => Some(Block::ToolResult { id: id.clone(), content: content.clone(), images: Vec::new(), is_error: content.len() % 2 == 1, extra: None }),
                 _ => None,
             }).collect();
             messages.push(Message { role: Role::Assistant, blocks });
-            let next = if results.is_empty() { vec![Block::Text { text: content }] } else { results };
+            let next = if results.is_empty() { vec![Block::Text { text: content, extra: None }] } else { results };
             messages.push(Message { role: Role::User, blocks: next });
         }
         let request = request(messages);
-        prop_assert_eq!(decode_request(&encode_request(&request, &shape())), Ok(request));
+        prop_assert_eq!(decode_request(&encoded(&request, LengthField::MaxTokens)), Ok(request));
     }
 
     #[test]
     fn no_bytes_make_the_decoder_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut decoder = StreamDecoder::default();
-        let _ = decoder.push(&data);
-        let _ = decoder.finish();
+        let _ = decoder.take(&data);
+        let _ = decoder.into_reply();
     }
 }

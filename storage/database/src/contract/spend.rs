@@ -26,8 +26,12 @@ pub(super) async fn spend_counts_committed_steps_since_an_instant(stage: Stage) 
 pub(super) async fn spend_includes_reservations_of_unfinished_steps(stage: Stage) {
     let owner = stage.claimed_task().await;
     let usage = Usage { input_tokens: 10, output_tokens: 5, cost: Money(7), ..Usage::default() };
-    let reply =
-        ModelReply { model: "m".to_owned(), blocks: vec![Block::Text { text: "ok".to_owned() }], stop: StopReason::EndTurn, usage };
+    let reply = ModelReply {
+        model: "m".to_owned(),
+        blocks: vec![Block::Text { text: "ok".to_owned(), extra: None }],
+        stop: StopReason::EndTurn,
+        usage,
+    };
     let bodies = [
         reserved("answered", 1000, 1000),
         JournalBody::Replied { call: CallKey("answered".to_owned()), reply },

@@ -1,0 +1,56 @@
+//! Chat completions as a [`Format`].
+
+use helix_ports::{RawCall, RawOperation};
+use helix_protocol::{ModelReply, WireFormat};
+use serde_json::Value;
+
+use super::{LengthField, StreamDecoder, decode_reply, encode_request};
+use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
+
+/// Chat completions, as one server wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChatCompletions {
+    /// The name of the limit on an answer's tokens.
+    pub length: LengthField,
+}
+
+impl ChatCompletions {
+    /// As the server at `base_url` wants them.
+    pub fn at(base_url: &str) -> Self {
+        let length = match base_url.contains("://api.openai.com") {
+            true => LengthField::MaxCompletionTokens,
+            false => LengthField::MaxTokens,
+        };
+        Self { length }
+    }
+}
+
+impl Format for ChatCompletions {
+    fn wire(&self) -> WireFormat {
+        WireFormat::OpenaiChat
+    }
+
+    fn encode(&self, turn: &Turn<'_>) -> Encoded {
+        Encoded { path: "chat/completions".to_owned(), headers: Vec::new(), body: encode_request(turn, self.length) }
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::<StreamDecoder>::default()
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<ModelReply, DecodeError> {
+        decode_reply(body)
+    }
+
+    fn decode_models(&self, body: &Value) -> Option<Vec<String>> {
+        let entries = body.get("data")?.as_array()?;
+        Some(entries.iter().filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned())).collect())
+    }
+
+    fn raw_path(&self, call: &RawCall) -> Option<String> {
+        match call.operation {
+            RawOperation::Generate | RawOperation::Stream => Some("chat/completions".to_owned()),
+            RawOperation::CountTokens => None,
+        }
+    }
+}
