@@ -4,6 +4,7 @@
 //! restart and nothing must: it begins by reading the records. A task they call active under this node is *adopted*: it waits for its
 //! own worker to show up for as long as one lease, then it goes elsewhere.
 
+mod endings;
 mod losses;
 
 use std::collections::{HashMap, HashSet};
@@ -12,12 +13,12 @@ use std::time::Duration;
 
 use helix_database::TaskFilter;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
-use helix_kernel::{Address, Admitted, ChildSpec, Reply, Restart, SupervisorHandle, Work};
+use helix_kernel::{Address, Admitted, Boottime, ChildSpec, Reply, Restart, SupervisorHandle, Work};
 use helix_messages::{LostWorker, WorkerReason, WorkerView};
 use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, TaskStatus, WorkerId};
 
+use self::endings::answer_pauses;
 use crate::drive::{Boundary, End, Handover, Job, close, read_task};
-use crate::machine::Happening;
 use crate::requests;
 use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
 use crate::shared::Shared;
@@ -108,7 +109,7 @@ pub(crate) struct Scheduler {
     swept: HashMap<WorkerId, u64>,
     serial: u64,
     loaded: bool,
-    due: Option<helix_protocol::Timestamp>,
+    due: Option<Boottime>,
     parking: Option<Reply<u64>>,
     closed: bool,
 }
@@ -203,7 +204,7 @@ impl Scheduler {
         if !self.loaded || self.closed {
             return;
         }
-        let now = self.shared.now();
+        let now = self.shared.args.clock.boottime();
         let most = self.shared.args.tasks.max_concurrent_tasks as usize;
         let room = most.saturating_sub(self.running.len());
         for assignment in assign(&mut self.queue, &mut self.fleet, now, room) {
@@ -212,13 +213,13 @@ impl Scheduler {
         self.set_alarm(now);
     }
 
-    fn set_alarm(&mut self, now: helix_protocol::Timestamp) {
+    fn set_alarm(&mut self, now: Boottime) {
         let next = self.queue.next_due(now);
         if let Some(next) = next
             && self.due.is_none_or(|due| next < due)
         {
             self.due = Some(next);
-            let wait = Duration::from_micros(u64::try_from(next.0 - now.0).unwrap_or_default());
+            let wait = next.since(now);
             self.work.start(async move {
                 tokio::time::sleep(wait).await;
                 SchedulerMsg::Due
@@ -279,7 +280,7 @@ impl Scheduler {
             TaskStatus::Assigned | TaskStatus::Running if self.shared.may_drive(&task) => {
                 // Ours and driven by nobody: it goes on wherever there is room.
                 if !self.adopting.contains_key(&task.id) && self.queue.get(task.id).is_none() {
-                    self.move_on(Waiting::of(&task), None);
+                    self.move_on(self.waiting(&task), None);
                 }
             }
             _ => {
@@ -289,8 +290,16 @@ impl Scheduler {
         }
     }
 
+    /// A task that waits, with its time on the clock that nobody can set. The records have it on the wall clock: whatever that was set
+    /// to meanwhile, no retry waits longer than the longest backoff.
+    fn waiting(&self, task: &TaskRecord) -> Waiting {
+        let (shared, most) = (&self.shared, Duration::from_millis(self.shared.args.tasks.retry_backoff_most_ms));
+        let left = task.not_before.map(|due| due.since(shared.now()).min(most)).filter(|left| !left.is_zero());
+        Waiting::of(task, left.map(|left| shared.args.clock.boottime().after(left)))
+    }
+
     fn wait(&mut self, task: Box<TaskRecord>) {
-        let mut waiting = Waiting::of(&task);
+        let mut waiting = self.waiting(&task);
         waiting.lost = task.status == TaskStatus::WaitingForWorker;
         // The records forget the worker of a task that waits; its workspace may be there all the same.
         waiting.last = waiting.last.or_else(|| self.queue.get(task.id).and_then(|known| known.last));
@@ -338,9 +347,9 @@ impl Scheduler {
         for task in tasks {
             match (task.status.is_active(), task.worker) {
                 (true, Some(worker)) if self.shared.may_drive(&task) => {
-                    self.adopting.insert(task.id, (Waiting::of(&task), worker));
+                    self.adopting.insert(task.id, (self.waiting(&task), worker));
                 }
-                (true, None) => self.move_on(Waiting::of(&task), None),
+                (true, None) => self.move_on(self.waiting(&task), None),
                 (true, Some(_)) => tracing::info!(task = %task.id, "another node drives the task"),
                 (false, _) => self.changed(Box::new(task)),
             }
@@ -417,7 +426,7 @@ impl Scheduler {
     }
 
     fn explain(&self, task: &TaskRecord, reply: Reply<Vec<WorkerReason>>) {
-        let waiting = self.queue.get(task.id).cloned().unwrap_or_else(|| Waiting::of(task));
+        let waiting = self.queue.get(task.id).cloned().unwrap_or_else(|| self.waiting(task));
         let _ = reply.send(Ok(self.fleet.explain(&waiting)));
     }
 
@@ -446,96 +455,5 @@ impl Scheduler {
         if let Some(reply) = self.parking.take() {
             let _ = reply.send(Ok(self.running.len() as u64));
         }
-    }
-
-    fn let_go(&mut self, task: TaskId) -> Option<Running> {
-        let running = self.running.remove(&task)?;
-        self.fleet.give_back(running.worker, &running.waiting.needs);
-        Some(running)
-    }
-
-    fn is(&self, task: TaskId, serial: u64) -> bool {
-        self.running.get(&task).is_some_and(|running| running.serial == serial)
-    }
-
-    fn ended(&mut self, task: TaskId, serial: u64, end: End) {
-        if !self.is(task, serial) {
-            return;
-        }
-        let Some(running) = self.let_go(task) else { return };
-        let worker = running.worker;
-        if running.changed {
-            self.look_again(task, Duration::ZERO);
-        }
-        match end {
-            End::Final(record) => {
-                answer_pauses(running.pauses, &record);
-                self.settled(task);
-            }
-            End::Parked(record) => answer_pauses(running.pauses, &record),
-            End::Waiting(record) => {
-                let last = Some(worker);
-                self.queue.push(Waiting { last, ..Waiting::of(&record) });
-                self.records.insert(task, record);
-                self.keep_pauses(task, running.pauses);
-            }
-            End::WorkerGone => {
-                // The fleet's word, with the proof, comes on its own way and a moment later; a worker that is back by then gets the task again.
-                let waiting = Waiting { last: Some(worker), ..running.waiting };
-                self.adopting.insert(task, (waiting, worker));
-                self.work.start(async move {
-                    tokio::time::sleep(AGAIN).await;
-                    SchedulerMsg::Unexplained(task)
-                });
-                self.keep_pauses(task, running.pauses);
-            }
-            End::Stale => {
-                self.look_again(task, Duration::ZERO);
-                self.keep_pauses(task, running.pauses);
-            }
-            End::Held => {}
-            End::Broken(failure) => {
-                tracing::error!(%task, "driving the task failed: {failure}");
-                self.broken(running, failure.message);
-            }
-        }
-        self.parked();
-    }
-
-    fn gone(&mut self, task: TaskId, serial: u64, reason: Option<String>) {
-        if !self.is(task, serial) {
-            return;
-        }
-        let Some(running) = self.let_go(task) else { return };
-        let reason = reason.unwrap_or_else(|| "it ended without a word".to_owned());
-        tracing::error!(%task, "the task's actor ended: {reason}");
-        self.broken(running, reason);
-        self.parked();
-    }
-
-    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever.
-    fn broken(&mut self, running: Running, reason: String) {
-        let task = running.waiting.task;
-        self.keep_pauses(task, running.pauses);
-        let shared = Arc::clone(&self.shared);
-        self.work.start(async move {
-            match requests::broken(&shared, task, &reason).await {
-                Ok(task) => SchedulerMsg::Changed(Box::new(task)),
-                Err(failure) => {
-                    tracing::warn!(%task, "the failure could not be recorded: {failure}");
-                    SchedulerMsg::LookAgain(task)
-                }
-            }
-        });
-    }
-}
-
-fn answer_pauses(pauses: Vec<(Principal, Reply<TaskRecord>)>, task: &TaskRecord) {
-    for (_, reply) in pauses {
-        let answer = match task.status {
-            TaskStatus::Paused | TaskStatus::WaitingForInput => Ok(task.clone()),
-            status => Happening::Pause.check(task.id, status).map(|_| task.clone()),
-        };
-        let _ = reply.send(answer);
     }
 }

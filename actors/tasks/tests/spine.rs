@@ -453,6 +453,37 @@ async fn a_model_that_fails_for_now_is_a_retry_and_one_that_refuses_is_the_end()
     assert_eq!(failed.epoch.0, 1);
 }
 
+/// Which of two nodes meets the clock as it was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meets {
+    TheSameNode,
+    TheNextNode,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_by_an_hour_makes_no_retry_wait_longer() {
+    const HOUR: i64 = 3_600_000_000;
+    for (by, meets) in [(-HOUR, Meets::TheSameNode), (HOUR, Meets::TheSameNode), (-HOUR, Meets::TheNextNode)] {
+        let mut outside = Outside::new();
+        (outside.tasks.retry_backoff_ms, outside.tasks.retry_backoff_most_ms) = (40_000, 60_000);
+        outside.world.add("one", 4);
+        let mut node = outside.start().await;
+        outside.log.fail_next(support::ModelLog::refused(Code::ModelFailed));
+        let task = node.create(talk(1)).await.expect("made").id;
+        while node.task(task).await.retries == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        outside.machine.as_ref().expect("the clock is simulated").jump(by);
+        if meets == Meets::TheNextNode {
+            node.stop().await;
+            node = outside.start().await;
+        }
+        let began = tokio::time::Instant::now();
+        node.until_within(task, &[TaskStatus::Completed], Duration::from_secs(62)).await;
+        assert!(began.elapsed() < Duration::from_secs(62), "{by} {meets:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_that_takes_too_long_fails() {
     let outside = Outside::new();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use helix_actor_tasks::TasksArgs;
 use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{MemoryStore, RecordStore};
-use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_kernel::{Address, ChildSpec, Clock, SimulatedClock, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{CreateTask, Events, Fleet, Models, Records, Takeover, Tasks, TasksMsg};
 use helix_objects::ObjectStore;
 use helix_protocol::{
@@ -39,12 +39,14 @@ pub struct Outside {
     pub tasks: TasksConfig,
     pub budgets: BudgetsConfig,
     pub clock: Clock,
+    /// What may happen to a simulated clock.
+    pub machine: Option<SimulatedClock>,
 }
 
 impl Outside {
     pub fn new() -> Self {
-        let (clock, _) = Clock::simulated();
-        Self::on(clock)
+        let (clock, machine) = Clock::simulated();
+        Self { machine: Some(machine), ..Self::on(clock) }
     }
 
     /// On the machine's clock.
@@ -65,6 +67,7 @@ impl Outside {
             tasks: TasksConfig::default(),
             budgets: BudgetsConfig { daily_usd: 0.0, daily_tokens: 0 },
             clock,
+            machine: None,
         }
     }
 

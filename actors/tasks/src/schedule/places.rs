@@ -1,0 +1,194 @@
+//! The workers as the scheduler sees them: what tasks hold of each, and why a task does or does not fit.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
+use helix_messages::{WorkerReason, WorkerView};
+use helix_protocol::{Criticality, Lifecycle, Needs, SnapshotId, WorkerHealth, WorkerId};
+
+use super::Waiting;
+
+/// A worker keeps a slot in reserve if it has at least this many.
+const RESERVE_FROM: u32 = 4;
+
+/// What tasks hold of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    slots: u32,
+    cores: u32,
+    memory_mib: u64,
+    disk_mib: u64,
+}
+
+/// The workers with what is taken of them.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    workers: HashMap<WorkerId, Place>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    view: WorkerView,
+    held: Held,
+    /// What tasks began with here, so that the next one with the same content comes here too.
+    content: HashSet<SnapshotId>,
+}
+
+impl Fleet {
+    /// Takes the newest view of every worker; what tasks hold stays.
+    pub fn replace(&mut self, views: Vec<WorkerView>) {
+        let mut old = std::mem::take(&mut self.workers);
+        for view in views {
+            let place = match old.remove(&view.record.id) {
+                Some(place) => Place { view, ..place },
+                None => Place { view, held: Held::default(), content: HashSet::new() },
+            };
+            self.workers.insert(place.view.record.id, place);
+        }
+        // A worker that left the list while tasks still hold it is kept, closed, until they let go.
+        for (id, mut place) in old.into_iter().filter(|(_, place)| place.held.slots > 0) {
+            place.view.ready = false;
+            self.workers.insert(id, place);
+        }
+    }
+
+    /// A task was given to a worker.
+    pub fn take(&mut self, worker: WorkerId, needs: &Needs, content: Option<SnapshotId>) {
+        if let Some(place) = self.workers.get_mut(&worker) {
+            place.held.slots += 1;
+            place.held.cores += needs.cores;
+            place.held.memory_mib += needs.memory_mib;
+            place.held.disk_mib += needs.disk_mib;
+            place.content.extend(content);
+        }
+    }
+
+    /// A task let a worker go.
+    pub fn give_back(&mut self, worker: WorkerId, needs: &Needs) {
+        if let Some(place) = self.workers.get_mut(&worker) {
+            place.held.slots = place.held.slots.saturating_sub(1);
+            place.held.cores = place.held.cores.saturating_sub(needs.cores);
+            place.held.memory_mib = place.held.memory_mib.saturating_sub(needs.memory_mib);
+            place.held.disk_mib = place.held.disk_mib.saturating_sub(needs.disk_mib);
+        }
+    }
+
+    /// A worker is gone until the fleet says otherwise; what was on it is not there any more.
+    pub fn lost(&mut self, worker: WorkerId) {
+        if let Some(place) = self.workers.get_mut(&worker) {
+            place.view.ready = false;
+            place.view.holds.clear();
+            place.content.clear();
+        }
+    }
+
+    /// A worker's newest view.
+    pub fn view(&self, worker: WorkerId) -> Option<&WorkerView> {
+        self.workers.get(&worker).map(|place| &place.view)
+    }
+
+    /// Every worker.
+    pub fn views(&self) -> impl Iterator<Item = &WorkerView> {
+        self.workers.values().map(|place| &place.view)
+    }
+
+    /// Every worker's answer to a task, by name.
+    pub fn explain(&self, waiting: &Waiting) -> Vec<WorkerReason> {
+        let mut reasons: Vec<WorkerReason> = self
+            .workers
+            .values()
+            .map(|place| WorkerReason {
+                worker: place.view.record.name.clone(),
+                reason: place.refusal(waiting).unwrap_or_default(),
+            })
+            .collect();
+        reasons.sort_by(|a, b| a.worker.cmp(&b.worker));
+        reasons
+    }
+
+    pub(super) fn free_slots(&self) -> u32 {
+        self.workers
+            .values()
+            .filter(|place| place.is_open())
+            .map(|place| place.view.record.slots.saturating_sub(place.held.slots))
+            .sum()
+    }
+
+    pub(super) fn best(&self, waiting: &Waiting) -> Option<WorkerId> {
+        self.workers
+            .values()
+            .filter(|place| place.refusal(waiting).is_none())
+            .max_by_key(|place| (place.score(waiting), Reverse(place.view.record.id)))
+            .map(|place| place.view.record.id)
+    }
+}
+
+impl Place {
+    fn is_open(&self) -> bool {
+        self.view.ready && self.view.record.lifecycle == Lifecycle::Open
+    }
+
+    /// Why the task does not go here, in words; `None` where it could.
+    fn refusal(&self, waiting: &Waiting) -> Option<String> {
+        let (record, needs) = (&self.view.record, &waiting.needs);
+        if needs.worker.is_some_and(|only| only != record.id) {
+            return Some("the task asks for another worker".to_owned());
+        }
+        if !self.view.ready {
+            return Some(if record.reason.is_empty() {
+                "it is not connected".to_owned()
+            } else {
+                format!("it is not ready: {}", record.reason)
+            });
+        }
+        match record.lifecycle {
+            Lifecycle::Open => {}
+            Lifecycle::Cordoned => return Some("it is cordoned".to_owned()),
+            Lifecycle::Draining => return Some("it is draining".to_owned()),
+        }
+        self.lack(needs).or_else(|| self.full(waiting.criticality))
+    }
+
+    /// What the machine does not have at all, or not free.
+    fn lack(&self, needs: &Needs) -> Option<String> {
+        let none = helix_protocol::Resources::default();
+        let facts = self.view.record.facts.as_ref();
+        let missing = |wanted: &&helix_protocol::Capability| !facts.is_some_and(|facts| facts.capabilities.contains(wanted));
+        let lacks: Vec<String> = needs.capabilities.iter().filter(missing).map(ToString::to_string).collect();
+        if !lacks.is_empty() {
+            return Some(format!("it has no {}", lacks.join(", no ")));
+        }
+        let has = facts.map_or(&none, |facts| &facts.resources);
+        let cores = has.cores.saturating_sub(self.held.cores);
+        if needs.cores > cores {
+            return Some(format!("{cores} of its {} cores are free, {} are needed", has.cores, needs.cores));
+        }
+        let memory = has.memory_free_mib.min(has.memory_mib.saturating_sub(self.held.memory_mib));
+        if needs.memory_mib > memory {
+            return Some(format!("{memory} MiB of its memory are free, {} are needed", needs.memory_mib));
+        }
+        let disk = has.disk_free_mib.min(has.disk_mib.saturating_sub(self.held.disk_mib));
+        (needs.disk_mib > disk).then(|| format!("{disk} MiB of its disk are free, {} are needed", needs.disk_mib))
+    }
+
+    fn full(&self, criticality: Criticality) -> Option<String> {
+        let slots = self.view.record.slots;
+        let reserve = u32::from(slots >= RESERVE_FROM && criticality < Criticality::High);
+        if self.held.slots >= slots {
+            return Some(format!("all its {slots} slots are taken"));
+        }
+        (self.held.slots + reserve >= slots).then(|| format!("its last of {slots} slots is kept for tasks of high criticality"))
+    }
+
+    /// Greater is better.
+    fn score(&self, waiting: &Waiting) -> (bool, bool, bool, u32) {
+        let own = self.view.holds.iter().any(|held| held.task == waiting.task) || waiting.last == Some(self.view.record.id);
+        let healthy = self.view.record.health != WorkerHealth::Unhealthy;
+        let content = waiting.content.is_some_and(|content| self.content.contains(&content));
+        // Room in thousandths, so that a small empty machine and a large half-full one compare.
+        let slots = self.view.record.slots.max(1);
+        let room = slots.saturating_sub(self.held.slots) * 1000 / slots;
+        // Content is worth a transfer, not a crowd: it counts while more than half of the worker is free.
+        (own, healthy, content && room > 500, room)
+    }
+}

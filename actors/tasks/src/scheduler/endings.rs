@@ -1,0 +1,106 @@
+//! Tasks that stop being driven: they ended, wait again, lost their worker, or brought their actor down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_kernel::Reply;
+use helix_protocol::{Principal, TaskId, TaskRecord, TaskStatus};
+
+use super::{AGAIN, Running, Scheduler, SchedulerMsg};
+use crate::drive::End;
+use crate::machine::Happening;
+use crate::requests;
+use crate::schedule::Waiting;
+
+impl Scheduler {
+    pub(super) fn let_go(&mut self, task: TaskId) -> Option<Running> {
+        let running = self.running.remove(&task)?;
+        self.fleet.give_back(running.worker, &running.waiting.needs);
+        Some(running)
+    }
+
+    fn is(&self, task: TaskId, serial: u64) -> bool {
+        self.running.get(&task).is_some_and(|running| running.serial == serial)
+    }
+
+    pub(super) fn ended(&mut self, task: TaskId, serial: u64, end: End) {
+        if !self.is(task, serial) {
+            return;
+        }
+        let Some(running) = self.let_go(task) else { return };
+        let worker = running.worker;
+        if running.changed {
+            self.look_again(task, Duration::ZERO);
+        }
+        match end {
+            End::Final(record) => {
+                answer_pauses(running.pauses, &record);
+                self.settled(task);
+            }
+            End::Parked(record) => answer_pauses(running.pauses, &record),
+            End::Waiting(record) => {
+                let last = Some(worker);
+                self.queue.push(Waiting { last, ..self.waiting(&record) });
+                self.records.insert(task, record);
+                self.keep_pauses(task, running.pauses);
+            }
+            End::WorkerGone => {
+                // The fleet's word, with the proof, comes on its own way and a moment later; a worker that is back by then gets the task again.
+                let waiting = Waiting { last: Some(worker), ..running.waiting };
+                self.adopting.insert(task, (waiting, worker));
+                self.work.start(async move {
+                    tokio::time::sleep(AGAIN).await;
+                    SchedulerMsg::Unexplained(task)
+                });
+                self.keep_pauses(task, running.pauses);
+            }
+            End::Stale => {
+                self.look_again(task, Duration::ZERO);
+                self.keep_pauses(task, running.pauses);
+            }
+            End::Held => {}
+            End::Broken(failure) => {
+                tracing::error!(%task, "driving the task failed: {failure}");
+                self.broken(running, failure.message);
+            }
+        }
+        self.parked();
+    }
+
+    pub(super) fn gone(&mut self, task: TaskId, serial: u64, reason: Option<String>) {
+        if !self.is(task, serial) {
+            return;
+        }
+        let Some(running) = self.let_go(task) else { return };
+        let reason = reason.unwrap_or_else(|| "it ended without a word".to_owned());
+        tracing::error!(%task, "the task's actor ended: {reason}");
+        self.broken(running, reason);
+        self.parked();
+    }
+
+    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever.
+    fn broken(&mut self, running: Running, reason: String) {
+        let task = running.waiting.task;
+        self.keep_pauses(task, running.pauses);
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            match requests::broken(&shared, task, &reason).await {
+                Ok(task) => SchedulerMsg::Changed(Box::new(task)),
+                Err(failure) => {
+                    tracing::warn!(%task, "the failure could not be recorded: {failure}");
+                    SchedulerMsg::LookAgain(task)
+                }
+            }
+        });
+    }
+}
+
+pub(super) fn answer_pauses(pauses: Vec<(Principal, Reply<TaskRecord>)>, task: &TaskRecord) {
+    for (_, reply) in pauses {
+        let answer = match task.status {
+            TaskStatus::Paused | TaskStatus::WaitingForInput => Ok(task.clone()),
+            status => Happening::Pause.check(task.id, status).map(|_| task.clone()),
+        };
+        let _ = reply.send(answer);
+    }
+}
