@@ -3,20 +3,23 @@
 //! Runs as work of the task's actor, which may drop it at any await. Whatever it was doing then is safe: everything it decides is
 //! one fenced write, and the next owner learns the rest from the records.
 
+mod begin;
+mod job;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{Then, Write};
-use helix_messages::LostWorker;
 use helix_ports::{StepResult, TaskKind, TurnEnd};
 use helix_protocol::link::Request;
 use helix_protocol::{
-    Block, Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepId, StepOutcome, StepRecord,
-    TaskId, TaskRecord, WorkerId,
+    Block, Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
+    TaskRecord, WorkerId,
 };
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use self::begin::begin;
+pub(crate) use self::job::{Boundary, Control, End, Handover, Job};
 use crate::commit::{self, Draft, Taken, task_of};
 use crate::failing;
 use crate::host::{self, Begin, Host, Lease, Workspace, does_nothing};
@@ -24,7 +27,7 @@ use crate::machine::Happening;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Shared};
-use crate::steps::{next_ordinal, start};
+use crate::steps::next_ordinal;
 use crate::telling;
 
 /// A step that takes longer than this has its task recorded as running before it ends; shorter ones need not.
@@ -33,90 +36,6 @@ const SHOW_RUNNING: Duration = Duration::from_millis(250);
 const CLAIMS: u32 = 8;
 /// What a question about money begins with. Its answer is no part of the conversation.
 pub(crate) const BUDGET_QUESTION: &str = "out of budget: ";
-
-/// What is to be driven, and where.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub task: TaskId,
-    /// As the scheduler has it; `None` where it may have changed since.
-    pub record: Option<Box<TaskRecord>>,
-    pub worker: WorkerId,
-    pub name: String,
-    /// The worker it lost.
-    pub lost: Option<LostWorker>,
-    /// Where it was before, if its workspace may still be there.
-    pub previous: Option<WorkerId>,
-    /// What of the workspace on this worker.
-    pub handover: Handover,
-}
-
-/// How the next owner takes a workspace over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Handover {
-    /// With the files of the last step: what runs in it is ended.
-    Open,
-    /// As it is, where the worker went on with the step while the node was away; otherwise as with `Open`.
-    Adopt,
-}
-
-/// What is to happen at the next step boundary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Boundary {
-    /// The next step.
-    #[default]
-    GoOn,
-    /// The worker drains: the task goes back to the scheduler.
-    Yield,
-    /// Somebody parks it.
-    Pause {
-        /// Who.
-        actor: String,
-    },
-    /// The node stops: it stays as it is, to be adopted.
-    Park,
-}
-
-/// How the task's actor tells the work what is wanted. The stronger wish stays.
-#[derive(Debug, Default)]
-pub(crate) struct Control(Mutex<Boundary>);
-
-impl Control {
-    pub fn wish(&self, boundary: Boundary) {
-        let mut now = self.0.lock();
-        let strength = |boundary: &Boundary| match boundary {
-            Boundary::GoOn => 0,
-            Boundary::Yield => 1,
-            Boundary::Park => 2,
-            Boundary::Pause { .. } => 3,
-        };
-        if strength(&boundary) > strength(&now) {
-            *now = boundary;
-        }
-    }
-
-    fn get(&self) -> Boundary {
-        self.0.lock().clone()
-    }
-}
-
-/// How driving ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The task reached a final state.
-    Final(Box<TaskRecord>),
-    /// It is parked: paused, or it waits for an answer.
-    Parked(Box<TaskRecord>),
-    /// It waits for its turn again: a retry, or its worker drains.
-    Waiting(Box<TaskRecord>),
-    /// The worker went away or fenced itself.
-    WorkerGone,
-    /// Somebody else owns it.
-    Stale,
-    /// The node stops: it stays assigned.
-    Held,
-    /// Something that should not happen; nothing was recorded.
-    Broken(Failure),
-}
 
 /// Drives a task to an end.
 pub(crate) async fn drive(shared: Arc<Shared>, job: Job, control: Arc<Control>) -> End {
@@ -426,63 +345,6 @@ pub(crate) async fn read_task(shared: &Shared, task: TaskId) -> Result<TaskRecor
     found.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no task {}", task.short())))
 }
 
-/// The head, the last turn on its line, and the files to start from. A step that goes on began before its unfinished files were kept.
-async fn begin(
-    shared: &Arc<Shared>,
-    task: &TaskRecord,
-    handover: Handover,
-) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
-    let (head, turn, mut files) = begin_at_head(shared, task, handover).await?;
-    // A fork may bring files of its own: they stand in for those of the step it continues, and only for those.
-    if let (Some(step), Some(snapshot)) = (task.spec.fork_of, task.spec.fork_files)
-        && read_step(shared, step).await?.step.snapshot == files.snapshot
-    {
-        files = shared.files_of(snapshot).await?;
-    }
-    Ok((head, turn, files))
-}
-
-async fn begin_at_head(
-    shared: &Arc<Shared>,
-    task: &TaskRecord,
-    handover: Handover,
-) -> Result<(Option<StepRecord>, Option<StepRecord>, Files), Failure> {
-    let Some(head) = task.head else { return Ok((None, None, shared.base(task).await?)) };
-    let head = read_step(shared, head).await?;
-    let of = |step: &StepRecord| Files { tree: step.step.tree, snapshot: step.step.snapshot, sequence: step.step.store_sequence };
-    if matches!(head.step.outcome, StepOutcome::Continue | StepOutcome::Finished) {
-        let files = of(&head);
-        return Ok((Some(head.clone()), Some(head), files));
-    }
-    let id = head.step.id;
-    let line = shared.read(|records| async move { records.read().lineage(id).await }).await?;
-    let ended = |outcome| matches!(outcome, StepOutcome::Continue | StepOutcome::Finished);
-    let turn = match line.iter().rev().find(|step| ended(step.outcome)) {
-        Some(step) => Some(read_step(shared, step.id).await?),
-        None => None,
-    };
-    let on_failure = match handover {
-        Handover::Open => task.spec.on_failure,
-        Handover::Adopt => OnFailure::Rollback,
-    };
-    let start = start(&line, on_failure);
-    if let Some(step) = start.fork {
-        failing::fork_parked(shared, task, step, "its worker died in the middle of a command").await?;
-    }
-    let files = match start.files {
-        Some((tree, snapshot)) if (tree, snapshot) == (head.step.tree, head.step.snapshot) => of(&head),
-        // An ancestor's files are covered by what covers the head's.
-        Some((tree, snapshot)) => Files { tree, snapshot, sequence: head.step.store_sequence },
-        None => shared.base(task).await?,
-    };
-    Ok((Some(head), turn, files))
-}
-
-async fn read_step(shared: &Shared, step: StepId) -> Result<StepRecord, Failure> {
-    let found = shared.read(|records| async move { records.read().step(step).await }).await?;
-    found.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no step {}", step.short())))
-}
-
 /// When the whole task's time is over: its limit less what its steps took so far.
 async fn deadline(shared: &Shared, task: &TaskRecord) -> Result<Option<Instant>, Failure> {
     let Some(limit) = task.spec.timeout_ms else { return Ok(None) };
@@ -493,7 +355,7 @@ async fn deadline(shared: &Shared, task: &TaskRecord) -> Result<Option<Instant>,
     Ok(Some(Instant::now() + Duration::from_millis(limit).saturating_sub(used)))
 }
 
-/// What people answered since the last turn. A fork's new prompt is the kind's to say.
+/// What people answered to the question of the last turn, which has its instant. A fork's new prompt is the kind's to say.
 async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord>) -> Result<Vec<Message>, Failure> {
     let mut said = Vec::new();
     let Some(turn) = turn else { return Ok(said) };
@@ -501,8 +363,8 @@ async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord
     let mut questions = shared.read(|records| async move { records.read().questions(id).await }).await?;
     questions.reverse();
     for question in questions {
-        let new = question.created_at >= turn.committed_at && !question.text.starts_with(BUDGET_QUESTION);
-        if let Some(answer) = question.answer.filter(|_| new) {
+        let its = question.created_at == turn.committed_at && !question.text.starts_with(BUDGET_QUESTION);
+        if let Some(answer) = question.answer.filter(|_| its) {
             said.push(Message { role: Role::User, blocks: vec![Block::Text { text: answer, extra: None }] });
         }
     }

@@ -35,7 +35,8 @@ pub enum Then {
     /// The task changes its state, as [`Write::Status`] would do it: completes, fails, is parked, waits for its retry. Its
     /// `task` and `epoch` are the step's.
     Status(StatusChange),
-    /// The task asks, as [`Write::Ask`] would do it.
+    /// The task asks, as [`Write::Ask`] would do it, at the very instant of the commit: so a step knows its own question,
+    /// whatever clocks say.
     Ask(Question),
 }
 

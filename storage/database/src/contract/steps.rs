@@ -1,8 +1,8 @@
 //! Claims about steps, their journal, and the line they form.
 
 use helix_protocol::{
-    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, NewStep, Question, QuestionId, StepId, StepOutcome, StepRecord,
-    TaskSpec, TaskStatus, Timestamp, ToolOutcome,
+    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, NewStep, Question, QuestionId, StepId, StepOutcome,
+    StepRecord, TaskSpec, TaskStatus, Timestamp, ToolOutcome,
 };
 
 use super::stage::{Stage, after, call_failed, change, commit, entry, journal, reserved, spec, stale, step_on, told, wrong_status};
@@ -85,9 +85,11 @@ pub(super) async fn a_commit_and_its_consequence_are_one(stage: Stage) {
         answered_at: None,
     };
     let then = Some(Box::new(Then::Ask(question.clone())));
-    let task = stage.task_after(Write::Commit { step: Box::new(step_on(&owner)), then, events: Vec::new() }).await;
+    let write = Write::Commit { step: Box::new(step_on(&owner)), then, events: Vec::new() };
+    let Applied::Step { step, task, .. } = stage.done(write).await else { panic!("no step") };
     assert_eq!((task.status, task.steps), (TaskStatus::WaitingForInput, 1));
-    assert_eq!(stage.store.questions(owner.id).await, Ok(vec![question]));
+    let question = Question { created_at: step.committed_at, ..question };
+    assert_eq!(stage.store.questions(owner.id).await, Ok(vec![question]), "it has the instant of its step");
 }
 
 pub(super) async fn a_commit_whose_consequence_is_refused_leaves_no_trace(stage: Stage) {

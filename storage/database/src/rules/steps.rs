@@ -68,7 +68,10 @@ pub(super) async fn commit(
                 recorded.extend(events);
                 Box::new(row.record)
             }
-            Some(Then::Ask(question)) => Box::new(park(rows, question, step.epoch, 0, now).await?.record),
+            Some(Then::Ask(question)) => {
+                let question = Question { created_at: now, ..question.clone() };
+                Box::new(park(rows, &question, step.epoch, 0, now).await?.record)
+            }
             None => Box::new(row.record),
         };
         return Ok(Applied::Step { step: Box::new(committed), task, events: recorded });
