@@ -3,34 +3,30 @@
 //! Parent: `connections`. Restart: permanent. What survives a restart is the line (calls under way and the last
 //! view), the records, and the worker itself.
 
+mod connecting;
+mod row;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_database::Write;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Boottime, Reply, Work};
 use helix_link::{Closed, Event, Incoming, LinkHandle, Side};
 use helix_messages::{FleetMsg, LostWorker, Records, WorkerView};
 use helix_ports::{ConnectError, DeathProof};
-use helix_protocol::link::{Heartbeat, HeartbeatAck, Notice, Request, Welcome};
-use helix_protocol::{Code, EventKind, Failure, Lifecycle, NewEvent, Severity, WorkerHealth, WorkerStatus};
+use helix_protocol::link::{Heartbeat, HeartbeatAck, Notice};
+use helix_protocol::{Code, EventKind, Failure, Lifecycle, Severity, WorkerHealth, WorkerStatus};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::AbortHandle;
 
-use crate::backoff::{Attempts, Leased, Starts};
+use self::row::{Report, Row};
+use crate::backoff::{Attempts, Starts};
 use crate::dial::{Dialled, Dialler};
 use crate::health::Health;
 use crate::lease::{Lease, Passed};
-use crate::line::{Connected, Line};
-
-/// How many events are kept for a database that is away.
-const EVENTS: usize = 64;
-/// How long a worker that was given up may take to end what it ran.
-const RELEASE: Duration = Duration::from_secs(60);
-/// A row that could not be written is written again after this time.
-const REWRITE: Duration = Duration::from_secs(2);
+use crate::line::Line;
 
 /// What a connection's actor is told, all of it by its own work except where it says so.
 pub(crate) enum WorkerMsg {
@@ -74,24 +70,6 @@ pub(crate) struct WorkerArgs {
 
 /// The actor.
 pub(crate) struct WorkerActor;
-
-/// What is reported to the fleet.
-enum Report {
-    Changed(Box<WorkerView>),
-    Lost(Box<LostWorker>),
-}
-
-/// The row on its way to the database: one write at a time, the newest row with every event since.
-#[derive(Default)]
-struct Row {
-    changed: bool,
-    writing: bool,
-    events: Vec<NewEvent>,
-    /// How many of the events are in the write under way.
-    sent: usize,
-    asked: Vec<Reply<WorkerView>>,
-    covered: Vec<Reply<WorkerView>>,
-}
 
 pub(crate) struct WorkerState {
     args: WorkerArgs,
@@ -177,173 +155,6 @@ impl Actor for WorkerActor {
         }
         state.args.line.cut();
         Ok(())
-    }
-}
-
-/// Coming to a connection.
-impl WorkerState {
-    fn now(&self) -> Boottime {
-        self.args.dialler.clock.boottime()
-    }
-
-    /// Starts an errand; one that still runs is given up.
-    fn run(&mut self, errand: impl Future<Output = WorkerMsg> + Send + 'static) {
-        if let Some(running) = self.running.take() {
-            running.abort();
-        }
-        self.running = Some(self.work.start(errand));
-    }
-
-    fn dial(&mut self) {
-        if self.retired {
-            return;
-        }
-        self.errand += 1;
-        let (errand, dialler, line) = (self.errand, self.args.dialler.clone(), Arc::clone(&self.args.line));
-        let target = self.view.record.target.clone();
-        self.run(async move {
-            let outcome = dialler.dial(&line, &target).await.map(Box::new);
-            WorkerMsg::Dialled { errand, outcome }
-        });
-    }
-
-    fn dial_after(&mut self, pause: Duration) {
-        self.errand += 1;
-        let errand = self.errand;
-        self.run(async move {
-            tokio::time::sleep(pause).await;
-            WorkerMsg::Due { errand }
-        });
-    }
-
-    /// Starts the worker's process, after a pause where that was needed often.
-    fn start_process(&mut self) {
-        if self.retired {
-            return;
-        }
-        let now = self.now();
-        let pause = self.starts.take(now);
-        if self.starts.too_many() {
-            let reason = format!("its process ended {} times within {} s", Starts::MOST, Starts::PERIOD.as_secs());
-            self.set_status(WorkerStatus::Failed, &reason);
-        }
-        self.errand += 1;
-        let (errand, dialler, target) = (self.errand, self.args.dialler.clone(), self.view.record.target.clone());
-        self.run(async move {
-            tokio::time::sleep(pause).await;
-            let outcome = dialler.start(&target).await;
-            WorkerMsg::Started { errand, outcome }
-        });
-    }
-
-    fn started(&mut self, outcome: Result<(), ConnectError>) {
-        match outcome {
-            Ok(()) => self.dial(),
-            // A death found while starting is found again by the next dial.
-            Err(ConnectError::Dead(_)) => self.dial_soon(),
-            Err(ConnectError::Unreachable(failure)) => {
-                self.set_status(WorkerStatus::Offline, &failure.message);
-                self.dial_soon();
-            }
-            Err(ConnectError::Refused(failure)) => {
-                self.set_status(WorkerStatus::Failed, &failure.message);
-                self.dial_after(Attempts::long(rand::random()));
-            }
-        }
-    }
-
-    fn dial_soon(&mut self) {
-        let leased = if self.lease.is_over() { Leased::Over } else { Leased::Runs };
-        let pause = self.attempts.pause(leased, rand::random());
-        self.dial_after(pause);
-    }
-
-    fn not_connected(&mut self, error: ConnectError) {
-        tracing::debug!(worker = self.args.line.name(), %error, "no connection");
-        match error {
-            ConnectError::Dead(proof) => {
-                if self.lease.end() {
-                    self.lose(proof);
-                }
-                self.start_process();
-            }
-            ConnectError::Unreachable(failure) => {
-                let status = if self.lease.is_over() { WorkerStatus::Offline } else { WorkerStatus::Inactive };
-                self.set_status(status, &failure.message);
-                self.dial_soon();
-            }
-            // The program is gone, or of another version: putting it there does no harm, and a start is idempotent.
-            ConnectError::Refused(failure) if failure.code == Code::InstallFailed => {
-                self.set_status(WorkerStatus::Failed, &failure.message);
-                self.start_process();
-            }
-            ConnectError::Refused(failure) => {
-                self.set_status(WorkerStatus::Failed, &failure.message);
-                self.dial_after(Attempts::long(rand::random()));
-            }
-        }
-    }
-
-    fn connected(&mut self, dialled: Dialled) {
-        if self.has_moved_on(&dialled.welcome) {
-            return self.release(dialled);
-        }
-        let Dialled { number, link, welcome } = dialled;
-        let replaced = self.view.incarnation != 0 && self.view.incarnation != welcome.incarnation;
-        if replaced && self.lease.end() {
-            self.lose(DeathProof::Replaced);
-        }
-        self.lease = Lease::begin(self.args.dialler.lease, self.now());
-        self.attempts = Attempts::default();
-        self.errand += 1;
-        self.link = Some((number, link.handle.clone()));
-        self.view.incarnation = welcome.incarnation;
-        self.view.pid = Some(welcome.pid);
-        self.view.holds = welcome.holds;
-        self.view.record.facts = Some(welcome.facts);
-        self.saw();
-        self.args.line.up(Connected { number, link: link.handle.clone() });
-        let pump = pump(number, link.incoming, link.handle, self.me.clone());
-        self.work.start(pump);
-        let detail = json!({ "incarnation": welcome.incarnation, "pid": welcome.pid, "build": welcome.build });
-        self.tell(EventKind::WorkerConnected, Severity::Info, "is connected", detail);
-        self.set_status(self.connected_status(), "");
-        self.report();
-    }
-
-    /// True where this very process was given up, and holds workspaces whose tasks have gone elsewhere since.
-    fn has_moved_on(&self, welcome: &Welcome) -> bool {
-        let same = self.view.incarnation == 0 || self.view.incarnation == welcome.incarnation;
-        same && self.lease.is_over() && !welcome.holds.is_empty()
-    }
-
-    /// Has everything ended that a worker runs for tasks it has lost. Until then nothing grants it a new lease: a grant thaws what its
-    /// fence froze, and that must not go on beside what runs elsewhere by now.
-    fn release(&mut self, mut dialled: Dialled) {
-        self.errand += 1;
-        let errand = self.errand;
-        self.run(async move {
-            let link = dialled.link.handle.clone();
-            let holds = std::mem::take(&mut dialled.welcome.holds);
-            let closed = futures::future::join_all(holds.into_iter().map(|held| {
-                let close = Request::Close { task: held.task, epoch: held.epoch };
-                link.request(close, RELEASE)
-            }));
-            // One that is held under a greater epoch by now is somebody's.
-            let failed = closed.await.into_iter().filter_map(Result::err).find(|failure| failure.code != Code::StaleOwner);
-            let outcome = match failed {
-                None => Ok(Box::new(dialled)),
-                Some(failure) => {
-                    link.abort();
-                    Err(ConnectError::Unreachable(failure))
-                }
-            };
-            WorkerMsg::Dialled { errand, outcome }
-        });
-    }
-
-    fn connected_status(&self) -> WorkerStatus {
-        if self.view.record.lifecycle == Lifecycle::Open { WorkerStatus::Active } else { WorkerStatus::Maintenance }
     }
 }
 
@@ -514,112 +325,6 @@ impl WorkerState {
         self.report();
         self.untold.push_back(Report::Lost(Box::new(lost)));
         self.retell();
-    }
-}
-
-/// The row, and what the fleet is told.
-impl WorkerState {
-    fn tell(&mut self, kind: EventKind, severity: Severity, words: &str, detail: serde_json::Value) {
-        if self.row.events.len() < EVENTS {
-            let message = format!("worker {} {words}", self.args.line.name());
-            let event = NewEvent::info(kind, "fleet", message).severity(severity).worker(self.args.line.worker()).detail(detail);
-            self.row.events.push(event);
-        }
-        self.row.changed = true;
-    }
-
-    fn set_health(&mut self, health: WorkerHealth) {
-        if self.view.record.health != health {
-            self.view.record.health = health;
-            self.row.changed = true;
-            self.report();
-        }
-        self.write_row();
-    }
-
-    fn set_status(&mut self, status: WorkerStatus, reason: &str) {
-        let record = &mut self.view.record;
-        if record.status != status || record.reason != reason {
-            record.status = status;
-            reason.clone_into(&mut record.reason);
-            self.row.changed = true;
-            self.args.line.show(self.view.clone());
-        }
-        self.write_row();
-    }
-
-    fn write_row(&mut self) {
-        let nothing_new = !self.row.changed && self.row.asked.is_empty();
-        if self.row.writing || nothing_new {
-            return;
-        }
-        self.row.writing = true;
-        self.row.changed = false;
-        self.row.covered = std::mem::take(&mut self.row.asked);
-        let events = self.row.events.clone();
-        self.row.sent = events.len();
-        let write = Write::Worker { worker: Box::new(self.view.record.clone()), events };
-        let records = self.args.records.clone();
-        self.work.start(async move { WorkerMsg::Recorded { outcome: records.write(write).await.map(drop) } });
-    }
-
-    fn recorded(&mut self, outcome: Result<(), Failure>) {
-        self.row.writing = false;
-        let covered = std::mem::take(&mut self.row.covered);
-        match outcome {
-            Ok(()) => {
-                self.row.events.drain(..self.row.sent);
-                self.view.record.version += 1;
-                self.args.line.show(self.view.clone());
-                if !covered.is_empty() {
-                    self.report();
-                }
-                for reply in covered {
-                    // An error means that the asker has gone.
-                    let _ = reply.send(Ok(self.view.clone()));
-                }
-                self.write_row();
-            }
-            Err(failure) => {
-                tracing::warn!(worker = self.args.line.name(), %failure, "the worker's row could not be written; it is tried again");
-                self.row.changed = true;
-                for reply in covered {
-                    let _ = reply.send(Err(failure.clone()));
-                }
-                self.row.writing = true;
-                self.work.start(async {
-                    tokio::time::sleep(REWRITE).await;
-                    WorkerMsg::Rewrite
-                });
-            }
-        }
-    }
-
-    fn rewrite(&mut self) {
-        self.row.writing = false;
-        self.write_row();
-    }
-
-    fn report(&mut self) {
-        self.view.ready = self.link.is_some() && !self.lease.is_suspect() && !self.retired;
-        self.args.line.show(self.view.clone());
-        self.untold.retain(|report| matches!(report, Report::Lost(_)));
-        self.untold.push_back(Report::Changed(Box::new(self.view.clone())));
-        self.retell();
-    }
-
-    /// Tells the fleet, in order. What it does not take now (it is being restarted) it is told at the next look.
-    fn retell(&mut self) {
-        while let Some(report) = self.untold.front() {
-            let message = match report {
-                Report::Changed(view) => FleetMsg::ConnectionChanged { view: view.clone() },
-                Report::Lost(lost) => FleetMsg::ConnectionLost { lost: lost.clone() },
-            };
-            if self.args.fleet.tell(message).is_err() {
-                break;
-            }
-            self.untold.pop_front();
-        }
     }
 }
 

@@ -1,0 +1,185 @@
+//! Coming to a connection: dials, starts of the worker's process, pauses between them, and what a welcome means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_kernel::Boottime;
+use helix_ports::{ConnectError, DeathProof};
+use helix_protocol::link::{Request, Welcome};
+use helix_protocol::{Code, EventKind, Lifecycle, Severity, WorkerStatus};
+use serde_json::json;
+
+use super::{WorkerMsg, WorkerState, pump};
+use crate::backoff::{Attempts, Leased, Starts};
+use crate::dial::Dialled;
+use crate::lease::Lease;
+use crate::line::Connected;
+
+/// How long a worker that was given up may take to end what it ran.
+const RELEASE: Duration = Duration::from_secs(60);
+
+impl WorkerState {
+    pub(super) fn now(&self) -> Boottime {
+        self.args.dialler.clock.boottime()
+    }
+
+    /// Starts an errand; one that still runs is given up.
+    fn run(&mut self, errand: impl Future<Output = WorkerMsg> + Send + 'static) {
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+        self.running = Some(self.work.start(errand));
+    }
+
+    pub(super) fn dial(&mut self) {
+        if self.retired {
+            return;
+        }
+        self.errand += 1;
+        let (errand, dialler, line) = (self.errand, self.args.dialler.clone(), Arc::clone(&self.args.line));
+        let target = self.view.record.target.clone();
+        self.run(async move {
+            let outcome = dialler.dial(&line, &target).await.map(Box::new);
+            WorkerMsg::Dialled { errand, outcome }
+        });
+    }
+
+    fn dial_after(&mut self, pause: Duration) {
+        self.errand += 1;
+        let errand = self.errand;
+        self.run(async move {
+            tokio::time::sleep(pause).await;
+            WorkerMsg::Due { errand }
+        });
+    }
+
+    /// Starts the worker's process, after a pause where that was needed often.
+    fn start_process(&mut self) {
+        if self.retired {
+            return;
+        }
+        let now = self.now();
+        let pause = self.starts.take(now);
+        if self.starts.too_many() {
+            let reason = format!("its process ended {} times within {} s", Starts::MOST, Starts::PERIOD.as_secs());
+            self.set_status(WorkerStatus::Failed, &reason);
+        }
+        self.errand += 1;
+        let (errand, dialler, target) = (self.errand, self.args.dialler.clone(), self.view.record.target.clone());
+        self.run(async move {
+            tokio::time::sleep(pause).await;
+            let outcome = dialler.start(&target).await;
+            WorkerMsg::Started { errand, outcome }
+        });
+    }
+
+    pub(super) fn started(&mut self, outcome: Result<(), ConnectError>) {
+        match outcome {
+            Ok(()) => self.dial(),
+            // A death found while starting is found again by the next dial.
+            Err(ConnectError::Dead(_)) => self.dial_soon(),
+            Err(ConnectError::Unreachable(failure)) => {
+                self.set_status(WorkerStatus::Offline, &failure.message);
+                self.dial_soon();
+            }
+            Err(ConnectError::Refused(failure)) => {
+                self.set_status(WorkerStatus::Failed, &failure.message);
+                self.dial_after(Attempts::long(rand::random()));
+            }
+        }
+    }
+
+    fn dial_soon(&mut self) {
+        let leased = if self.lease.is_over() { Leased::Over } else { Leased::Runs };
+        let pause = self.attempts.pause(leased, rand::random());
+        self.dial_after(pause);
+    }
+
+    pub(super) fn not_connected(&mut self, error: ConnectError) {
+        tracing::debug!(worker = self.args.line.name(), %error, "no connection");
+        match error {
+            ConnectError::Dead(proof) => {
+                if self.lease.end() {
+                    self.lose(proof);
+                }
+                self.start_process();
+            }
+            ConnectError::Unreachable(failure) => {
+                let status = if self.lease.is_over() { WorkerStatus::Offline } else { WorkerStatus::Inactive };
+                self.set_status(status, &failure.message);
+                self.dial_soon();
+            }
+            // The program is gone, or of another version: putting it there does no harm, and a start is idempotent.
+            ConnectError::Refused(failure) if failure.code == Code::InstallFailed => {
+                self.set_status(WorkerStatus::Failed, &failure.message);
+                self.start_process();
+            }
+            ConnectError::Refused(failure) => {
+                self.set_status(WorkerStatus::Failed, &failure.message);
+                self.dial_after(Attempts::long(rand::random()));
+            }
+        }
+    }
+
+    pub(super) fn connected(&mut self, dialled: Dialled) {
+        if self.has_moved_on(&dialled.welcome) {
+            return self.release(dialled);
+        }
+        let Dialled { number, link, welcome } = dialled;
+        let replaced = self.view.incarnation != 0 && self.view.incarnation != welcome.incarnation;
+        if replaced && self.lease.end() {
+            self.lose(DeathProof::Replaced);
+        }
+        self.lease = Lease::begin(self.args.dialler.lease, self.now());
+        self.attempts = Attempts::default();
+        self.errand += 1;
+        self.link = Some((number, link.handle.clone()));
+        self.view.incarnation = welcome.incarnation;
+        self.view.pid = Some(welcome.pid);
+        self.view.holds = welcome.holds;
+        self.view.record.facts = Some(welcome.facts);
+        self.saw();
+        self.args.line.up(Connected { number, link: link.handle.clone() });
+        let pump = pump(number, link.incoming, link.handle, self.me.clone());
+        self.work.start(pump);
+        let detail = json!({ "incarnation": welcome.incarnation, "pid": welcome.pid, "build": welcome.build });
+        self.tell(EventKind::WorkerConnected, Severity::Info, "is connected", detail);
+        self.set_status(self.connected_status(), "");
+        self.report();
+    }
+
+    /// True where this very process was given up, and holds workspaces whose tasks have gone elsewhere since.
+    fn has_moved_on(&self, welcome: &Welcome) -> bool {
+        let same = self.view.incarnation == 0 || self.view.incarnation == welcome.incarnation;
+        same && self.lease.is_over() && !welcome.holds.is_empty()
+    }
+
+    /// Has everything ended that a worker runs for tasks it has lost. Until then nothing grants it a new lease: a grant thaws what its
+    /// fence froze, and that must not go on beside what runs elsewhere by now.
+    fn release(&mut self, mut dialled: Dialled) {
+        self.errand += 1;
+        let errand = self.errand;
+        self.run(async move {
+            let link = dialled.link.handle.clone();
+            let holds = std::mem::take(&mut dialled.welcome.holds);
+            let closed = futures::future::join_all(holds.into_iter().map(|held| {
+                let close = Request::Close { task: held.task, epoch: held.epoch };
+                link.request(close, RELEASE)
+            }));
+            // One that is held under a greater epoch by now is somebody's.
+            let failed = closed.await.into_iter().filter_map(Result::err).find(|failure| failure.code != Code::StaleOwner);
+            let outcome = match failed {
+                None => Ok(Box::new(dialled)),
+                Some(failure) => {
+                    link.abort();
+                    Err(ConnectError::Unreachable(failure))
+                }
+            };
+            WorkerMsg::Dialled { errand, outcome }
+        });
+    }
+
+    pub(super) fn connected_status(&self) -> WorkerStatus {
+        if self.view.record.lifecycle == Lifecycle::Open { WorkerStatus::Active } else { WorkerStatus::Maintenance }
+    }
+}
