@@ -96,6 +96,7 @@ fn step_on(task: &TaskRecord) -> NewStep {
         skipped: Vec::new(),
         torn: Vec::new(),
         messages: Vec::new(),
+        long_messages: None,
         exits: Vec::new(),
         artifacts: Vec::new(),
         spend: Spend::default(),

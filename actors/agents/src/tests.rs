@@ -174,6 +174,7 @@ fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
         skipped: Vec::new(),
         torn: Vec::new(),
         messages: result.messages.clone(),
+        long_messages: None,
         exits: result.exits.clone(),
         artifacts: Vec::new(),
         spend: Spend::default(),

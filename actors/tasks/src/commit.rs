@@ -14,6 +14,7 @@ use helix_protocol::{
 use helix_versions::write_snapshot;
 
 use crate::host::{Host, Workspace};
+use crate::said::{self, Said};
 use crate::shared::{self, Files, Pauses, Shared};
 use crate::telling;
 
@@ -101,6 +102,7 @@ async fn received(host: &Host, artifacts: Vec<String>) -> Result<ReceivedSnapsho
 pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(StepRecord, TaskRecord), Failure> {
     let ordinal = if draft.outcome == StepOutcome::Unfinished { host.turns } else { host.ordinal };
     let Taken { files, changes, skipped, torn, artifacts, logical_bytes } = taken;
+    let Said { messages, long, sequence } = said::keep(host, draft.messages).await?;
     let step = NewStep {
         id: StepId::new(),
         task: host.lease.task,
@@ -112,11 +114,12 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
         summary: draft.summary,
         tree: files.tree,
         snapshot: files.snapshot,
-        store_sequence: files.sequence,
+        store_sequence: files.sequence.max(sequence),
         changes,
         skipped,
         torn,
-        messages: draft.messages,
+        messages,
+        long_messages: long,
         exits: draft.exits,
         artifacts,
         spend: draft.spend,
@@ -127,7 +130,12 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
     events.extend(draft.events);
     let commit = Write::Commit { step: Box::new(step), then: draft.then.map(Box::new), events };
     match host.shared.write(commit).await? {
-        Applied::Step { step, task, .. } => Ok((*step, *task)),
+        Applied::Step { step, task, .. } => {
+            if long.is_some() {
+                unpin(&host.shared, host.lease.task, host.lease.epoch).await;
+            }
+            Ok((*step, *task))
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -195,6 +195,7 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
         skipped,
         torn,
         messages: Vec::new(),
+        long_messages: None,
         exits: exits.to_vec(),
         artifacts,
         spend: Spend::default(),

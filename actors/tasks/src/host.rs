@@ -21,7 +21,7 @@ use crate::commit;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Pauses, Shared};
-use crate::{secrets, telling};
+use crate::{said, secrets, telling};
 
 /// How long a worker's branch may be away before a request is given up.
 const AWAY: Duration = Duration::from_secs(30);
@@ -369,7 +369,9 @@ impl StepHost for Host {
         let mut messages = Vec::new();
         if let Some(head) = self.parent {
             let line = self.shared.read(|records| async move { records.read().conversation(head).await }).await?;
-            messages.extend(line.into_iter().flat_map(|step| step.step.messages));
+            for step in line {
+                messages.extend(said::by(&self.shared, step).await?);
+            }
         }
         messages.extend(self.said.iter().cloned());
         Ok(messages)

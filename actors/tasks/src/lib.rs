@@ -17,6 +17,7 @@ pub mod machine;
 pub mod replay;
 mod requests;
 pub mod retry;
+mod said;
 pub mod schedule;
 mod scheduler;
 mod secrets;

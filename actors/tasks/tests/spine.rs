@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use helix_messages::{ForkTask, ResumeTask, RetryTask};
-use helix_protocol::{Base, Budget, Code, Lifecycle, Money, OnFailure, StepOutcome, TaskStatus};
+use helix_objects::ObjectStore;
+use helix_protocol::{Base, Budget, Code, INLINE_MESSAGES, Lifecycle, Message, Money, OnFailure, StepOutcome, TaskStatus};
 use support::{Outside, commands, me, talk};
 
 fn files(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -442,6 +443,28 @@ async fn a_question_is_answered(outside: &Outside) {
     let done = node.until(task, TaskStatus::Completed).await;
     let head = outside.records_step(done.head.expect("a head")).await;
     assert_eq!(head.step.messages[0].as_text(), "this one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_at_length_is_kept_as_content_and_the_next_turn_hears_it_whole() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    outside.log.speak_at_length(INLINE_MESSAGES / 2);
+    let node = outside.start().await;
+    let task = node.create(talk(2)).await.expect("made").id;
+    node.until(task, TaskStatus::Completed).await;
+    for (summary, turn) in node.line(task).await.iter().zip(1..) {
+        let step = outside.records_step(summary.id).await.step;
+        assert_eq!(step.messages, [], "its row is small");
+        let object = step.long_messages.expect("it was long");
+        let text = outside.objects.read(object).expect("it is in the content store");
+        let said: Vec<Message> = serde_json::from_slice(&text).expect("a list of messages");
+        let texts: Vec<_> = said.iter().map(|message| message.as_text().trim_end_matches('.').to_owned()).collect();
+        let before = 3 * (turn - 1);
+        let expected = [format!("turn {turn}"), format!("reply after {}", before + 1), format!("reply after {}", before + 2)];
+        assert_eq!(texts, expected, "the model heard everything that was said before");
+    }
+    assert_eq!(outside.objects.pinned().expect("readable"), [], "what a step holds needs no pin");
 }
 
 #[tokio::test(start_paused = true)]

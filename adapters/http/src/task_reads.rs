@@ -4,7 +4,7 @@ use actix_web::http::header::ETAG;
 use actix_web::{HttpResponse, web};
 use helix_messages::TaskFilter;
 use helix_protocol::link::{Request, Response};
-use helix_protocol::{Base, Code, ExitReport, Failure, ObjectId, Role, RunId, TaskRecord, TaskStatus};
+use helix_protocol::{Base, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, TaskRecord, TaskStatus};
 use serde::Deserialize;
 
 use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RunOutput, StepList, TaskList};
@@ -18,6 +18,8 @@ use crate::{HttpArgs, rebase, resolve};
 const LOG_PAGE: usize = 50;
 /// Most bytes of one command's output that are given whole.
 const WHOLE_OUTPUT: u64 = 8 * 1024 * 1024;
+/// Most bytes of what one step said.
+const LONGEST_TALK: u64 = 64 * 1024 * 1024;
 /// How long a read of a running command's output waits for more, in milliseconds.
 const OUTPUT_WAIT_MS: u64 = 1_000;
 
@@ -186,8 +188,9 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
     let mut wanted = line.iter().filter(|step| step.ordinal > after);
     let mut page = LogPage { steps: Vec::new(), last: after, more: false, running };
     for summary in wanted.by_ref().take(LOG_PAGE) {
-        let Some(record) = args.records.read().step(summary.id).await? else { continue };
-        let said = record.step.messages.iter().filter(|message| message.role == Role::Assistant).map(|message| message.as_text());
+        let Some(mut record) = args.records.read().step(summary.id).await? else { continue };
+        let messages = messages(args, &mut record.step).await?;
+        let said = messages.iter().filter(|message| message.role == Role::Assistant).map(Message::as_text);
         let said = said.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
         let mut runs = Vec::new();
         for exit in record.step.exits {
@@ -198,6 +201,14 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
     }
     page.more = wanted.next().is_some();
     Ok(page)
+}
+
+/// What a step said, wherever it is kept.
+async fn messages(args: &HttpArgs, step: &mut NewStep) -> Result<Vec<Message>, Failure> {
+    let Some(object) = step.long_messages else { return Ok(std::mem::take(&mut step.messages)) };
+    let text = args.versions.read_object(object, LONGEST_TALK).await?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Failure::new(Code::CorruptObject, format!("object {object} is not what a step said: {error}")))
 }
 
 async fn log_run(args: &HttpArgs, exit: ExitReport, whole: bool) -> Result<LogRun, Failure> {

@@ -25,7 +25,10 @@ pub use ids::{
 };
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ToolChoice, Usage};
-pub use step::{Checkpoint, ExitReport, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord, StepSummary};
+pub use step::{
+    Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord,
+    StepSummary,
+};
 pub use task::{
     AgentSpec, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority, SecretRef,
     TaskRecord, TaskSpec, TaskStatus, TaskWork,

@@ -61,6 +61,9 @@ pub struct ExitReport {
     pub output_bytes: u64,
 }
 
+/// What a step said is kept in the records up to this many bytes of JSON, and in the content store beyond.
+pub const INLINE_MESSAGES: usize = 64 * 1024;
+
 /// A step to be committed. `parent` is the head it was made on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewStep {
@@ -92,8 +95,11 @@ pub struct NewStep {
     pub skipped: Vec<SkippedFile>,
     /// Files that changed while they were read: their content is of some moment, not of one.
     pub torn: Vec<String>,
-    /// What was said, in order.
+    /// What was said, in order. Empty where [`long_messages`](Self::long_messages) names an object.
     pub messages: Vec<Message>,
+    /// Messages of more than [`INLINE_MESSAGES`] bytes lie in the content store: the object is their JSON, as a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_messages: Option<ObjectId>,
     /// Processes that ended.
     pub exits: Vec<ExitReport>,
     /// Artifact paths.

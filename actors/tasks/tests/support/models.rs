@@ -15,6 +15,8 @@ struct State {
     asked: BTreeMap<String, u32>,
     answered: BTreeMap<String, u32>,
     failures: Vec<ProviderError>,
+    /// Said behind every reply.
+    padding: usize,
 }
 
 /// What models were asked. Outlives every node.
@@ -33,6 +35,11 @@ impl ModelLog {
     /// The next call ends like this.
     pub fn fail_next(&self, error: ProviderError) {
         self.0.lock().failures.push(error);
+    }
+
+    /// Every reply is longer by so many bytes.
+    pub fn speak_at_length(&self, bytes: usize) {
+        self.0.lock().padding = bytes;
     }
 
     pub fn refused(code: Code) -> ProviderError {
@@ -69,7 +76,7 @@ impl Actor for FakeModels {
                     let _ = reply.send(Ok(Err(error)));
                     return Ok(());
                 }
-                let text = format!("reply after {}", request.messages.len());
+                let text = format!("reply after {}{}", request.messages.len(), ".".repeat(state.padding));
                 let usage = Usage { input_tokens: 3, output_tokens: 2, cost: COST, ..Usage::default() };
                 let answer = ModelReply {
                     model: "m".to_owned(),

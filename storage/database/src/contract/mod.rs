@@ -83,6 +83,7 @@ claims! {
         a_repeated_append_is_the_same_append_and_another_body_is_a_conflict
         the_journal_is_read_above_an_ordinal_in_sequence
         a_step_comes_back_as_it_was_committed
+        a_step_names_the_object_that_holds_what_it_said
         a_lineage_is_the_line_and_nothing_beside_it
         steps_of_one_number_are_in_the_order_of_their_line
         a_rollback_moves_the_head_and_fences

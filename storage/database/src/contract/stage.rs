@@ -138,6 +138,7 @@ pub(crate) fn step_on(task: &TaskRecord) -> NewStep {
         skipped: Vec::new(),
         torn: vec!["log.txt".to_owned()],
         messages: vec![Message::text(Role::User, "fix it"), Message::text(Role::Assistant, "it's fixed, 'quoted' and \\escaped\\")],
+        long_messages: None,
         exits: vec![ExitReport {
             run: RunId::new(),
             command: "make test".to_owned(),

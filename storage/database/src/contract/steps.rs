@@ -1,7 +1,7 @@
 //! Claims about steps, their journal, and the line they form.
 
 use helix_protocol::{
-    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, NewStep, Question, QuestionId, StepId, StepOutcome,
+    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, NewStep, ObjectId, Question, QuestionId, StepId, StepOutcome,
     StepRecord, TaskSpec, TaskStatus, Timestamp, ToolOutcome,
 };
 
@@ -140,6 +140,15 @@ pub(super) async fn a_step_comes_back_as_it_was_committed(stage: Stage) {
     assert_eq!(stage.store.step(step.id).await, Ok(Some(*committed.clone())));
     assert_eq!(stage.store.conversation(step.id).await, Ok(vec![*committed]));
     assert_eq!(stage.store.step(StepId::new()).await, Ok(None));
+}
+
+pub(super) async fn a_step_names_the_object_that_holds_what_it_said(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let step = NewStep { messages: Vec::new(), long_messages: Some(ObjectId([5; 32])), ..step_on(&owner) };
+    let Applied::Step { step: committed, .. } = stage.done(commit(step.clone())).await else { panic!("no step") };
+    assert_eq!(committed.step, step);
+    assert_eq!(stage.store.step(step.id).await, Ok(Some(*committed.clone())));
+    assert_eq!(stage.store.conversation(step.id).await, Ok(vec![*committed]));
 }
 
 pub(super) async fn a_lineage_is_the_line_and_nothing_beside_it(stage: Stage) {

@@ -34,7 +34,13 @@ macro_rules! step_columns {
          s.committed_at"
     };
 }
-pub(crate) use {step_columns, task_columns};
+/// The columns of a step's content.
+macro_rules! step_content {
+    () => {
+        "s.detail, s.messages, s.long_messages"
+    };
+}
+pub(crate) use {step_columns, step_content, task_columns};
 
 /// What a step holds beside its narrow columns and its messages.
 #[derive(Serialize, Deserialize)]
@@ -212,6 +218,7 @@ pub(crate) fn step(row: &AnyRow) -> Result<StepRecord> {
         skipped: detail.skipped,
         torn: detail.torn,
         messages: from_json(row, "messages")?,
+        long_messages: maybe(row, "long_messages")?,
         exits: detail.exits,
         artifacts: detail.artifacts,
         spend: narrow.spend,

@@ -22,8 +22,10 @@ pub(crate) struct Migration {
 }
 
 /// Every migration, oldest first.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "spine", sql: include_str!("../../migrations/0001_spine.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "spine", sql: include_str!("../../migrations/0001_spine.sql") },
+    Migration { version: 2, name: "long messages", sql: include_str!("../../migrations/0002_long_messages.sql") },
+];
 
 /// Brings the schema to the newest of `migrations`. With `file`, an existing database that has to be
 /// changed is first copied beside itself.
@@ -55,7 +57,8 @@ pub(crate) async fn migrate<D: Dialect>(
     transaction.commit().await.map_err(failure)
 }
 
-fn newest(migrations: &[Migration]) -> i64 {
+/// The version of the schema after `migrations`.
+pub(crate) fn newest(migrations: &[Migration]) -> i64 {
     migrations.last().map_or(0, |migration| migration.version)
 }
 

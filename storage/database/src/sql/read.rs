@@ -10,7 +10,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyPool, query};
 
-use super::columns::{self, big, count, get, parsed, step_columns, task_columns};
+use super::columns::{self, big, count, get, parsed, step_columns, step_content, task_columns};
 use super::error::failure;
 use super::rows::charge;
 use crate::rows::Guard;
@@ -62,7 +62,7 @@ pub(super) async fn dependents(pool: &AnyPool, task: TaskId) -> Result<Vec<TaskR
 }
 
 pub(super) async fn step(pool: &AnyPool, id: StepId) -> Result<Option<StepRecord>> {
-    const SQL: &str = concat!("SELECT ", step_columns!(), ", s.detail, s.messages FROM steps s WHERE s.id = $1");
+    const SQL: &str = concat!("SELECT ", step_columns!(), ", ", step_content!(), " FROM steps s WHERE s.id = $1");
     let row = query(SQL).bind(id.to_string()).fetch_optional(pool).await.map_err(failure)?;
     row.map(|row| columns::step(&row)).transpose()
 }
@@ -107,7 +107,9 @@ pub(super) async fn conversation(pool: &AnyPool, head: StepId) -> Result<Vec<Ste
         line!(),
         "SELECT ",
         step_columns!(),
-        ", s.detail, s.messages FROM line l JOIN steps s ON s.id = l.id ORDER BY l.depth DESC"
+        ", ",
+        step_content!(),
+        " FROM line l JOIN steps s ON s.id = l.id ORDER BY l.depth DESC"
     );
     all(pool, query(SQL).bind(head.to_string())).await?.iter().map(columns::step).collect()
 }

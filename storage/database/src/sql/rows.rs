@@ -12,7 +12,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, query, raw_sql};
 use uuid::Uuid;
 
-use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, task_columns, word};
+use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, step_content, task_columns, word};
 use super::error::{clash, failure};
 use super::specs::Specs;
 use super::statements::{APPEND_JOURNAL, Batch, CHANGE_TASK, DROP_JOURNALS, INSERT_EVENTS, INSERT_STEP, ON_LINE, PUT_WORKER};
@@ -350,7 +350,7 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn step(&mut self, id: StepId) -> Result<Option<StepRecord>, RecordError> {
-        const SQL: &str = concat!("SELECT ", step_columns!(), ", s.detail, s.messages FROM steps s WHERE s.id = $1");
+        const SQL: &str = concat!("SELECT ", step_columns!(), ", ", step_content!(), " FROM steps s WHERE s.id = $1");
         self.one(query(SQL).bind(id.to_string())).await?.map(|row| columns::step(&row)).transpose()
     }
 
@@ -388,7 +388,8 @@ impl Rows for SqlRows<'_> {
             .bind(step.started_at.0)
             .bind(record.committed_at.0)
             .bind(StepDetail::text_of(step)?)
-            .bind(json(&step.messages)?);
+            .bind(json(&step.messages)?)
+            .bind(step.long_messages.map(|object| object.to_string()));
         Ok(self.touch(insert).await? == 1)
     }
 

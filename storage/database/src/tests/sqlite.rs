@@ -7,7 +7,7 @@ use helix_protocol::{NodeId, TaskStatus};
 use sqlx::raw_sql;
 
 use crate::contract::stage::{self, Stage};
-use crate::sql::migrate::{MIGRATIONS, Migration, copy_path};
+use crate::sql::migrate::{MIGRATIONS, Migration, copy_path, newest};
 use crate::{Clock, RecordError, RecordStore, SqliteStore, TaskFilter, open};
 
 fn stage(store: SqliteStore) -> Stage {
@@ -107,7 +107,7 @@ async fn records_of_a_newer_version_are_refused_and_left_alone() {
     raw_sql("INSERT INTO schema_migrations VALUES (99, 'later', 0)").execute(&store.writer).await.unwrap();
     store.close().await.unwrap();
     let refused = SqliteStore::open(&path).await.err();
-    assert_eq!(refused, Some(RecordError::NewerFormat { found: 99, known: 1 }));
+    assert_eq!(refused, Some(RecordError::NewerFormat { found: 99, known: newest(MIGRATIONS) }));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no copy, no leftovers");
 }
 
@@ -118,11 +118,12 @@ async fn an_older_file_is_copied_before_it_is_migrated() {
     let old = stage(SqliteStore::open(&path).await.unwrap());
     let made = old.new_task().await;
     old.store.close().await.unwrap();
-    let later = Migration { version: 2, name: "later", sql: "UPDATE distributed_tasks SET reason = 'migrated'" };
+    let later =
+        Migration { version: newest(MIGRATIONS) + 1, name: "later", sql: "UPDATE distributed_tasks SET reason = 'migrated'" };
     let migrations = [MIGRATIONS, &[later]].concat();
     let new = stage(SqliteStore::open_at(&path, Clock::system(), &migrations).await.unwrap());
     assert_eq!(new.task(made.id).await.reason, "migrated");
-    let copy = stage(SqliteStore::open(copy_path(&path, 1)).await.unwrap());
+    let copy = stage(SqliteStore::open(copy_path(&path, newest(MIGRATIONS))).await.unwrap());
     assert_eq!(copy.task(made.id).await, made);
 }
 
@@ -134,7 +135,7 @@ async fn a_migration_that_fails_changes_nothing() {
     let made = old.new_task().await;
     old.store.close().await.unwrap();
     let sql = "UPDATE distributed_tasks SET reason = 'migrated'; SELECT nothing FROM nowhere";
-    let migrations = [MIGRATIONS, &[Migration { version: 2, name: "broken", sql }]].concat();
+    let migrations = [MIGRATIONS, &[Migration { version: newest(MIGRATIONS) + 1, name: "broken", sql }]].concat();
     let failed = SqliteStore::open_at(&path, Clock::system(), &migrations).await.err();
     assert!(matches!(failed, Some(RecordError::Backend(_))), "{failed:?}");
     assert_eq!(stage(SqliteStore::open(&path).await.unwrap()).task(made.id).await, made);
