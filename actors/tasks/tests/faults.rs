@@ -48,6 +48,47 @@ async fn a_database_that_refuses_or_loses_an_answer_at_any_write_changes_nothing
     }
 }
 
+/// What the disk of the node holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Records,
+    Content,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_at_any_write_costs_nothing_but_time() {
+    // Long enough that what is said becomes content as well.
+    let wordy = || {
+        let outside = Outside::new();
+        outside.world.add("one", 2);
+        outside.log.speak_at_length(40_000);
+        outside
+    };
+    let outside = wordy();
+    let node = outside.start().await;
+    let task = node.create(talk(TURNS)).await.expect("made").id;
+    node.until(task, TaskStatus::Completed).await;
+    let (expected, records, content) = (node.files(task).await, outside.faults.writes(), outside.disk.writes());
+    node.stop().await;
+    assert!(content > TURNS, "each turn writes content");
+    for (of, writes) in [(Of::Records, records), (Of::Content, content)] {
+        // The first write of the records is the creation, whose asker is told and repeats it.
+        for at in u64::from(of == Of::Records)..writes {
+            let outside = wordy();
+            match of {
+                Of::Records => outside.faults.plan(at, Fault::Full),
+                Of::Content => outside.disk.fill_at(at),
+            }
+            let node = outside.start().await;
+            let task = node.create(talk(TURNS)).await.expect("made").id;
+            check(&outside, &node, task, &expected, &format!("{of:?} full at write {at}")).await;
+            assert_eq!(outside.log.asked().values().max(), Some(&1), "{of:?} full at write {at}");
+            assert_eq!(node.task(task).await.epoch.0, 1, "{of:?} full at write {at}: no retry is used");
+            node.stop().await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task() {
     let (expected, writes) = undisturbed().await;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports)]
 
+mod disk;
 mod fleet;
 mod models;
 mod talk;
@@ -20,6 +21,7 @@ use helix_protocol::{
     AttemptId, CommandSpec, Failure, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 
+pub use disk::Disk;
 pub use fleet::{FakeFleet, World};
 pub use models::{FakeModels, ModelLog};
 pub use talk::Talk;
@@ -33,6 +35,8 @@ pub struct Outside {
     pub node: NodeId,
     pub records: Arc<MemoryStore>,
     pub objects: Arc<helix_objects::MemoryStore>,
+    /// The same, as the node sees it.
+    pub disk: Disk,
     pub world: World,
     pub log: ModelLog,
     pub faults: Faults,
@@ -61,6 +65,7 @@ impl Outside {
             node: NodeId::new(),
             records: Arc::new(MemoryStore::with_clock(helix_database::Clock::new(move || told.wall()))),
             world: World::new(Arc::clone(&objects)),
+            disk: Disk::of(Arc::clone(&objects)),
             objects,
             log: ModelLog::default(),
             faults: Faults::default(),
@@ -84,7 +89,7 @@ impl Outside {
             node: self.node,
             address: tasks_address,
             records: records.clone(),
-            objects: Arc::clone(&self.objects) as Arc<dyn ObjectStore>,
+            objects: Arc::new(self.disk.clone()),
             fleet: Fleet::new(fleet.clone()),
             models: Models::new(models.clone(), Duration::from_secs(60)),
             events: events.clone(),

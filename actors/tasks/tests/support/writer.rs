@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 pub enum Fault {
     /// It does not happen, and its caller hears that the database is away.
     Refused,
+    /// It does not happen, because the disk is full.
+    Full,
     /// It happens, and its answer is lost.
     AnswerLost,
     /// The node dies just before it.
@@ -110,6 +112,7 @@ impl Actor for FakeWriter {
         let away = || Failure::new(Code::DatabaseUnavailable, "the test took the database away");
         match fault {
             Some(Fault::Refused) => drop(reply.send(Err(away()))),
+            Some(Fault::Full) => drop(reply.send(Err(Failure::new(Code::DiskFull, "the test filled the disk")))),
             // Nobody is there to hear anything.
             Some(Fault::DeathBefore) => std::mem::forget(reply),
             Some(Fault::Late(ms)) => {
