@@ -6,6 +6,7 @@
 //! - `fork`: the files become a *failed* step of a new, paused task; the task itself goes on as with `rollback`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_database::{StatusChange, Then, Write};
 use helix_protocol::{
@@ -20,6 +21,9 @@ use crate::retry::{Verdict, verdict};
 use crate::shared::Shared;
 use crate::telling;
 
+/// Space is looked for as often as the retry of this number would be made.
+const SPACE: u32 = 3;
+
 /// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
 pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
     let verdict = verdict(failure.code);
@@ -27,10 +31,11 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
         Verdict::Stale => return Ok(End::Stale),
         Verdict::WorkerGone => return Ok(End::WorkerGone),
         Verdict::OutOfBudget => return ask_for_budget(host, &failure).await,
-        Verdict::Retry | Verdict::Final => {}
+        Verdict::Retry | Verdict::NoSpace | Verdict::Final => {}
     }
     host.stop_running().await;
-    let retry = verdict == Verdict::Retry && !late && host.task.retries < host.task.spec.allowed_retries();
+    let allowed = verdict == Verdict::NoSpace || host.task.retries < host.task.spec.allowed_retries();
+    let retry = verdict != Verdict::Final && !late && allowed;
     let exits = host.take_exits();
     let taken = keep(host, &failure).await?;
     let taken = match (host.task.spec.on_failure, taken) {
@@ -47,7 +52,9 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
 /// The failed step's files, where they are to be kept and can be had.
 async fn keep(host: &mut Host, failure: &Failure) -> Result<Option<Taken>, Failure> {
     let opened = matches!(host.workspace, crate::host::Workspace::Open);
-    if !keeps_files(host.task.spec.on_failure) || !opened {
+    // Keeping files takes the space that there is not.
+    let room = verdict(failure.code) != Verdict::NoSpace;
+    if !keeps_files(host.task.spec.on_failure) || !opened || !room {
         return Ok(None);
     }
     match commit::take(host, Some(helix_ports::SnapshotNote::Artifacts(Vec::new())), &failure.message).await {
@@ -61,11 +68,9 @@ async fn keep(host: &mut Host, failure: &Failure) -> Result<Option<Taken>, Failu
 }
 
 async fn try_again(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
-    let used = host.task.retries;
-    let delay = host.shared.backoff.delay(used, rand::random());
-    let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.allowed_retries(), telling::reason(failure));
+    let (retries, delay, reason) = next_try(host, failure);
     let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
-    change.retries = Some(used + 1);
+    change.retries = Some(retries);
     change.not_before = Some(Some(host.shared.now().after(delay)));
     let what = format!("tried again in {} ms", delay.as_millis());
     let event = telling::step_failed(host.lease.task, host.ordinal, failure, &what);
@@ -73,6 +78,17 @@ async fn try_again(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, fa
         Some(taken) => commit_failed(host, taken, exits, failure, change, vec![event]).await,
         None => task_of(host.shared.write(Write::Status { change: Box::new(change), events: vec![event] }).await?),
     }
+}
+
+/// How many retries are used then, how long it waits, and why.
+fn next_try(host: &Host, failure: &Failure) -> (u32, Duration, String) {
+    let (used, backoff) = (host.task.retries, &host.shared.backoff);
+    if verdict(failure.code) == Verdict::NoSpace {
+        let delay = backoff.delay(SPACE, 0.5 + rand::random::<f64>() / 2.0);
+        return (used, delay, format!("waiting for space on {}: {}", host.lease.name, telling::reason(failure)));
+    }
+    let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.allowed_retries(), telling::reason(failure));
+    (used + 1, backoff.delay(used, rand::random()), reason)
 }
 
 async fn fail(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {

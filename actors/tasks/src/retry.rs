@@ -11,6 +11,8 @@ use helix_protocol::Code;
 pub enum Verdict {
     /// The step may work the next time: a retry is used, after a backoff.
     Retry,
+    /// The worker's disk is full, which is no fault of the step: it is made again until there is space, and no retry is used.
+    NoSpace,
     /// It would fail in the same way again.
     Final,
     /// The task parks and asks for money.
@@ -26,6 +28,7 @@ pub fn verdict(code: Code) -> Verdict {
     match code {
         Code::StaleOwner => Verdict::Stale,
         Code::BudgetExhausted => Verdict::OutOfBudget,
+        Code::DiskFull => Verdict::NoSpace,
         Code::WorkerLost | Code::WorkerUnreachable | Code::LeaseExpired => Verdict::WorkerGone,
         Code::InvalidRequest
         | Code::InvalidConfig
@@ -92,6 +95,7 @@ mod tests {
         assert_eq!(verdict(Code::WorkerLost), Verdict::WorkerGone);
         assert_eq!(verdict(Code::StaleOwner), Verdict::Stale);
         assert_eq!(verdict(Code::BudgetExhausted), Verdict::OutOfBudget);
+        assert_eq!(verdict(Code::DiskFull), Verdict::NoSpace);
     }
 
     proptest! {

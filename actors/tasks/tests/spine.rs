@@ -482,6 +482,26 @@ async fn a_model_that_fails_for_now_is_a_retry_and_one_that_refuses_is_the_end()
     assert_eq!(failed.epoch.0, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_a_full_disk_is_waited_for_and_no_retry_is_used() {
+    let outside = Outside::new();
+    let one = outside.world.add("one", 4);
+    let node = outside.start().await;
+    let first = node.create(talk(1)).await.expect("made").id;
+    node.until(first, TaskStatus::Completed).await;
+    outside.world.set_full(one, true);
+    let task = node.create(talk(2)).await.expect("made").id;
+    // Far longer than all retries together would take.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let waiting = node.task(task).await;
+    assert_eq!((waiting.retries, waiting.steps, waiting.status.is_final()), (0, 0, false), "{}", waiting.reason);
+    assert!(waiting.reason.starts_with("waiting for space on one: "), "{}", waiting.reason);
+    outside.world.set_full(one, false);
+    let done = node.until(task, TaskStatus::Completed).await;
+    assert_eq!((done.steps, done.retries), (2, 0));
+    assert_eq!(outside.log.asked().values().max(), Some(&1), "no reply was asked for again");
+}
+
 /// Which of two nodes meets the clock as it was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meets {

@@ -58,6 +58,8 @@ struct Machine {
     cut: bool,
     /// The fleet has given it up.
     lost: bool,
+    /// Its disk has no byte left.
+    full: bool,
     spaces: HashMap<TaskId, Space>,
 }
 
@@ -79,6 +81,10 @@ pub struct World {
 
 fn stale(known: Epoch) -> Failure {
     Failure::new(Code::StaleOwner, format!("the worker knows epoch {known}"))
+}
+
+fn no_space() -> Failure {
+    Failure::new(Code::DiskFull, "the machine's disk is full").hint("free some space on that disk; work goes on by itself")
 }
 
 fn gone(worker: WorkerId) -> Failure {
@@ -124,7 +130,10 @@ impl World {
             version: 1,
         };
         let view = WorkerView { record, ready: true, incarnation: 1, pid: None, holds: Vec::new() };
-        self.state.lock().machines.insert(id, Machine { view, alive: true, cut: false, lost: false, spaces: HashMap::new() });
+        self.state
+            .lock()
+            .machines
+            .insert(id, Machine { view, alive: true, cut: false, lost: false, full: false, spaces: HashMap::new() });
         self.changed();
         id
     }
@@ -252,6 +261,11 @@ impl World {
         self.changed();
     }
 
+    /// Fills the machine's disk, or makes room on it.
+    pub fn set_full(&self, worker: WorkerId, full: bool) {
+        self.state.lock().machines.get_mut(&worker).expect("it was added").full = full;
+    }
+
     pub fn set_lifecycle(&self, worker: WorkerId, lifecycle: Lifecycle) {
         self.state.lock().machines.get_mut(&worker).expect("it was added").view.record.lifecycle = lifecycle;
         self.changed();
@@ -298,6 +312,9 @@ impl World {
         let mut state = self.state.lock();
         state.opened += 1;
         let machine = state.machines.get_mut(&worker).filter(|machine| machine.alive).ok_or_else(|| gone(worker))?;
+        if machine.full {
+            return Err(no_space());
+        }
         let space = machine.spaces.entry(open.task).or_default();
         if space.epoch > open.epoch {
             return Err(stale(space.epoch));
@@ -337,6 +354,7 @@ impl World {
                 now(machine.spaces.get_mut(&task).ok_or_else(lacks).and_then(|space| space.adopt(epoch, tree)))
             }
             Request::Cancel { .. } => now(Ok(Response::Cancelled { stopped: true })),
+            Request::Tool { .. } | Request::Run { .. } if machine.full => now(Err(no_space())),
             Request::Tool { task, epoch, call, .. } => {
                 let Some(space) = machine.spaces.get_mut(&task) else {
                     return now(Err(Failure::new(Code::NotFound, "no workspace")));
