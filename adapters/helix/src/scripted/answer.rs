@@ -26,6 +26,7 @@ impl Answer {
                 id: format!("{prefix}_{at}"),
                 name: call.tool.clone(),
                 input: call.arguments.clone(),
+                extra: None,
             }));
             let stop = if calls.is_empty() { StopReason::EndTurn } else { StopReason::ToolUse };
             let usage = usage.map_or_else(|| estimate(request, &blocks), counted);

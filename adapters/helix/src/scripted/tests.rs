@@ -103,7 +103,7 @@ async fn a_conversation_is_answered_by_where_it_stands_streamed_or_not() {
         model: "test".to_owned(),
         blocks: vec![
             Block::Text { text: "I look.".to_owned(), extra: None },
-            Block::ToolUse { id: "call_0_0".to_owned(), name: "read".to_owned(), input: json!({"path": "a"}) },
+            Block::ToolUse { id: "call_0_0".to_owned(), name: "read".to_owned(), input: json!({"path": "a"}), extra: None },
             Block::ToolUse { id: "call_0_1".to_owned(), name: "shell".to_owned(), input: json!("not json"), extra: None },
         ],
         stop: StopReason::ToolUse,
