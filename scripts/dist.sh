@@ -38,8 +38,8 @@ worker() { # architecture
 
 worker x86_64
 worker aarch64
-cargo build --release --package helix --package heliosd --package helios
-cp "$target/release/helix" "$target/release/helios" "$target/release/heliosd" "$dist/"
+cargo build --release --package helix --package heliosd
+cp "$target/release/helix" "$target/release/heliosd" "$(scripts/client.sh)" "$dist/"
 # Beside `helix`, under its own name, is where the node looks for this machine's worker program.
 cp "$dist/helix-worker-$(uname -m)" "$dist/helix-worker"
 ls -l "$dist"

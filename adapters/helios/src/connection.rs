@@ -1,6 +1,6 @@
 //! A connection to an engine that runs.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -32,48 +32,54 @@ pub enum Outcome {
     OutputClosed(io::Error),
 }
 
-/// A connection to an engine that has not been greeted yet.
+/// A connection to an engine, for one command.
 pub struct Connection {
     stream: UnixStream,
+    /// What was read of it already.
+    unread: &'static [u8],
+    progress: Progress,
+}
+
+/// How far a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing was sent.
+    Begun,
+    /// Greeting and command were sent.
+    Sent,
+    /// The engine has greeted.
+    Greeted,
 }
 
 impl Connection {
     /// Connects to the engine that listens there.
     pub fn open(socket: &Path) -> io::Result<Self> {
-        UnixStream::connect(socket).map(|stream| Self { stream })
+        UnixStream::connect(socket).map(|stream| Self { stream, unread: &[], progress: Progress::Begun })
     }
 
-    /// Greets and sends one command in one write, and hands its output on until it has ended. Dropping the connection, or the end
-    /// of this process, cancels what runs.
+    /// One in the middle of a command.
+    pub(crate) fn resume(stream: UnixStream, unread: &'static [u8], progress: Progress) -> Self {
+        Self { stream, unread, progress }
+    }
+
+    /// Greets and sends one command in one write where that was not done, and hands its output on until it has ended. Dropping the
+    /// connection, or the end of this process, cancels what runs.
     pub fn run(self, run: &Run, streams: &mut impl Streams) -> Outcome {
-        let fields = match serde_json::to_value(run) {
-            Ok(Value::Object(fields)) => fields,
-            _ => unreachable!("a run is an object"),
-        };
-        let request = Request { id: Value::Null, op: "run".to_owned(), fields };
-        let mut lines = encode(&Hello { helios: PROTOCOL, release: Some(RELEASE.to_owned()) });
-        lines.extend(encode(&request));
-        if let Err(error) = (&self.stream).write_all(&lines) {
+        if self.progress == Progress::Begun
+            && let Err(error) = self.send(run)
+        {
             // A full answer may be waiting although the engine has hung up, but one that left has said nothing.
             return if is_gone(&error) { Outcome::NotTaken } else { Outcome::Lost(error) };
         }
-        let mut stream = BufReader::with_capacity(64 << 10, &self.stream);
+        let mut answers = BufReader::with_capacity(64 << 10, self.unread.chain(&self.stream));
         let mut line = Vec::new();
-        match read_line(&mut stream, &mut line) {
-            Ok(Some(bytes)) => match serde_json::from_slice::<Welcome>(bytes) {
-                Ok(welcome) if welcome.leaving => return Outcome::NotTaken,
-                Ok(_) => {}
-                Err(_) => match serde_json::from_slice::<Line>(bytes) {
-                    Ok(Line { answer: Answer::Error(failure), .. }) => return Outcome::Refused(failure),
-                    _ => return Outcome::Refused(not_understood(bytes)),
-                },
-            },
-            Ok(None) => return Outcome::NotTaken,
-            Err(error) if is_gone(&error) => return Outcome::NotTaken,
-            Err(error) => return Outcome::Lost(error),
+        if self.progress != Progress::Greeted
+            && let Some(outcome) = not_welcome(&mut answers, &mut line)
+        {
+            return outcome;
         }
         loop {
-            let bytes = match read_line(&mut stream, &mut line) {
+            let bytes = match read_line(&mut answers, &mut line) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Outcome::Lost(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) => return Outcome::Lost(error),
@@ -89,6 +95,34 @@ impl Connection {
                 return Outcome::OutputClosed(error);
             }
         }
+    }
+
+    fn send(&self, run: &Run) -> io::Result<()> {
+        let fields = match serde_json::to_value(run) {
+            Ok(Value::Object(fields)) => fields,
+            _ => unreachable!("a run is an object"),
+        };
+        let request = Request { id: Value::Null, op: "run".to_owned(), fields };
+        let mut lines = encode(&Hello { helios: PROTOCOL, release: Some(RELEASE.to_owned()) });
+        lines.extend(encode(&request));
+        (&self.stream).write_all(&lines)
+    }
+}
+
+/// Reads the greeting; gives the outcome where it is none.
+fn not_welcome(answers: &mut impl BufRead, line: &mut Vec<u8>) -> Option<Outcome> {
+    match read_line(answers, line) {
+        Ok(Some(bytes)) => match serde_json::from_slice::<Welcome>(bytes) {
+            Ok(welcome) if welcome.leaving => Some(Outcome::NotTaken),
+            Ok(_) => None,
+            Err(_) => match serde_json::from_slice::<Line>(bytes) {
+                Ok(Line { answer: Answer::Error(failure), .. }) => Some(Outcome::Refused(failure)),
+                _ => Some(Outcome::Refused(not_understood(bytes))),
+            },
+        },
+        Ok(None) => Some(Outcome::NotTaken),
+        Err(error) if is_gone(&error) => Some(Outcome::NotTaken),
+        Err(error) => Some(Outcome::Lost(error)),
     }
 }
 

@@ -36,6 +36,14 @@ impl Streams for Terminal {
 }
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    let begun = match helios_client::quick() {
+        Some(Ok(code)) => return code.into(),
+        Some(Err(connection)) => Some(connection),
+        None => None,
+    };
+    #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    let begun = None;
     let run = match caller(std::env::args_os().skip(1)) {
         Ok(run) => run,
         Err(error) => return fatal(&format!("the current folder cannot be told: {error}"), "change to a folder that exists"),
@@ -44,7 +52,7 @@ fn main() -> ExitCode {
     let reason = if alone {
         "HELIOS_NO_ENGINE is set".to_owned()
     } else {
-        match through_engine(&run) {
+        match through_engine(&run, begun) {
             Ok(code) => return code,
             Err(reason) => reason,
         }
@@ -55,13 +63,13 @@ fn main() -> ExitCode {
     fatal(&message, "install heliosd beside helios, or name it in HELIOS_ENGINE")
 }
 
-/// The command's code, or why there is no engine to ask.
-fn through_engine(run: &Run) -> Result<ExitCode, String> {
+/// The command's code, or why there is no engine to ask. Goes on with a command that was begun, where one was.
+fn through_engine(run: &Run, mut begun: Option<Connection>) -> Result<ExitCode, String> {
     let place = Place::find().map_err(|error| error.to_string())?;
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
-        let connection = match Connection::open(&place.socket()) {
+        let connection = match begun.take().map_or_else(|| Connection::open(&place.socket()), Ok) {
             Ok(connection) => connection,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 start(&find_engine())?;

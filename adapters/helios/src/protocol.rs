@@ -80,9 +80,9 @@ pub struct Run {
     /// Whether colours can be shown.
     #[serde(default)]
     pub colour: bool,
-    /// Minutes east of UTC at the client.
-    #[serde(default)]
-    pub offset_minutes: i16,
+    /// Minutes east of UTC at the client; `None` where it keeps the machine's time, which the engine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset_minutes: Option<i16>,
 }
 
 /// A text, or bytes that are none.
@@ -321,7 +321,7 @@ mod tests {
         }
 
         #[test]
-        fn a_run_survives_its_line(argv in prop::collection::vec(texts(), 0..4), cwd in texts(), columns in any::<u16>(), offset_minutes in any::<i16>()) {
+        fn a_run_survives_its_line(argv in prop::collection::vec(texts(), 0..4), cwd in texts(), columns in any::<u16>(), offset_minutes in any::<Option<i16>>()) {
             let run = Run { argv, cwd, columns, offset_minutes, ..Run::default() };
             let line = serde_json::to_string(&run).expect("it is JSON");
             prop_assert!(!line.contains('\n'));

@@ -30,6 +30,8 @@ pub fn start_engine(program: &Path) -> io::Result<Started> {
     let mut child = Command::new(program)
         .args(["serve", "--detached"])
         .current_dir("/")
+        // It answers for the machine's time zone: see `Run::offset_minutes`.
+        .env_remove("TZ")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -144,7 +144,7 @@ pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
     let ended = dispatch(&mut context, argv);
     let json = context.is_json();
     let code = ended.unwrap_or_else(|failure| context.console.fail(&engine.plain(failure), json));
-    match context.console.flush() {
+    match context.console.end() {
         Ok(()) => code,
         Err(failure) => context.console.fail(&failure, json),
     }

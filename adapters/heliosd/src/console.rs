@@ -25,6 +25,8 @@ pub trait Sink {
     fn stderr(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Whether nobody waits for the command any more.
     fn is_gone(&self) -> bool;
+    /// The command has done its work: what it still says may be held back until its exit code is sent.
+    fn ends(&mut self) {}
 }
 
 /// Output is gathered up to this many bytes before it is sent.
@@ -78,6 +80,12 @@ impl<'a> Console<'a> {
             return Ok(());
         }
         self.sink.stdout(&mem::take(&mut self.waiting)).map_err(|_| gone())
+    }
+
+    /// Sends what is waiting, with the exit code that comes next.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        self.sink.ends();
+        self.flush()
     }
 
     /// Fails where nobody waits for the command any more. To be asked between the steps of long work, before something is changed.

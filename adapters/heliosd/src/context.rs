@@ -51,7 +51,7 @@ impl Caller {
             cwd: run.cwd.into_os().into(),
             columns: run.columns,
             colour: run.colour,
-            offset_minutes: run.offset_minutes,
+            offset_minutes: run.offset_minutes.unwrap_or_else(helios_client::offset_minutes),
             variables: run.env.into_iter().map(|(name, value)| (name, value.into_os())).collect(),
         };
         (caller, run.argv.into_iter().map(helios_client::Text::into_os).collect())

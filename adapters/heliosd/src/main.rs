@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod acceptors;
 mod author;
 mod commands;
 mod compose;

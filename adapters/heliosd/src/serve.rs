@@ -1,4 +1,4 @@
-//! The engine that stays: it takes the lock, listens, serves each connection on a thread, and leaves when it is idle.
+//! The engine that stays: it takes the lock, listens, and leaves when it is idle.
 //!
 //! Whoever holds `engine.lock` is the engine; only they touch the socket's name. A start that finds the lock held waits until
 //! the holder answers, or until it has the lock itself, because the holder may be about to leave.
@@ -18,12 +18,12 @@ use helios_client::Place;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 use rustix::time::Timespec;
 
+use crate::acceptors::Acceptors;
 use crate::console::FATAL;
 use crate::engine::Engine;
-use crate::{detach, log_file, session};
+use crate::{detach, log_file};
 
 /// How the engine is to serve.
 pub struct Serve {
@@ -33,12 +33,7 @@ pub struct Serve {
     pub idle: Duration,
 }
 
-/// More connections than this are told to come back.
-const MOST_SESSIONS: usize = 512;
-
-/// How often it looks for something to give up …
-const EACH: Duration = Duration::from_secs(1);
-/// … and so waits no longer than this.
+/// How often it looks for something to give up.
 const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How long a leaving engine waits for the commands that run.
@@ -54,8 +49,8 @@ pub fn serve(options: &Serve) -> ExitCode {
         detach::leave_session();
     }
     match listen(options) {
-        Ok(Some((engine, listener, socket))) => {
-            accept(&engine, &listener, &socket, options.idle);
+        Ok(Some((engine, socket))) => {
+            stay(&engine, &socket, options.idle);
             engine.close();
             tracing::info!("the engine has left");
             ExitCode::SUCCESS
@@ -76,7 +71,7 @@ fn tell(options: &Serve, word: &str, code: ExitCode) -> ExitCode {
 }
 
 /// Takes the lock and listens; `None` where another engine does.
-fn listen(options: &Serve) -> io::Result<Option<(Arc<Engine>, UnixListener, Socket)>> {
+fn listen(options: &Serve) -> io::Result<Option<(Arc<Engine>, Socket)>> {
     let place = Place::find()?;
     let Some(mut lock) = take_lock(&place)? else { return Ok(None) };
     lock.set_len(0)?;
@@ -92,11 +87,12 @@ fn listen(options: &Serve) -> io::Result<Option<(Arc<Engine>, UnixListener, Sock
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     let inode = fs::symlink_metadata(&path)?.ino();
     let engine = Arc::new(Engine::new(Some(lock)));
+    Acceptors::begin(&engine, listener)?;
     tracing::info!(socket = %path.display(), release = helios_client::RELEASE, "the engine listens");
     if options.detached {
         detach::say("ready")?;
     }
-    Ok(Some((engine, listener, Socket { path, inode })))
+    Ok(Some((engine, Socket { path, inode })))
 }
 
 /// The lock, once nobody else has it; `None` once somebody else has it and answers.
@@ -139,18 +135,13 @@ impl Socket {
     }
 }
 
-fn accept(engine: &Arc<Engine>, listener: &UnixListener, socket: &Socket, idle: Duration) {
-    let mut looked = Instant::now();
+/// Until it is idle, or told to leave.
+fn stay(engine: &Arc<Engine>, socket: &Socket, idle: Duration) {
     while !engine.is_leaving() {
-        if let Err(error) = wait(engine, listener) {
-            tracing::error!(%error, "the engine cannot wait for connections");
+        if let Err(error) = wait(engine) {
+            tracing::error!(%error, "the engine cannot wait");
             break;
         }
-        take_connections(engine, listener);
-        if looked.elapsed() < EACH {
-            continue;
-        }
-        looked = Instant::now();
         // Without its name nobody finds it any more: it gives way to the next one.
         if engine.idle_for() >= idle || (engine.sessions() == 0 && !socket.is_ours()) {
             break;
@@ -165,43 +156,10 @@ fn accept(engine: &Arc<Engine>, listener: &UnixListener, socket: &Socket, idle: 
     engine.wait_for_sessions(FAREWELL);
 }
 
-/// Until there is a connection, somebody says that the engine shall leave, or a tick has passed.
-fn wait(engine: &Engine, listener: &UnixListener) -> io::Result<()> {
-    let mut waited = [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(engine.wake().as_fd(), PollFlags::IN)];
-    match poll(&mut waited, Some(&TICK)) {
+/// Until somebody says that the engine shall leave, or a tick has passed.
+fn wait(engine: &Engine) -> io::Result<()> {
+    match poll(&mut [PollFd::from_borrowed_fd(engine.wake().as_fd(), PollFlags::IN)], Some(&TICK)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-fn take_connections(engine: &Arc<Engine>, listener: &UnixListener) {
-    loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be taken");
-                return;
-            }
-        };
-        if !is_own_user(&stream) {
-            tracing::warn!("another user's connection was refused");
-            continue;
-        }
-        let Some(seat) = engine.seat(MOST_SESSIONS) else {
-            // A client that is hung up on by an engine that leaves starts another one.
-            if !engine.is_leaving() {
-                session::refuse_crowd(&stream);
-            }
-            continue;
-        };
-        let spawned = thread::Builder::new().name("session".to_owned()).spawn(move || session::serve(&seat, &stream));
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for another connection");
-        }
-    }
-}
-
-fn is_own_user(stream: &UnixStream) -> bool {
-    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid == geteuid())
 }

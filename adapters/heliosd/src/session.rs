@@ -1,5 +1,6 @@
 //! One connection: the greeting, then one request after the other.
 
+use std::cell::{Cell, RefCell};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,7 @@ use crate::operations;
 
 /// Serves a connection until its client hangs up.
 pub fn serve(seat: &Seat, stream: &UnixStream) {
-    let session = Session { seat, stream };
+    let session = Session { seat, out: Out::new(stream) };
     if let Err(error) = session.serve() {
         tracing::debug!(%error, "a connection has ended");
     }
@@ -28,17 +29,17 @@ pub fn serve(seat: &Seat, stream: &UnixStream) {
 pub fn refuse_crowd(stream: &UnixStream) {
     let failure = Failure::new(Code::Overloaded, "the engine has as many connections as it serves").hint("try again in a moment");
     // A client that has gone needs no answer.
-    let _ = Wire { stream, id: Value::Null }.answer(Answer::Error(failure));
+    let _ = Wire { out: &Out::new(stream), id: Value::Null }.answer(Answer::Error(failure));
 }
 
 struct Session<'a> {
     seat: &'a Seat,
-    stream: &'a UnixStream,
+    out: Out<'a>,
 }
 
 impl Session<'_> {
     fn serve(&self) -> io::Result<()> {
-        let mut reader = BufReader::with_capacity(16 << 10, self.stream);
+        let mut reader = BufReader::with_capacity(16 << 10, self.out.stream);
         let mut line = Vec::new();
         let Some(first) = read_line(&mut reader, &mut line)? else { return Ok(()) };
         if !self.greet(first)? {
@@ -83,7 +84,9 @@ impl Session<'_> {
             return Ok(false);
         }
         let welcome = Welcome { helios: PROTOCOL, release: RELEASE.to_owned(), pid: std::process::id(), leaving };
-        write_line(self.stream, &welcome)?;
+        // At once: a client that was not greeted may ask another engine, since nothing was done.
+        self.out.add(&welcome)?;
+        self.out.send()?;
         Ok(!leaving)
     }
 
@@ -116,7 +119,7 @@ impl Session<'_> {
     }
 
     fn wire(&self, id: Value) -> Wire<'_> {
-        Wire { stream: self.stream, id }
+        Wire { out: &self.out, id }
     }
 }
 
@@ -137,16 +140,55 @@ fn mismatch(hello: &Hello) -> Failure {
     Failure::new(Code::VersionMismatch, message).hint(hint)
 }
 
+/// Lines for a client.
+struct Out<'a> {
+    stream: &'a UnixStream,
+    waiting: RefCell<Vec<u8>>,
+    /// The command has done its work; what it still says goes with its end.
+    ending: Cell<bool>,
+}
+
+/// So much does not wait, whatever it is.
+const MOST_WAITING: usize = 64 << 10;
+
+impl<'a> Out<'a> {
+    fn new(stream: &'a UnixStream) -> Self {
+        Self { stream, waiting: RefCell::default(), ending: Cell::new(false) }
+    }
+
+    fn add(&self, value: &impl Serialize) -> io::Result<()> {
+        let mut waiting = self.waiting.borrow_mut();
+        serde_json::to_writer(&mut *waiting, value).map_err(io::Error::other)?;
+        waiting.push(b'\n');
+        Ok(())
+    }
+
+    fn send(&self) -> io::Result<()> {
+        let mut waiting = self.waiting.borrow_mut();
+        let mut stream = self.stream;
+        let sent = stream.write_all(&waiting);
+        waiting.clear();
+        sent
+    }
+}
+
 /// The way back to a client.
 pub struct Wire<'a> {
-    stream: &'a UnixStream,
+    out: &'a Out<'a>,
     id: Value,
 }
 
 impl Wire<'_> {
     /// Sends one answer.
     pub fn answer(&mut self, answer: Answer) -> io::Result<()> {
-        write_line(self.stream, &Line { id: self.id.clone(), answer })
+        let is_last = matches!(answer, Answer::Exit(_) | Answer::Ok(_) | Answer::Error(_));
+        self.out.add(&Line { id: self.id.clone(), answer })?;
+        if is_last {
+            self.out.ending.set(false);
+        } else if self.out.ending.get() && self.out.waiting.borrow().len() < MOST_WAITING {
+            return Ok(());
+        }
+        self.out.send()
     }
 }
 
@@ -159,15 +201,13 @@ impl Sink for Wire<'_> {
         self.answer(Answer::Stderr(Text::new(bytes)))
     }
 
+    fn ends(&mut self) {
+        self.out.ending.set(true);
+    }
+
     fn is_gone(&self) -> bool {
-        let mut waited = [PollFd::new(self.stream, PollFlags::empty())];
+        let mut waited = [PollFd::new(self.out.stream, PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut waited, Some(&now)).is_ok_and(|ready| ready > 0) && waited[0].revents().contains(PollFlags::HUP)
     }
-}
-
-fn write_line(mut stream: &UnixStream, value: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value).map_err(io::Error::other)?;
-    line.push(b'\n');
-    stream.write_all(&line)
 }
