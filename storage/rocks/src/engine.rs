@@ -14,6 +14,8 @@
 //! values that were written together lie together, and an id is kept once. A batch that changes records takes an ordinal too,
 //! which no object has. `head` is written in the same batch as the objects it counts.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -37,6 +39,7 @@ mod unpacked;
 
 pub(crate) use content::Indexed;
 use options_file::OptionsFile;
+use tuning::Replayed;
 use unpacked::UnpackedGroups;
 
 const IDX: &str = "idx";
@@ -47,6 +50,8 @@ const META: &str = "meta";
 const HEAD: &[u8] = b"head";
 /// Reading more than this again takes longer than writing it out.
 const LONG_LOG_BYTES: u64 = 8 << 20;
+/// With so many logs, opening the database writes out what is in them.
+const MOST_LOGS: usize = 16;
 
 /// What is there, as of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,16 +82,28 @@ fn every_family() -> impl Iterator<Item = &'static str> {
     [IDX, HOT, PACKS, PINS, META].into_iter().chain(Family::ALL.map(Family::name))
 }
 
+/// How many files of its log a database has; none where there is no database yet.
+fn logs(path: &Path) -> Result<usize, ObjectError> {
+    let names = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        names => names.map_err(|error| ObjectError::io(path, error))?,
+    };
+    Ok(names.flatten().filter(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "log")).count())
+}
+
 impl Engine {
     pub(crate) fn open(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
-        let db = DB::open_cf_descriptors(&tuning::database(options), path, tuning::families(options)).map_err(failed)?;
+        // Each opening begins a log, and each one that is kept is read again at the next: so there are never many.
+        let replayed = if logs(path)? < MOST_LOGS { Replayed::Kept } else { Replayed::Written };
+        let database = tuning::database(options, replayed).map_err(failed)?;
+        let db = DB::open_cf_descriptors(&database, path, tuning::families(options)).map_err(failed)?;
         let options_file = OptionsFile::take(path)?;
         Ok(Self::over(db, options, options_file))
     }
 
     /// Opens without changing anything: what is read is what opening for writing would recover.
     pub(crate) fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
-        let mut read_only = tuning::database(options);
+        let mut read_only = tuning::database(options, Replayed::Kept).map_err(failed)?;
         read_only.create_if_missing(false);
         read_only.create_missing_column_families(false);
         // An older program made it perhaps, and knew fewer families.

@@ -19,9 +19,20 @@ pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
     families
 }
 
-pub(super) fn database(options: &RocksOptions) -> Options {
+/// What becomes of what was only in the log when the database was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replayed {
+    /// It stays in memory, and the log stays.
+    Kept,
+    /// It is written into a table of each family: several files and a dozen syncs.
+    Written,
+}
+
+pub(super) fn database(options: &RocksOptions, replayed: Replayed) -> Result<Options, rocksdb::Error> {
     let write_buffer_bytes = options.write_buffer_bytes as u64;
-    let mut options = Options::default();
+    // The bindings have no function for this one.
+    let kept = format!("avoid_flush_during_recovery={}", replayed == Replayed::Kept);
+    let mut options = Options::default().get_options_from_string(kept)?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     // What follows a damaged record is not replayed. Whether acknowledged writes were among it, the mark tells.
@@ -32,16 +43,17 @@ pub(super) fn database(options: &RocksOptions) -> Options {
     // What is in the log is read again at the next start after a kill.
     options.set_max_total_wal_size(write_buffer_bytes.max(16 << 20));
     options.set_max_background_jobs(2);
-    options.set_max_file_opening_threads(2);
+    // It would start the second one anew for each family, which costs more than opening a few files.
+    options.set_max_file_opening_threads(1);
     options.set_skip_stats_update_on_db_open(true);
     options.set_bytes_per_sync(1 << 20);
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, line| {
-        // Hundreds of lines about itself come at each opening, whatever level was asked for.
-        if level != LogLevel::Header {
+        // More than a thousand lines about itself come at each opening, whatever level was asked for.
+        if matches!(level, LogLevel::Warn | LogLevel::Error | LogLevel::Fatal) {
             tracing::warn!(line = line.trim_end(), "the database says");
         }
     }));
-    options
+    Ok(options)
 }
 
 /// Random keys, tiny values, mostly asked for what is not there. The hash does not compress, what the database adds to it does.
