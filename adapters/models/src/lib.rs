@@ -11,12 +11,18 @@ mod events;
 mod fault;
 mod format;
 mod forward;
+mod images;
 mod price;
 mod provider;
+mod served;
 mod settings;
+pub mod thinking;
+mod tools;
 
 pub use estimate::{request_tokens, text_tokens};
 pub use format::{DecodeError, Decoder, Encoded, Format, Framing, KeyHeader, Turn};
 pub use price::{cost, price_per_million};
 pub use provider::HttpProvider;
+pub use served::{ServedEvent, ServedStream};
 pub use settings::{ApiKey, Settings};
+pub use tools::keeps_tool_choice;

@@ -4,7 +4,7 @@ use helix_ports::{RawCall, RawOperation};
 use helix_protocol::{ModelReply, WireFormat};
 use serde_json::Value;
 
-use super::{LengthField, StreamDecoder, decode_reply, encode_request};
+use super::{LengthField, StreamDecoder, ThinkingField, decode_reply, encode_request};
 use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
 
 /// Chat completions, as one server wants them.
@@ -12,16 +12,21 @@ use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
 pub struct ChatCompletions {
     /// The name of the limit on an answer's tokens.
     pub length: LengthField,
+    /// How thinking is asked for.
+    pub thinking: ThinkingField,
 }
 
 impl ChatCompletions {
     /// As the server at `base_url` wants them.
     pub fn at(base_url: &str) -> Self {
-        let length = match base_url.contains("://api.openai.com") {
-            true => LengthField::MaxCompletionTokens,
-            false => LengthField::MaxTokens,
+        let is_at = |host: &str| base_url.contains(host);
+        let length = if is_at("://api.openai.com") { LengthField::MaxCompletionTokens } else { LengthField::MaxTokens };
+        let thinking = match () {
+            () if is_at("://openrouter.ai") => ThinkingField::Reasoning,
+            () if is_at("://dashscope") => ThinkingField::EnableThinking,
+            () => ThinkingField::ReasoningEffort,
         };
-        Self { length }
+        Self { length, thinking }
     }
 }
 
@@ -31,7 +36,7 @@ impl Format for ChatCompletions {
     }
 
     fn encode(&self, turn: &Turn<'_>) -> Encoded {
-        Encoded { path: "chat/completions".to_owned(), headers: Vec::new(), body: encode_request(turn, self.length) }
+        Encoded { path: "chat/completions".to_owned(), headers: Vec::new(), body: encode_request(turn, *self) }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

@@ -4,8 +4,11 @@ use helix_protocol::{Block, Message, Role, ToolChoice, ToolSchema, WireFormat, e
 use serde_json::{Map, Value, json};
 
 use crate::format::Turn;
+use crate::images;
+use crate::thinking::{Plan, effort_word, plan};
+use crate::tools::{Forcing, carried, sent_choice};
 
-use super::{ERROR_PREFIX, RAW_ARGUMENTS};
+use super::{ChatCompletions, ERROR_PREFIX, RAW_ARGUMENTS};
 
 /// How a server wants the limit on an answer's tokens to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,34 +19,102 @@ pub enum LengthField {
     MaxCompletionTokens,
 }
 
+/// How a server wants thinking to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThinkingField {
+    /// `reasoning_effort`: OpenAI, and most of those who follow it.
+    ReasoningEffort,
+    /// `reasoning`, an object: OpenRouter.
+    Reasoning,
+    /// `enable_thinking` and `thinking_budget`: DashScope.
+    EnableThinking,
+}
+
 /// The request's body.
-pub fn encode_request(turn: &Turn<'_>, length: LengthField) -> Value {
+pub fn encode_request(turn: &Turn<'_>, server: ChatCompletions) -> Value {
     let request = turn.request;
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(turn.model));
-    body.insert("messages".to_owned(), request.messages.iter().flat_map(encode_message).collect());
-    if !request.tools.is_empty() {
-        let tools = request.tools.iter().map(encode_tool).collect();
-        body.insert("tools".to_owned(), tools);
-        body.insert("tool_choice".to_owned(), encode_choice(&request.tool_choice));
+    let mut messages: Vec<Value> = request.messages.iter().flat_map(encode_message).collect();
+    let tools: Vec<Value> = carried(&request.tools, WireFormat::OpenaiChat).map(encode_tool).collect();
+    if !tools.is_empty() {
+        body.insert("tools".to_owned(), Value::Array(tools));
+        let (choice, asked) = sent_choice(request, Forcing::of(turn));
+        body.insert("tool_choice".to_owned(), encode_choice(choice));
+        if let Some(parallel) = request.parallel_tools {
+            body.insert("parallel_tool_calls".to_owned(), json!(parallel));
+        }
+        messages.extend(asked.map(|asked| json!({"role": "user", "content": asked})));
     }
-    let length = match length {
+    body.insert("messages".to_owned(), Value::Array(messages));
+    let length = match server.length {
         LengthField::MaxTokens => "max_tokens",
         LengthField::MaxCompletionTokens => "max_completion_tokens",
     };
     body.insert(length.to_owned(), json!(turn.max_tokens));
-    if let Some(temperature) = request.sampling.temperature.or(turn.temperature) {
-        body.insert("temperature".to_owned(), json!(temperature));
+    if turn.capabilities.sampling {
+        encode_sampling(turn, &mut body);
     }
+    if !request.stop.is_empty() {
+        body.insert("stop".to_owned(), json!(request.stop));
+    }
+    encode_thinking(plan(turn), server.thinking, &mut body);
     if turn.stream {
         body.insert("stream".to_owned(), json!(true));
         body.insert("stream_options".to_owned(), json!({"include_usage": true}));
     }
+    for (field, value) in extra_of(&request.extra, WireFormat::OpenaiChat).into_iter().flatten() {
+        body.entry(field).or_insert_with(|| value.clone());
+    }
     Value::Object(body)
 }
 
+fn encode_sampling(turn: &Turn<'_>, body: &mut Map<String, Value>) {
+    let sampling = turn.request.sampling;
+    if let Some(temperature) = sampling.temperature.or(turn.temperature) {
+        body.insert("temperature".to_owned(), json!(temperature));
+    }
+    if let Some(top_p) = sampling.top_p {
+        body.insert("top_p".to_owned(), json!(top_p));
+    }
+    // Not OpenAI's, which refuses it; the servers that follow it know it.
+    if let Some(top_k) = sampling.top_k {
+        body.insert("top_k".to_owned(), json!(top_k));
+    }
+}
+
+fn encode_thinking(plan: Plan, field: ThinkingField, body: &mut Map<String, Value>) {
+    let said = match (field, plan) {
+        (_, Plan::Unsaid) => return,
+        (ThinkingField::ReasoningEffort, Plan::Off) => ("reasoning_effort", json!("none")),
+        (ThinkingField::ReasoningEffort, Plan::Effort(effort)) => ("reasoning_effort", json!(effort_word(effort))),
+        (ThinkingField::ReasoningEffort, Plan::Free | Plan::Budget(_)) => return,
+        (ThinkingField::Reasoning, Plan::Off) => ("reasoning", json!({"enabled": false})),
+        (ThinkingField::Reasoning, Plan::Free) => ("reasoning", json!({"enabled": true})),
+        (ThinkingField::Reasoning, Plan::Budget(tokens)) => ("reasoning", json!({"max_tokens": tokens})),
+        (ThinkingField::Reasoning, Plan::Effort(effort)) => ("reasoning", json!({"effort": effort_word(effort)})),
+        (ThinkingField::EnableThinking, plan) => {
+            if let Plan::Budget(tokens) = plan {
+                body.insert("thinking_budget".to_owned(), json!(tokens));
+            }
+            ("enable_thinking", json!(plan != Plan::Off))
+        }
+    };
+    body.insert(said.0.to_owned(), said.1);
+}
+
 fn encode_tool(tool: &ToolSchema) -> Value {
-    json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
+    let extra = extra_of(&tool.extra, WireFormat::OpenaiChat);
+    if let (Some(fields), Value::Null) = (extra, &tool.parameters)
+        && fields.contains_key("type")
+    {
+        return Value::Object(fields.clone());
+    }
+    let mut function = extra.cloned().unwrap_or_default();
+    function.insert("name".to_owned(), json!(tool.name));
+    function.insert("description".to_owned(), json!(tool.description));
+    function.insert("parameters".to_owned(), tool.parameters.clone());
+    json!({"type": "function", "function": function})
 }
 
 fn encode_choice(choice: &ToolChoice) -> Value {
@@ -63,13 +134,49 @@ fn encode_message(message: &Message) -> Vec<Value> {
         Role::Assistant => vec![encode_assistant(message)],
         Role::User => {
             let mut encoded: Vec<Value> = message.blocks.iter().filter_map(encode_result).collect();
-            let has_text = message.blocks.iter().any(|block| matches!(block, Block::Text { .. }));
-            if has_text || encoded.is_empty() {
-                encoded.push(json!({"role": "user", "content": message.as_text()}));
+            if let Some(content) = encode_content(&message.blocks).or_else(|| encoded.is_empty().then(|| json!(""))) {
+                encoded.push(json!({"role": "user", "content": content}));
             }
             encoded
         }
     }
+}
+
+/// What the user says: one text where it is text alone, because not every server takes parts.
+fn encode_content(blocks: &[Block]) -> Option<Value> {
+    let mut parts = Vec::new();
+    let mut texts = Vec::new();
+    for block in blocks {
+        match block {
+            Block::Text { text, extra } => {
+                texts.push(text.as_str());
+                parts.push(encode_part("text", json!(text), extra_of(extra, WireFormat::OpenaiChat)));
+            }
+            Block::Image { image, extra } => {
+                let mut url = extra_of(extra, WireFormat::OpenaiChat).cloned().unwrap_or_default();
+                url.insert("url".to_owned(), json!(images::to_url(image)));
+                parts.push(encode_part("image_url", Value::Object(url), None));
+            }
+            Block::ToolResult { images, .. } => {
+                parts.extend(images.iter().map(|image| encode_part("image_url", json!({"url": images::to_url(image)}), None)))
+            }
+            Block::Unknown { format: WireFormat::OpenaiChat, block } => parts.push(block.clone()),
+            Block::Thinking { .. } | Block::ToolUse { .. } | Block::Unknown { .. } => {}
+        }
+    }
+    let plain = parts.len() == texts.len() && parts.iter().all(|part| part.as_object().is_some_and(|part| part.len() == 2));
+    match (parts.is_empty(), plain) {
+        (true, _) => None,
+        (false, true) => Some(json!(texts.join("\n"))),
+        (false, false) => Some(Value::Array(parts)),
+    }
+}
+
+fn encode_part(kind: &str, value: Value, extra: Option<&Map<String, Value>>) -> Value {
+    let mut part = extra.cloned().unwrap_or_default();
+    part.insert("type".to_owned(), json!(kind));
+    part.insert(kind.to_owned(), value);
+    Value::Object(part)
 }
 
 fn encode_result(block: &Block) -> Option<Value> {
@@ -109,7 +216,7 @@ fn encode_assistant(message: &Message) -> Value {
 }
 
 /// Arguments as the string the format wants. Always a JSON object: what is not one is wrapped.
-pub(super) fn encode_arguments(input: &Value) -> String {
+pub(crate) fn encode_arguments(input: &Value) -> String {
     match input {
         Value::Object(_) => input.to_string(),
         Value::String(raw) => json!({ RAW_ARGUMENTS: raw }).to_string(),

@@ -1,42 +1,124 @@
 //! The same format from a server's side.
 
 use helix_protocol::{
-    Block, Extra, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, ToolChoice, ToolSchema, Usage, WireFormat,
+    Block, Code, Extra, Failure, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, Thinking, ToolChoice, ToolSchema,
+    Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
+
+use crate::thinking::effort_named;
+use crate::{images, served};
 
 use super::ERROR_PREFIX;
 use super::reply::{WireContent, WireMessage, decode_arguments};
 use super::request::encode_arguments;
 
+/// Fields of a request that have a place in ours, or are the server's own affair. The others are kept as they stand.
+const KNOWN: [&str; 17] = [
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "reasoning_effort",
+    "stream",
+    "stream_options",
+    "n",
+    "functions",
+    "function_call",
+];
+
 /// Reads a request. The error says what is missing, for a 400.
 pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let messages = body.get("messages").and_then(Value::as_array).ok_or("`messages` is missing or not a list")?;
+    if body.get("n").and_then(Value::as_u64).is_some_and(|choices| choices > 1) {
+        return Err("`n` is above 1; one answer is given to each request".to_owned());
+    }
+    if body.get("functions").is_some_and(|functions| !functions.is_null()) {
+        return Err("`functions` is no longer part of the format; give `tools`".to_owned());
+    }
     let mut decoded: Vec<Message> = Vec::new();
     for (at, message) in messages.iter().enumerate() {
         decode_message(message, &mut decoded).map_err(|error| format!("messages[{at}]: {error}"))?;
     }
-    let tools: Vec<ToolSchema> = body
-        .get("tools")
-        .and_then(Value::as_array)
+    let tools = body.get("tools").and_then(Value::as_array).into_iter().flatten().enumerate();
+    let tools: Vec<ToolSchema> =
+        tools.map(|(at, tool)| decode_tool(tool).map_err(|error| format!("tools[{at}]: {error}"))).collect::<Result<_, _>>()?;
+    let limit = body.get("max_completion_tokens").or_else(|| body.get("max_tokens")).and_then(Value::as_u64);
+    let number = |field: &str| body.get(field).and_then(Value::as_f64);
+    let extra: Map<String, Value> = body
+        .as_object()
         .into_iter()
         .flatten()
-        .enumerate()
-        .map(|(at, tool)| {
-            let function = tool.get("function").cloned().unwrap_or_default();
-            serde_json::from_value(function).map_err(|error| format!("tools[{at}]: {error}"))
-        })
-        .collect::<Result<_, _>>()?;
-    let limit = body.get("max_completion_tokens").or_else(|| body.get("max_tokens")).and_then(Value::as_u64);
+        .filter(|(field, _)| !KNOWN.contains(&field.as_str()))
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect();
     Ok(ModelRequest {
         model: body.get("model").and_then(Value::as_str).map(str::to_owned),
         messages: decoded,
         tools,
         tool_choice: decode_choice(body.get("tool_choice")),
+        parallel_tools: body.get("parallel_tool_calls").and_then(Value::as_bool),
         max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0),
-        sampling: Sampling { temperature: body.get("temperature").and_then(Value::as_f64), ..Sampling::default() },
+        sampling: Sampling {
+            temperature: number("temperature"),
+            top_p: number("top_p"),
+            top_k: body.get("top_k").and_then(Value::as_u64).and_then(|top_k| u32::try_from(top_k).ok()),
+        },
+        stop: decode_stop_texts(body.get("stop"))?,
+        thinking: decode_thinking(body.get("reasoning_effort"))?,
+        extra: Extra::of(WireFormat::OpenaiChat, extra),
         ..ModelRequest::default()
     })
+}
+
+fn decode_stop_texts(stop: Option<&Value>) -> Result<Vec<String>, String> {
+    match stop {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text.clone()]),
+        Some(list) => serde_json::from_value(list.clone()).map_err(|_| "`stop` is neither a text nor a list of texts".to_owned()),
+    }
+}
+
+fn decode_thinking(effort: Option<&Value>) -> Result<Thinking, String> {
+    match effort {
+        None | Some(Value::Null) => Ok(Thinking::Default),
+        Some(Value::String(word)) if word == "none" => Ok(Thinking::Off),
+        Some(word) => match word.as_str().and_then(effort_named) {
+            Some(effort) => Ok(Thinking::Effort(effort)),
+            None => Err(format!("`reasoning_effort` {word} is not known; it is none, minimal, low, medium, high, xhigh or max")),
+        },
+    }
+}
+
+/// A function, or a tool of the provider's own, which is kept as it stands.
+fn decode_tool(tool: &Value) -> Result<ToolSchema, String> {
+    let kind = tool.get("type").and_then(Value::as_str).unwrap_or("function");
+    if kind != "function" {
+        let fields = tool.as_object().cloned().unwrap_or_default();
+        let name = tool.pointer(&format!("/{kind}/name")).and_then(Value::as_str).unwrap_or(kind).to_owned();
+        let extra = Extra::of(WireFormat::OpenaiChat, fields);
+        return Ok(ToolSchema { name, description: String::new(), parameters: Value::Null, extra });
+    }
+    let mut function = tool.get("function").and_then(Value::as_object).cloned().ok_or("`function` is missing")?;
+    let Some(Value::String(name)) = function.remove("name") else { return Err("`function.name` is missing".to_owned()) };
+    let description = match function.remove("description") {
+        Some(Value::String(description)) => description,
+        _ => String::new(),
+    };
+    // A function without parameters may leave them out.
+    let parameters = match function.remove("parameters") {
+        Some(Value::Object(schema)) => Value::Object(schema),
+        Some(Value::Null) | None => json!({"type": "object", "properties": {}}),
+        Some(_) => return Err("`function.parameters` is not a JSON Schema".to_owned()),
+    };
+    Ok(ToolSchema { name, description, parameters, extra: Extra::of(WireFormat::OpenaiChat, function) })
 }
 
 fn decode_choice(choice: Option<&Value>) -> ToolChoice {
@@ -52,39 +134,74 @@ fn decode_choice(choice: Option<&Value>) -> ToolChoice {
     }
 }
 
-/// Tool messages in a row, and the user's text after them, are one message of ours.
+/// Tool messages in a row, and what the user says after them, are one message of ours.
 fn decode_message(message: &Value, decoded: &mut Vec<Message>) -> Result<(), String> {
     let role = message.get("role").and_then(Value::as_str).ok_or("`role` is missing")?;
-    let content: Option<WireContent> = match message.get("content") {
-        Some(content) => serde_json::from_value(content.clone()).map_err(|_| "`content` is neither text nor parts")?,
-        None => None,
-    };
-    let text = content.map(WireContent::into_text);
+    let content = message.get("content");
     match role {
-        "system" | "developer" => decoded.push(Message::text(Role::System, text.unwrap_or_default())),
-        "user" => {
-            let block = Block::Text { text: text.unwrap_or_default(), extra: None };
-            match decoded.last_mut().filter(|last| last.role == Role::User && ends_in_result(last)) {
-                Some(last) => last.blocks.push(block),
-                None => decoded.push(Message { role: Role::User, blocks: vec![block] }),
-            }
-        }
+        "system" | "developer" => decoded.push(Message::text(Role::System, decode_text(content)?)),
+        "user" => push_user(decoded, decode_parts(content)?),
         "tool" => {
             let id = message.get("tool_call_id").and_then(Value::as_str).ok_or("`tool_call_id` is missing")?.to_owned();
-            let text = text.unwrap_or_default();
-            let block = match text.strip_prefix(ERROR_PREFIX) {
-                Some(rest) => Block::ToolResult { id, content: rest.to_owned(), images: Vec::new(), is_error: true, extra: None },
-                None => Block::ToolResult { id, content: text, images: Vec::new(), is_error: false, extra: None },
+            let text = decode_text(content)?;
+            let (content, is_error) = match text.strip_prefix(ERROR_PREFIX) {
+                Some(rest) => (rest.to_owned(), true),
+                None => (text, false),
             };
-            match decoded.last_mut().filter(|last| last.role == Role::User && ends_in_result(last)) {
-                Some(last) => last.blocks.push(block),
-                None => decoded.push(Message { role: Role::User, blocks: vec![block] }),
-            }
+            push_user(decoded, vec![Block::ToolResult { id, content, images: Vec::new(), is_error, extra: None }]);
         }
         "assistant" => decoded.push(Message { role: Role::Assistant, blocks: decode_assistant(message)? }),
         other => return Err(format!("`role` {other:?} is not known")),
     }
     Ok(())
+}
+
+fn push_user(decoded: &mut Vec<Message>, blocks: Vec<Block>) {
+    match decoded.last_mut().filter(|last| last.role == Role::User && ends_in_result(last)) {
+        Some(last) => last.blocks.extend(blocks),
+        None => decoded.push(Message { role: Role::User, blocks }),
+    }
+}
+
+fn decode_text(content: Option<&Value>) -> Result<String, String> {
+    let Some(content) = content else { return Ok(String::new()) };
+    let content: Option<WireContent> =
+        serde_json::from_value(content.clone()).map_err(|_| "`content` is neither text nor parts")?;
+    Ok(content.map(WireContent::into_text).unwrap_or_default())
+}
+
+fn decode_parts(content: Option<&Value>) -> Result<Vec<Block>, String> {
+    let parts = match content {
+        None | Some(Value::Null) => return Ok(vec![Block::text("")]),
+        Some(Value::String(text)) => return Ok(vec![Block::text(text)]),
+        Some(Value::Array(parts)) => parts,
+        Some(_) => return Err("`content` is neither text nor parts".to_owned()),
+    };
+    parts.iter().enumerate().map(|(at, part)| decode_part(part).map_err(|error| format!("content[{at}]: {error}"))).collect()
+}
+
+fn decode_part(part: &Value) -> Result<Block, String> {
+    let mut fields = part.as_object().cloned().ok_or("a part is an object")?;
+    match fields.get("type").and_then(Value::as_str) {
+        Some("text") => {
+            fields.remove("type");
+            match fields.remove("text") {
+                Some(Value::String(text)) => Ok(Block::Text { text, extra: Extra::of(WireFormat::OpenaiChat, fields) }),
+                _ => Err("`text` is missing".to_owned()),
+            }
+        }
+        Some("image_url") => {
+            let mut image = match fields.remove("image_url") {
+                Some(Value::Object(image)) => image,
+                Some(Value::String(url)) => [("url".to_owned(), Value::String(url))].into_iter().collect(),
+                _ => return Err("`image_url` is missing".to_owned()),
+            };
+            let Some(Value::String(url)) = image.remove("url") else { return Err("`image_url.url` is missing".to_owned()) };
+            Ok(Block::Image { image: images::from_url(&url)?, extra: Extra::of(WireFormat::OpenaiChat, image) })
+        }
+        Some(_) => Ok(Block::Unknown { format: WireFormat::OpenaiChat, block: part.clone() }),
+        None => Err("`type` is missing".to_owned()),
+    }
 }
 
 fn ends_in_result(message: &Message) -> bool {
@@ -142,40 +259,26 @@ pub fn encode_reply(reply: &ModelReply, id: &str, created: i64) -> Value {
     json!({"id": id, "object": "chat.completion", "created": created, "model": reply.model, "choices": [choice], "usage": usage})
 }
 
-/// The answer as the data of its events, `[DONE]` excluded. Texts and arguments are cut into pieces of `piece` characters.
-pub fn encode_chunks(reply: &ModelReply, id: &str, created: i64, piece: usize) -> Vec<Value> {
-    let chunk = |choices: Value, usage: Value| json!({"id": id, "object": "chat.completion.chunk", "created": created, "model": reply.model, "choices": choices, "usage": usage});
-    let delta = |delta: Value| chunk(json!([{"index": 0, "delta": delta, "finish_reason": null}]), Value::Null);
-    let mut chunks = vec![delta(json!({"role": "assistant", "content": ""}))];
-    let mut index = 0;
-    for block in &reply.blocks {
-        match block {
-            Block::Text { text, .. } => chunks.extend(pieces(text, piece).map(|text| delta(json!({"content": text})))),
-            Block::Thinking { text, .. } => {
-                chunks.extend(pieces(text, piece).map(|text| delta(json!({"reasoning_content": text}))));
-            }
-            Block::ToolUse { id, name, input, .. } => {
-                chunks.push(delta(json!({"tool_calls": [encode_call(index, id, name, "")]})));
-                let arguments = encode_arguments(input);
-                chunks.extend(
-                    pieces(&arguments, piece)
-                        .map(|text| delta(json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]}))),
-                );
-                index += 1;
-            }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
-        }
-    }
-    chunks.push(chunk(json!([{"index": 0, "delta": {}, "finish_reason": finish(&reply.stop)}]), Value::Null));
-    chunks.push(chunk(json!([]), encode_usage(&reply.usage)));
-    chunks
+/// A refusal. `status` is the response's.
+pub fn encode_error(status: u16, failure: &Failure) -> Value {
+    let kind = match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    };
+    // The word that clients of this format look for.
+    let code = if failure.code == Code::ContextOverflow { "context_length_exceeded" } else { failure.code.as_str() };
+    json!({"error": {"message": served::sentence(failure), "type": kind, "param": null, "code": code}})
 }
 
-fn encode_call(index: usize, id: &str, name: &str, arguments: &str) -> Value {
+pub(super) fn encode_call(index: usize, id: &str, name: &str, arguments: &str) -> Value {
     json!({"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
 }
 
-fn finish(stop: &StopReason) -> &str {
+pub(super) fn finish(stop: &StopReason) -> &str {
     match stop {
         StopReason::EndTurn | StopReason::StopSequence(_) | StopReason::Pause => "stop",
         StopReason::ToolUse => "tool_calls",
@@ -185,23 +288,12 @@ fn finish(stop: &StopReason) -> &str {
     }
 }
 
-fn encode_usage(usage: &Usage) -> Value {
+pub(super) fn encode_usage(usage: &Usage) -> Value {
     json!({
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens(),
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.thinking_tokens},
-    })
-}
-
-/// `text` in pieces of `size` characters, none of them empty.
-fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let end = rest.char_indices().nth(size.max(1)).map_or(rest.len(), |(at, _)| at);
-        let (piece, tail) = rest.split_at(end);
-        rest = tail;
-        (!piece.is_empty()).then_some(piece)
     })
 }

@@ -1,18 +1,22 @@
 //! Both sides of the format against each other, and what real servers do to it.
 
 use helix_ports::ModelCapabilities;
-use helix_protocol::{Block, Extra, Message, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool};
+use helix_protocol::{
+    Block, Extra, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::format::Turn;
+use crate::{ServedEvent, ServedStream};
 
 /// `request` as a streamed call.
 fn encoded(request: &ModelRequest, length: LengthField) -> Value {
     let capabilities = ModelCapabilities::default();
     let max_tokens = request.max_tokens;
-    encode_request(&Turn { request, model: "m", capabilities: &capabilities, max_tokens, temperature: None, stream: true }, length)
+    let turn = Turn { request, model: "m", capabilities: &capabilities, max_tokens, temperature: None, stream: true };
+    encode_request(&turn, ChatCompletions { length, thinking: ThinkingField::ReasoningEffort })
 }
 
 /// The blocks that these events make.
@@ -122,6 +126,65 @@ fn stop_reasons_follow_the_calls_where_a_server_contradicts_itself() {
     ] {
         assert_eq!(super::reply::decode_stop(finish, blocks, false), expected, "{finish:?}");
     }
+}
+
+#[test]
+fn what_a_client_asks_besides_comes_through() {
+    let body = json!({
+        "model": "m", "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": ["\n"], "parallel_tool_calls": false,
+        "reasoning_effort": "low", "seed": 7,
+        "messages": [{"role": "user", "content": [
+            {"type": "text", "text": "what is this?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk=", "detail": "low"}},
+            {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+        ]}],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": true}},
+            {"type": "custom", "custom": {"name": "grammar"}},
+        ],
+        "tool_choice": "required",
+    });
+    let request = decode_request(&body).expect("decodes");
+    let capabilities = ModelCapabilities { thinking: helix_ports::ThinkingControl::Effort, ..ModelCapabilities::default() };
+    let turn = Turn { request: &request, model: "m", capabilities: &capabilities, max_tokens: 9, temperature: None, stream: false };
+    assert_eq!(encode_request(&turn, ChatCompletions::at("")), body);
+    assert_eq!(request.tools[1].name, "grammar");
+}
+
+#[test]
+fn a_request_that_cannot_be_served_says_which_field_is_wrong() {
+    let user = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});
+    for (body, expected) in [
+        (json!({}), "`messages` is missing or not a list"),
+        (json!({"messages": [], "n": 2}), "`n` is above 1; one answer is given to each request"),
+        (json!({"messages": [], "stop": 1}), "`stop` is neither a text nor a list of texts"),
+        (json!({"messages": [{"role": "critic"}]}), "messages[0]: `role` \"critic\" is not known"),
+        (user(json!({"type": "image_url"})), "messages[0]: content[0]: `image_url` is missing"),
+        (json!({"messages": [], "tools": [{"type": "function"}]}), "tools[0]: `function` is missing"),
+    ] {
+        assert_eq!(decode_request(&body), Err(expected.to_owned()));
+    }
+    assert!(decode_request(&json!({"messages": [], "reasoning_effort": "vast"})).is_err_and(|error| error.contains("vast")));
+}
+
+#[test]
+fn a_stream_without_pieces_brings_the_whole_answer_at_its_end_and_one_with_them_only_the_rest() {
+    let reply = ModelReply {
+        model: "m".to_owned(),
+        blocks: vec![Block::text("hello"), call("a", "read", json!({"path": "x"}))],
+        stop: StopReason::ToolUse,
+        usage: Usage { input_tokens: 1, output_tokens: 2, ..Usage::default() },
+    };
+    let texts = |events: &[ServedEvent]| -> String {
+        events.iter().filter_map(|event| event.data["choices"][0]["delta"]["content"].as_str()).collect()
+    };
+    let mut encoder = StreamEncoder::new("m", "id", 1);
+    assert_eq!(texts(&encoder.finish(&reply)), "hello");
+    let mut encoder = StreamEncoder::new("m", "id", 1).without_usage();
+    encoder.push(&ModelDelta::Text { text: "hel".to_owned() });
+    let rest = encoder.finish(&reply);
+    assert_eq!(texts(&rest), "lo");
+    assert_eq!(rest.last().map(|event| event.data["choices"][0]["finish_reason"].clone()), Some(json!("tool_calls")));
 }
 
 fn request(messages: Vec<Message>) -> ModelRequest {

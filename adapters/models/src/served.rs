@@ -1,0 +1,173 @@
+//! What the formats share on a server's side: a streamed answer as events of the client's format.
+//!
+//! The pieces that a provider shows are for passing on, and the reply is what counts: [`Sent`] remembers how much of an answer went
+//! out, so that the end of a stream can bring whatever no piece brought.
+
+use std::collections::BTreeMap;
+
+use helix_protocol::{Block, Failure, ModelDelta, ModelReply};
+use serde_json::Value;
+
+use crate::chat::encode_arguments;
+
+/// One event for a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServedEvent {
+    /// Its name, in formats whose events have one.
+    pub name: Option<&'static str>,
+    /// Its data.
+    pub data: Value,
+}
+
+impl ServedEvent {
+    /// An event without a name.
+    pub(crate) fn unnamed(data: Value) -> Self {
+        Self { name: None, data }
+    }
+
+    /// The event as server-sent events frame it.
+    pub fn to_sse(&self) -> String {
+        match self.name {
+            Some(name) => format!("event: {name}\ndata: {}\n\n", self.data),
+            None => format!("data: {}\n\n", self.data),
+        }
+    }
+}
+
+/// Writes one answer as a stream of a format. Called in this order: `start`, `push` for every piece, then `finish` or `error`.
+pub trait ServedStream: Send {
+    /// What comes before the first piece.
+    fn start(&mut self) -> Vec<ServedEvent>;
+    /// One piece.
+    fn push(&mut self, delta: &ModelDelta) -> Vec<ServedEvent>;
+    /// The rest of the answer that no piece brought, why it stopped, and what it used.
+    fn finish(&mut self, reply: &ModelReply) -> Vec<ServedEvent>;
+    /// The answer breaks off. `status` is what the response would have been, had it not begun.
+    fn error(&mut self, status: u16, failure: &Failure) -> Vec<ServedEvent>;
+    /// The data of a last event that is not JSON, in formats that have one. Follows `finish`.
+    fn terminator(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// How much of an answer went out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent {
+    /// Bytes of its texts.
+    text: usize,
+    /// Bytes of its thinking.
+    thinking: usize,
+    /// Bytes of the arguments of each call.
+    calls: BTreeMap<u32, usize>,
+    /// Blocks with something besides, or of unknown kinds, in the order of [`kind`].
+    wholes: [usize; 4],
+}
+
+impl Sent {
+    /// Remembers a piece.
+    pub(crate) fn note(&mut self, delta: &ModelDelta) {
+        match delta {
+            ModelDelta::Text { text } => self.text += text.len(),
+            ModelDelta::Thinking { text } => self.thinking += text.len(),
+            ModelDelta::ToolUse { index, .. } => drop(self.calls.entry(*index).or_insert(0)),
+            ModelDelta::ToolInput { index, text } => *self.calls.entry(*index).or_insert(0) += text.len(),
+            ModelDelta::Block { block } => {
+                if let Some(kind) = kind(block) {
+                    self.wholes[kind] += 1;
+                }
+            }
+        }
+    }
+
+    /// The pieces of `reply` that did not go out.
+    pub(crate) fn missing(&self, reply: &ModelReply) -> Vec<ModelDelta> {
+        let mut missing = Vec::new();
+        let (mut text_sent, mut thinking_sent, mut wholes) = (self.text, self.thinking, self.wholes);
+        let mut index = 0;
+        for block in &reply.blocks {
+            match block {
+                Block::Text { text, .. } => {
+                    let rest = rest(text, &mut text_sent);
+                    missing.extend((!rest.is_empty()).then(|| ModelDelta::Text { text: rest.to_owned() }));
+                }
+                Block::Thinking { text, .. } => {
+                    let rest = rest(text, &mut thinking_sent);
+                    missing.extend((!rest.is_empty()).then(|| ModelDelta::Thinking { text: rest.to_owned() }));
+                }
+                Block::ToolUse { id, name, input, .. } => {
+                    if !self.calls.contains_key(&index) {
+                        missing.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone() });
+                    }
+                    if self.calls.get(&index).is_none_or(|sent| *sent == 0) {
+                        missing.push(ModelDelta::ToolInput { index, text: encode_arguments(input) });
+                    }
+                    index += 1;
+                }
+                Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
+            }
+            if let Some(kind) = kind(block) {
+                match wholes[kind].checked_sub(1) {
+                    Some(left) => wholes[kind] = left,
+                    None => missing.push(ModelDelta::Block { block: block.clone() }),
+                }
+            }
+        }
+        missing
+    }
+}
+
+/// Where a block that pieces do not bring whole is counted.
+fn kind(block: &Block) -> Option<usize> {
+    match block {
+        Block::Text { extra, .. } => extra.is_some().then_some(0),
+        Block::Thinking { extra, .. } => extra.is_some().then_some(1),
+        Block::ToolUse { extra, .. } => extra.is_some().then_some(2),
+        Block::Unknown { .. } | Block::Image { .. } | Block::ToolResult { .. } => Some(3),
+    }
+}
+
+/// What of `text` lies behind the first `sent` bytes, which become fewer by what was skipped. A piece never ends within a character.
+fn rest<'a>(text: &'a str, sent: &mut usize) -> &'a str {
+    let skipped = (*sent).min(text.len());
+    *sent -= skipped;
+    text.get(skipped..).unwrap_or_default()
+}
+
+/// A reply cut into pieces of `size` characters, as a provider would have shown it.
+pub(crate) fn deltas_of(reply: &ModelReply, size: usize) -> Vec<ModelDelta> {
+    let mut cut = Vec::new();
+    for delta in Sent::default().missing(reply) {
+        match delta {
+            ModelDelta::Text { text } => cut.extend(pieces(&text, size).map(|text| ModelDelta::Text { text: text.to_owned() })),
+            ModelDelta::Thinking { text } => {
+                cut.extend(pieces(&text, size).map(|text| ModelDelta::Thinking { text: text.to_owned() }));
+            }
+            ModelDelta::ToolInput { index, text } => {
+                cut.extend(pieces(&text, size).map(|text| ModelDelta::ToolInput { index, text: text.to_owned() }));
+            }
+            other => cut.push(other),
+        }
+    }
+    cut
+}
+
+/// `text` in pieces of `size` characters, none of them empty.
+fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = rest.char_indices().nth(size.max(1)).map_or(rest.len(), |(at, _)| at);
+        let (piece, tail) = rest.split_at(end);
+        rest = tail;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// The id of a call that the provider named none for.
+pub(crate) fn id_of_call(id: &str, index: u32) -> String {
+    if id.is_empty() { format!("call_{index}") } else { id.to_owned() }
+}
+
+/// A failure in one sentence, with what can be done about it.
+pub(crate) fn sentence(failure: &Failure) -> String {
+    if failure.hint.is_empty() { failure.message.clone() } else { format!("{} ({})", failure.message, failure.hint) }
+}

@@ -1,0 +1,109 @@
+//! What every format does about tools: forcing a call where the model cannot be forced, and tools that only one provider has.
+
+use helix_protocol::{Block, ModelReply, ModelRequest, ToolChoice, ToolSchema, WireFormat};
+
+use crate::format::Turn;
+
+/// Whether the model can be made to keep to a choice of tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forcing {
+    /// It can.
+    Possible,
+    /// It cannot, or not while it thinks.
+    Refused,
+}
+
+impl Forcing {
+    /// By the capabilities of the turn's model.
+    pub(crate) fn of(turn: &Turn<'_>) -> Self {
+        if turn.capabilities.forced_tools { Self::Possible } else { Self::Refused }
+    }
+}
+
+/// The choice as it is sent, and what the model is asked in words where it cannot be forced.
+pub(crate) fn sent_choice(request: &ModelRequest, forcing: Forcing) -> (&ToolChoice, Option<String>) {
+    match (&request.tool_choice, forcing) {
+        (ToolChoice::Any, Forcing::Refused) => {
+            (&ToolChoice::Auto, Some("Answer this turn by calling at least one of the tools.".to_owned()))
+        }
+        (ToolChoice::Named(name), Forcing::Refused) => {
+            (&ToolChoice::Auto, Some(format!("Answer this turn by calling the tool `{name}`, and no other tool.")))
+        }
+        (choice, _) => (choice, None),
+    }
+}
+
+/// True where an answer keeps to the request's choice of tools. Whoever asked a model that cannot be forced checks with this, and
+/// asks again or gives up. An answer that was cut, refused or paused had no chance and is not judged.
+pub fn keeps_tool_choice(request: &ModelRequest, reply: &ModelReply) -> bool {
+    use helix_protocol::StopReason as Stop;
+    if !matches!(reply.stop, Stop::EndTurn | Stop::ToolUse | Stop::StopSequence(_)) {
+        return true;
+    }
+    let mut called = reply.blocks.iter().filter_map(|block| match block {
+        Block::ToolUse { name, .. } => Some(name),
+        _ => None,
+    });
+    match &request.tool_choice {
+        ToolChoice::Auto => true,
+        ToolChoice::None => called.next().is_none(),
+        ToolChoice::Any => called.next().is_some(),
+        ToolChoice::Named(wanted) => {
+            let mut called = called.peekable();
+            called.peek().is_some() && called.all(|name| name == wanted)
+        }
+    }
+}
+
+/// Whose own kind of tool this is, such as a provider's web search: it has no parameters, and its provider's words instead.
+pub(crate) fn provider_of(tool: &ToolSchema) -> Option<WireFormat> {
+    tool.extra.as_deref().filter(|_| tool.parameters.is_null()).map(|extra| extra.format)
+}
+
+/// The tools that a format can carry, in their order.
+pub(crate) fn carried(tools: &[ToolSchema], format: WireFormat) -> impl Iterator<Item = &ToolSchema> {
+    tools.iter().filter(move |tool| provider_of(tool).is_none_or(|whose| whose == format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use helix_protocol::{StopReason, Usage};
+    use serde_json::json;
+
+    #[test]
+    fn an_answer_is_held_against_the_choice() {
+        let reply = |names: &[&str], stop| ModelReply {
+            model: "m".to_owned(),
+            blocks: names
+                .iter()
+                .map(|name| Block::ToolUse { id: "1".to_owned(), name: (*name).to_owned(), input: json!({}), extra: None })
+                .collect(),
+            stop,
+            usage: Usage::default(),
+        };
+        let named = ToolChoice::Named("read".to_owned());
+        for (choice, names, stop, keeps) in [
+            (ToolChoice::Auto, &[][..], StopReason::EndTurn, true),
+            (ToolChoice::Any, &[], StopReason::EndTurn, false),
+            (ToolChoice::Any, &["read"], StopReason::ToolUse, true),
+            (ToolChoice::Any, &[], StopReason::MaxTokens, true),
+            (ToolChoice::None, &["read"], StopReason::ToolUse, false),
+            (named.clone(), &["read", "read"], StopReason::ToolUse, true),
+            (named.clone(), &["read", "glob"], StopReason::ToolUse, false),
+            (named, &[], StopReason::EndTurn, false),
+        ] {
+            let request = ModelRequest { tool_choice: choice.clone(), ..ModelRequest::default() };
+            assert_eq!(keeps_tool_choice(&request, &reply(names, stop)), keeps, "{choice:?} {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_forced_is_asked() {
+        let request = ModelRequest { tool_choice: ToolChoice::Named("read".to_owned()), ..ModelRequest::default() };
+        let (choice, asked) = sent_choice(&request, Forcing::Refused);
+        assert_eq!(choice, &ToolChoice::Auto);
+        assert!(asked.is_some_and(|asked| asked.contains("`read`")));
+        assert_eq!(sent_choice(&request, Forcing::Possible), (&request.tool_choice, None));
+    }
+}
