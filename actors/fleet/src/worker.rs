@@ -85,6 +85,8 @@ pub(crate) struct WorkerState {
     attempts: Attempts,
     starts: Starts,
     retired: bool,
+    /// The older build that was replaced last.
+    renewed: Option<String>,
     row: Row,
     untold: VecDeque<Report>,
 }
@@ -114,6 +116,7 @@ impl Actor for WorkerActor {
             attempts: Attempts::default(),
             starts: Starts::default(),
             retired: false,
+            renewed: None,
             row: Row::default(),
             untold: VecDeque::new(),
             args,

@@ -161,6 +161,26 @@ async fn a_connection_on_which_the_worker_fences_itself_is_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_worker_of_an_older_build_is_replaced_once_and_a_busy_one_is_left_alone() {
+    let (idle, busy, stubborn) = (Machine::running(), Machine::running(), Machine::running());
+    for machine in [&idle, &busy, &stubborn] {
+        *machine.build.lock() = "0.0.9".to_owned();
+    }
+    *stubborn.installed.lock() = "0.0.9".to_owned();
+    let holding = Holding { task: TaskId::new(), epoch: Epoch(1), tree: hash(b""), calls: Vec::new() };
+    busy.holds.lock().push(holding);
+    let mut node = Node::start(&[("busy", &busy), ("idle", &idle), ("stubborn", &stubborn)]).await;
+    tokio::time::sleep(secs(60)).await;
+    let views = node.fleet.list().await.expect("the fleet answers");
+    let mut now: Vec<_> = views.iter().map(|view| (view.record.name.as_str(), view.incarnation, view.ready)).collect();
+    now.sort_unstable();
+    assert_eq!(now, [("busy", 1, true), ("idle", 2, true), ("stubborn", 2, true)]);
+    let starts = [&busy, &idle, &stubborn].map(|machine| *machine.starts.lock());
+    assert_eq!(starts, [0, 1, 1], "each is replaced at most once for a build");
+    assert_eq!(node.drain_losses(), [], "nothing is lost by it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_process_in_its_place_is_a_loss() {
     let machine = Machine::running();
     let mut node = Node::start(&[("a", &machine)]).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_kernel::Boottime;
+use helix_link::{Event, Link};
 use helix_ports::{ConnectError, DeathProof};
 use helix_protocol::link::{Request, Welcome};
 use helix_protocol::{Code, EventKind, Lifecycle, Severity, WorkerStatus};
@@ -125,6 +126,9 @@ impl WorkerState {
         if self.has_moved_on(&dialled.welcome) {
             return self.release(dialled);
         }
+        if self.may_be_renewed(&dialled.welcome) {
+            return self.renew(dialled);
+        }
         let Dialled { number, link, welcome } = dialled;
         let replaced = self.view.incarnation != 0 && self.view.incarnation != welcome.incarnation;
         if replaced && self.lease.end() {
@@ -179,7 +183,62 @@ impl WorkerState {
         });
     }
 
+    /// True of a process of an older build that holds nothing, unless a start has just brought that same build.
+    fn may_be_renewed(&self, welcome: &Welcome) -> bool {
+        is_older(&welcome.build, env!("CARGO_PKG_VERSION"))
+            && welcome.holds.is_empty()
+            && self.renewed.as_ref() != Some(&welcome.build)
+    }
+
+    /// Ends an idle process of an older build and starts one of the program that belongs to this node. One that is busy stays as it is
+    /// until it connects without work: the link speaks with the version before.
+    fn renew(&mut self, dialled: Dialled) {
+        tracing::info!(
+            worker = self.args.line.name(),
+            build = dialled.welcome.build,
+            "an idle worker of an older build is replaced"
+        );
+        self.renewed = Some(dialled.welcome.build.clone());
+        // What comes is another process on purpose, and no loss.
+        self.view.incarnation = 0;
+        self.errand += 1;
+        let (errand, dialler, target) = (self.errand, self.args.dialler.clone(), self.view.record.target.clone());
+        self.run(async move {
+            let Link { handle, mut incoming } = dialled.link;
+            let outcome = match handle.request(Request::Stop { wipe: false }, RELEASE).await {
+                Ok(_) => {
+                    let ended = async { while !matches!(incoming.next().await, Event::Closed(_)) {} };
+                    let _ = tokio::time::timeout(RELEASE, ended).await;
+                    dialler.start(&target).await
+                }
+                Err(failure) => Err(ConnectError::Unreachable(failure)),
+            };
+            handle.abort();
+            WorkerMsg::Started { errand, outcome }
+        });
+    }
+
     pub(super) fn connected_status(&self) -> WorkerStatus {
         if self.view.record.lifecycle == Lifecycle::Open { WorkerStatus::Active } else { WorkerStatus::Maintenance }
+    }
+}
+
+/// Compares versions by their numbers. What is no version of ours is not older.
+fn is_older(build: &str, than: &str) -> bool {
+    let numbers = |text: &str| -> Option<Vec<u64>> { text.split('.').map(|number| number.parse().ok()).collect() };
+    match (numbers(build), numbers(than)) {
+        (Some(build), Some(than)) => build < than,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_older;
+
+    #[test]
+    fn builds_are_compared_by_their_numbers() {
+        assert!(is_older("0.9.0", "0.10.0") && is_older("0.1.0", "0.1.1") && is_older("0.9.12", "1.0.0"));
+        assert!(!is_older("0.10.0", "0.9.0") && !is_older("0.1.0", "0.1.0") && !is_older("a fork", "0.1.0"));
     }
 }

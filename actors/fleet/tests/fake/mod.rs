@@ -55,6 +55,9 @@ pub struct Machine {
     pub holds: Mutex<Vec<Holding>>,
     pub snapshot: Mutex<(ObjectId, Vec<(ObjectId, Bytes)>)>,
     pub starts: Mutex<u32>,
+    /// Of the process that runs, and of the one that a start brings.
+    pub build: Mutex<String>,
+    pub installed: Mutex<String>,
     pub memory_percent: Mutex<u8>,
     /// The connection that was made last.
     pub link: Mutex<Option<LinkHandle>>,
@@ -79,6 +82,8 @@ impl Machine {
             holds: Mutex::default(),
             snapshot: Mutex::new((helix_objects::hash(b""), Vec::new())),
             starts: Mutex::default(),
+            build: Mutex::new("fake".to_owned()),
+            installed: Mutex::new("fake".to_owned()),
             memory_percent: Mutex::new(10),
             link: Mutex::default(),
         })
@@ -116,7 +121,7 @@ impl Machine {
         let version = greeting.version().ok()?;
         let welcome = Welcome {
             version,
-            build: "fake".to_owned(),
+            build: self.build.lock().clone(),
             incarnation,
             pid: 4_000 + u32::try_from(incarnation).unwrap(),
             facts: facts(),
@@ -202,6 +207,10 @@ impl Machine {
                 let (tree, objects) = self.snapshot.lock().clone();
                 return self.send_snapshot(link, asked.reply, tree, objects).await;
             }
+            Request::Stop { .. } => {
+                asked.reply.send(Ok(Response::Stopping)).await;
+                return self.kill();
+            }
             other => Err(Failure::new(Code::InvalidRequest, format!("the fake worker does not do {other:?}"))),
         };
         asked.reply.send(result).await;
@@ -280,6 +289,7 @@ impl WorkerTransport for FakeTransport {
                 now.running = true;
                 now.incarnation += 1;
                 *machine.starts.lock() += 1;
+                machine.build.lock().clone_from(&machine.installed.lock());
             }
         });
         Ok(())
