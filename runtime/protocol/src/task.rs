@@ -221,6 +221,8 @@ pub struct Needs {
     pub memory_mib: u64,
     /// Free disk in MiB where workspaces are.
     pub disk_mib: u64,
+    /// Free GPUs.
+    pub gpus: u32,
     /// Only this worker.
     pub worker: Option<WorkerId>,
 }

@@ -18,6 +18,7 @@ struct Held {
     cores: u32,
     memory_mib: u64,
     disk_mib: u64,
+    gpus: u32,
 }
 
 /// The workers with what is taken of them.
@@ -59,6 +60,7 @@ impl Fleet {
             place.held.cores += needs.cores;
             place.held.memory_mib += needs.memory_mib;
             place.held.disk_mib += needs.disk_mib;
+            place.held.gpus += needs.gpus;
             place.content.extend(content);
         }
     }
@@ -70,6 +72,7 @@ impl Fleet {
             place.held.cores = place.held.cores.saturating_sub(needs.cores);
             place.held.memory_mib = place.held.memory_mib.saturating_sub(needs.memory_mib);
             place.held.disk_mib = place.held.disk_mib.saturating_sub(needs.disk_mib);
+            place.held.gpus = place.held.gpus.saturating_sub(needs.gpus);
         }
     }
 
@@ -162,6 +165,10 @@ impl Place {
         let cores = has.cores.saturating_sub(self.held.cores);
         if needs.cores > cores {
             return Some(format!("{cores} of its {} cores are free, {} are needed", has.cores, needs.cores));
+        }
+        let gpus = has.gpus.saturating_sub(self.held.gpus);
+        if needs.gpus > gpus {
+            return Some(format!("{gpus} of its {} GPUs are free, {} are needed", has.gpus, needs.gpus));
         }
         let memory = has.memory_free_mib.min(has.memory_mib.saturating_sub(self.held.memory_mib));
         if needs.memory_mib > memory {

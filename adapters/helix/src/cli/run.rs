@@ -26,7 +26,7 @@ Examples:
   helix run \"port this to Python 3.13\" --repo ~/code/tool --attempts 3 --budget-usd 2
   helix run \"explain the build\" --repo . --base-url http://127.0.0.1:11434/v1 --model qwen3
   helix run --command \"cargo build\" --command \"cargo test\" --repo . --needs cargo
-  helix run --command \"./train.sh\" --worker gpu-box --detach --on-failure keep
+  helix run --command \"./train.sh\" --gpus 1 --memory 16G --detach --on-failure keep
 
 The repository's files are copied, uncommitted changes included unless --clean; your checkout is never written to.
 Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
@@ -93,6 +93,18 @@ struct Placing {
     /// What a worker must have, for example docker, python3, aarch64
     #[arg(long, value_name = "CAPABILITY")]
     needs: Vec<Capability>,
+    /// Free cores that a worker must have; they are the task's while it runs
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    cores: u32,
+    /// Free memory, for example 512M, 8G
+    #[arg(long, value_name = "SIZE", default_value = "0", hide_default_value = true, value_parser = parse_mib)]
+    memory: u64,
+    /// Free disk where workspaces are, for example 20G
+    #[arg(long, value_name = "SIZE", default_value = "0", hide_default_value = true, value_parser = parse_mib)]
+    disk: u64,
+    /// Free GPUs
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    gpus: u32,
     /// Which of two waiting tasks goes first
     #[arg(long, value_enum, default_value_t = Urgency::Normal)]
     priority: Urgency,
@@ -210,14 +222,15 @@ impl Run {
             Some(name) => Some(client.get::<WorkerView>(&format!("/workers/{}", segment(name))).await?.record.id),
             None => None,
         };
-        spec.needs = Needs { capabilities: self.placing.needs, worker, ..Needs::default() };
-        spec.priority = match self.placing.priority {
+        let Placing { needs, cores, memory, disk, gpus, priority, criticality, .. } = self.placing;
+        spec.needs = Needs { capabilities: needs, cores, memory_mib: memory, disk_mib: disk, gpus, worker };
+        spec.priority = match priority {
             Urgency::Low => Priority::Low,
             Urgency::Normal => Priority::Normal,
             Urgency::High => Priority::High,
             Urgency::Urgent => Priority::Urgent,
         };
-        spec.criticality = match self.placing.criticality {
+        spec.criticality = match criticality {
             Weight::Low => Criticality::Low,
             Weight::Normal => Criticality::Normal,
             Weight::High => Criticality::High,
@@ -280,6 +293,22 @@ pub(super) fn parse_dollars(text: &str) -> Result<Money, String> {
     Ok(Money((dollars * 1e6).round() as i64))
 }
 
+/// A size in MiB.
+fn parse_mib(text: &str) -> Result<u64, String> {
+    let wanted = || "a size in M, G or T is expected, for example 512M or 8G".to_owned();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let scale = match unit {
+        "" if text == "0" => 1,
+        "M" | "MiB" => 1,
+        "G" | "GiB" => 1024,
+        "T" | "TiB" => 1024 * 1024,
+        _ => return Err(wanted()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wanted())?;
+    number.checked_mul(scale).ok_or_else(wanted)
+}
+
 fn parse_duration_ms(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
@@ -300,13 +329,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_and_times_are_read_as_people_write_them() {
+    fn money_sizes_and_times_are_read_as_people_write_them() {
         assert_eq!(parse_dollars("$1.50"), Ok(Money(1_500_000)));
         assert_eq!(parse_dollars("0.000001"), Ok(Money(1)));
         for wrong in ["", "-1", "nan", "inf", "a"] {
             assert!(parse_dollars(wrong).is_err(), "{wrong}");
         }
         assert_eq!(["90s", "30m", "12h", "250ms", "5"].map(parse_duration_ms), [90_000, 1_800_000, 43_200_000, 250, 5_000].map(Ok));
+        assert_eq!(["512M", "8G", "2GiB", "1T", "0"].map(parse_mib), [512, 8_192, 2_048, 1_048_576, 0].map(Ok));
+        for wrong in ["", "512", "G", "8K", "-1G", "18446744073709551615T"] {
+            assert!(parse_mib(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "0s", "m", "1y", "99999999999999999999d", "184467440737095516h"] {
             assert!(parse_duration_ms(wrong).is_err(), "{wrong}");
         }
