@@ -1,7 +1,6 @@
 //! The play, act by act: work, kill, go on, fork, export, account.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, ExportRequest, ForkRequest, StepList};
@@ -253,7 +252,10 @@ impl<'a> Play<'a> {
             Some(false) => "its tests FAIL",
             None => "look at it before you merge it",
         };
-        let place: PathBuf = repository.to_owned();
+        let place = match self.demo.repo {
+            None if !self.demo.keep => "the demo's repository, which goes with it; `--keep` keeps it".to_owned(),
+            _ => repository.display().to_string(),
+        };
         format!(
             "\ngit log --stat {branch}    ({place}; {tests})\n\n{log}\n\
              {steps} steps, {lost} lost, {double} made twice{repeated}.\n\
@@ -264,7 +266,6 @@ impl<'a> Play<'a> {
              \x20 helix run \"fix the failing test\" --repo .\n\
              \x20 helix worker add HOST         # any host your ssh knows\n",
             branch = figures.result_branch,
-            place = place.display(),
             steps = figures.steps,
             lost = figures.lost_steps,
             double = figures.double_steps,

@@ -19,12 +19,17 @@ pub(in crate::cli) struct Rollback {
     #[command(flatten)]
     which: Which,
     /// A step's number, id or checkpoint
-    step: String,
+    #[arg(required_unless_present = "named")]
+    step: Option<String>,
+    /// The same, as `helix task fork` takes it
+    #[arg(long = "step", value_name = "STEP", conflicts_with = "step", hide = true)]
+    named: Option<String>,
 }
 
 impl Rollback {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let task: TaskRecord = context.client()?.post(&self.which.path("rollback"), &RollbackRequest { step: self.step }).await?;
+        let step = self.step.or(self.named).unwrap_or_default();
+        let task: TaskRecord = context.client()?.post(&self.which.path("rollback"), &RollbackRequest { step }).await?;
         context.print(&task, |task| {
             let (short, steps) = (task.id.short(), task.steps);
             let next = match task.status {

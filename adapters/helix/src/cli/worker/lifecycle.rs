@@ -5,7 +5,6 @@ use helix_messages::WorkerView;
 use helix_protocol::{Failure, Lifecycle};
 use serde_json::json;
 
-use super::state;
 use crate::cli::Context;
 use crate::client::segment;
 
@@ -24,7 +23,6 @@ impl Named {
             Lifecycle::Cordoned => "takes no new tasks; `helix worker uncordon` ends that",
             Lifecycle::Draining => "takes no new tasks, and its own go elsewhere at their next step",
         };
-        context
-            .print(&view, |view| format!("{} is {}: it {takes}", context.style.bold(&view.record.name), state(view, context.style)))
+        context.print(&view, |view| format!("{} {takes}", context.style.bold(&view.record.name)))
     }
 }
