@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use helix_database::testing::{Durability, TestPostgres};
 use helix_messages::{AddWorker, WorkerView};
-use helix_protocol::{EventKind, WorkerTarget};
+use helix_protocol::{EventKind, ObjectId, TaskId, WorkerTarget};
 
 use crate::harness::{HELIX, Product, Setup, Verdict, diligent, transcript};
 
@@ -100,11 +100,29 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A worker whose folder is not on the node's disk.
-async fn add_worker(product: &Product) -> WorkerView {
-    let folder = product.folder().join("elsewhere").display().to_string();
-    let worker = AddWorker { name: "elsewhere".to_owned(), target: WorkerTarget::Local { folder }, slots: Some(4) };
+/// A worker in this folder, on another disk than the node.
+async fn add_worker(product: &Product, folder: &Path) -> WorkerView {
+    let target = WorkerTarget::Local { folder: folder.display().to_string() };
+    let worker = AddWorker { name: "elsewhere".to_owned(), target, slots: Some(4) };
     product.client.post("/workers", &worker).await.expect("it is added")
+}
+
+/// A disk without space under two tasks that have begun.
+struct Filled {
+    ballast: PathBuf,
+    tasks: [TaskId; 2],
+    /// The files of a third one, which was left in peace.
+    tree: ObjectId,
+}
+
+async fn fill_under_work(product: &Product, disk: &SmallDisk) -> Filled {
+    let undisturbed = product.agent("diligent, in peace").await;
+    let tree = product.completed(undisturbed).await;
+    let mut trail = product.oracle.trail();
+    let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
+    trail.until_kind(tasks[0], EventKind::StepCompleted).await;
+    let ballast = tokio::task::block_in_place(|| disk.fill());
+    Filled { ballast, tasks, tree }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,14 +135,8 @@ async fn a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_t
     };
     let setup = Setup::workers(0).patient_leases().model(transcript([diligent("diligent", 6, 20)]));
     let mut product = setup.data(&folder.path().join("data")).start().await;
-    add_worker(&product).await;
-    let undisturbed = product.agent("diligent, in peace").await;
-    let tree = product.completed(undisturbed).await;
-
-    let mut trail = product.oracle.trail();
-    let tasks = [product.agent("diligent, one of two").await, product.agent("diligent, the other").await];
-    trail.until_kind(tasks[0], EventKind::StepCompleted).await;
-    let ballast = tokio::task::block_in_place(|| disk.fill());
+    add_worker(&product, &product.folder().join("elsewhere")).await;
+    let Filled { ballast, tasks, tree } = fill_under_work(&product, &disk).await;
     // Whatever was under way may still be told; nothing new can be kept.
     let mut told = 0;
     let mut full = product.oracle.trail();
@@ -143,5 +155,24 @@ async fn a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_t
     // What was acknowledged before and after is there for the next process as well.
     product.kill_node();
     product.start_node_again();
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_a_worker_costs_nothing_but_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some(disk) = SmallDisk::mount(folder.path(), 24) else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let setup = Setup::workers(0).patient_leases().model(transcript([diligent("diligent", 6, 20)]));
+    let product = setup.start().await;
+    add_worker(&product, &folder.path().join("worker")).await;
+    let Filled { ballast, tasks, tree } = fill_under_work(&product, &disk).await;
+    tokio::time::sleep(FULL).await;
+    std::fs::remove_file(ballast).expect("it was written");
+    for task in tasks {
+        assert_eq!(product.completed(task).await, tree);
+    }
     assert_eq!(product.judge().await, Verdict::default());
 }
