@@ -7,11 +7,15 @@ mod environment;
 mod loader;
 #[cfg(test)]
 mod manual;
+mod model_table;
+mod provider_kind;
 mod refusal;
 mod sections;
 mod validate;
 
 pub use loader::{Loaded, Source};
+pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable, ThinkingMode};
+pub use provider_kind::ProviderKind;
 pub use sections::{
     BudgetsConfig, Config, DatabaseConfig, LeaseConfig, LogFormat, LoggingConfig, ModelsConfig, PriceConfig, ProjectFile,
     ProviderConfig, ServerConfig, StorageConfig, TasksConfig, WorkersConfig, WorkspaceConfig,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use helix_protocol::{Code, Failure};
 
-use crate::{Config, ProjectFile, environment, refusal, validate};
+use crate::{Config, ProjectFile, environment, model_table, refusal, validate};
 
 /// The configuration and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,10 @@ impl Config {
         }
         sources.extend(environment::apply(&mut config, env)?);
         validate::check(&config)?;
+        if !config.llm.models_file.as_os_str().is_empty() {
+            config.llm.file_models = model_table::read(&config.llm.models_file)?;
+            sources.push(Source::File(config.llm.models_file.clone()));
+        }
         Ok(Loaded { config, sources })
     }
 

@@ -155,7 +155,7 @@ The environment wins over the file. Every scalar key has a variable, `HELIX_<SEC
 | `HELIX_DATA` | `server.data` |
 | `HELIX_LOG` | `logging.level` |
 | `OPENAI_BASE_URL` | `llm.providers.openai.base_url` |
-| `OPENAI_API_KEY` | the key of the provider `openai`; a provider's `key_env` names another variable |
+| `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`, `XAI_API_KEY`, `DASHSCOPE_API_KEY`, `OPENROUTER_API_KEY`, `GITHUB_TOKEN` | the keys of the providers `openai`, `anthropic`, `gemini`, `xai`, `qwen`, `openrouter`, `copilot`, which exist where these are set; `key_env` names another variable |
 | `WORKER_MAX_TASKS` | `workers.slots` |
 ";
 

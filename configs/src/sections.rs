@@ -7,6 +7,9 @@ use helix_protocol::link::LeaseTimes;
 use helix_protocol::{Environment, Isolation, Network, SecretRef};
 use serde::{Deserialize, Serialize};
 
+use crate::provider_kind::WrittenProvider;
+use crate::{ModelEntry, ProviderKind};
+
 /// The whole of helix.yaml.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -183,25 +186,41 @@ impl Default for WorkspaceConfig {
 pub struct ModelsConfig {
     /// The provider of tasks that name none. Empty: the only one configured, or `openai`.
     pub default_provider: String,
-    /// Providers by name. `openai` exists without being named; its key is OPENAI_API_KEY.
+    /// Providers by name. One of each kind exists without being named where its key is in the environment: `openai`, `anthropic`,
+    /// `gemini`, `xai`, `qwen`, `openrouter`, `copilot`.
     pub providers: BTreeMap<String, ProviderConfig>,
+    /// A file of entries that are laid over the capability table. Empty: none.
+    pub models_file: PathBuf,
+    /// More such entries; they are laid over the file's. `docs/models.md` has the keys.
+    pub models: Vec<ModelEntry>,
+    /// What `models_file` holds, once it was read.
+    #[serde(skip)]
+    pub(crate) file_models: Vec<ModelEntry>,
 }
 
 /// One provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(from = "WrittenProvider")]
 pub struct ProviderConfig {
-    /// The base URL, `/v1` included. OPENAI_BASE_URL overrides that of `openai`.
+    /// `openai_compatible`, `openai`, `openai_responses`, `anthropic`, `gemini`, `ollama`, `llama_cpp`, `xai`, `qwen`,
+    /// `openrouter` or `copilot`: what it speaks, and what holds where the keys below say nothing.
+    pub kind: ProviderKind,
+    /// The base URL, `/v1` included where the service has it. Absent: that of the kind. OPENAI_BASE_URL overrides that of
+    /// `openai`.
     pub base_url: String,
-    /// The environment variable that holds the key; empty for a server without keys.
+    /// The environment variable that holds the key; empty for a server without keys. Absent: that of the kind.
     pub key_env: String,
     /// The model of tasks that name none.
     pub model: String,
-    /// Most tokens of an answer.
+    /// Models that OpenRouter asks where the first cannot answer.
+    pub fallback_models: Vec<String>,
+    /// The client id that `copilot` logs in with.
+    pub client_id: String,
+    /// Most tokens of an answer. 0: as the capability table has it.
     pub max_tokens: u32,
     /// 0 to 2; absent leaves it to the provider.
     pub temperature: Option<f64>,
-    /// Tokens of a whole request that the models take.
+    /// Tokens of a whole request that the models take. 0: as the capability table has it.
     pub context_tokens: u64,
     /// How long a call may take without a byte arriving, in milliseconds.
     pub idle_timeout_ms: u64,
@@ -211,19 +230,24 @@ pub struct ProviderConfig {
     pub max_retries: u32,
     /// Calls at once.
     pub concurrency: u32,
-    /// Prices by model, in US dollars per million tokens. A model without a price is counted in tokens only.
+    /// Prices by model, in US dollars per million tokens; they win over the capability table. A model without a price is counted in
+    /// tokens only.
     pub prices: BTreeMap<String, PriceConfig>,
 }
 
 impl Default for ProviderConfig {
     fn default() -> Self {
+        let kind = ProviderKind::default();
         Self {
-            base_url: "https://api.openai.com/v1".to_owned(),
-            key_env: "OPENAI_API_KEY".to_owned(),
+            kind,
+            base_url: kind.base_url().to_owned(),
+            key_env: kind.key_env().to_owned(),
             model: String::new(),
-            max_tokens: 4_096,
+            fallback_models: Vec::new(),
+            client_id: String::new(),
+            max_tokens: 0,
             temperature: None,
-            context_tokens: 128_000,
+            context_tokens: 0,
             idle_timeout_ms: 120_000,
             call_timeout_ms: 900_000,
             max_retries: 4,

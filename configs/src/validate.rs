@@ -2,7 +2,7 @@
 
 use helix_protocol::{Code, Failure, SecretRef};
 
-use crate::{Config, ProjectFile, ProviderConfig};
+use crate::{Config, ProjectFile, ProviderConfig, ProviderKind, model_table};
 
 /// Refuses a configuration that could not work, naming the key.
 pub(crate) fn check(config: &Config) -> Result<(), Failure> {
@@ -86,7 +86,7 @@ fn models(config: &Config) -> Result<(), Failure> {
     let llm = &config.llm;
     for (name, provider) in &llm.providers {
         let key = |field: &str| format!("llm.providers.{name}.{field}");
-        let ProviderConfig { base_url, key_env, temperature, max_tokens, concurrency, prices, .. } = provider;
+        let ProviderConfig { base_url, key_env, temperature, concurrency, prices, .. } = provider;
         if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
             return Err(wrong(&key("base_url"), format!("{base_url:?}"), "an http:// or https:// address, usually ending in /v1"));
         }
@@ -103,7 +103,6 @@ fn models(config: &Config) -> Result<(), Failure> {
         if let Some(temperature) = temperature.filter(|temperature| !(0.0..=2.0).contains(temperature)) {
             return Err(wrong(&key("temperature"), temperature, "from 0 to 2"));
         }
-        at_least_one(&key("max_tokens"), (*max_tokens).into())?;
         at_least_one(&key("concurrency"), (*concurrency).into())?;
         for (model, price) in prices {
             for (part, dollars) in [("input", price.input), ("cached", price.cached), ("output", price.output)] {
@@ -111,9 +110,11 @@ fn models(config: &Config) -> Result<(), Failure> {
             }
         }
     }
+    model_table::check(&llm.models, "llm.models")?;
     let default = llm.default_provider.as_str();
-    if !default.is_empty() && default != "openai" && !llm.providers.contains_key(default) {
-        let known: Vec<&str> = llm.providers.keys().map(String::as_str).chain(["openai"]).collect();
+    let by_key = ProviderKind::ALL.into_iter().map(ProviderKind::name);
+    if !default.is_empty() && !llm.providers.contains_key(default) && !by_key.clone().any(|kind| kind == default) {
+        let known: Vec<&str> = llm.providers.keys().map(String::as_str).chain(by_key.map(|kind| -> &str { kind })).collect();
         return Err(wrong("llm.default_provider", format!("{default:?}"), &format!("one of {}", known.join(", "))));
     }
     Ok(())

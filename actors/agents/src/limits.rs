@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use helix_config::{ModelsConfig, ProviderConfig};
+use helix_config::{ModelTable, ModelsConfig, ProviderConfig};
+
+/// Most tokens asked for where nobody configured a limit.
+const MOST_ASKED: u32 = 32_000;
 
 /// Sizes of one provider's models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +16,17 @@ pub struct ModelLimits {
     pub context_tokens: u64,
 }
 
-impl From<&ProviderConfig> for ModelLimits {
-    fn from(config: &ProviderConfig) -> Self {
-        Self { max_tokens: config.max_tokens, context_tokens: config.context_tokens }
+impl ModelLimits {
+    /// Those of the provider's own model, by the capability table where the provider's configuration says nothing.
+    fn of(provider: &ProviderConfig, table: &ModelTable) -> Self {
+        let entry = provider.model_entry(table, &provider.model);
+        let output = entry.output_tokens.unwrap_or(4_096);
+        // An answer's most is reserved before each call, and few turns come near what the largest models can write.
+        let most = if provider.max_tokens > 0 { u32::MAX } else { MOST_ASKED };
+        Self {
+            max_tokens: u32::try_from(output).unwrap_or(u32::MAX).min(most),
+            context_tokens: entry.context_tokens.unwrap_or(128_000),
+        }
     }
 }
 
@@ -36,9 +47,11 @@ impl AgentLimits {
 
     /// From the configuration. `default` is the name of the provider of tasks that name none.
     pub fn new(config: &ModelsConfig, default: &str) -> Self {
+        let table = config.table();
         let providers: BTreeMap<String, ModelLimits> =
-            config.providers.iter().map(|(name, provider)| (name.clone(), provider.into())).collect();
-        let default = providers.get(default).copied().unwrap_or_else(|| (&ProviderConfig::default()).into());
+            config.providers.iter().map(|(name, provider)| (name.clone(), ModelLimits::of(provider, &table))).collect();
+        let usual = || ModelLimits::of(&ProviderConfig::default(), &table);
+        let default = providers.get(default).copied().unwrap_or_else(usual);
         Self { default, providers }
     }
 }

@@ -12,8 +12,8 @@ use futures::{Stream, StreamExt};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Response, Url};
 
-use crate::Settings;
 use crate::format::KeyHeader;
+use crate::{ApiKey, Settings};
 
 /// Reading a body did not go well.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +58,8 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The key's header, marked so that no debugging output shows it.
-pub(crate) fn authorize(settings: &Settings, header: KeyHeader, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-    let Some(key) = &settings.key else { return request };
+pub(crate) fn authorize(key: Option<&ApiKey>, header: KeyHeader, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    let Some(key) = key else { return request };
     let (name, value) = match header {
         KeyHeader::Bearer => (AUTHORIZATION.as_str(), format!("Bearer {}", key.expose())),
         KeyHeader::Named(name) => (name, key.expose().to_owned()),
@@ -73,9 +73,12 @@ pub(crate) fn authorize(settings: &Settings, header: KeyHeader, request: reqwest
     }
 }
 
-/// `path` under the base URL.
-pub(crate) fn endpoint(settings: &Settings, path: &str) -> String {
-    format!("{}/{path}", settings.base_url.trim_end_matches('/'))
+/// `path` under the base URL; from the root of the server where it begins with a slash.
+pub(crate) fn endpoint(base_url: &str, path: &str) -> String {
+    match (path.strip_prefix('/'), Url::parse(base_url)) {
+        (Some(_), Ok(url)) => format!("{}{path}", url.origin().ascii_serialization()),
+        _ => format!("{}/{}", base_url.trim_end_matches('/'), path.trim_start_matches('/')),
+    }
 }
 
 /// The body's chunks, each within the idle time, together within `limit` bytes since `counter` was last set to 0.

@@ -67,6 +67,24 @@ pub struct Encoded {
     pub body: Value,
 }
 
+/// A question to a server about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Under the base URL; from the root of the server where it begins with a slash.
+    pub path: String,
+    /// Posted where there is one, else the path is fetched.
+    pub body: Option<Value>,
+}
+
+/// How large a model is, as its server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Tokens of a whole request that it takes as it is set up.
+    pub usual: u64,
+    /// As many as it could be set up to take.
+    pub most: u64,
+}
+
 /// Reads an answer that comes in pieces.
 pub trait Decoder: Send {
     /// True once the model has said something: from then on the answer is certainly being paid for.
@@ -117,6 +135,22 @@ pub trait Format: Send + Sync + 'static {
     }
     /// Their names; `None` where the document is not a list of models.
     fn decode_models(&self, body: &Value) -> Option<Vec<String>>;
+    /// What to ask for a sign of life; `None` where listing the models is the only way.
+    fn health_probe(&self) -> Option<Probe> {
+        None
+    }
+    /// What its answer says, for people; the error says why the server cannot be used. `status` is the HTTP one.
+    fn decode_health(&self, _status: u16, _body: &Value) -> Result<String, String> {
+        Ok(String::new())
+    }
+    /// What to ask for the size of a model, where the server knows it.
+    fn size_probe(&self, _model: &str) -> Option<Probe> {
+        None
+    }
+    /// The size in its answer.
+    fn decode_size(&self, _body: &Value) -> Option<Measured> {
+        None
+    }
     /// Where a raw call goes, under the base URL; `None` where the format has no such operation.
     fn raw_path(&self, call: &RawCall) -> Option<String>;
     /// What an answer's headers say of limits.

@@ -12,6 +12,7 @@ use helix_protocol::{Code, Failure, Usage};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::Access;
 use crate::connection::{BodyError, Chunks};
 use crate::events::events;
 use crate::format::Format;
@@ -26,11 +27,11 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         let failure = Failure::new(Code::InvalidRequest, format!("{} has no such operation", provider.settings.name));
         return Err(ProviderError::Final(failure.hint("ask in another format; it is translated then")));
     };
-    let mut request = provider.post(&path)?.header(CONTENT_TYPE, "application/json").body(call.body);
-    for (name, value) in &call.headers {
-        request = request.header(name, value);
-    }
-    let response = provider.send(request).await?;
+    let ask = |access: &Access| {
+        let request = provider.post(access, &path).header(CONTENT_TYPE, "application/json").body(call.body.clone());
+        call.headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+    };
+    let (response, _) = provider.send_renewing(ask).await?;
     let (status, headers) = (response.status(), passed(response.headers()));
     // One limit for the whole body; a single event cannot be larger than all of them.
     let chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default());

@@ -2,16 +2,19 @@
 //!
 //! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`]).
 //! [`HttpProvider`] is any of them with a connection, its time limits, and the one decision that matters afterwards: whether a
-//! failed call may have been billed. It makes each call once and repeats nothing.
+//! failed call may have been billed. It makes each call once and repeats nothing, except that a key which was refused is renewed and
+//! tried again where there are [`Credentials`] that can.
 
 pub mod chat;
 mod connection;
+mod credentials;
 mod estimate;
 mod events;
 mod fault;
 mod format;
 mod forward;
 mod images;
+mod models;
 mod price;
 mod provider;
 mod served;
@@ -19,9 +22,11 @@ mod settings;
 pub mod thinking;
 mod tools;
 
+pub use credentials::{Access, Credentials};
 pub use estimate::{request_tokens, text_tokens};
-pub use format::{DecodeError, Decoder, Encoded, Format, Framing, KeyHeader, Turn};
-pub use price::{cost, price_per_million};
+pub use format::{DecodeError, Decoder, Encoded, Format, Framing, KeyHeader, Measured, Probe, Turn};
+pub use models::{ModelFacts, ModelLookup};
+pub use price::{cost, dollars, price_per_million};
 pub use provider::HttpProvider;
 pub use served::{ServedEvent, ServedStream};
 pub use settings::{ApiKey, Settings};

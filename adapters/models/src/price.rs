@@ -19,7 +19,8 @@ pub fn cost(usage: &Usage, price: TokenPrice) -> Money {
     Money(i64::try_from((millionths + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX))
 }
 
-fn dollars(amount: f64) -> Money {
+/// An amount of US dollars.
+pub fn dollars(amount: f64) -> Money {
     Money((amount * 1_000_000.0).round() as i64)
 }
 

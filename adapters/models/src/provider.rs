@@ -1,26 +1,30 @@
 //! A provider over HTTP: one format, one base URL, one key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
     TokenPrice,
 };
-use helix_protocol::{Code, Failure, ModelReply, ModelRequest, WireFormat};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, WireFormat};
 use parking_lot::RwLock;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
 
 use crate::connection::{BodyError, Chunks, authorize, client, endpoint, start_of, whole};
+use crate::credentials::StaticKey;
 use crate::estimate::block_tokens;
 use crate::events::{EventError, events};
 use crate::fault::{Faults, Progress, is_page};
-use crate::format::{Encoded, Format, Turn};
-use crate::{Settings, cost, request_tokens};
+use crate::format::{Encoded, Format, Measured, Probe, Turn};
+use crate::{Access, Credentials, ModelFacts, Settings, cost, request_tokens};
 
 /// How long a health check may take.
 const HEALTH: Duration = Duration::from_secs(10);
@@ -29,7 +33,10 @@ const HEALTH: Duration = Duration::from_secs(10);
 pub struct HttpProvider {
     pub(crate) settings: Arc<Settings>,
     pub(crate) format: Arc<dyn Format>,
+    credentials: Arc<dyn Credentials>,
     client: Client,
+    /// Sizes of models as the server said them; `None` where it was asked in vain.
+    measured: RwLock<BTreeMap<String, Option<Measured>>>,
     health: RwLock<ProviderHealth>,
     rate_limits: RwLock<RateLimits>,
 }
@@ -50,24 +57,61 @@ impl HttpProvider {
             return Err(failure.hint("write it like https://api.openai.com/v1 or http://127.0.0.1:8080/v1"));
         }
         let health = RwLock::new(ProviderHealth { availability: Availability::Unknown, latency_ms: None, message: String::new() });
-        Ok(Self { settings: Arc::new(settings), format: Arc::new(format), client, health, rate_limits: RwLock::default() })
+        let credentials = Arc::new(StaticKey(settings.key.clone()));
+        Ok(Self {
+            settings: Arc::new(settings),
+            format: Arc::new(format),
+            credentials,
+            client,
+            measured: RwLock::default(),
+            health,
+            rate_limits: RwLock::default(),
+        })
+    }
+
+    /// The same provider with keys from elsewhere than the settings.
+    pub fn with_credentials(self, credentials: impl Credentials) -> Self {
+        Self { credentials: Arc::new(credentials), ..self }
     }
 
     pub(crate) fn faults(&self) -> Faults<'_> {
         Faults { settings: &self.settings }
     }
 
-    fn lacks_key(&self) -> bool {
-        !self.settings.key_env.is_empty() && self.settings.key.is_none()
+    /// What to call with. An error where a key is wanted and there is none.
+    async fn access(&self) -> Result<Access, ProviderError> {
+        let access = self.credentials.access().await?;
+        let lacks_key = access.key.is_none() && !self.settings.key_env.is_empty();
+        if lacks_key { Err(self.faults().no_key()) } else { Ok(access) }
     }
 
-    /// A request to `path` with the key and the format's headers. An error where a key is wanted and there is none.
-    pub(crate) fn post(&self, path: &str) -> Result<RequestBuilder, ProviderError> {
-        if self.lacks_key() {
-            return Err(self.faults().no_key());
+    /// A request to `path` with the key and the format's headers.
+    fn request(&self, method: Method, access: &Access, path: &str) -> RequestBuilder {
+        let base_url = access.base_url.as_deref().unwrap_or(&self.settings.base_url);
+        let call = self.client.request(method, endpoint(base_url, path));
+        let call = authorize(access.key.as_ref(), self.format.key_header(), call);
+        self.format.headers().into_iter().fold(call, |call, (name, value)| call.header(name, value))
+    }
+
+    /// The same, to be posted.
+    pub(crate) fn post(&self, access: &Access, path: &str) -> RequestBuilder {
+        self.request(Method::POST, access, path)
+    }
+
+    /// Sends what `call` makes of the key, and once more with another key where the first was refused and there is one.
+    pub(crate) async fn send_renewing(
+        &self,
+        call: impl Fn(&Access) -> RequestBuilder,
+    ) -> Result<(Response, Access), ProviderError> {
+        let access = self.access().await?;
+        let response = self.send(call(&access)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok((response, access));
         }
-        let call = authorize(&self.settings, self.format.key_header(), self.client.post(endpoint(&self.settings, path)));
-        Ok(self.format.headers().into_iter().fold(call, |call, (name, value)| call.header(name, value)))
+        match self.credentials.renew(&access).await? {
+            Some(access) => Ok((self.send(call(&access)).await?, access)),
+            None => Ok((response, access)),
+        }
     }
 
     /// Sends a request and waits for its status, whatever it is.
@@ -85,25 +129,83 @@ impl HttpProvider {
 
     /// Sends a request; a refusal is an error.
     async fn ask(&self, encoded: Encoded, request: &ModelRequest, accept: &str) -> Result<Response, ProviderError> {
-        let mut call = self.post(&encoded.path)?.header(ACCEPT, accept).json(&encoded.body);
-        for (name, value) in encoded.headers {
-            call = call.header(name, value);
-        }
-        if let Some(key) = &request.idempotency_key {
-            call = call.header("idempotency-key", key);
-        }
-        let response = self.send(call).await?;
+        let body = Bytes::from(serde_json::to_vec(&encoded.body).expect("a JSON value can be written"));
+        let call = |access: &Access| {
+            let call = self.post(access, &encoded.path).header(ACCEPT, accept).header(CONTENT_TYPE, "application/json");
+            let call = call.body(body.clone());
+            let call = encoded.headers.iter().fold(call, |call, (name, value)| call.header(*name, value));
+            match &request.idempotency_key {
+                Some(key) => call.header("idempotency-key", key),
+                None => call,
+            }
+        };
+        let (response, access) = self.send_renewing(call).await?;
+        self.success(response, &access).await
+    }
+
+    /// A refusal as an error.
+    async fn success(&self, response: Response, access: &Access) -> Result<Response, ProviderError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let headers = response.headers().clone();
         let body = start_of(response, self.settings.idle_timeout).await;
+        // The settings' own key is masked where faults are judged; a token is not among the settings.
+        let body = match &access.key {
+            Some(key) => key.mask(&String::from_utf8_lossy(&body)).into_bytes(),
+            None => body,
+        };
         Err(self.faults().status(status, &headers, &body))
+    }
+
+    /// Asks the server for the size of `model`, once, where it is one that knows it.
+    async fn measure(&self, model: &str) {
+        if self.measured.read().contains_key(model) {
+            return;
+        }
+        let Some(probe) = self.format.size_probe(model) else { return };
+        match tokio::time::timeout(HEALTH, self.probe(&probe)).await {
+            Ok(Ok((200..=299, body))) => {
+                let size = self.format.decode_size(&body);
+                self.measured.write().insert(model.to_owned(), size);
+            }
+            // It knows no such model, or does not tell.
+            Ok(Ok(_)) => drop(self.measured.write().insert(model.to_owned(), None)),
+            // It cannot be asked now: the call itself will say so, and the next one asks again.
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
+    /// Status and answer of a probe, whatever they are; null where the answer is no JSON.
+    async fn probe(&self, probe: &Probe) -> Result<(u16, Value), ProviderError> {
+        let access = self.access().await?;
+        let call = match &probe.body {
+            Some(body) => self.post(&access, &probe.path).json(body),
+            None => self.request(Method::GET, &access, &probe.path),
+        };
+        let response = call.send().await.map_err(|error| self.faults().transport(error))?;
+        let status = response.status().as_u16();
+        let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
+        let body = body.map_err(|error| self.body_fault(error))?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    async fn probe_health(&self, probe: &Probe) -> Result<String, String> {
+        match tokio::time::timeout(HEALTH, self.probe(probe)).await {
+            Ok(Ok((status, body))) => self.format.decode_health(status, &body),
+            Ok(Err(error)) => Err(error.failure().message.clone()),
+            Err(_) => Err(self.faults().silent("gave no sign of life", HEALTH).failure().message.clone()),
+        }
+    }
+
+    fn facts(&self, model: Option<&str>) -> ModelFacts {
+        self.settings.models.of(model.unwrap_or(&self.settings.model))
     }
 
     async fn ask_turn(&self, request: &ModelRequest, stream: bool) -> Result<Response, ProviderError> {
         let model = request.model.as_deref().unwrap_or(&self.settings.model);
+        self.measure(model).await;
         let capabilities = self.capabilities(Some(model));
         let encoded = self.format.encode(&self.turn(request, model, &capabilities, stream));
         self.ask(encoded, request, if stream { "text/event-stream" } else { "application/json" }).await
@@ -186,7 +288,10 @@ impl HttpProvider {
             reply.usage.input_tokens = request_tokens(request);
             reply.usage.output_tokens = reply.blocks.iter().map(block_tokens).sum();
         }
-        if let Some(price) = self.price(Some(model)) {
+        let configured = self.settings.prices.get(model).copied();
+        let price = configured.or_else(|| self.facts(Some(model)).price_at(reply.usage.input_tokens));
+        // Some providers say themselves what a call cost, and they know better.
+        if let Some(price) = price.filter(|_| reply.usage.cost == Money::ZERO) {
             reply.usage.cost = cost(&reply.usage, price);
         }
         reply
@@ -230,27 +335,15 @@ impl HttpProvider {
     }
 
     async fn list(&self) -> Result<Vec<ModelInfo>, ProviderError> {
-        if self.lacks_key() {
-            return Err(self.faults().no_key());
-        }
-        let call = authorize(
-            &self.settings,
-            self.format.key_header(),
-            self.client.get(endpoint(&self.settings, self.format.models_path())),
-        );
-        let call = self.format.headers().into_iter().fold(call, |call, (name, value)| call.header(name, value));
-        let response = call.send().await.map_err(|error| self.faults().transport(error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        if !status.is_success() {
-            let body = start_of(response, self.settings.idle_timeout).await;
-            return Err(self.faults().status(status, &headers, &body));
-        }
+        let call = |access: &Access| self.request(Method::GET, access, self.format.models_path());
+        let (response, access) = self.send_renewing(call).await?;
+        let response = self.success(response, &access).await?;
         let listing = self.json(response).await?;
         let names = self.format.decode_models(&listing).ok_or_else(|| self.faults().page(listing.to_string().as_bytes()))?;
         Ok(names.iter().map(|name| self.info(name)).collect())
     }
 
-    async fn json(&self, response: Response) -> Result<serde_json::Value, ProviderError> {
+    async fn json(&self, response: Response) -> Result<Value, ProviderError> {
         let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
         let body = body.map_err(|error| self.body_fault(error))?;
         serde_json::from_slice(&body).map_err(|_| self.faults().page(&body))
@@ -287,38 +380,49 @@ impl Provider for HttpProvider {
         }
     }
 
-    fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
-        ModelCapabilities {
-            context_tokens: self.settings.context_tokens,
-            output_tokens: u64::from(self.settings.max_tokens),
-            ..ModelCapabilities::default()
+    fn capabilities(&self, model: Option<&str>) -> ModelCapabilities {
+        let mut capabilities = self.facts(model).capabilities;
+        if self.settings.context_tokens > 0 {
+            capabilities.context_tokens = self.settings.context_tokens;
         }
+        if self.settings.max_tokens > 0 {
+            capabilities.output_tokens = u64::from(self.settings.max_tokens);
+        }
+        let measured = self.measured.read().get(model.unwrap_or(&self.settings.model)).copied().flatten();
+        if let Some(size) = measured {
+            capabilities.context_tokens = match self.settings.context_tokens {
+                0 => size.usual,
+                configured => configured.min(size.most),
+            };
+        }
+        capabilities
     }
 
     fn price(&self, model: Option<&str>) -> Option<TokenPrice> {
-        self.settings.prices.get(model.unwrap_or(&self.settings.model)).copied()
+        let configured = self.settings.prices.get(model.unwrap_or(&self.settings.model)).copied();
+        configured.or_else(|| self.facts(model).price)
     }
 
     async fn health(&self) -> ProviderHealth {
         let began = Instant::now();
-        let health = match self.models().await {
-            Ok(_) => ProviderHealth {
-                availability: Availability::Available,
-                latency_ms: u64::try_from(began.elapsed().as_millis()).ok(),
-                message: String::new(),
-            },
-            Err(error) => ProviderHealth {
-                availability: Availability::Unavailable,
-                latency_ms: None,
-                message: error.failure().message.clone(),
-            },
+        let sign = match self.format.health_probe() {
+            Some(probe) => self.probe_health(&probe).await,
+            None => self.models().await.map(|_| String::new()).map_err(|error| error.failure().message.clone()),
         };
+        let latency_ms = u64::try_from(began.elapsed().as_millis()).ok();
+        let health = match sign {
+            Ok(message) => ProviderHealth { availability: Availability::Available, latency_ms, message },
+            Err(message) => ProviderHealth { availability: Availability::Unavailable, latency_ms: None, message },
+        };
+        if health.availability == Availability::Available && !self.settings.model.is_empty() {
+            self.measure(&self.settings.model).await;
+        }
         *self.health.write() = health.clone();
         health
     }
 
     async fn is_available(&self) -> bool {
-        !self.lacks_key() && self.health.read().availability != Availability::Unavailable
+        self.credentials.is_ready(&self.settings.key_env) && self.health.read().availability != Availability::Unavailable
     }
 
     fn estimate_tokens(&self, request: &ModelRequest) -> u64 {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use helix_ports::TokenPrice;
 
+use crate::ModelLookup;
+
 /// A key that no log shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
@@ -47,9 +49,11 @@ pub struct Settings {
     pub key: Option<ApiKey>,
     /// The model of requests that name none.
     pub model: String,
-    /// Tokens of a whole request that the models take.
+    /// What is known of its models.
+    pub models: ModelLookup,
+    /// Tokens of a whole request that the models take; 0 for what is known of each.
     pub context_tokens: u64,
-    /// Most tokens of an answer.
+    /// Most tokens of an answer; 0 for what is known of each model.
     pub max_tokens: u32,
     /// Sampling temperature of requests that name none.
     pub temperature: Option<f64>,
@@ -63,7 +67,7 @@ pub struct Settings {
     pub event_bytes: usize,
     /// Most bytes of a whole answer.
     pub answer_bytes: usize,
-    /// Prices by model.
+    /// Prices by model; they win over what is known of it.
     pub prices: BTreeMap<String, TokenPrice>,
 }
 
@@ -75,6 +79,7 @@ impl Default for Settings {
             key_env: "OPENAI_API_KEY".to_owned(),
             key: None,
             model: String::new(),
+            models: ModelLookup::default(),
             context_tokens: 128_000,
             max_tokens: 4_096,
             temperature: None,

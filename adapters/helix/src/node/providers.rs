@@ -6,30 +6,21 @@ use std::time::Duration;
 
 use helix_actor_models::{Limits, ProviderArgs};
 use helix_adapter_models::chat::ChatCompletions;
-use helix_adapter_models::{ApiKey, HttpProvider, Settings, price_per_million};
-use helix_config::{ModelsConfig, PriceConfig, ProviderConfig};
-use helix_ports::TokenPrice;
+use helix_adapter_models::{ApiKey, HttpProvider, ModelFacts, ModelLookup, Settings, dollars, price_per_million};
+use helix_config::{ModelEntry, ModelPrice, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, ThinkingMode};
+use helix_ports::{ModelCapabilities, ThinkingControl, TokenPrice};
 use helix_protocol::Failure;
-
-/// The provider that exists without being configured.
-const DEFAULT_PROVIDER: &str = "openai";
 
 /// Every provider, and the name of the one that answers where a task names none.
 pub fn providers(config: &ModelsConfig) -> Result<(Vec<ProviderArgs>, String), Failure> {
-    let mut configured = config.providers.clone();
-    if configured.is_empty() {
-        configured.insert(DEFAULT_PROVIDER.to_owned(), ProviderConfig::default());
-    }
-    let default = match (config.default_provider.as_str(), configured.keys().next()) {
-        ("", Some(only)) if configured.len() == 1 => only.clone(),
-        ("", _) => DEFAULT_PROVIDER.to_owned(),
-        (named, _) => named.to_owned(),
-    };
-    let providers = configured.iter().map(|(name, config)| provider(name, config)).collect::<Result<_, _>>()?;
+    let all = config.all_providers(&|name| std::env::var(name).ok());
+    let default = config.default_of(&all);
+    let table = Arc::new(config.table());
+    let providers = all.iter().map(|(name, config)| provider(name, config, &table)).collect::<Result<_, _>>()?;
     Ok((providers, default))
 }
 
-fn provider(name: &str, config: &ProviderConfig) -> Result<ProviderArgs, Failure> {
+fn provider(name: &str, config: &ProviderConfig, table: &Arc<ModelTable>) -> Result<ProviderArgs, Failure> {
     let key = (!config.key_env.is_empty()).then(|| std::env::var(&config.key_env).ok()).flatten();
     let settings = Settings {
         name: name.to_owned(),
@@ -37,6 +28,7 @@ fn provider(name: &str, config: &ProviderConfig) -> Result<ProviderArgs, Failure
         key_env: config.key_env.clone(),
         key: key.as_deref().and_then(ApiKey::new),
         model: config.model.clone(),
+        models: lookup(config, table),
         context_tokens: config.context_tokens,
         max_tokens: config.max_tokens,
         temperature: config.temperature,
@@ -57,4 +49,50 @@ fn provider(name: &str, config: &ProviderConfig) -> Result<ProviderArgs, Failure
 fn prices(configured: &BTreeMap<String, PriceConfig>) -> BTreeMap<String, TokenPrice> {
     let price = |price: &PriceConfig| price_per_million(price.input, price.cached, price.output);
     configured.iter().map(|(model, found)| (model.clone(), price(found))).collect()
+}
+
+/// What the capability table says of a provider's models.
+fn lookup(config: &ProviderConfig, table: &Arc<ModelTable>) -> ModelLookup {
+    let (kind, table) = (config.kind, Arc::clone(table));
+    ModelLookup::new(move |model| facts(&table.of(kind.name(), model)))
+}
+
+fn facts(entry: &ModelEntry) -> ModelFacts {
+    let usual = ModelCapabilities::default();
+    let capabilities = ModelCapabilities {
+        tools: entry.tools.unwrap_or(usual.tools),
+        forced_tools: entry.forced_tools.unwrap_or(usual.forced_tools),
+        parallel_tools: entry.parallel_tools.unwrap_or(usual.parallel_tools),
+        streaming: entry.streaming.unwrap_or(usual.streaming),
+        images: entry.images.unwrap_or(usual.images),
+        sampling: entry.sampling.unwrap_or(usual.sampling),
+        thinking: entry.thinking.map_or(usual.thinking, thinking),
+        efforts: entry.efforts.clone().unwrap_or(usual.efforts),
+        least_budget: entry.least_budget.unwrap_or(usual.least_budget),
+        cache_markers: entry.cache_markers.unwrap_or(usual.cache_markers),
+        cache_least: entry.cache_least.unwrap_or(usual.cache_least),
+        context_tokens: entry.context_tokens.unwrap_or(usual.context_tokens),
+        output_tokens: entry.output_tokens.unwrap_or(usual.output_tokens),
+    };
+    let long_price = entry.long_price.map(|long| (long.above, price(&long.price)));
+    ModelFacts { capabilities, price: entry.price.as_ref().map(price), long_price }
+}
+
+fn thinking(mode: ThinkingMode) -> ThinkingControl {
+    match mode {
+        ThinkingMode::None => ThinkingControl::None,
+        ThinkingMode::Switch => ThinkingControl::Switch,
+        ThinkingMode::Budget => ThinkingControl::Budget,
+        ThinkingMode::Effort => ThinkingControl::Effort,
+        ThinkingMode::AlwaysEffort => ThinkingControl::AlwaysEffort,
+    }
+}
+
+fn price(price: &ModelPrice) -> TokenPrice {
+    TokenPrice {
+        input: dollars(price.input),
+        cached: dollars(price.cached.unwrap_or(price.input)),
+        cache_write: dollars(price.cache_write.unwrap_or(price.input)),
+        output: dollars(price.output),
+    }
 }
