@@ -8,7 +8,7 @@ use helix_database::testing::{Durability, TestPostgres};
 use helix_messages::{AddWorker, WorkerView};
 use helix_protocol::{EventKind, ObjectId, TaskId, WorkerTarget};
 
-use crate::harness::{HELIX, Product, Setup, Verdict, diligent, transcript};
+use crate::harness::{HELIX, Product, Setup, Verdict, diligent, end_everything_in, transcript};
 
 /// How long the disk stays full: several steps long.
 const FULL: Duration = Duration::from_millis(1_500);
@@ -96,6 +96,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        // A worker with its folder here is no part of the product's.
+        end_everything_in(&self.0);
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
