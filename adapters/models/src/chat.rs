@@ -20,6 +20,7 @@ mod stream_encoder;
 mod tests;
 
 pub use format::ChatCompletions;
+pub(crate) use reply::decode_arguments;
 pub use reply::{WireError, decode_reply};
 pub(crate) use request::encode_arguments;
 pub use request::{LengthField, ThinkingField, encode_request};

@@ -143,6 +143,14 @@ pub trait Format: Send + Sync + 'static {
     fn decode_health(&self, _status: u16, _body: &Value) -> Result<String, String> {
         Ok(String::new())
     }
+    /// What to ask a healthy server for how busy it is.
+    fn load_probe(&self) -> Option<Probe> {
+        None
+    }
+    /// What its answer says, for people.
+    fn decode_load(&self, _body: &Value) -> Option<String> {
+        None
+    }
     /// What to ask for the size of a model, where the server knows it.
     fn size_probe(&self, _model: &str) -> Option<Probe> {
         None

@@ -1,6 +1,7 @@
 //! Model providers over HTTP.
 //!
-//! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`]).
+//! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`], [`responses`],
+//! [`ollama`]).
 //! [`HttpProvider`] is any of them with a connection, its time limits, and the one decision that matters afterwards: whether a
 //! failed call may have been billed. It makes each call once and repeats nothing, except that a key which was refused is renewed and
 //! tried again where there are [`Credentials`] that can.
@@ -15,8 +16,10 @@ mod format;
 mod forward;
 mod images;
 mod models;
+pub mod ollama;
 mod price;
 mod provider;
+pub mod responses;
 mod served;
 mod settings;
 pub mod thinking;

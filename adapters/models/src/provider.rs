@@ -193,9 +193,20 @@ impl HttpProvider {
 
     async fn probe_health(&self, probe: &Probe) -> Result<String, String> {
         match tokio::time::timeout(HEALTH, self.probe(probe)).await {
-            Ok(Ok((status, body))) => self.format.decode_health(status, &body),
+            Ok(Ok((status, body))) => {
+                Ok([self.format.decode_health(status, &body)?, self.load().await].join(" ").trim().to_owned())
+            }
             Ok(Err(error)) => Err(error.failure().message.clone()),
             Err(_) => Err(self.faults().silent("gave no sign of life", HEALTH).failure().message.clone()),
+        }
+    }
+
+    /// How busy the server is; nothing where it does not tell.
+    async fn load(&self) -> String {
+        let Some(probe) = self.format.load_probe() else { return String::new() };
+        match tokio::time::timeout(HEALTH, self.probe(&probe)).await {
+            Ok(Ok((200, body))) => self.format.decode_load(&body).unwrap_or_default(),
+            _ => String::new(),
         }
     }
 

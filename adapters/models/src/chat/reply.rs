@@ -155,7 +155,7 @@ pub fn decode_reply(body: &[u8]) -> Result<ModelReply, DecodeError> {
 }
 
 /// The arguments of a call: an object, or the raw text where the model wrote something else.
-pub(super) fn decode_arguments(text: String) -> Value {
+pub(crate) fn decode_arguments(text: String) -> Value {
     if text.trim().is_empty() {
         return Value::Object(serde_json::Map::new());
     }
