@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("helix-actor-*", &ACTOR),
     ("helix-adapter-models", &["helix-protocol", "helix-ports"]),
     ("helix-adapter-ssh", &["helix-protocol", "helix-ports"]),
-    ("helix-adapter-http", &["helix-protocol", "helix-kernel", "helix-messages"]),
+    ("helix-adapter-http", &["helix-protocol", "helix-kernel", "helix-messages", "helix-ports"]),
 ];
 
 /// A branch of the tree may name messages, ports, configuration and storage traits, never another branch.
@@ -67,8 +67,9 @@ const FREE: &[&str] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("actix", &["helix-adapter-http"]),
     ("actix-web", &["helix-adapter-http"]),
-    // The id of a call is a hash too; both crates call the same function of the same library.
-    ("blake3", &["helix-objects", "helix-actor-tasks"]),
+    // The id of a call is a hash too, so is what an equal request is found by, and what is kept of a key; all call the same function
+    // of the same library.
+    ("blake3", &["helix-objects", "helix-actor-tasks", "helix-actor-models", "helix-adapter-http"]),
     // Checksums of git's packs, and its object ids: the processor's own instructions for them, which gix does not use.
     ("crc32fast", &["helix-versions"]),
     ("gix", &["helix-versions"]),

@@ -17,8 +17,9 @@ pub use loader::{Loaded, Source};
 pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable, ThinkingMode};
 pub use provider_kind::ProviderKind;
 pub use sections::{
-    BudgetsConfig, Config, DatabaseConfig, LeaseConfig, LogFormat, LoggingConfig, ModelsConfig, PriceConfig, ProjectFile,
-    ProviderConfig, ServerConfig, StorageConfig, TasksConfig, WorkersConfig, WorkspaceConfig,
+    BudgetsConfig, Config, DatabaseConfig, DeploymentConfig, GatewayConfig, GroupConfig, LeaseConfig, LogFormat, LoggingConfig,
+    ModelsConfig, PriceConfig, ProjectFile, ProviderConfig, RoutingStrategy, ServerConfig, StorageConfig, TasksConfig,
+    WorkersConfig, WorkspaceConfig,
 };
 
 /// `defaults/helix.yaml`: every key with its meaning and its default. Equal to [`Config::default`].

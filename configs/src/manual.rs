@@ -130,6 +130,9 @@ fn page() -> String {
     );
     let price = serde_json::to_value(crate::PriceConfig::default()).expect("plain data");
     table(&structs, "PriceConfig", &price, "", &mut out);
+    out.push_str("\n### llm.groups.NAME\n\n| Key | Default | Meaning |\n|---|---|---|\n");
+    let group = serde_json::to_value(crate::GroupConfig::default()).expect("plain data");
+    table(&structs, "GroupConfig", &group, "", &mut out);
     out.push_str(PROJECT);
     let project = serde_json::to_value(ProjectFile::default()).expect("plain data");
     table(&structs, "ProjectFile", &project, "", &mut out);

@@ -28,6 +28,8 @@ pub struct Config {
     pub workspace: WorkspaceConfig,
     /// Models.
     pub llm: ModelsConfig,
+    /// Models for clients that speak the formats people know.
+    pub gateway: GatewayConfig,
     /// Spending limits.
     pub budgets: BudgetsConfig,
     /// Logs.
@@ -189,6 +191,8 @@ pub struct ModelsConfig {
     /// Providers by name. One of each kind exists without being named where its key is in the environment: `openai`, `anthropic`,
     /// `gemini`, `xai`, `qwen`, `openrouter`, `copilot`.
     pub providers: BTreeMap<String, ProviderConfig>,
+    /// Groups of deployments by name. A group can be named wherever a provider can.
+    pub groups: BTreeMap<String, GroupConfig>,
     /// A file of entries that are laid over the capability table. Empty: none.
     pub models_file: PathBuf,
     /// More such entries; they are laid over the file's. `docs/models.md` has the keys.
@@ -196,6 +200,61 @@ pub struct ModelsConfig {
     /// What `models_file` holds, once it was read.
     #[serde(skip)]
     pub(crate) file_models: Vec<ModelEntry>,
+}
+
+/// In which order the deployments of a group are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutingStrategy {
+    /// The one whose price for the request is least; one without a price comes last.
+    Cost,
+    /// The one that answered fastest lately.
+    Latency,
+    /// The one whose calls failed least lately.
+    #[default]
+    Availability,
+    /// One after the other.
+    RoundRobin,
+    /// By chance, each as often as its weight says.
+    Weighted,
+}
+
+/// A group: deployments of which any can answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Who is asked first: `cost`, `latency`, `availability`, `round_robin` or `weighted`.
+    pub strategy: RoutingStrategy,
+    /// Each with `provider`, `model` (empty: the provider's own) and `weight` (default 1).
+    pub deployments: Vec<DeploymentConfig>,
+    /// Asked in this order where nobody of the group can answer: other groups, providers, or `provider/model`.
+    pub fallbacks: Vec<String>,
+    /// How long a session stays with the deployment that answered it last, so that its prompt cache is used, in milliseconds.
+    pub affinity_ms: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self { strategy: RoutingStrategy::default(), deployments: Vec::new(), fallbacks: Vec::new(), affinity_ms: 3_600_000 }
+    }
+}
+
+/// One model at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeploymentConfig {
+    /// A provider's name.
+    pub provider: String,
+    /// The model; empty for the provider's own.
+    pub model: String,
+    /// Its share where the strategy is `weighted`; 0 is asked only where no other can answer.
+    pub weight: u32,
+}
+
+impl Default for DeploymentConfig {
+    fn default() -> Self {
+        Self { provider: String::new(), model: String::new(), weight: 1 }
+    }
 }
 
 /// One provider.
@@ -267,6 +326,23 @@ pub struct PriceConfig {
     pub cached: f64,
     /// Written.
     pub output: f64,
+}
+
+/// Models for clients that speak the formats people know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where it listens over TCP, for example `127.0.0.1:4141`. Empty: only on the node's own socket. Over TCP every request needs a
+    /// key (`docs/gateway.md`), and nothing is encrypted: beyond this machine, put a proxy with TLS in front.
+    pub listen: String,
+    /// Largest request, in MiB.
+    pub body_mib: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { listen: String::new(), body_mib: 64 }
+    }
 }
 
 /// Spending limits.

@@ -20,6 +20,11 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
         return Err(wrong("tasks.retry_backoff_most_ms", config.tasks.retry_backoff_most_ms, "at least tasks.retry_backoff_ms"));
     }
     amount("budgets.daily_usd", config.budgets.daily_usd)?;
+    at_least_one("gateway.body_mib", config.gateway.body_mib)?;
+    let listen = &config.gateway.listen;
+    if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
+        return Err(wrong("gateway.listen", format!("{listen:?}"), "an address and a port, for example 127.0.0.1:4141"));
+    }
     database(&config.database.url)?;
     models(config)
 }
@@ -112,10 +117,46 @@ fn models(config: &Config) -> Result<(), Failure> {
     }
     model_table::check(&llm.models, "llm.models")?;
     let default = llm.default_provider.as_str();
-    let by_key = ProviderKind::ALL.into_iter().map(ProviderKind::name);
-    if !default.is_empty() && !llm.providers.contains_key(default) && !by_key.clone().any(|kind| kind == default) {
-        let known: Vec<&str> = llm.providers.keys().map(String::as_str).chain(by_key.map(|kind| -> &str { kind })).collect();
+    if !default.is_empty() && !is_provider(config, default) && !llm.groups.contains_key(default) {
+        let by_key = ProviderKind::ALL.into_iter().map(ProviderKind::name);
+        let known = llm.providers.keys().chain(llm.groups.keys()).map(String::as_str);
+        let known: Vec<&str> = known.chain(by_key.map(|kind| -> &str { kind })).collect();
         return Err(wrong("llm.default_provider", format!("{default:?}"), &format!("one of {}", known.join(", "))));
+    }
+    groups(config)
+}
+
+/// One of each kind exists without being named where its key is in the environment.
+fn is_provider(config: &Config, name: &str) -> bool {
+    config.llm.providers.contains_key(name) || ProviderKind::ALL.into_iter().any(|kind| kind.name() == name)
+}
+
+fn groups(config: &Config) -> Result<(), Failure> {
+    for (name, group) in &config.llm.groups {
+        let key = |field: &str| format!("llm.groups.{name}.{field}");
+        if is_provider(config, name) || name.is_empty() || name.contains('/') {
+            return Err(wrong(
+                &format!("llm.groups.{name}"),
+                "a name that means something else",
+                "no provider's name, and without a slash",
+            ));
+        }
+        if group.deployments.is_empty() {
+            return Err(wrong(&key("deployments"), "empty", "at least one, each with a `provider`"));
+        }
+        for (at, deployment) in group.deployments.iter().enumerate() {
+            if !is_provider(config, &deployment.provider) {
+                let providers: Vec<&str> = config.llm.providers.keys().map(String::as_str).collect();
+                let accepted = format!("a provider's name: {}", providers.join(", "));
+                return Err(wrong(&key(&format!("deployments.{at}.provider")), format!("{:?}", deployment.provider), &accepted));
+            }
+        }
+        for fallback in &group.fallbacks {
+            let provider = fallback.split_once('/').map_or(fallback.as_str(), |(provider, _)| provider);
+            if fallback == name || !(config.llm.groups.contains_key(fallback) || is_provider(config, provider)) {
+                return Err(wrong(&key("fallbacks"), format!("{fallback:?}"), "another group, a provider, or provider/model"));
+            }
+        }
     }
     Ok(())
 }
@@ -171,7 +212,21 @@ mod tests {
         assert_eq!(refusal("llm: {providers: {a: {temperature: 3}}}\n"), "llm.providers.a.temperature is 3");
         assert_eq!(refusal("llm: {default_provider: b}\n"), "llm.default_provider is \"b\"");
         assert_eq!(refusal("llm: {providers: {a: {base_url: example.org}}}\n"), "llm.providers.a.base_url is \"example.org\"");
+        assert_eq!(refusal("gateway: {listen: localhost}\n"), "gateway.listen is \"localhost\"");
         assert_eq!(refusal("tasks: {max_concurrent_tasks: 0}\n"), "tasks.max_concurrent_tasks is 0");
+    }
+
+    #[test]
+    fn a_group_names_what_exists() {
+        let group = |text: &str| refusal(&format!("llm: {{providers: {{a: {{}}}}, groups: {{{text}}}}}\n"));
+        assert_eq!(group("g: {}"), "llm.groups.g.deployments is empty");
+        assert_eq!(group("a: {deployments: [{provider: a}]}"), "llm.groups.a is a name that means something else");
+        assert_eq!(group("g: {deployments: [{provider: b}]}"), "llm.groups.g.deployments.0.provider is \"b\"");
+        assert_eq!(group("g: {deployments: [{provider: a}], fallbacks: [g]}"), "llm.groups.g.fallbacks is \"g\"");
+        assert_eq!(group("g: {deployments: [{provider: a}], fallbacks: [x/y]}"), "llm.groups.g.fallbacks is \"x/y\"");
+        let right =
+            "llm: {default_provider: g, providers: {a: {}}, groups: {g: {deployments: [{provider: a}], fallbacks: [a/b]}}}\n";
+        Config::parse(right, "helix.yaml").expect("everything is there");
     }
 
     #[test]

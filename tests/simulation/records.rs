@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use helix_database::{Applied, EventFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
+use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
-    TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, OwnerId, Question, Spent, StepId, StepRecord,
+    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use parking_lot::Mutex;
 
@@ -189,6 +189,18 @@ impl RecordStore for Reached {
 
     async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError> {
         self.ask(self.store.spent_since(owner, since)).await
+    }
+
+    async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError> {
+        self.ask(self.store.gateway_keys()).await
+    }
+
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<ModelCall>, RecordError> {
+        self.ask(self.store.ledger(filter)).await
+    }
+
+    async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError> {
+        self.ask(self.store.ledger_spent(filter)).await
     }
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {

@@ -48,8 +48,17 @@ impl AgentLimits {
     /// From the configuration. `default` is the name of the provider of tasks that name none.
     pub fn new(config: &ModelsConfig, default: &str) -> Self {
         let table = config.table();
-        let providers: BTreeMap<String, ModelLimits> =
+        let mut providers: BTreeMap<String, ModelLimits> =
             config.providers.iter().map(|(name, provider)| (name.clone(), ModelLimits::of(provider, &table))).collect();
+        // The router gives a turn to a deployment that it fits, so a group takes what its largest takes.
+        let groups = config.groups.iter().filter_map(|(name, group)| {
+            let limits = || group.deployments.iter().filter_map(|one| providers.get(&one.provider));
+            let max_tokens = limits().map(|limits| limits.max_tokens).min()?;
+            let context_tokens = limits().map(|limits| limits.context_tokens).max()?;
+            Some((name.clone(), ModelLimits { max_tokens, context_tokens }))
+        });
+        let groups: Vec<_> = groups.collect();
+        providers.extend(groups);
         let usual = || ModelLimits::of(&ProviderConfig::default(), &table);
         let default = providers.get(default).copied().unwrap_or_else(usual);
         Self { default, providers }

@@ -40,6 +40,16 @@ impl Breaker {
         }
     }
 
+    /// How long no call passes; `None` where one would.
+    pub fn open_for(&self, now: Instant) -> Option<Duration> {
+        let until = match self.state {
+            State::Closed(_) => return None,
+            State::Open(until) => until,
+            State::Trying(since) => since + self.cooldown,
+        };
+        (now < until).then(|| until - now)
+    }
+
     /// The provider answered, be it with a refusal.
     pub fn answered(&mut self) {
         self.state = State::Closed(0);
@@ -76,6 +86,8 @@ mod tests {
         assert_eq!(breaker.admit(start), Ok(()));
         assert!(breaker.failed(start));
         assert_eq!(breaker.admit(start + COOLDOWN / 2), Err(COOLDOWN / 2));
+        assert_eq!(breaker.open_for(start + COOLDOWN / 2), Some(COOLDOWN / 2));
+        assert_eq!(breaker.open_for(start + COOLDOWN), None);
         assert_eq!(breaker.admit(start + COOLDOWN), Ok(()), "the one that tries");
         assert_eq!(breaker.admit(start + COOLDOWN), Err(COOLDOWN), "the others wait for it");
         assert!(breaker.failed(start + COOLDOWN), "one failure is enough while trying");

@@ -1,48 +1,36 @@
-//! One call from its arrival to its answer: its turn, the circuit, and the only retry loop there is.
+//! One call of one provider: its turn, the circuit, and the call itself, made once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_kernel::Reply;
-use helix_ports::{DeltaSink, Provider, ProviderError};
-use helix_protocol::{Code, Failure, ModelReply, ModelRequest};
+use futures::{Stream, StreamExt};
+use helix_ports::{DeltaSink, Provider, ProviderError, RawAnswer, RawCall};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Usage};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::Limits;
 use crate::breaker::Breaker;
 
-/// How often it is looked whether somebody still waits for an answer.
-const LISTENING: Duration = Duration::from_millis(250);
-
-/// Where a call's answer goes, until it is answered.
-pub(crate) type Unanswered = Mutex<Option<Reply<Result<ModelReply, ProviderError>>>>;
-
-/// A call on its way. The reply can be taken once: by whoever makes the call, or by who could not hand it over.
-#[derive(Clone)]
-pub(crate) struct Call {
-    pub request: Arc<ModelRequest>,
-    pub deltas: Option<DeltaSink>,
-    pub reply: Arc<Unanswered>,
+/// A call on its way to its provider. Whoever dropped the other end of `answer` gave it up.
+pub(crate) enum Call {
+    /// A turn.
+    Generate { request: Arc<ModelRequest>, deltas: Option<DeltaSink>, answer: oneshot::Sender<Result<ModelReply, ProviderError>> },
+    /// Bytes in the provider's own format.
+    Forward { call: RawCall, answer: oneshot::Sender<Result<RawAnswer, ProviderError>> },
+    /// Tokens of a turn, by the provider's own count.
+    Count { request: Arc<ModelRequest>, answer: oneshot::Sender<Result<u64, ProviderError>> },
 }
 
 impl Call {
-    /// Answers, if nobody did.
-    pub fn answer(&self, result: Result<ModelReply, ProviderError>) {
-        if let Some(reply) = self.reply.lock().take() {
-            // An error means that nobody waits any more.
-            drop(reply.send(Ok(result)));
-        }
-    }
-
-    /// Ends when nobody waits for the answer any more.
-    async fn abandoned(&self) {
-        loop {
-            sleep(LISTENING).await;
-            if self.reply.lock().as_ref().is_none_or(Reply::is_closed) {
-                return;
-            }
+    /// Answers without a call.
+    pub fn refuse(self, error: ProviderError) {
+        // An error means that nobody waits any more.
+        match self {
+            Self::Generate { answer, .. } => drop(answer.send(Err(error))),
+            Self::Forward { answer, .. } => drop(answer.send(Err(error))),
+            Self::Count { answer, .. } => drop(answer.send(Err(error))),
         }
     }
 }
@@ -50,45 +38,62 @@ impl Call {
 /// What the calls of one provider share.
 pub(crate) struct Gate {
     provider: Arc<dyn Provider>,
-    limits: Limits,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
+    /// When it last answered: its limits are told as of then.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl Gate {
     pub fn new(provider: Arc<dyn Provider>, limits: Limits) -> Self {
-        let turns = Semaphore::new(limits.concurrency);
         let breaker = Mutex::new(Breaker::new(limits.failures, limits.cooldown));
-        Self { provider, limits, turns, breaker }
+        Self { provider, turns: Arc::new(Semaphore::new(limits.concurrency)), breaker, heard: Mutex::new(None) }
     }
 
     /// Makes the call and answers it. Given up, its connection closed, once nobody waits for it.
     pub async fn serve(&self, call: Call) {
-        tokio::select! {
-            result = self.attempt(&call) => call.answer(result),
-            () = call.abandoned() => tracing::debug!(provider = self.provider.name(), "nobody waits for the call any more"),
-        }
-    }
-
-    async fn attempt(&self, call: &Call) -> Result<ModelReply, ProviderError> {
-        let mut retries = 0;
-        loop {
-            let result = self.once(call).await;
-            let Err(ProviderError::Retryable { failure, retry_after }) = result else { return result };
-            let wait = self.wait(retries, retry_after);
-            if retries >= self.limits.retries || retry_after.is_some_and(|after| after > self.limits.patience) {
-                return Err(ProviderError::Retryable { failure, retry_after });
+        match call {
+            Call::Generate { request, deltas, mut answer } => {
+                tokio::select! {
+                    result = self.generate(&request, deltas) => drop(answer.send(result)),
+                    () = answer.closed() => {}
+                }
             }
-            retries += 1;
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(provider = self.provider.name(), retries, wait_ms, %failure, "a model call is repeated");
-            sleep(wait).await;
+            Call::Forward { call, mut answer } => {
+                tokio::select! {
+                    result = self.forward(call) => drop(answer.send(result)),
+                    () = answer.closed() => {}
+                }
+            }
+            Call::Count { request, mut answer } => {
+                tokio::select! {
+                    result = self.provider.count_tokens(&request) => drop(answer.send(result)),
+                    () = answer.closed() => {}
+                }
+            }
         }
     }
 
-    /// One call, its turn taken only while it is made.
-    async fn once(&self, call: &Call) -> Result<ModelReply, ProviderError> {
-        let _turn = self.turns.acquire().await.map_err(|_| stopping())?;
+    /// How long nothing may be sent because it failed in a row.
+    pub fn open_for(&self) -> Option<Duration> {
+        self.breaker.lock().open_for(Instant::now())
+    }
+
+    /// True where a call would wait for its turn, or where `tokens` more are beyond what the last answer left of its limits.
+    pub fn crowded(&self, tokens: u64) -> bool {
+        if self.turns.available_permits() == 0 {
+            return true;
+        }
+        let Some(heard) = *self.heard.lock() else { return false };
+        let limits = self.provider.rate_limits();
+        let since = heard.elapsed();
+        let holds = |window: helix_ports::RateWindow| since < Duration::from_millis(window.reset_ms);
+        limits.requests.is_some_and(|window| window.remaining == 0 && holds(window))
+            || limits.tokens.is_some_and(|window| window.remaining < tokens.min(window.limit) && holds(window))
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, ProviderError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| stopping())?;
         if let Err(wait) = self.breaker.lock().admit(Instant::now()) {
             let name = self.provider.name();
             let failure =
@@ -96,39 +101,74 @@ impl Gate {
                     .hint("it is tried again by itself; `helix doctor` shows its health");
             return Err(ProviderError::Retryable { failure, retry_after: Some(wait) });
         }
-        let result = self.ask(call).await;
-        let mut breaker = self.breaker.lock();
-        match &result {
-            Ok(_) | Err(ProviderError::Final(_) | ProviderError::Elsewhere(_)) => breaker.answered(),
-            Err(error) => {
-                if breaker.failed(Instant::now()) {
-                    tracing::warn!(provider = self.provider.name(), error = %error.failure(), "the provider is left alone for a while");
-                }
-            }
-        }
-        result
+        Ok(turn)
     }
 
     /// Streams wherever it can, watched or not: only a stream shows early that a server has gone silent.
-    async fn ask(&self, call: &Call) -> Result<ModelReply, ProviderError> {
-        if !self.provider.capabilities(call.request.model.as_deref()).streaming {
-            return self.provider.generate(&call.request).await;
-        }
-        let deltas = call.deltas.clone().unwrap_or_else(|| mpsc::channel(1).0);
-        self.provider.generate_stream(&call.request, deltas).await
+    async fn generate(&self, request: &ModelRequest, deltas: Option<DeltaSink>) -> Result<ModelReply, ProviderError> {
+        let _turn = self.turn().await?;
+        let result = match self.provider.capabilities(request.model.as_deref()).streaming {
+            false => self.provider.generate(request).await,
+            true => self.provider.generate_stream(request, deltas.unwrap_or_else(|| mpsc::channel(1).0)).await,
+        };
+        self.heard(result.as_ref().err());
+        result
     }
 
-    /// Backoff with jitter, and never earlier than the provider wants.
-    fn wait(&self, retries: u32, retry_after: Option<Duration>) -> Duration {
-        let doubled = self.limits.backoff_first.saturating_mul(2u32.saturating_pow(retries.min(16)));
-        let backoff = doubled.min(self.limits.backoff_most);
-        let jittered = backoff.mul_f64(rand::random_range(0.5..=1.0));
-        match retry_after {
-            // A little later each, so that all who were told the same do not return at once.
-            Some(after) => after.mul_f64(rand::random_range(1.0..=1.1)).max(after),
-            None => jittered,
+    /// The turn is over when the answer's body is.
+    async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
+        let turn = self.turn().await?;
+        let model = call.model.clone();
+        let result = self.provider.forward(call).await;
+        match &result {
+            Ok(answer) if answer.status >= 500 => self.failed("it answered with an error"),
+            other => self.heard(other.as_ref().err()),
+        }
+        let answer = result?;
+        let body = holding(answer.body, turn).boxed();
+        Ok(RawAnswer { body, usage: priced(Arc::clone(&self.provider), model, answer.usage), ..answer })
+    }
+
+    fn heard(&self, error: Option<&ProviderError>) {
+        match error {
+            None | Some(ProviderError::Final(_) | ProviderError::Elsewhere(_)) => {
+                *self.heard.lock() = Some(Instant::now());
+                self.breaker.lock().answered();
+            }
+            Some(error) => self.failed(&error.failure().message),
         }
     }
+
+    fn failed(&self, error: &str) {
+        if self.breaker.lock().failed(Instant::now()) {
+            tracing::warn!(provider = self.provider.name(), error, "the provider is left alone for a while");
+        }
+    }
+}
+
+/// The same stream, which keeps `turn` until it has ended or is dropped.
+fn holding<T>(
+    stream: impl Stream<Item = T> + Send + 'static,
+    turn: OwnedSemaphorePermit,
+) -> impl Stream<Item = T> + Send + 'static {
+    stream.map(move |item| {
+        let _turn = &turn;
+        item
+    })
+}
+
+/// The usage with what it cost.
+fn priced(provider: Arc<dyn Provider>, model: String, usage: oneshot::Receiver<Usage>) -> oneshot::Receiver<Usage> {
+    let (told, priced) = oneshot::channel();
+    tokio::spawn(async move {
+        let Ok(mut usage) = usage.await else { return };
+        if let Some(price) = provider.price(Some(&model)) {
+            usage.cost = price.of(&usage);
+        }
+        // Nobody asks what it cost.
+        let _ = told.send(usage);
+    });
+    priced
 }
 
 /// The answer where the branch ends before a call was made.

@@ -40,6 +40,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Backoff with jitter before the next try, and never earlier than the provider wants.
+    pub(crate) fn wait(&self, tries: u32, retry_after: Option<Duration>) -> Duration {
+        let doubled = self.backoff_first.saturating_mul(2u32.saturating_pow(tries.min(16)));
+        let backoff = doubled.min(self.backoff_most);
+        match retry_after {
+            // A little later each, so that all who were told the same do not return at once.
+            Some(after) => after.mul_f64(rand::random_range(1.0..=1.1)).max(after),
+            None => backoff.mul_f64(rand::random_range(0.5..=1.0)),
+        }
+    }
+}
+
 impl From<&ProviderConfig> for Limits {
     fn from(config: &ProviderConfig) -> Self {
         Self { concurrency: config.concurrency.max(1) as usize, retries: config.max_retries, ..Self::default() }

@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_secs(10);
 /// What a provider's actor can be asked by the router.
 pub(crate) enum ProviderMsg {
     /// Makes a call. Answered with `overloaded` where too many wait.
-    Generate { call: Call },
+    Make { call: Call },
     /// Says how the provider is doing, after a look where the last is old.
     Check { reply: Reply<ProviderView> },
     /// A call has ended.
@@ -46,14 +46,13 @@ pub(crate) struct ProviderState {
 impl actor::Actor for ProviderActor {
     type Msg = Admitted<ProviderMsg>;
     type State = ProviderState;
-    type Arguments = ProviderArgs;
+    type Arguments = (ProviderArgs, Arc<Gate>);
 
     async fn pre_start(
         &self,
         myself: actor::ActorRef<Self::Msg>,
-        args: Self::Arguments,
+        (args, gate): Self::Arguments,
     ) -> Result<Self::State, actor::ActorProcessingErr> {
-        let gate = Arc::new(Gate::new(Arc::clone(&args.provider), args.limits));
         Ok(ProviderState { gate, args, calls: 0, view: None, asking: Vec::new(), work: Work::of(&myself) })
     }
 
@@ -64,7 +63,7 @@ impl actor::Actor for ProviderActor {
         state: &mut Self::State,
     ) -> Result<(), actor::ActorProcessingErr> {
         match message.take() {
-            ProviderMsg::Generate { call } => state.generate(call),
+            ProviderMsg::Make { call } => state.make(call),
             ProviderMsg::Check { reply } => state.check(reply),
             ProviderMsg::Ended => state.calls -= 1,
             ProviderMsg::Checked { view } => state.checked(*view),
@@ -74,13 +73,13 @@ impl actor::Actor for ProviderActor {
 }
 
 impl ProviderState {
-    fn generate(&mut self, call: Call) {
+    fn make(&mut self, call: Call) {
         let limit = self.args.limits.concurrency + self.args.limits.waiting;
         if self.calls >= limit {
             let failure =
                 Failure::new(Code::Overloaded, format!("{} has {limit} calls, which is its limit", self.args.provider.name()))
                     .hint("raise its `concurrency`, or try again in a moment");
-            return call.answer(Err(ProviderError::Retryable { failure, retry_after: None }));
+            return call.refuse(ProviderError::Retryable { failure, retry_after: None });
         }
         self.calls += 1;
         let gate = Arc::clone(&self.gate);

@@ -1,43 +1,42 @@
-//! The router: finds who answers a request.
+//! The router: takes requests and has them answered.
 //!
-//! Child of the models branch, permanent. It holds no call: it hands each to its provider's actor.
+//! Child of the models branch, permanent. A call runs beside it and ends with it; its answer is then uncertain.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use helix_kernel::{Address, Admitted, Reply, actor};
-use helix_messages::{ModelsMsg, ProviderView, Quote};
+use helix_kernel::{Admitted, Reply, actor};
+use helix_messages::{ModelsMsg, ProviderView, Quote, Records};
 use helix_ports::{Availability, ProviderError, ProviderHealth};
-use helix_protocol::{Code, Failure, ModelRequest, Money};
-use parking_lot::Mutex;
+use helix_protocol::{Code, Failure, ModelRequest};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
-use crate::ProviderArgs;
 use crate::calls::Call;
+use crate::drive::{run, send};
+use crate::ledger::Ledger;
+use crate::pool::{Pool, Route};
 use crate::provider::ProviderMsg;
 
 /// How long a provider's actor may take to say how it is doing.
 const CHECK: Duration = Duration::from_secs(8);
-
-/// A provider as the router knows it.
-#[derive(Clone)]
-pub(crate) struct Route {
-    pub args: ProviderArgs,
-    pub address: Address<ProviderMsg>,
-}
+/// How often it is looked whether somebody still waits for an answer.
+const LISTENING: Duration = Duration::from_millis(250);
 
 pub(crate) struct RouterActor;
 
 #[derive(Clone)]
 pub(crate) struct RouterArgs {
-    pub routes: Vec<Route>,
-    pub default: String,
+    pub pool: Arc<Pool>,
+    pub records: Option<Records>,
 }
 
 pub(crate) struct RouterState {
-    args: RouterArgs,
-    /// Lists and quotes being made; they end with the actor.
+    pool: Arc<Pool>,
+    ledger: Ledger,
+    /// Calls, lists and quotes being made; they end with the actor.
     answers: JoinSet<()>,
 }
 
@@ -51,7 +50,10 @@ impl actor::Actor for RouterActor {
         _myself: actor::ActorRef<Self::Msg>,
         args: Self::Arguments,
     ) -> Result<Self::State, actor::ActorProcessingErr> {
-        Ok(RouterState { args, answers: JoinSet::new() })
+        let mut answers = JoinSet::new();
+        let (ledger, keep) = Ledger::new(args.records);
+        answers.spawn(keep);
+        Ok(RouterState { pool: args.pool, ledger, answers })
     }
 
     async fn handle(
@@ -61,11 +63,18 @@ impl actor::Actor for RouterActor {
         state: &mut Self::State,
     ) -> Result<(), actor::ActorProcessingErr> {
         while state.answers.try_join_next().is_some() {}
+        let pool = Arc::clone(&state.pool);
         match message.take() {
-            ModelsMsg::Generate { request, deltas, reply } => {
-                let reply = Arc::new(Mutex::new(Some(reply)));
-                state.generate(Call { request: Arc::from(request), deltas, reply });
+            ModelsMsg::Generate { on_behalf, request, deltas, reply } => {
+                let entry = state.ledger.entry(on_behalf);
+                state.answer(reply, async move { entry.generate(&pool, *request, deltas).await })
             }
+            ModelsMsg::Forward { on_behalf, session, format, call, reply } => {
+                let entry = state.ledger.entry(on_behalf);
+                state.answer(reply, async move { entry.forward(&pool, session, format, *call).await })
+            }
+            ModelsMsg::Count { request, reply } => state.answer(reply, async move { count(&pool, *request).await }),
+            ModelsMsg::Offered { reply } => drop(reply.send(Ok(pool.directory.offered()))),
             ModelsMsg::Quote { request, reply } => state.quote(request, reply),
             ModelsMsg::List { reply } => state.list(reply),
         }
@@ -74,62 +83,75 @@ impl actor::Actor for RouterActor {
 }
 
 impl RouterState {
-    fn generate(&self, call: Call) {
-        match self.route(&call.request) {
-            Err(failure) => call.answer(Err(ProviderError::Final(failure))),
-            Ok(route) => {
-                if let Err(failure) = route.address.tell(ProviderMsg::Generate { call: call.clone() }) {
-                    call.answer(Err(ProviderError::Retryable { failure, retry_after: None }));
+    /// Does the work beside the mailbox. Given up once nobody waits for it.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        reply: Reply<Result<T, ProviderError>>,
+        work: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
+    ) {
+        self.answers.spawn(async move {
+            let abandoned = async {
+                while !reply.is_closed() {
+                    sleep(LISTENING).await;
                 }
+            };
+            let result = tokio::select! {
+                result = work => Some(result),
+                () = abandoned => None,
+            };
+            match result {
+                // An error means that nobody waits any more.
+                Some(result) => drop(reply.send(Ok(result))),
+                None => tracing::debug!("nobody waits for a call any more"),
             }
-        }
+        });
     }
 
     /// Counting a long conversation takes a moment, so it is not done in the mailbox's time.
     fn quote(&mut self, request: Box<ModelRequest>, reply: Reply<Quote>) {
-        let route = self.route(&request).cloned();
-        self.answers.spawn(async move {
-            drop(reply.send(route.and_then(|route| quote(&route.args, &request))));
-        });
+        let pool = Arc::clone(&self.pool);
+        self.answers.spawn(async move { drop(reply.send(quote(&pool, &request))) });
     }
 
     fn list(&mut self, reply: Reply<Vec<ProviderView>>) {
-        let routes = self.args.routes.clone();
+        let pool = Arc::clone(&self.pool);
         self.answers.spawn(async move {
-            drop(reply.send(Ok(join_all(routes.iter().map(view)).await)));
+            drop(reply.send(Ok(join_all(pool.routes.iter().map(view)).await)));
         });
-    }
-
-    /// By the request's provider, else the default one.
-    fn route(&self, request: &ModelRequest) -> Result<&Route, Failure> {
-        let name = request.provider.as_deref().unwrap_or(&self.args.default);
-        self.args.routes.iter().find(|route| route.args.provider.name() == name).ok_or_else(|| {
-            let known: Vec<&str> = self.args.routes.iter().map(|route| route.args.provider.name()).collect();
-            let hint = match known.is_empty() {
-                true => "set OPENAI_API_KEY, or describe a provider under `llm.providers` of helix.yaml".to_owned(),
-                false => format!("name one of {}, or describe it under `llm.providers` of helix.yaml", known.join(", ")),
-            };
-            Failure::new(Code::ModelUnavailable, format!("there is no model provider {name:?}")).hint(hint)
-        })
     }
 }
 
-/// The most a turn can cost: the prompt at the full price, and the longest answer.
-fn quote(args: &ProviderArgs, request: &ModelRequest) -> Result<Quote, Failure> {
-    let provider = args.provider.name();
-    let model = request.model.as_deref().unwrap_or(&args.model);
-    if model.is_empty() {
+async fn count(pool: &Pool, request: ModelRequest) -> Result<u64, ProviderError> {
+    let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref()).map_err(ProviderError::Final)?;
+    let lineup = pool.lineup(&plan, &request);
+    let counted = run(pool, &lineup, None, |candidate| {
+        let model = Some(candidate.deployment.model.clone()).filter(|model| !model.is_empty());
+        let request = Arc::new(ModelRequest { model, ..request.clone() });
+        async move {
+            let (answer, answered) = oneshot::channel();
+            send(pool, candidate, Call::Count { request, answer }, answered).await
+        }
+    });
+    counted.await.map(|(tokens, _)| tokens)
+}
+
+/// The most a turn can cost, whoever answers it: each is asked with the whole prompt at its full price, and the longest answer.
+pub(crate) fn quote(pool: &Pool, request: &ModelRequest) -> Result<Quote, Failure> {
+    let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref())?;
+    let first = &plan.tiers[0].deployments[0];
+    let provider = pool.route(first).args.provider.name().to_owned();
+    if first.model.is_empty() {
         let failure =
             Failure::new(Code::ModelUnavailable, format!("no model is named, and the provider {provider} has no default one"));
         return Err(failure.hint(format!("give `--model NAME`, or set `llm.providers.{provider}.model`")));
     }
-    let prompt = args.provider.estimate_tokens(request);
-    let answer = u64::from(request.max_tokens);
-    let price = args.provider.price(Some(model)).unwrap_or_default();
-    let input = price.input.max(price.cached);
-    let millionths = i128::from(prompt) * i128::from(input.0) + i128::from(answer) * i128::from(price.output.0);
-    let money = Money(i64::try_from((millionths + 999_999) / 1_000_000).unwrap_or(i64::MAX));
-    Ok(Quote { provider: provider.to_owned(), model: model.to_owned(), tokens: prompt + answer, money })
+    let mut quote = Quote { provider, model: first.model.clone(), tokens: 0, money: Default::default() };
+    for deployment in plan.tiers.iter().flat_map(|tier| &tier.deployments) {
+        let (tokens, money) = pool.reservation(deployment, request);
+        quote.tokens = quote.tokens.max(tokens);
+        quote.money = quote.money.max(money);
+    }
+    Ok(quote)
 }
 
 async fn view(route: &Route) -> ProviderView {

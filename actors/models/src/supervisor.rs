@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use helix_config::GroupConfig;
 use helix_kernel::{Address, ChildSpec, Strategy, SupervisorSpec};
-use helix_messages::ModelsMsg;
+use helix_messages::{ModelsMsg, Records};
 use helix_ports::Provider;
 
 use crate::Limits;
+use crate::calls::Gate;
+use crate::directory::Directory;
+use crate::pool::{Pool, Route};
 use crate::provider::{ProviderActor, ProviderMsg};
-use crate::router::{Route, RouterActor, RouterArgs};
+use crate::router::{RouterActor, RouterArgs};
 
 /// One provider.
 #[derive(Clone)]
@@ -27,8 +31,12 @@ pub struct ProviderArgs {
 pub struct ModelsArgs {
     /// Every provider; names differ.
     pub providers: Vec<ProviderArgs>,
-    /// The provider of requests that name none.
+    /// Groups of deployments by name; names differ from those of providers.
+    pub groups: Vec<(String, GroupConfig)>,
+    /// The provider or group of requests that name none.
     pub default: String,
+    /// Where calls are written down; `None` where nobody wants to know.
+    pub records: Option<Records>,
     /// Where the router is to be reached.
     pub address: Address<ModelsMsg>,
 }
@@ -39,14 +47,18 @@ pub fn branch(args: ModelsArgs) -> SupervisorSpec {
         // Calls are counted by the actor itself; the mailbox only has to hold a burst of them.
         let limit = args.limits.concurrency + args.limits.waiting;
         let address = Address::<ProviderMsg>::unbound(format!("provider:{}", args.provider.name()), limit);
-        Route { args, address }
+        let gate = Arc::new(Gate::new(Arc::clone(&args.provider), args.limits));
+        Route { args, address, gate }
     };
     let routes: Vec<Route> = args.providers.into_iter().map(route).collect();
     let mut spec = SupervisorSpec::new("models", Strategy::OneForOne);
     for route in &routes {
-        let args = route.args.clone();
-        spec = spec.child(ChildSpec::actor(route.address.name(), &route.address, move || (ProviderActor, args.clone())));
+        let (args, gate) = (route.args.clone(), Arc::clone(&route.gate));
+        let start = move || (ProviderActor, (args.clone(), Arc::clone(&gate)));
+        spec = spec.child(ChildSpec::actor(route.address.name(), &route.address, start));
     }
-    let router = RouterArgs { routes, default: args.default };
+    let names = routes.iter().map(|route| (route.args.provider.name().to_owned(), route.args.model.clone())).collect();
+    let directory = Directory::new(names, &args.groups, args.default);
+    let router = RouterArgs { pool: Arc::new(Pool::new(routes, directory)), records: args.records };
     spec.child(ChildSpec::actor("router", &args.address, move || (RouterActor, router.clone())))
 }

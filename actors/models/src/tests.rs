@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_kernel::{Address, SupervisorHandle, start};
 use helix_messages::{Models, Quote};
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall, TokenPrice,
 };
-use helix_protocol::{Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat};
+use helix_protocol::{
+    Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, Usage, WireFormat,
+};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -141,18 +144,7 @@ fn busy(retry_after: Option<u64>) -> Answer {
 }
 
 async fn models(providers: &[&Arc<FakeProvider>], limits: Limits) -> (Models, SupervisorHandle) {
-    let address = Address::unbound("models", 1_000);
-    let providers = providers
-        .iter()
-        .map(|provider| ProviderArgs {
-            provider: Arc::clone(provider) as Arc<dyn Provider>,
-            base_url: "http://test/v1".to_owned(),
-            model: "small".to_owned(),
-            limits,
-        })
-        .collect();
-    let handle = start(branch(ModelsArgs { providers, default: "a".to_owned(), address: address.clone() })).await.expect("starts");
-    (Models::new(address, Duration::from_secs(3_600)), handle)
+    grouped(providers, Vec::new(), limits).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -196,7 +188,9 @@ async fn retries_end_with_the_last_error_and_others_are_not_repeated_at_all() {
     for error in [ProviderError::Uncertain(failure.clone()), ProviderError::Final(failure)] {
         let a = FakeProvider::new("a", [Err(error.clone())]);
         let (handle, _tree) = models(&[&a], limits).await;
-        assert_eq!(handle.generate(request(None), None).await, Err(error));
+        let answer = handle.generate(request(None), None).await.expect_err("it failed");
+        assert_eq!(std::mem::discriminant(&answer), std::mem::discriminant(&error));
+        assert_eq!(answer.failure().message, error.failure().message);
         assert_eq!(a.calls(), 1);
     }
 }
@@ -292,4 +286,139 @@ async fn every_provider_is_listed_with_its_health() {
     let list = models.list().await.expect("a list");
     let shown: Vec<(&str, Availability)> = list.iter().map(|view| (view.name.as_str(), view.health.availability)).collect();
     assert_eq!(shown, [("a", Availability::Available), ("b", Availability::Available)]);
+}
+
+/// Groups over providers `a`, `b`, `c`, each with the model `small`.
+async fn grouped(
+    providers: &[&Arc<FakeProvider>],
+    groups: Vec<(String, GroupConfig)>,
+    limits: Limits,
+) -> (Models, SupervisorHandle) {
+    let address = Address::unbound("models", 1_000);
+    let providers = providers
+        .iter()
+        .map(|provider| ProviderArgs {
+            provider: Arc::clone(provider) as Arc<dyn Provider>,
+            base_url: "http://test/v1".to_owned(),
+            model: "small".to_owned(),
+            limits,
+        })
+        .collect();
+    let args = ModelsArgs { records: None, providers, groups, default: "a".to_owned(), address: address.clone() };
+    let handle = start(branch(args)).await.expect("starts");
+    (Models::new(address, Duration::from_secs(3_600)), handle)
+}
+
+fn group(strategy: RoutingStrategy, deployments: &[&str], fallbacks: &[&str]) -> Vec<(String, GroupConfig)> {
+    let deployment = |name: &&str| DeploymentConfig { provider: (*name).to_owned(), ..DeploymentConfig::default() };
+    let deployments = deployments.iter().map(deployment).collect();
+    let fallbacks = fallbacks.iter().map(|name| (*name).to_owned()).collect();
+    vec![("team".to_owned(), GroupConfig { strategy, deployments, fallbacks, ..GroupConfig::default() })]
+}
+
+fn refused() -> Answer {
+    Err(ProviderError::Elsewhere(Failure::new(Code::ModelRefused, "the key is refused")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_provider_does_not_stop_what_its_neighbour_can_serve() {
+    let (a, b) = (FakeProvider::new("a", vec![busy(None); 100]), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::RoundRobin, &["a", "b"], &[]), Limits::default()).await;
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("b")));
+    }
+    assert!(began.elapsed() < Duration::from_secs(40), "no backoff is waited for: {:?}", began.elapsed());
+    assert!(a.calls() < 10, "its circuit opened: {}", a.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_answers_where_the_group_is_refused_or_away_for_long() {
+    for answer in [refused(), busy(Some(100))] {
+        let (a, b) = (FakeProvider::new("a", [answer]), FakeProvider::new("b", []));
+        let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a"], &["b"]), Limits::default()).await;
+        let began = Instant::now();
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("b")));
+        assert_eq!((a.calls(), began.elapsed()), (1, CALL * 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_wants_to_be_left_alone_is_not_asked_before_its_time() {
+    let (a, b) = (FakeProvider::new("a", [busy(Some(60))]), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
+    for _ in 0..3 {
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("b")));
+    }
+    assert_eq!(a.calls(), 1);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_began_is_not_asked_for_again_by_anybody() {
+    let cut = Err(ProviderError::Uncertain(Failure::new(Code::ModelFailed, "cut")));
+    let (a, b) = (FakeProvider::new("a", [cut]), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
+    match models.generate(request(Some("team")), None).await {
+        Err(ProviderError::Uncertain(failure)) => assert!(failure.hint.contains("not repeated"), "{failure:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((a.calls(), b.calls()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_answers_it_is_said_who_was_asked_and_when_it_is_worth_another_try() {
+    let limits = Limits { retries: 0, ..Limits::default() };
+    let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new("b", [busy(Some(90))]));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a"], &["b"]), limits).await;
+    match models.generate(request(Some("team")), None).await {
+        Err(ProviderError::Retryable { failure, retry_after: Some(after) }) => {
+            assert_eq!(failure.code, Code::NoModelAnswers);
+            let said = "nobody who could answer does at present: a/small: the key is refused; b/small: busy";
+            assert_eq!(failure.message, said);
+            assert!(after >= Duration::from_secs(90) && after < Duration::from_secs(100), "{after:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_stays_with_whoever_answered_it_last() {
+    let (a, b) = (FakeProvider::new("a", []), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::RoundRobin, &["a", "b"], &[]), Limits::default()).await;
+    let of = |session: &str| ModelRequest { session: Some(session.to_owned()), ..request(Some("team")) };
+    let first = models.generate(of("one"), None).await.expect("answered");
+    for _ in 0..5 {
+        assert_eq!(models.generate(of("one"), None).await.as_ref(), Ok(&first));
+    }
+    let mut both = std::collections::BTreeSet::new();
+    for number in 0..4 {
+        both.insert(models.generate(of(&number.to_string()), None).await.expect("answered").model);
+    }
+    assert_eq!(both.len(), 2, "other sessions go round");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_equal_request_at_temperature_0_is_answered_once_where_that_is_allowed() {
+    let a = FakeProvider::new("a", []);
+    let (models, _handle) = models(&[&a], Limits::default()).await;
+    let sampling = Sampling { temperature: Some(0.0), ..Sampling::default() };
+    let same = ModelRequest { reuse: true, sampling, ..request(None) };
+    for _ in 0..3 {
+        assert_eq!(models.generate(same.clone(), None).await, Ok(reply("a")));
+    }
+    assert_eq!(a.calls(), 1);
+    models.generate(ModelRequest { reuse: false, ..same }, None).await.expect("answered");
+    assert_eq!(a.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_overflows_a_model_goes_to_the_others() {
+    let overflow = Err(ProviderError::Final(Failure::new(Code::ContextOverflow, "too long")));
+    // Both take as much, so the one that said no speaks for the other.
+    let (a, b) = (FakeProvider::new("a", [overflow.clone()]), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
+    assert_eq!(models.generate(request(Some("team")), None).await.map(drop), overflow);
+    assert_eq!(b.calls(), 0);
 }

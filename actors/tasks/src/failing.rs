@@ -23,6 +23,8 @@ use crate::telling;
 
 /// Space is looked for as often as the retry of this number would be made.
 const SPACE: u32 = 3;
+/// Models are asked again after this time, however long they want to be left alone: a limit may be raised, a server mended.
+const UNSERVED: Duration = Duration::from_secs(900);
 
 /// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
 pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
@@ -31,10 +33,10 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
         Verdict::Stale => return Ok(End::Stale),
         Verdict::WorkerGone => return Ok(End::WorkerGone),
         Verdict::OutOfBudget => return ask_for_budget(host, &failure).await,
-        Verdict::Retry | Verdict::NoSpace | Verdict::Final => {}
+        Verdict::Retry | Verdict::NoSpace | Verdict::Unserved | Verdict::Final => {}
     }
     host.stop_running().await;
-    let allowed = verdict == Verdict::NoSpace || host.task.retries < host.task.spec.allowed_retries();
+    let allowed = matches!(verdict, Verdict::NoSpace | Verdict::Unserved) || host.task.retries < host.task.spec.allowed_retries();
     let retry = verdict != Verdict::Final && !late && allowed;
     let exits = host.take_exits();
     let taken = keep(host, &failure).await?;
@@ -86,6 +88,10 @@ fn next_try(host: &Host, failure: &Failure) -> (u32, Duration, String) {
     if verdict(failure.code) == Verdict::NoSpace {
         let delay = backoff.delay(SPACE, 0.5 + rand::random::<f64>() / 2.0);
         return (used, delay, format!("waiting for space on {}: {}", host.lease.name, telling::reason(failure)));
+    }
+    if verdict(failure.code) == Verdict::Unserved {
+        let delay = host.again_in.map_or(backoff.most, |again| again.min(UNSERVED));
+        return (used, delay, format!("waiting for a model, asked again in {} s: {}", delay.as_secs(), telling::reason(failure)));
     }
     let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.allowed_retries(), telling::reason(failure));
     (used + 1, backoff.delay(used, rand::random()), reason)

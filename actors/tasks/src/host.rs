@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use helix_database::Write;
+use helix_messages::OnBehalf;
 use helix_ports::{ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
@@ -68,6 +69,8 @@ pub(crate) struct Host {
     /// Said by a person since the last turn; committed in front of the step's own messages.
     pub said: Vec<Message>,
     pub started_at: Timestamp,
+    /// When the models that did not answer are worth asking again.
+    pub again_in: Option<Duration>,
     calls: u64,
     note: Option<SnapshotNote>,
     exits: Vec<ExitReport>,
@@ -108,6 +111,7 @@ impl Host {
             replay,
             said,
             started_at,
+            again_in: None,
             calls: 0,
             note: None,
             exits: Vec::new(),
@@ -219,8 +223,16 @@ impl Host {
             self.reserve(&call, most).await?;
             self.shared.args.events.show(telling::model_called(self.lease.task, &quote.provider, &quote.model));
         }
-        let request = ModelRequest { idempotency_key: Some(call.0.clone()), ..request };
-        let models = self.shared.args.models.clone();
+        // One line of steps is one conversation: it stays where its prompt is cached.
+        let session = request.session.clone().or_else(|| Some(self.task.attempt.to_string()));
+        let request = ModelRequest { idempotency_key: Some(call.0.clone()), session, ..request };
+        let models = self.shared.args.models.on_behalf(OnBehalf {
+            owner: self.task.owner,
+            actor: self.task.spec.work.kind().to_owned(),
+            task: Some(self.task.id),
+            step: Some(self.ordinal),
+            key: None,
+        });
         match self.shared.calls.join(self.lease.task, &call, async move { models.generate(request, None).await }).await {
             Ok(reply) => {
                 self.journal(JournalBody::Replied { call: call.clone(), reply: reply.clone() }).await?;
@@ -241,6 +253,9 @@ impl Host {
                 let failed = JournalBody::CallFailed { call: call.clone(), charged: charged.money, tokens: charged.tokens, reason };
                 self.journal(failed).await?;
                 self.shared.calls.settle(&call);
+                if let ProviderError::Retryable { retry_after, .. } = &error {
+                    self.again_in = *retry_after;
+                }
                 Err(error.into())
             }
         }

@@ -17,6 +17,8 @@ pub enum Verdict {
     Final,
     /// The task parks and asks for money.
     OutOfBudget,
+    /// No model answers at present: the step is made again when one may, and no retry is used.
+    Unserved,
     /// The worker went away or fenced itself: the task goes on elsewhere, and no retry is used.
     WorkerGone,
     /// Somebody else owns the task: nothing may be touched.
@@ -28,6 +30,7 @@ pub fn verdict(code: Code) -> Verdict {
     match code {
         Code::StaleOwner => Verdict::Stale,
         Code::BudgetExhausted => Verdict::OutOfBudget,
+        Code::NoModelAnswers => Verdict::Unserved,
         Code::DiskFull => Verdict::NoSpace,
         Code::WorkerLost | Code::WorkerUnreachable | Code::LeaseExpired => Verdict::WorkerGone,
         Code::InvalidRequest
@@ -92,6 +95,7 @@ mod tests {
     fn a_failed_command_is_not_tried_again_and_a_failed_model_is() {
         assert_eq!(verdict(Code::CommandFailed), Verdict::Final);
         assert_eq!(verdict(Code::ModelFailed), Verdict::Retry);
+        assert_eq!(verdict(Code::NoModelAnswers), Verdict::Unserved);
         assert_eq!(verdict(Code::WorkerLost), Verdict::WorkerGone);
         assert_eq!(verdict(Code::StaleOwner), Verdict::Stale);
         assert_eq!(verdict(Code::BudgetExhausted), Verdict::OutOfBudget);

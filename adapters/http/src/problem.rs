@@ -72,7 +72,9 @@ fn status_of(code: Code) -> StatusCode {
         Code::HostKeyUnknown | Code::HostKeyChanged | Code::SshAuthFailed => StatusCode::UNPROCESSABLE_ENTITY,
         Code::FileTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
-        Code::Overloaded | Code::ShuttingDown | Code::DatabaseUnavailable | Code::NoWorker => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Overloaded | Code::ShuttingDown | Code::DatabaseUnavailable | Code::NoWorker | Code::NoModelAnswers => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         Code::WorkerUnreachable | Code::WorkerLost | Code::InstallFailed | Code::ProtocolError | Code::VersionMismatch => {

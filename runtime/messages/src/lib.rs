@@ -14,9 +14,9 @@ mod versions;
 
 pub use events::Events;
 pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
-/// The filters of the records' reads, so that a reader needs no second crate.
-pub use helix_database::{EventFilter, TaskFilter};
-pub use models::{Models, ModelsMsg, ProviderView, Quote};
+/// The filters of the records' reads and the changes of the records, so that whoever has a handle needs no second crate.
+pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write};
+pub use models::{Models, ModelsMsg, OnBehalf, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
 pub use takeover::Takeover;
 pub use tasks::{CreateTask, ForkTask, LostWorker, ResumeTask, RetryTask, TaskWhy, Tasks, TasksMsg, WorkerReason};

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use helix_kernel::{Address, Reply};
-use helix_ports::{DeltaSink, ModelInfo, ProviderError, ProviderHealth};
-use helix_protocol::{Failure, ModelReply, ModelRequest, Money};
+use helix_ports::{DeltaSink, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
+use helix_protocol::{Code, Failure, KeyId, ModelReply, ModelRequest, Money, OwnerId, TaskId, WireFormat};
 use serde::{Deserialize, Serialize};
 
-/// The most a call can cost: what is reserved before it.
+/// The most a call can cost, whoever of those that may answer it does: what is reserved before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
-    /// Who would answer.
+    /// Who is asked first.
     pub provider: String,
     /// With which model.
     pub model: String,
@@ -33,17 +33,66 @@ pub struct ProviderView {
     pub models: Vec<ModelInfo>,
 }
 
+/// Whom a call is written down for in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnBehalf {
+    /// Who pays.
+    pub owner: OwnerId,
+    /// Who asks: a program or a user.
+    pub actor: String,
+    /// For which task.
+    pub task: Option<TaskId>,
+    /// For which of its steps.
+    pub step: Option<u64>,
+    /// With which key of the gateway.
+    pub key: Option<KeyId>,
+}
+
+impl Default for OnBehalf {
+    fn default() -> Self {
+        Self { owner: OwnerId::LOCAL, actor: "node".to_owned(), task: None, step: None, key: None }
+    }
+}
+
 /// What the router can be asked.
 pub enum ModelsMsg {
     /// Answers a turn, after retries where they are allowed. The answer's `Ok` may be an error that says whether the call
     /// may have been billed. Sent by task actors.
     Generate {
+        /// For whom.
+        on_behalf: OnBehalf,
         /// The turn.
         request: Box<ModelRequest>,
         /// Where pieces of the answer are shown.
         deltas: Option<DeltaSink>,
         /// The answer.
         reply: Reply<Result<ModelReply, ProviderError>>,
+    },
+    /// Passes bytes of a client's own format on to a provider that speaks it; the call's model is the name the client gave. `None`
+    /// where the request has to be translated instead. Sent by the gateway.
+    Forward {
+        /// For whom.
+        on_behalf: OnBehalf,
+        /// Whose conversation it is.
+        session: Option<String>,
+        /// The format of the bytes.
+        format: WireFormat,
+        /// The bytes.
+        call: Box<RawCall>,
+        /// The answer.
+        reply: Reply<Result<Option<RawAnswer>, ProviderError>>,
+    },
+    /// Counts a turn's tokens as whoever would answer it counts them. Sent by the gateway.
+    Count {
+        /// The turn.
+        request: Box<ModelRequest>,
+        /// The answer.
+        reply: Reply<Result<u64, ProviderError>>,
+    },
+    /// Names that a client may give as its model. Sent by the gateway.
+    Offered {
+        /// The answer.
+        reply: Reply<Vec<String>>,
     },
     /// What a turn can cost at most. Refused with `model_unavailable` where nobody would answer it.
     Quote {
@@ -64,27 +113,51 @@ pub enum ModelsMsg {
 pub struct Models {
     address: Address<ModelsMsg>,
     timeout: Duration,
+    on_behalf: OnBehalf,
 }
 
 impl Models {
     /// A handle. `timeout` bounds a whole call with its retries.
     pub fn new(address: Address<ModelsMsg>, timeout: Duration) -> Self {
-        Self { address, timeout }
+        Self { address, timeout, on_behalf: OnBehalf::default() }
+    }
+
+    /// The same handle, whose calls are written down for somebody.
+    #[must_use]
+    pub fn on_behalf(&self, on_behalf: OnBehalf) -> Self {
+        Self { on_behalf, ..self.clone() }
     }
 
     /// One turn. A failure of the branch itself (it restarts, its mailbox is full) is reported as uncertain only
     /// where the call may have been made.
     pub async fn generate(&self, request: ModelRequest, deltas: Option<DeltaSink>) -> Result<ModelReply, ProviderError> {
+        let (request, on_behalf) = (Box::new(request), self.on_behalf.clone());
+        let answer = self.address.ask(self.timeout, |reply| ModelsMsg::Generate { on_behalf, request, deltas, reply }).await;
+        answer.unwrap_or_else(|failure| Err(unanswered(failure)))
+    }
+
+    /// Bytes of a client's own format, passed on; `None` where the request has to be translated.
+    pub async fn forward(
+        &self,
+        session: Option<String>,
+        format: WireFormat,
+        call: RawCall,
+    ) -> Result<Option<RawAnswer>, ProviderError> {
+        let (call, on_behalf) = (Box::new(call), self.on_behalf.clone());
+        let answer = self.address.ask(self.timeout, |reply| ModelsMsg::Forward { on_behalf, session, format, call, reply }).await;
+        answer.unwrap_or_else(|failure| Err(unanswered(failure)))
+    }
+
+    /// A turn's tokens.
+    pub async fn count(&self, request: ModelRequest) -> Result<u64, ProviderError> {
         let request = Box::new(request);
-        let answer = self.address.ask(self.timeout, |reply| ModelsMsg::Generate { request, deltas, reply }).await;
-        match answer {
-            Ok(result) => result,
-            Err(failure) if failure.code == helix_protocol::Code::Overloaded => {
-                Err(ProviderError::Retryable { failure, retry_after: None })
-            }
-            Err(failure) if failure.code == helix_protocol::Code::ModelUnavailable => Err(ProviderError::Final(failure)),
-            Err(failure) => Err(ProviderError::Uncertain(failure)),
-        }
+        let answer = self.address.ask(Duration::from_secs(60), |reply| ModelsMsg::Count { request, reply }).await;
+        answer.unwrap_or_else(|failure| Err(unanswered(failure)))
+    }
+
+    /// Names that a client may give as its model.
+    pub async fn offered(&self) -> Result<Vec<String>, Failure> {
+        self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::Offered { reply }).await
     }
 
     /// What a turn can cost at most.
@@ -96,5 +169,14 @@ impl Models {
     /// Every provider.
     pub async fn list(&self) -> Result<Vec<ProviderView>, Failure> {
         self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::List { reply }).await
+    }
+}
+
+/// What a failure of the branch itself means for a call.
+fn unanswered(failure: Failure) -> ProviderError {
+    match failure.code {
+        Code::Overloaded => ProviderError::Retryable { failure, retry_after: None },
+        Code::ModelUnavailable => ProviderError::Final(failure),
+        _ => ProviderError::Uncertain(failure),
     }
 }

@@ -3,10 +3,12 @@
 //! An adapter implements a port and knows no actor; an actor uses a port and knows no adapter.
 //! adapters/helix is the only place where the two meet.
 
+mod client_format;
 mod provider;
 mod task_kind;
 mod transport;
 
+pub use client_format::{AnswerHead, ClientFormat, ClientStream};
 pub use provider::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
     RawAnswer, RawCall, RawOperation, ThinkingControl, TokenPrice,

@@ -26,6 +26,18 @@ pub struct TokenPrice {
     pub output: Money,
 }
 
+impl TokenPrice {
+    /// What `usage` costs, rounded up to the next millionth of a dollar.
+    pub fn of(&self, usage: &Usage) -> Money {
+        let cached = usage.cached_tokens.min(usage.input_tokens);
+        let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
+        let plain = usage.input_tokens - cached - written;
+        let parts = [(plain, self.input), (cached, self.cached), (written, self.cache_write), (usage.output_tokens, self.output)];
+        let millionths: i128 = parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
+        Money(i64::try_from((millionths + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX))
+    }
+}
+
 /// How a model lets its thinking be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

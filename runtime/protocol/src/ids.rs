@@ -74,6 +74,14 @@ id!(
     RunId
 );
 id!(
+    /// A key of the gateway.
+    KeyId
+);
+id!(
+    /// One entry of the ledger of model calls.
+    ModelCallId
+);
+id!(
     /// One recorded event.
     EventId
 );

@@ -8,6 +8,7 @@ mod content;
 mod event;
 mod failure;
 mod ids;
+mod ledger;
 pub mod link;
 mod message;
 mod model;
@@ -21,8 +22,10 @@ pub use content::{Change, ChangeKind, FileMode, ObjectId, ParseObjectIdError, Sk
 pub use event::{Event, EventKind, NewEvent, Severity};
 pub use failure::{Code, Failure};
 pub use ids::{
-    AttemptId, CallKey, Epoch, EventId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RunId, StepId, TaskId, WorkerId,
+    AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RunId, StepId,
+    TaskId, WorkerId,
 };
+pub use ledger::{CallOutcome, GatewayKey, ModelCall, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ToolChoice, Usage};
 pub use step::{

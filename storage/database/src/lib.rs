@@ -32,5 +32,5 @@ pub use memory::MemoryStore;
 pub use open::open;
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
-pub use store::{EventFilter, NodeLease, RecordError, RecordStore, TaskFilter};
+pub use store::{EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter};
 pub use write::{Applied, StatusChange, Then, Write};

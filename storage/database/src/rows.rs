@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Budget, Checkpoint, Epoch, Event, JournalEntry, Money, NodeId, OwnerId, Question, QuestionId, StepId, StepRecord,
-    TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, Budget, Checkpoint, Epoch, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, OwnerId, Question,
+    QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 
 use crate::RecordError;
@@ -233,6 +233,13 @@ pub(crate) trait Rows: Send {
     async fn put_worker(&mut self, worker: &WorkerRecord, now: Timestamp) -> Result<(), RecordError>;
     /// Forgets a worker; answers whether there was one.
     async fn delete_worker(&mut self, id: WorkerId) -> Result<bool, RecordError>;
+
+    /// A key of the gateway.
+    async fn key(&mut self, id: KeyId) -> Result<Option<GatewayKey>, RecordError>;
+    /// Records a key or replaces it.
+    async fn put_key(&mut self, key: &GatewayKey) -> Result<(), RecordError>;
+    /// Enters a model call, unless it is there already.
+    async fn insert_call(&mut self, call: &ModelCall) -> Result<(), RecordError>;
 
     /// Gives an event its place among all events and records it.
     async fn insert_event(&mut self, event: Event) -> Result<Event, RecordError>;

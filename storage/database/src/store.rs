@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Code, Epoch, Event, Failure, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, OwnerId,
+    Question, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -25,6 +25,19 @@ pub struct EventFilter {
     /// Only those of this task.
     pub task: Option<TaskId>,
     /// At most this many, oldest first.
+    pub limit: u32,
+}
+
+/// Which calls of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerFilter {
+    /// Only those of this task.
+    pub task: Option<TaskId>,
+    /// Only those made with this key.
+    pub key: Option<KeyId>,
+    /// Only those that ended at this instant or later.
+    pub since: Timestamp,
+    /// At most this many, newest first. A sum counts all.
     pub limit: u32,
 }
 
@@ -139,8 +152,14 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
-    /// What an owner's tasks spent since `since`, in money and tokens, reservations of unfinished steps included.
+    /// What an owner's tasks and keys spent since `since`, in money and tokens, reservations of unfinished steps included.
     async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError>;
+    /// Keys of the gateway, in the order in which they were made.
+    async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError>;
+    /// Model calls, newest first.
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<ModelCall>, RecordError>;
+    /// What model calls used together.
+    async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError>;
     /// The greatest content-store sequence any committed step names: less in the store means lost writes.
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError>;
 

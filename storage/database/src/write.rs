@@ -1,8 +1,9 @@
 //! Every change that can be made to the records.
 
 use helix_protocol::{
-    AttemptId, Budget, Checkpoint, Epoch, Event, JournalEntry, Lifecycle, NewEvent, NewStep, NodeId, Principal, ProjectId,
-    Question, QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, Budget, Checkpoint, Epoch, Event, GatewayKey, JournalEntry, KeyId, Lifecycle, ModelCall, NewEvent, NewStep, NodeId,
+    Principal, ProjectId, Question, QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId,
+    WorkerRecord,
 };
 
 /// A change of a task's state.
@@ -169,6 +170,12 @@ pub enum Write {
     /// Records events that belong to no other change. Answers `Done`. Refused with `NotFound` where one is about a task that
     /// does not exist. Events have no identity before they are recorded: repeated, they are recorded again.
     Events(Vec<NewEvent>),
+    /// Records a key of the gateway. Answers `Done`. The same key again is the same; of the same id with other rights it is `Conflict`.
+    CreateKey(Box<GatewayKey>),
+    /// Refuses a key from now on. Answers `Done`, also where it was revoked before. Refused with `NotFound`.
+    RevokeKey(KeyId),
+    /// Enters model calls into the ledger. Answers `Done`. A call that is there already is not entered again.
+    ModelCalls(Vec<ModelCall>),
 }
 
 /// What a write answered, together with the events it recorded (in order, with their sequences).

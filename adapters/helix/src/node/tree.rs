@@ -108,11 +108,13 @@ impl Tree {
             clock,
         };
 
+        let groups = config.llm.groups.clone().into_iter().collect();
+        let models_args = ModelsArgs { providers, groups, default, records: Some(records.clone()), address: models_address };
         let cluster = ClusterArgs { records: Arc::clone(&stores.records), node: taken.node, takeover: TAKEOVER };
         let branches = SupervisorSpec::new("helix", Strategy::OneForOne)
             .child(ChildSpec::supervisor(helix_actor_cluster::branch(cluster)))
             .child(ChildSpec::supervisor(helix_actor_storage::branch(storage)))
-            .child(ChildSpec::supervisor(helix_actor_models::branch(ModelsArgs { providers, default, address: models_address })))
+            .child(ChildSpec::supervisor(helix_actor_models::branch(models_args)))
             .child(ChildSpec::supervisor(helix_actor_fleet::branch(fleet_args)))
             .child(ChildSpec::supervisor(helix_actor_tasks::branch(tasks_args)));
         let http = HttpArgs {

@@ -3,6 +3,7 @@
 //! A store of another crate passes when [`run`] returns: it panics at the first claim that does not hold.
 
 mod events;
+mod ledger;
 mod ownership;
 mod questions;
 mod spend;
@@ -134,4 +135,8 @@ claims! {
         spend_counts_committed_steps_since_an_instant
         spend_includes_reservations_of_unfinished_steps
         spend_of_a_dropped_journal_is_not_forgotten;
+    ledger:
+        a_key_is_kept_as_it_was_made_and_revoked_once
+        the_ledger_is_read_newest_first_and_a_call_counts_once
+        what_the_gateway_spent_counts_against_the_owners_day;
 }

@@ -6,14 +6,14 @@ mod tables;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
-    TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, OwnerId, Question, Spent, StepId, StepRecord,
+    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use tokio::sync::Mutex;
 
 use self::rows::MemoryRows;
 use self::tables::Tables;
-use crate::{Applied, Clock, EventFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 /// The records in memory. Nothing survives the process.
 #[derive(Debug)]
@@ -111,6 +111,28 @@ impl RecordStore for MemoryStore {
 
     async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError> {
         Ok(self.tables.lock().await.spent_since(owner, since))
+    }
+
+    async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError> {
+        let mut keys: Vec<_> = self.tables.lock().await.keys_of_gateway.values().cloned().collect();
+        keys.sort_by_key(|key| (key.created_at, key.id));
+        Ok(keys)
+    }
+
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<ModelCall>, RecordError> {
+        let tables = self.tables.lock().await;
+        let mut calls: Vec<_> = tables.ledger(filter).cloned().collect();
+        calls.sort_by_key(|call| std::cmp::Reverse((call.at, call.id)));
+        calls.truncate(filter.limit as usize);
+        Ok(calls)
+    }
+
+    async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError> {
+        let tables = self.tables.lock().await;
+        Ok(tables.ledger(filter).fold(Spent::default(), |spent, call| Spent {
+            money: spent.money + call.usage.cost,
+            tokens: spent.tokens + call.usage.total_tokens(),
+        }))
     }
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {

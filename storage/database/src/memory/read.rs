@@ -1,14 +1,14 @@
 //! Reading the tables.
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId, TaskRecord,
-    Timestamp,
+    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
+    TaskRecord, Timestamp,
 };
 
 use super::tables::Tables;
 use crate::charge::{self, Charge};
 use crate::summary::summarise;
-use crate::{EventFilter, TaskFilter};
+use crate::{EventFilter, LedgerFilter, TaskFilter};
 
 impl Tables {
     pub(super) fn filtered_tasks(&self, filter: &TaskFilter) -> Vec<TaskRecord> {
@@ -79,6 +79,15 @@ impl Tables {
             .collect()
     }
 
+    pub(super) fn ledger(&self, filter: LedgerFilter) -> impl Iterator<Item = &ModelCall> {
+        let fits = move |call: &&ModelCall| {
+            call.at >= filter.since
+                && filter.task.is_none_or(|task| call.task == Some(task))
+                && filter.key.is_none_or(|key| call.key == Some(key))
+        };
+        self.calls.values().filter(fits)
+    }
+
     pub(super) fn spent_since(&self, owner: OwnerId, since: Timestamp) -> (Money, u64) {
         let owned = |task: TaskId| self.tasks.get(&task).is_some_and(|row| row.record.owner == owner);
         let steps = self.steps.values().filter(|record| record.committed_at >= since && owned(record.step.task));
@@ -87,8 +96,10 @@ impl Tables {
             self.lost_spend.values().filter(|lost| lost.owner == owner && lost.at >= since).map(|lost| (lost.money, lost.tokens));
         let journalled = self.journal.values().filter(|(entry, at)| *at >= since && owned(entry.task));
         let unfinished = charge::total(journalled.filter_map(|(entry, _)| Charge::of(&entry.body)));
+        let keyed = self.calls.values().filter(|call| call.key.is_some() && call.owner == owner && call.at >= since);
         committed
             .chain(lost)
+            .chain(keyed.map(|call| (call.usage.cost, call.usage.total_tokens())))
             .chain([unfinished])
             .fold((Money::ZERO, 0), |(money, tokens), (more_money, more_tokens)| (money + more_money, tokens + more_tokens))
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, OwnerId, Question, QuestionId, StepId, StepRecord, TaskId, TaskRecord,
-    TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question, QuestionId, StepId,
+    StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 
 use super::tables::{LostSpend, Tables};
@@ -220,6 +220,22 @@ impl Rows for MemoryRows<'_> {
 
     async fn delete_worker(&mut self, id: WorkerId) -> Result<bool, RecordError> {
         Ok(self.take(|tables| &mut tables.workers, id))
+    }
+
+    async fn key(&mut self, id: KeyId) -> Result<Option<GatewayKey>, RecordError> {
+        Ok(self.tables.keys_of_gateway.get(&id).cloned())
+    }
+
+    async fn put_key(&mut self, key: &GatewayKey) -> Result<(), RecordError> {
+        self.put(|tables| &mut tables.keys_of_gateway, key.id, key.clone());
+        Ok(())
+    }
+
+    async fn insert_call(&mut self, call: &ModelCall) -> Result<(), RecordError> {
+        if !self.tables.calls.contains_key(&call.id) {
+            self.put(|tables| &mut tables.calls, call.id, call.clone());
+        }
+        Ok(())
     }
 
     async fn insert_event(&mut self, mut event: Event) -> Result<Event, RecordError> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, OwnerId, Question, QuestionId, StepId, StepRecord, TaskId, Timestamp,
-    WorkerId, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, ModelCallId, Money, OwnerId, Question, QuestionId,
+    StepId, StepRecord, TaskId, Timestamp, WorkerId, WorkerRecord,
 };
 
 use crate::NodeLease;
@@ -33,5 +33,7 @@ pub(super) struct Tables {
     pub questions: BTreeMap<QuestionId, Question>,
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
     pub events: BTreeMap<u64, Event>,
+    pub keys_of_gateway: BTreeMap<KeyId, GatewayKey>,
+    pub calls: BTreeMap<ModelCallId, ModelCall>,
     pub lease: Option<NodeLease>,
 }

@@ -5,6 +5,7 @@
 //! that refuses leaves it to the store to undo what the member had changed by then.
 
 mod events;
+mod ledger;
 mod questions;
 mod steps;
 mod tasks;
@@ -35,6 +36,9 @@ pub(crate) async fn perform(rows: &mut dyn Rows, write: &Write, now: Timestamp) 
         Write::Worker { worker, events } => workers::put(rows, worker, events, now).await,
         Write::WorkerLifecycle { worker, lifecycle, events } => workers::lifecycle(rows, *worker, *lifecycle, events, now).await,
         Write::RemoveWorker { worker, events } => workers::remove(rows, *worker, events, now).await,
+        Write::CreateKey(key) => ledger::create_key(rows, key).await,
+        Write::RevokeKey(key) => ledger::revoke_key(rows, *key, now).await,
+        Write::ModelCalls(calls) => ledger::record_calls(rows, calls).await,
         Write::Events(events) => Ok(Applied::Done { events: events::record(rows, events, None, now).await? }),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId, TaskRecord,
-    Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, OwnerId, Question, Spent, StepId, StepRecord,
+    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -14,7 +14,7 @@ use super::columns::{self, big, count, get, parsed, step_columns, step_content, 
 use super::error::failure;
 use super::rows::charge;
 use crate::rows::Guard;
-use crate::{EventFilter, RecordError, TaskFilter, charge};
+use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, charge};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
@@ -24,6 +24,14 @@ macro_rules! line {
         "WITH RECURSIVE line (id, parent_id, depth) AS (\
             SELECT id, parent_id, 0 FROM steps WHERE id = $1 \
             UNION ALL SELECT s.id, s.parent_id, l.depth + 1 FROM steps s JOIN line l ON s.id = l.parent_id) "
+    };
+}
+
+// What is not filtered by is NULL, and a database wants to know of which type.
+macro_rules! ledger {
+    () => {
+        " FROM model_calls WHERE ended_at >= $1 AND (CAST($2 AS TEXT) IS NULL OR task_id = $2) \
+         AND (CAST($3 AS TEXT) IS NULL OR key_id = $3)"
     };
 }
 
@@ -156,11 +164,37 @@ pub(super) async fn spent_since(pool: &AnyPool, owner: OwnerId, since: Timestamp
     let sums = query(
         "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens FROM (\
             SELECT money, tokens FROM steps WHERE owner_id = $1 AND committed_at >= $2 \
-            UNION ALL SELECT money, tokens FROM lost_spend WHERE owner_id = $1 AND created_at >= $2) spent",
+            UNION ALL SELECT money, tokens FROM lost_spend WHERE owner_id = $1 AND created_at >= $2 \
+            UNION ALL SELECT money, tokens FROM model_calls WHERE owner_id = $1 AND ended_at >= $2 AND key_id IS NOT NULL) spent",
     );
     let sums = sums.bind(owner.to_string()).bind(since.0).fetch_one(pool).await.map_err(failure)?;
     let (money, tokens) = charge::total(open.iter().map(charge).collect::<Result<Vec<_>>>()?);
     Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
+}
+
+pub(super) async fn gateway_keys(pool: &AnyPool) -> Result<Vec<GatewayKey>> {
+    let keys = all(pool, query("SELECT body FROM gateway_keys ORDER BY created_at, id")).await?;
+    keys.iter().map(|row| columns::from_json(row, "body")).collect()
+}
+
+pub(super) async fn ledger(pool: &AnyPool, filter: LedgerFilter) -> Result<Vec<ModelCall>> {
+    const SQL: &str = concat!("SELECT body", ledger!(), " ORDER BY ended_at DESC, id DESC LIMIT $4");
+    let select = filtered(query(SQL), filter).bind(i64::from(filter.limit));
+    all(pool, select).await?.iter().map(|row| columns::from_json(row, "body")).collect()
+}
+
+pub(super) async fn ledger_spent(pool: &AnyPool, filter: LedgerFilter) -> Result<Spent> {
+    const SQL: &str = concat!(
+        "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens",
+        ledger!()
+    );
+    let sums = filtered(query(SQL), filter).fetch_one(pool).await.map_err(failure)?;
+    Ok(Spent { money: Money(get(&sums, "money")?), tokens: count(&sums, "tokens")? })
+}
+
+fn filtered<'q>(query: Query<'q, Any, AnyArguments>, filter: LedgerFilter) -> Query<'q, Any, AnyArguments> {
+    let (task, key) = (filter.task.map(|task| task.to_string()), filter.key.map(|key| key.to_string()));
+    query.bind(filter.since.0).bind(task).bind(key)
 }
 
 pub(super) async fn acknowledged_store_sequence(pool: &AnyPool) -> Result<u64> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, CallKey, Checkpoint, Event, JournalEntry, Money, OwnerId, ProjectId, Question, QuestionId, StepId, StepRecord,
-    TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, CallKey, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, ProjectId, Question,
+    QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -541,6 +541,46 @@ impl Rows for SqlRows<'_> {
 
     async fn delete_worker(&mut self, id: WorkerId) -> Result<bool, RecordError> {
         Ok(self.touch(query("DELETE FROM workers WHERE id = $1").bind(id.to_string())).await? > 0)
+    }
+
+    async fn key(&mut self, id: KeyId) -> Result<Option<GatewayKey>, RecordError> {
+        let select = query("SELECT body FROM gateway_keys WHERE id = $1").bind(id.to_string());
+        let row = select.fetch_optional(&mut *self.connection).await.map_err(failure)?;
+        row.map(|row| columns::from_json(&row, "body")).transpose()
+    }
+
+    async fn put_key(&mut self, key: &GatewayKey) -> Result<(), RecordError> {
+        let put = query(
+            "INSERT INTO gateway_keys (id, owner_id, project_id, hash, created_at, body, version) VALUES ($1, $2, $3, $4, $5, $6, 1) \
+             ON CONFLICT (id) DO UPDATE SET body = excluded.body, version = gateway_keys.version + 1",
+        );
+        let put = put
+            .bind(key.id.to_string())
+            .bind(key.owner.to_string())
+            .bind(key.project.to_string())
+            .bind(key.hash.clone())
+            .bind(key.created_at.0)
+            .bind(json(key)?);
+        self.touch(put).await?;
+        Ok(())
+    }
+
+    async fn insert_call(&mut self, call: &ModelCall) -> Result<(), RecordError> {
+        let insert = query(
+            "INSERT INTO model_calls (id, ended_at, owner_id, task_id, key_id, money, tokens, body) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
+        );
+        let insert = insert
+            .bind(call.id.to_string())
+            .bind(call.at.0)
+            .bind(call.owner.to_string())
+            .bind(call.task.map(|task| task.to_string()))
+            .bind(call.key.map(|key| key.to_string()))
+            .bind(call.usage.cost.0)
+            .bind(big(call.usage.total_tokens()))
+            .bind(json(call)?);
+        self.touch(insert).await?;
+        Ok(())
     }
 
     async fn insert_event(&mut self, mut event: Event) -> Result<Event, RecordError> {

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, Money, NodeId, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
-    TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, OwnerId, Question, Spent, StepId, StepRecord,
+    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::{AnyConnection, AnyPool, Connection};
 
@@ -14,7 +14,7 @@ use super::error::{clash, ends_the_group, failure, is_clash};
 use super::read;
 use super::rows::{Savepoint, SqlRows};
 use super::specs::Specs;
-use crate::{Applied, Clock, EventFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 type Answers = Vec<Result<Applied, RecordError>>;
 
@@ -176,6 +176,18 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
 
     async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError> {
         read::spent_since(&self.readers, owner, since).await
+    }
+
+    async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError> {
+        read::gateway_keys(&self.readers).await
+    }
+
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<ModelCall>, RecordError> {
+        read::ledger(&self.readers, filter).await
+    }
+
+    async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError> {
+        read::ledger_spent(&self.readers, filter).await
     }
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {

@@ -1,0 +1,265 @@
+//! One turn from its arrival to its answer: who is asked, and the only retry loop there is.
+//!
+//! Invariant: nothing is asked again once an answer began. It may have been billed, and what the model said may have made somebody
+//! act; the caller decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_ports::{DeltaSink, ProviderError};
+use helix_protocol::{Block, Code, Failure, ModelDelta, ModelReply, ModelRequest, ToolChoice};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use crate::calls::Call;
+use crate::insist;
+use crate::pool::{Candidate, Pool, named};
+use crate::provider::ProviderMsg;
+use crate::reuse::reuse_key;
+use crate::tries::{Next, Slot, Tries};
+
+/// When a turn that nobody could answer is worth another try, where nobody said so.
+const LATER: Duration = Duration::from_secs(30);
+
+/// An answer, and who gave it.
+pub(crate) struct Answer {
+    pub reply: ModelReply,
+    /// Empty where it was kept from an equal request.
+    pub provider: String,
+    pub reused: bool,
+}
+
+/// Answers a turn.
+pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<DeltaSink>) -> Result<Answer, ProviderError> {
+    let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref()).map_err(ProviderError::Final)?;
+    let kept = reuse_key(&request);
+    if let Some(reply) = kept.and_then(|key| pool.reuse.lock().get(&key)) {
+        show(&reply, deltas.as_ref()).await;
+        return Ok(Answer { reply, provider: String::new(), reused: true });
+    }
+    let lineup = pool.lineup(&plan, &request);
+    let session = request.session.clone();
+    let request = Arc::new(request);
+    let answer = run(pool, &lineup, session.as_deref(), |candidate| {
+        let (request, deltas) = (Arc::clone(&request), deltas.clone());
+        async move { ask(pool, candidate, request, deltas).await }
+    });
+    let (reply, by) = answer.await?;
+    if let Some(key) = kept {
+        pool.reuse.lock().put(key, reply.clone());
+    }
+    let provider = pool.route(&by.deployment).args.provider.name().to_owned();
+    Ok(Answer { reply, provider, reused: false })
+}
+
+/// The loop: asks the candidates until one answers, as [`Tries`] says, and tells which.
+pub(crate) async fn run<'a, T, F>(
+    pool: &Pool,
+    lineup: &'a [Candidate],
+    session: Option<&str>,
+    mut ask: impl FnMut(&'a Candidate) -> F,
+) -> Result<(T, &'a Candidate), ProviderError>
+where
+    F: Future<Output = Result<T, ProviderError>>,
+{
+    let began = Instant::now();
+    let mut tries = Tries(lineup.iter().map(|candidate| slot(pool, candidate)).collect());
+    let mut errors: Vec<Option<ProviderError>> = vec![None; lineup.len()];
+    loop {
+        let index = match tries.next(began.elapsed()) {
+            Next::Ask(index) => index,
+            Next::Wait(wait) => {
+                sleep(wait).await;
+                continue;
+            }
+            Next::Stop => return Err(unanswered(pool, lineup, &tries, errors, began.elapsed())),
+        };
+        let candidate = &lineup[index];
+        let asked = Instant::now();
+        let error = match ask(candidate).await {
+            Ok(answer) => {
+                pool.answered(candidate, session, asked.elapsed());
+                return Ok((answer, candidate));
+            }
+            Err(error) => error,
+        };
+        pool.failed(&candidate.deployment, &error);
+        match &error {
+            ProviderError::Uncertain(failure) => return Err(ProviderError::Uncertain(not_repeated(failure))),
+            ProviderError::Final(failure) if failure.code == Code::ContextOverflow => {
+                let too_small = |other: &Candidate| other.context <= candidate.context;
+                (0..lineup.len()).filter(|other| *other == index || too_small(&lineup[*other])).for_each(|it| tries.give_up(it));
+            }
+            ProviderError::Final(_) => return Err(error),
+            ProviderError::Elsewhere(_) => tries.give_up(index),
+            // As many wait there as may: waiting in another way would only make the queue longer.
+            ProviderError::Retryable { failure, .. } if failure.code == Code::Overloaded => tries.give_up(index),
+            ProviderError::Retryable { failure, retry_after } => {
+                let limits = &pool.route(&candidate.deployment).args.limits;
+                let wait = limits.wait(tries.0[index].tries, *retry_after);
+                tries.failed(index, began.elapsed() + wait);
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(deployment = pool.name(&candidate.deployment), wait_ms, %failure, "a model call failed");
+            }
+        }
+        errors[index] = Some(error);
+    }
+}
+
+fn slot(pool: &Pool, candidate: &Candidate) -> Slot {
+    let limits = &pool.route(&candidate.deployment).args.limits;
+    let out = !candidate.wait.is_zero() && limits.retries == 0;
+    Slot { tier: candidate.tier, tries: 0, retries: limits.retries, patience: limits.patience, ready: candidate.wait, out }
+}
+
+fn not_repeated(failure: &Failure) -> Failure {
+    let hint = "it is not repeated by itself: the answer may have begun, be billed, and have been acted on";
+    let hint = if failure.hint.is_empty() { hint.to_owned() } else { format!("{}; {hint}", failure.hint) };
+    Failure { hint, ..failure.clone() }
+}
+
+/// Why nobody answered. Where only one could have been asked it is that one's own words.
+fn unanswered(
+    pool: &Pool,
+    lineup: &[Candidate],
+    tries: &Tries,
+    mut errors: Vec<Option<ProviderError>>,
+    now: Duration,
+) -> ProviderError {
+    if let [_] = lineup
+        && let Some(error) = errors[0].take()
+    {
+        return error;
+    }
+    // A refusal of the request itself says more than who else was not there.
+    if let Some(overflow) = errors.iter().flatten().find(|error| matches!(error, ProviderError::Final(_))) {
+        return overflow.clone();
+    }
+    let told = |index: usize| {
+        let name = pool.name(&lineup[index].deployment);
+        match (&errors[index], tries.0[index].tries) {
+            (Some(error), 1) => format!("{name}: {}", error.failure().message),
+            (Some(error), times) => format!("{name}, asked {times} times: {}", error.failure().message),
+            (None, _) => format!("{name} was not asked: it is left alone for {} s", seconds(tries.0[index].ready)),
+        }
+    };
+    let all: Vec<String> = (0..lineup.len()).map(told).collect();
+    let message = format!("nobody who could answer does at present: {}", all.join("; "));
+    let passes = |index: &usize| !matches!(errors[*index], Some(ProviderError::Elsewhere(_)));
+    let again = (0..lineup.len()).filter(passes).map(|index| tries.0[index].ready.saturating_sub(now)).min();
+    match again {
+        Some(after) => {
+            let after = if after.is_zero() { LATER } else { after };
+            let failure = Failure::new(Code::NoModelAnswers, message)
+                .hint(format!("it is worth another try in {} s; `helix doctor` shows every provider", seconds(after)));
+            ProviderError::Retryable { failure, retry_after: Some(after) }
+        }
+        None => {
+            let hint = errors.into_iter().flatten().last().map(|error| error.failure().hint.clone()).unwrap_or_default();
+            ProviderError::Elsewhere(Failure::new(Code::ModelRefused, message).hint(hint))
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1_000) as u64
+}
+
+/// Asks one deployment. Where a tool must be called and the model cannot be made to, it is asked in words, and once more.
+async fn ask(
+    pool: &Pool,
+    candidate: &Candidate,
+    request: Arc<ModelRequest>,
+    deltas: Option<DeltaSink>,
+) -> Result<ModelReply, ProviderError> {
+    let model = &candidate.deployment.model;
+    let capabilities = pool.route(&candidate.deployment).args.provider.capabilities(named(model));
+    let request = match request.model.as_deref() == named(model) {
+        true => request,
+        false => Arc::new(ModelRequest { model: named(model).map(str::to_owned), ..(*request).clone() }),
+    };
+    let choice = request.tool_choice.clone();
+    let free = matches!(choice, ToolChoice::Auto | ToolChoice::None);
+    if free || capabilities.forced_tools {
+        return call(pool, candidate, request, deltas).await;
+    }
+    let instructed = insist::instructed(&request);
+    let first = call(pool, candidate, Arc::new(instructed.clone()), None).await?;
+    if insist::obeys(&choice, &first) {
+        show(&first, deltas.as_ref()).await;
+        return Ok(first);
+    }
+    let reminded = insist::reminded(&instructed, &choice, &first);
+    // The first answer was paid for, so what fails now is not for nothing.
+    let second = call(pool, candidate, Arc::new(reminded), None).await;
+    let second = second.map_err(|error| ProviderError::Uncertain(error.into()))?;
+    if !insist::obeys(&choice, &second) {
+        let message = format!("{} was asked twice to call a tool and did not", pool.name(&candidate.deployment));
+        let failure = Failure::new(Code::ModelGarbage, message);
+        return Err(ProviderError::Uncertain(failure.hint("name a model that can be made to, or leave the choice to it")));
+    }
+    let second = ModelReply { usage: insist::together(&first.usage, &second.usage), ..second };
+    show(&second, deltas.as_ref()).await;
+    Ok(second)
+}
+
+async fn call(
+    pool: &Pool,
+    candidate: &Candidate,
+    request: Arc<ModelRequest>,
+    deltas: Option<DeltaSink>,
+) -> Result<ModelReply, ProviderError> {
+    let (answer, answered) = oneshot::channel();
+    send(pool, candidate, Call::Generate { request, deltas, answer }, answered).await
+}
+
+/// Hands a call to its provider's actor and waits for the answer.
+pub(crate) async fn send<T>(
+    pool: &Pool,
+    candidate: &Candidate,
+    call: Call,
+    answered: oneshot::Receiver<Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    let route = pool.route(&candidate.deployment);
+    if let Err(failure) = route.address.tell(ProviderMsg::Make { call }) {
+        return Err(ProviderError::Retryable { failure, retry_after: None });
+    }
+    answered.await.unwrap_or_else(|_| {
+        let message = format!("the part that called {} ended in mid-call", route.args.provider.name());
+        Err(ProviderError::Uncertain(Failure::new(Code::ModelFailed, message)))
+    })
+}
+
+/// Shows an answer that came whole in pieces.
+async fn show(reply: &ModelReply, deltas: Option<&DeltaSink>) {
+    let Some(deltas) = deltas else { return };
+    let mut index = 0;
+    for block in &reply.blocks {
+        let mut pieces = Vec::new();
+        let extra = match block {
+            Block::Text { text, extra } => {
+                pieces.push(ModelDelta::Text { text: text.clone() });
+                extra.is_some()
+            }
+            Block::Thinking { text, extra } => {
+                pieces.push(ModelDelta::Thinking { text: text.clone() });
+                extra.is_some()
+            }
+            Block::ToolUse { id, name, input, extra } => {
+                let text = input.as_str().map_or_else(|| input.to_string(), str::to_owned);
+                pieces.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone() });
+                pieces.push(ModelDelta::ToolInput { index, text });
+                index += 1;
+                extra.is_some()
+            }
+            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => true,
+        };
+        if extra {
+            pieces.push(ModelDelta::Block { block: block.clone() });
+        }
+        for piece in pieces {
+            // Nobody looks any more: the reply is what counts.
+            drop(deltas.send(piece).await);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Writing down every call, beside the answer and never before it.
+//!
+//! Entries are gathered and written in groups, so that a task's commit waits for none of them. A call that nobody waits for any more is
+//! written down too: it may have been billed.
+
+use std::time::Duration;
+
+use helix_messages::{OnBehalf, Records, Write};
+use helix_ports::{DeltaSink, ProviderError, RawAnswer, RawCall, RawOperation};
+use helix_protocol::{CallOutcome, Code, ModelCall, ModelCallId, ModelReply, ModelRequest, Timestamp, Usage, WireFormat};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+use crate::pool::Pool;
+use crate::{drive, forward, router};
+
+/// Entries that may wait to be written. Beyond, calls that end wait for the records.
+const WAITING: usize = 4_096;
+/// Most entries of one write.
+const GROUP: usize = 256;
+/// How long the first entry waits for others.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Where entries go.
+#[derive(Clone)]
+pub(crate) struct Ledger(mpsc::Sender<ModelCall>);
+
+impl Ledger {
+    /// A ledger, and the work that keeps it.
+    pub fn new(records: Option<Records>) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (entries, waiting) = mpsc::channel(WAITING);
+        (Self(entries), keep(records, waiting))
+    }
+
+    /// An entry for a call that begins.
+    pub fn entry(&self, on_behalf: OnBehalf) -> Entry {
+        Entry { ledger: self.clone(), on_behalf, began: Instant::now(), pending: None }
+    }
+}
+
+async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<ModelCall>) {
+    let mut group = Vec::new();
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let Some(records) = &records else {
+            group.clear();
+            continue;
+        };
+        if group.len() < GROUP {
+            sleep(GATHER).await;
+            while group.len() < GROUP
+                && let Ok(entry) = waiting.try_recv()
+            {
+                group.push(entry);
+            }
+        }
+        let count = group.len();
+        if let Err(failure) = records.write(Write::ModelCalls(std::mem::take(&mut group))).await {
+            tracing::error!(count, %failure, "model calls could not be entered into the ledger");
+        }
+    }
+}
+
+/// One call. Dropped while it is under way it is entered as uncertain.
+pub(crate) struct Entry {
+    ledger: Ledger,
+    on_behalf: OnBehalf,
+    began: Instant,
+    /// Who is asked, and the most it can use, while nobody knows how it ends.
+    pending: Option<(String, String, Usage)>,
+}
+
+impl Entry {
+    /// Answers a turn and writes it down.
+    pub async fn generate(
+        mut self,
+        pool: &Pool,
+        request: ModelRequest,
+        deltas: Option<DeltaSink>,
+    ) -> Result<ModelReply, ProviderError> {
+        let quote = router::quote(pool, &request).ok();
+        if let Some(quote) = quote {
+            let most = Usage { input_tokens: quote.tokens, cost: quote.money, estimated: true, ..Usage::default() };
+            self.pending = Some((quote.provider, quote.model, most));
+        }
+        let answer = drive::generate(pool, request, deltas).await;
+        let asked = self.pending.take();
+        let (provider, model, most) = asked.unwrap_or_default();
+        match &answer {
+            Ok(answer) => {
+                let outcome = if answer.reused { CallOutcome::Reused } else { CallOutcome::Answered };
+                let provider = if answer.provider.is_empty() { provider } else { answer.provider.clone() };
+                self.write(provider, answer.reply.model.clone(), answer.reply.usage, outcome, None).await;
+            }
+            Err(ProviderError::Uncertain(failure)) => {
+                self.write(provider, model, most, CallOutcome::Uncertain, Some(failure.code)).await;
+            }
+            Err(error) => {
+                self.write(provider, model, Usage::default(), CallOutcome::Failed, Some(error.failure().code)).await;
+            }
+        }
+        answer.map(|answer| answer.reply)
+    }
+
+    /// Passes bytes on and writes down what they used once they have passed. A request that has to be translated is no call yet.
+    pub async fn forward(
+        mut self,
+        pool: &Pool,
+        session: Option<String>,
+        format: WireFormat,
+        call: RawCall,
+    ) -> Result<Option<RawAnswer>, ProviderError> {
+        // Nothing of the bytes is read, so the most that they can use is a guess: a token has three bytes at least.
+        let guess = Usage { input_tokens: call.body.len() as u64 / 3, estimated: true, ..Usage::default() };
+        let (counts, asked) = (call.operation == RawOperation::CountTokens, call.model.clone());
+        if !counts {
+            self.pending = Some((String::new(), asked.clone(), guess));
+        }
+        let answer = forward::forward(pool, session, format, call).await;
+        self.pending = None;
+        match answer {
+            Ok(Some(forwarded)) if !counts && forwarded.answer.status < 400 => {
+                self.pending = Some((forwarded.provider, forwarded.model, guess));
+                Ok(Some(self.metered(forwarded.answer)))
+            }
+            Ok(Some(forwarded)) => {
+                if !counts {
+                    let code = Some(Code::ModelRefused);
+                    self.write(forwarded.provider, forwarded.model, Usage::default(), CallOutcome::Failed, code).await;
+                }
+                Ok(Some(forwarded.answer))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                let (usage, outcome) = match &error {
+                    ProviderError::Uncertain(_) => (guess, CallOutcome::Uncertain),
+                    _ => (Usage::default(), CallOutcome::Failed),
+                };
+                if !counts {
+                    self.write(String::new(), asked, usage, outcome, Some(error.failure().code)).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The answer, whose usage is written down on its way by.
+    fn metered(mut self, answer: RawAnswer) -> RawAnswer {
+        let (told, usage) = oneshot::channel();
+        let used = answer.usage;
+        tokio::spawn(async move {
+            // Cut or unreadable, the entry is dropped as uncertain.
+            let Ok(used) = used.await else { return };
+            if let Some((provider, model, _)) = self.pending.take() {
+                self.write(provider, model, used, CallOutcome::Answered, None).await;
+            }
+            // Nobody asks what it used.
+            let _ = told.send(used);
+        });
+        RawAnswer { usage, ..answer }
+    }
+
+    async fn write(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) {
+        let entry = self.call(provider, model, usage, outcome, code);
+        // An error means that the branch is stopping.
+        let _ = self.ledger.0.send(entry).await;
+    }
+
+    fn call(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) -> ModelCall {
+        let OnBehalf { owner, actor, task, step, key } = self.on_behalf.clone();
+        let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (id, at) = (ModelCallId::new(), Timestamp::now());
+        ModelCall { id, at, owner, actor, task, step, key, provider, model, usage, latency_ms, outcome, code }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Some((provider, model, most)) = self.pending.take() else { return };
+        let entry = self.call(provider, model, most, CallOutcome::Uncertain, Some(Code::Cancelled));
+        if self.ledger.0.try_send(entry).is_err() {
+            tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
+        }
+    }
+}

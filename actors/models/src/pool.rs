@@ -1,0 +1,239 @@
+//! Every provider with what is known of it, shared by all calls.
+//!
+//! Latencies, failures, cooldowns and pins are memory only: after a restart they are learnt anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use helix_kernel::Address;
+use helix_ports::ProviderError;
+use helix_protocol::{Code, ModelRequest, Money, ToolChoice};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::ProviderArgs;
+use crate::bounded::Bounded;
+use crate::calls::Gate;
+use crate::choose::{Circumstances, Obstacle, Standing, order};
+use crate::directory::{Deployment, Directory, Plan, Tier};
+use crate::provider::ProviderMsg;
+use crate::reuse::Reuse;
+
+/// How long a deployment that refused our key or lacks the model is asked last.
+const REFUSED: Duration = Duration::from_secs(300);
+/// No provider is left alone longer, whatever it asks for.
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(3_600);
+/// How much the last call counts among those before it.
+const WEIGHT_OF_LAST: f64 = 0.2;
+/// How many deployments are remembered: clients may name any model.
+const RECORDS: usize = 4_096;
+/// How many sessions are remembered.
+const PINS: usize = 65_536;
+
+/// A provider as the router knows it.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub args: ProviderArgs,
+    pub address: Address<ProviderMsg>,
+    pub gate: Arc<Gate>,
+}
+
+/// What is known of one deployment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Record {
+    /// Seconds of an answer, the last ones weighing most.
+    latency: Option<f64>,
+    /// Part of the calls that failed, the last ones weighing most.
+    failing: f64,
+    refused_until: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+type DeploymentKey = (usize, String);
+
+/// One deployment among those that may answer a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Candidate {
+    pub tier: usize,
+    /// Its group; empty for a provider on its own.
+    pub group: String,
+    pub affinity: Duration,
+    pub deployment: Deployment,
+    /// Tokens that its model takes.
+    pub context: u64,
+    /// Nothing may be sent to it for so long.
+    pub wait: Duration,
+}
+
+/// Everything the calls share.
+pub(crate) struct Pool {
+    pub routes: Vec<Route>,
+    pub directory: Directory,
+    pub reuse: Mutex<Reuse>,
+    records: Mutex<Bounded<DeploymentKey, Record>>,
+    pins: Mutex<Bounded<(String, String), (DeploymentKey, Instant)>>,
+    turns: AtomicU64,
+}
+
+impl Pool {
+    pub fn new(routes: Vec<Route>, directory: Directory) -> Self {
+        Self {
+            routes,
+            directory,
+            reuse: Mutex::new(Reuse::new()),
+            records: Mutex::new(Bounded::new(RECORDS)),
+            pins: Mutex::new(Bounded::new(PINS)),
+            turns: AtomicU64::new(0),
+        }
+    }
+
+    /// The provider of a deployment.
+    pub fn route(&self, deployment: &Deployment) -> &Route {
+        &self.routes[deployment.provider]
+    }
+
+    /// `provider/model`, for people.
+    pub fn name(&self, deployment: &Deployment) -> String {
+        let provider = self.route(deployment).args.provider.name();
+        if deployment.model.is_empty() { provider.to_owned() } else { format!("{provider}/{}", deployment.model) }
+    }
+
+    /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted.
+    pub fn lineup(&self, plan: &Plan, request: &ModelRequest) -> Vec<Candidate> {
+        let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let mut lineup = Vec::new();
+        for (at, tier) in plan.tiers.iter().enumerate() {
+            let standings: Vec<Standing> =
+                tier.deployments.iter().map(|deployment| self.standing(deployment, choice.then_some(request))).collect();
+            let pinned = request.session.as_deref().and_then(|session| self.pinned(tier, session));
+            let mut chance = || rand::random_range(0.0..1.0);
+            let mut now = Circumstances { strategy: tier.strategy, pinned, turn, chance: &mut chance };
+            lineup.extend(order(&standings, &mut now).into_iter().map(|index| Candidate {
+                tier: at,
+                group: tier.group.clone(),
+                affinity: tier.affinity,
+                deployment: tier.deployments[index].clone(),
+                context: standings[index].context,
+                wait: match standings[index].obstacle {
+                    Obstacle::Until(wait) => wait,
+                    _ => Duration::ZERO,
+                },
+            }));
+        }
+        lineup
+    }
+
+    fn standing(&self, deployment: &Deployment, request: Option<&ModelRequest>) -> Standing {
+        let route = self.route(deployment);
+        let record = self.records.lock().peek(&key(deployment)).copied().unwrap_or_default();
+        let now = Instant::now();
+        let cooling = [record.not_before.map(|until| until.saturating_duration_since(now)), route.gate.open_for()];
+        let wait = cooling.into_iter().flatten().max().unwrap_or_default();
+        let capabilities = route.args.provider.capabilities(named(&deployment.model));
+        let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(request));
+        let obstacle = if !wait.is_zero() {
+            Obstacle::Until(wait)
+        } else if record.refused_until.is_some_and(|until| until > now) {
+            Obstacle::Refused
+        } else if route.gate.crowded(tokens) {
+            Obstacle::Crowded
+        } else {
+            Obstacle::None
+        };
+        let answer = request.map_or(0, |request| answer_tokens(request, capabilities.output_tokens));
+        Standing {
+            weight: deployment.weight,
+            cost: request.and_then(|_| self.most(deployment, tokens, answer)),
+            latency: record.latency.map(Duration::from_secs_f64),
+            failing: (record.failing * 20.0).round() / 20.0,
+            obstacle,
+            context: capabilities.context_tokens,
+            fits: tokens + answer <= capabilities.context_tokens,
+        }
+    }
+
+    /// The most that a turn of so many tokens can cost; `None` without a price.
+    fn most(&self, deployment: &Deployment, prompt: u64, answer: u64) -> Option<Money> {
+        let price = self.route(deployment).args.provider.price(named(&deployment.model))?;
+        let input = price.input.max(price.cached).max(price.cache_write);
+        let millionths = i128::from(prompt) * i128::from(input.0) + i128::from(answer) * i128::from(price.output.0);
+        Some(Money(i64::try_from((millionths + 999_999) / 1_000_000).unwrap_or(i64::MAX)))
+    }
+
+    /// The most that a turn can use of a deployment, in tokens and money. A model that cannot be made to call a tool may be asked
+    /// twice.
+    pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest) -> (u64, Money) {
+        let provider = &self.route(deployment).args.provider;
+        let capabilities = provider.capabilities(named(&deployment.model));
+        let (prompt, answer) = (provider.estimate_tokens(request), answer_tokens(request, capabilities.output_tokens));
+        let money = self.most(deployment, prompt, answer).unwrap_or_default();
+        let forced = matches!(request.tool_choice, ToolChoice::Any | ToolChoice::Named(_)) && !capabilities.forced_tools;
+        let times = if forced { 2 } else { 1 };
+        ((prompt + answer) * times, Money(money.0.saturating_mul(times as i64)))
+    }
+
+    fn pinned(&self, tier: &Tier, session: &str) -> Option<usize> {
+        let mut pins = self.pins.lock();
+        let pin = pins.get(&(tier.group.clone(), session.to_owned()))?;
+        if pin.1 <= Instant::now() {
+            return None;
+        }
+        let pin = pin.0.clone();
+        tier.deployments.iter().position(|deployment| key(deployment) == pin)
+    }
+
+    /// A deployment has answered.
+    pub fn answered(&self, candidate: &Candidate, session: Option<&str>, took: Duration) {
+        self.change(&candidate.deployment, |record| {
+            let latency = record.latency.map_or(took.as_secs_f64(), |before| smoothed(before, took.as_secs_f64()));
+            *record = Record { latency: Some(latency), failing: smoothed(record.failing, 0.0), ..Record::default() };
+        });
+        if let Some(session) = session.filter(|_| !candidate.group.is_empty() && !candidate.affinity.is_zero()) {
+            let pin = (key(&candidate.deployment), Instant::now() + candidate.affinity);
+            self.pins.lock().put((candidate.group.clone(), session.to_owned()), pin, 1);
+        }
+    }
+
+    /// A deployment has not answered.
+    pub fn failed(&self, deployment: &Deployment, error: &ProviderError) {
+        let now = Instant::now();
+        self.change(deployment, |record| match error {
+            ProviderError::Retryable { failure, retry_after } if failure.code != Code::Overloaded => {
+                record.failing = smoothed(record.failing, 1.0);
+                record.not_before = retry_after.map(|after| now + after.min(LONGEST_COOLDOWN)).or(record.not_before);
+            }
+            ProviderError::Uncertain(_) => record.failing = smoothed(record.failing, 1.0),
+            ProviderError::Elsewhere(_) => record.refused_until = Some(now + REFUSED),
+            ProviderError::Retryable { .. } | ProviderError::Final(_) => {}
+        });
+    }
+
+    fn change(&self, deployment: &Deployment, change: impl FnOnce(&mut Record)) {
+        let (mut records, key) = (self.records.lock(), key(deployment));
+        if let Some(record) = records.get(&key) {
+            return change(record);
+        }
+        let mut record = Record::default();
+        change(&mut record);
+        records.put(key, record, 1);
+    }
+}
+
+fn key(deployment: &Deployment) -> DeploymentKey {
+    (deployment.provider, deployment.model.clone())
+}
+
+/// The model's name as a provider is asked: none where it is the provider's own.
+pub(crate) fn named(model: &str) -> Option<&str> {
+    (!model.is_empty()).then_some(model)
+}
+
+fn answer_tokens(request: &ModelRequest, most: u64) -> u64 {
+    if request.max_tokens == 0 { most } else { u64::from(request.max_tokens) }
+}
+
+fn smoothed(before: f64, last: f64) -> f64 {
+    before + WEIGHT_OF_LAST * (last - before)
+}

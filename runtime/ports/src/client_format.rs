@@ -1,0 +1,45 @@
+//! Formats that the gateway's clients speak. No I/O: what was read, and what is to be written.
+
+use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, WireFormat};
+use serde_json::Value;
+
+/// Names an answer in the client's format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerHead {
+    /// Its id, without the prefix that some formats have.
+    pub id: String,
+    /// In seconds since 1970.
+    pub created: i64,
+    /// The model, as the client named it.
+    pub model: String,
+}
+
+/// One format, from a server's side.
+pub trait ClientFormat: Send + Sync + 'static {
+    /// Its name.
+    fn wire(&self) -> WireFormat;
+    /// Reads a request. The error is for the client: what is missing, or cannot be used.
+    fn decode(&self, body: &Value) -> Result<ModelRequest, String>;
+    /// A whole answer.
+    fn encode(&self, reply: &ModelReply, head: &AnswerHead) -> Value;
+    /// A writer of an answer in pieces; `body` is the request, which may say how.
+    fn stream(&self, body: &Value, head: &AnswerHead) -> Box<dyn ClientStream>;
+    /// A refusal, for a response of this status.
+    fn error(&self, status: u16, failure: &Failure) -> Value;
+    /// How many tokens a request is.
+    fn count(&self, tokens: u64) -> Value;
+    /// The models that can be asked for.
+    fn models(&self, names: &[String]) -> Value;
+}
+
+/// Writes one answer in pieces. Called in this order: `start`, `push` for each piece, then `finish` or `error`.
+pub trait ClientStream: Send {
+    /// What comes before the first piece, as bytes of the stream.
+    fn start(&mut self) -> String;
+    /// One piece.
+    fn push(&mut self, delta: &ModelDelta) -> String;
+    /// What no piece brought, and the end.
+    fn finish(&mut self, reply: &ModelReply) -> String;
+    /// The answer breaks off.
+    fn error(&mut self, status: u16, failure: &Failure) -> String;
+}
