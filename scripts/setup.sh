@@ -2,7 +2,7 @@
 # Checks what a build needs and installs what is missing.
 #
 #   scripts/setup.sh build    what compiling and the demo need
-#   scripts/setup.sh test     that, and what the tests start: PostgreSQL and an OpenSSH server
+#   scripts/setup.sh test     that, and what the tests start: PostgreSQL, an OpenSSH server and the official clients of model APIs
 #
 # On Debian and Ubuntu packages are installed with apt: at once as root, after asking with sudo, and
 # without asking where YES=1. Elsewhere the exact command is printed and nothing is changed.
@@ -83,4 +83,8 @@ if ! rust_is_new_enough; then
         say "install it with rustup (https://rustup.rs), then: rustup toolchain install $rust_needed"
         exit 1
     fi
+fi
+
+if [ "$purpose" = test ]; then
+    "$(dirname "$0")/clients.sh" >/dev/null || say "*** the official model clients could not be installed: the gateway is NOT tested with them ***"
 fi

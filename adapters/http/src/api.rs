@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Checkpoint, Event, Money, NodeId, ObjectId, Question, RunId, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
+    Budget, Checkpoint, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, RunId, Spent, StepId, StepSummary,
+    TaskId, TaskRecord, TaskSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -254,6 +255,104 @@ pub struct SystemStatus {
 pub struct Health {
     /// `ok` while the records answer.
     pub status: String,
+}
+
+/// POST /keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CreateKeyRequest {
+    /// What it is for.
+    pub name: String,
+    /// The task that it is for.
+    pub task: Option<TaskId>,
+    /// The models it may name; empty for all.
+    pub models: Vec<String>,
+    /// Most that it may spend in all.
+    pub budget: Budget,
+    /// Most that it may spend in a UTC day.
+    pub daily: Budget,
+    /// Most requests in a minute.
+    pub requests_per_minute: Option<u32>,
+    /// How long it is valid, in milliseconds; absent for ever.
+    pub valid_ms: Option<u64>,
+}
+
+/// The answer to POST /keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// The key itself; it is told here and never again.
+    pub secret: String,
+    /// What is kept of it.
+    pub key: KeyView,
+}
+
+/// A key as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its id.
+    pub id: KeyId,
+    /// What it is for.
+    pub name: String,
+    /// The task that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The models it may name; empty for all.
+    pub models: Vec<String>,
+    /// Most that it may spend in all.
+    pub budget: Budget,
+    /// Most that it may spend in a UTC day.
+    pub daily: Budget,
+    /// Most requests in a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl From<GatewayKey> for KeyView {
+    fn from(key: GatewayKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            task: key.task,
+            models: key.models,
+            budget: key.budget,
+            daily: key.daily,
+            requests_per_minute: key.requests_per_minute,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+        }
+    }
+}
+
+/// GET /keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// Oldest first.
+    pub keys: Vec<KeyView>,
+}
+
+/// GET /llm/ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Newest first.
+    pub calls: Vec<ModelCall>,
+    /// What all that fit the query used, those of other pages too.
+    pub spent: Spent,
+}
+
+/// GET /llm/models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelNames {
+    /// Groups first, then `provider/model`.
+    pub models: Vec<String>,
 }
 
 /// One event of GET /events: the data of its SSE block.

@@ -1,4 +1,4 @@
-//! The REST and SSE face of a node, over a Unix socket.
+//! The REST and SSE face of a node over a Unix socket, and the gateway for clients of models, there and over TCP.
 //!
 //! Everything lies under `/api/v1`; [`api`] has the bodies. An error is an RFC 9457 problem document with our code and hint,
 //! everything else a plain resource. The socket answers the user the node runs as, and root.
@@ -9,6 +9,7 @@
 pub mod api;
 mod body;
 mod events;
+mod gateway;
 mod intake;
 mod peer;
 mod problem;
@@ -23,11 +24,16 @@ mod task_actions;
 mod task_reads;
 mod workers;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use helix_kernel::SupervisorHandle;
 use helix_messages::{Events, Fleet, Models, Records, Tasks, Versions};
+use helix_ports::ClientFormat;
 
 pub use api::NodeInfo;
-pub use server::serve;
+pub use gateway::GatewayArgs;
+pub use server::{serve, serve_gateway};
 
 /// Whom the routes ask.
 #[derive(Clone)]
@@ -48,4 +54,10 @@ pub struct HttpArgs {
     pub tree: SupervisorHandle,
     /// What the node says of itself.
     pub info: NodeInfo,
+    /// The formats that clients of the gateway may speak.
+    pub formats: Vec<Arc<dyn ClientFormat>>,
+    /// Where the gateway listens over TCP too.
+    pub gateway: Option<SocketAddr>,
+    /// Largest request of the gateway, in bytes.
+    pub gateway_bytes: usize,
 }

@@ -5,14 +5,16 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::body::invalid;
 use crate::problem::{Problem, no_route};
-use crate::{events, intake, rebase, system, task_actions, task_reads, workers};
+use crate::{events, gateway, intake, rebase, system, task_actions, task_reads, workers};
 
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.app_data(web::QueryConfig::default().error_handler(|error, _| refused_query(&error).into()))
         .app_data(web::PathConfig::default().error_handler(|error, _| refused_path(&error).into()))
         .route("/health", web::get().to(system::health))
+        .configure(gateway::configure)
         .service(
             web::scope("/api/v1")
+                .configure(gateway::configure_admin)
                 .route("/health", web::get().to(system::health))
                 .service(web::resource("/tasks").get(task_reads::list).post(intake::create))
                 .service(web::scope("/tasks/{id}").configure(task))
@@ -23,6 +25,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
                 .route("/system/status", web::get().to(system::status))
                 .route("/system/tree", web::get().to(system::tree))
                 .route("/models", web::get().to(system::models))
+                .route("/llm/providers", web::get().to(system::models))
                 .route("/events", web::get().to(events::watch)),
         )
         .default_service(web::to(nowhere));
@@ -48,7 +51,7 @@ fn task(scope: &mut web::ServiceConfig) {
         .route("/export", web::post().to(task_actions::export));
 }
 
-async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub(crate) async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Err(no_route(&format!("{} {}", request.method(), request.path())))
 }
 

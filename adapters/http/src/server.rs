@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use helix_protocol::{Code, Failure};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+use crate::gateway::{self, Access, Gateway, GatewayArgs};
 use crate::intake::Recent;
 use crate::running::Running;
 use crate::{HttpArgs, body, peer, routes};
@@ -67,23 +69,75 @@ pub async fn serve(listener: UnixListener, args: HttpArgs, shutdown: Shutdown) -
     let stop = shutdown.child();
     let running = Running::default();
     let listening = tokio::spawn(running.listen(&args.events));
+    let gateway = web::Data::new(Gateway::new(GatewayArgs {
+        models: args.models.clone(),
+        records: args.records.clone(),
+        formats: args.formats.clone(),
+        body_bytes: args.gateway_bytes,
+    }));
+    let public = args.gateway.map(TcpListener::bind).transpose()?;
     let node =
         web::Data::new(Node { args, recent: Recent::default(), running, shutdown: stop.clone(), runtime: Handle::current() });
     let guard = EndOnDrop(stop.clone(), listening.abort_handle());
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         // Nobody listens only where the future was dropped, and then the answer has no reader.
-        let _ = ended.send(System::new().block_on(run(listener, node, stop)));
+        let _ = ended.send(System::new().block_on(run(listener, public, node, gateway, stop)));
     })?;
     let answer = end.await.unwrap_or_else(|_| Err(io::Error::other("the server's thread ended by a panic")));
     drop(guard);
     answer
 }
 
-async fn run(listener: UnixListener, node: web::Data<Node>, stop: Shutdown) -> io::Result<()> {
+/// Serves the gateway alone, over TCP, until `shutdown` is requested. Must be called inside the node's runtime.
+pub async fn serve_gateway(listener: TcpListener, args: GatewayArgs, shutdown: Shutdown) -> io::Result<()> {
+    let (gateway, stop) = (web::Data::new(Gateway::new(args)), shutdown.child());
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("gateway".to_owned()).spawn(move || {
+        // Nobody listens only where the future was dropped, and then the answer has no reader.
+        let _ = ended.send(System::new().block_on(run_public(listener, gateway, stop)));
+    })?;
+    end.await.unwrap_or_else(|_| Err(io::Error::other("the gateway's thread ended by a panic")))
+}
+
+async fn run_public(listener: TcpListener, gateway: web::Data<Gateway>, stop: Shutdown) -> io::Result<()> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(gateway.clone())
+            .app_data(web::Data::new(Access::Keyed))
+            .configure(gateway::configure)
+            .default_service(web::to(routes::nowhere))
+    })
+    .workers(WORKERS)
+    .h1_allow_half_closed(false)
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(GRACE_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(async move {
+        stop.requested().await;
+        handle.stop(true).await;
+    });
+    server.await
+}
+
+async fn run(
+    listener: UnixListener,
+    public: Option<TcpListener>,
+    node: web::Data<Node>,
+    gateway: web::Data<Gateway>,
+    stop: Shutdown,
+) -> io::Result<()> {
+    if let Some(public) = public {
+        actix_web::rt::spawn(run_public(public, gateway.clone(), stop.clone()));
+    }
     let server = HttpServer::new(move || {
         App::new()
             .app_data(node.clone())
+            .app_data(gateway.clone())
+            .app_data(web::Data::new(Access::Local))
             .app_data(web::PayloadConfig::new(body::LIMIT))
             .wrap(from_fn(peer::admit))
             .configure(routes::configure)

@@ -7,6 +7,7 @@
 //! tried again where there are [`Credentials`] that can.
 
 pub mod chat;
+mod client;
 mod connection;
 mod credentials;
 mod estimate;
@@ -25,6 +26,7 @@ mod settings;
 pub mod thinking;
 mod tools;
 
+pub use client::client_formats;
 pub use credentials::{Access, Credentials};
 pub use estimate::{request_tokens, text_tokens};
 pub use format::{DecodeError, Decoder, Encoded, Format, Framing, KeyHeader, Measured, Probe, Turn};

@@ -11,12 +11,7 @@ pub fn price_per_million(input: f64, cached: f64, output: f64) -> TokenPrice {
 
 /// What `usage` costs, rounded up to the next millionth of a dollar.
 pub fn cost(usage: &Usage, price: TokenPrice) -> Money {
-    let cached = usage.cached_tokens.min(usage.input_tokens);
-    let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
-    let plain = usage.input_tokens - cached - written;
-    let parts = [(plain, price.input), (cached, price.cached), (written, price.cache_write), (usage.output_tokens, price.output)];
-    let millionths: i128 = parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
-    Money(i64::try_from((millionths + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX))
+    price.of(usage)
 }
 
 /// An amount of US dollars.

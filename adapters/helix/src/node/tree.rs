@@ -126,6 +126,9 @@ impl Tree {
             events,
             tree: branches.handle(),
             info: info(taken, config),
+            formats: helix_adapter_models::client_formats(),
+            gateway: config.gateway.listen.parse().ok(),
+            gateway_bytes: usize::try_from(config.gateway.body_mib << 20).unwrap_or(usize::MAX),
         };
         let root = helix_kernel::start(branches.child(ChildSpec::supervisor(server(taken, http)))).await?;
         Ok(Self { root, records, fleet, tasks })

@@ -91,6 +91,9 @@ impl Node {
                 database: "memory".to_owned(),
                 started_at: Timestamp::now(),
             },
+            formats: helix_adapter_models::client_formats(),
+            gateway: None,
+            gateway_bytes: 1 << 20,
         };
         let listener = UnixListener::bind(&socket).expect("the path is free");
         let shutdown = Shutdown::new();

@@ -1,0 +1,81 @@
+//! The gateway: models under the addresses and in the formats that clients already speak.
+//!
+//! A request whose format is that of whoever answers it passes byte by byte, and so does the answer; any other is read into the
+//! internal form and written back. Errors are in the client's own format. On the node's socket the person at the machine is known by
+//! the kernel; over TCP every request needs a key (`keys`).
+
+mod admin;
+mod answer;
+mod keys;
+mod passing;
+mod requests;
+mod streaming;
+
+use std::sync::Arc;
+
+use actix_web::web;
+use helix_messages::{Models, Records};
+use helix_ports::ClientFormat;
+use helix_protocol::WireFormat;
+use tokio::runtime::Handle;
+
+pub(crate) use admin::configure as configure_admin;
+use keys::Keys;
+
+/// What the gateway is made of.
+#[derive(Clone)]
+pub struct GatewayArgs {
+    /// Who answers.
+    pub models: Models,
+    /// Where keys and the ledger are.
+    pub records: Records,
+    /// The formats that clients may speak.
+    pub formats: Vec<Arc<dyn ClientFormat>>,
+    /// Largest request, in bytes.
+    pub body_bytes: usize,
+}
+
+/// What every handler of the gateway has.
+pub(crate) struct Gateway {
+    pub models: Models,
+    pub records: Records,
+    pub keys: Keys,
+    formats: Vec<Arc<dyn ClientFormat>>,
+    body_bytes: usize,
+    /// The node's own threads: connections to models belong to them.
+    runtime: Handle,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever reached the socket was admitted already.
+    Local,
+    /// Whoever has a key.
+    Keyed,
+}
+
+impl Gateway {
+    /// Must be called inside the node's runtime.
+    pub fn new(args: GatewayArgs) -> Self {
+        let GatewayArgs { models, records, formats, body_bytes } = args;
+        Self { models, keys: Keys::new(records.clone()), records, formats, body_bytes, runtime: Handle::current() }
+    }
+
+    /// The format that clients of an address speak.
+    fn format(&self, wire: WireFormat) -> Option<&Arc<dyn ClientFormat>> {
+        self.formats.iter().find(|format| format.wire() == wire)
+    }
+}
+
+/// The gateway's addresses.
+pub(crate) fn configure(app: &mut web::ServiceConfig) {
+    app.route("/v1/chat/completions", web::post().to(requests::chat))
+        .route("/v1/responses", web::post().to(requests::responses))
+        .route("/v1/messages", web::post().to(requests::messages))
+        .route("/v1/messages/count_tokens", web::post().to(requests::count_tokens))
+        .route("/v1/models", web::get().to(requests::models))
+        .route("/v1beta/models", web::get().to(requests::models))
+        .route("/v1/models/{called:.*}", web::post().to(requests::gemini))
+        .route("/v1beta/models/{called:.*}", web::post().to(requests::gemini));
+}

@@ -1,0 +1,114 @@
+//! Whole answers, and refusals in the client's own format.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use helix_ports::{ClientFormat, ProviderError};
+use helix_protocol::{Code, Failure, ModelRequest};
+
+use super::Gateway;
+use super::keys::{Refusal, Reservation};
+use super::requests::{Asked, on_behalf};
+
+impl Gateway {
+    /// Runs `work` on the node's own threads. It ends when this future is dropped: the client has gone away.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let running = tokio_util::task::AbortOnDropHandle::new(self.runtime.spawn(work));
+        match running.await {
+            Ok(answer) => answer,
+            Err(ended) if ended.is_cancelled() => Err(Failure::new(Code::ShuttingDown, "the node is stopping")),
+            Err(ended) => Err(Failure::new(Code::Internal, format!("the request ended by a panic: {ended}"))),
+        }
+    }
+
+    /// The node's own threads.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+}
+
+/// Answers with one document.
+pub(crate) async fn whole(
+    gateway: &web::Data<Gateway>,
+    asked: Asked,
+    request: ModelRequest,
+    reservation: Option<Reservation>,
+) -> Result<HttpResponse, Refusal> {
+    let models = gateway.models.on_behalf(on_behalf(&asked));
+    let answer = gateway.run(async move { Ok(models.generate(request, None).await) }).await;
+    let answer = answer.map_err(|failure| Refusal::new(503, failure))?;
+    settle(reservation, &answer);
+    let reply = answer.map_err(|error| refused(&error))?;
+    Ok(HttpResponse::Ok().json(asked.format.encode(&reply, &asked.head)))
+}
+
+/// Settles what was set aside by how the call ended; what may have been billed stays spent.
+pub(crate) fn settle(reservation: Option<Reservation>, answer: &Result<helix_protocol::ModelReply, ProviderError>) {
+    let Some(reservation) = reservation else { return };
+    match answer {
+        Ok(reply) => reservation.settle(&reply.usage),
+        Err(ProviderError::Uncertain(_)) => drop(reservation),
+        Err(_) => reservation.free(),
+    }
+}
+
+/// What an error of a call is to a client.
+pub(crate) fn refused(error: &ProviderError) -> Refusal {
+    let failure = error.failure().clone();
+    let (status, retry_after) = match error {
+        ProviderError::Retryable { retry_after, .. } if failure.code == Code::Overloaded => (429, *retry_after),
+        ProviderError::Retryable { retry_after, .. } => (503, *retry_after),
+        ProviderError::Uncertain(_) | ProviderError::Elsewhere(_) => (502, None),
+        ProviderError::Final(_) => match failure.code {
+            Code::ModelUnavailable | Code::NotFound => (404, None),
+            Code::ModelFailed | Code::ModelGarbage | Code::Internal => (502, None),
+            _ => (400, None),
+        },
+    };
+    Refusal { status, failure, retry_after }
+}
+
+/// A refusal as a response. A call that may have been billed says that clients shall not repeat it by themselves.
+pub(crate) fn refusal(format: Option<&dyn ClientFormat>, refused: &Refusal) -> HttpResponse {
+    let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    if let Some(after) = refused.retry_after {
+        response.insert_header(("retry-after", whole_seconds(after).to_string()));
+    }
+    if refused.status == 502 {
+        response.insert_header(("x-should-retry", "false"));
+    }
+    match format {
+        Some(format) => response.json(format.error(refused.status, &refused.failure)),
+        None => response.json(serde_json::json!({"error": {"message": refused.failure.message, "hint": refused.failure.hint}})),
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_what_it_can_do_about_an_error() {
+        let failure = |code| Failure::new(code, "x");
+        let status = |error: ProviderError| refused(&error).status;
+        let again =
+            ProviderError::Retryable { failure: failure(Code::ModelFailed), retry_after: Some(Duration::from_millis(1_200)) };
+        assert_eq!(refused(&again).status, 503);
+        let response = refusal(None, &refused(&again));
+        assert_eq!(response.headers().get("retry-after").and_then(|value| value.to_str().ok()), Some("2"));
+        assert_eq!(status(ProviderError::Final(failure(Code::ContextOverflow))), 400);
+        assert_eq!(status(ProviderError::Final(failure(Code::ModelUnavailable))), 404);
+        assert_eq!(status(ProviderError::Elsewhere(failure(Code::ModelRefused))), 502);
+        let uncertain = refusal(None, &refused(&ProviderError::Uncertain(failure(Code::ModelFailed))));
+        assert_eq!(uncertain.headers().get("x-should-retry").and_then(|value| value.to_str().ok()), Some("false"));
+    }
+}

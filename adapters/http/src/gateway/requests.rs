@@ -1,0 +1,282 @@
+//! One handler for each address: what it asks for, and the way every request takes.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures::StreamExt;
+use helix_ports::{AnswerHead, ClientFormat, RawOperation};
+use helix_protocol::{Code, Failure, ModelRequest, OwnerId, Spent, Timestamp, WireFormat};
+use serde_json::Value;
+
+use super::answer::{refusal, whole};
+use super::keys::{Caller, Refusal, Reservation};
+use super::{Access, Gateway, passing, streaming};
+
+/// A request that was let in and read.
+pub(crate) struct Asked {
+    pub format: Arc<dyn ClientFormat>,
+    pub operation: RawOperation,
+    pub caller: Option<Caller>,
+    /// The name that the client gave.
+    pub model: String,
+    pub headers: Vec<(String, String)>,
+    pub bytes: Bytes,
+    pub body: Value,
+    pub session: Option<String>,
+    pub head: AnswerHead,
+}
+
+/// What an address says beside the body.
+struct Address {
+    wire: WireFormat,
+    operation: Option<RawOperation>,
+    model: Option<String>,
+}
+
+/// POST /v1/chat/completions
+pub(crate) async fn chat(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let address = Address { wire: WireFormat::OpenaiChat, operation: None, model: None };
+    serve(&gateway, **access, &request, body, address).await
+}
+
+/// POST /v1/responses
+pub(crate) async fn responses(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let address = Address { wire: WireFormat::OpenaiResponses, operation: None, model: None };
+    serve(&gateway, **access, &request, body, address).await
+}
+
+/// POST /v1/messages
+pub(crate) async fn messages(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let address = Address { wire: WireFormat::Anthropic, operation: None, model: None };
+    serve(&gateway, **access, &request, body, address).await
+}
+
+/// POST /v1/messages/count_tokens
+pub(crate) async fn count_tokens(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let address = Address { wire: WireFormat::Anthropic, operation: Some(RawOperation::CountTokens), model: None };
+    serve(&gateway, **access, &request, body, address).await
+}
+
+/// POST /v1/models/MODEL:generateContent and its like. Some clients write the colon as `%3A`.
+pub(crate) async fn gemini(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    called: web::Path<String>,
+    body: web::Payload,
+) -> HttpResponse {
+    let called = called.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/").replace("%2f", "/");
+    let (model, method) = called.rsplit_once(':').unwrap_or((&called, ""));
+    let operation = match method {
+        "generateContent" => RawOperation::Generate,
+        "streamGenerateContent" => RawOperation::Stream,
+        "countTokens" => RawOperation::CountTokens,
+        other => {
+            let failure = Failure::new(Code::NotFound, format!("there is no method {other:?} of models here"))
+                .hint("there are generateContent, streamGenerateContent and countTokens");
+            return refusal(gateway.format(WireFormat::Gemini).map(|format| &**format), &Refusal::new(404, failure));
+        }
+    };
+    let address = Address { wire: WireFormat::Gemini, operation: Some(operation), model: Some(model.to_owned()) };
+    serve(&gateway, **access, &request, body, address).await
+}
+
+/// GET /v1/models, in the format of whoever asks, which its headers tell.
+pub(crate) async fn models(gateway: web::Data<Gateway>, access: web::Data<Access>, request: HttpRequest) -> HttpResponse {
+    let has = |name: &str| request.headers().contains_key(name);
+    let wire = match () {
+        () if has("anthropic-version") => WireFormat::Anthropic,
+        () if has("x-goog-api-key") || request.path().starts_with("/v1beta") => WireFormat::Gemini,
+        () => WireFormat::OpenaiChat,
+    };
+    let Some(format) = gateway.format(wire).cloned() else { return unspoken(wire) };
+    let listed = async {
+        let caller = admit(&gateway, **access, &request).await?;
+        let models = gateway.models.clone();
+        let offered = gateway.run(async move { models.offered().await }).await.map_err(|failure| Refusal::new(503, failure))?;
+        Ok(offered
+            .into_iter()
+            .filter(|model| caller.as_ref().is_none_or(|caller| caller.may_ask(model).is_ok()))
+            .collect::<Vec<_>>())
+    };
+    match listed.await {
+        Ok(names) => HttpResponse::Ok().json(format.models(&names)),
+        Err(refused) => refusal(Some(&*format), &refused),
+    }
+}
+
+/// The way of every request: let in, read, passed on or translated, and answered.
+async fn serve(
+    gateway: &web::Data<Gateway>,
+    access: Access,
+    request: &HttpRequest,
+    body: web::Payload,
+    address: Address,
+) -> HttpResponse {
+    let Some(format) = gateway.format(address.wire).cloned() else { return unspoken(address.wire) };
+    let answered = async {
+        let asked = read(gateway, access, request, body, address, Arc::clone(&format)).await?;
+        answer(gateway, asked).await
+    };
+    answered.await.unwrap_or_else(|refused| refusal(Some(&*format), &refused))
+}
+
+fn unspoken(wire: WireFormat) -> HttpResponse {
+    let failure = Failure::new(Code::NotFound, format!("this node does not speak the format {wire:?}"));
+    refusal(None, &Refusal::new(404, failure))
+}
+
+async fn admit(gateway: &Gateway, access: Access, request: &HttpRequest) -> Result<Option<Caller>, Refusal> {
+    let secret = secret(request);
+    if access == Access::Local && secret.as_ref().is_none_or(|secret| !secret.starts_with("helix-")) {
+        // The kernel has said who this is; clients that insist on a key may send anything.
+        return Ok(None);
+    }
+    gateway.keys.caller(secret.as_deref(), Timestamp::now()).await.map(Some)
+}
+
+/// The key, wherever the client's format puts it.
+fn secret(request: &HttpRequest) -> Option<String> {
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
+    let query = || request.query_string().split('&').find_map(|pair| pair.strip_prefix("key="));
+    bearer.or_else(|| header("x-api-key")).or_else(|| header("x-goog-api-key")).or_else(query).map(|key| key.trim().to_owned())
+}
+
+async fn read(
+    gateway: &Gateway,
+    access: Access,
+    request: &HttpRequest,
+    payload: web::Payload,
+    address: Address,
+    format: Arc<dyn ClientFormat>,
+) -> Result<Asked, Refusal> {
+    let caller = admit(gateway, access, request).await?;
+    let bytes = whole_body(payload, gateway.body_bytes).await?;
+    let invalid = |message: String| Refusal::new(400, Failure::new(Code::InvalidRequest, message));
+    let body: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
+    let named = body.get("model").and_then(Value::as_str).map(str::to_owned);
+    let model =
+        address.model.or(named).filter(|model| !model.is_empty()).ok_or_else(|| invalid("`model` is missing".to_owned()))?;
+    if let Some(caller) = &caller {
+        caller.may_ask(&model)?;
+    }
+    let streams = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+    let operation = address.operation.unwrap_or(if streams { RawOperation::Stream } else { RawOperation::Generate });
+    let now = Timestamp::now();
+    let head = AnswerHead { id: uuid::Uuid::now_v7().simple().to_string(), created: now.0 / 1_000_000, model: model.clone() };
+    let session = session(caller.as_ref(), &body);
+    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, head })
+}
+
+/// The body, up to a limit that is told in the client's format.
+async fn whole_body(mut payload: web::Payload, limit: usize) -> Result<Bytes, Refusal> {
+    let mut body = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Refusal::new(400, Failure::new(Code::InvalidRequest, format!("the body could not be read: {error}")))
+        })?;
+        if body.len() + chunk.len() > limit {
+            let failure = Failure::new(Code::InvalidRequest, format!("the request is larger than {limit} bytes"));
+            return Err(Refusal::new(413, failure.hint("send less, or raise `gateway.body_mib`")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
+}
+
+/// Headers that belong to a format and pass with its bytes.
+fn passed(request: &HttpRequest) -> Vec<(String, String)> {
+    let passes = |name: &str| name.starts_with("anthropic-") || name == "openai-beta";
+    let of = |(name, value): (&actix_web::http::header::HeaderName, &actix_web::http::header::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    request.headers().iter().filter(|(name, _)| passes(name.as_str())).filter_map(of).collect()
+}
+
+/// Whose conversation it is: what the client says, else how the conversation begins, which stays the same while it grows.
+fn session(caller: Option<&Caller>, body: &Value) -> Option<String> {
+    let said = ["/prompt_cache_key", "/metadata/user_id", "/conversation"].iter().find_map(|at| body.pointer(at)?.as_str());
+    let whose = caller.map(|caller| caller.key.id.to_string()).unwrap_or_default();
+    if let Some(said) = said {
+        return Some(format!("{whose}:{said}"));
+    }
+    let beginning = ["system", "instructions", "systemInstruction"].iter().filter_map(|field| body.get(*field));
+    let messages = ["messages", "contents", "input"].iter().find_map(|field| body.get(*field))?;
+    let first = messages.as_array().map_or_else(|| vec![messages], |messages| messages.iter().take(2).collect());
+    let mut hash = blake3::Hasher::new();
+    for part in beginning.chain(first) {
+        hash.update(part.to_string().as_bytes());
+    }
+    Some(format!("{whose}:{}", hash.finalize().to_hex()))
+}
+
+async fn answer(gateway: &web::Data<Gateway>, asked: Asked) -> Result<HttpResponse, Refusal> {
+    let reservation = reserve(gateway, &asked).await?;
+    let (reservation, asked) = match passing::pass(gateway, asked, reservation).await? {
+        passing::Passed::Answered(response) => return Ok(response),
+        passing::Passed::NotSpoken(asked, reservation) => (reservation, *asked),
+    };
+    let request = decode(&asked)?;
+    match asked.operation {
+        RawOperation::CountTokens => {
+            let models = gateway.models.clone();
+            let counted = gateway.run(async move { Ok(models.count(request).await) }).await;
+            let tokens = counted.map_err(|failure| Refusal::new(503, failure))?.map_err(|error| super::answer::refused(&error))?;
+            Ok(HttpResponse::Ok().json(asked.format.count(tokens)))
+        }
+        RawOperation::Generate => whole(gateway, asked, request, reservation).await,
+        RawOperation::Stream => streaming::stream(gateway, asked, request, reservation).await,
+    }
+}
+
+fn decode(asked: &Asked) -> Result<ModelRequest, Refusal> {
+    let decoded = asked.format.decode(&asked.body);
+    let request = decoded.map_err(|message| Refusal::new(400, Failure::new(Code::InvalidRequest, message)))?;
+    Ok(ModelRequest { provider: None, model: Some(asked.model.clone()), session: asked.session.clone(), ..request })
+}
+
+/// Sets aside what the call can cost, where its key has a limit.
+async fn reserve(gateway: &Gateway, asked: &Asked) -> Result<Option<Reservation>, Refusal> {
+    let limited = asked.caller.as_ref().filter(|caller| !caller.is_unlimited() && asked.operation != RawOperation::CountTokens);
+    let Some(caller) = limited else { return Ok(None) };
+    let (models, request) = (gateway.models.clone(), decode(asked)?);
+    let quote = gateway.run(async move { models.quote(request).await }).await;
+    let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
+    caller.reserve(Spent { money: quote.money, tokens: quote.tokens }, Timestamp::now()).map(Some)
+}
+
+/// Whom a call is written down for.
+pub(crate) fn on_behalf(asked: &Asked) -> helix_messages::OnBehalf {
+    match &asked.caller {
+        Some(caller) => helix_messages::OnBehalf {
+            owner: caller.key.owner,
+            actor: caller.key.name.clone(),
+            task: caller.key.task,
+            step: None,
+            key: Some(caller.key.id),
+        },
+        None => helix_messages::OnBehalf { owner: OwnerId::LOCAL, actor: "gateway".to_owned(), task: None, step: None, key: None },
+    }
+}

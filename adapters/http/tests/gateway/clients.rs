@@ -1,0 +1,82 @@
+//! The official clients against the gateway: each is a script that exits with 0 where everything it asserts holds.
+//!
+//! `scripts/clients.sh` installs them, in pinned versions, and says where. Where Python or Node is missing a test says so loudly and
+//! passes; under `CI` it fails. A client is listed in [`clients!`] once the format that it speaks is served.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::scripted::Served;
+
+/// What a script is run with.
+enum Runner {
+    Python,
+    Node,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The folder of the installed clients; `None` where they cannot be installed here.
+fn installed() -> Option<PathBuf> {
+    let output = Command::new(repository().join("scripts/clients.sh")).arg("--where").output().expect("bash runs");
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    (output.status.success() && folder.join("ready").exists()).then_some(folder)
+}
+
+fn run(runner: &Runner, folder: &Path, script: &str, served: &Served, key: &str) -> Output {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/clients").join(script);
+    let mut command = match runner {
+        Runner::Python => {
+            let mut command = Command::new(folder.join("python/bin/python"));
+            command.arg(&source);
+            command
+        }
+        Runner::Node => {
+            // Node looks for packages from the script's own folder upwards.
+            let copy = folder.join("node").join(script);
+            std::fs::copy(&source, &copy).expect("the cache is writable");
+            let mut command = Command::new("node");
+            command.arg(copy);
+            command
+        }
+    };
+    command.env("GATEWAY", format!("http://{}", served.address)).env("GATEWAY_KEY", key);
+    for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(proxy);
+    }
+    command.output().expect("the client starts")
+}
+
+async fn holds(runner: Runner, script: &'static str) {
+    let Some(folder) = installed() else {
+        let message =
+            format!("the official clients are not installed, so {script} was NOT RUN; `scripts/clients.sh` installs them");
+        assert!(std::env::var_os("CI").is_none(), "{message}");
+        eprintln!("\n*** {message} ***\n");
+        return;
+    };
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let output = tokio::task::block_in_place(|| run(&runner, &folder, script, &served, &key));
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.trim_end().ends_with("ok"), "{script}: {said}\n{complained}");
+}
+
+macro_rules! clients {
+    ($($test:ident: $runner:ident $script:literal;)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                holds(Runner::$runner, $script).await;
+            }
+        )+
+    };
+}
+
+clients! {
+    openai_for_python_speaks_chat_completions: Python "openai_chat.py";
+    openai_for_python_speaks_responses: Python "openai_responses.py";
+    openai_for_node_speaks_chat_completions: Node "openai.mjs";
+}

@@ -1,0 +1,164 @@
+//! The gateway over a scripted provider: what every client meets, and the official clients themselves (`clients`).
+
+mod clients;
+mod scripted;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use helix_database::{LedgerFilter, RecordStore};
+use helix_protocol::{Budget, CallOutcome, Money, Spent, Timestamp};
+use scripted::{GREETING, Served};
+use serde_json::{Value, json};
+
+async fn post(served: &Served, key: &str, path: &str, body: &Value) -> (u16, Value) {
+    let response = send(served, key, path, body).await;
+    let status = response.status().as_u16();
+    (status, response.json().await.expect("JSON"))
+}
+
+async fn send(served: &Served, key: &str, path: &str, body: &Value) -> reqwest::Response {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let request = reqwest::Client::new().post(format!("http://{}{path}", served.address)).bearer_auth(key).json(body);
+    request.send().await.expect("the gateway answers")
+}
+
+fn chat(model: &str, prompt: &str) -> Value {
+    json!({"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": prompt}]})
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_nothing_is_answered_and_the_error_is_in_the_clients_format() {
+    let served = Served::start().await;
+    let (status, error) = post(&served, "wrong", CHAT, &chat("coder", "hi")).await;
+    assert_eq!(status, 401);
+    assert!(error["error"]["message"].as_str().expect("a message").contains("not known"), "{error}");
+    let expired = served.key(|key| key.expires_at = Some(Timestamp(1))).await;
+    assert_eq!(post(&served, &expired, CHAT, &chat("coder", "hi")).await.0, 401);
+    let revoked = served.key(|key| key.revoked_at = Some(Timestamp(1))).await;
+    tokio::time::sleep(Duration::from_millis(5_200)).await;
+    let (status, error) = post(&served, &revoked, CHAT, &chat("coder", "hi")).await;
+    assert_eq!(status, 401);
+    assert!(error["error"]["message"].as_str().expect("a message").contains("revoked"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_its_models_its_rate_and_its_budget() {
+    let served = Served::start().await;
+    let narrow = served.key(|key| key.models = vec!["coder".to_owned()]).await;
+    let slow = served.key(|key| key.requests_per_minute = Some(1)).await;
+    // 42 tokens in at 1 and 50 out at 2 millionths: 142 are reserved, 25 are used.
+    let poor = served.key(|key| key.budget = Budget { money: Some(Money(160)), tokens: None }).await;
+    let ask = |key: String, model: &'static str| {
+        let served = &served;
+        async move { post(served, &key, CHAT, &chat(model, "hi")).await.0 }
+    };
+    assert_eq!([ask(narrow.clone(), "coder").await, ask(narrow, "translated/scripted-1").await], [200, 403]);
+    assert_eq!([ask(slow.clone(), "coder").await, ask(slow, "coder").await], [200, 429]);
+    assert_eq!([ask(poor.clone(), "coder").await, ask(poor, "coder").await], [200, 402]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_pass_untouched_where_both_sides_speak_the_same_and_only_the_name_changes_where_it_is_ours() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let body = chat("passed-1", "hi");
+    let (status, answer) = post(&served, &key, CHAT, &body).await;
+    assert_eq!((status, &answer["model"], &answer["operation"]), (200, &json!("passed-1"), &json!("Generate")));
+    assert_eq!(answer["sent"], json!(body.to_string()));
+    let (_, answer) = post(&served, &key, CHAT, &chat("same/passed-1", "hi")).await;
+    assert_eq!(answer["sent"], json!(body.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_is_in_the_ledger_with_what_it_used() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    post(&served, &key, CHAT, &chat("coder", "hi")).await;
+    post(&served, &key, CHAT, &chat("coder", "refuse")).await;
+    post(&served, &key, CHAT, &chat("passed-1", "hi")).await;
+    let all = LedgerFilter { limit: 10, ..LedgerFilter::default() };
+    let mut calls = Vec::new();
+    for _ in 0..100 {
+        calls = served.store.ledger(all).await.expect("memory answers");
+        if calls.len() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told: Vec<(&str, u64, i64, CallOutcome)> = calls
+        .iter()
+        .rev()
+        .map(|call| (call.provider.as_str(), call.usage.total_tokens(), call.usage.cost.0, call.outcome))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("translated", 18, 25, CallOutcome::Answered),
+            ("translated", 0, 0, CallOutcome::Failed),
+            ("same", 8, 11, CallOutcome::Answered)
+        ]
+    );
+    assert!(calls.iter().all(|call| call.actor == "test" && call.key.is_some()));
+    assert_eq!(served.store.ledger_spent(all).await, Ok(Spent { money: Money(36), tokens: 26 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_ends_the_call_and_a_slow_one_slows_it() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let mut body = chat("coder", "endless");
+    body["stream"] = json!(true);
+    let response = send(&served, &key, CHAT, &body).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+    let mut stream = response.bytes_stream();
+    assert!(stream.next().await.expect("a piece").is_ok());
+    assert_eq!(served.running.load(Ordering::SeqCst), 1);
+    drop(stream);
+    for _ in 0..100 {
+        if served.running.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the call goes on although nobody reads it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_terminal_event_and_says_the_whole_answer() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let mut body = chat("coder", "hi");
+    body["stream"] = json!(true);
+    let text = send(&served, &key, CHAT, &body).await.text().await.expect("text");
+    let events: Vec<&str> = text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let said: String = events
+        .iter()
+        .filter_map(|event| serde_json::from_str::<Value>(event).ok())
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(said, GREETING);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_or_is_too_large_is_refused_by_name() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let (status, error) = post(&served, &key, CHAT, &json!({"messages": []})).await;
+    assert_eq!((status, error["error"]["message"].as_str()), (400, Some("`model` is missing")));
+    let (status, error) = post(&served, &key, CHAT, &json!({"model": "coder"})).await;
+    assert_eq!(status, 400);
+    assert!(error["error"]["message"].as_str().expect("a message").contains("`messages`"), "{error}");
+    let (status, _) = post(&served, &key, CHAT, &chat("coder", &"x".repeat(2 << 20))).await;
+    assert_eq!(status, 413);
+    let response = send(&served, &key, CHAT, &chat("coder", "cut")).await;
+    assert_eq!((response.status().as_u16(), response.headers()["x-should-retry"].to_str().ok()), (502, Some("false")));
+    let response = send(&served, &key, CHAT, &chat("coder", "later")).await;
+    assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().ok()), (503, Some("600")));
+    let left_alone = send(&served, &key, CHAT, &chat("coder", "hi")).await;
+    assert_eq!(left_alone.status().as_u16(), 503, "it is not asked before its time");
+}

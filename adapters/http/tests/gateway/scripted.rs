@@ -1,0 +1,275 @@
+//! A provider that answers by what the last prompt says, and a gateway over it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use helix_actor_models::{Limits, ModelsArgs, ProviderArgs};
+use helix_adapter_http::{GatewayArgs, serve_gateway};
+use helix_config::{DeploymentConfig, GroupConfig};
+use helix_database::{MemoryStore, RecordStore, Write};
+use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
+use helix_kernel::{Address, Admitted, ChildSpec, Shutdown, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_messages::{Models, Records, RecordsMsg};
+use helix_ports::{
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall,
+    RawOperation, TokenPrice,
+};
+use helix_protocol::{
+    Block, Code, Failure, GatewayKey, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat,
+};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+/// What clients are told at the end of a plain answer.
+pub const GREETING: &str = "hello from the model";
+
+/// Answers by the last text of the conversation.
+pub struct Scripted {
+    name: &'static str,
+    format: WireFormat,
+    /// Turns under way.
+    pub running: Arc<AtomicUsize>,
+}
+
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Scripted {
+    pub fn new(name: &'static str, format: WireFormat) -> Self {
+        Self { name, format, running: Arc::default() }
+    }
+
+    fn answer(&self, request: &ModelRequest) -> Result<ModelReply, ProviderError> {
+        let last = request.messages.last().filter(|message| message.role == Role::User);
+        let prompt = last.map(helix_protocol::Message::as_text).unwrap_or_default();
+        let images = last.map_or(0, |last| last.blocks.iter().filter(|block| matches!(block, Block::Image { .. })).count());
+        let result = last.and_then(|last| {
+            last.blocks.iter().find_map(|block| match block {
+                Block::ToolResult { content, .. } => Some(content.clone()),
+                _ => None,
+            })
+        });
+        let failure = |code| Failure::new(code, "the script says so");
+        let text = |text: String| (vec![Block::text(text)], StopReason::EndTurn);
+        let (blocks, stop) = match prompt.as_str() {
+            _ if result.is_some() => text(format!("the tool said {}", result.unwrap_or_default())),
+            _ if images > 0 => text(format!("{images} picture")),
+            "refuse" => return Err(ProviderError::Final(failure(Code::ModelRefused))),
+            "overflow" => return Err(ProviderError::Final(failure(Code::ContextOverflow))),
+            "busy" | "later" => {
+                // Whoever says when to come back is not asked before, by nobody.
+                let retry_after = (prompt == "later").then_some(Duration::from_secs(600));
+                return Err(ProviderError::Retryable { failure: failure(Code::ModelFailed), retry_after });
+            }
+            "cut" => return Err(ProviderError::Uncertain(failure(Code::ModelFailed))),
+            "weather" => {
+                let call = |id: &str, city: &str| Block::ToolUse {
+                    id: id.to_owned(),
+                    name: request.tools.first().map_or("none", |tool| &tool.name).to_owned(),
+                    input: json!({"city": city}),
+                    extra: None,
+                };
+                (vec![Block::text("let me look"), call("call_1", "Oslo"), call("call_2", "Rome")], StopReason::ToolUse)
+            }
+            _ => text(GREETING.to_owned()),
+        };
+        let usage = Usage { input_tokens: 11, cached_tokens: 4, output_tokens: 7, cost: Money(25), ..Usage::default() };
+        Ok(ModelReply { model: request.model.clone().unwrap_or_default(), blocks, stop, usage })
+    }
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn format(&self) -> WireFormat {
+        self.format
+    }
+    async fn generate(&self, request: &ModelRequest) -> Result<ModelReply, ProviderError> {
+        self.answer(request)
+    }
+    async fn generate_stream(&self, request: &ModelRequest, deltas: DeltaSink) -> Result<ModelReply, ProviderError> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let _running = Running(Arc::clone(&self.running));
+        let reply = self.answer(request)?;
+        let mut calls = 0;
+        for block in &reply.blocks {
+            match block {
+                Block::Text { text, .. } => {
+                    for piece in text.split_inclusive(' ') {
+                        drop(deltas.send(ModelDelta::Text { text: piece.to_owned() }).await);
+                    }
+                }
+                Block::ToolUse { id, name, input, .. } => {
+                    let (id, name) = (id.clone(), name.clone());
+                    drop(deltas.send(ModelDelta::ToolUse { index: calls, id, name }).await);
+                    let arguments = input.to_string();
+                    let (one, other) = arguments.split_at(4);
+                    for text in [one, other] {
+                        drop(deltas.send(ModelDelta::ToolInput { index: calls, text: text.to_owned() }).await);
+                    }
+                    calls += 1;
+                }
+                _ => {}
+            }
+        }
+        let endless = request.messages.last().is_some_and(|last| last.as_text() == "endless");
+        if !endless {
+            return Ok(reply);
+        }
+        loop {
+            drop(deltas.send(ModelDelta::Text { text: "more ".to_owned() }).await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    async fn models(&self) -> Result<Vec<ModelInfo>, ProviderError> {
+        Ok(Vec::new())
+    }
+    fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
+        ModelCapabilities { images: true, ..ModelCapabilities::default() }
+    }
+    fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
+        let one = Money(1_000_000);
+        Some(TokenPrice { input: one, cached: one, cache_write: one, output: Money(2_000_000) })
+    }
+    async fn health(&self) -> ProviderHealth {
+        ProviderHealth { availability: Availability::Available, latency_ms: None, message: String::new() }
+    }
+    async fn is_available(&self) -> bool {
+        true
+    }
+    fn estimate_tokens(&self, _request: &ModelRequest) -> u64 {
+        42
+    }
+    /// Answers with the very bytes it was sent, so that a test can see whether they changed.
+    async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
+        let (told, usage) = oneshot::channel();
+        let used = Usage { input_tokens: 5, output_tokens: 3, ..Usage::default() };
+        let echoed =
+            json!({"model": call.model, "operation": format!("{:?}", call.operation), "sent": String::from_utf8_lossy(&call.body)});
+        let body = bytes::Bytes::from(echoed.to_string());
+        if call.operation != RawOperation::CountTokens {
+            let _ = told.send(used);
+        }
+        let headers =
+            vec![("content-type".to_owned(), "application/json".to_owned()), ("x-request-id".to_owned(), "r1".to_owned())];
+        Ok(RawAnswer { status: 200, headers, body: stream::iter([Ok(body)]).boxed(), usage })
+    }
+    async fn close(&self) {}
+}
+
+/// Applies writes as the writer does.
+struct Writer;
+
+impl Actor for Writer {
+    type Msg = Admitted<RecordsMsg>;
+    type State = Arc<MemoryStore>;
+    type Arguments = Arc<MemoryStore>;
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, store: Arc<MemoryStore>) -> Result<Arc<MemoryStore>, ActorProcessingErr> {
+        Ok(store)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        store: &mut Arc<MemoryStore>,
+    ) -> Result<(), ActorProcessingErr> {
+        if let RecordsMsg::Write { write, reply } = message.take() {
+            let answer = store.apply(vec![*write]).await.expect("memory answers").remove(0);
+            let _ = reply.send(answer.map_err(Failure::from));
+        }
+        Ok(())
+    }
+}
+
+/// A gateway over the branch of models over scripted providers.
+pub struct Served {
+    pub address: SocketAddr,
+    pub store: Arc<MemoryStore>,
+    pub running: Arc<AtomicUsize>,
+    records: Records,
+    shutdown: Shutdown,
+    _tree: SupervisorHandle,
+}
+
+impl Served {
+    pub async fn start() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let (writer, router) = (Address::unbound("records", 64), Address::unbound("router", 64));
+        let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
+        let translated = Scripted::new("translated", WireFormat::Ollama);
+        let running = Arc::clone(&translated.running);
+        let args = |provider: Scripted, model: &str| ProviderArgs {
+            provider: Arc::new(provider),
+            base_url: "http://test".to_owned(),
+            model: model.to_owned(),
+            limits: Limits { retries: 0, ..Limits::default() },
+        };
+        let deployed = |provider: &str| DeploymentConfig { provider: provider.to_owned(), ..DeploymentConfig::default() };
+        let coder = GroupConfig { deployments: vec![deployed("translated")], ..GroupConfig::default() };
+        let models = ModelsArgs {
+            providers: vec![args(translated, "scripted-1"), args(Scripted::new("same", WireFormat::OpenaiChat), "passed-1")],
+            groups: vec![("coder".to_owned(), coder)],
+            default: "translated".to_owned(),
+            records: Some(records.clone()),
+            address: router.clone(),
+        };
+        let kept = Arc::clone(&store);
+        let spec = SupervisorSpec::new("helix", Strategy::OneForOne)
+            .child(ChildSpec::actor("records", &writer, move || (Writer, Arc::clone(&kept))))
+            .child(ChildSpec::supervisor(helix_actor_models::branch(models)));
+        let tree = helix_kernel::start(spec).await.expect("the tree starts");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let args = GatewayArgs {
+            models: Models::new(router, Duration::from_secs(60)),
+            records: records.clone(),
+            formats: helix_adapter_models::client_formats(),
+            body_bytes: 1 << 20,
+        };
+        let shutdown = Shutdown::new();
+        tokio::spawn(serve_gateway(listener, args, shutdown.clone()));
+        Self { address, store, running, records, shutdown, _tree: tree }
+    }
+
+    /// Records a key and answers what it is.
+    pub async fn key(&self, change: impl FnOnce(&mut GatewayKey)) -> String {
+        let secret = format!("helix-{}", helix_protocol::KeyId::new());
+        let mut key = GatewayKey {
+            id: helix_protocol::KeyId::new(),
+            name: "test".to_owned(),
+            hash: blake3::hash(secret.as_bytes()).to_hex().to_string(),
+            owner: helix_protocol::OwnerId::LOCAL,
+            project: helix_protocol::ProjectId::DEFAULT,
+            task: None,
+            models: Vec::new(),
+            budget: Default::default(),
+            daily: Default::default(),
+            requests_per_minute: None,
+            created_at: helix_protocol::Timestamp::now(),
+            expires_at: None,
+            revoked_at: None,
+        };
+        change(&mut key);
+        self.records.write(Write::CreateKey(Box::new(key))).await.expect("the key is taken");
+        secret
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shutdown.request();
+    }
+}
