@@ -20,8 +20,8 @@ mod stream_encoder;
 mod tests;
 
 pub use format::ChatCompletions;
-pub(crate) use reply::decode_arguments;
 pub use reply::{WireError, decode_reply};
+pub(crate) use reply::{argument_object, arguments_of, decode_arguments};
 pub(crate) use request::encode_arguments;
 pub use request::{LengthField, ThinkingField, encode_request};
 pub use serve::{decode_request, encode_error, encode_reply};

@@ -4,7 +4,7 @@
 //! three letters, every digit and every sign counts, and text outside ASCII counts nearly by bytes. English and code
 //! come out at about 1.5 times what current tokenizers count.
 
-use helix_protocol::{Block, Message, ModelRequest};
+use helix_protocol::{Block, Message, ModelRequest, ToolSchema};
 
 /// What frames a message in a prompt.
 const MESSAGE: u64 = 8;
@@ -18,12 +18,13 @@ const REQUEST: u64 = 16;
 /// Most tokens that `request`'s prompt is likely to be.
 pub fn request_tokens(request: &ModelRequest) -> u64 {
     let messages: u64 = request.messages.iter().map(message_tokens).sum();
-    let tools: u64 = request
-        .tools
-        .iter()
-        .map(|tool| TOOL + text_tokens(&tool.name) + text_tokens(&tool.description) + text_tokens(&tool.parameters.to_string()))
-        .sum();
+    let tools: u64 = request.tools.iter().map(tool_tokens).sum();
     REQUEST + messages + tools
+}
+
+/// Most tokens that one tool's description is likely to be.
+pub(crate) fn tool_tokens(tool: &ToolSchema) -> u64 {
+    TOOL + text_tokens(&tool.name) + text_tokens(&tool.description) + text_tokens(&tool.parameters.to_string())
 }
 
 fn message_tokens(message: &Message) -> u64 {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::Settings;
 use crate::chat::WireError;
 use crate::connection::BodyError;
+use crate::dates::http_date;
 use crate::format::DecodeError;
 
 /// Says what went wrong at one provider.
@@ -36,7 +37,20 @@ impl Faults<'_> {
             .as_ref()
             .and_then(WireError::from_body)
             .unwrap_or_else(|| WireError { message: excerpt(body), ..WireError::default() });
-        self.refusal(status.as_u16(), &error, retry_after(headers))
+        let after = retry_after(headers).or_else(|| parsed.as_ref().and_then(retry_delay));
+        let judged = self.refusal(status.as_u16(), &error, after);
+        // The provider's own word on whether the same may be sent again stands above what its status would mean.
+        match (headers.get("x-should-retry").and_then(|word| word.to_str().ok()), judged) {
+            (Some("false"), ProviderError::Retryable { failure, .. }) => {
+                ProviderError::Elsewhere(failure.hint("the provider asks not to repeat the call; another may serve it"))
+            }
+            (Some("true"), ProviderError::Final(failure) | ProviderError::Elsewhere(failure))
+                if failure.code != Code::ContextOverflow && !is_spent(&error) =>
+            {
+                ProviderError::Retryable { failure, retry_after: after }
+            }
+            (_, judged) => judged,
+        }
     }
 
     /// Decides by status first, and by the provider's own words where the status says too little.
@@ -63,6 +77,8 @@ impl Faults<'_> {
                 ProviderError::Retryable { failure: failed("the call is repeated by itself"), retry_after }
             }
             401 | 403 => ProviderError::Elsewhere(refused(self.key_hint())),
+            // Gemini's answer to a wrong key.
+            400 if error.kind.contains("API_KEY_INVALID") => ProviderError::Elsewhere(refused(self.key_hint())),
             404 => ProviderError::Elsewhere(refused(format!(
                 "check the model's name, and the base URL {}: it usually ends in /v1",
                 self.base()
@@ -231,6 +247,7 @@ fn is_overflow(status: u16, error: &WireError) -> bool {
         "context size",
         "prompt is too long",
         "too many tokens",
+        "exceeds the maximum number of tokens",
     ];
     status == 413 || (matches!(status, 400 | 422) && says.iter().any(|word| text.contains(word)))
 }
@@ -288,30 +305,17 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.unsigned_abs()))
 }
 
+/// When Gemini wants us back: it says so in the details of an error, in seconds with an `s` behind.
+fn retry_delay(body: &Value) -> Option<Duration> {
+    let body = body.as_array().and_then(|list| list.first()).unwrap_or(body);
+    let details = body.pointer("/error/details")?.as_array()?;
+    let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    duration(delay.strip_suffix('s')?.parse().ok()?)
+}
+
 /// Seconds as a duration; nothing for what is negative or absurd.
 fn duration(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= Duration::from_secs(86_400))
-}
-
-/// Seconds since 1970 of a date such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7, the form that is in use).
-fn http_date(text: &str) -> Option<i64> {
-    let (_, date) = text.split_once(", ")?;
-    let fields: Vec<&str> = date.split_ascii_whitespace().collect();
-    let [day, month, year, time, "GMT"] = fields.as_slice() else { return None };
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
-    let (day, year): (i64, i64) = (day.parse().ok()?, year.parse().ok()?);
-    let clock: Vec<i64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
-    let [hours, minutes, seconds] = clock.as_slice() else { return None };
-    Some(days_since_1970(year, month, day) * 86_400 + hours * 3_600 + minutes * 60 + seconds)
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar. Years start in March, so that the leap day is the last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (cycle, of_cycle) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    cycle * 146_097 + of_cycle * 365 + of_cycle / 4 - of_cycle / 100 + of_year - 719_468
 }
 
 #[cfg(test)]
@@ -337,10 +341,26 @@ mod tests {
     }
 
     #[test]
-    fn dates_count_from_1970_over_leap_years() {
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(http_date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
+    fn a_delay_in_the_details_and_the_word_of_the_provider_are_heard() {
+        let settings = Settings::default();
+        let judge = |status: u16, pairs: &[(&'static str, &'static str)], body: &str| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            Faults { settings: &settings }.status(status, &headers(pairs), body.as_bytes())
+        };
+        let delayed = r#"{"error":{"code":429,"message":"slow","status":"RESOURCE_EXHAUSTED","details":[{"@type":"x"},{"retryDelay":"1.5s"}]}}"#;
+        for body in [delayed.to_owned(), format!("[{delayed}]")] {
+            let error = judge(429, &[], &body);
+            assert!(
+                matches!(error, ProviderError::Retryable { retry_after: Some(after), .. } if after == Duration::from_millis(1_500))
+            );
+        }
+        assert!(matches!(judge(529, &[("x-should-retry", "false")], ""), ProviderError::Elsewhere(_)));
+        assert!(matches!(judge(400, &[("x-should-retry", "true")], "{}"), ProviderError::Retryable { .. }));
+        let spent = r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"enforced_spend_limit_reached"}}}"#;
+        assert!(matches!(judge(429, &[("x-should-retry", "true")], spent), ProviderError::Elsewhere(_)));
+        let wrong_key =
+            r#"{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#;
+        assert!(matches!(judge(400, &[], wrong_key), ProviderError::Elsewhere(failure) if failure.hint.contains("OPENAI_API_KEY")));
     }
 
     #[test]

@@ -91,6 +91,10 @@ pub trait Decoder: Send {
     fn began(&self) -> bool;
     /// True once the event that ends an answer has come. What follows it is not read.
     fn is_complete(&self) -> bool;
+    /// True where the end of the stream would end the answer, in formats that have no event for it: the model has said why it stops.
+    fn ends_with_stream(&self) -> bool {
+        false
+    }
     /// Takes one event, and says what of it can be shown. `event` is the name that server-sent events may have.
     fn push(&mut self, event: Option<&str>, data: &[u8]) -> Result<Vec<ModelDelta>, DecodeError>;
     /// What has been used so far, as far as it was said.

@@ -16,7 +16,7 @@ use crate::Access;
 use crate::connection::{BodyError, Chunks};
 use crate::events::events;
 use crate::format::Format;
-use crate::provider::HttpProvider;
+use crate::provider::{HttpProvider, replacing};
 
 /// Headers of an answer that pass beside its limits.
 const PASSED: [&str; 6] = ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
@@ -27,9 +27,11 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         let failure = Failure::new(Code::InvalidRequest, format!("{} has no such operation", provider.settings.name));
         return Err(ProviderError::Final(failure.hint("ask in another format; it is translated then")));
     };
+    // A client that names a version of the format gets that one.
+    let named = replacing(call.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let ask = |access: &Access| {
         let request = provider.post(access, &path).header(CONTENT_TYPE, "application/json").body(call.body.clone());
-        call.headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+        request.headers(named.clone())
     };
     let (response, _) = provider.send_renewing(ask).await?;
     let (status, headers) = (response.status(), passed(response.headers()));
@@ -93,7 +95,7 @@ async fn of_stream(
             return decoder.usage();
         }
     }
-    None
+    decoder.ends_with_stream().then(|| decoder.usage()).flatten()
 }
 
 async fn of_document(

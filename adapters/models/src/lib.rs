@@ -1,20 +1,23 @@
 //! Model providers over HTTP.
 //!
 //! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`], [`responses`],
-//! [`ollama`]).
+//! [`anthropic`], [`gemini`], [`ollama`]).
 //! [`HttpProvider`] is any of them with a connection, its time limits, and the one decision that matters afterwards: whether a
 //! failed call may have been billed. It makes each call once and repeats nothing, except that a key which was refused is renewed and
 //! tried again where there are [`Credentials`] that can.
 
+pub mod anthropic;
 pub mod chat;
 mod client;
 mod connection;
 mod credentials;
+mod dates;
 mod estimate;
 mod events;
 mod fault;
 mod format;
 mod forward;
+pub mod gemini;
 mod images;
 mod models;
 pub mod ollama;
@@ -23,6 +26,8 @@ mod provider;
 pub mod responses;
 mod served;
 mod settings;
+#[cfg(test)]
+mod testing;
 pub mod thinking;
 mod tools;
 

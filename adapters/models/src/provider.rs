@@ -14,7 +14,7 @@ use helix_ports::{
 };
 use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, WireFormat};
 use parking_lot::RwLock;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
@@ -130,10 +130,11 @@ impl HttpProvider {
     /// Sends a request; a refusal is an error.
     async fn ask(&self, encoded: Encoded, request: &ModelRequest, accept: &str) -> Result<Response, ProviderError> {
         let body = Bytes::from(serde_json::to_vec(&encoded.body).expect("a JSON value can be written"));
+        let named = replacing(encoded.headers.iter().map(|(name, value)| (*name, value.as_str())));
         let call = |access: &Access| {
             let call = self.post(access, &encoded.path).header(ACCEPT, accept).header(CONTENT_TYPE, "application/json");
             let call = call.body(body.clone());
-            let call = encoded.headers.iter().fold(call, |call, (name, value)| call.header(*name, value));
+            let call = call.headers(named.clone());
             match &request.idempotency_key {
                 Some(key) => call.header("idempotency-key", key),
                 None => call,
@@ -269,6 +270,9 @@ impl HttpProvider {
                 return decoder.finish().map_err(|error| self.faults().decode(error, Progress::Began));
             }
         }
+        if decoder.ends_with_stream() {
+            return decoder.finish().map_err(|error| self.faults().decode(error, Progress::Began));
+        }
         Err(ProviderError::Uncertain(self.faults().cut("the stream ended without its terminal event")))
     }
 
@@ -363,6 +367,11 @@ impl HttpProvider {
     fn info(&self, name: &str) -> ModelInfo {
         ModelInfo { name: name.to_owned(), capabilities: self.capabilities(Some(name)), price: self.price(Some(name)) }
     }
+}
+
+/// Headers that take the place of the format's own of the same name. What is no header is left out.
+pub(crate) fn replacing<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> HeaderMap {
+    headers.filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))).collect()
 }
 
 #[async_trait]

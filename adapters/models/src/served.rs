@@ -57,8 +57,8 @@ pub(crate) struct Sent {
     text: usize,
     /// Bytes of its thinking.
     thinking: usize,
-    /// Bytes of the arguments of each call.
-    calls: BTreeMap<u32, usize>,
+    /// Of each call, its id and the bytes of its arguments.
+    calls: BTreeMap<u32, (String, usize)>,
     /// Blocks with something besides, or of unknown kinds, in the order of [`kind`].
     wholes: [usize; 4],
 }
@@ -69,14 +69,19 @@ impl Sent {
         match delta {
             ModelDelta::Text { text } => self.text += text.len(),
             ModelDelta::Thinking { text } => self.thinking += text.len(),
-            ModelDelta::ToolUse { index, .. } => drop(self.calls.entry(*index).or_insert(0)),
-            ModelDelta::ToolInput { index, text } => *self.calls.entry(*index).or_insert(0) += text.len(),
+            ModelDelta::ToolUse { index, id, .. } => self.calls.entry(*index).or_default().0 = id_of_call(id, *index),
+            ModelDelta::ToolInput { index, text } => self.calls.entry(*index).or_default().1 += text.len(),
             ModelDelta::Block { block } => {
                 if let Some(kind) = kind(block) {
                     self.wholes[kind] += 1;
                 }
             }
         }
+    }
+
+    /// Which call has this id.
+    pub(crate) fn call_of(&self, wanted: &str) -> Option<u32> {
+        self.calls.iter().find(|(_, (id, _))| id == wanted).map(|(index, _)| *index)
     }
 
     /// The pieces of `reply` that did not go out.
@@ -98,7 +103,7 @@ impl Sent {
                     if !self.calls.contains_key(&index) {
                         missing.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone() });
                     }
-                    if self.calls.get(&index).is_none_or(|sent| *sent == 0) {
+                    if self.calls.get(&index).is_none_or(|(_, sent)| *sent == 0) {
                         missing.push(ModelDelta::ToolInput { index, text: encode_arguments(input) });
                     }
                     index += 1;

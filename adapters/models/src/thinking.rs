@@ -75,6 +75,11 @@ fn begins_a_word(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| !text[..at].chars().next_back().is_some_and(char::is_alphanumeric))
 }
 
+/// The budget of a turn that names none.
+pub(crate) fn default_budget(turn: &Turn<'_>) -> Plan {
+    budget(turn, 0)
+}
+
 /// A budget that the model takes: 80 % of the answer's limit where none is said, never the whole limit, and no thinking where the
 /// limit has no room for the least budget.
 fn budget(turn: &Turn<'_>, tokens: u32) -> Plan {

@@ -1,8 +1,12 @@
 //! What every format does about tools: forcing a call where the model cannot be forced, and tools that only one provider has.
 
-use helix_protocol::{Block, ModelReply, ModelRequest, ToolChoice, ToolSchema, WireFormat};
+use helix_protocol::{Block, Extra, ModelReply, ModelRequest, ToolChoice, ToolSchema, WireFormat, extra_of};
+use serde_json::{Value, json};
 
 use crate::format::Turn;
+
+/// Gemini's name for what it signs its thinking with, on whatever part it stands.
+pub(crate) const THOUGHT_SIGNATURE: &str = "thoughtSignature";
 
 /// Whether the model can be made to keep to a choice of tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +69,23 @@ pub(crate) fn carried(tools: &[ToolSchema], format: WireFormat) -> impl Iterator
     tools.iter().filter(move |tool| provider_of(tool).is_none_or(|whose| whose == format))
 }
 
+/// Gemini's signature of a call, for clients of other formats to give back: they carry fields they do not know, and Gemini refuses a
+/// call that lost its signature. The fields are those of Gemini's own OpenAI-compatible service.
+pub(crate) fn signature_of(extra: &Option<Box<Extra>>) -> Option<Value> {
+    let signature = extra_of(extra, WireFormat::Gemini)?.get(THOUGHT_SIGNATURE)?;
+    Some(json!({"google": {"thought_signature": signature}}))
+}
+
+/// The reverse.
+pub(crate) fn signed_by_gemini(content: &Value) -> Option<Box<Extra>> {
+    let signature = content.pointer("/google/thought_signature").filter(|signature| signature.is_string())?;
+    Extra::field(WireFormat::Gemini, THOUGHT_SIGNATURE, signature.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use helix_protocol::{StopReason, Usage};
-    use serde_json::json;
 
     #[test]
     fn an_answer_is_held_against_the_choice() {

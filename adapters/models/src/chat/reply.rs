@@ -2,7 +2,7 @@
 
 use helix_protocol::{Block, StopReason, Usage};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::RAW_ARGUMENTS;
 use super::stream::StreamDecoder;
@@ -68,6 +68,8 @@ pub(super) struct WireCall {
     pub index: Option<u64>,
     pub id: Option<String>,
     pub function: Option<WireFunction>,
+    /// What Gemini signed the call with, at its OpenAI-compatible service and at ours.
+    pub extra_content: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,7 +139,12 @@ impl WireError {
         let word = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
         let code = error.get("code").cloned().unwrap_or_default();
         let number = code.as_u64().or_else(|| code.as_str().and_then(|code| code.parse().ok()));
-        let kinds: Vec<&str> = [word("code"), word("type"), word("status")].into_iter().filter(|kind| !kind.is_empty()).collect();
+        // What decides is in the details at some: a spend limit at Anthropic, a wrong key at Gemini.
+        let details = error.get("details");
+        let first = details.and_then(Value::as_array).into_iter().flatten().find_map(|detail| detail.get("reason")?.as_str());
+        let detail = details.and_then(|details| details.get("error_code")?.as_str()).or(first).unwrap_or_default();
+        let kinds = [word("code"), word("type"), word("status"), detail];
+        let kinds: Vec<&str> = kinds.into_iter().filter(|kind| !kind.is_empty()).collect();
         let message = match word("message") {
             "" => error.to_string(),
             message => message.to_owned(),
@@ -160,13 +167,31 @@ pub(crate) fn decode_arguments(text: String) -> Value {
         return Value::Object(serde_json::Map::new());
     }
     match serde_json::from_str::<Value>(&text) {
-        Ok(Value::Object(mut object)) if object.len() == 1 => match object.remove(RAW_ARGUMENTS) {
+        Ok(object @ Value::Object(_)) => arguments_of(object),
+        _ => Value::String(text),
+    }
+}
+
+/// The same of a value.
+pub(crate) fn arguments_of(value: Value) -> Value {
+    match value {
+        Value::Object(mut object) if object.len() == 1 => match object.remove(RAW_ARGUMENTS) {
             Some(Value::String(raw)) => Value::String(raw),
             Some(other) => Value::Object([(RAW_ARGUMENTS.to_owned(), other)].into_iter().collect()),
             None => Value::Object(object),
         },
-        Ok(Value::Object(object)) => Value::Object(object),
-        _ => Value::String(text),
+        Value::Null => Value::Object(serde_json::Map::new()),
+        Value::Object(_) | Value::String(_) => value,
+        other => Value::String(other.to_string()),
+    }
+}
+
+/// Arguments as an object, where a format wants one: what is not one is wrapped.
+pub(crate) fn argument_object(input: &Value) -> Value {
+    match input {
+        Value::Object(_) => input.clone(),
+        Value::String(raw) => json!({ RAW_ARGUMENTS: raw }),
+        other => json!({ RAW_ARGUMENTS: other.to_string() }),
     }
 }
 

@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::format::Turn;
 use crate::images;
 use crate::thinking::{Plan, effort_word, plan};
-use crate::tools::{Forcing, carried, sent_choice};
+use crate::tools::{Forcing, carried, sent_choice, signature_of};
 
-use super::{ChatCompletions, ERROR_PREFIX, RAW_ARGUMENTS};
+use super::{ChatCompletions, ERROR_PREFIX, argument_object};
 
 /// How a server wants the limit on an answer's tokens to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,9 +193,13 @@ fn encode_assistant(message: &Message) -> Value {
     for block in &message.blocks {
         match block {
             Block::Text { text, .. } => texts.push(text.as_str()),
-            Block::ToolUse { id, name, input, .. } => {
-                let arguments = encode_arguments(input);
-                calls.push(json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}));
+            Block::ToolUse { id, name, input, extra } => {
+                let function = json!({"name": name, "arguments": encode_arguments(input)});
+                let mut call = json!({"id": id, "type": "function", "function": function});
+                if let Some(signature) = signature_of(extra) {
+                    call["extra_content"] = signature;
+                }
+                calls.push(call);
             }
             Block::Thinking { text, extra } => {
                 let field = extra_of(extra, WireFormat::OpenaiChat).and_then(|fields| fields.get("field")?.as_str());
@@ -217,9 +221,5 @@ fn encode_assistant(message: &Message) -> Value {
 
 /// Arguments as the string the format wants. Always a JSON object: what is not one is wrapped.
 pub(crate) fn encode_arguments(input: &Value) -> String {
-    match input {
-        Value::Object(_) => input.to_string(),
-        Value::String(raw) => json!({ RAW_ARGUMENTS: raw }).to_string(),
-        other => json!({ RAW_ARGUMENTS: other.to_string() }).to_string(),
-    }
+    if input.is_object() { input.to_string() } else { argument_object(input).to_string() }
 }

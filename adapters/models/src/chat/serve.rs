@@ -7,6 +7,7 @@ use helix_protocol::{
 use serde_json::{Map, Value, json};
 
 use crate::thinking::effort_named;
+use crate::tools::{signature_of, signed_by_gemini};
 use crate::{images, served};
 
 use super::ERROR_PREFIX;
@@ -230,7 +231,7 @@ fn decode_assistant(message: &Value) -> Result<Vec<Block>, String> {
             id: call.id.unwrap_or_default(),
             name: function.name.unwrap_or_default(),
             input: decode_arguments(arguments),
-            extra: None,
+            extra: call.extra_content.as_ref().and_then(signed_by_gemini),
         });
     }
     Ok(blocks)
@@ -246,7 +247,13 @@ pub fn encode_reply(reply: &ModelReply, id: &str, created: i64) -> Value {
         match block {
             Block::Text { text: more, .. } => text.get_or_insert_default().push_str(more),
             Block::Thinking { text, .. } => drop(message.insert("reasoning_content".to_owned(), json!(text))),
-            Block::ToolUse { id, name, input, .. } => calls.push(encode_call(calls.len(), id, name, &encode_arguments(input))),
+            Block::ToolUse { id, name, input, extra } => {
+                let mut call = encode_call(calls.len(), id, name, &encode_arguments(input));
+                if let Some(signature) = signature_of(extra) {
+                    call["extra_content"] = signature;
+                }
+                calls.push(call);
+            }
             Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }

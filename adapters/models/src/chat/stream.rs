@@ -6,6 +6,7 @@ use helix_protocol::{Block, Extra, ModelDelta, ModelReply, Usage, WireFormat};
 use serde_json::{Value, json};
 
 use crate::format::{DecodeError, Decoder};
+use crate::tools::signed_by_gemini;
 
 use super::reply::{WireAnswer, WireCall, WireChoice, WireError, WireMessage, decode_arguments, decode_stop};
 
@@ -33,6 +34,7 @@ struct PartialCall {
     id: String,
     name: String,
     arguments: String,
+    extra: Option<Box<Extra>>,
 }
 
 impl Decoder for StreamDecoder {
@@ -123,6 +125,9 @@ impl StreamDecoder {
         if call.id.is_empty() {
             call.id = id;
         }
+        if let Some(signed) = fragment.extra_content.as_ref().and_then(signed_by_gemini) {
+            call.extra = Some(signed);
+        }
         // Some servers repeat id and name with every fragment, so the first ones stand.
         if let Some(name) = function.name.filter(|name| call.name.is_empty() && !name.is_empty()) {
             deltas.push(ModelDelta::ToolUse { index, id: call.id.clone(), name: name.clone() });
@@ -179,7 +184,7 @@ impl StreamDecoder {
                 id = format!("call_{slot}");
             }
             ids.insert(id.clone());
-            blocks.push(Block::ToolUse { id, name: call.name, input: decode_arguments(call.arguments), extra: None });
+            blocks.push(Block::ToolUse { id, name: call.name, input: decode_arguments(call.arguments), extra: call.extra });
         }
         let stop = decode_stop(self.finish.as_deref(), &blocks, refused);
         let usage = self.usage.unwrap_or(Usage { estimated: true, ..Usage::default() });

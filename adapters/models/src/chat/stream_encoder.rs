@@ -1,10 +1,11 @@
 //! An answer as chunks, for a client that reads it while it comes.
 
-use helix_protocol::{Failure, ModelDelta, ModelReply};
+use helix_protocol::{Block, Failure, ModelDelta, ModelReply};
 use serde_json::{Value, json};
 
 use super::serve::{encode_call, encode_error, encode_usage, finish};
 use crate::served::{Sent, ServedEvent, ServedStream, deltas_of, id_of_call};
+use crate::tools::signature_of;
 
 /// Writes one answer as chunks.
 #[derive(Clone, Debug)]
@@ -62,7 +63,11 @@ impl ServedStream for StreamEncoder {
             ModelDelta::ToolInput { index, text } => {
                 json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]})
             }
-            // Signatures and blocks of other formats have no place here.
+            ModelDelta::Block { block: Block::ToolUse { id, extra, .. } } => {
+                let (Some(signature), Some(index)) = (signature_of(extra), self.sent.call_of(id)) else { return Vec::new() };
+                json!({"tool_calls": [{"index": index, "extra_content": signature}]})
+            }
+            // Other signatures and blocks of other formats have no place here.
             ModelDelta::Block { .. } => return Vec::new(),
         };
         vec![self.delta(delta)]

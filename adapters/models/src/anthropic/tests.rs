@@ -1,0 +1,591 @@
+//! Both sides of the format against each other, and what the real one says.
+
+use helix_ports::{ModelCapabilities, ThinkingControl};
+use helix_protocol::{
+    Block, Code, Effort, Extra, Failure, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, Sampling, StopReason,
+    Thinking, ToolChoice, ToolSchema, Usage, WireFormat,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::format::{DecodeError, Format, Turn};
+use crate::testing::{arguments, body_of, conversation, never_shorter, read, served};
+use crate::{ServedEvent, ServedStream};
+
+const FORMAT: AnthropicMessages = AnthropicMessages { key: crate::KeyHeader::Bearer };
+
+fn encoded(request: &ModelRequest, capabilities: &ModelCapabilities) -> Value {
+    FORMAT.encode(&turn(request, capabilities)).body
+}
+
+fn turn<'a>(request: &'a ModelRequest, capabilities: &'a ModelCapabilities) -> Turn<'a> {
+    Turn { request, model: "m", capabilities, max_tokens: request.max_tokens, temperature: None, stream: false }
+}
+
+fn extra(fields: Value) -> Option<Box<Extra>> {
+    Extra::of(WireFormat::Anthropic, fields.as_object().expect("an object").clone())
+}
+
+fn thought(text: &str, signature: &str) -> Block {
+    Block::Thinking { text: text.to_owned(), extra: extra(json!({"signature": signature})) }
+}
+
+fn call(id: &str, input: Value) -> Block {
+    Block::ToolUse { id: id.to_owned(), name: "read".to_owned(), input, extra: None }
+}
+
+fn tool(name: &str) -> ToolSchema {
+    ToolSchema { name: name.to_owned(), description: "d".to_owned(), parameters: json!({"type": "object"}), extra: None }
+}
+
+fn user(text: &str) -> ModelRequest {
+    ModelRequest { messages: vec![Message::text(Role::User, text)], max_tokens: 10_000, ..ModelRequest::default() }
+}
+
+/// A recorded stream: thinking, text with a citation, a tool of the provider's, a call, and pings between them.
+const RECORDED: &str = r#"event: message_start
+data: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":7,"cache_read_input_tokens":100,"output_tokens":1}}}
+
+event: content_block_start
+data: {"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}
+
+event: ping
+data: {"type":"ping"}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"Let me "}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"see."}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"EqQB"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":0}
+
+event: content_block_start
+data: {"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"EmwK"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":1}
+
+event: content_block_start
+data: {"type":"content_block_start","index":2,"content_block":{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{}}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"query\":\"rust\"}"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":2}
+
+event: content_block_start
+data: {"type":"content_block_start","index":3,"content_block":{"type":"text","text":"","citations":null}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":3,"delta":{"type":"text_delta","text":"Grün"}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":3,"delta":{"type":"citations_delta","citation":{"type":"char_location","cited_text":"g"}}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":3}
+
+event: content_block_start
+data: {"type":"content_block_start","index":4,"content_block":{"type":"tool_use","id":"toolu_1","name":"read","input":{}}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":""}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":"{\"path\": \"a"}}
+
+event: content_block_delta
+data: {"type":"content_block_delta","index":4,"delta":{"type":"input_json_delta","partial_json":".rs\"}"}}
+
+event: content_block_stop
+data: {"type":"content_block_stop","index":4}
+
+event: message_delta
+data: {"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":89,"output_tokens_details":{"thinking_tokens":40}}}
+
+event: message_stop
+data: {"type":"message_stop"}
+
+"#;
+
+fn recorded() -> ModelReply {
+    let searched = json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "rust"}});
+    let cited = extra(json!({"citations": [{"type": "char_location", "cited_text": "g"}]}));
+    ModelReply {
+        model: "claude-x".to_owned(),
+        blocks: vec![
+            thought("Let me see.", "EqQB"),
+            Block::Thinking { text: String::new(), extra: extra(json!({"type": "redacted_thinking", "data": "EmwK"})) },
+            Block::Unknown { format: WireFormat::Anthropic, block: searched },
+            Block::Text { text: "Grün".to_owned(), extra: cited },
+            call("toolu_1", json!({"path": "a.rs"})),
+        ],
+        stop: StopReason::ToolUse,
+        usage: Usage {
+            input_tokens: 132,
+            cached_tokens: 100,
+            cache_write_tokens: 7,
+            output_tokens: 89,
+            thinking_tokens: 40,
+            ..Usage::default()
+        },
+    }
+}
+
+#[test]
+fn a_recorded_stream_is_read_block_by_block_and_goes_back_unchanged() {
+    let (reply, shown) = read(&FORMAT, RECORDED.as_bytes(), 11).expect("an answer");
+    assert_eq!(reply, recorded());
+    assert_eq!(shown.first(), Some(&ModelDelta::Thinking { text: "Let me ".to_owned() }));
+    assert!(shown.contains(&ModelDelta::ToolUse { index: 0, id: "toolu_1".to_owned(), name: "read".to_owned() }));
+    assert!(shown.contains(&ModelDelta::ToolInput { index: 0, text: ".rs\"}".to_owned() }));
+
+    let mut request = user("u");
+    request.messages.push(Message { role: Role::Assistant, blocks: reply.blocks });
+    let body = encoded(&request, &ModelCapabilities::default());
+    let expected = json!([
+        {"type": "thinking", "thinking": "Let me see.", "signature": "EqQB"},
+        {"type": "redacted_thinking", "data": "EmwK"},
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "rust"}},
+        {"type": "text", "text": "Grün", "citations": [{"type": "char_location", "cited_text": "g"}]},
+        {"type": "tool_use", "id": "toolu_1", "name": "read", "input": {"path": "a.rs"}},
+    ]);
+    assert_eq!(body["messages"][1]["content"], expected);
+}
+
+#[test]
+fn a_recorded_stream_served_again_is_the_same_answer() {
+    let (reply, shown) = read(&FORMAT, RECORDED.as_bytes(), 64).expect("an answer");
+    let mut encoder = StreamEncoder::new("claude-x", "msg_1", 0);
+    let mut events = encoder.start();
+    events.extend(shown.iter().flat_map(|delta| encoder.push(delta)));
+    events.extend(encoder.finish(&reply));
+    assert_eq!(read(&FORMAT, &body_of(&events), 64).map(|(reply, _)| reply), Ok(reply));
+}
+
+#[test]
+fn a_stream_cut_at_any_byte_is_never_a_shorter_answer() {
+    never_shorter(&FORMAT, RECORDED.as_bytes());
+}
+
+#[test]
+fn events_out_of_order_doubled_or_missing_are_errors() {
+    let start = json!({"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1}}});
+    let open = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+    let add = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "t"}});
+    let close = json!({"type": "content_block_stop", "index": 0});
+    let delta = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}});
+    let stop = json!({"type": "message_stop"});
+    let outcome = |events: &[&Value]| {
+        let events: Vec<ServedEvent> = events.iter().map(|data| ServedEvent::unnamed((*data).clone())).collect();
+        read(&FORMAT, &body_of(&events), 99).map(|(reply, _)| reply.as_text())
+    };
+    assert_eq!(outcome(&[&start, &open, &add, &close, &delta, &stop]), Ok("t".to_owned()));
+    for events in [
+        &[&start, &start, &open, &add, &close, &delta, &stop][..],
+        &[&start, &open, &open, &close, &delta, &stop],
+        &[&start, &add, &delta, &stop],
+        &[&start, &open, &close, &add, &delta, &stop],
+        &[&start, &open, &add, &delta, &stop],
+        &[&start, &open, &add, &close, &stop],
+        &[&start, &close, &delta, &stop],
+        &[&stop],
+    ] {
+        assert!(outcome(events).is_err_and(|error| error != "cut"), "{events:?}");
+    }
+}
+
+#[test]
+fn an_error_in_the_midst_is_reported_with_its_kind() {
+    let mut decoder = FORMAT.decoder();
+    let error = br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}"#;
+    let Err(DecodeError::Reported(error)) = decoder.push(Some("error"), error) else { panic!("an error is an error") };
+    assert_eq!((error.kind.as_str(), error.message.as_str()), ("overloaded_error", "Overloaded"));
+}
+
+#[test]
+fn every_stop_reason_has_its_meaning_and_comes_back() {
+    for (word, stop) in [
+        ("end_turn", StopReason::EndTurn),
+        ("tool_use", StopReason::ToolUse),
+        ("max_tokens", StopReason::MaxTokens),
+        ("refusal", StopReason::Refusal),
+        ("pause_turn", StopReason::Pause),
+        ("model_context_window_exceeded", StopReason::ContextFull),
+        ("stop_sequence", StopReason::StopSequence("END".to_owned())),
+        ("to_be_invented", StopReason::Other("to_be_invented".to_owned())),
+    ] {
+        let reply = ModelReply { stop: stop.clone(), ..recorded() };
+        let written = encode_reply(&reply, "id", 0);
+        assert_eq!(written["stop_reason"], word);
+        assert_eq!(decode_reply(written.to_string().as_bytes()).map(|reply| reply.stop), Ok(stop));
+    }
+    let without = json!({"type": "message", "content": [], "usage": {}});
+    assert!(decode_reply(without.to_string().as_bytes()).is_err());
+}
+
+#[test]
+fn thinking_is_asked_for_as_the_model_lets_it() {
+    let said = |thinking, control, efforts: &[Effort]| {
+        let capabilities = ModelCapabilities { thinking: control, efforts: efforts.to_vec(), ..ModelCapabilities::default() };
+        let request = ModelRequest { thinking, ..user("think step by step") };
+        let body = encoded(&request, &capabilities);
+        (body["thinking"].clone(), body["output_config"]["effort"].clone())
+    };
+    use ThinkingControl as Control;
+    let budget = |tokens: u32| json!({"type": "enabled", "budget_tokens": tokens});
+    let adaptive = json!({"type": "adaptive", "display": "omitted"});
+    let all = [Effort::Low, Effort::Medium, Effort::High];
+    for (thinking, control, expected) in [
+        (Thinking::Budget(0), Control::Budget, (budget(8_000), Value::Null)),
+        (Thinking::Detect, Control::Budget, (budget(8_000), Value::Null)),
+        (Thinking::Adaptive, Control::Budget, (budget(8_000), Value::Null)),
+        (Thinking::Off, Control::Budget, (json!({"type": "disabled"}), Value::Null)),
+        (Thinking::Effort(Effort::Max), Control::Effort, (adaptive.clone(), json!("high"))),
+        (Thinking::Adaptive, Control::Effort, (adaptive, Value::Null)),
+        (Thinking::Budget(0), Control::AlwaysEffort, (Value::Null, json!("high"))),
+        (Thinking::Off, Control::AlwaysEffort, (Value::Null, json!("low"))),
+        (Thinking::Budget(0), Control::None, (Value::Null, Value::Null)),
+    ] {
+        assert_eq!(said(thinking, control, &all), expected, "{thinking:?} {control:?}");
+    }
+    let shown = ModelRequest { show_thinking: true, ..user("u") };
+    let capabilities = ModelCapabilities { thinking: Control::AlwaysEffort, ..ModelCapabilities::default() };
+    assert_eq!(encoded(&shown, &capabilities)["thinking"], json!({"type": "adaptive", "display": "summarized"}));
+}
+
+#[test]
+fn a_budget_is_left_out_in_the_midst_of_calls_that_were_made_without_thinking() {
+    let capabilities = ModelCapabilities { thinking: ThinkingControl::Budget, ..ModelCapabilities::default() };
+    let result =
+        Block::ToolResult { id: "a".to_owned(), content: "x".to_owned(), images: Vec::new(), is_error: false, extra: None };
+    let body = |turn: Vec<Block>| {
+        let mut request = ModelRequest { thinking: Thinking::Budget(0), ..user("u") };
+        request.messages.push(Message { role: Role::Assistant, blocks: turn });
+        request.messages.push(Message { role: Role::User, blocks: vec![result.clone()] });
+        encoded(&request, &capabilities)
+    };
+    assert_eq!(body(vec![call("a", json!({}))]).get("thinking"), None);
+    assert!(body(vec![thought("t", "s"), call("a", json!({}))]).get("thinking").is_some());
+}
+
+#[test]
+fn a_model_that_cannot_be_forced_is_asked_behind_the_cache_markers() {
+    let capabilities =
+        ModelCapabilities { forced_tools: false, cache_markers: true, cache_least: 0, ..ModelCapabilities::default() };
+    let request = ModelRequest { tools: vec![tool("read")], tool_choice: ToolChoice::Named("read".to_owned()), ..user("u") };
+    let body = encoded(&request, &capabilities);
+    assert_eq!(body["tool_choice"], json!({"type": "auto"}));
+    let content = &body["messages"][0]["content"];
+    assert_eq!(content[0]["cache_control"], json!({"type": "ephemeral"}));
+    assert!(content[1]["text"].as_str().is_some_and(|text| text.contains("`read`")), "{content}");
+    assert_eq!(content[1].get("cache_control"), None);
+    let able = encoded(&request, &ModelCapabilities::default());
+    assert_eq!(able["tool_choice"], json!({"type": "tool", "name": "read"}));
+}
+
+#[test]
+fn sampling_goes_with_the_version_that_takes_it_and_nowhere_else() {
+    let sampling = Sampling { temperature: Some(1.5), top_p: Some(0.5), top_k: Some(3) };
+    let request = ModelRequest { sampling, ..user("u") };
+    let able = ModelCapabilities::default();
+    let encoded = FORMAT.encode(&turn(&request, &able));
+    assert_eq!(encoded.headers, [("anthropic-version", "2023-06-01".to_owned())]);
+    assert_eq!((&encoded.body["temperature"], &encoded.body["top_k"]), (&json!(1.0), &json!(3)));
+    let refuses = ModelCapabilities { sampling: false, ..ModelCapabilities::default() };
+    let encoded = FORMAT.encode(&turn(&request, &refuses));
+    assert_eq!((encoded.headers.len(), encoded.body.get("temperature"), encoded.body.get("top_p")), (0, None, None));
+    assert_eq!(FORMAT.headers(), [("anthropic-version", "2026-10-21".to_owned())]);
+}
+
+/// Where the markers stand.
+fn marked(body: &Value) -> Vec<String> {
+    let mut places = Vec::new();
+    let marker = |value: &Value| value.get("cache_control").is_some();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for field in ["tools", "system"] {
+        places.extend(
+            list(&body[field]).iter().enumerate().filter(|(_, value)| marker(value)).map(|(at, _)| format!("{field}[{at}]")),
+        );
+    }
+    for (at, message) in list(&body["messages"]).iter().enumerate() {
+        places.extend(
+            list(&message["content"])
+                .iter()
+                .enumerate()
+                .filter(|(_, value)| marker(value))
+                .map(|(block, _)| format!("{at}.{block}")),
+        );
+    }
+    places
+}
+
+#[test]
+fn cache_markers_end_tools_system_and_the_users_last_two_messages() {
+    let capabilities = ModelCapabilities { cache_markers: true, cache_least: 1_024, ..ModelCapabilities::default() };
+    let long = "word ".repeat(3_000);
+    let mut request = ModelRequest { tools: vec![tool("a"), tool("b")], ..user("u") };
+    request.tools[1].description.clone_from(&long);
+    request.messages = conversation(vec![
+        (vec![Block::text("one")], "1".to_owned()),
+        (vec![call("x", json!({})), call("y", json!({}))], "2".to_owned()),
+        (vec![Block::text("three")], "3".to_owned()),
+    ]);
+    assert_eq!(marked(&encoded(&request, &capabilities)), ["tools[1]", "system[0]", "4.1", "6.0"]);
+    request.tools.clear();
+    request.messages[0] = Message::text(Role::System, long);
+    assert_eq!(marked(&encoded(&request, &capabilities)), ["system[0]", "2.0", "4.1", "6.0"]);
+    request.messages[0] = Message::text(Role::System, "short");
+    assert_eq!(marked(&encoded(&request, &capabilities)), Vec::<String>::new());
+    let without = ModelCapabilities { cache_markers: false, ..capabilities };
+    request.messages[0] = Message::text(Role::System, "word ".repeat(3_000));
+    assert_eq!(marked(&encoded(&request, &without)), Vec::<String>::new());
+}
+
+#[test]
+fn a_clients_own_markers_stay_and_none_are_added() {
+    let capabilities = ModelCapabilities { cache_markers: true, cache_least: 0, ..ModelCapabilities::default() };
+    let body = json!({
+        "model": "m", "max_tokens": 9,
+        "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "u"}]}],
+    });
+    assert_eq!(encoded(&decode_request(&body).expect("decodes"), &capabilities), body);
+}
+
+#[test]
+fn what_a_client_asks_besides_comes_through() {
+    let body = json!({
+        "model": "m", "max_tokens": 9, "stop_sequences": ["END"], "metadata": {"user_id": "someone"}, "service_tier": "auto",
+        "system": [{"type": "text", "text": "s"}],
+        "tools": [
+            {"name": "read", "description": "d", "input_schema": {"type": "object"}, "strict": true},
+            {"type": "web_search_20260209", "name": "web_search", "max_uses": 2},
+        ],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+                {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
+                {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+                {"type": "document", "source": {"type": "text", "data": "d", "media_type": "text/plain"}, "title": "t"},
+            ]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "read", "input": {}, "caller": {"type": "direct"}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a", "is_error": true, "content": [
+                    {"type": "text", "text": "see"},
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+                ]},
+                {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "search_result", "title": "t"}, {"type": "text", "text": "x"}]},
+            ]},
+        ],
+    });
+    let request = decode_request(&body).expect("decodes");
+    assert_eq!(encoded(&request, &ModelCapabilities::default()), body);
+    assert_eq!(request.session.as_deref(), Some("someone"));
+    let Block::ToolResult { content, images, is_error, .. } = &request.messages[3].blocks[0] else { panic!("a result") };
+    assert_eq!((content.as_str(), images.len(), *is_error), ("see", 1, true));
+}
+
+#[test]
+fn thinking_that_a_client_asks_for_is_understood() {
+    for (body, expected, shown) in [
+        (json!({"thinking": {"type": "enabled", "budget_tokens": 2_000}}), Thinking::Budget(2_000), true),
+        (json!({"thinking": {"type": "adaptive"}}), Thinking::Adaptive, false),
+        (
+            json!({"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "max"}}),
+            Thinking::Effort(Effort::Max),
+            true,
+        ),
+        (json!({"output_config": {"effort": "low", "format": {}}}), Thinking::Effort(Effort::Low), false),
+        (json!({"thinking": {"type": "disabled"}}), Thinking::Off, false),
+        (json!({"thinking": {"type": "between_tools"}}), Thinking::Default, false),
+    ] {
+        let mut body = body;
+        body["messages"] = json!([]);
+        let request = decode_request(&body).expect("decodes");
+        assert_eq!((request.thinking, request.show_thinking), (expected, shown), "{body}");
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_read_says_where_it_is_wrong() {
+    let content = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
+    for (body, expected) in [
+        (json!({}), "`messages` is missing or not a list"),
+        (
+            json!({"messages": [{"role": "tool", "content": "x"}]}),
+            "messages[0]: `role` \"tool\" is not known; it is user or assistant",
+        ),
+        (content(json!({"type": "text"})), "messages[0]: content[0]: `text` is missing"),
+        (content(json!("text")), "messages[0]: content[0]: a block is an object"),
+        (json!({"messages": [], "tools": [{"name": "a"}]}), "tools[0]: `input_schema` is missing or not a JSON Schema"),
+        (json!({"messages": [], "tool_choice": {"type": "tool"}}), "`tool_choice.name` is missing"),
+        (json!({"messages": [], "thinking": {"type": "enabled"}}), "`thinking.budget_tokens` is missing"),
+        (json!({"messages": [], "stop_sequences": "x"}), "`stop_sequences` is not a list of texts"),
+    ] {
+        assert_eq!(decode_request(&body), Err(expected.to_owned()));
+    }
+}
+
+#[test]
+fn what_the_provider_would_refuse_is_left_out_or_mended() {
+    let foreign =
+        Block::Thinking { text: "t".to_owned(), extra: Extra::field(WireFormat::OpenaiChat, "field", json!("reasoning")) };
+    let mut request = user("");
+    request.messages.push(Message { role: Role::Assistant, blocks: vec![foreign, call("a.b|c", json!("not json"))] });
+    let result =
+        Block::ToolResult { id: "a.b|c".to_owned(), content: "r".to_owned(), images: Vec::new(), is_error: false, extra: None };
+    request.messages.push(Message { role: Role::User, blocks: vec![Block::text("and"), result] });
+    let raw = json!({crate::chat::RAW_ARGUMENTS: "not json"});
+    let expected = json!([
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a_b_c", "name": "read", "input": raw}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "a_b_c", "content": "r"},
+            {"type": "text", "text": "and"},
+        ]},
+    ]);
+    assert_eq!(encoded(&request, &ModelCapabilities::default())["messages"], expected);
+}
+
+#[test]
+fn overlapping_calls_are_written_one_after_the_other_and_only_as_objects() {
+    let begin = |index, id: &str| ModelDelta::ToolUse { index, id: id.to_owned(), name: "read".to_owned() };
+    let input = |index, text: &str| ModelDelta::ToolInput { index, text: text.to_owned() };
+    let reply = ModelReply {
+        model: "m".to_owned(),
+        blocks: vec![call("a", json!({"x": 1})), call("b", json!({"y": 2})), call("c", json!("ls -l")), Block::text("done")],
+        stop: StopReason::ToolUse,
+        usage: Usage { input_tokens: 1, ..Usage::default() },
+    };
+    let mut encoder = StreamEncoder::new("m", "id", 0);
+    let mut events = encoder.start();
+    let deltas = [
+        begin(0, "a"),
+        begin(1, "b"),
+        input(1, "{\"y\""),
+        input(0, "{\"x\":"),
+        input(1, ":2}"),
+        input(0, "1}"),
+        begin(2, "c"),
+        input(2, "ls "),
+        input(2, "-l"),
+        ModelDelta::Text { text: "done".to_owned() },
+    ];
+    events.extend(deltas.iter().flat_map(|delta| encoder.push(delta)));
+    events.extend(encoder.finish(&reply));
+    assert_eq!(read(&FORMAT, &body_of(&events), 33).map(|(reply, _)| reply), Ok(reply));
+}
+
+#[test]
+fn a_refusal_has_the_formats_own_kind() {
+    let failure = Failure::new(Code::ContextOverflow, "it is longer than the model takes").hint("shorten it");
+    let error = encode_error(400, &failure);
+    let message = "prompt is too long: it is longer than the model takes (shorten it)";
+    assert_eq!(error, json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}}));
+    for (status, kind) in [(401, "authentication_error"), (429, "rate_limit_error"), (529, "overloaded_error"), (500, "api_error")]
+    {
+        assert_eq!(encode_error(status, &failure)["error"]["type"], kind);
+    }
+}
+
+#[test]
+fn limits_are_read_from_the_headers_by_the_servers_clock() {
+    let headers = [
+        ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("anthropic-ratelimit-requests-limit", "50"),
+        ("anthropic-ratelimit-requests-remaining", "49"),
+        ("anthropic-ratelimit-requests-reset", "1994-11-06T08:49:39Z"),
+        ("anthropic-ratelimit-input-tokens-limit", "1000"),
+        ("anthropic-ratelimit-input-tokens-remaining", "10"),
+    ];
+    let headers = headers.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect();
+    let limits = FORMAT.rate_limits(&headers);
+    assert_eq!(limits.requests.map(|window| (window.limit, window.remaining, window.reset_ms)), Some((50, 49, 2_000)));
+    assert_eq!(limits.tokens.map(|window| (window.limit, window.remaining, window.reset_ms)), Some((1_000, 10, 0)));
+}
+
+#[test]
+fn tokens_are_counted_and_models_listed_by_its_own_calls() {
+    let request = ModelRequest { tools: vec![tool("read")], ..user("u") };
+    let count = FORMAT.encode_count(&turn(&request, &ModelCapabilities::default())).expect("it counts");
+    assert_eq!((count.path.as_str(), count.body.get("max_tokens")), ("messages/count_tokens", None));
+    assert_eq!(FORMAT.decode_count(&json!({"input_tokens": 7})), Some(7));
+    let models = json!({"data": [{"type": "model", "id": "claude-x"}], "has_more": false});
+    assert_eq!(FORMAT.decode_models(&models), Some(vec!["claude-x".to_owned()]));
+}
+
+/// What a model can say.
+fn answer() -> impl Strategy<Value = Vec<Block>> {
+    let thinking = (".{0,20}", "[A-Za-z0-9]{1,9}").prop_map(|(text, signature)| thought(&text, &signature));
+    let redacted = "[a-z]{1,9}"
+        .prop_map(|data| Block::Thinking { text: String::new(), extra: extra(json!({"type": "redacted_thinking", "data": data})) });
+    let text = (".{1,40}", any::<bool>()).prop_map(|(text, cited)| {
+        let cited = cited.then(|| extra(json!({"citations": [{"type": "char_location", "cited_text": text}]}))).flatten();
+        Block::Text { text, extra: cited }
+    });
+    let unknown = "[a-z]{1,9}"
+        .prop_map(|data| Block::Unknown { format: WireFormat::Anthropic, block: json!({"type": "novel", "data": data}) });
+    let calls = proptest::collection::vec(arguments(), 0..4)
+        .prop_map(|inputs| inputs.into_iter().enumerate().map(|(at, input)| call(&format!("id{at}"), input)).collect::<Vec<_>>());
+    let spoken = proptest::collection::vec(prop_oneof![thinking, redacted, text.boxed(), unknown], 0..4);
+    (spoken, calls).prop_map(|(spoken, calls)| {
+        // Texts in a row are told apart only where the pieces of one end; the provider does not send them so.
+        let mut blocks: Vec<Block> = Vec::new();
+        for block in spoken {
+            let same = |last: &Block| matches!((last, &block), (Block::Text { extra: None, .. }, Block::Text { .. }));
+            if !blocks.last().is_some_and(same) {
+                blocks.push(block);
+            }
+        }
+        blocks.extend(calls);
+        blocks
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_reply_survives_both_forms_of_the_wire(blocks in answer(), piece in 1usize..9, input in 0u64..1_000, output in 0u64..1_000) {
+        let usage = Usage { input_tokens: input, cached_tokens: input / 2, cache_write_tokens: input / 4, output_tokens: output, thinking_tokens: output / 2, ..Usage::default() };
+        let reply = ModelReply { model: "m".to_owned(), blocks, stop: StopReason::EndTurn, usage };
+        prop_assert_eq!(decode_reply(encode_reply(&reply, "id", 1).to_string().as_bytes()), Ok(reply.clone()));
+        let events = served(&mut StreamEncoder::new("m", "id", 1), &reply, piece);
+        prop_assert_eq!(read(&FORMAT, &body_of(&events), 50).map(|(reply, _)| reply), Ok(reply));
+    }
+
+    #[test]
+    fn a_conversation_survives_the_wire(turns in proptest::collection::vec((answer(), ".{0,20}"), 0..4)) {
+        let turns = turns.into_iter().filter(|(blocks, _)| !blocks.is_empty()).collect();
+        let image = Block::Image { image: ImageSource::Url { url: "https://example.org/a.png".to_owned() }, extra: None };
+        let mut request = ModelRequest { model: Some("m".to_owned()), tools: vec![tool("read")], max_tokens: 9, ..ModelRequest::default() };
+        request.messages = conversation(turns);
+        request.messages.push(Message { role: Role::User, blocks: vec![image] });
+        prop_assert_eq!(decode_request(&encoded(&request, &ModelCapabilities::default())), Ok(request));
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode_reply(&data);
+        let _ = read(&FORMAT, &data, 9);
+        let mut decoder = FORMAT.decoder();
+        let _ = decoder.push(None, &data);
+        let _ = decoder.finish();
+    }
+}
+
+trait AsText {
+    fn as_text(&self) -> String;
+}
+
+impl AsText for ModelReply {
+    fn as_text(&self) -> String {
+        Message { role: Role::Assistant, blocks: self.blocks.clone() }.as_text()
+    }
+}
