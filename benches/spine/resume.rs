@@ -128,7 +128,7 @@ async fn in_the_middle(stage: &mut Stage, spec: TaskSpec, import: Option<&Path>)
 }
 
 fn agent(base: Base, setup: Option<&str>) -> TaskSpec {
-    let work = AgentSpec { prompt: PROMPT.to_owned(), model: None, provider: None, max_steps: 60, verify: None };
+    let work = AgentSpec { max_steps: 60, ..AgentSpec::new(PROMPT) };
     let environment = Environment { setup: setup.map(str::to_owned), ..Environment::default() };
     TaskSpec { base, environment, ..TaskSpec::new("resume", TaskWork::Agent(work)) }
 }

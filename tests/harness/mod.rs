@@ -194,7 +194,7 @@ impl Product {
 
     /// Makes a task for an agent; the transcript knows it by its prompt.
     pub async fn agent(&self, prompt: &str) -> TaskId {
-        let agent = AgentSpec { prompt: prompt.to_owned(), model: None, provider: None, max_steps: 60, verify: None };
+        let agent = AgentSpec { max_steps: 60, ..AgentSpec::new(prompt) };
         self.create(TaskSpec::new(prompt, TaskWork::Agent(agent))).await
     }
 

@@ -2,20 +2,20 @@
 //!
 //! Covers the part of JSON Schema that our own schemas use; the worker judges again by its own types.
 
-use helix_protocol::WorkspaceTool;
 use serde_json::Value;
 
+use crate::toolset::{Tool, Toolset};
+
 /// The tool that is meant, or what to tell the model.
-pub(crate) fn check(name: &str, input: &Value) -> Result<WorkspaceTool, String> {
-    let Some(tool) = WorkspaceTool::by_name(name) else {
-        let known: Vec<&str> = WorkspaceTool::ALL.into_iter().map(WorkspaceTool::name).collect();
-        return Err(format!("there is no tool {name:?}; the tools are {}", known.join(", ")));
+pub(crate) fn check(tools: &Toolset, name: &str, input: &Value) -> Result<Tool, String> {
+    let Some((tool, schema)) = tools.get(name) else {
+        return Err(format!("there is no tool {name:?}; the tools are {}", tools.names().join(", ")));
     };
     if let Value::String(raw) = input {
         let start: String = raw.chars().take(200).collect();
         return Err(format!("the arguments are not a JSON object, so nothing was run. They began: {start}"));
     }
-    fits(input, &tool.schema().parameters, "the arguments").map(|()| tool).map_err(|reason| format!("{reason}; nothing was run"))
+    fits(input, &schema, "the arguments").map(|()| tool).map_err(|reason| format!("{reason}; nothing was run"))
 }
 
 fn fits(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
@@ -68,11 +68,17 @@ fn fits(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use helix_protocol::AgentSpec;
     use serde_json::json;
+
+    use super::*;
+    use crate::families::Family;
+    use crate::toolset::Web;
 
     #[test]
     fn arguments_that_do_not_fit_are_named() {
+        let tools = Toolset::new(&AgentSpec::new("x"), Family::of(""), Web::default());
+        let check = |name: &str, input: &Value| check(&tools, name, input);
         for (name, input, expected) in [
             ("read", json!({"path": "a", "offset": 3}), None),
             ("read", json!({}), Some("the arguments lack `path`; nothing was run")),

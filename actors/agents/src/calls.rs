@@ -1,13 +1,31 @@
 //! Carries out the tool calls of a turn, in order.
 
-use helix_ports::StepHost;
-use helix_protocol::{Block, Code, Failure, StopReason, ToolCall, ToolOutcome, WorkspaceTool};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use helix_ports::{ChildEnd, StepHost, WebAccess};
+use helix_protocol::{AgentSpec, Block, Code, Failure, Message, StopReason, ToolCall, ToolOutcome};
 use serde_json::Value;
 
-use crate::arguments;
-use crate::conversation::Conversation;
+use crate::approvals::{self, Decision};
+use crate::children;
+use crate::instructions::Instructions;
 use crate::repetition::noticed;
 use crate::summary;
+use crate::toolset::{OwnTool, Tool, Toolset};
+use crate::{arguments, web};
+
+/// What calls are carried out with.
+pub(crate) struct Turn<'a> {
+    pub spec: &'a AgentSpec,
+    pub tools: &'a Toolset,
+    pub web: Option<Arc<dyn WebAccess>>,
+    /// Why the model stopped; `None` where an earlier step has asked it.
+    pub stop: Option<&'a StopReason>,
+    pub decision: Decision,
+    /// The turn's sub-agents, by the ids of their calls.
+    pub children: BTreeMap<String, ChildEnd>,
+}
 
 /// What came of a turn's calls.
 #[derive(Debug, Default)]
@@ -18,24 +36,29 @@ pub(crate) struct Carried {
     pub phrases: Vec<String>,
     /// True where some call may have changed a file.
     pub touched: bool,
+    /// What the person is asked, with what they may answer.
+    pub question: Option<(String, Vec<String>)>,
 }
 
-/// Carries out `blocks`' calls. The assistant's message is the conversation's last by now.
+/// Carries out `blocks`' calls. `earlier` is what was said before them.
 pub(crate) async fn carry_out(
     host: &mut dyn StepHost,
-    conversation: &Conversation,
+    turn: &Turn<'_>,
+    earlier: &[Message],
     blocks: &[Block],
-    stop: &StopReason,
 ) -> Result<Carried, Failure> {
     let mut carried = Carried::default();
-    let earlier = conversation.messages().split_last().map_or(&[][..], |(_, earlier)| earlier);
+    let mut instructions = Instructions::known(earlier);
     let mut done: Vec<Block> = Vec::new();
     for block in blocks {
         let Block::ToolUse { id, name, input, .. } = block else { continue };
-        let outcome = carry_out_one(host, name, input, stop, &mut carried.touched).await?;
+        let outcome = carry_out_one(host, turn, id, name, input, &mut carried).await?;
         carried.phrases.push(summary::of_call(name, input, &outcome));
-        let content = noticed(earlier, &done, name, input, outcome.content);
-        let result = Block::ToolResult { id: id.clone(), content, images: Vec::new(), is_error: outcome.is_error, extra: None };
+        let mut content = noticed(earlier, &done, name, input, outcome.content);
+        if let Some(more) = instructions.of_call(host, input).await? {
+            content.push_str(&more);
+        }
+        let result = Block::ToolResult { id: id.clone(), content, images: outcome.images, is_error: outcome.is_error, extra: None };
         done.extend([block.clone(), result.clone()]);
         carried.results.push(result);
     }
@@ -44,29 +67,71 @@ pub(crate) async fn carry_out(
 
 async fn carry_out_one(
     host: &mut dyn StepHost,
+    turn: &Turn<'_>,
+    id: &str,
     name: &str,
     input: &Value,
-    stop: &StopReason,
-    touched: &mut bool,
+    carried: &mut Carried,
 ) -> Result<ToolOutcome, Failure> {
     // The key is taken for every call, so that a later call's key does not depend on how an earlier one was judged.
-    let key = host.next_call();
-    let tool = match arguments::check(name, input) {
+    let call = ToolCall { key: host.next_call(), name: name.to_owned(), input: input.clone() };
+    let tool = match arguments::check(turn.tools, name, input) {
         Ok(tool) => tool,
-        Err(_) if *stop == StopReason::MaxTokens && input.is_string() => {
+        Err(_) if turn.stop == Some(&StopReason::MaxTokens) && input.is_string() => {
             let text = "this call was cut because your answer reached its limit of tokens, so nothing was run; \
                         do it in smaller parts, for example a large file with several edits";
             return Ok(ToolOutcome::error(text));
         }
         Err(reason) => return Ok(ToolOutcome::error(reason)),
     };
-    *touched |= !matches!(tool, WorkspaceTool::Read | WorkspaceTool::Grep | WorkspaceTool::Glob | WorkspaceTool::ReadOutput);
-    let call = ToolCall { key, name: name.to_owned(), input: input.clone() };
-    match host.tool(call).await {
+    if let Decision::Refused { answer } = &turn.decision
+        && approvals::needs(turn.spec.approval, turn.tools, name)
+    {
+        return Ok(ToolOutcome::error(format!("the person did not allow this call, and nothing was done. They said: {answer}")));
+    }
+    carried.touched |= tool.may_change_files();
+    let answer = match tool {
+        Tool::Workspace(_) => host.tool(call).await,
+        Tool::Own(OwnTool::Ask) => Ok(ask(input, &mut carried.question)),
+        Tool::Own(OwnTool::SubAgent) => sub_agent(host, turn, id, input).await,
+        Tool::Own(OwnTool::WebFetch) => web::fetch(host, turn.web.clone(), &turn.spec.web_hosts, &call).await,
+        Tool::Own(OwnTool::WebSearch) => web::search(host, turn.web.clone(), &call).await,
+    };
+    match answer {
         Ok(outcome) => Ok(outcome),
         Err(failure) if is_for_the_model(failure.code) => Ok(ToolOutcome::error(told(&failure))),
         Err(failure) => Err(failure),
     }
+}
+
+fn ask(input: &Value, question: &mut Option<(String, Vec<String>)>) -> ToolOutcome {
+    let text = input.get("question").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let choices = input.get("choices").and_then(Value::as_array).into_iter().flatten();
+    let choices = choices.filter_map(Value::as_str).map(str::to_owned).collect();
+    if question.is_some() {
+        return ToolOutcome::error("only one question at a time is put to the person; ask this one again when they have answered");
+    }
+    *question = Some((text, choices));
+    ToolOutcome::ok("The question was put to the person. Their answer is the next message.")
+}
+
+async fn sub_agent(host: &mut dyn StepHost, turn: &Turn<'_>, id: &str, input: &Value) -> Result<ToolOutcome, Failure> {
+    let Some(end) = turn.children.get(id) else {
+        let text = format!("this task may make {} of its own, and has; do the rest yourself", turn.spec.sub_agents);
+        return Ok(ToolOutcome::error(text));
+    };
+    let mut outcome = children::outcome(end);
+    if input.get("take_files") == Some(&Value::Bool(true)) && !outcome.is_error {
+        if turn.children.len() > 1 {
+            outcome
+                .content
+                .push_str("\n[Its files were not taken: several sub-agents ran in this turn, and one's would undo another's.]");
+        } else if let Some(snapshot) = end.snapshot {
+            host.take_files(snapshot).await?;
+            outcome.content.push_str("\n[Its files are yours now.]");
+        }
+    }
+    Ok(outcome)
 }
 
 /// A failure as the model reads it.

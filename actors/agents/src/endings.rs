@@ -1,9 +1,10 @@
 //! What follows a turn without tool calls.
 
 use helix_ports::{StepHost, TurnEnd};
-use helix_protocol::{AgentSpec, Code, ExitReport, Failure, StopReason};
+use helix_protocol::{AgentSpec, Code, ExitReport, Failure, Reasoning, StopReason};
 
 use crate::conversation::Conversation;
+use crate::reasoning;
 use crate::summary::shortened;
 
 /// An empty answer is followed by this.
@@ -27,7 +28,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    fn new(summary: impl Into<String>, end: TurnEnd) -> Self {
+    pub fn new(summary: impl Into<String>, end: TurnEnd) -> Self {
         Self { summary: summary.into(), end, exits: Vec::new() }
     }
 }
@@ -46,15 +47,18 @@ pub(crate) async fn without_calls(
                 .hint("say what the task is for, or name another model");
             Ok(Ending::new("refused", TurnEnd::Failed(failure)))
         }
-        StopReason::MaxTokens => {
+        StopReason::MaxTokens | StopReason::ContextFull => {
             Ok(again(conversation, GO_ON, "Go on from where it ended.", "cut at the limit of an answer's tokens"))
         }
+        // Asked again with what it said, it goes on.
+        StopReason::Pause => Ok(Ending::new("goes on with a long turn", TurnEnd::Continue)),
         _ if text.trim().is_empty() => {
             Ok(again(conversation, NUDGE, "Go on with the task, or say in a few sentences what you have done.", "an empty answer"))
         }
         _ => match &spec.verify {
-            None => Ok(Ending::new(format!("done: {}", shortened(text)), TurnEnd::Finished)),
-            Some(command) => verified(host, conversation, command).await,
+            None => Ok(reasoning::reflected(spec, conversation, text)
+                .unwrap_or_else(|| Ending::new(format!("done: {}", shortened(text)), TurnEnd::Finished))),
+            Some(command) => verified(host, conversation, spec, command).await,
         },
     }
 }
@@ -72,20 +76,31 @@ fn again(conversation: &mut Conversation, beginning: &str, then: &str, what: &st
 }
 
 /// Believes "done" only when the check says so too.
-async fn verified(host: &mut dyn StepHost, conversation: &mut Conversation, command: &str) -> Result<Ending, Failure> {
+async fn verified(
+    host: &mut dyn StepHost,
+    conversation: &mut Conversation,
+    spec: &AgentSpec,
+    command: &str,
+) -> Result<Ending, Failure> {
+    let (most, then) = match spec.reasoning {
+        Reasoning::Reflection { rounds } => (rounds.max(1) as usize, reasoning::AFTER_A_FAILED_CHECK),
+        _ => (CHECKS, ""),
+    };
     let report = host.run(command, None).await?;
     let summary = format!("done · check {} → exit {}", shortened(command), report.exit_code);
     let end = if report.exit_code == 0 {
         TurnEnd::Finished
-    } else if conversation.count(CHECK) + 1 >= CHECKS {
+    } else if conversation.count(CHECK) + 1 >= most {
+        let times = conversation.count(CHECK) + 1;
         let failure = Failure::new(
             Code::TaskFailed,
-            format!("the check {command:?} failed {CHECKS} times; at last with exit code {}", report.exit_code),
+            format!("the check {command:?} failed {times} times; at last with exit code {}", report.exit_code),
         )
         .hint("`helix task log` shows its output; `helix task fork` with another prompt goes on from any step");
         TurnEnd::Failed(failure)
     } else {
-        conversation.say(format!("{CHECK} `{command}` ended with exit code {}.\n\n{}", report.exit_code, report.tail.trim_end()));
+        let tail = report.tail.trim_end();
+        conversation.say(format!("{CHECK} `{command}` ended with exit code {}.\n\n{tail}{then}", report.exit_code));
         TurnEnd::Continue
     };
     Ok(Ending { summary, end, exits: vec![report] })

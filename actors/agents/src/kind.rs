@@ -1,40 +1,50 @@
 //! The task kind `agent`: one model turn with its tool calls is one step.
 
-use async_trait::async_trait;
-use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
-use helix_protocol::{AgentSpec, Block, Code, Failure, Message, ModelReply, ModelRequest, Role, TaskWork, ToolCall, WorkspaceTool};
-use serde_json::json;
+use std::sync::Arc;
 
-use crate::AgentLimits;
-use crate::calls::{carry_out, is_for_the_model};
+use async_trait::async_trait;
+use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd, WebAccess};
+use helix_protocol::{
+    AgentSpec, Approval, Block, Code, Failure, Message, ModelReply, ModelRequest, Role, StopReason, TaskWork, Thinking, ToolChoice,
+};
+
+use crate::approvals::{self, Decision};
+use crate::calls::{Turn, carry_out};
+use crate::children::{self, Gathered};
+use crate::compaction::{self, Need, Room};
 use crate::conversation::Conversation;
 use crate::endings::{Ending, without_calls};
-use crate::prompt::{INSTRUCTIONS, opening, without_numbers};
-use crate::summary;
+use crate::families::Family;
+use crate::prompt::opening;
+use crate::reasoning::Phase;
+use crate::toolset::{Toolset, Web};
+use crate::{AgentLimits, ModelLimits, instructions, reasoning, repetition, summary, tree};
 
-/// Makes the steps of agent tasks. Holds nothing but limits, so one serves every task.
-#[derive(Debug)]
+/// Makes the steps of agent tasks. Holds nothing but limits and the way to the web, so one serves every task.
 pub struct AgentKind {
     limits: AgentLimits,
+    web: Option<Arc<dyn WebAccess>>,
+}
+
+/// What one step is made with.
+struct Step<'a> {
+    kind: &'a AgentKind,
+    spec: AgentSpec,
+    limits: ModelLimits,
+    family: &'static Family,
+    tools: Toolset,
+    session: String,
 }
 
 impl AgentKind {
     /// The kind over models of these sizes.
     pub fn new(limits: AgentLimits) -> Self {
-        Self { limits }
+        Self { limits, web: None }
     }
 
-    fn request(&self, spec: &AgentSpec, conversation: &Conversation) -> Result<ModelRequest, Failure> {
-        let limits = self.limits.of(spec.provider.as_deref());
-        conversation.check_length(limits)?;
-        Ok(ModelRequest {
-            provider: spec.provider.clone(),
-            model: spec.model.clone(),
-            messages: conversation.messages().to_vec(),
-            tools: WorkspaceTool::ALL.into_iter().map(WorkspaceTool::schema).collect(),
-            max_tokens: limits.max_tokens,
-            ..ModelRequest::default()
-        })
+    /// The same with a way to the web, for tasks that are granted hosts.
+    pub fn with_web(self, web: Arc<dyn WebAccess>) -> Self {
+        Self { web: Some(web), ..self }
     }
 }
 
@@ -53,26 +63,195 @@ impl TaskKind for AgentKind {
         if ordinal > u64::from(spec.max_steps) {
             return Err(step_limit(spec.max_steps));
         }
-        let mut conversation = opened(host, &spec).await?;
-        let reply = host.model(self.request(&spec, &conversation)?).await?;
-        let (blocks, text) = accepted(&reply);
-        conversation.push(Message { role: Role::Assistant, blocks: blocks.clone() });
-
-        let carried = carry_out(host, &conversation, &blocks, &reply.stop).await?;
-        let mut ending = if carried.results.is_empty() {
-            without_calls(host, &mut conversation, &spec, &text, &reply.stop).await?
-        } else {
-            conversation.push(Message { role: Role::User, blocks: carried.results });
-            Ending { summary: summary::of_calls(&carried.phrases), end: TurnEnd::Continue, exits: Vec::new() }
+        let family = Family::of(self.limits.model(spec.provider.as_deref(), spec.model.as_deref()));
+        let web = Web { fetch: self.web.is_some(), search: self.web.as_ref().is_some_and(|web| web.can_search()) };
+        let step = Step {
+            kind: self,
+            limits: self.limits.of(spec.provider.as_deref()),
+            tools: Toolset::new(&spec, family, web),
+            family,
+            session: host.task().id.to_string(),
+            spec,
         };
-        if ending.end == TurnEnd::Continue && ordinal == u64::from(spec.max_steps) {
-            ending.end = TurnEnd::Failed(step_limit(spec.max_steps));
+        step.make(host, ordinal).await
+    }
+}
+
+/// A turn's end with what it did to the files.
+struct Made {
+    ending: Ending,
+    touched: bool,
+}
+
+impl From<Ending> for Made {
+    fn from(ending: Ending) -> Self {
+        Self { ending, touched: false }
+    }
+}
+
+impl Step<'_> {
+    async fn make(&self, host: &mut dyn StepHost, ordinal: u64) -> Result<StepResult, Failure> {
+        let mut conversation = self.opened(host).await?;
+        let Made { mut ending, touched } = match conversation.unanswered() {
+            Some((at, blocks)) => self.answer(host, &mut conversation, at, &blocks, None, ordinal).await?,
+            None => match tree::carry_on(host, &self.spec, &mut conversation).await? {
+                // Files that were taken over are the step's without a look at the workspace.
+                Some(ending) => ending.into(),
+                None => self.turn(host, &mut conversation, ordinal).await?,
+            },
+        };
+        if ending.end == TurnEnd::Continue && ordinal == u64::from(self.spec.max_steps) {
+            ending.end = TurnEnd::Failed(step_limit(self.spec.max_steps));
         }
         // The first step's snapshot also holds what the setup command made.
-        if ordinal > 1 && !carried.touched && ending.exits.is_empty() {
+        if ordinal > 1 && !touched && ending.exits.is_empty() {
             host.note(SnapshotNote::NoFiles);
         }
         Ok(StepResult { summary: ending.summary, messages: conversation.into_added(), exits: ending.exits, end: ending.end })
+    }
+
+    /// Asks the model, and does what it asks for.
+    async fn turn(&self, host: &mut dyn StepHost, conversation: &mut Conversation, ordinal: u64) -> Result<Made, Failure> {
+        let phase = reasoning::next(&self.spec, conversation);
+        let made_room = self.make_room(host, conversation, Need::Due).await?;
+        if let Some(phase) = &phase {
+            conversation.say(&phase.say);
+        }
+        let reply = self.ask(host, conversation, phase.as_ref()).await?;
+        let (blocks, text) = accepted(&reply);
+        conversation.push(Message { role: Role::Assistant, blocks: blocks.clone() });
+        let mut made = match conversation.unanswered() {
+            Some((at, blocks)) => self.answer(host, conversation, at, &blocks, Some(&reply.stop), ordinal).await?,
+            None => match phase.filter(|_| !text.trim().is_empty() && reply.stop != StopReason::Refusal) {
+                Some(phase) => reasoning::thought(&phase, conversation, &text).into(),
+                None => without_calls(host, conversation, &self.spec, &text, &reply.stop).await?.into(),
+            },
+        };
+        if made_room {
+            made.ending.summary = format!("made room in the conversation · {}", made.ending.summary);
+        }
+        Ok(made)
+    }
+
+    /// Answers the calls of the turn at `at`, unless they have to wait for a person or for other tasks.
+    async fn answer(
+        &self,
+        host: &mut dyn StepHost,
+        conversation: &mut Conversation,
+        at: usize,
+        blocks: &[Block],
+        stop: Option<&StopReason>,
+        ordinal: u64,
+    ) -> Result<Made, Failure> {
+        let place = conversation.place(at);
+        let questions = if self.spec.approval == Approval::Full { Vec::new() } else { host.questions().await? };
+        let decision = approvals::decide(self.spec.approval, &self.tools, blocks, &questions, ordinal, place);
+        if let Decision::Ask { question } = decision {
+            let choices = approvals::CHOICES.map(str::to_owned).to_vec();
+            let summary = format!("asks for approval of {}", summary::of_calls(&named(blocks)));
+            return Ok(Ending::new(summary, TurnEnd::Ask { question, choices }).into());
+        }
+        let mut ended = Default::default();
+        if decision == Decision::Go {
+            match children::gather(host, &self.spec, &self.tools, conversation, place, blocks).await? {
+                Gathered::Ended(ends) => ended = ends,
+                Gathered::Waiting(tasks) => {
+                    let summary = format!("{} sub-agents at work", tasks.len());
+                    return Ok(Ending::new(summary, TurnEnd::Await { tasks }).into());
+                }
+            }
+        }
+        let web = self.kind.web.clone();
+        let turn = Turn { spec: &self.spec, tools: &self.tools, web, stop, decision, children: ended };
+        let carried = carry_out(host, &turn, &conversation.messages()[..at], blocks).await?;
+        conversation.answer(at, carried.results);
+        let end = match (carried.question, repetition::hopeless(conversation.messages())) {
+            (Some((question, choices)), _) => TurnEnd::Ask { question, choices },
+            (None, Some(why)) => TurnEnd::Failed(
+                Failure::new(Code::TaskFailed, format!("the agent goes round in circles: {why}"))
+                    .hint("`helix task fork` with another prompt goes on from any step before that"),
+            ),
+            (None, None) => TurnEnd::Continue,
+        };
+        Ok(Made { ending: Ending::new(summary::of_calls(&carried.phrases), end), touched: carried.touched })
+    }
+
+    /// Makes room in a conversation that has become too long. True where it did.
+    async fn make_room(&self, host: &mut dyn StepHost, conversation: &mut Conversation, need: Need) -> Result<bool, Failure> {
+        match compaction::look(conversation, self.limits, need) {
+            Room::Enough => Ok(false),
+            Room::Pruned(kept) => {
+                conversation.restart(kept);
+                Ok(true)
+            }
+            Room::Summarise(messages) => {
+                let request = ModelRequest { tool_choice: ToolChoice::None, ..self.request(compaction::request(messages)) };
+                let summary = host.model(request).await?;
+                let kept = compaction::restarted(conversation, &summary, &self.spec.prompt, self.limits);
+                conversation.restart(kept);
+                Ok(true)
+            }
+        }
+    }
+
+    /// One reply. A conversation that the model refuses as too long is shortened and asked about once more.
+    async fn ask(
+        &self,
+        host: &mut dyn StepHost,
+        conversation: &mut Conversation,
+        phase: Option<&Phase>,
+    ) -> Result<ModelReply, Failure> {
+        let request = |conversation: &Conversation| {
+            conversation.check_length(self.limits)?;
+            let tool_choice = if phase.is_some() { ToolChoice::None } else { ToolChoice::Auto };
+            Ok::<_, Failure>(ModelRequest { tool_choice, ..self.request(conversation.messages().to_vec()) })
+        };
+        let first = match request(conversation) {
+            Ok(request) => host.model(request).await,
+            Err(failure) => Err(failure),
+        };
+        let full = match &first {
+            Ok(reply) => reply.stop == StopReason::ContextFull && !has_calls(&reply.blocks),
+            Err(failure) => failure.code == Code::ContextOverflow,
+        };
+        if !full || !self.make_room(host, conversation, Need::Refused).await? {
+            return first;
+        }
+        if let Some(phase) = phase
+            && !conversation.messages().last().is_some_and(|message| message.as_text() == phase.say)
+        {
+            conversation.say(&phase.say);
+        }
+        host.model(request(conversation)?).await
+    }
+
+    fn request(&self, messages: Vec<Message>) -> ModelRequest {
+        ModelRequest {
+            provider: self.spec.provider.clone(),
+            model: self.spec.model.clone(),
+            messages,
+            tools: self.tools.schemas(),
+            max_tokens: self.limits.max_tokens,
+            thinking: self.spec.thinking,
+            show_thinking: !matches!(self.spec.thinking, Thinking::Default | Thinking::Off),
+            session: Some(self.session.clone()),
+            ..ModelRequest::default()
+        }
+    }
+
+    /// The conversation with whatever the person says next: the prompt at its start, a fork's prompt after its ancestors.
+    async fn opened(&self, host: &mut dyn StepHost) -> Result<Conversation, Failure> {
+        let mut conversation = Conversation::new(host.conversation().await?);
+        let task = host.task().id;
+        if conversation.messages().is_empty() {
+            let instructions = instructions::at_the_beginning(host).await?;
+            for message in opening(self.family, &self.spec.prompt, instructions.as_deref()) {
+                conversation.push(message);
+            }
+        } else if host.head().is_some_and(|head| head.step.task != task) && !conversation.has_prompt(&self.spec.prompt) {
+            conversation.say(&self.spec.prompt);
+        }
+        Ok(conversation)
     }
 }
 
@@ -81,31 +260,16 @@ fn step_limit(max_steps: u32) -> Failure {
         .hint("`helix task retry --max-steps N` goes on from here")
 }
 
-/// The conversation with whatever the person says next: the prompt at its start, a fork's prompt after its ancestors.
-async fn opened(host: &mut dyn StepHost, spec: &AgentSpec) -> Result<Conversation, Failure> {
-    let mut conversation = Conversation::new(host.conversation().await?);
-    let task = host.task().id;
-    if conversation.messages().is_empty() {
-        let instructions = instructions(host).await?;
-        for message in opening(&spec.prompt, instructions.as_deref()) {
-            conversation.push(message);
-        }
-    } else if host.head().is_some_and(|head| head.step.task != task) && !conversation.has_prompt(&spec.prompt) {
-        conversation.say(&spec.prompt);
-    }
-    Ok(conversation)
+fn has_calls(blocks: &[Block]) -> bool {
+    blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }))
 }
 
-/// The repository's instructions, where it has any.
-async fn instructions(host: &mut dyn StepHost) -> Result<Option<String>, Failure> {
-    let call =
-        ToolCall { key: host.next_call(), name: WorkspaceTool::Read.name().to_owned(), input: json!({ "path": INSTRUCTIONS }) };
-    match host.tool(call).await {
-        Ok(outcome) if outcome.is_error => Ok(None),
-        Ok(outcome) => Ok(Some(without_numbers(&outcome.content))),
-        Err(failure) if is_for_the_model(failure.code) => Ok(None),
-        Err(failure) => Err(failure),
-    }
+fn named(blocks: &[Block]) -> Vec<String> {
+    let phrase = |block: &Block| match block {
+        Block::ToolUse { name, input, .. } => Some(summary::shortened(&summary::asked_for(name, input))),
+        _ => None,
+    };
+    blocks.iter().filter_map(phrase).collect()
 }
 
 /// The reply's blocks as the conversation may hold them, and their text: names that every provider takes back, and
@@ -122,8 +286,7 @@ fn accepted(reply: &ModelReply) -> (Vec<Block>, String) {
         }
     }
     let text = Message { role: Role::Assistant, blocks: blocks.clone() }.as_text();
-    let calls = blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }));
-    if !calls && text.trim().is_empty() {
+    if !has_calls(&blocks) && text.trim().is_empty() {
         blocks.retain(|block| !matches!(block, Block::Text { .. }));
         blocks.push(Block::Text { text: "(no answer)".to_owned(), extra: None });
     }

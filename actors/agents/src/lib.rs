@@ -5,21 +5,32 @@
 //! the same order, and the journal answers those that were answered before.
 //!
 //! What always holds of a conversation that a step leaves behind:
-//! - It is append-only. What a model was told once is never changed, so its prompt cache stays valid.
-//! - Every call of a tool has its answer, in order, be it that it was cut, malformed or unknown.
+//! - It is append-only. What a model was told once is never changed, so its prompt cache stays valid; where it becomes too long,
+//!   a step adds a new beginning, and models are shown what follows that.
+//! - Every call of a tool has its answer, in order, be it that it was cut, malformed or unknown. The last turn's may still wait:
+//!   for a person's approval, or for tasks that it made.
 //! - No assistant message is empty, and every tool name in it is one that providers accept.
 
+mod approvals;
 mod arguments;
 mod calls;
+mod children;
+mod compaction;
 mod conversation;
 mod endings;
+mod families;
+mod instructions;
 mod kind;
 mod limits;
 mod prompt;
+mod reasoning;
 mod repetition;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod toolset;
+mod tree;
+mod web;
 
 pub use kind::AgentKind;
 pub use limits::{AgentLimits, ModelLimits};

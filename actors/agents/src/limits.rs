@@ -28,6 +28,11 @@ impl ModelLimits {
             context_tokens: entry.context_tokens.unwrap_or(128_000),
         }
     }
+
+    /// Tokens that a conversation may have.
+    pub fn room(self) -> u64 {
+        self.context_tokens.saturating_sub(u64::from(self.max_tokens))
+    }
 }
 
 /// Sizes by provider.
@@ -37,12 +42,19 @@ pub struct AgentLimits {
     pub default: ModelLimits,
     /// Of the others.
     pub providers: BTreeMap<String, ModelLimits>,
+    /// The models of tasks that name none, by provider; under the empty name that of tasks that name no provider either.
+    pub models: BTreeMap<String, String>,
 }
 
 impl AgentLimits {
     /// The limits of a task's models.
     pub fn of(&self, provider: Option<&str>) -> ModelLimits {
         provider.and_then(|name| self.providers.get(name)).copied().unwrap_or(self.default)
+    }
+
+    /// The model that a task runs on, as far as the configuration says; empty where it does not.
+    pub fn model<'a>(&'a self, provider: Option<&str>, model: Option<&'a str>) -> &'a str {
+        model.or_else(|| self.models.get(provider.unwrap_or_default()).map(String::as_str)).unwrap_or_default()
     }
 
     /// From the configuration. `default` is the name of the provider of tasks that name none.
@@ -60,7 +72,12 @@ impl AgentLimits {
         let groups: Vec<_> = groups.collect();
         providers.extend(groups);
         let usual = || ModelLimits::of(&ProviderConfig::default(), &table);
+        let mut models: BTreeMap<String, String> =
+            config.providers.iter().map(|(name, provider)| (name.clone(), provider.model.clone())).collect();
+        if let Some(model) = models.get(default).cloned() {
+            models.insert(String::new(), model);
+        }
         let default = providers.get(default).copied().unwrap_or_else(usual);
-        Self { default, providers }
+        Self { default, providers, models }
     }
 }

@@ -2,6 +2,8 @@
 
 use helix_protocol::{Message, Role};
 
+use crate::families::Family;
+
 /// The standing instructions. Nothing volatile stands here: it is the head of every prompt.
 pub(crate) const SYSTEM: &str = "\
 You are a software engineer at work in a repository. You have tools to read, search and change its files and to run \
@@ -14,6 +16,7 @@ How to work:
 - Do not weaken a test to make it pass, unless the task says that the test is wrong.
 - Change only what the task is about. Leave other people's unfinished work alone.
 - When a tool fails, read why, and do something else than before.
+- Keep a list with `todo` where the work has several parts: it stays when the conversation is shortened.
 
 Your work may be moved to another machine between two turns. Files in the workspace move with it; processes in the \
 background and files elsewhere do not.
@@ -21,25 +24,12 @@ background and files elsewhere do not.
 When the task is done, answer without calling a tool: say in a few sentences what you changed and how you know that it \
 works. If it cannot be done, say so and why.";
 
-/// The file of instructions that a repository may have in its root.
-pub(crate) const INSTRUCTIONS: &str = "AGENTS.md";
-
 /// The first two messages of a conversation.
-pub(crate) fn opening(prompt: &str, instructions: Option<&str>) -> Vec<Message> {
+pub(crate) fn opening(family: &Family, prompt: &str, instructions: Option<&str>) -> Vec<Message> {
     let asked = match instructions {
-        Some(instructions) => {
-            format!("{prompt}\n\nThis repository's {INSTRUCTIONS}, which its owners wrote for you:\n\n{}", instructions.trim_end())
-        }
+        Some(instructions) => format!("{prompt}\n\n{instructions}"),
         None => prompt.to_owned(),
     };
-    vec![Message::text(Role::System, SYSTEM), Message::text(Role::User, asked)]
-}
-
-/// A file as the `read` tool shows it, without the line numbers.
-pub(crate) fn without_numbers(page: &str) -> String {
-    let strip = |line: &str| match line.split_once('\t') {
-        Some((number, rest)) if number.trim().parse::<u64>().is_ok() => rest.to_owned(),
-        _ => line.to_owned(),
-    };
-    page.lines().map(strip).collect::<Vec<_>>().join("\n")
+    let system = format!("{SYSTEM}\n\n{}", family.guidance);
+    vec![Message::text(Role::System, system), Message::text(Role::User, asked)]
 }

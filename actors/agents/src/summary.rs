@@ -10,7 +10,9 @@ const SHOWN: usize = 60;
 
 /// A call as one phrase: `edit src/lib.rs`, `shell cargo test → exit 1`.
 pub(crate) fn of_call(name: &str, input: &Value, outcome: &ToolOutcome) -> String {
-    let subject = ["path", "command", "pattern", "run"].iter().find_map(|key| input.get(key).and_then(Value::as_str));
+    let subject = ["path", "command", "pattern", "run", "title", "url", "query", "question"]
+        .iter()
+        .find_map(|key| input.get(key).and_then(Value::as_str));
     let mut phrase = match subject {
         Some(subject) => format!("{name} {}", shortened(subject)),
         None => name.to_owned(),
@@ -21,6 +23,18 @@ pub(crate) fn of_call(name: &str, input: &Value, outcome: &ToolOutcome) -> Strin
         _ => {}
     }
     phrase
+}
+
+/// A call as a person is asked about it: whole, so that nothing is allowed unseen.
+pub(crate) fn asked_for(name: &str, input: &Value) -> String {
+    const MOST: usize = 4_000;
+    let subject = ["command", "path", "patch", "title"].iter().find_map(|key| input.get(key).and_then(Value::as_str));
+    let text = subject.map_or_else(|| input.to_string(), str::to_owned);
+    if text.chars().count() > MOST {
+        let shown: String = text.chars().take(MOST).collect();
+        return format!("{name} {shown}… and {} more characters, which the step's log shows", text.chars().count() - MOST);
+    }
+    format!("{name} {text}")
 }
 
 /// Phrases as one line.

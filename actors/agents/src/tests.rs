@@ -3,15 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
-use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
+use futures::future::BoxFuture;
+use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
     AgentSpec, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, Message, ModelReply, ModelRequest, Money,
-    NewStep, ObjectId, OwnerId, ProjectId, Role, RunId, SnapshotId, Spend, StepId, StepOutcome, StepRecord, StopReason, TaskId,
-    TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall, ToolOutcome, Usage,
+    NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, SnapshotId, Spend, StepId, StepOutcome, StepRecord,
+    StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall, ToolOutcome, Usage,
 };
 use serde_json::{Value, json};
 
 use crate::{AgentKind, AgentLimits, ModelLimits};
+
+mod long;
+mod others;
+mod thought;
 
 /// A host whose journal outlives a step that failed, as the real one's does.
 struct FakeHost {
@@ -30,6 +35,12 @@ struct FakeHost {
     lost_at: Option<usize>,
     checks: VecDeque<i32>,
     note: Option<SnapshotNote>,
+    questions: Vec<Question>,
+    children: BTreeMap<String, (TaskId, TaskSpec)>,
+    ends: BTreeMap<TaskId, ChildEnd>,
+    cancelled: Vec<TaskId>,
+    taken: Vec<SnapshotId>,
+    limits: ModelLimits,
 }
 
 impl FakeHost {
@@ -71,6 +82,12 @@ impl FakeHost {
             lost_at: None,
             checks: VecDeque::new(),
             note: None,
+            questions: Vec::new(),
+            children: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            cancelled: Vec::new(),
+            taken: Vec::new(),
+            limits: LIMITS,
         }
     }
 
@@ -78,11 +95,26 @@ impl FakeHost {
     async fn step(&mut self) -> Result<StepResult, Failure> {
         self.calls = 0;
         self.note = None;
-        let result = kind().step(self).await?;
+        let result = kind(self.limits).step(self).await?;
         self.said.extend(result.messages.clone());
         self.head = Some(record(self.task.id, self.ordinal, &result));
         self.ordinal += 1;
+        if let TurnEnd::Ask { question, choices } = &result.end {
+            self.questions.push(Question {
+                id: QuestionId::new(),
+                task: self.task.id,
+                text: question.clone(),
+                choices: choices.clone(),
+                answer: None,
+                created_at: Timestamp(0),
+                answered_at: None,
+            });
+        }
         Ok(result)
+    }
+
+    fn answer(&mut self, answer: &str) {
+        self.questions.last_mut().expect("a question").answer = Some(answer.to_owned());
     }
 
     async fn steps(&mut self, count: usize) -> StepResult {
@@ -125,6 +157,10 @@ impl StepHost for FakeHost {
         }
         let text = |key: &str| call.input[key].as_str().unwrap_or_default().to_owned();
         match call.name.as_str() {
+            "glob" => {
+                let found: Vec<&str> = self.files.keys().map(String::as_str).filter(|path| path.ends_with("AGENTS.md")).collect();
+                Ok(ToolOutcome::ok(if found.is_empty() { "no path fits".to_owned() } else { found.join("\n") }))
+            }
             "read" => match self.files.get(&text("path")) {
                 Some(content) => Ok(ToolOutcome::ok(format!("     1\t{content}"))),
                 None => Err(Failure::new(Code::FileNotFound, "no such file").hint("look with glob")),
@@ -143,6 +179,30 @@ impl StepHost for FakeHost {
     fn next_call(&mut self) -> CallKey {
         self.calls += 1;
         CallKey(format!("{}-{}", self.ordinal, self.calls))
+    }
+    async fn effect(
+        &mut self,
+        _call: &ToolCall,
+        work: BoxFuture<'static, Result<ToolOutcome, Failure>>,
+    ) -> Result<ToolOutcome, Failure> {
+        work.await
+    }
+    async fn questions(&mut self) -> Result<Vec<Question>, Failure> {
+        Ok(self.questions.clone())
+    }
+    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure> {
+        Ok(self.children.entry(name.to_owned()).or_insert((TaskId::new(), spec)).0)
+    }
+    async fn child_end(&mut self, task: TaskId) -> Result<Option<ChildEnd>, Failure> {
+        Ok(self.ends.get(&task).cloned())
+    }
+    async fn cancel_child(&mut self, task: TaskId) -> Result<(), Failure> {
+        self.cancelled.push(task);
+        Ok(())
+    }
+    async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure> {
+        self.taken.push(snapshot);
+        Ok(())
     }
     async fn ping(&mut self) -> Result<(), Failure> {
         Ok(())
@@ -184,13 +244,14 @@ fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
     StepRecord { step, committed_at: Timestamp(0) }
 }
 
-fn kind() -> AgentKind {
-    let default = ModelLimits { max_tokens: 1_000, context_tokens: 10_000 };
-    AgentKind::new(AgentLimits { default, providers: BTreeMap::new() })
+const LIMITS: ModelLimits = ModelLimits { max_tokens: 1_000, context_tokens: 10_000 };
+
+fn kind(default: ModelLimits) -> AgentKind {
+    AgentKind::new(AgentLimits { default, providers: BTreeMap::new(), models: BTreeMap::new() })
 }
 
 fn spec() -> AgentSpec {
-    AgentSpec { prompt: "mend it".to_owned(), model: None, provider: None, max_steps: 20, verify: None }
+    AgentSpec { max_steps: 20, ..AgentSpec::new("mend it") }
 }
 
 fn reply(blocks: Vec<Block>, stop: StopReason) -> ModelReply {
@@ -313,7 +374,7 @@ async fn a_call_that_was_cut_malformed_or_unknown_is_answered_without_the_worker
     let second = host.step().await.expect("a step");
     assert!(second.messages[1].blocks.iter().all(|block| matches!(block, Block::ToolResult { is_error: true, .. })));
     let asked: Vec<&str> = host.tools.iter().map(|call| call.name.as_str()).collect();
-    assert_eq!(asked, ["read", "read"], "AGENTS.md and a.txt only");
+    assert_eq!(asked, ["glob", "read"], "AGENTS.md and a.txt only");
     assert!(
         host.said
             .iter()

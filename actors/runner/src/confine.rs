@@ -111,6 +111,32 @@ impl Confined {
         Ok(if existing.is_some() { Written::Replaced } else { Written::Made })
     }
 
+    /// Deletes a file, or a link.
+    pub fn remove(&self, path: &str) -> Result<(), Failure> {
+        let relative = beneath(path)?;
+        let (folder, name) = self.entry(path, &relative)?;
+        unlinkat(&folder, name, AtFlags::empty()).map_err(|error| self.refuse(path, error))
+    }
+
+    /// Gives a file another place, with the folders on its way. What is there is replaced.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), Failure> {
+        let (old, new) = (beneath(from)?, beneath(to)?);
+        let (from_folder, from_name) = self.entry(from, &old)?;
+        let to_name = new.file_name().ok_or_else(|| unreadable(to, "it names the workspace itself"))?;
+        let to_folder = self.make_folders(to, new.parent().unwrap_or(Path::new("")))?;
+        renameat(&from_folder, from_name, &to_folder, to_name).map_err(|error| self.refuse(from, error))
+    }
+
+    /// The folder of a path that is there, and the name in it.
+    fn entry<'a>(&self, path: &str, relative: &'a Path) -> Result<(OwnedFd, &'a std::ffi::OsStr), Failure> {
+        let name = relative.file_name().ok_or_else(|| unreadable(path, "it names the workspace itself"))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let folder = self
+            .resolve(relative.parent().unwrap_or(Path::new("")), flags, Mode::empty())
+            .map_err(|error| self.refuse(path, error))?;
+        Ok((folder, name))
+    }
+
     fn write_through(&self, path: &str, relative: &Path, content: &[u8]) -> Result<Written, Failure> {
         let fd = self
             .resolve(relative, OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK, Mode::from_raw_mode(0o644))

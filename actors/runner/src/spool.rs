@@ -144,6 +144,12 @@ impl Spool {
         self.read(offset, limit)
     }
 
+    /// Waits until the command has ended; false where it has not within this time.
+    pub async fn until_ended(&self, within: Duration) -> bool {
+        let mut progress = self.progress.subscribe();
+        tokio::time::timeout(within, progress.wait_for(|progress| progress.ended)).await.is_ok()
+    }
+
     /// Everything that was kept.
     pub fn whole(&self) -> Result<Bytes, Failure> {
         let mut data = vec![0; usize::try_from(self.progress().kept).expect("at most 64 MiB are kept")];

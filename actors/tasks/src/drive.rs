@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{Then, Write};
-use helix_ports::{StepResult, TaskKind, TurnEnd};
+use helix_ports::{APPROVAL, CHILDREN, StepResult, TaskKind, TurnEnd};
 use helix_protocol::link::Request;
 use helix_protocol::{
     Block, Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
@@ -28,7 +28,7 @@ use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Shared};
 use crate::steps::next_ordinal;
-use crate::telling;
+use crate::{children, telling};
 
 /// A step that takes longer than this has its task recorded as running before it ends; shorter ones need not.
 const SHOW_RUNNING: Duration = Duration::from_millis(250);
@@ -238,7 +238,7 @@ impl Drive {
         let changed = taken.files != self.files;
         let (then, events) = self.consequence(&result.end);
         let outcome = match &result.end {
-            TurnEnd::Continue | TurnEnd::Ask { .. } => StepOutcome::Continue,
+            TurnEnd::Continue | TurnEnd::Ask { .. } | TurnEnd::Await { .. } => StepOutcome::Continue,
             TurnEnd::Finished => StepOutcome::Finished,
             TurnEnd::Failed(_) => StepOutcome::Failed,
         };
@@ -272,6 +272,11 @@ impl Drive {
             },
             TurnEnd::Finished => (status(Happening::Finish, String::new()), vec![telling::completed(task)]),
             TurnEnd::Failed(failure) => (status(Happening::Fail, telling::reason(failure)), vec![telling::failed(task, failure)]),
+            TurnEnd::Await { tasks } => {
+                let question = new_question(&self.shared, task, &children::question(tasks), &[]);
+                let event = telling::asked(task, &question);
+                (Some(Then::Ask(question)), vec![event])
+            }
             TurnEnd::Ask { question, choices } => {
                 let question = new_question(&self.shared, task, question, choices);
                 let event = telling::asked(task, &question);
@@ -363,12 +368,17 @@ async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord
     let mut questions = shared.read(|records| async move { records.read().questions(id).await }).await?;
     questions.reverse();
     for question in questions {
-        let its = question.created_at == turn.committed_at && !question.text.starts_with(BUDGET_QUESTION);
+        let its = question.created_at == turn.committed_at && is_for_the_kind(&question);
         if let Some(answer) = question.answer.filter(|_| its) {
             said.push(Message { role: Role::User, blocks: vec![Block::Text { text: answer, extra: None }] });
         }
     }
     Ok(said)
+}
+
+/// True of a question whose answer the model is to read.
+fn is_for_the_kind(question: &Question) -> bool {
+    ![BUDGET_QUESTION, APPROVAL, CHILDREN].iter().any(|beginning| question.text.starts_with(beginning))
 }
 
 /// Gives a workspace up, without waiting: a worker that does not hear it is told again when it connects.

@@ -172,6 +172,7 @@ async fn create_fork(shared: &Shared, task: &TaskRecord, step: Option<StepId>, k
         spec.fork_files = None;
     }
     spec.fork_of = step;
+    spec.parent = None;
     spec.depends_on = Vec::new();
     let create = Write::CreateTask {
         id: TaskId::new(),

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use helix_database::Write;
 use helix_messages::OnBehalf;
-use helix_ports::{ProviderError, SnapshotNote, StepHost};
+use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money, RunId,
-    StepId, StepRecord, TaskId, TaskRecord, TaskWork, Timestamp, ToolCall, ToolOutcome, WorkerId,
+    Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money,
+    Question, RunId, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome,
+    WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +24,7 @@ use crate::commit;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Pauses, Shared};
-use crate::{said, secrets, telling};
+use crate::{children, said, secrets, telling};
 
 /// How long a worker's branch may be away before a request is given up.
 const AWAY: Duration = Duration::from_secs(30);
@@ -449,6 +451,54 @@ impl StepHost for Host {
         self.shared.args.events.show(telling::tool_finished(task, worker, "run", report.exit_code != 0, duration));
         self.exits.push(report.clone());
         Ok(report)
+    }
+
+    async fn effect(
+        &mut self,
+        call: &ToolCall,
+        work: BoxFuture<'static, Result<ToolOutcome, Failure>>,
+    ) -> Result<ToolOutcome, Failure> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        if let Some(outcome) = self.replay.outcome(&call.key) {
+            return Ok(outcome.clone());
+        }
+        let (task, worker) = (self.lease.task, self.lease.worker);
+        self.shared.args.events.show(telling::tool_started(task, worker, &call.name, &call.input));
+        self.journal(JournalBody::Intended { call: call.key.clone(), tool: call.name.clone() }).await?;
+        let began = tokio::time::Instant::now();
+        let mut outcome = work.await?;
+        outcome.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.journal(JournalBody::Resulted { call: call.key.clone(), outcome: outcome.clone() }).await?;
+        self.shared.args.events.show(telling::tool_finished(task, worker, &call.name, outcome.is_error, outcome.duration_ms));
+        Ok(outcome)
+    }
+
+    async fn questions(&mut self) -> Result<Vec<Question>, Failure> {
+        let task = self.lease.task;
+        let mut questions = self.shared.read(|records| async move { records.read().questions(task).await }).await?;
+        questions.reverse();
+        Ok(questions)
+    }
+
+    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure> {
+        children::make(&self.shared, &self.task, name, spec).await
+    }
+
+    async fn child_end(&mut self, task: TaskId) -> Result<Option<ChildEnd>, Failure> {
+        children::end(&self.shared, task).await
+    }
+
+    async fn cancel_child(&mut self, task: TaskId) -> Result<(), Failure> {
+        children::cancel(&self.shared, &self.task, task).await
+    }
+
+    async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure> {
+        self.files = self.shared.files_of(snapshot).await?;
+        // What is opened next holds these; nothing of the step's own files is asked for any more.
+        self.workspace = Workspace::Closed;
+        Ok(())
     }
 
     fn next_call(&mut self) -> CallKey {

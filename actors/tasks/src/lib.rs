@@ -7,6 +7,7 @@
 
 pub mod budget;
 mod calls;
+mod children;
 mod command;
 mod commit;
 pub mod dependencies;

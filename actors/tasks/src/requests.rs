@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use helix_database::Write;
-use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask};
+use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, TasksMsg};
 use helix_protocol::{
     AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Principal, Question, QuestionId, StepId, TaskId, TaskRecord,
     TaskSpec, TaskStatus, TaskWork,
@@ -17,7 +17,10 @@ use crate::commit::task_of;
 use crate::drive::{BUDGET_QUESTION, read_task};
 use crate::machine::Happening;
 use crate::shared::Shared;
-use crate::{dependencies, secrets, telling};
+use crate::{children, dependencies, secrets, telling};
+
+/// How long the cancelling of a task may take that another one made.
+const CHILD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Records a task.
 pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRecord, Failure> {
@@ -118,6 +121,7 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
     spec.title = fork.title.unwrap_or(spec.title);
     spec.fork_of = Some(fork.step);
     spec.fork_files = None;
+    spec.parent = None;
     spec.depends_on = Vec::new();
     if let Some(prompt) = fork.prompt {
         match &mut spec.work {
@@ -150,9 +154,22 @@ async fn change(
 /// Gives a task up. Whoever owns it is stale from then on.
 pub(crate) async fn cancel(shared: &Shared, task: TaskId, principal: &Principal) -> Result<TaskRecord, Failure> {
     Happening::Cancel.check(task, read_task(shared, task).await?.status)?;
+    let own = children::waited_for(shared, task).await?.map(|(_, tasks)| tasks).unwrap_or_default();
     let reason = format!("cancelled by {}", principal.actor);
     let event = telling::by(EventKind::TaskCancelled, task, &principal.actor, reason.clone(), Value::Null);
-    change(shared, Happening::Cancel.change(task, None, reason), event).await
+    let cancelled = change(shared, Happening::Cancel.change(task, None, reason), event).await?;
+    for child in own {
+        let (door, principal) = (shared.args.address.clone(), principal.clone());
+        tokio::spawn(async move {
+            let cancel = door.ask(CHILD, |reply| TasksMsg::Cancel { task: child, principal, reply }).await;
+            if let Err(failure) = cancel.map(drop)
+                && failure.code != Code::InvalidState
+            {
+                tracing::warn!(task = %child, "a task whose parent was cancelled goes on: {failure}");
+            }
+        });
+    }
+    Ok(cancelled)
 }
 
 /// Parks a task that nobody drives.

@@ -19,10 +19,10 @@ use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, Ta
 
 use self::endings::answer_pauses;
 use crate::drive::{Boundary, End, Handover, Job, close, read_task};
-use crate::requests;
 use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
 use crate::shared::Shared;
 use crate::task::{TaskActor, TaskArgs, TaskMsg};
+use crate::{children, requests};
 
 /// Messages that may wait for one task's actor.
 const TASK_MAILBOX: usize = 64;
@@ -59,6 +59,8 @@ pub(crate) enum SchedulerMsg {
     Unexplained(TaskId),
     /// Read a task again after a while.
     LookAgain(TaskId),
+    /// A task that waits for its own was looked after: what is to be known of it and of them.
+    Family(Vec<TaskRecord>),
     /// Somebody's time has come.
     Due,
     /// One lease after the start: who is not back is not waited for any longer.
@@ -171,6 +173,7 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Stranded { record, lost } => state.stranded(&record, &lost),
             SchedulerMsg::Unexplained(task) => state.unexplained(task),
             SchedulerMsg::LookAgain(task) => state.look_again(task, AGAIN),
+            SchedulerMsg::Family(tasks) => tasks.into_iter().for_each(|task| state.changed(Box::new(task))),
             SchedulerMsg::Due => state.due = None,
             SchedulerMsg::LeaseOver => state.lease_over(),
             SchedulerMsg::ParkOver => state.park_over(),
@@ -182,8 +185,8 @@ impl Actor for SchedulerActor {
 }
 
 async fn load(shared: Arc<Shared>) -> SchedulerMsg {
-    use TaskStatus::{Assigned, Pending, Running, WaitingForDependencies, WaitingForWorker};
-    let status = vec![Pending, WaitingForDependencies, WaitingForWorker, Assigned, Running];
+    use TaskStatus::{Assigned, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker};
+    let status = vec![Pending, WaitingForDependencies, WaitingForInput, WaitingForWorker, Assigned, Running];
     let filter = TaskFilter { status, limit: None };
     let read = shared.read(|records| {
         let filter = filter.clone();
@@ -283,9 +286,14 @@ impl Scheduler {
                     self.move_on(self.waiting(&task), None);
                 }
             }
-            _ => {
+            status => {
                 self.queue.remove(task.id);
                 self.records.remove(&task.id);
+                if status == TaskStatus::WaitingForInput {
+                    self.look_after(task.id);
+                } else if let Some(parent) = task.spec.parent.filter(|_| status.is_final()) {
+                    self.look_after(parent);
+                }
             }
         }
     }
@@ -330,6 +338,21 @@ impl Scheduler {
                 Err(failure) => {
                     tracing::warn!(%task, "the task could not be read: {failure}");
                     SchedulerMsg::LookAgain(task)
+                }
+            }
+        });
+    }
+
+    /// Looks after a task that may wait for tasks of its own: those that it has just made are scheduled, and it goes on where one
+    /// of them has ended.
+    fn look_after(&mut self, parent: TaskId) {
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            match children::look_after(&shared, parent).await {
+                Ok(tasks) => SchedulerMsg::Family(tasks),
+                Err(failure) => {
+                    tracing::warn!(task = %parent, "the tasks that it waits for could not be read: {failure}");
+                    SchedulerMsg::LookAgain(parent)
                 }
             }
         });
@@ -389,6 +412,9 @@ impl Scheduler {
         if let Some(running) = running {
             let _ = running.address.tell(TaskMsg::Stop);
             answer_pauses(running.pauses, task);
+        }
+        if let Some(parent) = task.spec.parent {
+            self.look_after(parent);
         }
         self.settled(task.id);
     }

@@ -7,11 +7,13 @@ mod client_format;
 mod provider;
 mod task_kind;
 mod transport;
+mod web;
 
 pub use client_format::{AnswerHead, ClientFormat, ClientStream};
 pub use provider::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
     RawAnswer, RawCall, RawOperation, ThinkingControl, TokenPrice,
 };
-pub use task_kind::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
+pub use task_kind::{APPROVAL, CHILDREN, ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
+pub use web::{WebAccess, WebHit, WebPage};

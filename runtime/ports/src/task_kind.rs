@@ -4,7 +4,17 @@
 //! happens between two commits. It sees its surroundings through [`StepHost`].
 
 use async_trait::async_trait;
-use helix_protocol::{ExitReport, Failure, Message, ModelReply, ModelRequest, StepRecord, TaskRecord, ToolCall, ToolOutcome};
+use futures::future::BoxFuture;
+use helix_protocol::{
+    ExitReport, Failure, Message, ModelReply, ModelRequest, Question, SnapshotId, StepRecord, TaskId, TaskRecord, TaskSpec,
+    TaskStatus, ToolCall, ToolOutcome,
+};
+
+/// What a question begins with that asks whether calls may be made. Its answer is the kind's to read, and no part of the
+/// conversation.
+pub const APPROVAL: &str = "approve step ";
+/// What a question begins with that nobody has to answer: the task waits for others that it made.
+pub const CHILDREN: &str = "waits for its own tasks: ";
 
 /// What a step is made with. Everything a host does is bound to one lease: once it has passed, every call answers `stale_owner`.
 #[async_trait]
@@ -34,11 +44,50 @@ pub trait StepHost: Send {
     /// The next call's key: a hash of (task, attempt, step, how many calls this step made before).
     fn next_call(&mut self) -> helix_protocol::CallKey;
 
+    /// An effect outside the workspace, carried out on the node: the intent is journalled before, the outcome after it, and an
+    /// outcome that the journal has is the answer. Its key must come from [`next_call`](Self::next_call).
+    async fn effect(
+        &mut self,
+        call: &ToolCall,
+        work: BoxFuture<'static, Result<ToolOutcome, Failure>>,
+    ) -> Result<ToolOutcome, Failure>;
+
+    /// The task's questions with their answers, oldest first.
+    async fn questions(&mut self) -> Result<Vec<Question>, Failure>;
+
+    /// Makes a task that belongs to this one. The same name is the same task, however often it is asked for, so a step that is
+    /// made again finds the tasks it made before.
+    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure>;
+
+    /// How a task that belongs to this one has ended; `None` while it has not.
+    async fn child_end(&mut self, task: TaskId) -> Result<Option<ChildEnd>, Failure>;
+
+    /// Gives up a task that belongs to this one. One that has ended stays as it is.
+    async fn cancel_child(&mut self, task: TaskId) -> Result<(), Failure>;
+
+    /// The step goes on with the files of a snapshot that the node has, instead of those it began with.
+    async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure>;
+
     /// One round trip to the worker and nothing else.
     async fn ping(&mut self) -> Result<(), Failure>;
 
     /// What the snapshot after this step shall list beside the changes.
     fn note(&mut self, note: SnapshotNote);
+}
+
+/// How a task ended that another one made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildEnd {
+    /// Completed, failed or cancelled.
+    pub status: TaskStatus,
+    /// Why, for people; empty where nothing needs saying.
+    pub reason: String,
+    /// What its model said last.
+    pub answer: String,
+    /// Its files; `None` where it made no step.
+    pub snapshot: Option<SnapshotId>,
+    /// The paths its steps changed, sorted.
+    pub changed: Vec<String>,
 }
 
 /// Something a kind wants recorded with the step's snapshot.
@@ -59,6 +108,11 @@ pub enum TurnEnd {
     Finished,
     /// The task is complete as far as it goes, and has failed: the step's files are committed all the same.
     Failed(Failure),
+    /// The next step is made once one of these tasks has ended. Until then the task holds no worker.
+    Await {
+        /// Tasks that belong to this one.
+        tasks: Vec<TaskId>,
+    },
     /// Somebody must answer before the next step.
     Ask {
         /// The question.

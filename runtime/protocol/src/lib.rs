@@ -33,8 +33,8 @@ pub use step::{
     StepSummary,
 };
 pub use task::{
-    AgentSpec, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority, SecretRef,
-    TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AgentSpec, Approval, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority,
+    Reasoning, SecretRef, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 pub use time::{Money, Timestamp};
 pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};

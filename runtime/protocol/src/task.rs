@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptId, Capability, Epoch, Money, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId, Timestamp, WorkerId};
+use crate::{
+    AttemptId, Capability, Epoch, Money, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId, Thinking, Timestamp, WorkerId,
+};
 
 /// Where a task stands. The transitions are in actors/tasks (`machine`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -173,12 +175,89 @@ pub struct AgentSpec {
     /// A command that must exit with 0 before the agent's "done" is believed.
     #[serde(default)]
     pub verify: Option<String>,
+    /// How the agent comes from the prompt to its answer.
+    #[serde(default)]
+    pub reasoning: Reasoning,
+    /// Whether and how long its model thinks before each answer.
+    #[serde(default)]
+    pub thinking: Thinking,
+    /// What it may do without being allowed to each time.
+    #[serde(default)]
+    pub approval: Approval,
+    /// Hosts it may fetch pages from; a leading `*.` covers every host below. Empty: it has no tools for the web.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub web_hosts: Vec<String>,
+    /// So many tasks of its own it may make in all. Each gets an equal share of the budget; 0: it has no tool for that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sub_agents: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl AgentSpec {
     fn default_max_steps() -> u32 {
         100
     }
+
+    /// An agent that is asked to do this, with every default.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            model: None,
+            provider: None,
+            max_steps: Self::default_max_steps(),
+            verify: None,
+            reasoning: Reasoning::default(),
+            thinking: Thinking::default(),
+            approval: Approval::default(),
+            web_hosts: Vec::new(),
+            sub_agents: 0,
+        }
+    }
+}
+
+/// What an agent may do without being allowed to each time. Where commands can write and whether they reach the network is
+/// another matter: see [`Isolation`] and [`Network`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approval {
+    /// It looks; every change of a file and every command is asked for.
+    Suggest,
+    /// It looks and writes files; every command is asked for.
+    AutoEdit,
+    /// It does what it can.
+    #[default]
+    Full,
+}
+
+/// How an agent comes from its prompt to its answer. Each phase is a step of the task: visible, forkable, with its cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "mode")]
+pub enum Reasoning {
+    /// The model acts as it sees fit.
+    #[default]
+    Direct,
+    /// It first writes its reasoning down in numbered steps with their results, then acts on it.
+    ChainOfThought,
+    /// When it says that it is done, it has to find fault with its work, and corrects what it found. A check that passes, or a
+    /// critique that finds nothing, ends it.
+    Reflection {
+        /// Rounds of critique at most.
+        rounds: u32,
+    },
+    /// It plans, acts, and after every so many steps holds the plan against what happened and revises it.
+    Progressive {
+        /// Steps between two revisions.
+        every: u32,
+    },
+    /// It writes several different approaches down, each is followed as an attempt of its own from this step on, and the best
+    /// one's files and answer become the task's. The check judges; a model where there is none.
+    TreeOfThoughts {
+        /// Approaches, from 2 to 8.
+        branches: u32,
+    },
 }
 
 /// What a task does.
@@ -335,6 +414,9 @@ pub struct TaskSpec {
     /// from this snapshot. Only with `fork_of`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork_files: Option<SnapshotId>,
+    /// The task that made this one, and waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// Attempts of one `--attempts N` share this id: the first one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<TaskId>,
@@ -363,6 +445,7 @@ impl TaskSpec {
             budget: Budget::default(),
             fork_of: None,
             fork_files: None,
+            parent: None,
             group: None,
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::{CallKey, Extra};
+use crate::{CallKey, Extra, ImageSource};
 
 /// A tool as a model is told of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,12 +48,15 @@ pub struct ToolOutcome {
     /// How long it took, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
+    /// Pictures that were looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageSource>,
 }
 
 impl ToolOutcome {
     /// An answer.
     pub fn ok(content: impl Into<String>) -> Self {
-        Self { content: content.into(), is_error: false, exit_code: None, truncated: false, duration_ms: 0 }
+        Self { content: content.into(), is_error: false, exit_code: None, truncated: false, duration_ms: 0, images: Vec::new() }
     }
 
     /// A failure the model can act on.
@@ -66,7 +69,7 @@ impl ToolOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkspaceTool {
-    /// Reads a text file, by lines.
+    /// Reads a text file, by lines, or a picture.
     Read,
     /// Writes a whole file.
     Write,
@@ -82,13 +85,27 @@ pub enum WorkspaceTool {
     Todo,
     /// Reads more of an earlier command's output.
     ReadOutput,
+    /// Changes several files by one patch.
+    ApplyPatch,
+    /// Stops a command in the background.
+    Stop,
 }
 
 impl WorkspaceTool {
     /// Every tool, in the order models are told of them. The order never changes, so that a
     /// provider's prompt cache stays valid.
-    pub const ALL: [WorkspaceTool; 8] =
-        [Self::Read, Self::Write, Self::Edit, Self::Shell, Self::Grep, Self::Glob, Self::Todo, Self::ReadOutput];
+    pub const ALL: [WorkspaceTool; 10] = [
+        Self::Read,
+        Self::Write,
+        Self::Edit,
+        Self::Shell,
+        Self::Grep,
+        Self::Glob,
+        Self::Todo,
+        Self::ReadOutput,
+        Self::ApplyPatch,
+        Self::Stop,
+    ];
 
     /// The name in a call.
     pub fn name(self) -> &'static str {
@@ -101,7 +118,19 @@ impl WorkspaceTool {
             Self::Glob => "glob",
             Self::Todo => "todo",
             Self::ReadOutput => "read_output",
+            Self::ApplyPatch => "apply_patch",
+            Self::Stop => "stop",
         }
+    }
+
+    /// True of the tools whose only effect is to write files.
+    pub fn writes_files(self) -> bool {
+        matches!(self, Self::Write | Self::Edit | Self::ApplyPatch)
+    }
+
+    /// True of the tools that certainly change no file.
+    pub fn only_looks(self) -> bool {
+        matches!(self, Self::Read | Self::Grep | Self::Glob | Self::Todo | Self::ReadOutput)
     }
 
     /// The tool of that name.
@@ -113,7 +142,7 @@ impl WorkspaceTool {
     pub fn schema(self) -> ToolSchema {
         let (description, parameters) = match self {
             Self::Read => (
-                "Reads a text file of the workspace, with line numbers. Long files come in pages: give `offset` (first line, from 1) and `limit` (lines).",
+                "Reads a text file of the workspace, with line numbers. Long files come in pages: give `offset` (first line, from 1) and `limit` (lines). Pictures (PNG, JPEG, GIF, WebP) are shown.",
                 json!({"type":"object","properties":{"path":{"type":"string"},"offset":{"type":"integer","minimum":1},"limit":{"type":"integer","minimum":1}},"required":["path"],"additionalProperties":false}),
             ),
             Self::Write => (
@@ -125,8 +154,8 @@ impl WorkspaceTool {
                 json!({"type":"object","properties":{"path":{"type":"string"},"old":{"type":"string"},"new":{"type":"string"},"all":{"type":"boolean"}},"required":["path","old","new"],"additionalProperties":false}),
             ),
             Self::Shell => (
-                "Runs a command with `sh -c` in the workspace's root and answers with its output and exit code. It is stopped, with everything it started, after `timeout_s` seconds (default 120).",
-                json!({"type":"object","properties":{"command":{"type":"string"},"timeout_s":{"type":"integer","minimum":1,"maximum":3600}},"required":["command"],"additionalProperties":false}),
+                "Runs a command with `sh -c` in the workspace's root and answers with its output and exit code. It is stopped, with everything it started, after `timeout_s` seconds (default 120). With `background` true (a server, a watcher) it answers at once and the command runs on, without a time-out unless one is given: `read_output` shows what it wrote, `stop` ends it.",
+                json!({"type":"object","properties":{"command":{"type":"string"},"timeout_s":{"type":"integer","minimum":1,"maximum":3600},"background":{"type":"boolean"}},"required":["command"],"additionalProperties":false}),
             ),
             Self::Grep => (
                 "Searches file contents for a regular expression. `glob` limits the files. Answers path:line:text.",
@@ -141,8 +170,16 @@ impl WorkspaceTool {
                 json!({"type":"object","properties":{"items":{"type":"array","items":{"type":"object","properties":{"text":{"type":"string"},"state":{"type":"string","enum":["open","doing","done"]}},"required":["text","state"],"additionalProperties":false}}},"required":["items"],"additionalProperties":false}),
             ),
             Self::ReadOutput => (
-                "Reads more of the output of an earlier command whose answer was cut: `run` as that answer named it, `offset` and `limit` in bytes.",
-                json!({"type":"object","properties":{"run":{"type":"string"},"offset":{"type":"integer","minimum":0},"limit":{"type":"integer","minimum":1}},"required":["run","offset"],"additionalProperties":false}),
+                "Reads more of the output of an earlier command whose answer was cut, or that runs in the background: `run` as that answer named it, `offset` and `limit` in bytes. Where nothing has come yet it waits for up to `wait_s` seconds.",
+                json!({"type":"object","properties":{"run":{"type":"string"},"offset":{"type":"integer","minimum":0},"limit":{"type":"integer","minimum":1},"wait_s":{"type":"integer","minimum":0,"maximum":60}},"required":["run","offset"],"additionalProperties":false}),
+            ),
+            Self::ApplyPatch => (
+                "Changes, makes, moves and deletes files by one patch; all of it is applied, or nothing. Its form:\n*** Begin Patch\n*** Update File: path\n@@ a line above the change, where the change alone is not unique\n unchanged line\n-line to go\n+line to come\n*** Add File: path\n+each line of the new file\n*** Delete File: path\n*** End Patch\n`*** Move to: path` below an update's header moves the file. Give three unchanged lines above and below each change.",
+                json!({"type":"object","properties":{"patch":{"type":"string"}},"required":["patch"],"additionalProperties":false}),
+            ),
+            Self::Stop => (
+                "Stops a command in the background, with everything it started: `run` as `shell` named it.",
+                json!({"type":"object","properties":{"run":{"type":"string"}},"required":["run"],"additionalProperties":false}),
             ),
         };
         ToolSchema { name: self.name().to_owned(), description: description.to_owned(), parameters, extra: None }

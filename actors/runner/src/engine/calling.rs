@@ -13,9 +13,13 @@ use super::{Answer, Engine, blocking};
 use crate::calls::{Begun, Keep};
 use crate::confine::Confined;
 use crate::masking::Secrets;
-use crate::tools::{self, Arguments, OutputArguments, ShellArguments, shorten};
+use crate::tools::{self, Arguments, OutputArguments, ShellArguments, StopArguments, shorten};
 use crate::workspace::{Opening, Workspace};
 
+/// A command in the background that ends within this time is answered for as an ended one.
+const EARLY: Duration = Duration::from_millis(500);
+/// Between SIGTERM and SIGKILL for a command in the background.
+const STOPPING: Duration = Duration::from_secs(2);
 /// The exit code with which a shell says that there is no such program.
 const NO_SUCH_PROGRAM: i32 = 127;
 
@@ -95,10 +99,12 @@ impl Engine {
     ) -> Result<ToolOutcome, Failure> {
         let limit = limits.output_bytes as usize;
         match tools::parse(call)? {
+            Arguments::Shell(arguments) if arguments.background => self.start(workspace, opening, arguments, limit).await,
             Arguments::Shell(arguments) => self.shell(workspace, opening, &call.key, arguments, limits).await,
-            Arguments::ReadOutput(arguments) => self.page(&arguments, limit),
+            Arguments::ReadOutput(arguments) => self.page(&arguments, limit).await,
+            Arguments::Stop(arguments) => self.stop_background(workspace, &arguments, limit).await,
             arguments => {
-                let changes = matches!(arguments, Arguments::Write(_) | Arguments::Edit(_));
+                let changes = matches!(arguments, Arguments::Write(_) | Arguments::Edit(_) | Arguments::ApplyPatch(_));
                 let _gate = workspace.gate.read().await;
                 let _files = workspace.files.read().await;
                 workspace.check_opening(opening)?;
@@ -113,10 +119,11 @@ impl Engine {
                         Arguments::Read(arguments) => tools::read(&confined, &arguments, limit),
                         Arguments::Write(arguments) => tools::write(&confined, &arguments),
                         Arguments::Edit(arguments) => tools::edit(&confined, &arguments),
+                        Arguments::ApplyPatch(arguments) => tools::apply_patch(&confined, &arguments),
                         Arguments::Grep(arguments) => tools::grep(&confined, &arguments),
                         Arguments::Glob(arguments) => tools::glob(&confined, &arguments),
                         Arguments::Todo(arguments) => tools::todo(&workspace.todo(), &arguments),
-                        Arguments::Shell(_) | Arguments::ReadOutput(_) => unreachable!("answered above"),
+                        Arguments::Shell(_) | Arguments::ReadOutput(_) | Arguments::Stop(_) => unreachable!("answered above"),
                     }
                 })
                 .await
@@ -160,13 +167,68 @@ impl Engine {
         let truncated = kept > room as u64;
         let silent = if text.is_empty() && notes.is_empty() { "[no output]" } else { "" };
         let content = format!("{text}{silent}{}", notes.trim_end());
-        Ok(ToolOutcome { content, is_error: report.exit_code != 0, exit_code: Some(report.exit_code), truncated, duration_ms: 0 })
+        let is_error = report.exit_code != 0;
+        Ok(ToolOutcome { is_error, exit_code: Some(report.exit_code), truncated, ..ToolOutcome::ok(content) })
     }
 
-    fn page(&self, arguments: &OutputArguments, limit: usize) -> Result<ToolOutcome, Failure> {
+    /// Starts a command and leaves it running. It holds the workspace as every command does, so it is ended, with everything it
+    /// started, before the workspace is opened anew or closed.
+    async fn start(
+        self: &Arc<Self>,
+        workspace: &Arc<Workspace>,
+        opening: Opening,
+        arguments: ShellArguments,
+        limit: usize,
+    ) -> Result<ToolOutcome, Failure> {
+        let run = RunId::new();
+        let timeout_ms = arguments.timeout_s.map(|seconds| seconds.saturating_mul(1000));
+        let command = Command { run, text: arguments.command, timeout_ms };
+        let (engine, opened) = (Arc::clone(self), Arc::clone(workspace));
+        let mut running =
+            tokio::spawn(
+                async move { engine.run_command(&opened, opening, &background_key(run), command).await.map(|ran| ran.report) },
+            );
+        // What fails at once is told at once.
+        match tokio::time::timeout(EARLY, &mut running).await {
+            Err(_) => {
+                let page =
+                    self.page(&OutputArguments { run, offset: 0, limit: None, wait_s: 0 }, limit.saturating_sub(200)).await?;
+                let content = format!("runs in the background as run {run}; its output so far:\n{}", page.content);
+                Ok(ToolOutcome::ok(content))
+            }
+            Ok(Ok(Ok(report))) => {
+                let text = shorten(report.tail, limit.saturating_sub(200), "").text;
+                let content = format!("ended at once with exit code {} as run {run}:\n{text}", report.exit_code);
+                let is_error = report.exit_code != 0;
+                Ok(ToolOutcome { is_error, exit_code: Some(report.exit_code), ..ToolOutcome::ok(content) })
+            }
+            Ok(Ok(Err(failure))) => Err(failure),
+            Ok(Err(error)) => Err(Failure::new(Code::Internal, format!("the command's keeper ended: {error}"))),
+        }
+    }
+
+    async fn stop_background(
+        &self,
+        workspace: &Arc<Workspace>,
+        arguments: &StopArguments,
+        limit: usize,
+    ) -> Result<ToolOutcome, Failure> {
+        let run = arguments.run;
+        if !workspace.stop(&background_key(run), STOPPING) {
+            return Err(Failure::new(Code::NotFound, format!("no run {run} is in the background"))
+                .hint("it has ended, or its workspace was moved; `read_output` may still have its output"));
+        }
+        let spool = self.spools.find(run)?;
+        let end = spool.until_ended(2 * STOPPING).await;
+        let text = shorten(spool.tail(), limit.saturating_sub(200), "").text;
+        let ended = if end { "stopped" } else { "was told to stop and has not ended yet" };
+        Ok(ToolOutcome::ok(format!("run {run} {ended}; its output ended with:\n{text}")))
+    }
+
+    async fn page(&self, arguments: &OutputArguments, limit: usize) -> Result<ToolOutcome, Failure> {
         let spool = self.spools.find(arguments.run)?;
         let wanted = arguments.limit.unwrap_or(usize::MAX).min(limit.saturating_sub(100));
-        let (data, ended) = spool.read(arguments.offset, wanted)?;
+        let (data, ended) = spool.wait_read(arguments.offset, wanted, Duration::from_secs(arguments.wait_s)).await?;
         let next = arguments.offset + data.len() as u64;
         let end = match (ended, data.is_empty()) {
             (true, _) => format!("[the end, at byte {next}]"),
@@ -175,6 +237,11 @@ impl Engine {
         };
         Ok(ToolOutcome { truncated: !ended, ..ToolOutcome::ok(format!("{}\n{end}", String::from_utf8_lossy(&data))) })
     }
+}
+
+/// The key of a run in the background: no call of a step has it, so it does not end with one.
+fn background_key(run: RunId) -> CallKey {
+    CallKey(format!("background-{run}"))
 }
 
 /// A tool's answer as the node gets it: masked, within its limit, with its time.

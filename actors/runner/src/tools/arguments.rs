@@ -24,6 +24,10 @@ pub enum Arguments {
     Todo(TodoArguments),
     /// Of `read_output`.
     ReadOutput(OutputArguments),
+    /// Of `apply_patch`.
+    ApplyPatch(PatchArguments),
+    /// Of `stop`.
+    Stop(StopArguments),
 }
 
 /// Which lines of which file.
@@ -74,6 +78,9 @@ pub struct ShellArguments {
     /// Its time in seconds.
     #[serde(default)]
     pub timeout_s: Option<u64>,
+    /// It runs on while other things are done.
+    #[serde(default)]
+    pub background: bool,
 }
 
 /// A search in contents.
@@ -145,6 +152,25 @@ pub struct OutputArguments {
     /// Most bytes.
     #[serde(default)]
     pub limit: Option<usize>,
+    /// How long to wait where nothing has come yet, in seconds.
+    #[serde(default)]
+    pub wait_s: u64,
+}
+
+/// A patch.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchArguments {
+    /// From `*** Begin Patch` to `*** End Patch`.
+    pub patch: String,
+}
+
+/// A command in the background.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopArguments {
+    /// The run.
+    pub run: RunId,
 }
 
 /// The arguments of a call; `invalid_tool_call` in words for the model where they do not fit.
@@ -172,6 +198,8 @@ pub fn parse(call: &ToolCall) -> Result<Arguments, Failure> {
         WorkspaceTool::Glob => Arguments::Glob(fit(tool, &call.input)?),
         WorkspaceTool::Todo => Arguments::Todo(fit(tool, &call.input)?),
         WorkspaceTool::ReadOutput => Arguments::ReadOutput(fit(tool, &call.input)?),
+        WorkspaceTool::ApplyPatch => Arguments::ApplyPatch(fit(tool, &call.input)?),
+        WorkspaceTool::Stop => Arguments::Stop(fit(tool, &call.input)?),
     })
 }
 

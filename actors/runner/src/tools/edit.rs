@@ -1,31 +1,13 @@
 //! `edit`: replaces text that must be found, and found once.
 //!
-//! Models copy text almost exactly. So the text is looked for as it is, then line by line without
-//! regard to spaces at the ends of lines, then without regard to spaces at either end; the answer says
-//! which it was. Nothing looser is tried, because it would change what nobody meant.
+//! The answer says how it was found and at which lines; see [`matching`](super::matching). A text that is there several times
+//! is refused.
 
 use helix_protocol::{Code, Failure, ToolOutcome};
 
 use super::arguments::EditArguments;
+use super::matching::{Match, indented, nearest, places};
 use crate::confine::Confined;
-
-/// How an old text was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Match {
-    Exact,
-    TrailingSpace,
-    Indentation,
-}
-
-impl Match {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Exact => "matched exactly",
-            Self::TrailingSpace => "matched without regard to spaces at line ends",
-            Self::Indentation => "matched without regard to indentation, so check the new lines' indentation",
-        }
-    }
-}
 
 /// Replaces text in a file.
 pub fn edit(confined: &Confined, arguments: &EditArguments) -> Result<ToolOutcome, Failure> {
@@ -65,11 +47,10 @@ fn replace(path: &str, text: &str, old: &str, new: &str, occurrences: Occurrence
     if old == new {
         return Err(Failure::new(Code::InvalidToolCall, "the new text is the old one, so nothing would change"));
     }
-    for by in [Match::Exact, Match::TrailingSpace, Match::Indentation] {
+    for by in Match::ALL {
         let places = match by {
             Match::Exact => text.match_indices(old).map(|(at, found)| (at, at + found.len())).collect(),
-            Match::TrailingSpace => by_lines(text, old, str::trim_end),
-            Match::Indentation => by_lines(text, old, str::trim),
+            by => by_lines(text, old, new, by),
         };
         if places.is_empty() {
             continue;
@@ -92,8 +73,17 @@ fn replace(path: &str, text: &str, old: &str, new: &str, occurrences: Occurrence
         let mut at = 0;
         for (start, end) in &places {
             edited.push_str(&text[at..*start]);
-            // Lines were compared without their break, so the last one's is kept.
-            edited.push_str(if by == Match::Exact { new } else { new.strip_suffix('\n').unwrap_or(new) });
+            let put = match by {
+                Match::Exact => within_a_line(text, *start, old, new),
+                by => by_whole_lines(new, old, &text[*start..*end], by),
+            };
+            edited.push_str(&put.ok_or_else(|| {
+                Failure::new(
+                    Code::EditNotFound,
+                    format!("the text to replace stands in {path} with another indentation; nothing was changed"),
+                )
+                .hint(format!("give whole lines with their indentation; {}", nearest(text, old)))
+            })?);
             at = *end;
         }
         edited.push_str(&text[at..]);
@@ -103,26 +93,57 @@ fn replace(path: &str, text: &str, old: &str, new: &str, occurrences: Occurrence
         .hint(nearest(text, old)))
 }
 
-/// Where the lines of `old` stand in `text`, compared after `trim`, without overlaps. Blank lines at the ends of
-/// `old` do not count.
-fn by_lines(text: &str, old: &str, trim: impl Fn(&str) -> &str) -> Vec<(usize, usize)> {
-    let wanted: Vec<&str> = old.lines().map(&trim).collect();
-    if wanted.iter().all(|line| line.is_empty()) {
+/// The new text where `old` was found as it is. Several lines for one whose indentation `old` leaves out are indented like it,
+/// unless they all bring their own; `None` where some do and some do not.
+fn within_a_line(text: &str, start: usize, old: &str, new: &str) -> Option<String> {
+    let line = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let before = &text[line..start];
+    let Some((first, rest)) = new.split_once('\n') else { return Some(new.to_owned()) };
+    if before.is_empty() || !before.trim().is_empty() || old.trim_end_matches('\n').contains('\n') {
+        return Some(new.to_owned());
+    }
+    let filled = || rest.lines().filter(|line| !line.trim().is_empty());
+    if filled().all(|line| line.starts_with(before)) {
+        return Some(new.to_owned());
+    }
+    if filled().any(|line| line.starts_with(before)) {
+        return None;
+    }
+    let indented = rest.split('\n').map(|line| if line.trim().is_empty() { line.to_owned() } else { format!("{before}{line}") });
+    Some(format!("{first}\n{}", indented.collect::<Vec<_>>().join("\n")))
+}
+
+/// The new lines as they are put in for `found`, which was matched line by line: with the file's indentation and line breaks.
+/// The last one's break is not part of what was matched.
+fn by_whole_lines(new: &str, old: &str, found: &str, by: Match) -> Option<String> {
+    let new: Vec<&str> = new.lines().collect();
+    let old: Vec<&str> = old.lines().collect();
+    let was: Vec<&str> = found.lines().collect();
+    let lines = match by {
+        Match::Indentation => indented(&new, &old, &was)?,
+        _ => new.iter().map(|line| (*line).to_owned()).collect(),
+    };
+    Some(lines.join(if found.contains("\r\n") { "\r\n" } else { "\n" }))
+}
+
+/// Where the lines of `old` stand in `text`, compared by `by`, without overlaps. The last line's break belongs to a place only
+/// where a blank line follows, `old` takes it along and `new` does not bring one back: then a blank line is what goes.
+fn by_lines(text: &str, old: &str, new: &str, by: Match) -> Vec<(usize, usize)> {
+    let wanted: Vec<&str> = old.lines().collect();
+    if wanted.iter().all(|line| line.trim().is_empty()) {
         return Vec::new();
     }
-    let lines = spans(text);
-    let mut places = Vec::new();
-    let mut at = 0;
-    while at + wanted.len() <= lines.len() {
-        let here = &lines[at..at + wanted.len()];
-        if here.iter().zip(&wanted).all(|((start, end), wanted)| trim(&text[*start..*end]) == *wanted) {
-            places.push((here[0].0, here[here.len() - 1].1));
-            at += wanted.len();
-        } else {
-            at += 1;
+    let spans = spans(text);
+    let lines: Vec<&str> = spans.iter().map(|(start, end)| &text[*start..*end]).collect();
+    let takes_break = old.ends_with('\n') && !new.ends_with('\n');
+    let place = |at: usize| {
+        let end = spans[at + wanted.len() - 1].1;
+        match spans.get(at + wanted.len()) {
+            Some((start, next)) if takes_break && start == next => (spans[at].0, *start),
+            _ => (spans[at].0, end),
         }
-    }
-    places
+    };
+    places(&lines, &wanted, by).into_iter().map(place).collect()
 }
 
 /// Each line's bytes without its break.
@@ -139,47 +160,6 @@ fn spans(text: &str) -> Vec<(usize, usize)> {
 
 fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// The lines of `text` that are most like `old`, with their numbers.
-fn nearest(text: &str, old: &str) -> String {
-    let wanted: Vec<&str> = old.lines().collect();
-    let lines: Vec<&str> = text.lines().collect();
-    let height = wanted.len().clamp(1, 20);
-    let likeness = |window: &[&str]| {
-        let pairs = window.iter().zip(&wanted);
-        pairs.map(|(line, wanted)| similarity(line.trim(), wanted.trim())).sum::<f32>() / height as f32
-    };
-    // A file of very many lines is looked at in part: the hint is a kindness.
-    let best = lines
-        .windows(height.min(lines.len().max(1)))
-        .take(5_000)
-        .enumerate()
-        .map(|(at, window)| (at, likeness(window)))
-        .max_by(|a, b| a.1.total_cmp(&b.1));
-    match best {
-        Some((at, likeness)) if likeness > 0.4 => {
-            let shown: Vec<String> = lines[at..(at + height).min(lines.len())]
-                .iter()
-                .enumerate()
-                .map(|(below, line)| format!("{}\t{line}", at + below + 1))
-                .collect();
-            format!("the nearest text is at line {}:\n{}", at + 1, shown.join("\n"))
-        }
-        _ => "nothing in the file is like it; read the file again".to_owned(),
-    }
-}
-
-/// From 0 to 1: how many words two lines share.
-fn similarity(a: &str, b: &str) -> f32 {
-    if a == b {
-        return 1.0;
-    }
-    let length = a.len() + b.len();
-    if length == 0 || length > 2_000 {
-        return 0.0;
-    }
-    similar::TextDiff::from_chars(a, b).ratio()
 }
 
 #[cfg(test)]
@@ -203,11 +183,20 @@ mod tests {
     fn spaces_at_line_ends_and_indentation_are_forgiven_in_this_order() {
         let edited = one("fn a() {\n    one();\n}\n", "fn a() {}\n").expect("found");
         assert_eq!((edited.text.as_str(), edited.by), ("fn a() {}\n\nfn b() {\n    one();\n}\n", Match::TrailingSpace));
-        let edited = one("fn b() {\none();\n}", "fn b() {}").expect("found");
+        let edited = one("  fn b() {\n      one();\n  }", "  fn b() {\n      two();\n  }").expect("found");
         assert_eq!(
             (edited.text.as_str(), edited.lines, edited.by),
-            ("fn a() {\n    one();  \n}\n\nfn b() {}\n", vec![(5, 7)], Match::Indentation)
+            ("fn a() {\n    one();  \n}\n\nfn b() {\n    two();\n}\n", vec![(5, 7)], Match::Indentation)
         );
+        let failure = one("fn b() {\none();\n}", "fn b() {\ntwo();\n}").expect_err("how deep two() shall stand is not said");
+        assert_eq!(failure.code, Code::EditNotFound);
+        assert!(failure.hint.contains("5\tfn b() {"), "{}", failure.hint);
+    }
+
+    #[test]
+    fn line_breaks_stay_as_the_file_has_them() {
+        let edited = replace("f", "a\r\nb\r\nc\r\n", "a\nb\n", "x\ny\nz\n", Occurrences::One).expect("found");
+        assert_eq!(edited.text, "x\r\ny\r\nz\r\nc\r\n");
     }
 
     #[test]
@@ -232,11 +221,20 @@ mod tests {
         assert_eq!(one("", "x").expect_err("empty").code, Code::InvalidToolCall);
     }
 
+    #[test]
+    fn several_lines_for_one_without_its_indentation_stand_where_it_stood() {
+        let edit = |new: &str| replace("f", "a {\n  b();\n}\n", "b();", new, Occurrences::One).map(|edited| edited.text);
+        assert_eq!(edit("c();\nd();").as_deref(), Ok("a {\n  c();\n  d();\n}\n"));
+        assert_eq!(edit("c();\n  d();\n    e();").as_deref(), Ok("a {\n  c();\n  d();\n    e();\n}\n"));
+        assert_eq!(edit("c();\n  d();\ne();").expect_err("which?").code, Code::EditNotFound);
+    }
+
     proptest! {
         #[test]
         fn whatever_is_edited_nothing_panics_and_one_exact_match_is_a_plain_replacement(text in "[ab \n\t]{0,60}", old in "[ab \n]{1,6}", new in "[abc\n]{0,6}") {
             if let Ok(edited) = replace("f", &text, &old, &new, Occurrences::One)
                 && edited.by == Match::Exact
+                && !new.contains('\n')
             {
                 prop_assert_eq!(edited.text, text.replacen(&old, &new, 1));
             }

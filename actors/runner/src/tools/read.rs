@@ -3,15 +3,19 @@
 use helix_protocol::{Code, Failure, ToolOutcome};
 
 use super::arguments::{ReadArguments, WriteArguments};
+use super::images;
 use crate::confine::{Confined, Written};
 
 /// Lines of a page where the call does not say.
 const PAGE: usize = 2000;
 
-/// A file's lines with their numbers.
+/// A file's lines with their numbers, or the picture that it is.
 pub fn read(confined: &Confined, arguments: &ReadArguments, limit: usize) -> Result<ToolOutcome, Failure> {
     let path = &arguments.path;
     let bytes = confined.read(path)?;
+    if let Some(picture) = images::picture(path, &bytes)? {
+        return Ok(picture);
+    }
     if helix_versions::is_binary(&bytes) {
         let size = bytes.len();
         return Err(Failure::new(Code::FileUnreadable, format!("{path} is a binary file of {size} bytes"))

@@ -35,9 +35,17 @@ impl Scheduler {
         match end {
             End::Final(record) => {
                 answer_pauses(running.pauses, &record);
+                if let Some(parent) = record.spec.parent {
+                    self.look_after(parent);
+                }
                 self.settled(task);
             }
-            End::Parked(record) => answer_pauses(running.pauses, &record),
+            End::Parked(record) => {
+                answer_pauses(running.pauses, &record);
+                if record.status == TaskStatus::WaitingForInput {
+                    self.look_after(task);
+                }
+            }
             End::Waiting(record) => {
                 let last = Some(worker);
                 self.queue.push(Waiting { last, ..self.waiting(&record) });

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, default_title};
 use helix_messages::{ImportGit, WorkerView};
 use helix_protocol::{
-    AgentSpec, Base, Budget, Capability, Code, CommandSpec, Criticality, Failure, Money, Needs, OnFailure, Priority, TaskRecord,
-    TaskSpec, TaskWork,
+    AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, Failure, Money, Needs, OnFailure,
+    Priority, Reasoning, TaskRecord, TaskSpec, TaskWork, Thinking,
 };
 use uuid::Uuid;
 
@@ -82,6 +82,71 @@ struct Agent {
     /// Most steps
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "command")]
     max_steps: u32,
+    /// How it comes to its answer: direct, chain-of-thought, reflection[:ROUNDS], progressive[:EVERY], tree[:BRANCHES]
+    #[arg(long, value_name = "MODE", value_parser = parse_reasoning, conflicts_with = "command")]
+    reasoning: Option<Reasoning>,
+    /// How long the model thinks: off, detect, adaptive, a number of tokens, or minimal, low, medium, high, xhigh, max
+    #[arg(long, value_name = "HOW", value_parser = parse_thinking, conflicts_with = "command")]
+    thinking: Option<Thinking>,
+    /// What it may do without asking
+    #[arg(long, value_enum, default_value_t = Policy::Full, conflicts_with = "command")]
+    approval: Policy,
+    /// A host it may fetch pages from, for example docs.rs or *.python.org; without any it has no tools for the web
+    #[arg(long, value_name = "HOST", conflicts_with = "command")]
+    web_host: Vec<String>,
+    /// How many tasks of its own it may make
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "command", value_parser = clap::value_parser!(u32).range(0..=16))]
+    sub_agents: u32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Policy {
+    /// It looks; every change of a file and every command is asked for
+    Suggest,
+    /// It writes files; every command is asked for
+    AutoEdit,
+    /// It asks for nothing
+    Full,
+}
+
+impl From<Policy> for Approval {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Suggest => Self::Suggest,
+            Policy::AutoEdit => Self::AutoEdit,
+            Policy::Full => Self::Full,
+        }
+    }
+}
+
+fn parse_reasoning(text: &str) -> Result<Reasoning, String> {
+    let (mode, number) = text.split_once(':').map_or((text, None), |(mode, number)| (mode, Some(number)));
+    let number = number.map(|number| number.parse::<u32>().map_err(|_| format!("{number:?} is not a number"))).transpose()?;
+    Ok(match mode {
+        "direct" => Reasoning::Direct,
+        "chain-of-thought" => Reasoning::ChainOfThought,
+        "reflection" => Reasoning::Reflection { rounds: number.unwrap_or(2) },
+        "progressive" => Reasoning::Progressive { every: number.unwrap_or(10) },
+        "tree" => Reasoning::TreeOfThoughts { branches: number.unwrap_or(3) },
+        _ => return Err("one of direct, chain-of-thought, reflection, progressive, tree".to_owned()),
+    })
+}
+
+fn parse_thinking(text: &str) -> Result<Thinking, String> {
+    Ok(match text {
+        "off" => Thinking::Off,
+        "detect" => Thinking::Detect,
+        "adaptive" => Thinking::Adaptive,
+        "minimal" => Thinking::Effort(Effort::Minimal),
+        "low" => Thinking::Effort(Effort::Low),
+        "medium" => Thinking::Effort(Effort::Medium),
+        "high" => Thinking::Effort(Effort::High),
+        "xhigh" => Thinking::Effort(Effort::Xhigh),
+        "max" => Thinking::Effort(Effort::Max),
+        number => {
+            Thinking::Budget(number.parse().map_err(|_| "off, detect, adaptive, a number of tokens, or an effort".to_owned())?)
+        }
+    })
 }
 
 #[derive(Debug, Args)]
@@ -208,6 +273,11 @@ impl Run {
                 provider: self.agent.provider,
                 max_steps: self.agent.max_steps,
                 verify: self.agent.verify,
+                reasoning: self.agent.reasoning.unwrap_or_default(),
+                thinking: self.agent.thinking.unwrap_or_default(),
+                approval: self.agent.approval.into(),
+                web_hosts: self.agent.web_host,
+                sub_agents: self.agent.sub_agents,
             }),
             None => TaskWork::Command(CommandSpec { commands: self.command, artifacts: self.artifact }),
         };

@@ -103,7 +103,7 @@ impl<'a> Play<'a> {
     }
 
     async fn create(&self, prompt: &str, repository: &std::path::Path) -> Result<TaskId, Failure> {
-        let agent = AgentSpec { prompt: prompt.to_owned(), model: None, provider: None, max_steps: 60, verify: None };
+        let agent = AgentSpec { max_steps: 60, ..AgentSpec::new(prompt) };
         let path = std::path::absolute(repository).map_err(|error| Failure::io(repository.display(), &error))?;
         let request = CreateTaskRequest {
             spec: TaskSpec { base: Base::Empty, ..TaskSpec::new(prompt, TaskWork::Agent(agent)) },

@@ -255,7 +255,9 @@ fn carry_out(folder: &Path, tool: WorkspaceTool, input: &Value) -> String {
             "found".to_owned()
         }
         WorkspaceTool::Glob | WorkspaceTool::Todo => "shown".to_owned(),
-        WorkspaceTool::Write | WorkspaceTool::ReadOutput => panic!("the transcript does not use {tool:?}"),
+        WorkspaceTool::Write | WorkspaceTool::ReadOutput | WorkspaceTool::ApplyPatch | WorkspaceTool::Stop => {
+            panic!("the transcript does not use {tool:?}")
+        }
     }
 }
 

@@ -133,8 +133,7 @@ mod tests {
 
     /// A task for tests of what a person sees.
     pub(super) fn task(id: u128, title: &str, status: TaskStatus) -> TaskRecord {
-        let work =
-            TaskWork::Agent(AgentSpec { prompt: title.to_owned(), model: None, provider: None, max_steps: 100, verify: None });
+        let work = TaskWork::Agent(AgentSpec::new(title));
         let mut spec = TaskSpec::new(title, work);
         spec.base = Base::Empty;
         TaskRecord {

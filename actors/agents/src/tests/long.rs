@@ -1,0 +1,200 @@
+//! Long conversations: the provider's prompt cache, and making room.
+
+use super::*;
+
+/// A provider's prompt cache by the rules that Anthropic documents: what is cached are prefixes that end at a marker; at most four
+/// markers, on the tools, the system message and the last two of the person's; a marker looks back over at most 20 blocks for a
+/// prefix that was written before; prefixes below the least size are not kept.
+#[derive(Default)]
+struct Cache {
+    written: std::collections::HashSet<String>,
+    input: u64,
+    read: u64,
+}
+
+const LEAST_TOKENS: u64 = 1_024;
+const LOOK_BACK: usize = 20;
+
+impl Cache {
+    fn ask(&mut self, request: &ModelRequest) {
+        let mut blocks = vec![serde_json::to_string(&request.tools).expect("tools")];
+        let mut ends = vec![0];
+        for message in &request.messages {
+            let role = format!("{:?}", message.role);
+            blocks.extend(message.blocks.iter().map(|block| format!("{role} {}", serde_json::to_string(block).expect("a block"))));
+            ends.push(blocks.len() - 1);
+        }
+        let of_user: Vec<usize> = ends[1..]
+            .iter()
+            .zip(&request.messages)
+            .filter(|(_, message)| message.role == Role::User)
+            .map(|(end, _)| *end)
+            .collect();
+        let markers: Vec<usize> = [0, ends[1]].into_iter().chain(of_user.iter().rev().take(2).rev().copied()).collect();
+        let prefix = |end: usize| blocks[..=end].join("\n");
+        let tokens = |end: usize| prefix(end).len() as u64 / 4;
+        let found = markers.iter().rev().flat_map(|marker| (marker.saturating_sub(LOOK_BACK)..=*marker).rev());
+        let hit = found.filter(|end| self.written.contains(&prefix(*end))).max();
+        self.input += tokens(blocks.len() - 1);
+        self.read += hit.map_or(0, tokens);
+        self.written.extend(markers.into_iter().filter(|end| tokens(*end) >= LEAST_TOKENS).map(prefix));
+    }
+
+    fn share(&self) -> f64 {
+        self.read as f64 / self.input as f64
+    }
+}
+
+fn turns(count: usize, size: usize) -> Vec<ModelReply> {
+    let turn = |number: usize| {
+        let blocks = [
+            Block::text(format!("Step {number}: I look at the next part.")),
+            call(&format!("r{number}"), "read", json!({"path": format!("f{number}.txt")})),
+            call(&format!("w{number}"), "write", json!({"path": format!("g{number}.txt"), "content": "x".repeat(size / 4)})),
+        ];
+        calls(blocks.to_vec())
+    };
+    (0..count).map(turn).collect()
+}
+
+fn long_host(count: usize, size: usize, limits: ModelLimits, more: Vec<ModelReply>) -> FakeHost {
+    let spec = AgentSpec { max_steps: 1_000, ..spec() };
+    let mut host = FakeHost::new(spec, [turns(count, size), more].concat());
+    for number in 0..count {
+        host.files.insert(format!("f{number}.txt"), format!("{number} ").repeat(size / 3));
+    }
+    host.limits = limits;
+    host
+}
+
+#[tokio::test]
+async fn over_50_turns_at_least_nine_tenths_of_the_input_are_read_from_the_cache() {
+    let limits = ModelLimits { max_tokens: 4_000, context_tokens: 1_000_000 };
+    let mut host = long_host(50, 4_000, limits, Vec::new());
+    host.steps(50).await;
+    let mut cache = Cache::default();
+    for request in &host.requests {
+        cache.ask(request);
+    }
+    println!("50 turns without compaction: {:.1} % of {} input tokens read from the cache", 100.0 * cache.share(), cache.input);
+    assert_eq!(host.requests.len(), 50);
+    assert!(cache.share() >= 0.9, "{}", cache.share());
+    for pair in host.requests.windows(2) {
+        assert_eq!(pair[1].messages[..pair[0].messages.len()], pair[0].messages[..], "append-only");
+        assert_eq!(pair[0].tools, pair[1].tools);
+    }
+}
+
+#[tokio::test]
+async fn with_compactions_the_cache_still_serves_most_of_it() {
+    let limits = ModelLimits { max_tokens: 4_000, context_tokens: 44_000 };
+    let summaries = vec![says("Goal: mend it. Left: the rest.")];
+    let mut host = long_host(50, 4_000, limits, Vec::new());
+    let mut compactions = 0;
+    for _ in 0..50 {
+        // Whatever asks for a summary is given one.
+        let asks_for_summary = {
+            let view = crate::conversation::Conversation::new(host.said.clone());
+            matches!(crate::compaction::look(&view, limits, crate::compaction::Need::Due), crate::compaction::Room::Summarise(_))
+        };
+        if asks_for_summary {
+            host.replies.push_front(Ok(summaries[0].clone()));
+        }
+        let step = host.step().await.expect("a step");
+        compactions += usize::from(step.summary.starts_with("made room"));
+    }
+    let mut cache = Cache::default();
+    for request in &host.requests {
+        cache.ask(request);
+    }
+    println!("50 turns with {compactions} compactions: {:.1} % of {} input tokens read", 100.0 * cache.share(), cache.input);
+    assert!(compactions > 0);
+    assert!(cache.share() > 0.5, "{}", cache.share());
+    assert!(host.requests.iter().all(|request| crate::conversation::tokens(&request.messages) <= limits.room()));
+}
+
+#[tokio::test]
+async fn old_answers_go_first_and_the_last_two_turns_stay() {
+    let limits = ModelLimits { max_tokens: 1_000, context_tokens: 9_000 };
+    let mut host = long_host(14, 4_000, limits, Vec::new());
+    // Small writes, large reads: taking the reads out is enough.
+    for reply in host.replies.iter_mut().flatten() {
+        if let Some(Block::ToolUse { input, .. }) = reply.blocks.last_mut() {
+            input["content"] = json!("x");
+        }
+    }
+    let mut made = None;
+    for _ in 0..14 {
+        let step = host.step().await.expect("a step");
+        if step.summary.starts_with("made room") {
+            made = Some(step);
+            break;
+        }
+    }
+    let made = made.expect("a compaction");
+    assert_eq!(made.messages[0].role, Role::System, "what follows is shown instead of what was");
+    let contents = |messages: &[Message]| -> Vec<bool> {
+        let results = messages.iter().flat_map(|message| &message.blocks);
+        let read = results.filter_map(|block| match block {
+            Block::ToolResult { id, content, .. } if id.starts_with('r') => Some(content.contains("taken out to make room")),
+            _ => None,
+        });
+        read.collect()
+    };
+    let taken_out = contents(&made.messages);
+    let kept = taken_out.iter().rev().take_while(|out| !**out).count();
+    assert!(taken_out[0] && kept >= 3, "{taken_out:?}: this turn's and those of the last two");
+    assert_whole(&made.messages);
+    let next = host.step().await.expect("a step");
+    assert_ne!(next.messages[0].role, Role::System);
+    let last = host.requests.last().expect("a request");
+    assert_eq!(last.messages[..], made.messages[..], "the next request is the recorded conversation");
+}
+
+#[tokio::test]
+async fn a_summary_keeps_the_prompt_the_list_and_the_last_turns_and_a_fork_begins_with_it() {
+    let limits = ModelLimits { max_tokens: 1_000, context_tokens: 9_000 };
+    let todo = calls(vec![call(
+        "t",
+        "todo",
+        json!({"items": [{"text": "part one", "state": "done"}, {"text": "part two", "state": "open"}]}),
+    )]);
+    let large = |id: &str| calls(vec![call(id, "write", json!({"path": id, "content": "y".repeat(9_000)}))]);
+    let summary = says("Goal: mend it.\nDone: part one.\nLeft: part two.");
+    let replies = vec![todo, large("1"), large("2"), large("3"), summary, large("4"), says("done")];
+    let mut host = FakeHost::new(spec(), replies);
+    host.limits = limits;
+    host.steps(4).await;
+    let fifth = host.step().await.expect("a step");
+    assert!(fifth.summary.starts_with("made room"), "{}", fifth.summary);
+    let asked = &host.requests[4];
+    assert_eq!(asked.tool_choice, helix_protocol::ToolChoice::None);
+    assert_eq!(asked.tools, host.requests[0].tools, "the same tools, for the cache's sake");
+    let texts: Vec<String> = fifth.messages.iter().map(Message::as_text).collect();
+    assert_eq!((fifth.messages[0].role, texts[1].as_str()), (Role::System, "mend it"));
+    assert!(texts[2].starts_with("[The conversation up to here was compacted") && texts[2].contains("Left: part two."));
+    assert!(texts[2].ends_with("Your list of what is to be done:\n[x] part one\n[ ] part two"), "{}", texts[2]);
+    assert_whole(&fifth.messages);
+    let shown = host.requests[5].messages.clone();
+    assert_eq!(shown[..], fifth.messages[..shown.len()]);
+
+    let mut fork = FakeHost::new(AgentSpec { prompt: "otherwise".to_owned(), ..spec() }, vec![says("ok")]);
+    (fork.said, fork.head, fork.ordinal, fork.limits) = (host.said.clone(), host.head.clone(), 6, limits);
+    fork.steps(1).await;
+    let begun = &fork.requests[0].messages;
+    assert_eq!(begun[..fifth.messages.len()], fifth.messages[..]);
+    assert_eq!(begun.last(), Some(&Message::text(Role::User, "otherwise")));
+}
+
+#[tokio::test]
+async fn a_conversation_that_the_model_refuses_as_too_long_is_shortened_and_asked_about_again() {
+    let replies = vec![calls(vec![call("1", "read", json!({"path": "a.txt"}))])];
+    let mut host = FakeHost::new(spec(), replies);
+    host.steps(1).await;
+    host.replies.push_back(Err(Failure::new(Code::ContextOverflow, "too long")));
+    host.replies.extend([Ok(says("Goal: mend it.")), Ok(says("done"))]);
+    let step = host.step().await.expect("a step");
+    assert_eq!(step.end, TurnEnd::Finished);
+    assert_eq!(host.requests.len(), 4);
+    assert!(step.messages.iter().any(|message| message.as_text().contains("Goal: mend it.")));
+}

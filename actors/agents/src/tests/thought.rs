@@ -1,0 +1,131 @@
+//! Ways of reasoning, each seen as steps.
+
+use helix_protocol::{Effort, Reasoning, Thinking, ToolChoice};
+
+use super::others::end;
+use super::*;
+
+fn reasoning(reasoning: Reasoning, replies: Vec<ModelReply>) -> FakeHost {
+    FakeHost::new(AgentSpec { reasoning, ..spec() }, replies)
+}
+
+fn look(id: &str) -> ModelReply {
+    calls(vec![call(id, "read", json!({"path": "a.txt"}))])
+}
+
+#[tokio::test]
+async fn a_chain_of_thought_is_a_step_of_its_own_with_its_results_seen() {
+    let thought = says("1. The file is wrong.\nResult: line 1");
+    let mut host = reasoning(Reasoning::ChainOfThought, vec![thought, look("a"), says("done")]);
+    let first = host.steps(1).await;
+    assert_eq!((first.summary.as_str(), &first.end), ("reasoned: 1. The file is wrong.…", &TurnEnd::Continue));
+    assert_eq!(host.requests[0].tool_choice, ToolChoice::None);
+    assert_eq!(host.steps(1).await.summary, "read a.txt");
+    assert_eq!(host.requests[1].tool_choice, ToolChoice::Auto);
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+}
+
+#[tokio::test]
+async fn progressive_reasoning_plans_acts_and_revises() {
+    let replies = vec![says("1. read"), look("a"), look("b"), says("2. write"), look("c"), says("done")];
+    let mut host = reasoning(Reasoning::Progressive { every: 2 }, replies);
+    let mut summaries = Vec::new();
+    for _ in 0..6 {
+        summaries.push(host.steps(1).await.summary);
+    }
+    let expected = ["planned: 1. read", "read a.txt", "read a.txt", "revised its plan: 2. write", "read a.txt", "done: done"];
+    assert_eq!(summaries, expected);
+}
+
+#[tokio::test]
+async fn reflection_finds_faults_corrects_them_and_ends_when_there_are_none() {
+    let replies = vec![says("did it"), says("a test is missing"), look("a"), says("added it"), look("b"), says("NO FAULTS")];
+    let mut host = reasoning(Reasoning::Reflection { rounds: 3 }, replies);
+    let mut summaries = Vec::new();
+    for _ in 0..6 {
+        summaries.push(host.steps(1).await.summary);
+    }
+    let expected = [
+        "done, as it says: did it",
+        "critique 1: a test is missing",
+        "read a.txt",
+        "done, as it says: added it",
+        "read a.txt",
+        "critique 2: no faults",
+    ];
+    assert_eq!(summaries, expected);
+    assert_whole(&host.said);
+}
+
+#[tokio::test]
+async fn reflection_has_no_more_rounds_than_were_granted_and_a_passing_check_ends_it() {
+    let replies = vec![says("did it"), says("bad"), says("better")];
+    let mut host = reasoning(Reasoning::Reflection { rounds: 1 }, replies);
+    assert_eq!(host.steps(3).await.end, TurnEnd::Finished);
+    let checked = AgentSpec { reasoning: Reasoning::Reflection { rounds: 4 }, verify: Some("true".to_owned()), ..spec() };
+    let mut host = FakeHost::new(checked, vec![says("did it"), says("did it now")]);
+    host.checks = [1, 0].into();
+    let first = host.steps(1).await;
+    assert!(first.messages.last().expect("told").as_text().contains("Before you change anything, say what this output shows"));
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+}
+
+const APPROACHES: &str = "APPROACH 1: a cache\nbecause\nAPPROACH 2: an index\nbecause\nAPPROACH 3: neither\nbecause";
+
+fn tree(verify: Option<&str>, replies: Vec<ModelReply>) -> FakeHost {
+    let reasoning = Reasoning::TreeOfThoughts { branches: 3 };
+    FakeHost::new(AgentSpec { reasoning, verify: verify.map(str::to_owned), ..spec() }, replies)
+}
+
+#[tokio::test]
+async fn the_first_approach_that_passes_the_check_wins_and_the_others_are_given_up() {
+    let mut host = tree(Some("./run-tests"), vec![says(APPROACHES)]);
+    assert!(host.steps(1).await.summary.starts_with("thought of approaches: APPROACH 1"));
+    let from = host.head.as_ref().map(|head| head.step.id);
+    let TurnEnd::Await { tasks } = host.steps(1).await.end else { panic!("not waiting") };
+    assert_eq!(tasks.len(), 3);
+    for (_, spec) in host.children.values() {
+        assert_eq!((spec.fork_of, spec.group), (from, Some(host.task.id)), "attempts forked from one step");
+    }
+    let won = end(TaskStatus::Completed, "an index it is");
+    host.ends.insert(tasks[1], won.clone());
+    let last = host.steps(1).await;
+    assert_eq!((last.summary.as_str(), &last.end), ("approach 2 of 3: an index it is", &TurnEnd::Finished));
+    assert_eq!(host.taken, [won.snapshot.expect("files")]);
+    assert_eq!(host.cancelled, [tasks[0], tasks[2]]);
+}
+
+#[tokio::test]
+async fn without_a_check_a_model_judges_once_all_have_ended() {
+    let mut host = tree(None, vec![says(APPROACHES), says("The third is cleanest.\nBEST: 3")]);
+    host.steps(1).await;
+    let TurnEnd::Await { tasks } = host.steps(1).await.end else { panic!("not waiting") };
+    host.ends.insert(tasks[0], end(TaskStatus::Completed, "cached"));
+    assert!(matches!(host.steps(1).await.end, TurnEnd::Await { .. }), "the others are waited for");
+    host.ends.insert(tasks[1], end(TaskStatus::Failed, "indexed"));
+    host.ends.insert(tasks[2], end(TaskStatus::Completed, "neither"));
+    let last = host.steps(1).await;
+    assert_eq!((last.summary.as_str(), last.end), ("approach 3 of 3: neither", TurnEnd::Finished));
+    assert!(host.requests[1].messages[1].as_text().contains("Attempt 1 changed x.rs and says:\ncached"));
+    assert!(!host.requests[1].messages[1].as_text().contains("Attempt 2"), "it failed");
+}
+
+#[tokio::test]
+async fn where_no_approach_succeeds_the_agent_goes_on_by_itself() {
+    let mut host = tree(None, vec![says(APPROACHES), look("a"), says("done")]);
+    host.steps(1).await;
+    let TurnEnd::Await { tasks } = host.steps(1).await.end else { panic!("not waiting") };
+    for task in tasks {
+        host.ends.insert(task, end(TaskStatus::Failed, "no"));
+    }
+    assert_eq!(host.steps(1).await.end, TurnEnd::Continue);
+    assert_eq!(host.steps(2).await.end, TurnEnd::Finished);
+}
+
+#[tokio::test]
+async fn thinking_is_asked_for_as_the_spec_says() {
+    let thinking = Thinking::Effort(Effort::High);
+    let mut host = FakeHost::new(AgentSpec { thinking, ..spec() }, vec![says("done")]);
+    host.steps(1).await;
+    assert_eq!((host.requests[0].thinking, host.requests[0].show_thinking), (thinking, true));
+}

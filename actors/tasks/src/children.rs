@@ -1,0 +1,162 @@
+//! Tasks that a task made: found again by name, waited for without a worker, given up with it.
+//!
+//! A task that waits for its own is parked by a question that nobody has to answer: its text names them, and this node answers it
+//! once one of them has ended. So waiting survives whatever a question survives. A task that was made and a task that ended are
+//! both looked for when their parent parks and when the node starts; nothing depends on a message that may be lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_database::Write;
+use helix_messages::TasksMsg;
+use helix_ports::{CHILDREN, ChildEnd};
+use helix_protocol::{AttemptId, Failure, Message, Principal, Question, Role, TaskId, TaskRecord, TaskSpec, TaskStatus};
+
+use crate::commit::task_of;
+use crate::drive::read_task;
+use crate::shared::Shared;
+use crate::{requests, said, telling};
+
+const QUICK: Duration = Duration::from_secs(10);
+
+/// The task of that name that `parent` made, made now where there is none.
+pub(crate) async fn make(shared: &Shared, parent: &TaskRecord, name: &str, mut spec: TaskSpec) -> Result<TaskId, Failure> {
+    let id = id(parent, name);
+    if shared.read(|records| async move { records.read().task(id).await }).await?.is_some() {
+        return Ok(id);
+    }
+    spec.parent = Some(parent.id);
+    spec.max_retries.get_or_insert(shared.args.tasks.max_retries);
+    let write = Write::CreateTask {
+        id,
+        attempt: AttemptId::new(),
+        spec: Box::new(spec),
+        principal: Principal { owner: parent.owner, actor: telling::NODE.to_owned() },
+        project: parent.project,
+        idempotency_key: None,
+    };
+    task_of(shared.write(write).await?).map(|task| task.id)
+}
+
+/// The same for every owner that makes the same step again; another one on another line of steps.
+fn id(parent: &TaskRecord, name: &str) -> TaskId {
+    let mut hash = blake3::Hasher::new();
+    hash.update(b"child");
+    hash.update(parent.id.0.as_bytes());
+    hash.update(parent.attempt.0.as_bytes());
+    hash.update(name.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    TaskId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// How a task has ended, if it has.
+pub(crate) async fn end(shared: &Shared, task: TaskId) -> Result<Option<ChildEnd>, Failure> {
+    let record = read_task(shared, task).await?;
+    if !record.status.is_final() {
+        return Ok(None);
+    }
+    let mut end = ChildEnd {
+        status: record.status,
+        reason: record.reason.clone(),
+        answer: String::new(),
+        snapshot: None,
+        changed: Vec::new(),
+    };
+    let Some(head) = record.head else { return Ok(Some(end)) };
+    let line = shared.read(|records| async move { records.read().conversation(head).await }).await?;
+    for step in line.into_iter().filter(|step| step.step.task == task) {
+        end.snapshot = Some(step.step.snapshot);
+        end.changed.extend(step.step.changes.iter().map(|change| change.path.clone()));
+        let messages = said::by(shared, step).await?;
+        let answer = messages.iter().rfind(|message| message.role == Role::Assistant).map(Message::as_text);
+        end.answer = answer.filter(|answer| !answer.is_empty()).unwrap_or(end.answer);
+    }
+    end.changed.sort();
+    end.changed.dedup();
+    Ok(Some(end))
+}
+
+/// Gives a task up, unless it has ended.
+pub(crate) async fn cancel(shared: &Shared, parent: &TaskRecord, task: TaskId) -> Result<(), Failure> {
+    if read_task(shared, task).await?.status.is_final() {
+        return Ok(());
+    }
+    let principal = Principal { owner: parent.owner, actor: telling::NODE.to_owned() };
+    let cancelled = shared.args.address.ask(QUICK, |reply| TasksMsg::Cancel { task, principal, reply }).await;
+    match cancelled {
+        // It may have ended in between.
+        Err(failure) if failure.code == helix_protocol::Code::InvalidState => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// What a task asks while it waits for these.
+pub(crate) fn question(tasks: &[TaskId]) -> String {
+    let names: Vec<String> = tasks.iter().map(TaskId::to_string).collect();
+    format!("{CHILDREN}{}", names.join(", "))
+}
+
+/// The tasks that a question waits for; empty for any other question.
+pub(crate) fn named(question: &Question) -> Vec<TaskId> {
+    let names = question.text.strip_prefix(CHILDREN).unwrap_or_default();
+    names.split(", ").filter_map(|name| name.parse().ok()).collect()
+}
+
+/// The tasks that a parked task waits for, with its question.
+pub(crate) async fn waited_for(shared: &Shared, parent: TaskId) -> Result<Option<(Question, Vec<TaskId>)>, Failure> {
+    let questions = shared.read(|records| async move { records.read().questions(parent).await }).await?;
+    let open = questions.into_iter().find(|question| question.answer.is_none() && question.text.starts_with(CHILDREN));
+    Ok(open.map(|question| {
+        let tasks = named(&question);
+        (question, tasks)
+    }))
+}
+
+/// Looks after a task that may wait for its own: answers with those that the scheduler has to know of, and with the task itself
+/// once one of them has ended.
+pub(crate) async fn look_after(shared: &Arc<Shared>, parent: TaskId) -> Result<Vec<TaskRecord>, Failure> {
+    let Some((question, tasks)) = waited_for(shared, parent).await? else { return Ok(Vec::new()) };
+    let mut known = Vec::new();
+    for task in tasks {
+        known.push(read_task(shared, task).await?);
+    }
+    let ended = known.iter().any(|task| task.status.is_final());
+    known.retain(|task| task.status == TaskStatus::Pending);
+    if ended {
+        let principal = Principal { owner: question_owner(shared, parent).await?, actor: telling::NODE.to_owned() };
+        known.push(requests::answer(shared, question.id, "ended".to_owned(), &principal).await?);
+    }
+    Ok(known)
+}
+
+async fn question_owner(shared: &Shared, task: TaskId) -> Result<helix_protocol::OwnerId, Failure> {
+    read_task(shared, task).await.map(|task| task.owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{QuestionId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_question_names_the_tasks_it_waits_for() {
+        let tasks = [TaskId::new(), TaskId::new()];
+        let question = |text: String| Question {
+            id: QuestionId::new(),
+            task: TaskId::new(),
+            text,
+            choices: Vec::new(),
+            answer: None,
+            created_at: Timestamp(0),
+            answered_at: None,
+        };
+        assert_eq!(named(&question(question_text(&tasks))), tasks);
+        assert_eq!(named(&question("which?".to_owned())), []);
+    }
+
+    fn question_text(tasks: &[TaskId]) -> String {
+        super::question(tasks)
+    }
+}
