@@ -25,6 +25,7 @@ pub async fn latency(scale: Scale) -> Result<Vec<Figure>> {
     let args = StorageArgs {
         records: Arc::clone(&store),
         objects: Arc::new(MemoryStore::default()),
+        upkeep: None,
         events: Events::new(1_024),
         writer: StorageArgs::writer_address(),
         repositories: StorageArgs::repositories_address(),

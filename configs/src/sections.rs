@@ -67,11 +67,16 @@ pub struct DatabaseConfig {
 pub struct StorageConfig {
     /// Memory for compressed content that was read lately, in MiB.
     pub cache_mib: u64,
+    /// Between two collections of content that no task and no step names any more, in milliseconds; 0 turns them off.
+    pub collect_interval_ms: u64,
+    /// How long content that was just taken in is kept although nothing names it yet, in milliseconds: a repository is imported first,
+    /// and the task that begins with its files made then.
+    pub collect_grace_ms: u64,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { cache_mib: 512 }
+        Self { cache_mib: 512, collect_interval_ms: 3_600_000, collect_grace_ms: 600_000 }
     }
 }
 

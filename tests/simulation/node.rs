@@ -94,6 +94,7 @@ impl NodeHost {
         let storage = StorageArgs {
             records: Arc::clone(&store),
             objects: Arc::clone(&objects),
+            upkeep: None,
             events: events.clone(),
             writer: StorageArgs::writer_address(),
             repositories: StorageArgs::repositories_address(),

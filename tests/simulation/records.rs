@@ -1,5 +1,6 @@
 //! The records as one node reaches them: the shared store in memory, behind a connection that has faults, and under the judge's eyes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, OwnerId, Question, Spent, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Spent, StepId,
+    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use parking_lot::Mutex;
 
@@ -205,6 +206,10 @@ impl RecordStore for Reached {
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {
         self.ask(self.store.acknowledged_store_sequence()).await
+    }
+
+    async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {
+        self.ask(self.store.named_content()).await
     }
 
     async fn renew_node(&self, node: NodeId, ttl_ms: u64) -> Result<Option<NodeLease>, RecordError> {

@@ -6,6 +6,8 @@
 mod content;
 mod repositories;
 mod supervisor;
+mod upkeep;
 mod writer;
 
 pub use supervisor::{StorageArgs, branch};
+pub use upkeep::ContentUpkeep;

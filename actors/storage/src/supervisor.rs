@@ -12,6 +12,7 @@ use helix_objects::ObjectStore;
 
 use crate::content::{ContentActor, ContentArgs};
 use crate::repositories::{RepositoriesActor, RepositoriesArgs};
+use crate::upkeep::ContentUpkeep;
 use crate::writer::{WriterActor, WriterArgs};
 
 /// How many writes may wait.
@@ -28,6 +29,8 @@ pub struct StorageArgs {
     pub records: Arc<dyn RecordStore>,
     /// The content store, open.
     pub objects: Arc<dyn ObjectStore>,
+    /// How the content store is kept small; `None` for one that cannot be.
+    pub upkeep: Option<ContentUpkeep>,
     /// Where recorded events are published.
     pub events: Events,
     /// Where the writer is reached.
@@ -51,7 +54,7 @@ impl StorageArgs {
 /// The storage branch, ready to be a child of the root.
 pub fn branch(args: StorageArgs) -> SupervisorSpec {
     let content = Address::unbound("content", 1);
-    let content_args = ContentArgs { objects: Arc::clone(&args.objects) };
+    let content_args = ContentArgs { objects: Arc::clone(&args.objects), records: Arc::clone(&args.records), upkeep: args.upkeep };
     let writer_args = WriterArgs { records: Arc::clone(&args.records), events: args.events };
     let repositories_args = RepositoriesArgs { records: args.records, objects: args.objects };
     SupervisorSpec::new("storage", Strategy::RestForOne)

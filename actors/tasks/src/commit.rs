@@ -4,7 +4,7 @@
 
 use helix_database::{Applied, StatusChange, Then, Write};
 use helix_messages::ReceivedSnapshot;
-use helix_objects::{Durability, Mark, Pin};
+use helix_objects::{Durability, Mark, ObjectStore, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
 use helix_protocol::{
@@ -78,7 +78,13 @@ async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<
         ("epoch", lease.epoch.to_string()),
     ];
     let object = shared::snapshot(tree, Some(before.snapshot), host.shared.now(), message, &metadata);
-    let (snapshot, mark) = host.shared.put(move |store| Ok(write_snapshot(store, &object, Durability::Group)?)).await?;
+    let pin = Pin { task: lease.task, epoch: lease.epoch };
+    let written = move |store: &dyn ObjectStore| {
+        // Its files are pinned already; nothing names it before the step is committed, which may have to wait for the database.
+        store.pin(pin, &[object.encode().id()])?;
+        Ok(write_snapshot(store, &object, Durability::Group)?)
+    };
+    let (snapshot, mark) = host.shared.put(written).await?;
     let Mark(sequence) = mark.max(received.mark);
     Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts, logical_bytes })
 }

@@ -10,7 +10,7 @@ use helix_messages::{Events, Fleet, Models, Records, Takeover, TasksMsg};
 use helix_objects::{Durability, Mark, ObjectStore};
 use helix_ports::TaskKind;
 use helix_protocol::{Base, Budget, Code, Failure, NodeId, ObjectId, SnapshotId, TaskRecord, Timestamp};
-use helix_versions::{Signature, Snapshot, Tree, write_snapshot};
+use helix_versions::{Signature, Snapshot};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::budget;
@@ -213,11 +213,11 @@ impl Shared {
 
     async fn write_empty(&self) -> Result<Files, Failure> {
         self.put(|store| {
-            let tree = Tree::new(Vec::new())?.encode();
-            store.put(std::slice::from_ref(&tree), Durability::NoSync)?;
-            let snapshot = snapshot(tree.id(), None, Timestamp(0), "an empty folder", &[]);
-            let (snapshot, Mark(sequence)) = write_snapshot(store, &snapshot, Durability::Group)?;
-            Ok(Files { tree: tree.id(), snapshot, sequence })
+            // A collection keeps the two whether anything names them or not.
+            let (tree, snapshot) = (helix_versions::empty_tree(), helix_versions::empty_snapshot());
+            let files = (tree.id(), SnapshotId(snapshot.id()));
+            let Mark(sequence) = store.put(&[tree, snapshot], Durability::Group)?;
+            Ok(Files { tree: files.0, snapshot: files.1, sequence })
         })
         .await
     }

@@ -13,6 +13,7 @@ mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod memory;
+mod named;
 mod open;
 mod postgres;
 mod rows;

@@ -1,9 +1,11 @@
 //! The trait of the records.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, OwnerId,
-    Question, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, ObjectId,
+    OwnerId, Question, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -162,6 +164,10 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError>;
     /// The greatest content-store sequence any committed step names: less in the store means lost writes.
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError>;
+
+    /// Every id of content that stands in a task, a step or a journal, wherever in it: what must be kept. Some may be none of ours: any
+    /// text of 64 hexadecimal digits counts. What is committed while it reads may be left out.
+    async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError>;
 
     /// Takes or renews a node's lease for `ttl_ms`, by the database's clock. `None` where another
     /// node holds it (one-node stores) or this node's has run out and was taken over.

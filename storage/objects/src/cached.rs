@@ -11,8 +11,8 @@ use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 
 use crate::{
-    Collect, Collection, Durability, Family, Lease, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore,
-    StoreStats, Sweep, Swept,
+    Collect, Collection, Durability, Family, Lease, Mark, NewObject, ObjectError, ObjectStore, Pack, PackHint, Packed, Pin,
+    RecordChange, RecordStore, StoreStats, Sweep, Swept,
 };
 
 mod shard;
@@ -256,6 +256,16 @@ impl<S: RecordStore> RecordStore for Cached<S> {
 }
 
 /// The cache forgets what the store drops.
+impl<S: Pack> Pack for Cached<S> {
+    fn pack_at_rest(&self, hints: &[PackHint]) -> Result<Packed, ObjectError> {
+        self.store.pack_at_rest(hints)
+    }
+
+    fn give_room_back(&self) -> Result<(), ObjectError> {
+        self.store.give_room_back()
+    }
+}
+
 impl<S: Collect> Collect for Cached<S> {
     fn lease(&self) -> Lease {
         self.store.lease()

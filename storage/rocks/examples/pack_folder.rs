@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use helix_objects::{Durability, NewObject, ObjectStore};
+use helix_objects::{Durability, Kind, NewObject, ObjectStore, PackHint, similarity};
 use helix_protocol::ObjectId;
-use helix_rocks::{Effort, Kind, PackHint, RocksStore, similarity};
+use helix_rocks::{Effort, RocksStore};
 
 /// What was stored, in the order of age.
 #[derive(Default)]

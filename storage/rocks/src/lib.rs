@@ -18,4 +18,4 @@ mod store;
 pub use latency::Percentiles;
 pub use options::{Compression, RocksOptions};
 pub use pack::Effort;
-pub use store::{Backup, Checked, Kind, Loss, PackHint, Packed, RocksStats, RocksStore, similarity};
+pub use store::{Backup, Checked, Loss, RocksStats, RocksStore};

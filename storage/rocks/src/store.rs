@@ -29,7 +29,6 @@ mod writer;
 pub use backup::Backup;
 pub use check::{Checked, RocksStats};
 use commit::{Draft, Queue};
-pub use packing::{Kind, PackHint, Packed, similarity};
 use writer::{Room, Writer};
 
 /// The folder's format this program writes.

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use helix_objects::{Durability, Expect, Family, NewObject, ObjectStore, RecordChange, RecordStore, hash};
+use helix_objects::{Durability, Expect, Family, Kind, NewObject, ObjectStore, PackHint, RecordChange, RecordStore, hash};
 use helix_protocol::ObjectId;
-use helix_rocks::{Checked, Effort, Kind, PackHint, RocksOptions, RocksStore};
+use helix_rocks::{Checked, Effort, RocksOptions, RocksStore};
 
 const OPTIONS: RocksOptions =
     RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use helix_objects::{
-    Collect, Collection, Durability, Expect, Family, Mark, NewObject, ObjectStore, RecordChange, RecordStore, Sweep, hash,
+    Collect, Collection, Durability, Expect, Family, Kind, Mark, NewObject, ObjectStore, PackHint, RecordChange, RecordStore,
+    Sweep, hash,
 };
 use helix_protocol::ObjectId;
-use helix_rocks::{Effort, Kind, PackHint, RocksOptions, RocksStore};
+use helix_rocks::{Effort, RocksOptions, RocksStore};
 use rand::{Rng, RngExt, SeedableRng};
 
 const FOLDER: &str = "HELIX_CRASH_TEST_FOLDER";

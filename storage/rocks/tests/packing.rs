@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use helix_objects::{Collect, Durability, NewObject, ObjectStore, Sweep, hash};
+use helix_objects::{Collect, Durability, Kind, NewObject, ObjectStore, PackHint, Sweep, hash, similarity};
 use helix_protocol::ObjectId;
-use helix_rocks::{Compression, Effort, Kind, PackHint, RocksOptions, RocksStore, similarity};
+use helix_rocks::{Compression, Effort, RocksOptions, RocksStore};
 
 const OPTIONS: RocksOptions =
     RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };

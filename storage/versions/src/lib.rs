@@ -14,6 +14,7 @@ pub mod fuzzing;
 #[cfg(feature = "git")]
 pub mod git;
 mod merge;
+mod reach;
 mod read;
 mod repository;
 mod snapshot;
@@ -25,6 +26,7 @@ pub use branches::{BranchName, Branches};
 pub use diff::{EntryChange, diff, diff_entries, objects_between};
 pub use error::VersionError;
 pub use merge::{Merged, merge};
+pub use reach::{Reached, reach};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use repository::{
     Alive, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
@@ -35,7 +37,7 @@ pub use repository::{
     ScoreVariant, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant, VariantName,
     Workspace, WorkspaceName,
 };
-pub use snapshot::{Log, Signature, Snapshot, log, write_snapshot};
+pub use snapshot::{Log, Signature, Snapshot, empty_snapshot, empty_tree, log, write_snapshot};
 pub use text::{diff_text, is_binary};
 pub use tree::{Tree, TreeEntry};
 #[cfg(feature = "git")]

@@ -90,6 +90,18 @@ impl Snapshot {
     }
 }
 
+/// The folder with nothing in it.
+pub fn empty_tree() -> NewObject {
+    crate::tree::encode(std::iter::empty())
+}
+
+/// The same snapshot of it for everybody: what begins without files begins there.
+pub fn empty_snapshot() -> NewObject {
+    let nobody = Signature { name: "helix".to_owned(), email: "helix@localhost".to_owned(), time: Timestamp(0), offset_minutes: 0 };
+    let (tree, message) = (empty_tree().id(), "an empty folder".to_owned());
+    Snapshot { tree, parents: Vec::new(), author: nobody.clone(), committer: nobody, message, metadata: BTreeMap::new() }.encode()
+}
+
 /// Stores a snapshot. Its tree must be there already; the mark covers both.
 pub fn write_snapshot(
     store: &dyn ObjectStore,

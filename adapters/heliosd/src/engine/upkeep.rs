@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use helix_objects::{ObjectStore, Sweep};
+use helix_objects::{Kind, ObjectStore, PackHint, Packed, Sweep, similarity};
 use helix_protocol::{Failure, Timestamp};
-use helix_rocks::{Effort, Kind, PackHint, Packed, similarity};
+use helix_rocks::Effort;
 use helix_versions::{CollectOptions, Collected, ObjectKind, Retention};
 
 use super::OpenRepository;

@@ -106,4 +106,4 @@ pub(crate) fn panicked(what: &str) -> Failure {
 }
 
 /// Shared by everything that opens or reads content.
-pub(crate) type Content = Arc<dyn helix_objects::ObjectStore>;
+pub(crate) type Content = Arc<dyn helix_objects::Pack>;

@@ -20,13 +20,14 @@ use helix_actor_agents::{AgentKind, AgentLimits};
 use helix_actor_cluster::ClusterArgs;
 use helix_actor_fleet::FleetArgs;
 use helix_actor_models::ModelsArgs;
-use helix_actor_storage::StorageArgs;
+use helix_actor_storage::{ContentUpkeep, StorageArgs};
 use helix_actor_tasks::TasksArgs;
 use helix_adapter_http::{HttpArgs, NodeInfo};
 use helix_config::Config;
 use helix_database::Write;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{Events, Fleet, Models, Records, Takeover, Tasks, Versions};
+use helix_objects::ObjectStore;
 use helix_ports::TaskKind;
 use helix_protocol::{Failure, NewEvent, Timestamp};
 
@@ -64,7 +65,12 @@ impl Tree {
         let events = Events::new(EVENTS_KEPT);
         let storage = StorageArgs {
             records: Arc::clone(&stores.records),
-            objects: Arc::clone(&stores.content),
+            objects: Arc::clone(&stores.content) as Arc<dyn ObjectStore>,
+            upkeep: Some(ContentUpkeep {
+                store: Arc::clone(&stores.content),
+                interval: Duration::from_millis(config.storage.collect_interval_ms),
+                grace: Duration::from_millis(config.storage.collect_grace_ms),
+            }),
             events: events.clone(),
             writer: StorageArgs::writer_address(),
             repositories: StorageArgs::repositories_address(),
@@ -84,7 +90,7 @@ impl Tree {
         let fleet_args = FleetArgs {
             address: fleet_address,
             records: records.clone(),
-            objects: Arc::clone(&stores.content),
+            objects: Arc::clone(&stores.content) as Arc<dyn ObjectStore>,
             tasks: tasks.clone(),
             transports: transports(&config.workers, taken.node)?,
             node: taken.node,
@@ -95,7 +101,7 @@ impl Tree {
             node: taken.node,
             address: tasks_address,
             records: records.clone(),
-            objects: Arc::clone(&stores.content),
+            objects: Arc::clone(&stores.content) as Arc<dyn ObjectStore>,
             fleet: fleet.clone(),
             models: models.clone(),
             events: events.clone(),

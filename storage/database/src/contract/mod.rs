@@ -94,7 +94,8 @@ claims! {
         a_fork_starts_at_the_forked_step
         lineage_crosses_into_the_forked_task
         a_checkpoint_names_one_step
-        the_greatest_store_sequence_is_acknowledged;
+        the_greatest_store_sequence_is_acknowledged
+        all_content_that_is_named_anywhere_is_told;
     tasks:
         a_new_task_is_pending_and_told
         a_repeated_creation_is_the_same_creation

@@ -1,11 +1,15 @@
 //! Claims about steps, their journal, and the line they form.
 
+use std::collections::HashSet;
+
 use helix_protocol::{
-    Checkpoint, Epoch, Event, EventKind, JournalBody, Money, NewStep, ObjectId, Question, QuestionId, StepId, StepOutcome,
-    StepRecord, TaskSpec, TaskStatus, Timestamp, ToolOutcome,
+    Base, CallKey, Checkpoint, Epoch, Event, EventKind, JournalBody, Message, Money, NewStep, ObjectId, Question, QuestionId, Role,
+    SnapshotId, StepId, StepOutcome, StepRecord, TaskId, TaskSpec, TaskStatus, Timestamp, ToolOutcome,
 };
 
-use super::stage::{Stage, after, call_failed, change, commit, entry, journal, reserved, spec, stale, step_on, told, wrong_status};
+use super::stage::{
+    Stage, after, call_failed, change, commit, creation, entry, journal, reserved, spec, stale, step_on, told, wrong_status,
+};
 use crate::{Applied, RecordError, StatusChange, Then, Write};
 
 fn checkpoint_of(task: helix_protocol::TaskId, step: StepId, name: &str) -> Write {
@@ -273,4 +277,28 @@ pub(super) async fn the_greatest_store_sequence_is_acknowledged(stage: Stage) {
         stage.done(commit(step)).await;
     }
     assert_eq!(stage.store.acknowledged_store_sequence().await, Ok(40));
+}
+
+pub(super) async fn all_content_that_is_named_anywhere_is_told(stage: Stage) {
+    let id = |byte: u8| ObjectId([byte; 32]);
+    assert_eq!(stage.store.named_content().await, Ok(HashSet::new()));
+    let base = Base::Snapshot { snapshot: SnapshotId(id(0xb0)), git_commit: None, repository: None };
+    let task = TaskId::new();
+    stage.done(creation(task, TaskSpec { base, ..spec("a task that names files") })).await;
+    let owner = stage.claimed_task().await;
+    let mut first = helix_protocol::NewStep { tree: id(0xb1), snapshot: SnapshotId(id(0xb2)), ..step_on(&owner) };
+    first.exits[0].output = Some(id(0xb3));
+    first.messages.push(Message::text(Role::Assistant, format!("see object {}", id(0xb4))));
+    let owner = stage.task_after(commit(first)).await;
+    let (last, owner) = stage.next_step(&owner).await;
+    let body = JournalBody::Reserved { call: CallKey(id(0xb5).to_string()), money: Money(1), tokens: 1 };
+    stage.done(journal(entry(&owner, 1, body))).await;
+    let expected = [id(0xb0), id(0xb1), id(0xb2), id(0xb3), id(0xb4), id(0xb5), last.tree];
+    assert_eq!(stage.store.named_content().await, Ok(HashSet::from(expected)));
+    // More than is read at once, each named by one row.
+    for _ in 0..300 {
+        let owner = stage.claimed_task().await;
+        stage.next_step(&owner).await;
+    }
+    assert_eq!(stage.store.named_content().await.map(|named| named.len()), Ok(expected.len() + 300));
 }

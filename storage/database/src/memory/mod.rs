@@ -4,10 +4,12 @@ mod read;
 mod rows;
 mod tables;
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, OwnerId, Question, Spent, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Spent, StepId,
+    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use tokio::sync::Mutex;
 
@@ -137,6 +139,10 @@ impl RecordStore for MemoryStore {
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {
         Ok(self.tables.lock().await.steps.values().map(|record| record.step.store_sequence).max().unwrap_or(0))
+    }
+
+    async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {
+        self.tables.lock().await.named_content()
     }
 
     async fn renew_node(&self, node: NodeId, ttl_ms: u64) -> Result<Option<NodeLease>, RecordError> {

@@ -1,14 +1,17 @@
 //! Reading the tables.
 
+use std::collections::HashSet;
+
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, OwnerId, Question, StepId, StepRecord, StepSummary, TaskId,
-    TaskRecord, Timestamp,
+    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, StepId, StepRecord, StepSummary,
+    TaskId, TaskRecord, Timestamp,
 };
 
 use super::tables::Tables;
 use crate::charge::{self, Charge};
+use crate::sql::columns::json;
 use crate::summary::summarise;
-use crate::{EventFilter, LedgerFilter, TaskFilter};
+use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, named};
 
 impl Tables {
     pub(super) fn filtered_tasks(&self, filter: &TaskFilter) -> Vec<TaskRecord> {
@@ -17,6 +20,21 @@ impl Tables {
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id)));
         tasks.truncate(filter.limit.map_or(usize::MAX, |limit| limit as usize));
         tasks
+    }
+
+    pub(super) fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {
+        let mut named = HashSet::new();
+        let mut name = |text: String| named::collect(&text, &mut named);
+        for row in self.tasks.values() {
+            name(json(&*row.asked)?);
+        }
+        for step in self.steps.values() {
+            name(json(step)?);
+        }
+        for (entry, _) in self.journal.values() {
+            name(json(entry)?);
+        }
+        Ok(named)
     }
 
     pub(super) fn dependents(&self, task: TaskId) -> Vec<TaskRecord> {

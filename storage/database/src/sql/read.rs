@@ -1,10 +1,10 @@
 //! Queries. Listings leave the wide columns alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, OwnerId, Question, Spent, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Spent, StepId,
+    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -14,7 +14,7 @@ use super::columns::{self, big, count, get, parsed, step_columns, step_content, 
 use super::error::failure;
 use super::rows::charge;
 use crate::rows::Guard;
-use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, charge};
+use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, charge, named};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
@@ -200,4 +200,47 @@ fn filtered<'q>(query: Query<'q, Any, AnyArguments>, filter: LedgerFilter) -> Qu
 pub(super) async fn acknowledged_store_sequence(pool: &AnyPool) -> Result<u64> {
     let select = query("SELECT COALESCE(MAX(store_sequence), 0) AS acknowledged FROM steps");
     count(&select.fetch_one(pool).await.map_err(failure)?, "acknowledged")
+}
+
+/// Rows read at once: a row may be long.
+const AT_ONCE: i64 = 256;
+
+pub(super) async fn named_content(pool: &AnyPool) -> Result<HashSet<ObjectId>> {
+    const TASKS: &str = "SELECT id, spec FROM distributed_tasks WHERE id > $1 ORDER BY id LIMIT $2";
+    const STEPS: &str = "SELECT id, tree, snapshot, detail, messages FROM steps WHERE id > $1 ORDER BY id LIMIT $2";
+    const ATTEMPTS: &str = "SELECT DISTINCT attempt_id AS id FROM journal WHERE attempt_id > $1 ORDER BY attempt_id LIMIT $2";
+    let mut named = HashSet::new();
+    each_page(pool, TASKS, |row| name(row, &["spec"], &mut named)).await?;
+    each_page(pool, STEPS, |row| name(row, &["tree", "snapshot", "detail", "messages"], &mut named)).await?;
+    let mut attempts: Vec<String> = Vec::new();
+    each_page(pool, ATTEMPTS, |row| {
+        attempts.push(get(row, "id")?);
+        Ok(())
+    })
+    .await?;
+    for attempt in attempts {
+        let bodies = all(pool, query("SELECT body FROM journal WHERE attempt_id = $1").bind(attempt)).await?;
+        bodies.iter().try_for_each(|row| name(row, &["body"], &mut named))?;
+    }
+    Ok(named)
+}
+
+fn name(row: &AnyRow, columns: &[&str], named: &mut HashSet<ObjectId>) -> Result<()> {
+    for column in columns {
+        named::collect(get(row, column)?, named);
+    }
+    Ok(())
+}
+
+/// Gives every row of a query that is bound to the id of the last row and to how many to read.
+async fn each_page(pool: &AnyPool, sql: &'static str, mut give: impl FnMut(&AnyRow) -> Result<()>) -> Result<()> {
+    let mut after = String::new();
+    loop {
+        let rows = all(pool, query(sql).bind(after).bind(AT_ONCE)).await?;
+        rows.iter().try_for_each(&mut give)?;
+        match rows.last() {
+            Some(last) => after = get(last, "id")?,
+            None => return Ok(()),
+        }
+    }
 }

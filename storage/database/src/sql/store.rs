@@ -1,11 +1,12 @@
 //! The store in SQL: pools, and a group of writes as one transaction.
 
+use std::collections::HashSet;
 use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, OwnerId, Question, Spent, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Spent, StepId,
+    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::{AnyConnection, AnyPool, Connection};
 
@@ -192,6 +193,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {
         read::acknowledged_store_sequence(&self.readers).await
+    }
+
+    async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {
+        read::named_content(&self.readers).await
     }
 
     async fn renew_node(&self, node: NodeId, ttl_ms: u64) -> Result<Option<NodeLease>, RecordError> {

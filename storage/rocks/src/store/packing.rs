@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
-use helix_objects::{ObjectError, ObjectStore, hash};
+use helix_objects::{ObjectError, ObjectStore, Pack, PackHint, Packed, hash};
 use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 
@@ -22,53 +22,6 @@ const WASTEFUL: u64 = 2;
 const READ_AT_ONCE: usize = 256;
 /// Rows of the index looked at in one go.
 const STRIDE: usize = 10_000;
-
-/// What an object is: kinds are not mixed, since they share nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// What was saved.
-    File,
-    /// A list of names.
-    Tree,
-    /// A version with its message.
-    Snapshot,
-}
-
-/// An object to be packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackHint {
-    /// Which.
-    pub id: ObjectId,
-    /// What it is.
-    pub kind: Kind,
-    /// What it is similar to: see [`similarity`].
-    pub near: u64,
-}
-
-/// The similarity of what is at a path: first by the ending of the file's name, then by the name, then by the whole path. Objects of
-/// the same similarity keep the order in which they are given: by age.
-pub fn similarity(path: &[u8]) -> u64 {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let ending = name.iter().rposition(|byte| *byte == b'.').map_or(&name[..0], |dot| &name[dot..]);
-    let part = |bytes: &[u8], bits: u32| {
-        let hash = hash(bytes).0;
-        u64::from_be_bytes(std::array::from_fn(|at| hash[at])) >> (64 - bits)
-    };
-    part(ending, 16) << 48 | part(name, 24) << 24 | part(path, 24)
-}
-
-/// What packing did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Packed {
-    /// Objects that are in a group now.
-    pub objects: u64,
-    /// Their bytes as given.
-    pub bytes: u64,
-    /// Groups written.
-    pub groups: u64,
-    /// Their bytes on disk.
-    pub stored_bytes: u64,
-}
 
 /// What is packed although it is packed already.
 enum Again {
@@ -95,6 +48,18 @@ struct Draft {
     members: Vec<Indexed>,
     directory: Directory,
     bytes: Vec<u8>,
+}
+
+impl Pack for RocksStore {
+    fn pack_at_rest(&self, hints: &[PackHint]) -> Result<Packed, ObjectError> {
+        let packed = self.pack(hints, Effort::Idle)?;
+        let again = self.repack()?;
+        Ok(Packed { groups: packed.groups + again.groups, ..packed })
+    }
+
+    fn give_room_back(&self) -> Result<(), ObjectError> {
+        self.compact()
+    }
 }
 
 impl RocksStore {
