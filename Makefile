@@ -26,9 +26,10 @@ test: ## every test, with a real PostgreSQL, a real sshd and real kills
 	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests --no-fail-fast && cargo test --workspace --doc
 
 .PHONY: campaign
-campaign: ## the long counts: 30 kills of each kind, 1,000 simulation seeds
+campaign: ## the long counts: 30 kills of each kind, 500 of the version store's engine, 1,000 simulation seeds
 	@scripts/setup.sh test
 	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 cargo test --workspace --tests -- --nocapture
+	@$(ROCKSDB) && HELIX_CAMPAIGN=500 cargo test -p heliosd --test helios deaths::every -- --nocapture
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo-deny (where installed), layers

@@ -6,8 +6,6 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -125,55 +123,6 @@ fn an_init_that_was_cut_off_is_finished_by_the_next() {
     assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
     let home = user.run(&user.path("home"), &["init"]);
     assert!(home.code == 1 && home.err.contains("--force"), "{}", home.err);
-}
-
-/// A file system of its own, of so many bytes.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this user may not mount one.
-    fn mount(folder: &Path, mebibytes: u32) -> Option<Self> {
-        fs::create_dir(folder).expect("made");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(folder);
-        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[test]
-fn a_full_disk_refuses_commits_and_loses_none() {
-    let user = User::new();
-    let Some(_disk) = SmallDisk::mount(&user.path("disk"), 256) else {
-        eprintln!("skipped: this user may not mount a file system");
-        return;
-    };
-    let root = user.path("disk").join("work");
-    fs::create_dir(&root).expect("made");
-    user.ok(&root, &["init", "-q"]);
-    let one = user.commit(&root, "f", "1");
-    // Too much for the room that the database has taken for its log in advance, and nothing that can be compressed.
-    let mut noise = vec![0_u8; 60 << 20];
-    StdRng::seed_from_u64(7).fill(noise.as_mut_slice());
-    fs::write(root.join("g"), noise).expect("written");
-    let ballast = user.path("disk").join("ballast");
-    let mut file = fs::File::create(&ballast).expect("made");
-    let block = vec![1_u8; 64 << 10];
-    while file.write_all(&block).is_ok() {}
-    let refused = user.run(&root, &["commit", "--work", "."]);
-    assert!(refused.code == 128 && refused.err.contains("space"), "there is no room for it: {}", refused.err);
-    user.kill_engine();
-    drop(file);
-    fs::remove_file(&ballast).expect("removed");
-    assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
-    user.commit(&root, "f", "2");
-    assert_eq!(user.ok(&root, &["ls-files"]), "f\ng\n");
-    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
 }
 
 #[test]

@@ -106,6 +106,62 @@ fn where_no_engine_can_be_reached_the_command_is_done_all_the_same() {
 }
 
 #[test]
+fn a_home_and_a_runtime_folder_that_cannot_be_written_are_in_nobodys_way() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.ok(&root, &["engine", "stop"]);
+    wait_until("the engine has left", || user.engine().is_none());
+    let sandboxed = |arguments: &[&str]| {
+        let mut command = user.helios(&root, arguments);
+        // Not even root can write there.
+        let ended = ended(command.env("HOME", "/proc").env("XDG_RUNTIME_DIR", "/proc"));
+        assert_eq!((ended.code, ended.err.as_str()), (0, ""), "helios {arguments:?}: {}", ended.out);
+        ended.out
+    };
+    for number in 0..3 {
+        fs::write(root.join("f"), format!("{number}")).expect("written");
+        sandboxed(&["commit", "-q", "--work", ".", "-m", &format!("{number}")]);
+    }
+    sandboxed(&["reset", "-q", "--hard", "HEAD~1"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "1");
+    assert_eq!(sandboxed(&["log", "--oneline"]).lines().count(), 2);
+    sandboxed(&["gc"]);
+    assert!(user.engine().is_none(), "all of it was done without an engine");
+    assert!(sandboxed(&["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn two_engines_that_want_one_repository_take_turns() {
+    let (one, other) = (User::new(), User::new());
+    let root = one.repository("work");
+    let made = thread::scope(|scope| {
+        let commits: Vec<_> = [&one, &other]
+            .into_iter()
+            .enumerate()
+            .map(|(who, user)| {
+                let root = &root;
+                scope.spawn(move || {
+                    (0..6)
+                        .map(|number| {
+                            let file = format!("f{who}");
+                            fs::write(root.join(&file), format!("{number}")).expect("written");
+                            let told = user.ok(root, &["--json", "commit", "--work", &file]);
+                            let told: Value = serde_json::from_str(&told).expect("JSON");
+                            told["snapshot"].as_str().expect("an id").to_owned()
+                        })
+                        .collect::<Vec<String>>()
+                })
+            })
+            .collect();
+        commits.into_iter().flat_map(|commits| commits.join().expect("it ends")).collect::<Vec<_>>()
+    });
+    assert!(one.engine().is_some() && other.engine().is_some() && one.engine() != other.engine());
+    let log = other.ok(&root, &["--json", "log"]);
+    assert_eq!((log.lines().count(), made.iter().filter(|id| log.contains(id.as_str())).count()), (12, 12));
+    assert!(one.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
 fn who_watches_does_not_keep_the_store_from_others() {
     let user = User::new();
     let root = user.repository("work");

@@ -1,10 +1,15 @@
 //! A user of their own for each test: home, runtime folder, engine and working folders, all gone with the value.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// How often a test repeats what it does by chance: `few`, or what HELIX_CAMPAIGN says.
@@ -13,6 +18,21 @@ pub fn rounds(few: u32) -> u32 {
         Ok(text) => text.parse().expect("HELIX_CAMPAIGN is a number"),
         Err(_) => few,
     }
+}
+
+/// Whether tests may take long.
+pub fn is_campaign() -> bool {
+    std::env::var_os("HELIX_CAMPAIGN").is_some()
+}
+
+/// Chance with a printed seed; HELIX_SEED repeats it.
+pub fn chance(test: &str) -> StdRng {
+    let seed = match std::env::var("HELIX_SEED") {
+        Ok(text) => text.parse().expect("HELIX_SEED is a number"),
+        Err(_) => SystemTime::UNIX_EPOCH.elapsed().expect("the clock stands after 1970").subsec_nanos().into(),
+    };
+    eprintln!("{test}: HELIX_SEED={seed}");
+    StdRng::seed_from_u64(seed)
 }
 
 /// The folder with the programs under test.
@@ -128,6 +148,38 @@ impl Drop for User {
         if let Some(pid) = self.engine() {
             signal(pid, "KILL");
         }
+    }
+}
+
+/// A program that speaks to the engine.
+pub struct Program {
+    writer: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Program {
+    /// Connects to the user's engine, which must run.
+    pub fn new(user: &User) -> Self {
+        let writer = UnixStream::connect(user.place().join("engine.sock")).expect("connected");
+        let reader = BufReader::new(writer.try_clone().expect("cloned"));
+        let mut program = Self { writer, reader };
+        assert_eq!(program.ask(json!({"helios": 1}))["helios"], 1);
+        program
+    }
+
+    /// The answer to a request.
+    pub fn ask(&mut self, request: Value) -> Value {
+        writeln!(self.writer, "{request}").expect("sent");
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("answered");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    /// The result of a request that must succeed.
+    pub fn ok(&mut self, request: Value) -> Value {
+        let mut answer = self.ask(request);
+        assert!(answer["ok"].is_object(), "{answer}");
+        answer["ok"].take()
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod agents;
 mod bad_input;
+mod clock;
 mod commands;
 mod deaths;
 mod engine_life;
+mod full_disk;
 mod harness;
 mod seed;
 mod store;

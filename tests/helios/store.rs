@@ -1,14 +1,12 @@
 //! What keeps a store small and sound, experiments, history by line, and what programs can do over the socket.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{User, wait_until};
+use crate::harness::{Program, User, wait_until};
 
 #[test]
 fn what_nothing_keeps_goes_with_a_collection_and_the_rest_is_packed() {
@@ -131,35 +129,6 @@ fn who_watches_is_told_of_each_change() {
     let verbs: Vec<&str> = events.iter().filter_map(|event| event["verb"].as_str()).collect();
     assert_eq!(verbs, ["commit", "branch"]);
     assert_eq!(events[0]["changes"][0]["after"], json!(snapshot));
-}
-
-/// A program that speaks to the engine.
-struct Program {
-    writer: UnixStream,
-    reader: BufReader<UnixStream>,
-}
-
-impl Program {
-    fn new(user: &User) -> Self {
-        let writer = UnixStream::connect(user.place().join("engine.sock")).expect("connected");
-        let reader = BufReader::new(writer.try_clone().expect("cloned"));
-        let mut program = Self { writer, reader };
-        assert_eq!(program.ask(json!({"helios": 1}))["helios"], 1);
-        program
-    }
-
-    fn ask(&mut self, request: Value) -> Value {
-        writeln!(self.writer, "{request}").expect("sent");
-        let mut line = String::new();
-        self.reader.read_line(&mut line).expect("answered");
-        serde_json::from_str(&line).expect("JSON")
-    }
-
-    fn ok(&mut self, request: Value) -> Value {
-        let answer = self.ask(request);
-        assert!(answer["ok"].is_object(), "{answer}");
-        answer["ok"].clone()
-    }
 }
 
 fn in_repository(root: &Path, fields: Value) -> Value {

@@ -5,8 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore, hash};
-use helix_rocks::{RocksOptions, RocksStore};
+use bytes::Bytes;
+use helix_objects::{
+    Durability, Expect, Family, Kind, Mark, NewObject, ObjectError, ObjectStore, PackHint, RecordChange, RecordStore, hash,
+};
+use helix_rocks::{Effort, RocksOptions, RocksStore};
 
 const OPTIONS: RocksOptions =
     RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };
@@ -171,4 +174,91 @@ fn a_damaged_or_missing_mark_file_is_refused_until_the_loss_is_accepted() {
         drop(store);
         wreck.is_whole();
     }
+}
+
+/// A closed store with content in rows, in groups and in the log, and with records.
+fn varied() -> (tempfile::TempDir, Vec<NewObject>) {
+    let living = tempfile::tempdir().unwrap();
+    let objects: Vec<NewObject> = (0..COMMITS).map(object).collect();
+    let (packed, rest) = objects.split_at(20);
+    let (tables, log) = rest.split_at(10);
+    let store = RocksStore::open_with(living.path(), OPTIONS).unwrap();
+    store.put(packed, Durability::Group).unwrap();
+    let hints: Vec<PackHint> = packed.iter().map(|object| PackHint { id: object.id(), kind: Kind::File, near: 0 }).collect();
+    assert_eq!(store.pack(&hints, Effort::Idle).unwrap().objects, 20);
+    store.put(tables, Durability::Group).unwrap();
+    store.compact().unwrap();
+    for object in log {
+        let change = RecordChange { family: Family::Refs, key: key(object), expect: Expect::Absent, value: Some(value(object)) };
+        store.commit(std::slice::from_ref(object), &[change], Durability::Group).unwrap();
+    }
+    store.close().unwrap();
+    (living, objects)
+}
+
+fn key(object: &NewObject) -> Bytes {
+    Bytes::copy_from_slice(&object.id().0[..8])
+}
+
+fn value(object: &NewObject) -> Bytes {
+    object.bytes().clone()
+}
+
+/// Whether a store that could be opened says that it is damaged, or else holds all that it held.
+fn is_told_or_whole(store: &RocksStore, objects: &[NewObject]) -> bool {
+    match store.verify() {
+        Ok(checked) if checked.is_sound() => {
+            let whole = |object: &NewObject| store.get(object.id()).is_ok_and(|found| found.as_ref() == Some(object.bytes()));
+            let recorded =
+                |object: &NewObject| store.record(Family::Refs, &key(object)).is_ok_and(|found| found == Some(value(object)));
+            objects.iter().all(whole) && objects[30..].iter().all(recorded)
+        }
+        _ => true,
+    }
+}
+
+fn files_of(store: &Path) -> Vec<PathBuf> {
+    let own = ["format", "mark"].map(PathBuf::from);
+    let database = fs::read_dir(store.join("db")).unwrap().map(|entry| Path::new("db").join(entry.unwrap().file_name()));
+    own.into_iter().chain(database).collect()
+}
+
+/// Every byte in a campaign; else the first ones, the last ones, and some in between.
+fn places(length: usize) -> Vec<usize> {
+    if std::env::var_os("HELIX_CAMPAIGN").is_some() {
+        return (0..length).collect();
+    }
+    let step = (length / 24).max(1);
+    (0..length).filter(|at| *at < 4 || at % step == 0 || at + 4 >= length).collect()
+}
+
+#[test]
+fn any_byte_of_any_file_changed_or_cut_off_or_the_file_gone_is_told_or_harms_nothing() {
+    let (whole, objects) = varied();
+    let wreck = tempfile::tempdir().unwrap();
+    let mut refused = 0;
+    for file in files_of(whole.path()) {
+        let bytes = fs::read(whole.path().join(&file)).unwrap();
+        let mut damages: Vec<(String, Option<Vec<u8>>)> = vec![("gone".to_owned(), None)];
+        for at in places(bytes.len()) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x10;
+            damages.push((format!("changed at {at}"), Some(changed)));
+            damages.push((format!("cut at {at}"), Some(bytes[..at].to_vec())));
+        }
+        for (what, damage) in damages {
+            let place = wreck.path().join("store");
+            copy(whole.path(), &place);
+            match damage {
+                Some(damage) => fs::write(place.join(&file), damage).unwrap(),
+                None => fs::remove_file(place.join(&file)).unwrap(),
+            }
+            match RocksStore::open_with(&place, OPTIONS) {
+                Ok(store) => assert!(is_told_or_whole(&store, &objects), "{} {what}", file.display()),
+                Err(_) => refused += 1,
+            }
+            fs::remove_dir_all(&place).unwrap();
+        }
+    }
+    assert!(refused > 0);
 }

@@ -301,12 +301,21 @@ fn deflate(compress: &mut Compress, bytes: &[u8]) -> Vec<u8> {
         return stored(bytes);
     }
     compress.reset();
-    // zlib never makes more than this of it, so one call is enough.
-    let mut out = vec![0; bytes.len() + bytes.len() / 1000 + bytes.len() / 16_384 * 5 + 64];
-    let status = compress.compress(bytes, &mut out, FlushCompress::Finish).expect("a fresh compressor takes any bytes");
-    debug_assert_eq!(status, gix::zlib::Status::StreamEnd);
-    out.truncate(usize::try_from(compress.total_out()).expect("it is no longer than the buffer"));
-    out
+    // Enough for nearly everything; what cannot be compressed takes up to an eighth more than it is, with the quickest of methods.
+    let mut out = vec![0; bytes.len() + bytes.len() / 1000 + 64];
+    let (mut read, mut written) = (0, 0);
+    loop {
+        let status = compress
+            .compress(&bytes[read..], &mut out[written..], FlushCompress::Finish)
+            .expect("a fresh compressor takes any bytes");
+        read = usize::try_from(compress.total_in()).expect("no more than there is");
+        written = usize::try_from(compress.total_out()).expect("no more than the buffer holds");
+        if status == gix::zlib::Status::StreamEnd {
+            out.truncate(written);
+            return out;
+        }
+        out.resize(out.len() + bytes.len() / 8 + 64, 0);
+    }
 }
 
 /// A zlib stream of one block that is not compressed.
@@ -403,4 +412,22 @@ fn put_offset(out: &mut Vec<u8>, mut back: u64) {
         bytes[place] = (back & 0x7f) as u8 | 0x80;
     }
     out.extend_from_slice(&bytes[place..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use gix::zlib::{Decompress, FlushDecompress};
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_compressed_is_written_whole() {
+        let noise: Vec<u8> = (0..100_000_u64).flat_map(|count| helix_objects::hash(&count.to_le_bytes()).0).collect();
+        let packed = deflate(&mut Compress::new(Compression::BEST_SPEED), &noise);
+        let mut unpacked = vec![0; noise.len() + 1];
+        let mut inflate = Decompress::new();
+        inflate.decompress(&packed, &mut unpacked, FlushDecompress::Finish).unwrap();
+        assert_eq!((inflate.total_in(), inflate.total_out()), (packed.len() as u64, noise.len() as u64));
+        assert!(unpacked[..noise.len()] == noise);
+    }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use helix_objects::hash;
 use helix_protocol::ObjectId;
 use rustix::fs::Stat;
 use rustix::time::{ClockId, clock_gettime};
@@ -18,7 +19,7 @@ use serde_bytes::ByteBuf;
 use crate::VersionError;
 
 /// The file format this program writes; another one is not read, which costs one full scan.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Remembers the files of one workspace. With a file of its own it survives the process.
 #[derive(Debug, Default)]
@@ -128,7 +129,10 @@ impl StatCache {
             Err(error) => return Err(VersionError::io(file, error)),
         };
         let mut cache = Self { file: Some(file.to_owned()), ..Self::default() };
-        if let Ok(saved) = rmp_serde::from_slice::<Saved>(&bytes)
+        // A damaged id would be committed as if the file had been read, so the bytes must be the ones that were written.
+        if let Some((sum, bytes)) = bytes.split_first_chunk()
+            && ObjectId(*sum) == hash(bytes)
+            && let Ok(saved) = rmp_serde::from_slice::<Saved>(bytes)
             && saved.format == FORMAT
         {
             cache.tree = saved.tree;
@@ -157,7 +161,9 @@ impl StatCache {
         let bytes = rmp_serde::to_vec(&saved).expect("numbers and bytes can always be encoded");
         let draft = file.with_extension("new");
         let write = || {
-            fs::File::create(&draft)?.write_all(&bytes)?;
+            let mut written = fs::File::create(&draft)?;
+            written.write_all(&hash(&bytes).0)?;
+            written.write_all(&bytes)?;
             fs::rename(&draft, file)
         };
         write().map_err(|error| VersionError::io(file, error))

@@ -343,8 +343,10 @@ fn a_saved_stat_cache_spares_reading_and_a_damaged_one_costs_only_time() {
     cache.save().unwrap();
     assert_eq!(StatCache::open(&file).unwrap().tree(), Some(found.tree));
     let bytes = fs::read(&file).unwrap();
-    for cut in 0..bytes.len() {
-        fs::write(&file, &bytes[..cut]).unwrap();
+    let cut = (0..bytes.len()).map(|at| bytes[..at].to_vec());
+    let changed = (0..bytes.len()).map(|at| bytes.iter().enumerate().map(|(place, byte)| byte ^ u8::from(place == at)).collect());
+    for damage in cut.chain(changed) {
+        fs::write(&file, damage).unwrap();
         let mut damaged = StatCache::open(&file).unwrap();
         assert_eq!(damaged.tree(), None);
         assert_eq!(scan(root.path(), None, &store, &mut damaged, &ScanPolicy::everything()).unwrap().tree, found.tree);
