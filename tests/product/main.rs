@@ -9,6 +9,7 @@ mod harness;
 
 mod adoption;
 mod command_line;
+mod content;
 mod lines;
 mod misfortunes;
 mod models;

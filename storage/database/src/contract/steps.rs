@@ -290,10 +290,18 @@ pub(super) async fn all_content_that_is_named_anywhere_is_told(stage: Stage) {
     first.exits[0].output = Some(id(0xb3));
     first.messages.push(Message::text(Role::Assistant, format!("see object {}", id(0xb4))));
     let owner = stage.task_after(commit(first)).await;
+    let long = helix_protocol::NewStep {
+        long_messages: Some(id(0xb6)),
+        messages: Vec::new(),
+        tree: id(0xb1),
+        snapshot: SnapshotId(id(0xb2)),
+        ..step_on(&owner)
+    };
+    let owner = stage.task_after(commit(long)).await;
     let (last, owner) = stage.next_step(&owner).await;
     let body = JournalBody::Reserved { call: CallKey(id(0xb5).to_string()), money: Money(1), tokens: 1 };
     stage.done(journal(entry(&owner, 1, body))).await;
-    let expected = [id(0xb0), id(0xb1), id(0xb2), id(0xb3), id(0xb4), id(0xb5), last.tree];
+    let expected = [id(0xb0), id(0xb1), id(0xb2), id(0xb3), id(0xb4), id(0xb5), id(0xb6), last.tree];
     assert_eq!(stage.store.named_content().await, Ok(HashSet::from(expected)));
     // More than is read at once, each named by one row.
     for _ in 0..300 {

@@ -207,11 +207,11 @@ const AT_ONCE: i64 = 256;
 
 pub(super) async fn named_content(pool: &AnyPool) -> Result<HashSet<ObjectId>> {
     const TASKS: &str = "SELECT id, spec FROM distributed_tasks WHERE id > $1 ORDER BY id LIMIT $2";
-    const STEPS: &str = "SELECT id, tree, snapshot, detail, messages FROM steps WHERE id > $1 ORDER BY id LIMIT $2";
+    const STEPS: &str = "SELECT id, tree, snapshot, detail, messages, long_messages FROM steps WHERE id > $1 ORDER BY id LIMIT $2";
     const ATTEMPTS: &str = "SELECT DISTINCT attempt_id AS id FROM journal WHERE attempt_id > $1 ORDER BY attempt_id LIMIT $2";
     let mut named = HashSet::new();
     each_page(pool, TASKS, |row| name(row, &["spec"], &mut named)).await?;
-    each_page(pool, STEPS, |row| name(row, &["tree", "snapshot", "detail", "messages"], &mut named)).await?;
+    each_page(pool, STEPS, |row| name(row, &["tree", "snapshot", "detail", "messages", "long_messages"], &mut named)).await?;
     let mut attempts: Vec<String> = Vec::new();
     each_page(pool, ATTEMPTS, |row| {
         attempts.push(get(row, "id")?);
@@ -227,7 +227,9 @@ pub(super) async fn named_content(pool: &AnyPool) -> Result<HashSet<ObjectId>> {
 
 fn name(row: &AnyRow, columns: &[&str], named: &mut HashSet<ObjectId>) -> Result<()> {
     for column in columns {
-        named::collect(get(row, column)?, named);
+        if let Some(text) = get::<Option<&str>>(row, column)? {
+            named::collect(text, named);
+        }
     }
     Ok(())
 }
