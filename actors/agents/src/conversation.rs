@@ -119,11 +119,11 @@ impl Conversation {
 
 /// The ids of a message's calls.
 pub(crate) fn calls_of(message: &Message) -> HashSet<&str> {
-    let id = |block| match block {
-        &Block::ToolUse { ref id, .. } => Some(id.as_str()),
+    let calls = message.blocks.iter().filter_map(|block| match block {
+        Block::ToolUse { id, .. } => Some(id.as_str()),
         _ => None,
-    };
-    message.blocks.iter().filter_map(id).collect()
+    });
+    calls.collect()
 }
 
 fn answers(message: &Message, asked: &HashSet<&str>) -> bool {

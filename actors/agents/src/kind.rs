@@ -218,7 +218,7 @@ impl Step<'_> {
             return first;
         }
         if let Some(phase) = phase
-            && !conversation.messages().last().is_some_and(|message| message.as_text() == phase.say)
+            && conversation.messages().last().is_none_or(|message| message.as_text() != phase.say)
         {
             conversation.say(&phase.say);
         }

@@ -88,7 +88,7 @@ async fn over_50_turns_at_least_nine_tenths_of_the_input_are_read_from_the_cache
 #[tokio::test]
 async fn with_compactions_the_cache_still_serves_most_of_it() {
     let limits = ModelLimits { max_tokens: 4_000, context_tokens: 44_000 };
-    let summaries = vec![says("Goal: mend it. Left: the rest.")];
+    let summaries = [says("Goal: mend it. Left: the rest.")];
     let mut host = long_host(50, 4_000, limits, Vec::new());
     let mut compactions = 0;
     for _ in 0..50 {

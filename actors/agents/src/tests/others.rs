@@ -50,7 +50,7 @@ async fn a_fork_of_a_turn_that_waits_asks_for_itself() {
     fork.answer("no");
     fork.steps(1).await;
     assert_eq!(fork.steps(1).await.end, TurnEnd::Finished);
-    assert_whole(&crate::conversation::Conversation::new(fork.said.clone()).messages().to_vec());
+    assert_whole(crate::conversation::Conversation::new(fork.said.clone()).messages());
 }
 
 #[tokio::test]

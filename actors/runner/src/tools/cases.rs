@@ -226,7 +226,9 @@ fn of_200_generated_patches_none_is_wrong() {
         if case.damage == Damage::WrongWord {
             // In what it copied: nobody can tell that what it adds is not what it means.
             let copied = hunk.iter_mut().find(|line| !line.starts_with('+') && line.contains('('));
-            copied.map(|line| *line = line.replacen('(', "_x(", 1));
+            if let Some(line) = copied {
+                *line = line.replacen('(', "_x(", 1);
+            }
         }
         let hunk = hunk.join("\n");
         let anchor =
