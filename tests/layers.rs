@@ -75,6 +75,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("gix", &["helix-versions"]),
     ("globset", &["helix-versions", "helix-actor-runner"]),
     ("ignore", &["helix-actor-runner"]),
+    // The sandbox of commands, the kernel's own means: see actors/runner, `sandbox`.
+    ("landlock", &["helix-actor-runner"]),
     ("lz4_flex", &["helix-objects"]),
     ("ractor", &["helix-kernel"]),
     ("regex", &["helix-actor-runner"]),
@@ -83,6 +85,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["helix-rocks"]),
     ("russh", &["helix-adapter-ssh"]),
     ("rustls", &["helix-adapter-models"]),
+    ("seccompiler", &["helix-actor-runner"]),
     ("serde_norway", &["helix-config"]),
     ("sha1", &["helix-versions"]),
     ("similar", &["helix-versions", "helix-actor-runner"]),

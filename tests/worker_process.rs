@@ -2,6 +2,7 @@
 
 mod worker_adoption;
 mod worker_bench;
+mod worker_sandbox;
 
 use std::time::{Duration, Instant};
 

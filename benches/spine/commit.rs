@@ -102,6 +102,7 @@ fn step_on(task: &TaskRecord) -> NewStep {
         artifacts: Vec::new(),
         spend: Spend::default(),
         worker: task.worker,
+        confinement: None,
         started_at: Timestamp::now(),
     }
 }

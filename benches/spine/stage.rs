@@ -69,8 +69,9 @@ impl Stage {
         std::fs::write(
             &config,
             format!(
-                "workers: {{ local: {WORKERS}, slots: {slots} }}\ndatabase: {{ url: \"{database}\" }}\nllm:\n  providers:\n    \
+                "workers: {{ local: {WORKERS}, slots: {slots} }}\ntasks: {{ writable: [\"{}\"] }}\ndatabase: {{ url: \"{database}\" }}\nllm:\n  providers:\n    \
                  scripted: {{ base_url: \"{}\", key_env: \"\", model: scripted }}\n",
+                folder.path().display(),
                 model.base_url()
             ),
         )?;

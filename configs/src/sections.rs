@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use helix_protocol::link::LeaseTimes;
-use helix_protocol::{Environment, Isolation, Network, SecretRef};
+use helix_protocol::{AtMost, Environment, Isolation, Network, SecretRef};
 use serde::{Deserialize, Serialize};
 
 use crate::provider_kind::WrittenProvider;
@@ -157,6 +157,14 @@ pub struct TasksConfig {
     pub output_bytes: u32,
     /// How long a tool's command may take where its call does not say, in milliseconds.
     pub tool_timeout_ms: u64,
+    /// How far commands are kept apart from their machine where the task does not say: `read_only`, `workspace`, or `full` for no sandbox.
+    pub isolation: Isolation,
+    /// Whether commands that a model chooses may use the network where the task does not say: `none` or `host`.
+    pub network: Network,
+    /// The same for command tasks, whose commands a person typed.
+    pub command_network: Network,
+    /// Folders outside of workspaces that sandboxed commands may write too, for example `~/.cargo`.
+    pub writable: Vec<String>,
 }
 
 impl Default for TasksConfig {
@@ -169,6 +177,10 @@ impl Default for TasksConfig {
             snapshot_interval_ms: 300_000,
             output_bytes: 32 * 1024,
             tool_timeout_ms: 120_000,
+            isolation: Isolation::Workspace,
+            network: Network::None,
+            command_network: Network::Host,
+            writable: Vec::new(),
         }
     }
 }
@@ -409,10 +421,10 @@ pub struct ProjectFile {
     pub environment: BTreeMap<String, String>,
     /// Secrets by reference.
     pub secrets: Vec<SecretRef>,
-    /// The isolation level.
-    pub isolation: Isolation,
-    /// The network grant.
-    pub network: Network,
+    /// The widest sandbox that its commands may have: `read_only` or `workspace`. It cannot be widened here.
+    pub isolation: Option<Isolation>,
+    /// `none` keeps its commands off the network where the node would grant it. It cannot be granted here.
+    pub network: Option<Network>,
     /// A command that must pass before an agent's "done" is believed.
     pub verify: Option<String>,
 }
@@ -426,8 +438,8 @@ impl From<ProjectFile> for Environment {
             lockfiles: file.lockfiles,
             caches: file.caches,
             ports: file.ports,
-            isolation: file.isolation,
-            network: file.network,
+            at_most: AtMost { isolation: file.isolation, network: file.network },
+            ..Self::default()
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the types of the sections cannot say: orders and ranges.
 
-use helix_protocol::{Code, Failure, SecretRef};
+use helix_protocol::{Code, Failure, Isolation, Network, SecretRef};
 
 use crate::{Config, ProjectFile, ProviderConfig, ProviderKind, model_table};
 
@@ -43,6 +43,16 @@ pub(crate) fn check_project(file: &ProjectFile) -> Result<(), Failure> {
                 "name it from the repository's root",
             );
         }
+    }
+    let widened = [
+        (file.isolation == Some(Isolation::Full), "isolation: full", "`tasks.isolation` in helix.yaml, or --unsandboxed"),
+        (file.network == Some(Network::Host), "network: host", "`tasks.network` in helix.yaml, or --network host"),
+    ];
+    if let Some((_, asked, instead)) = widened.into_iter().find(|(widens, ..)| *widens) {
+        return refuse(
+            format!("`{asked}` would let a repository widen its own sandbox"),
+            &format!("the node's owner grants it: {instead}"),
+        );
     }
     let variables = file.environment.keys().chain(file.secrets.iter().map(|secret| &secret.variable));
     for name in variables {

@@ -113,6 +113,10 @@ impl Setup {
             }
             config["llm"] = json!({"providers": {"scripted": provider}});
         }
+        // What judges stands outside of the workspaces, and commands must reach it from their sandboxes.
+        let mut writable = config["tasks"]["writable"].as_array().cloned().unwrap_or_default();
+        writable.push(json!(folder.path()));
+        config["tasks"]["writable"] = writable.into();
         let workers = config["workers"]["local"].as_u64().expect("a number") as usize;
         let path = folder.path().join("helix.yaml");
         std::fs::write(&path, config.to_string()).expect("the folder is writable");

@@ -88,16 +88,20 @@ async fn a_command_that_was_frozen_while_its_node_was_away_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_node_is_killed_between_and_in_its_tool_calls_makes_none_of_them_twice() {
     const CALLS: usize = 6;
+    let folder = tempfile::tempdir().expect("a folder");
+    let outside = &folder.path().join("made");
     let calls = |turn: usize| {
         (1..=CALLS).map(move |call| {
             // In the workspace and outside of it: the one shows what is lost, the other what is done twice.
-            let command = format!("echo {turn}.{call} | tee -a made >> ../../../made; sleep 0.2");
+            let command = format!("echo {turn}.{call} | tee -a made >> {}; sleep 0.2", outside.display());
             serde_json::json!({"tool": "shell", "arguments": {"command": command}})
         })
     };
     let turns = (1..=2).map(|turn| serde_json::json!({"text": "I work.", "calls": calls(turn).collect::<Vec<_>>()}));
     let conversation = scenario("tools", turns.chain([serde_json::json!({"text": "All is done."})]));
-    let mut product = Setup::workers(1).real_leases().model(transcript([conversation])).start().await;
+    let setup =
+        Setup::workers(1).real_leases().model(transcript([conversation])).set("tasks.writable", serde_json::json!([folder.path()]));
+    let mut product = setup.start().await;
     let task = product.agent("tools, under a killed node").await;
     let mut trail = product.oracle.whole_trail();
     // In the middle of a call, between two, and in one of the next step.
@@ -116,7 +120,7 @@ async fn an_agent_whose_node_is_killed_between_and_in_its_tool_calls_makes_none_
     }
     product.completed(task).await;
     let made: Vec<String> = (1..=2).flat_map(|turn| (1..=CALLS).map(move |call| format!("{turn}.{call}"))).collect();
-    assert_eq!(lines(&product.worker_folder("local-1").join("made")), made);
+    assert_eq!(lines(outside), made);
     assert_eq!(product.record(task).await.epoch.0, 4);
     assert_eq!(product.judge().await, Verdict::default());
 }

@@ -14,7 +14,8 @@ use helix_link::{Asked, Event, Link, LinkHandle, Options, accept_as_worker};
 use helix_objects::{Durability, NewObject, ObjectStore as _};
 use helix_protocol::link::{Heartbeat, Hello, Holding, Notice, OpenWorkspace, Request, Response, Snapshotted, StreamId, Welcome};
 use helix_protocol::{
-    CallKey, Code, Epoch, ExitReport, Failure, NodeId, ObjectId, Resources, RunId, TaskId, ToolCall, ToolOutcome, WorkerFacts,
+    CallKey, Capability, Code, Epoch, ExitReport, Failure, NodeId, ObjectId, Resources, RunId, Sandboxing, TaskId, ToolCall,
+    ToolOutcome, WorkerFacts,
 };
 use helix_versions::missing_closure;
 use parking_lot::Mutex;
@@ -470,6 +471,7 @@ impl Process {
             stream,
             bytes: 0,
             logical_bytes: 0,
+            confinement: None,
         }))
     }
 
@@ -492,7 +494,7 @@ fn facts() -> WorkerFacts {
         os: "linux".to_owned(),
         arch: "x86_64".to_owned(),
         hostname: "simulated".to_owned(),
-        capabilities: Vec::new(),
+        capabilities: vec![Capability(Sandboxing::CAPABILITY.to_owned())],
         toolchains: Vec::new(),
         resources: Resources {
             cores: 64,
@@ -502,5 +504,6 @@ fn facts() -> WorkerFacts {
             disk_free_mib: much,
             ..Resources::default()
         },
+        sandbox: Sandboxing { landlock: 7, seccomp: true, namespaces: true, lacks: Vec::new() },
     }
 }

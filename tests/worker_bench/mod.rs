@@ -46,22 +46,31 @@ pub struct Bench {
     pub incarnation: u64,
     pub node: NodeId,
     worker: WorkerId,
+    /// What the worker finds in its environment beside ours.
+    variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Bench {
     /// Starts a worker.
     pub fn start() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
-        Self::start_in(folder, NodeId::new(), WorkerId::new())
+        Self::start_in(folder, NodeId::new(), WorkerId::new(), Vec::new())
+    }
+
+    /// Starts one whose user has this home, in a folder beside it.
+    pub fn start_at(home: &Path) -> Self {
+        let beside = home.parent().expect("a home is in a folder");
+        let folder = Arc::new(tempfile::tempdir_in(beside).expect("a folder"));
+        Self::start_in(folder, NodeId::new(), WorkerId::new(), vec![("HOME", home.to_owned())])
     }
 
     /// Starts one in the folder of another, which has died.
     pub fn start_again(&self) -> Self {
-        Self::start_in(Arc::clone(&self.folder), self.node, self.worker)
+        Self::start_in(Arc::clone(&self.folder), self.node, self.worker, self.variables.clone())
     }
 
-    fn start_in(folder: Arc<tempfile::TempDir>, node: NodeId, worker: WorkerId) -> Self {
-        let mut bench = Self { folder, pid: rustix::process::getpid(), incarnation: 0, node, worker };
+    fn start_in(folder: Arc<tempfile::TempDir>, node: NodeId, worker: WorkerId, variables: Vec<(&'static str, PathBuf)>) -> Self {
+        let mut bench = Self { folder, pid: rustix::process::getpid(), incarnation: 0, node, worker, variables };
         let (code, said) = bench.verb(&["start"]);
         assert_eq!((code, said["started"].as_bool()), (Some(0), Some(true)), "{said}");
         bench.pid = pid_in(&said["pid"].to_string());
@@ -113,6 +122,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_helix-worker"));
         command.args(arguments).arg("--folder").arg(self.folder.path().join("w")).stdin(Stdio::null());
         command.env("OPENAI_API_KEY", "a key of the shell that started it");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

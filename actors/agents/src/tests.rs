@@ -239,6 +239,7 @@ fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
         artifacts: Vec::new(),
         spend: Spend::default(),
         worker: None,
+        confinement: None,
         started_at: Timestamp(0),
     };
     StepRecord { step, committed_at: Timestamp(0) }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use helix_protocol::{Failure, RunId};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::unix::pipe;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::masking::Secrets;
-use crate::processes::{ProcessSet, RUN_MARK};
+use crate::processes::{ProcessSet, RUN_MARK, is_child};
+use crate::sandbox::{Sandbox, SandboxCommand, Spawned};
 use crate::spool::Spool;
 
 /// Between SIGTERM and SIGKILL of a command that ran out of time.
@@ -36,6 +37,50 @@ pub struct CommandLine {
     pub secrets: Secrets,
     /// Stopped after this time.
     pub timeout: Option<Duration>,
+    /// In this sandbox; `None` for none.
+    pub sandbox: Option<Arc<Sandbox>>,
+}
+
+/// A command that was started.
+enum Started {
+    /// By the worker itself.
+    Child(Child),
+    /// By a sandbox.
+    Sandboxed(Spawned),
+    /// By a sandbox that ended before it could tell: it may run.
+    Lost,
+}
+
+impl Started {
+    /// Sends a signal to the group it leads. What runs in a sandbox could speak for it, and name somebody else's group: only a
+    /// child of the sandbox counts.
+    fn signal(&self, signal: Signal) {
+        let group = match self {
+            Self::Child(child) => child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())),
+            Self::Sandboxed(spawned) => is_child(spawned.group, spawned.sandbox).then_some(spawned.group),
+            Self::Lost => None,
+        };
+        if let Some(group) = group {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// Its exit code; `None` where its sandbox has ended, which nobody is told of who runs on.
+    async fn wait(&mut self) -> std::io::Result<Option<i32>> {
+        match self {
+            Self::Child(child) => child.wait().await.map(code).map(Some),
+            Self::Sandboxed(spawned) => Ok(spawned.wait().await.map(code)),
+            Self::Lost => Ok(None),
+        }
+    }
+
+    /// Waits until what was killed is gone. A sandbox that does not say so is not believed to hold it.
+    async fn end(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Child(_) | Self::Lost => self.wait().await.map(drop),
+            Self::Sandboxed(_) => tokio::time::timeout(DYING, self.wait()).await.map_or(Ok(()), |ended| ended.map(drop)),
+        }
+    }
 }
 
 /// How a command ended.
@@ -47,6 +92,8 @@ pub enum Ending {
     TimedOut,
     /// Somebody stopped it.
     Cancelled,
+    /// Its sandbox ended, so it was killed.
+    Orphaned,
 }
 
 impl Ending {
@@ -56,6 +103,7 @@ impl Ending {
             Self::Exited(code) => code,
             Self::TimedOut => 124,
             Self::Cancelled => 128 + Signal::TERM.as_raw(),
+            Self::Orphaned => 128 + Signal::KILL.as_raw(),
         }
     }
 }
@@ -79,7 +127,49 @@ impl Stopper {
 pub async fn run(line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Result<Ending, Failure> {
     let refuse = |error: std::io::Error| Failure::io(format!("sh in {}", line.folder.display()), &error);
     let (output, input) = std::io::pipe().map_err(refuse)?;
-    let both = input.try_clone().map_err(refuse)?;
+    let mut started = match &line.sandbox {
+        None => Started::Child(start(&line, input).map_err(refuse)?),
+        Some(sandbox) => start_in(sandbox, &line, input).await?.map_or(Started::Lost, Started::Sandboxed),
+    };
+    let output = pipe::Receiver::from_owned_fd(output.into()).map_err(refuse)?;
+    let exited = CancellationToken::new();
+    let (drained, done) = tokio::sync::oneshot::channel();
+    tokio::spawn(pump(output, line.secrets.clone(), Arc::clone(&spool), exited.clone(), drained));
+
+    let timeout = async {
+        match line.timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ending = tokio::select! {
+        code = started.wait() => code.map_err(refuse)?.map_or(Ending::Orphaned, Ending::Exited),
+        () = timeout => Ending::TimedOut,
+        () = stopper.asked.cancelled() => Ending::Cancelled,
+    };
+    if !matches!(ending, Ending::Exited(_)) {
+        let grace = if ending == Ending::Cancelled { *stopper.grace.lock() } else { GRACE };
+        started.signal(Signal::TERM);
+        // It may be frozen: what is to end must be able to hear it.
+        started.signal(Signal::CONT);
+        let _ = tokio::time::timeout(grace, started.wait()).await;
+        started.signal(Signal::KILL);
+        let processes = ProcessSet::of_run(line.run);
+        let killed = tokio::task::spawn_blocking(move || processes.kill(DYING)).await;
+        if let Ok(Err(left)) = killed {
+            tracing::error!(run = %line.run, ?left, "processes do not die");
+        }
+        started.end().await.map_err(refuse)?;
+    }
+    exited.cancel();
+    // The pump says when everything the command itself wrote has been spooled.
+    let _ = done.await;
+    spool.end();
+    Ok(ending)
+}
+
+fn start(line: &CommandLine, input: std::io::PipeWriter) -> std::io::Result<Child> {
+    let both = input.try_clone()?;
     // By its path: searching for it would cost a failed start for each folder of PATH.
     let mut command = Command::new("/bin/sh");
     command
@@ -93,49 +183,15 @@ pub async fn run(line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Res
         .stdout(both)
         .stderr(input)
         .process_group(0);
-    let mut child = command.spawn().map_err(refuse)?;
-    // The command keeps its copies of the pipe's writing end; ours must go, or its end would never be seen.
-    drop(command);
-    let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let output = pipe::Receiver::from_owned_fd(output.into()).map_err(refuse)?;
-    let exited = CancellationToken::new();
-    let (drained, done) = tokio::sync::oneshot::channel();
-    tokio::spawn(pump(output, line.secrets.clone(), Arc::clone(&spool), exited.clone(), drained));
+    // The command keeps its copies of the pipe's writing end; ours go with this, or the pipe's end would never be seen.
+    command.spawn()
+}
 
-    let timeout = async {
-        match line.timeout {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
-    let ending = tokio::select! {
-        status = child.wait() => Ending::Exited(code(status.map_err(refuse)?)),
-        () = timeout => Ending::TimedOut,
-        () = stopper.asked.cancelled() => Ending::Cancelled,
-    };
-    if !matches!(ending, Ending::Exited(_)) {
-        let grace = if ending == Ending::Cancelled { *stopper.grace.lock() } else { GRACE };
-        if let Some(group) = group {
-            // It may be frozen: what is to end must be able to hear it.
-            let _ = kill_process_group(group, Signal::TERM);
-            let _ = kill_process_group(group, Signal::CONT);
-        }
-        let _ = tokio::time::timeout(grace, child.wait()).await;
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let processes = ProcessSet::of_run(line.run);
-        let killed = tokio::task::spawn_blocking(move || processes.kill(DYING)).await;
-        if let Ok(Err(left)) = killed {
-            tracing::error!(run = %line.run, ?left, "processes do not die");
-        }
-        child.wait().await.map_err(refuse)?;
-    }
-    exited.cancel();
-    // The pump says when everything the command itself wrote has been spooled.
-    let _ = done.await;
-    spool.end();
-    Ok(ending)
+async fn start_in(sandbox: &Sandbox, line: &CommandLine, input: std::io::PipeWriter) -> Result<Option<Spawned>, Failure> {
+    let mut variables = line.variables.clone();
+    variables.push((RUN_MARK.to_owned(), line.run.to_string()));
+    let command = SandboxCommand { command: line.command.clone(), folder: line.folder.clone(), variables };
+    sandbox.spawn(command, input.into()).await
 }
 
 fn code(status: ExitStatus) -> i32 {

@@ -26,6 +26,7 @@ use crate::facts::{Inspector, Pace};
 use crate::guard::{Guard, GuardCommand};
 use crate::lease::Lease;
 use crate::processes::ProcessSet;
+use crate::sandbox::Sandboxes;
 use crate::spool::Spools;
 use crate::surroundings::Ports;
 use crate::workspace::{Opening, Workspace, not_open, remove_tree, stale};
@@ -46,6 +47,8 @@ pub struct Settings {
     pub spill: SpillOptions,
     /// What leases are counted on: CLOCK_BOOTTIME in earnest.
     pub clock: Clock,
+    /// What sandboxed commands may not read, beside credentials and the worker's folder.
+    pub hidden: Vec<PathBuf>,
 }
 
 type Answer = Result<Response, Failure>;
@@ -58,6 +61,7 @@ pub struct Engine {
     store: Arc<SpillStore>,
     lease: Lease,
     inspector: Inspector,
+    sandboxes: Sandboxes,
     spools: Spools,
     ports: Ports,
     workspaces: Mutex<HashMap<TaskId, Arc<Workspace>>>,
@@ -67,11 +71,13 @@ pub struct Engine {
 impl Engine {
     /// Opens the folder: the guard first, then whatever an earlier incarnation left running is ended, then the store.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, Failure> {
-        let Settings { folder, program, spill, clock } = settings;
+        let Settings { folder, program, spill, clock, hidden } = settings;
         let tasks = folder.join("tasks");
         std::fs::create_dir_all(&tasks).map_err(|error| Failure::io(tasks.display(), &error))?;
         // New with every start: nobody starts twice within a microsecond.
         let incarnation = u64::try_from(helix_protocol::Timestamp::now().0).unwrap_or_default();
+        let sandboxes = Sandboxes::find_out(&program, &folder, &hidden).await;
+        tracing::info!(found = %sandboxes.able(), "sandboxes");
         let guard = Guard::start(GuardCommand { program, folder: folder.clone(), incarnation }).await?;
         let (swept, store) = (folder.clone(), folder.join("store"));
         let store = blocking(move || {
@@ -92,7 +98,8 @@ impl Engine {
             incarnation,
             store: Arc::new(store),
             lease: Lease::new(clock, guard),
-            inspector: Inspector::new(folder.clone()),
+            inspector: Inspector::new(folder.clone(), sandboxes.able().clone()),
+            sandboxes,
             spools: Spools::new(tasks.clone()),
             ports: Ports::default(),
             workspaces: Mutex::new(workspaces),
@@ -221,6 +228,7 @@ impl Engine {
             self.calls.lock().give_up(task);
         }
         workspace.clear().await?;
+        workspace.leave_sandbox().await;
         let gate = Arc::clone(&workspace.gate).write_owned().await;
         // The task may have been given back already: what ran is ended, and the rest is the new owner's.
         if !workspace.state.lock().closing {
@@ -251,6 +259,7 @@ impl Engine {
             if let Err(failure) = workspace.clear().await {
                 tracing::error!(%failure, "left to the guard");
             }
+            workspace.leave_sandbox().await;
         }
         let (store, folder, tasks) = (Arc::clone(&self.store), self.folder.clone(), self.tasks.clone());
         blocking(move || {

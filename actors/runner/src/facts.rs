@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use helix_protocol::link::Heartbeat;
-use helix_protocol::{Capability, Resources, Toolchain, WorkerFacts};
+use helix_protocol::{Capability, Resources, Sandboxing, Toolchain, WorkerFacts};
 use parking_lot::Mutex;
 use rustix::fs::statvfs;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -40,15 +40,16 @@ impl Pace {
 #[derive(Debug)]
 pub struct Inspector {
     folder: PathBuf,
+    sandbox: Sandboxing,
     versions: Mutex<HashMap<PathBuf, (u64, String)>>,
     /// What the last whole look found that a glance does not: toolchains and GPUs.
     looked: Mutex<(Vec<Toolchain>, u32)>,
 }
 
 impl Inspector {
-    /// `folder` is where workspaces are: its disk is measured.
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder, versions: Mutex::default(), looked: Mutex::default() }
+    /// `folder` is where workspaces are: its disk is measured. `sandbox` is what was found when it was tried.
+    pub fn new(folder: PathBuf, sandbox: Sandboxing) -> Self {
+        Self { folder, sandbox, versions: Mutex::default(), looked: Mutex::default() }
     }
 
     /// Everything, with versions. A program that hangs costs three seconds and its version.
@@ -74,6 +75,9 @@ impl Inspector {
         if gpus > 0 || Path::new("/proc/driver/nvidia/version").exists() {
             words.push("cuda".to_owned());
         }
+        if self.sandbox.is_enough() {
+            words.push(Sandboxing::CAPABILITY.to_owned());
+        }
         words.sort();
         words.dedup();
         WorkerFacts {
@@ -83,6 +87,7 @@ impl Inspector {
             capabilities: words.into_iter().map(Capability).collect(),
             toolchains,
             resources: self.resources(gpus),
+            sandbox: self.sandbox.clone(),
         }
     }
 
@@ -180,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_is_described_in_the_words_tasks_ask_with() {
-        let facts = Inspector::new("/".into()).look(Pace::Prompt).await;
+        let facts = Inspector::new("/".into(), Sandboxing::default()).look(Pace::Prompt).await;
         let words: Vec<&str> = facts.capabilities.iter().map(|word| word.0.as_str()).collect();
         assert!(words.contains(&std::env::consts::OS) && words.contains(&std::env::consts::ARCH), "{words:?}");
         assert!(words.is_sorted() && facts.capabilities.iter().all(|word| word.0.parse::<Capability>().is_ok()));

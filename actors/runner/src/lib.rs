@@ -15,6 +15,7 @@ mod lease;
 pub mod making;
 mod masking;
 mod processes;
+pub mod sandbox;
 mod spool;
 mod surroundings;
 mod tools;

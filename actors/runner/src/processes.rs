@@ -200,6 +200,12 @@ impl Process {
     }
 }
 
+/// Whether a process is a living child of another.
+pub fn is_child(pid: Pid, parent: u32) -> bool {
+    let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    stat_field(&process, PARENT).is_some_and(|found| found == parent.to_string().as_bytes())
+}
+
 /// Fields of `/proc/PID/stat`, counted from the one behind the program's name.
 const STATE: usize = 0;
 const PARENT: usize = 1;

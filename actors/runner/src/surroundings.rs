@@ -2,12 +2,13 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use helix_protocol::{Code, Environment, Epoch, Failure, Isolation, Network, TaskId};
+use helix_protocol::{Code, Environment, Epoch, Failure, TaskId};
 use parking_lot::Mutex;
 
 use crate::processes::{FOLDER_MARK, TASK_MARK, WORKER_MARK};
+use crate::sandbox::Policy;
 
 /// Ports are given out of this range, below where systems take theirs for outgoing connections.
 const PORTS: Range<u16> = 20_000..32_000;
@@ -60,17 +61,6 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
 
-/// Refuses what this worker cannot keep apart.
-pub fn check_isolation(environment: &Environment) -> Result<(), Failure> {
-    let demanded = match (environment.isolation, environment.network) {
-        (Isolation::Process, Network::Host) => return Ok(()),
-        (Isolation::Workspace, _) => "isolation level `workspace`",
-        (_, Network::None) => "network grant `none`",
-    };
-    Err(Failure::new(Code::IsolationUnavailable, format!("this worker cannot give the {demanded} that the task demands"))
-        .hint("drop the demand in the project file, or add a worker that has it"))
-}
-
 /// The marks by which everything a task starts is found again.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks<'a> {
@@ -84,17 +74,29 @@ pub struct Marks<'a> {
     pub epoch: Epoch,
 }
 
+impl Marks<'_> {
+    /// Those of a sandbox's own process. Without the task's: it belongs to the workspace as the worker does, and what looks for
+    /// what a task runs does not mean it.
+    pub fn of_sandbox(&self) -> Vec<(String, String)> {
+        vec![(WORKER_MARK.into(), self.incarnation.to_string()), (FOLDER_MARK.into(), self.folder.display().to_string())]
+    }
+}
+
 /// The variables of a command: the worker's own without credentials, the task's, its secrets, the marks.
 pub fn variables(
     environment: &Environment,
     secrets: &[(String, String)],
     ports: &[u16],
     marks: Marks<'_>,
+    policy: Option<&Policy>,
 ) -> Vec<(String, String)> {
     let inherited = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut all: Vec<(String, String)> = inherited.filter(|(name, _)| !is_private(name)).collect();
     all.extend(environment.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
     all.extend(secrets.iter().cloned());
+    if let Some(policy) = policy {
+        all.extend(in_sandbox(policy, environment));
+    }
     if let Some(first) = ports.first() {
         let every: Vec<String> = ports.iter().map(u16::to_string).collect();
         all.push(("HELIX_PORT".into(), first.to_string()));
@@ -106,6 +108,25 @@ pub fn variables(
     all.push(("HELIX_EPOCH".into(), marks.epoch.to_string()));
     all.retain(|(name, value)| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
     all
+}
+
+/// Where programs may put temporary files and caches, unless the task says it itself: the home of the worker's user is not writable.
+fn in_sandbox(policy: &Policy, environment: &Environment) -> Vec<(String, String)> {
+    let temporary = policy.seen_temporary().display().to_string();
+    let mut all = vec![("TMPDIR", temporary.clone())];
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let is_writable =
+        |name: &str| home.as_ref().is_some_and(|home| policy.writable.iter().any(|path| home.join(name).starts_with(path)));
+    if !is_writable(".cache") {
+        all.push(("XDG_CACHE_HOME", format!("{temporary}/cache")));
+    }
+    if !is_writable(".npm") {
+        all.push(("npm_config_cache", format!("{temporary}/cache/npm")));
+    }
+    all.into_iter()
+        .filter(|(name, _)| !environment.variables.contains_key(*name))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Variables that commands must not inherit: a worker may have been started from a shell that holds keys.

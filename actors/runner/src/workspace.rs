@@ -19,6 +19,7 @@ use tokio::sync::RwLock;
 use crate::command::{DYING, Stopper};
 use crate::masking::Secrets;
 use crate::processes::ProcessSet;
+use crate::sandbox::Sandbox;
 use crate::spool::OUTPUT;
 
 /// The largest file that snapshots carry until a node says otherwise.
@@ -45,6 +46,8 @@ pub struct Workspace {
     written: Mutex<Option<Kept>>,
     /// Something may run that a command of this incarnation started.
     busy: AtomicBool,
+    /// What its commands run in, made for the first one of an opening.
+    sandbox: tokio::sync::Mutex<Option<Walls>>,
 }
 
 /// What is known of a workspace.
@@ -71,6 +74,14 @@ pub struct State {
     /// Larger files are not carried.
     pub file_cap_bytes: u64,
     outputs: Outputs,
+}
+
+/// A sandbox with what it was made for.
+#[derive(Debug)]
+struct Walls {
+    opening: Opening,
+    environment: Environment,
+    sandbox: Arc<Sandbox>,
 }
 
 /// One opening of a workspace, named after its epoch. What is begun under it is void once the workspace is opened under a
@@ -156,6 +167,7 @@ impl Workspace {
             running: Mutex::default(),
             written: Mutex::default(),
             busy: AtomicBool::new(false),
+            sandbox: tokio::sync::Mutex::default(),
         }
     }
 
@@ -167,6 +179,40 @@ impl Workspace {
     /// Where spools are.
     pub fn output(&self) -> PathBuf {
         self.home.join(OUTPUT)
+    }
+
+    /// Where sandboxed commands put temporary files.
+    pub fn temporary(&self) -> PathBuf {
+        self.home.join("tmp")
+    }
+
+    /// The sandbox of an opening with this environment: the one there is, or another one, made as `make` says.
+    pub async fn sandbox<M: Future<Output = Result<Option<Sandbox>, Failure>>>(
+        &self,
+        opening: Opening,
+        environment: &Environment,
+        make: impl FnOnce() -> M,
+    ) -> Result<Option<Arc<Sandbox>>, Failure> {
+        if !environment.isolation().is_sandboxed() {
+            return Ok(None);
+        }
+        // Two commands that begin at once wait for one sandbox.
+        let mut kept = self.sandbox.lock().await;
+        if let Some(walls) = &*kept
+            && walls.opening == opening
+            && walls.environment == *environment
+            && walls.sandbox.stands()
+        {
+            return Ok(Some(Arc::clone(&walls.sandbox)));
+        }
+        let Some(sandbox) = make().await?.map(Arc::new) else { return Ok(None) };
+        *kept = Some(Walls { opening, environment: environment.clone(), sandbox: Arc::clone(&sandbox) });
+        Ok(Some(sandbox))
+    }
+
+    /// Ends its sandbox. Whatever ran inside is ended before.
+    pub async fn leave_sandbox(&self) {
+        *self.sandbox.lock().await = None;
     }
 
     /// The list of what is to be done.

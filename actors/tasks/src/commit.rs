@@ -8,8 +8,8 @@ use helix_objects::{Durability, Mark, ObjectStore, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
 use helix_protocol::{
-    Change, Code, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, SkippedFile, Spend, StepId, StepOutcome, StepRecord,
-    TaskId, TaskRecord, TaskStatus,
+    Change, Code, Confinement, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, SkippedFile, Spend, StepId, StepOutcome,
+    StepRecord, TaskId, TaskRecord, TaskStatus,
 };
 use helix_versions::write_snapshot;
 
@@ -40,12 +40,22 @@ pub(crate) struct Taken {
     pub artifacts: Vec<String>,
     /// Everything the workspace's tree holds, in bytes; `None` where it was not looked at.
     pub logical_bytes: Option<u64>,
+    /// What commands in it ran under.
+    pub confinement: Option<Confinement>,
 }
 
 impl Taken {
     /// The files as they were before the step.
     pub fn nothing(files: Files) -> Self {
-        Self { files, changes: Vec::new(), skipped: Vec::new(), torn: Vec::new(), artifacts: Vec::new(), logical_bytes: None }
+        Self {
+            files,
+            changes: Vec::new(),
+            skipped: Vec::new(),
+            torn: Vec::new(),
+            artifacts: Vec::new(),
+            logical_bytes: None,
+            confinement: None,
+        }
     }
 }
 
@@ -66,10 +76,10 @@ pub(crate) async fn take(host: &mut Host, note: Option<SnapshotNote>, message: &
 async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<Taken, Failure> {
     let (lease, before) = (&host.lease, host.files);
     let received = received(host, artifacts).await?;
-    let Snapshotted { tree, changes, skipped, torn, artifacts, logical_bytes, .. } = received.snapshot;
+    let Snapshotted { tree, changes, skipped, torn, artifacts, logical_bytes, confinement, .. } = received.snapshot;
     let logical_bytes = Some(logical_bytes);
     if tree == before.tree {
-        return Ok(Taken { files: before, changes, skipped, torn, artifacts, logical_bytes });
+        return Ok(Taken { files: before, changes, skipped, torn, artifacts, logical_bytes, confinement });
     }
     let metadata = [
         ("task", lease.task.to_string()),
@@ -86,7 +96,7 @@ async fn snapshot(host: &Host, artifacts: Vec<String>, message: &str) -> Result<
     };
     let (snapshot, mark) = host.shared.put(written).await?;
     let Mark(sequence) = mark.max(received.mark);
-    Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts, logical_bytes })
+    Ok(Taken { files: Files { tree, snapshot, sequence }, changes, skipped, torn, artifacts, logical_bytes, confinement })
 }
 
 /// The workspace's files in the node's store. A full disk, here or there, is waited for: it is no fault of the step.
@@ -107,7 +117,7 @@ async fn received(host: &Host, artifacts: Vec<String>) -> Result<ReceivedSnapsho
 /// Commits a step. Answers with the step and the task as they are then.
 pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(StepRecord, TaskRecord), Failure> {
     let ordinal = if draft.outcome == StepOutcome::Unfinished { host.turns } else { host.ordinal };
-    let Taken { files, changes, skipped, torn, artifacts, logical_bytes } = taken;
+    let Taken { files, changes, skipped, torn, artifacts, logical_bytes, confinement } = taken;
     let Said { messages, long, sequence } = said::keep(host, draft.messages).await?;
     let step = NewStep {
         id: StepId::new(),
@@ -130,6 +140,7 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
         artifacts,
         spend: draft.spend,
         worker: Some(host.lease.worker),
+        confinement,
         started_at: host.started_at,
     };
     let mut events = vec![telling::step_completed(&step, &host.lease.name, logical_bytes)];

@@ -201,7 +201,7 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
         events: Vec::new(),
     };
     let claimed = task_of(host.shared.write(claim).await?)?;
-    let Taken { files, changes, skipped, torn, artifacts, .. } = taken.clone();
+    let Taken { files, changes, skipped, torn, artifacts, confinement, .. } = taken.clone();
     let step = NewStep {
         id: StepId::new(),
         task: claimed.id,
@@ -223,6 +223,7 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
         artifacts,
         spend: Spend::default(),
         worker: Some(host.lease.worker),
+        confinement,
         started_at: host.started_at,
     };
     let reason = format!("keeps the files of task {}, whose step {} failed", task.id.short(), host.ordinal);

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, TasksMsg};
 use helix_protocol::{
-    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Principal, Question, QuestionId, StepId, TaskId, TaskRecord,
-    TaskSpec, TaskStatus, TaskWork,
+    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Network, Principal, Question, QuestionId, StepId, TaskId,
+    TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 use serde_json::{Value, json};
 
@@ -34,8 +35,36 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     let id = TaskId::new();
     refuse_circle(shared, id, &spec.depends_on).await?;
     spec.max_retries.get_or_insert(shared.args.tasks.max_retries);
+    settle_sandbox(&mut spec, &shared.args.tasks)?;
     let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
     task_of(shared.write(write).await?)
+}
+
+/// Fills in what nobody said of the sandbox, so that the task's record says what it runs under whatever the node is configured to later.
+fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failure> {
+    let granted = match spec.work {
+        TaskWork::Command(_) => config.command_network,
+        TaskWork::Agent(_) | TaskWork::Custom { .. } => config.network,
+    };
+    let environment = &mut spec.environment;
+    environment.isolation.get_or_insert(config.isolation);
+    if !environment.isolation().is_sandboxed() {
+        if environment.network == Some(Network::None) {
+            let message = "a task without a sandbox cannot be kept off the network";
+            return Err(Failure::new(Code::InvalidRequest, message).hint("use `workspace`, or leave the network out"));
+        }
+        environment.network = Some(Network::Host);
+        return Ok(());
+    }
+    environment.network.get_or_insert(granted);
+    let more = config.writable.iter().filter(|path| !environment.writable.contains(path)).cloned().collect::<Vec<_>>();
+    environment.writable.extend(more);
+    if let Some(wrong) = environment.writable.iter().find(|path| !path.starts_with('/') && *path != "~" && !path.starts_with("~/"))
+    {
+        return Err(Failure::new(Code::InvalidRequest, format!("{wrong:?} is no folder that can be made writable"))
+            .hint("give an absolute path on the worker, or one below its user's home as ~/NAME"));
+    }
+    Ok(())
 }
 
 async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use helix_kernel::Boottime;
-use helix_protocol::{Base, Criticality, Needs, SnapshotId, TaskId, TaskRecord, WorkerId};
+use helix_protocol::{Base, Capability, Criticality, Needs, Sandboxing, SnapshotId, TaskId, TaskRecord, WorkerId};
 
 pub use places::Fleet;
 
@@ -44,7 +44,7 @@ impl Waiting {
     pub fn of(record: &TaskRecord, not_before: Option<Boottime>) -> Self {
         Self {
             task: record.id,
-            needs: record.spec.needs.clone(),
+            needs: needs(record),
             priority: record.spec.priority.weight(),
             criticality: record.spec.criticality,
             lost: false,
@@ -61,6 +61,16 @@ impl Waiting {
         let urgent = if self.lost { Some(self.criticality) } else { None };
         (Reverse(urgent), Reverse(self.priority), Reverse(self.criticality), self.task)
     }
+}
+
+/// What a worker must have: what the task names, and a sandbox where its commands run in one.
+fn needs(record: &TaskRecord) -> Needs {
+    let mut needs = record.spec.needs.clone();
+    let sandbox = Capability(Sandboxing::CAPABILITY.to_owned());
+    if record.spec.environment.isolation().is_sandboxed() && !needs.capabilities.contains(&sandbox) {
+        needs.capabilities.push(sandbox);
+    }
+    needs
 }
 
 /// Smaller is earlier. Ids sort by age.

@@ -122,14 +122,15 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
         waits_for.push((*dependency, read_task(shared, *dependency).await?.status));
     }
     let status = record.status;
-    let next = next(&record);
     let reason = reason(&record);
     let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
     let workers = if waits {
-        scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record), reply }).await?
+        scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record.clone()), reply }).await?
     } else {
         Vec::new()
     };
+    let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
+    let next = next(&record, lacks_sandbox);
     Ok(TaskWhy { status, reason, waits_for, workers, next })
 }
 
@@ -152,11 +153,15 @@ fn reason(record: &TaskRecord) -> String {
     text.to_owned()
 }
 
-fn next(record: &TaskRecord) -> Vec<String> {
+fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
     let id = record.id.short();
     match record.status {
         TaskStatus::Pending | TaskStatus::WaitingForWorker => {
-            vec!["`helix worker list` shows every worker".to_owned(), "`helix worker add` adds one".to_owned()]
+            let mut next = vec!["`helix worker list` shows every worker".to_owned(), "`helix worker add` adds one".to_owned()];
+            if lacks_sandbox {
+                next.push("where no worker can give its sandbox, cancel it and run it again with --unsandboxed".to_owned());
+            }
+            next
         }
         TaskStatus::WaitingForDependencies => vec!["wait for the tasks above, or cancel it".to_owned()],
         TaskStatus::Assigned | TaskStatus::Running => {

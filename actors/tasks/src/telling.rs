@@ -40,7 +40,7 @@ pub(crate) fn step_completed(step: &NewStep, name: &str, logical_bytes: Option<u
     let detail = json!({
         "step": step.id, "ordinal": step.ordinal, "snapshot": step.snapshot, "files_changed": step.changes.len(),
         "tokens": step.spend.tokens, "money": step.spend.money, "epoch": step.epoch, "worker": name, "outcome": step.outcome,
-        "logical_bytes": logical_bytes,
+        "logical_bytes": logical_bytes, "sandbox": step.confinement.map(|on| on.to_string()),
     });
     let event = about(EventKind::StepCompleted, step.task, format!("step {}: {}", step.ordinal, step.summary)).detail(detail);
     match step.worker {

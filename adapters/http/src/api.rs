@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, RunId, Spent, StepId, StepSummary,
-    TaskId, TaskRecord, TaskSpec, Timestamp,
+    Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, RunId, Spent, StepId,
+    StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +201,9 @@ pub struct LogStep {
     pub said: String,
     /// Its commands, in the order in which they ended.
     pub runs: Vec<LogRun>,
+    /// What they ran under; `None` where the workspace was not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Confinement>,
 }
 
 /// A command and its output.

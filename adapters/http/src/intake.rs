@@ -138,12 +138,13 @@ fn overlay(project: &mut Environment, asked: Environment) {
     if asked.ports != nothing.ports {
         project.ports = asked.ports;
     }
-    if asked.isolation != nothing.isolation {
-        project.isolation = asked.isolation;
+    if asked.isolation.is_some() {
+        (project.isolation, project.at_most.isolation) = (asked.isolation, None);
     }
-    if asked.network != nothing.network {
-        project.network = asked.network;
+    if asked.network.is_some() {
+        (project.network, project.at_most.network) = (asked.network, None);
     }
+    project.writable = asked.writable;
 }
 
 /// Answers given lately, by idempotency key. Taking a repository in makes another snapshot each time, so the records

@@ -196,7 +196,8 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
         for exit in record.step.exits {
             runs.push(log_run(args, exit, whole).await?);
         }
-        page.steps.push(LogStep { step: summary.id, ordinal: summary.ordinal, summary: record.step.summary, said, runs });
+        let (step, ordinal, sandbox) = (summary.id, summary.ordinal, record.step.confinement);
+        page.steps.push(LogStep { step, ordinal, summary: record.step.summary, said, runs, sandbox });
         page.last = summary.ordinal;
     }
     page.more = wanted.next().is_some();

@@ -1,5 +1,6 @@
 //! Workers on this machine: a detached process, reached straight through its socket.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,18 +33,26 @@ const LOOK: Duration = Duration::from_millis(2);
 #[derive(Clone, Debug)]
 pub struct LocalTransport {
     program: PathBuf,
+    hidden: Vec<PathBuf>,
 }
 
 impl LocalTransport {
     /// Workers of this program.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), hidden: Vec::new() }
     }
 
-    async fn run(&self, verb: &str, flag: Option<&str>, folder: &Path) -> Result<(End, String), ConnectError> {
+    /// Sandboxed commands may not read this either: the node's own data, on the machine it shares with its workers.
+    #[must_use]
+    pub fn hiding(mut self, path: impl Into<PathBuf>) -> Self {
+        self.hidden.push(path.into());
+        self
+    }
+
+    async fn run(&self, verb: &str, flags: &[&OsStr], folder: &Path) -> Result<(End, String), ConnectError> {
         let child = Command::new(&self.program)
             .arg(verb)
-            .args(flag)
+            .args(flags)
             .arg("--folder")
             .arg(folder)
             .stdin(Stdio::null())
@@ -72,7 +81,7 @@ impl LocalTransport {
         if inside.as_os_str().len() <= LONGEST_SOCKET {
             return Ok(Some(inside));
         }
-        let (end, said) = self.run("status", Some("--json"), &folder).await?;
+        let (end, said) = self.run("status", &[OsStr::new("--json")], &folder).await?;
         let told = serde_json::from_str::<serde_json::Value>(&said).ok();
         let socket = told.and_then(|status| status["socket"].as_str().map(PathBuf::from));
         if end.status == Some(0) { Ok(socket) } else { Ok(None) }
@@ -99,7 +108,8 @@ impl WorkerTransport for LocalTransport {
     }
 
     async fn start(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
-        let (end, _) = self.run("start", None, folder_of(target)?).await?;
+        let hide: Vec<&OsStr> = self.hidden.iter().flat_map(|path| [OsStr::new("--hide"), path.as_os_str()]).collect();
+        let (end, _) = self.run("start", &hide, folder_of(target)?).await?;
         match end.status {
             Some(0) => Ok(()),
             _ => Err(refusal::of_worker(HOST, "started", &end)),
@@ -133,7 +143,7 @@ impl WorkerTransport for LocalTransport {
 
     async fn remove(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
         let folder = folder_of(target)?;
-        let (end, _) = self.run("stop", Some("--wipe"), folder).await?;
+        let (end, _) = self.run("stop", &[OsStr::new("--wipe")], folder).await?;
         match end.status {
             Some(0) => {}
             _ => match refusal::of_worker(HOST, "stopped", &end) {

@@ -51,7 +51,11 @@ fn ask(folder: &WorkerFolder, question: &str) -> Result<Option<Value>, Failure> 
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     (&stream).write_all(format!("{question}\n").as_bytes()).map_err(failed)?;
     let mut said = String::new();
-    BufReader::new(&stream).read_line(&mut said).map_err(failed)?;
+    match BufReader::new(&stream).read_line(&mut said) {
+        // It died with the question unread.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
+        read => read.map_err(failed)?,
+    };
     if said.is_empty() {
         return Ok(None);
     }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use helix_actor_runner::{Inspector, Pace, guard};
-use helix_protocol::Failure;
+use helix_actor_runner::{Inspector, Pace, guard, sandbox};
+use helix_protocol::{Failure, Sandboxing};
 
 use crate::folder::WorkerFolder;
 
@@ -82,6 +82,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Runs what a worker orders, shut in. Started by it.
+    #[command(hide = true)]
+    Sandbox {
+        /// Only says, as JSON, what this machine can give; tried in this folder.
+        #[arg(long, value_name = "FOLDER")]
+        probe: Option<PathBuf>,
+    },
     /// Watches a worker. Started by it.
     #[command(hide = true)]
     Guard {
@@ -104,6 +111,9 @@ struct ServeOptions {
     /// How large its cache of content may grow, in MiB.
     #[arg(long, default_value_t = 8 * 1024)]
     cache_mib: u64,
+    /// What sandboxed commands may not read, beside credentials and this folder. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    hide: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -116,6 +126,8 @@ enum LogTo {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::Sandbox { probe: None } => return sandbox::run(),
+        Verb::Sandbox { probe: Some(folder) } => return sandbox::probe(&folder),
         Verb::Serve { options, log, detached } => serve::run(&options, log, detached),
         Verb::Start { options } => start::run(&options),
         Verb::Attach { folder, stdio: _ } => return attach::run(&WorkerFolder::new(folder)),
@@ -138,7 +150,14 @@ fn line(value: &impl serde::Serialize) -> String {
 fn facts(json: bool) -> Result<ExitCode, Failure> {
     let runtime = serve::runtime()?;
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let facts = runtime.block_on(Inspector::new(here).look(Pace::Prompt));
+    let facts = runtime.block_on(async {
+        let found = match std::env::current_exe() {
+            Ok(program) => sandbox::what_is_there(&program, &std::env::temp_dir()).await,
+            Err(error) => Err(format!("this program's own path is unknown: {error}")),
+        };
+        let found = found.unwrap_or_else(|why| Sandboxing { lacks: vec![why], ..Sandboxing::default() });
+        Inspector::new(here, found).look(Pace::Prompt).await
+    });
     if json {
         println!("{}", line(&facts));
         return Ok(ExitCode::SUCCESS);
@@ -154,6 +173,7 @@ fn facts(json: bool) -> Result<ExitCode, Failure> {
         resources.disk_mib,
         resources.gpus
     );
+    println!("sandbox: {}", facts.sandbox);
     for tool in facts.toolchains {
         println!("{:<10} {}", tool.name, tool.version);
     }

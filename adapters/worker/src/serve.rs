@@ -48,7 +48,7 @@ async fn serve(options: &ServeOptions, folder: &WorkerFolder, lock: &FolderLock)
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(Code::Internal, format!("this program's own path is unknown: {error}")))?;
     let spill = SpillOptions { limit_bytes: options.cache_mib << 20, ..SpillOptions::default() };
-    let settings = Settings { folder: folder.path().to_owned(), program, spill, clock: boot_clock() };
+    let settings = Settings { folder: folder.path().to_owned(), program, spill, clock: boot_clock(), hidden: options.hide.clone() };
     let worker = Worker::start(settings, Duration::from_secs(options.idle_exit_s)).await?;
     let (socket, control_socket) = (folder.socket()?, folder.control_socket()?);
     // Control first: who finds the worker's socket may ask for its status.

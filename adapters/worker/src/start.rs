@@ -66,6 +66,9 @@ fn spawn(options: &ServeOptions, folder: &WorkerFolder) -> Result<std::process::
     let mut command = Command::new(program);
     command.args(["serve", "--detached", "--folder"]).arg(folder.path());
     command.args(["--idle-exit-s", &options.idle_exit_s.to_string(), "--cache-mib", &options.cache_mib.to_string()]);
+    for hidden in &options.hide {
+        command.arg("--hide").arg(hidden);
+    }
     for (name, _) in std::env::vars_os() {
         // The log level is ours; keys are nobody's business on a machine that runs other people's commands.
         if name.to_str().is_some_and(|name| is_private(name) && name != helix_kernel::telemetry::VARIABLE) {

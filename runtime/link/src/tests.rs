@@ -8,7 +8,7 @@ use helix_protocol::link::{
     Frame, Heartbeat, HeartbeatAck, Hello, INITIAL_CREDIT, LeaseTimes, MAX_CHUNK, MAX_CONTROL_FRAME, Notice, Request, Response,
     Snapshotted, Welcome,
 };
-use helix_protocol::{Code, Failure, NodeId, ObjectId, Resources, RunId, TaskId, WorkerFacts, WorkerId};
+use helix_protocol::{Code, Failure, NodeId, ObjectId, Resources, RunId, Sandboxing, TaskId, WorkerFacts, WorkerId};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -68,6 +68,7 @@ fn welcome() -> Welcome {
         capabilities: Vec::new(),
         toolchains: Vec::new(),
         resources: Resources::default(),
+        sandbox: Sandboxing::default(),
     };
     Welcome { version: 1, build: "1".into(), incarnation: 7, pid: 8, facts, holds: Vec::new() }
 }
@@ -447,6 +448,7 @@ async fn the_objects_of_an_answer_nobody_waits_for_are_thrown_away() {
             stream,
             bytes: 0,
             logical_bytes: 0,
+            confinement: None,
         })))
         .await;
     asking.abort();

@@ -152,7 +152,7 @@ codes! {
     /// Some other error of the file system.
     StorageFailed = "storage_failed", 9, "Reading or writing on disk failed; the message has the path and the system's reason.";
     /// A demanded isolation or network grant is not there.
-    IsolationUnavailable = "isolation_unavailable", 4, "The task demands an isolation level or a network grant that the worker cannot give, so it was refused rather than run with less.";
+    IsolationUnavailable = "isolation_unavailable", 4, "The task's commands are to run in a sandbox that this worker's kernel cannot give, so it was refused rather than run with less. The message says what is missing; `helix worker show` says it of each worker. Use a worker whose capabilities have `sandbox`, or run the task with `--unsandboxed` on a machine where nothing can be harmed. docs/sandbox.md says what is needed.";
     /// The task ended without success.
     TaskFailed = "task_failed", 10, "The task ended without success. `helix task show` has the reason, `helix task log` the output, and `helix task retry` goes on from its last step.";
     /// Too many steps.

@@ -12,6 +12,7 @@ mod ledger;
 pub mod link;
 mod message;
 mod model;
+mod sandbox;
 mod step;
 mod task;
 mod time;
@@ -28,13 +29,14 @@ pub use ids::{
 pub use ledger::{CallOutcome, GatewayKey, ModelCall, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ToolChoice, Usage};
+pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{
     Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord,
     StepSummary,
 };
 pub use task::{
-    AgentSpec, Approval, Base, Budget, CommandSpec, Criticality, Environment, Isolation, Needs, Network, OnFailure, Priority,
-    Reasoning, SecretRef, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AgentSpec, Approval, AtMost, Base, Budget, CommandSpec, Criticality, Environment, Needs, OnFailure, Priority, Reasoning,
+    SecretRef, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 pub use time::{Money, Timestamp};
 pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};

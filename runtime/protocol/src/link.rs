@@ -13,8 +13,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallKey, Change, Environment, Epoch, ExitReport, Failure, NodeId, ObjectId, RunId, SkippedFile, TaskId, ToolCall, ToolOutcome,
-    WorkerFacts, WorkerId,
+    CallKey, Change, Confinement, Environment, Epoch, ExitReport, Failure, NodeId, ObjectId, RunId, SkippedFile, TaskId, ToolCall,
+    ToolOutcome, WorkerFacts, WorkerId,
 };
 
 /// The newest protocol version this build speaks.
@@ -407,6 +407,9 @@ pub struct Snapshotted {
     pub bytes: u64,
     /// Everything in the tree, in bytes.
     pub logical_bytes: u64,
+    /// What the workspace's commands run under; `None` from a worker that does not say.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
 }
 
 /// What a worker tells unasked.

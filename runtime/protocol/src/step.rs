@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, CallKey, Change, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RunId, SkippedFile, SnapshotId, StepId,
-    TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
+    AttemptId, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RunId, SkippedFile,
+    SnapshotId, StepId, TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
 };
 
 /// What making a step cost.
@@ -108,6 +108,9 @@ pub struct NewStep {
     pub spend: Spend,
     /// Who made it.
     pub worker: Option<WorkerId>,
+    /// What its commands ran under; `None` where its workspace was not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// When its first journal entry was written.
     pub started_at: Timestamp,
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Capability, Epoch, Money, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId, Thinking, Timestamp, WorkerId,
+    AttemptId, Capability, Epoch, Isolation, Money, Network, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId, Thinking,
+    Timestamp, WorkerId,
 };
 
 /// Where a task stands. The transitions are in actors/tasks (`machine`).
@@ -326,28 +327,6 @@ pub struct SecretRef {
     pub source: String,
 }
 
-/// How a command is kept apart from its machine. A level a worker cannot give is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// Its own process group (and cgroup where there is one), otherwise the worker's user.
-    #[default]
-    Process,
-    /// Only the workspace is writable.
-    Workspace,
-}
-
-/// Whether a command may use the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Network {
-    /// As the machine has it.
-    #[default]
-    Host,
-    /// None.
-    None,
-}
-
 /// What commands of a task find around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -364,10 +343,58 @@ pub struct Environment {
     pub caches: Vec<String>,
     /// How many ports each workspace is given; they arrive as `HELIX_PORT` (the first) and `HELIX_PORTS`.
     pub ports: u16,
-    /// The isolation level.
-    pub isolation: Isolation,
-    /// The network grant.
-    pub network: Network,
+    /// The isolation level; `None` where nobody said: the node fills in what it is configured to when the task is made.
+    pub isolation: Option<Isolation>,
+    /// The network grant; `None` as above.
+    pub network: Option<Network>,
+    /// What the repository asks not to be exceeded: it can make its sandbox narrower and never wider.
+    #[serde(skip_serializing_if = "AtMost::is_nothing")]
+    pub at_most: AtMost,
+    /// Folders outside the workspace that sandboxed commands may write too, `~` for the home of the worker's user. From the node's
+    /// configuration or its user, never from a repository.
+    pub writable: Vec<String>,
+}
+
+impl Environment {
+    /// The level that holds, the default one where nobody said.
+    pub fn isolation(&self) -> Isolation {
+        let asked = self.isolation.unwrap_or_default();
+        self.at_most.isolation.map_or(asked, |most| asked.min(most))
+    }
+
+    /// The network grant that holds, none where nobody said. Without a sandbox nothing can be held back.
+    pub fn network(&self) -> Network {
+        if !self.isolation().is_sandboxed() {
+            return Network::Host;
+        }
+        let asked = self.network.unwrap_or_default();
+        self.at_most.network.map_or(asked, |most| asked.min(most))
+    }
+
+    /// Both in a few words, for people.
+    pub fn sandbox(&self) -> String {
+        match (self.isolation(), self.network()) {
+            (Isolation::Full, _) => "none: commands run unsandboxed".to_owned(),
+            (isolation, Network::None) => format!("{}, no network", isolation.as_str().replace('_', "-")),
+            (isolation, Network::Host) => format!("{}, network", isolation.as_str().replace('_', "-")),
+        }
+    }
+}
+
+/// An upper bound on a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AtMost {
+    /// Of the level.
+    pub isolation: Option<Isolation>,
+    /// Of the network.
+    pub network: Option<Network>,
+}
+
+impl AtMost {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What somebody asks for.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Timestamp, WorkerId};
+use crate::{Failure, Sandboxing, Timestamp, WorkerId};
 
 /// Something a machine can do. The same words are detected on workers and asked for by tasks, so
 /// the two can match: lower case, for example `linux`, `x86_64`, `docker`, `cuda`, `cargo`, `python3`.
@@ -85,6 +85,9 @@ pub struct WorkerFacts {
     pub toolchains: Vec<Toolchain>,
     /// Machine sizes.
     pub resources: Resources,
+    /// What it can put around commands.
+    #[serde(default)]
+    pub sandbox: Sandboxing,
 }
 
 /// How a worker is reached.

@@ -19,7 +19,7 @@ use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_ports::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 use helix_protocol::link::{Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
 use helix_protocol::{
-    CallKey, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId,
+    CallKey, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId,
     WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use parking_lot::Mutex;
@@ -227,6 +227,7 @@ impl Machine {
             stream: writer.as_ref().map(helix_link::ObjectWriter::stream),
             bytes: 0,
             logical_bytes: 0,
+            confinement: None,
         };
         reply.send(Ok(Response::Snapshotted(snapshot))).await;
         if let Some(mut writer) = writer.take() {
@@ -246,6 +247,7 @@ fn facts() -> WorkerFacts {
         capabilities: Vec::new(),
         toolchains: Vec::new(),
         resources: Resources { cores: 4, ..Resources::default() },
+        sandbox: Sandboxing::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use helix_protocol::link::{Response, ToolLimits};
-use helix_protocol::{CallKey, Code, Epoch, Failure, RunId, TaskId, ToolCall, ToolOutcome};
+use helix_protocol::{CallKey, Code, Epoch, Failure, Isolation, RunId, TaskId, ToolCall, ToolOutcome};
 use tokio::sync::oneshot;
 
 use super::running::{Command, Ran};
@@ -110,7 +110,15 @@ impl Engine {
                 workspace.check_opening(opening)?;
                 self.lease.check()?;
                 if changes {
-                    workspace.state.lock().clean = false;
+                    let mut state = workspace.state.lock();
+                    if state.environment.isolation() == Isolation::ReadOnly {
+                        return Err(Failure::new(
+                            Code::InvalidToolCall,
+                            "the task's isolation level is read-only: no file may be written",
+                        )
+                        .hint("say in the answer what should be changed"));
+                    }
+                    state.clean = false;
                 }
                 let workspace = Arc::clone(workspace);
                 blocking(move || {

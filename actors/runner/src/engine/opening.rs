@@ -11,8 +11,7 @@ use super::running::Command;
 use super::{Answer, Engine, blocking};
 use crate::confine::Confined;
 use crate::masking::Secrets;
-use crate::surroundings::check_isolation;
-use crate::workspace::{Opening, SetUp, Workspace, not_open, stale};
+use crate::workspace::{Opening, SetUp, Workspace, not_open, remove_tree, stale};
 
 /// A set-up may take half an hour.
 const SETUP_TIMEOUT_MS: u64 = 30 * 60 * 1000;
@@ -20,7 +19,7 @@ const SETUP_TIMEOUT_MS: u64 = 30 * 60 * 1000;
 impl Engine {
     pub(super) async fn open_workspace(self: &Arc<Self>, open: OpenWorkspace) -> Answer {
         self.lease.check()?;
-        check_isolation(&open.environment)?;
+        self.sandboxes.confinement(&open.environment)?;
         let task = open.task;
         // Both locks at once: a closing takes the workspace out of the list only while nobody opens it.
         let (workspace, before) = {
@@ -41,6 +40,7 @@ impl Engine {
         };
         if before < open.epoch {
             workspace.clear().await?;
+            workspace.leave_sandbox().await;
         }
         let engine = Arc::clone(self);
         // Goes on when the asker leaves: a half-done checkout would cost the next one its stat cache.
@@ -132,6 +132,8 @@ impl Engine {
         let (store, opened) = (Arc::clone(&self.store), Arc::clone(workspace));
         let done = blocking(move || {
             opened.prepare()?;
+            let temporary = opened.temporary();
+            remove_tree(&temporary).map_err(|error| Failure::io(temporary.display(), &error))?;
             let mut stats = opened.stats.lock();
             let done = checkout(&opened.root(), tree, &*store, &mut stats, &policy)?;
             opened.state.lock().kept.tree = tree;

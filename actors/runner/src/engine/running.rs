@@ -8,6 +8,7 @@ use helix_protocol::{CallKey, ExitReport, Failure, RunId};
 
 use super::{Engine, blocking};
 use crate::command::{CommandLine, run};
+use crate::sandbox::Sandbox;
 use crate::spool::{Spool, TAIL};
 use crate::surroundings::{Marks, variables};
 use crate::workspace::{Opening, Workspace};
@@ -52,7 +53,7 @@ impl Engine {
         let spool = self.spools.create(&workspace.output(), id)?;
         // Registered before the opening is looked at: whoever opens anew afterwards finds and stops this run.
         let stopper = workspace.starting(key);
-        let line = self.line(workspace, opening, id, &text, timeout_ms);
+        let line = self.line(workspace, opening, id, &text, timeout_ms).await;
         let ending = match line {
             Ok(line) => run(line, Arc::clone(&spool), &stopper).await,
             Err(failure) => Err(failure),
@@ -69,9 +70,9 @@ impl Engine {
         Ok(Ran { report, spool })
     }
 
-    fn line(
+    async fn line(
         &self,
-        workspace: &Workspace,
+        workspace: &Arc<Workspace>,
         opening: Opening,
         run: RunId,
         text: &str,
@@ -79,16 +80,32 @@ impl Engine {
     ) -> Result<CommandLine, Failure> {
         workspace.check_opening(opening)?;
         self.lease.check()?;
+        let (environment, epoch) = {
+            let state = workspace.state.lock();
+            (state.environment.clone(), state.kept.epoch)
+        };
+        let marks = Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch };
+        let sandbox = workspace.sandbox(opening, &environment, || async {
+            let Some(policy) = self.sandboxes.policy(&environment, &workspace.root(), &workspace.temporary())? else {
+                return Ok(None);
+            };
+            Sandbox::start(self.sandboxes.program(), policy, &marks.of_sandbox()).await.map(Some)
+        });
+        let sandbox = sandbox.await?;
+        // Making one takes a while.
+        workspace.check_opening(opening)?;
+        self.lease.check()?;
         let mut state = workspace.state.lock();
         state.clean = false;
-        let marks = Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch: state.kept.epoch };
+        let policy = sandbox.as_ref().map(|sandbox| sandbox.policy());
         Ok(CommandLine {
             run,
             command: text.to_owned(),
             folder: workspace.root(),
-            variables: variables(&state.environment, &state.secrets, &state.ports, marks),
+            variables: variables(&state.environment, &state.secrets, &state.ports, marks, policy),
             secrets: state.masks.clone(),
             timeout: timeout_ms.map(Duration::from_millis),
+            sandbox: sandbox.clone(),
         })
     }
 

@@ -94,7 +94,18 @@ impl Engine {
             stream = Some(writer.stream());
             tokio::spawn(load.send(writer));
         }
-        Ok(Response::Snapshotted(Snapshotted { tree, changes, skipped, torn, artifacts, stream, bytes, logical_bytes }))
+        let confinement = self.sandboxes.confinement(&workspace.state.lock().environment).ok();
+        Ok(Response::Snapshotted(Snapshotted {
+            tree,
+            changes,
+            skipped,
+            torn,
+            artifacts,
+            stream,
+            bytes,
+            logical_bytes,
+            confinement,
+        }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use helix_messages::{WorkerReason, WorkerView};
-use helix_protocol::{Criticality, Lifecycle, Needs, SnapshotId, WorkerHealth, WorkerId};
+use helix_protocol::{Capability, Criticality, Lifecycle, Needs, Sandboxing, SnapshotId, WorkerHealth, WorkerId};
 
 use super::Waiting;
 
@@ -156,8 +156,13 @@ impl Place {
     fn lack(&self, needs: &Needs) -> Option<String> {
         let none = helix_protocol::Resources::default();
         let facts = self.view.record.facts.as_ref();
-        let missing = |wanted: &&helix_protocol::Capability| !facts.is_some_and(|facts| facts.capabilities.contains(wanted));
-        let lacks: Vec<String> = needs.capabilities.iter().filter(missing).map(ToString::to_string).collect();
+        let missing = |wanted: &&Capability| !facts.is_some_and(|facts| facts.capabilities.contains(wanted));
+        let sandbox = facts.map_or(&[][..], |facts| &facts.sandbox.lacks);
+        let word = |wanted: &Capability| match wanted.0.as_str() {
+            Sandboxing::CAPABILITY if !sandbox.is_empty() => format!("sandbox ({})", sandbox.join("; ")),
+            word => word.to_owned(),
+        };
+        let lacks: Vec<String> = needs.capabilities.iter().filter(missing).map(word).collect();
         if !lacks.is_empty() {
             return Some(format!("it has no {}", lacks.join(", no ")));
         }

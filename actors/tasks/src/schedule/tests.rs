@@ -30,6 +30,7 @@ fn worker(name: &str, slots: u32) -> WorkerView {
             disk_free_mib: 90,
             ..Default::default()
         },
+        sandbox: helix_protocol::Sandboxing { lacks: vec!["no Landlock".to_owned()], ..Default::default() },
     };
     WorkerView {
         record: WorkerRecord {
@@ -120,6 +121,9 @@ fn each_worker_says_in_words_why_it_is_not_the_one() {
     let needs = |needs: Needs| Waiting { needs, ..task() };
     let cuda = needs(Needs { capabilities: vec![Capability("git".to_owned()), Capability("cuda".to_owned())], ..Needs::default() });
     assert_eq!(reasons(&cuda)[2], "it has no cuda");
+    let sandbox = Capability(helix_protocol::Sandboxing::CAPABILITY.to_owned());
+    let sandboxed = needs(Needs { capabilities: vec![sandbox], ..Needs::default() });
+    assert_eq!(reasons(&sandboxed)[2], "it has no sandbox (no Landlock)");
     assert_eq!(reasons(&needs(Needs { cores: 9, ..Needs::default() }))[2], "8 of its 8 cores are free, 9 are needed");
     assert_eq!(reasons(&needs(Needs { gpus: 1, ..Needs::default() }))[2], "0 of its 0 GPUs are free, 1 are needed");
     assert_eq!(reasons(&needs(Needs { memory_mib: 900, ..Needs::default() }))[2], "800 MiB of its memory are free, 900 are needed");

@@ -13,8 +13,8 @@ use helix_objects::{Durability, NewObject, ObjectStore, Pin};
 use helix_ports::DeathProof;
 use helix_protocol::link::{Holding, OpenWorkspace, Request, Response, Snapshotted};
 use helix_protocol::{
-    Change, ChangeKind, Code, Epoch, ExitReport, Failure, FileMode, Lifecycle, ObjectId, Resources, TaskId, Timestamp, ToolOutcome,
-    WorkerFacts, WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
+    Capability, Change, ChangeKind, Code, Epoch, ExitReport, Failure, FileMode, Lifecycle, ObjectId, Resources, Sandboxing, TaskId,
+    Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use helix_versions::{Tree, TreeEntry};
 use parking_lot::Mutex;
@@ -104,7 +104,7 @@ impl World {
             os: "linux".to_owned(),
             arch: "x86_64".to_owned(),
             hostname: name.to_owned(),
-            capabilities: Vec::new(),
+            capabilities: vec![Capability(Sandboxing::CAPABILITY.to_owned())],
             toolchains: Vec::new(),
             resources: Resources {
                 cores: 64,
@@ -114,6 +114,7 @@ impl World {
                 disk_free_mib: 1 << 20,
                 ..Resources::default()
             },
+            sandbox: Sandboxing { landlock: 7, seccomp: true, namespaces: true, lacks: Vec::new() },
         };
         let record = WorkerRecord {
             id,
@@ -432,6 +433,7 @@ impl World {
             stream: None,
             bytes: 0,
             logical_bytes: 0,
+            confinement: None,
         };
         Ok(ReceivedSnapshot { snapshot, mark })
     }

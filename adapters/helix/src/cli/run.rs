@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, default_title};
 use helix_messages::{ImportGit, WorkerView};
 use helix_protocol::{
-    AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, Failure, Money, Needs, OnFailure,
-    Priority, Reasoning, TaskRecord, TaskSpec, TaskWork, Thinking,
+    AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, Failure, Isolation, Money, Needs,
+    Network, OnFailure, Priority, Reasoning, TaskRecord, TaskSpec, TaskWork, Thinking,
 };
 use uuid::Uuid;
 
@@ -53,6 +53,8 @@ pub(super) struct Run {
     agent: Agent,
     #[command(flatten)]
     placing: Placing,
+    #[command(flatten)]
+    sandbox: Sandbox,
     #[command(flatten)]
     limits: Limits,
     /// A line for listings [default: the beginning of the prompt or command]
@@ -185,6 +187,23 @@ struct Placing {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Sandbox")]
+struct Sandbox {
+    /// What commands may do on their machine: read-only, workspace, or full for no sandbox [default: tasks.isolation]
+    #[arg(long, value_name = "LEVEL")]
+    isolation: Option<Isolation>,
+    /// Whether commands may use the network: none or host [default: tasks.network; of --command, tasks.command_network]
+    #[arg(long, value_name = "GRANT")]
+    network: Option<Network>,
+    /// A folder outside the workspace that commands may write too, such as ~/.cargo on the worker
+    #[arg(long, value_name = "PATH")]
+    writable: Vec<String>,
+    /// Run commands without a sandbox, as the worker's user, with the network
+    #[arg(long, conflicts_with_all = ["isolation", "network", "writable"])]
+    unsandboxed: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct Limits {
     /// Most that may be spent, in US dollars; then the task parks and asks
@@ -294,6 +313,10 @@ impl Run {
         };
         let Placing { needs, cores, memory, disk, gpus, priority, criticality, .. } = self.placing;
         spec.needs = Needs { capabilities: needs, cores, memory_mib: memory, disk_mib: disk, gpus, worker };
+        let Sandbox { isolation, network, writable, unsandboxed } = self.sandbox;
+        spec.environment.isolation = if unsandboxed { Some(Isolation::Full) } else { isolation };
+        spec.environment.network = network;
+        spec.environment.writable = writable;
         spec.priority = match priority {
             Urgency::Low => Priority::Low,
             Urgency::Normal => Priority::Normal,
@@ -350,6 +373,9 @@ fn introduce(context: &Context, created: &CreatedTasks) {
     }
     for task in &created.tasks {
         context.say(&format!("task {}  {}", task.id.short(), task.spec.title));
+    }
+    if let Some(task) = created.tasks.first() {
+        context.say(&format!("sandbox: {}", task.spec.environment.sandbox()));
     }
 }
 

@@ -77,7 +77,7 @@ impl Timeline {
         }
         let line = |word: &str, text: String| Some((word.to_owned(), text));
         match kind {
-            EventKind::TaskCreated => line("created", said),
+            EventKind::TaskCreated => line("created", self.created(detail, said)),
             EventKind::TaskAssigned => {
                 let text = self.assigned(event);
                 line("assigned", text)
@@ -117,6 +117,15 @@ impl Timeline {
             EventKind::WorkerLifecycleChanged => line("worker", self.of_worker(event, &text(detail, "lifecycle").unwrap_or(said))),
             EventKind::SystemStartup | EventKind::SystemShutdown | EventKind::SystemError => line("node", said),
             _ => line(kind.as_str(), said),
+        }
+    }
+
+    /// The title, and the sandbox that its commands run in. That there is none must not be overlooked.
+    fn created(&self, detail: &Value, said: String) -> String {
+        match text(detail, "sandbox") {
+            Some(none) if none.starts_with("none") => format!("{said}  {}", self.style.yellow("UNSANDBOXED")),
+            Some(sandbox) => format!("{said}  {}", self.style.dim(format!("sandbox: {sandbox}"))),
+            None => said,
         }
     }
 
@@ -265,7 +274,7 @@ mod tests {
     fn story() -> Vec<Event> {
         use EventKind::*;
         vec![
-            event(1_000, TaskCreated, "fix the parser's tests (agent)", None, Value::Null),
+            event(1_000, TaskCreated, "fix the parser's tests (agent)", None, json!({"sandbox": "workspace, no network"})),
             event(1_020, TaskAssigned, "", Some(ALPHA), json!({"epoch": 1, "worker": "alpha"})),
             event(1_030, TaskStarted, "started", Some(ALPHA), Value::Null),
             event(1_400, ModelReplied, "", None, json!({"tokens": 1234, "money": 12_300})),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use helix_protocol::{
-    AttemptId, Base, CallKey, Change, ChangeKind, CommandSpec, Criticality, Epoch, EventKind, ExitReport, JournalBody,
-    JournalEntry, Message, Money, NewEvent, NewStep, NodeId, ObjectId, Principal, ProjectId, Role, RunId, SnapshotId, Spend,
-    StepId, StepOutcome, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, WorkerId,
+    AttemptId, Base, CallKey, Change, ChangeKind, CommandSpec, Confinement, Criticality, Epoch, EventKind, ExitReport, Isolation,
+    JournalBody, JournalEntry, Message, Money, Network, NewEvent, NewStep, NodeId, ObjectId, Principal, ProjectId, Role, RunId,
+    SnapshotId, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, WorkerId,
 };
 
 use crate::{Applied, RecordError, RecordStore, StatusChange, Write};
@@ -150,6 +150,13 @@ pub(crate) fn step_on(task: &TaskRecord) -> NewStep {
         artifacts: vec!["target/report.xml".to_owned()],
         spend: Spend { model_calls: 2, tokens: 1200, money: Money(3400), uncertain_calls: 1 },
         worker: task.worker,
+        confinement: Some(Confinement {
+            isolation: Isolation::ReadOnly,
+            network: Network::None,
+            landlock: 7,
+            seccomp: true,
+            namespaces: false,
+        }),
         started_at: Timestamp(1_700_000_000_000_000),
     }
 }

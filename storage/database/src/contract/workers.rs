@@ -1,8 +1,8 @@
 //! Claims about workers and nodes.
 
 use helix_protocol::{
-    Capability, EventKind, Lifecycle, NewEvent, Resources, Timestamp, Toolchain, WorkerFacts, WorkerHealth, WorkerId, WorkerRecord,
-    WorkerStatus, WorkerTarget,
+    Capability, EventKind, Lifecycle, NewEvent, Resources, Sandboxing, Timestamp, Toolchain, WorkerFacts, WorkerHealth, WorkerId,
+    WorkerRecord, WorkerStatus, WorkerTarget,
 };
 
 use super::stage::Stage;
@@ -33,6 +33,7 @@ fn facts() -> WorkerFacts {
         capabilities: vec![Capability("git".to_owned())],
         toolchains: vec![Toolchain { name: "cargo".to_owned(), version: "cargo 1.95.0".to_owned() }],
         resources: Resources { cores: 8, load: 0.5, ..Resources::default() },
+        sandbox: Sandboxing { landlock: 3, seccomp: true, namespaces: false, lacks: vec!["no namespaces".to_owned()] },
     }
 }
 

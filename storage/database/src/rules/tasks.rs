@@ -74,7 +74,9 @@ pub(super) async fn create(
     if let Some(key) = key {
         rows.remember_key(owner, key, request.id, now).await?;
     }
-    let created = NewEvent::info(EventKind::TaskCreated, &request.principal.actor, &request.spec.title).task(request.id);
+    let created = NewEvent::info(EventKind::TaskCreated, &request.principal.actor, &request.spec.title)
+        .task(request.id)
+        .detail(serde_json::json!({ "kind": request.spec.work.kind(), "sandbox": request.spec.environment.sandbox() }));
     let events = record(rows, &[created], Some(&row), now).await?;
     Ok(task(row, events))
 }

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use helix_protocol::{
-    Budget, Change, Checkpoint, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep, Question, SkippedFile,
-    SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp, WorkerRecord,
+    Budget, Change, Checkpoint, Confinement, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep, Question,
+    SkippedFile, SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp, WorkerRecord,
 };
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -50,6 +50,8 @@ pub(crate) struct StepDetail {
     torn: Vec<String>,
     exits: Vec<ExitReport>,
     artifacts: Vec<String>,
+    #[serde(default)]
+    confinement: Option<Confinement>,
 }
 
 impl StepDetail {
@@ -62,9 +64,11 @@ impl StepDetail {
             torn: &'a [String],
             exits: &'a [ExitReport],
             artifacts: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            confinement: &'a Option<Confinement>,
         }
-        let NewStep { changes, skipped, torn, exits, artifacts, .. } = step;
-        json(&Borrowed { changes, skipped, torn, exits, artifacts })
+        let NewStep { changes, skipped, torn, exits, artifacts, confinement, .. } = step;
+        json(&Borrowed { changes, skipped, torn, exits, artifacts, confinement })
     }
 }
 
@@ -223,6 +227,7 @@ pub(crate) fn step(row: &AnyRow) -> Result<StepRecord> {
         artifacts: detail.artifacts,
         spend: narrow.spend,
         worker: narrow.worker,
+        confinement: detail.confinement,
         started_at: narrow.started_at,
     };
     Ok(StepRecord { step, committed_at: narrow.committed_at })

@@ -170,6 +170,9 @@ fn show(context: &Context, step: &LogStep, seen: &HashSet<RunId>) -> Result<(), 
 
 fn render(step: &LogStep, seen: &HashSet<RunId>, style: Style) -> String {
     let mut text = format!("{} {}\n", style.bold(format!("step {}", step.ordinal)), style.dim(&step.summary));
+    if let Some(sandbox) = step.sandbox {
+        text.push_str(&format!("{}\n", style.dim(format!("ran under: {sandbox}"))));
+    }
     if !step.said.is_empty() {
         text.push_str(&format!("{}\n", step.said.trim_end()));
     }
@@ -217,6 +220,7 @@ mod tests {
             summary: "ran the tests".to_owned(),
             said: "Let me run the tests.".to_owned(),
             runs: vec![run],
+            sandbox: None,
         };
         insta::assert_snapshot!(render(&step, &HashSet::new(), Style::Plain));
     }

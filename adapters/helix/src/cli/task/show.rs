@@ -2,7 +2,7 @@
 
 use clap::Args;
 use helix_adapter_http::api::QuestionList;
-use helix_protocol::{Base, Failure, Question, TaskRecord, TaskWork, Timestamp};
+use helix_protocol::{Base, Environment, Failure, Question, TaskRecord, TaskWork, Timestamp};
 use serde::Serialize;
 
 use super::Which;
@@ -60,6 +60,7 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
         TaskWork::Custom { name, .. } => row("kind", name.clone()),
     }
     row("files from", base(&task.spec.base));
+    row("sandbox", sandbox(&task.spec.environment, style));
     row("steps", format!("{}, epoch {}", task.steps, task.epoch));
     row("spent", format!("{}, {} tokens{}", dollars(task.spent), grouped(task.tokens), limits(task)));
     if task.retries > 0 {
@@ -81,6 +82,16 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
         row("question", format!("{} ({answer})", question.text));
     }
     table.render()
+}
+
+fn sandbox(environment: &Environment, style: Style) -> String {
+    let text = environment.sandbox();
+    let also = if environment.writable.is_empty() {
+        String::new()
+    } else {
+        format!("; also writable: {}", environment.writable.join(" "))
+    };
+    if environment.isolation().is_sandboxed() { format!("{text}{also}") } else { style.yellow(text) }
 }
 
 fn limits(task: &TaskRecord) -> String {

@@ -93,7 +93,7 @@ pub(super) fn state(view: &WorkerView, style: Style) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use helix_protocol::{Capability, Resources, WorkerFacts, WorkerId, WorkerRecord, WorkerTarget};
+    use helix_protocol::{Capability, Resources, Sandboxing, WorkerFacts, WorkerId, WorkerRecord, WorkerTarget};
     use uuid::Uuid;
 
     use super::*;
@@ -128,6 +128,7 @@ pub(crate) mod tests {
                     capabilities: vec![Capability("git".to_owned()), Capability("linux".to_owned())],
                     toolchains: Vec::new(),
                     resources,
+                    sandbox: Sandboxing { landlock: 7, seccomp: true, namespaces: true, lacks: Vec::new() },
                 }),
                 reason: String::new(),
                 created_at: Timestamp(0),

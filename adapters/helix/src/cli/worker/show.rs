@@ -50,6 +50,7 @@ fn render(view: &WorkerView, now: Timestamp, style: Style) -> String {
         }
         let words: Vec<&str> = facts.capabilities.iter().map(|capability| capability.0.as_str()).collect();
         row("has", words.join(" "));
+        row("sandbox", facts.sandbox.to_string());
         for tool in &facts.toolchains {
             row("", format!("{}: {}", tool.name, tool.version));
         }

@@ -1,0 +1,179 @@
+//! The sandbox's process: `helix-worker sandbox`. It shuts itself in, then starts what the worker orders.
+//!
+//! One process a workspace, and not one a command: what one command leaves running, the next one can reach on its loopback, signal
+//! and end, because all of them are inside the same walls. It has one thread until the walls stand. Nothing is done between a fork
+//! and an exec of the worker, which has many threads, where only the calls that are safe for signals are.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use helix_protocol::{Isolation, Network, Sandboxing};
+
+use super::policy::Policy;
+use super::wire::{Order, Said, receive};
+use super::{filter, mounts, namespaces, rights};
+
+/// A thread that waits for a command to end needs little.
+const STACK: usize = 128 * 1024;
+
+/// Runs the process to its end: the end of the socket that is its standard input.
+pub fn run() -> ExitCode {
+    let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    // No terminal that the worker may have been started from: what runs here must not read a person's keys.
+    let _ = rustix::process::setsid();
+    let socket = Arc::new(UnixStream::from(socket));
+    let said = Voice { socket: Arc::clone(&socket), turn: Arc::default() };
+    match shut_in(&socket, &said) {
+        Ok(()) => said.say(&Said::Ready),
+        Err(reason) => {
+            said.say(&Said::Failed { reason });
+            return ExitCode::FAILURE;
+        }
+    }
+    while let Ok(Some((order, output))) = receive::<Order>(&socket) {
+        carry_out(order, output, &said);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Speaks a line at a time.
+#[derive(Clone)]
+struct Voice {
+    socket: Arc<UnixStream>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Voice {
+    fn say(&self, what: &Said) {
+        let mut line = serde_json::to_vec(what).expect("our own types can always be encoded");
+        line.push(b'\n');
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // A worker that does not listen is gone, and the socket's end says so.
+        let _ = (&*self.socket).write_all(&line);
+    }
+}
+
+fn shut_in(socket: &UnixStream, said: &Voice) -> Result<(), String> {
+    let broken = |error: io::Error| format!("the worker's policy does not arrive: {error}");
+    let (policy, _) = receive::<Policy>(socket).map_err(broken)?.ok_or("the worker said nothing")?;
+    // From here on nothing of the worker is held but the socket.
+    let null = std::fs::File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|error| format!("standard input: {error}"))?;
+    let on = policy.confinement;
+    mounts::make_private(&policy.temporary).map_err(|error| format!("{}: {error}", policy.temporary.display()))?;
+    if on.namespaces {
+        let sockets = mounts::sockets();
+        namespaces::leave(on.network, || {
+            said.say(&Said::NeedsIds);
+            receive::<()>(socket)?.map(drop).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        })?;
+        mounts::arrange(&policy, &outside(&policy, sockets))?;
+    }
+    close_in(&policy)
+}
+
+/// Sockets that are not the task's own.
+fn outside(policy: &Policy, mut sockets: Vec<std::path::PathBuf>) -> Vec<std::path::PathBuf> {
+    sockets.retain(|socket| !socket.starts_with(&policy.workspace) && !policy.writable.iter().any(|path| socket.starts_with(path)));
+    sockets
+}
+
+/// What holds for this process alone, and for all it starts.
+fn close_in(policy: &Policy) -> Result<(), String> {
+    let on = policy.confinement;
+    namespaces::give_up_capabilities(on.namespaces)?;
+    rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
+    if on.landlock > 0 {
+        rights::restrict(policy)?;
+    }
+    if on.seccomp {
+        filter::install(on)?;
+    }
+    Ok(())
+}
+
+fn carry_out(order: Order, output: Vec<OwnedFd>, said: &Voice) {
+    let id = order.id;
+    let refused = |error: &io::Error| Said::Refused { id, errno: error.raw_os_error().unwrap_or(libc::EIO) };
+    match start(order, output) {
+        Ok(child) => {
+            said.say(&Said::Started { id, pid: child.id().cast_signed() });
+            let voice = said.clone();
+            let waiting = std::thread::Builder::new().stack_size(STACK).spawn(move || wait(child, id, &voice));
+            if waiting.is_err() {
+                // Out of threads: the worker kills what it was told of, and the command counts as killed.
+                said.say(&Said::Ended { id, status: libc::SIGKILL });
+            }
+        }
+        Err(error) => said.say(&refused(&error)),
+    }
+}
+
+fn start(order: Order, mut output: Vec<OwnedFd>) -> io::Result<Child> {
+    let output = output.pop().ok_or(io::ErrorKind::InvalidInput)?;
+    let both = output.try_clone()?;
+    Command::new("/bin/sh")
+        .arg("-c")
+        .arg(order.command)
+        .current_dir(order.folder)
+        .env_clear()
+        .envs(order.variables)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(both)
+        .process_group(0)
+        .spawn()
+}
+
+fn wait(mut child: Child, id: u64, said: &Voice) {
+    let status = child.wait().map_or(libc::SIGKILL, ExitStatusExt::into_raw);
+    said.say(&Said::Ended { id, status });
+}
+
+/// What this machine can give, found by doing it to this process: `helix-worker sandbox --probe`. The worker's folder is where it is
+/// tried. Prints one line of JSON.
+pub fn probe(folder: &std::path::Path) -> ExitCode {
+    let mut lacks = Vec::new();
+    let namespaces = match try_namespaces(folder) {
+        Ok(()) => true,
+        Err(why) => {
+            lacks.push(format!("no namespaces ({why})"));
+            false
+        }
+    };
+    let landlock = rights::version().unwrap_or_else(|why| {
+        lacks.push(format!("no Landlock ({why})"));
+        0
+    });
+    let able = Sandboxing { landlock, seccomp: true, namespaces, lacks: Vec::new() };
+    let seccomp = match filter::install(able.confinement(Isolation::Workspace, Network::None)) {
+        Ok(()) => true,
+        Err(why) => {
+            lacks.push(format!("no seccomp ({why})"));
+            false
+        }
+    };
+    let found = Sandboxing { seccomp, lacks, ..able };
+    println!("{}", serde_json::to_string(&found).expect("our own types can always be encoded"));
+    ExitCode::SUCCESS
+}
+
+fn try_namespaces(folder: &std::path::Path) -> Result<(), String> {
+    let temporary = folder.join("probe");
+    mounts::make_private(&temporary).map_err(|error| format!("{}: {error}", temporary.display()))?;
+    let on = Sandboxing { landlock: 0, seccomp: false, namespaces: true, lacks: Vec::new() };
+    let policy = Policy {
+        confinement: on.confinement(Isolation::Workspace, Network::None),
+        workspace: temporary.clone(),
+        temporary,
+        writable: Vec::new(),
+        hidden: vec![folder.to_owned()],
+    };
+    // Who is root has only one id here; what matters is whether mounts and networks can be made.
+    namespaces::leave_alone(Network::None)?;
+    mounts::arrange(&policy, &[])
+}

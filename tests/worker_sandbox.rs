@@ -1,0 +1,496 @@
+//! The sandbox on the kernel of this machine: what a command is kept from, what it can still do, and workers of lesser kernels.
+//!
+//! A kernel that lacks something is one whose answer is the missing call's: the worker is started by a thread whose filter gives it.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use helix_protocol::link::{Request, Response};
+use helix_protocol::{Code, Confinement, Environment, Epoch, Failure, Isolation, Network, Sandboxing, TaskId};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use serde_json::json;
+
+use super::worker_bench::{Bench, Node, empty_tree, until};
+use super::{is_gone, pid_in};
+
+/// A machine's user with secrets, outside of `/tmp`, of which every sandbox has its own.
+struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let home = Self { folder };
+        for name in [".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml", "notes.txt", "bin/tool"] {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
+            std::fs::write(path, "#!/bin/sh\necho plain\n").expect("written");
+        }
+        std::fs::set_permissions(home.path().join("bin/tool"), std::fs::Permissions::from_mode(0o755)).expect("set");
+        home
+    }
+
+    fn path(&self) -> PathBuf {
+        std::fs::canonicalize(self.folder.path()).expect("it is there").join("home")
+    }
+}
+
+/// A workspace at a level.
+struct Space<'a> {
+    node: &'a Node,
+    task: TaskId,
+    number: std::cell::Cell<u32>,
+}
+
+impl<'a> Space<'a> {
+    async fn open(node: &'a Node, environment: Environment) -> Result<Space<'a>, Failure> {
+        let mut open = Bench::open_request(TaskId::new(), Epoch(1), empty_tree());
+        open.environment = environment;
+        let task = open.task;
+        node.ask(Request::Open(Box::new(open))).await?;
+        Ok(Space { node, task, number: std::cell::Cell::new(0) })
+    }
+
+    async fn at(node: &'a Node, isolation: Isolation, network: Network) -> Space<'a> {
+        let environment = Environment { isolation: Some(isolation), network: Some(network), ..Environment::default() };
+        Self::open(node, environment).await.expect("opened")
+    }
+
+    /// The command's exit code and output.
+    async fn run(&self, command: &str) -> (i32, String) {
+        self.number.set(self.number.get() + 1);
+        let report = self.node.run(self.task, Epoch(1), self.number.get(), command).await.expect("it runs");
+        (report.exit_code, report.tail)
+    }
+
+    async fn succeeds(&self, command: &str) -> String {
+        let (code, said) = self.run(command).await;
+        assert_eq!(code, 0, "{command}: {said}");
+        said
+    }
+
+    async fn fails(&self, command: &str) -> String {
+        let (code, said) = self.run(command).await;
+        assert_ne!(code, 0, "{command}: {said}");
+        said
+    }
+
+    async fn python(&self, script: &str) -> (i32, String) {
+        self.run(&format!("python3 -c '{script}' 2>&1")).await
+    }
+}
+
+fn able(node: &Node) -> Sandboxing {
+    node.welcome.facts.sandbox.clone()
+}
+
+#[tokio::test]
+async fn a_command_changes_its_workspace_and_nothing_else() {
+    let home = Home::new();
+    let bench = Bench::start_at(&home.path());
+    let node = bench.connect(1).await;
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    let notes = home.path().join("notes.txt");
+    let (notes, folder) = (notes.display(), home.path().display().to_string());
+    space.succeeds("echo x > a && mkdir -p b/c && mv a b/c/a && ln b/c/a d && chmod 700 b && rm d").await;
+    for refused in [
+        format!("echo x >> {notes}"),
+        format!("echo x > {folder}/new"),
+        format!("rm {notes}"),
+        format!("mv {notes} ."),
+        format!("truncate -s 0 {notes}"),
+        format!("ln -s x {folder}/link"),
+        "echo x > ../state.json".to_owned(),
+        // The same by a child's child, in another session.
+        format!("setsid -w sh -c 'sh -c \"echo x >> {notes}\"'"),
+        "echo x > /dev/shm/../new".to_owned(),
+    ] {
+        space.fails(&refused).await;
+    }
+    if able(&node).namespaces {
+        space.fails(&format!("chmod 777 {notes}")).await;
+        space.fails(&format!("touch -d 2001-01-01 {notes}")).await;
+    }
+    assert_eq!(std::fs::read_to_string(home.path().join("notes.txt")).expect("there"), "#!/bin/sh\necho plain\n");
+    // What is not private can be read and run.
+    assert_eq!(space.succeeds(&format!("{folder}/bin/tool && head -n 1 {notes}")).await, "plain\n#!/bin/sh\n");
+    // `mv` copies before it fails to remove.
+    assert_eq!(space.succeeds("ls").await, "b\nnotes.txt\n");
+}
+
+#[tokio::test]
+async fn temporary_files_are_the_tasks_own_and_stay_between_commands() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let (one, two) =
+        (Space::at(&node, Isolation::Workspace, Network::None).await, Space::at(&node, Isolation::ReadOnly, Network::None).await);
+    one.succeeds("echo mine > $TMPDIR/mark; t=$(mktemp) && rm $t").await;
+    assert_eq!(one.succeeds("cat $TMPDIR/mark").await, "mine\n");
+    two.succeeds("echo yours > $TMPDIR/other; mkdir -p $XDG_CACHE_HOME").await;
+    two.fails("cat $TMPDIR/mark").await;
+    if able(&node).namespaces {
+        one.succeeds("cat /tmp/mark /var/tmp/mark && echo x > /dev/shm/x && cat /dev/shm/x && echo x > /dev/null").await;
+    }
+    assert!(!Path::new("/tmp/mark").exists());
+}
+
+#[tokio::test]
+async fn credentials_and_what_the_worker_keeps_cannot_be_read() {
+    let home = Home::new();
+    let bench = Bench::start_at(&home.path());
+    let node = bench.connect(1).await;
+    let other = Space::at(&node, Isolation::Workspace, Network::None).await;
+    other.succeeds("echo theirs > file").await;
+    for (isolation, network) in
+        [(Isolation::Workspace, Network::None), (Isolation::Workspace, Network::Host), (Isolation::ReadOnly, Network::None)]
+    {
+        let space = Space::at(&node, isolation, network).await;
+        let home = home.path().display().to_string();
+        let theirs = bench.root(other.task).join("file").display().to_string();
+        let folder = bench.folder().display().to_string();
+        for hidden in [".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml"] {
+            let (_, said) = space.run(&format!("cat {home}/{hidden} 2>&1")).await;
+            assert!(!said.contains("plain"), "{hidden}: {said}");
+        }
+        for hidden in
+            [theirs, format!("{folder}/worker.log"), format!("{folder}/lock"), format!("/proc/{}/environ", pid_text(&bench))]
+        {
+            space.fails(&format!("cat {hidden}")).await;
+        }
+        if rustix::process::geteuid().is_root() {
+            let (_, said) = space.run("cat /etc/shadow; head -c 1 /dev/vda /dev/sda /dev/mem /dev/kmsg").await;
+            assert!(!said.contains("root:"), "{said}");
+        }
+        // Nor is the worker spoken to.
+        let socket = bench.folder().join("worker.sock").display().to_string();
+        let (code, said) =
+            space.python(&format!("import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"{socket}\")")).await;
+        assert_ne!(code, 0, "{said}");
+    }
+}
+
+fn pid_text(bench: &Bench) -> i32 {
+    bench.pid().as_raw_nonzero().get()
+}
+
+const OWN_LOOPBACK: &str = r#"
+import socket, threading
+for kind, family, host in [(socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1"), (socket.SOCK_DGRAM, socket.AF_INET, "127.0.0.1"), (socket.SOCK_STREAM, socket.AF_INET6, "::1")]:
+    s = socket.socket(family, kind); s.bind((host, 0))
+    if kind == socket.SOCK_STREAM: s.listen()
+    c = socket.socket(family, kind); c.connect(s.getsockname()); c.send(b"hello")
+    got = (s.accept()[0] if kind == socket.SOCK_STREAM else s).recv(5)
+    assert got == b"hello", got
+print("works")
+"#;
+
+#[tokio::test]
+async fn without_a_grant_the_machines_network_is_not_there_and_an_own_loopback_is() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    assert!(able(&node).namespaces, "this machine has no unprivileged namespaces: {}", able(&node));
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").expect("a port"), UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let (tcp_port, udp_port) = (tcp.local_addr().expect("bound").port(), udp.local_addr().expect("bound").port());
+    udp.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+    let connect = format!("import socket; socket.create_connection((\"127.0.0.1\", {tcp_port}), 2)");
+    let send =
+        format!("import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", (\"127.0.0.1\", {udp_port}))");
+    let (code, said) = space.python(&connect).await;
+    assert!(code != 0 && said.contains("refused"), "{said}");
+    // A child's child, too.
+    space.fails(&format!("setsid -w sh -c \"python3 -c '{}'\"", connect.replace('"', "\\\""))).await;
+    space.python(&send).await;
+    assert!(udp.recv(&mut [0; 8]).is_err(), "a datagram came through");
+    let (code, said) = space.python("import socket; socket.create_connection((\"192.0.2.1\", 80), 2)").await;
+    assert!(code != 0 && said.contains("unreachable"), "{said}");
+    for family in ["AF_PACKET", "AF_VSOCK", "AF_ALG"] {
+        let (code, said) = space.python(&format!("import socket; socket.socket(socket.{family}, socket.SOCK_STREAM)")).await;
+        assert!(code != 0, "{family}: {said}");
+    }
+    std::fs::write(bench.root(space.task).join("own.py"), OWN_LOOPBACK).expect("written");
+    assert_eq!(space.succeeds("python3 own.py 2>&1").await, "works\n");
+    // With a grant it is the machine's.
+    let granted = Space::at(&node, Isolation::Workspace, Network::Host).await;
+    assert_eq!(granted.python(&connect).await.0, 0);
+    granted.python(&send).await;
+    assert_eq!(udp.recv(&mut [0; 8]).expect("a datagram"), 1);
+}
+
+#[tokio::test]
+async fn what_one_command_leaves_running_the_next_one_reaches_and_ends_and_another_task_does_not() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let (space, other) =
+        (Space::at(&node, Isolation::Workspace, Network::None).await, Space::at(&node, Isolation::Workspace, Network::None).await);
+    space.succeeds("echo hello > page; python3 -m http.server -b 127.0.0.1 8099 > log 2>&1 & echo $! > pid").await;
+    let fetch = "python3 -c 'import urllib.request as r, time
+for _ in range(200):
+    try: print(r.urlopen(\"http://127.0.0.1:8099/page\", timeout=2).read().decode().strip()); break
+    except OSError: time.sleep(0.05)
+else: raise SystemExit(1)'";
+    assert_eq!(space.succeeds(fetch).await, "hello\n");
+    let server = std::fs::read_to_string(bench.root(space.task).join("pid")).expect("written");
+    other.fails("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8099), 2)'").await;
+    if able(&node).landlock >= 6 {
+        other.fails(&format!("kill {}", server.trim())).await;
+        // Nor the worker, nor this test.
+        other.fails(&format!("kill -9 {}", pid_text(&bench))).await;
+        other.fails(&format!("kill -9 {}", std::process::id())).await;
+    }
+    assert!(!is_gone(pid_in(&server)));
+    space.succeeds("kill $(cat pid)").await;
+    until("the server has ended", || is_gone(pid_in(&server))).await;
+}
+
+#[tokio::test]
+async fn a_program_gains_nothing_by_its_mode_and_calls_that_reach_out_are_refused() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let space = Space::at(&node, Isolation::Workspace, Network::Host).await;
+    let free = Space::at(&node, Isolation::Full, Network::Host).await;
+    assert_eq!(space.succeeds("grep NoNewPrivs /proc/self/status").await, "NoNewPrivs:\t1\n");
+    if rustix::process::geteuid().is_root() {
+        let gain = "cp $(command -v id) ./id && chmod 4755 id && chmod 755 . .. ../.. 2> /dev/null; setpriv --reuid=65534 --clear-groups ./id -u";
+        let as_nobody = space.run(gain).await;
+        assert!(as_nobody.0 != 0 || as_nobody.1 == "65534\n", "{as_nobody:?}");
+        let caps = space.succeeds("grep CapEff /proc/self/status").await;
+        assert!(
+            u64::from_str_radix(caps.trim().trim_start_matches("CapEff:\t"), 16).expect("hexadecimal") & (1 << 21) == 0,
+            "{caps}"
+        );
+    }
+    let calls = "import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+def call(f, *a):
+    ctypes.set_errno(0); r = f(*a); return errno.errorcode.get(ctypes.get_errno(), str(r))
+print(call(libc.ptrace, 0, 0, 0, 0), call(libc.unshare, 0x10000000), call(libc.mount, b\"x\", b\"/mnt\", b\"tmpfs\", 0, None), call(libc.syscall, 425, 1, None), call(libc.syscall, 435, None, 0), call(libc.chroot, b\"/\"))";
+    std::fs::write(bench.root(space.task).join("calls.py"), calls).expect("written");
+    std::fs::write(bench.root(free.task).join("calls.py"), calls).expect("written");
+    assert_eq!(space.succeeds("python3 calls.py").await, "EPERM EPERM EPERM EPERM ENOSYS EPERM\n");
+    let unsandboxed = free.succeeds("python3 calls.py").await;
+    assert!(!unsandboxed.starts_with("EPERM EPERM"), "{unsandboxed}");
+}
+
+#[tokio::test]
+async fn sockets_of_the_machine_cannot_be_spoken_to_and_own_ones_can() {
+    let home = Home::new();
+    let bench = Bench::start_at(&home.path());
+    let node = bench.connect(1).await;
+    let path = home.path().join("agent.sock");
+    let _listener = UnixListener::bind(&path).expect("bound");
+    let space = Space::at(&node, Isolation::Workspace, Network::Host).await;
+    let (code, said) = space.python(&format!("import socket; socket.socket(socket.AF_UNIX).connect(\"{}\")", path.display())).await;
+    assert_ne!(code, 0, "{said}");
+    let own = "import socket; s = socket.socket(socket.AF_UNIX); s.bind(\"own.sock\"); s.listen(); c = socket.socket(socket.AF_UNIX); c.connect(\"own.sock\"); print(\"works\")";
+    let (_, said) = space.python(own).await;
+    assert_eq!(said == "works\n", able(&node).namespaces || able(&node).landlock >= 9, "{said}");
+}
+
+#[tokio::test]
+async fn a_read_only_task_writes_its_caches_and_temporary_files_alone() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let environment = Environment {
+        isolation: Some(Isolation::ReadOnly),
+        caches: vec!["target".to_owned()],
+        setup: None,
+        ..Environment::default()
+    };
+    let space = Space::open(&node, environment).await.expect("opened");
+    std::fs::create_dir(bench.root(space.task).join("target")).expect("made");
+    space.fails("echo x > file").await;
+    space.succeeds("echo x > target/file && echo x > $TMPDIR/file && cat target/file").await;
+    let input = json!({"path": "file", "content": "x"});
+    let refused = node.tool(space.task, Epoch(1), 90, "write", input).await.expect("answered");
+    assert!(refused.is_error && refused.content.contains("read-only"), "{refused:?}");
+    assert!(!bench.root(space.task).join("file").exists());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_granted_can_be_written_and_what_lies_beside_it_cannot() {
+    let home = Home::new();
+    let bench = Bench::start_at(&home.path());
+    let node = bench.connect(1).await;
+    for name in ["cache", ".cargo/registry"] {
+        std::fs::create_dir_all(home.path().join(name)).expect("made");
+    }
+    std::fs::write(home.path().join(".cargo/credentials.toml"), "plain").expect("written");
+    let writable = ["~/cache", "~/.ssh", "~/.cargo"].map(str::to_owned).to_vec();
+    let space = Space::open(&node, Environment { writable, ..Environment::default() }).await.expect("opened");
+    space.succeeds("echo x > ~/cache/file && echo x > ~/.cargo/registry/file").await;
+    // What is hidden in what is granted stays hidden.
+    let (_, said) = space.run("cat ~/.cargo/credentials.toml 2>&1").await;
+    assert!(!said.contains("plain"), "{said}");
+    space.fails("echo x > ~/file").await;
+    space.fails("echo x > ~/.ssh/authorized_keys").await;
+    assert_eq!(std::fs::read_to_string(home.path().join("cache/file")).expect("written"), "x\n");
+}
+
+#[tokio::test]
+async fn a_snapshot_says_what_commands_ran_under() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let able = able(&node);
+    for (isolation, network) in [(Isolation::Workspace, Network::None), (Isolation::Full, Network::Host)] {
+        let space = Space::at(&node, isolation, network).await;
+        let (snapshot, _) = node.snapshot(space.task, Epoch(1), empty_tree()).await;
+        let sandboxed = isolation.is_sandboxed();
+        let expected = Confinement {
+            isolation,
+            network,
+            landlock: if sandboxed { able.landlock } else { 0 },
+            seccomp: sandboxed,
+            namespaces: sandboxed && able.namespaces,
+        };
+        assert_eq!(snapshot.confinement, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_killed_takes_its_command_along_and_the_next_one_gets_another() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    // A command's parent is the sandbox's process, and both are within the same walls.
+    let (code, _) = space.run("echo $$ > pid; kill -9 $PPID; sleep 30").await;
+    assert_eq!(code, 137);
+    let left = pid_in(&std::fs::read_to_string(bench.root(space.task).join("pid")).expect("written"));
+    until("what ran in it is gone", || is_gone(left)).await;
+    assert_eq!(space.succeeds("echo again").await, "again\n");
+}
+
+/// Starts a worker on a kernel that answers some calls as one without them would.
+fn start_without(home: &Path, calls: &[(i64, Option<u64>)], answer: i32) -> Bench {
+    let flag = |flag: u64| {
+        let masked = SeccompCmpOp::MaskedEq(flag);
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, masked, flag).expect("a condition");
+        SeccompRule::new(vec![condition]).expect("a rule")
+    };
+    let rules: BTreeMap<i64, Vec<SeccompRule>> =
+        calls.iter().map(|(call, with)| (*call, with.map(flag).into_iter().collect())).collect();
+    let refusal = SeccompAction::Errno(answer.cast_unsigned());
+    let here = std::env::consts::ARCH.try_into().expect("an architecture");
+    let program: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, refusal, here).and_then(TryInto::try_into).expect("a filter");
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            seccompiler::apply_filter(&program).expect("installed");
+            Bench::start_at(home)
+        });
+        started.join().expect("started")
+    })
+}
+
+const LANDLOCK: [(i64, Option<u64>); 3] =
+    [(libc::SYS_landlock_create_ruleset, None), (libc::SYS_landlock_add_rule, None), (libc::SYS_landlock_restrict_self, None)];
+const NAMESPACES: (i64, Option<u64>) = (libc::SYS_unshare, Some(0x1000_0000));
+
+#[tokio::test]
+async fn a_kernel_without_landlock_gives_the_level_by_namespaces() {
+    let home = Home::new();
+    let bench = start_without(&home.path(), &LANDLOCK, libc::ENOSYS);
+    let node = bench.connect(1).await;
+    let able = able(&node);
+    assert!(able.landlock == 0 && able.namespaces && able.is_enough(), "{able}");
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    let notes = home.path().join("notes.txt").display().to_string();
+    space.succeeds(&format!("echo x > file && cat file {notes}")).await;
+    space.fails(&format!("echo x >> {notes}")).await;
+    let (_, said) = space.run("cat ~/.ssh/id_ed25519 2>&1").await;
+    assert!(!said.contains("plain"), "{said}");
+}
+
+#[tokio::test]
+async fn a_kernel_without_namespaces_gives_the_level_by_landlock_and_no_sockets_at_all() {
+    let home = Home::new();
+    let bench = start_without(&home.path(), &[NAMESPACES], libc::EPERM);
+    let node = bench.connect(1).await;
+    let able = able(&node);
+    assert!(!able.namespaces && able.is_enough(), "{able}");
+    assert!(able.lacks.iter().any(|lack| lack.contains("namespaces")), "{able}");
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    let notes = home.path().join("notes.txt").display().to_string();
+    space.succeeds(&format!("echo x > file && mkdir b && mv file b/ && cat b/file {notes} && t=$(mktemp) && ls / > $t")).await;
+    for refused in [
+        format!("echo x >> {notes}"),
+        "echo x > /tmp/helix-sandbox-test".to_owned(),
+        "cat ~/.ssh/id_ed25519".to_owned(),
+        "cat ~/.netrc".to_owned(),
+        format!("cat {}/worker.log", bench.folder().display()),
+    ] {
+        space.fails(&refused).await;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("bound");
+    for (family, kind) in
+        [("AF_INET", "SOCK_STREAM"), ("AF_INET", "SOCK_DGRAM"), ("AF_INET6", "SOCK_DGRAM"), ("AF_UNIX", "SOCK_STREAM")]
+    {
+        let (code, said) = space.python(&format!("import socket; socket.socket(socket.{family}, socket.{kind})")).await;
+        assert!(code != 0 && said.contains("not permitted"), "{family} {kind}: {said}");
+    }
+    assert_eq!(space.python("import socket; a, b = socket.socketpair(); a.send(b\"x\"); b.recv(1)").await, (0, String::new()));
+    std::fs::create_dir_all(home.path().join(".cargo/registry")).expect("made");
+    std::fs::write(home.path().join(".cargo/credentials.toml"), "plain").expect("written");
+    let environment = Environment { writable: vec!["~/.cargo".to_owned()], network: Some(Network::Host), ..Environment::default() };
+    let granted = Space::open(&node, environment).await.expect("opened");
+    granted.succeeds("echo x > ~/.cargo/registry/file").await;
+    granted.fails("cat ~/.cargo/credentials.toml").await;
+    let (code, said) =
+        granted.python(&format!("import socket; socket.create_connection((\"127.0.0.1\", {}))", address.port())).await;
+    assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test]
+async fn a_kernel_with_neither_refuses_every_level_but_full_and_says_what_is_missing() {
+    let home = Home::new();
+    let bench = start_without(&home.path(), &[LANDLOCK.as_slice(), &[(libc::SYS_unshare, None)]].concat(), libc::ENOSYS);
+    let node = bench.connect(1).await;
+    assert!(!node.welcome.facts.capabilities.iter().any(|word| word.0 == Sandboxing::CAPABILITY));
+    for isolation in [Isolation::ReadOnly, Isolation::Workspace] {
+        let environment = Environment { isolation: Some(isolation), ..Environment::default() };
+        let refused = Space::open(&node, environment).await.err().expect("refused");
+        assert_eq!(refused.code, Code::IsolationUnavailable);
+        assert!(refused.message.contains("Landlock") && refused.message.contains("namespaces"), "{}", refused.message);
+        assert!(refused.hint.contains("--unsandboxed"), "{}", refused.hint);
+    }
+    let space = Space::at(&node, Isolation::Full, Network::Host).await;
+    assert_eq!(space.succeeds("echo runs").await, "runs\n");
+}
+
+/// Prints what a sandbox costs; fails where it costs what a person would notice.
+#[tokio::test]
+async fn a_sandbox_costs_little() {
+    const TIMES: u32 = 15;
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let mut found = Vec::new();
+    for isolation in [Isolation::Full, Isolation::Workspace] {
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        for _ in 0..TIMES {
+            let space = Space::at(&node, isolation, Network::None).await;
+            for times in [&mut first, &mut later] {
+                let start = Instant::now();
+                space.succeeds("true").await;
+                times.push(start.elapsed());
+            }
+            let close = Request::Close { task: space.task, epoch: Epoch(1) };
+            assert_eq!(node.ask(close).await, Ok(Response::Closed));
+        }
+        for times in [&mut first, &mut later] {
+            times.sort();
+            found.push((times[times.len() / 2], times[0]));
+        }
+    }
+    let [(plain, best_plain), _, (first, best_first), (later, best_later)] = found[..] else { panic!("four figures") };
+    println!("a command, median of {TIMES} and best:");
+    println!("{plain:?} {best_plain:?} unsandboxed");
+    println!("{first:?} {best_first:?} with its sandbox made");
+    println!("{later:?} {best_later:?} in a sandbox that stands");
+    assert!(first < plain + Duration::from_millis(100) && later < plain + Duration::from_millis(50));
+}
