@@ -7,7 +7,7 @@ use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, WireFormat};
 use serde_json::{Value, json};
 
 use crate::served::{ServedEvent, ServedStream};
-use crate::{chat, responses};
+use crate::{anthropic, chat, gemini, responses};
 
 /// Every format that is served.
 pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
@@ -31,7 +31,28 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         count: |tokens| json!({"object": "response.input_tokens", "input_tokens": tokens}),
         models: openai_models,
     };
-    vec![Arc::new(chat), Arc::new(responses)]
+    let anthropic = Served {
+        wire: WireFormat::Anthropic,
+        prefix: "msg_",
+        decode: anthropic::decode_request,
+        encode: anthropic::encode_reply,
+        error: anthropic::encode_error,
+        stream: |_, head, id| Box::new(anthropic::StreamEncoder::new(&head.model, id, head.created)),
+        count: |tokens| json!({"input_tokens": tokens}),
+        models: anthropic_models,
+    };
+    let gemini = Served {
+        wire: WireFormat::Gemini,
+        prefix: "",
+        // The model stands in the address, and the gateway has it from there.
+        decode: |body| gemini::decode_request(body, ""),
+        encode: gemini::encode_reply,
+        error: gemini::encode_error,
+        stream: |_, head, id| Box::new(gemini::StreamEncoder::new(&head.model, id, head.created)),
+        count: |tokens| json!({"totalTokens": tokens}),
+        models: gemini_models,
+    };
+    vec![Arc::new(chat), Arc::new(responses), Arc::new(anthropic), Arc::new(gemini)]
 }
 
 /// A format's functions.
@@ -124,4 +145,20 @@ fn chat_stream(body: &Value, head: &AnswerHead, id: &str) -> Box<dyn ServedStrea
 fn openai_models(names: &[String]) -> Value {
     let model = |name: &String| json!({"id": name, "object": "model", "created": 0, "owned_by": "helix"});
     json!({"object": "list", "data": names.iter().map(model).collect::<Vec<_>>()})
+}
+
+fn anthropic_models(names: &[String]) -> Value {
+    let model = |name: &String| json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"});
+    json!({
+        "data": names.iter().map(model).collect::<Vec<_>>(),
+        "has_more": false,
+        "first_id": names.first(),
+        "last_id": names.last(),
+    })
+}
+
+fn gemini_models(names: &[String]) -> Value {
+    let methods = ["generateContent", "streamGenerateContent", "countTokens"];
+    let model = |name: &String| json!({"name": format!("models/{name}"), "displayName": name, "supportedGenerationMethods": methods});
+    json!({"models": names.iter().map(model).collect::<Vec<_>>()})
 }

@@ -79,4 +79,7 @@ clients! {
     openai_for_python_speaks_chat_completions: Python "openai_chat.py";
     openai_for_python_speaks_responses: Python "openai_responses.py";
     openai_for_node_speaks_chat_completions: Node "openai.mjs";
+    anthropic_for_python_speaks_messages: Python "anthropic_messages.py";
+    anthropic_for_node_speaks_messages: Node "anthropic.mjs";
+    genai_for_python_speaks_generate_content: Python "google_genai.py";
 }
