@@ -80,6 +80,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("lz4_flex", &["helix-objects"]),
     ("ractor", &["helix-kernel"]),
     ("regex", &["helix-actor-runner"]),
+    // What TLS stands on already: a cipher, a hash and random numbers for tokens at rest and proof keys.
+    ("ring", &["helix-adapter-models"]),
     // MessagePack is the form of frames (link) and of trees' metadata (versions).
     ("rmp-serde", &["helix-link", "helix-versions"]),
     ("rocksdb", &["helix-rocks"]),

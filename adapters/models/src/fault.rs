@@ -122,6 +122,7 @@ impl Faults<'_> {
         let name = &self.settings.name;
         let connecting = error.is_connect();
         let built = error.is_builder();
+        let tls = is_tls(&error);
         let reason = self.masked(&chain(&error.without_url()));
         if built {
             return ProviderError::Final(
@@ -133,9 +134,10 @@ impl Faults<'_> {
             return ProviderError::Uncertain(self.cut(&reason));
         }
         let hint = match () {
-            () if is_tls(&reason) => {
-                format!("the certificate of {} is not accepted; check the base URL and the system's certificates", self.host())
-            }
+            () if tls => format!(
+                "no secure connection to {} can be made; check the base URL (http or https), and the system's certificates",
+                self.host()
+            ),
             () if reason.contains("dns error") || reason.contains("lookup") => {
                 format!("check the name {} and the network", self.host())
             }
@@ -143,11 +145,7 @@ impl Faults<'_> {
         };
         let failure = Failure::new(Code::ModelFailed, format!("no connection to {name}: {reason}")).hint(hint);
         // A certificate does not mend by waiting.
-        if is_tls(&failure.message) {
-            ProviderError::Elsewhere(failure)
-        } else {
-            ProviderError::Retryable { failure, retry_after: None }
-        }
+        if tls { ProviderError::Elsewhere(failure) } else { ProviderError::Retryable { failure, retry_after: None } }
     }
 
     /// The answer, or the connection before it, was cut.
@@ -247,7 +245,8 @@ fn is_overflow(status: u16, error: &WireError) -> bool {
         "context size",
         "prompt is too long",
         "too many tokens",
-        "exceeds the maximum number of tokens",
+        "maximum number of tokens",
+        "maximum prompt length",
     ];
     status == 413 || (matches!(status, 400 | 422) && says.iter().any(|word| text.contains(word)))
 }
@@ -258,8 +257,17 @@ fn is_spent(error: &WireError) -> bool {
     ["insufficient_quota", "spend_limit", "billing", "credit balance"].iter().any(|word| text.contains(word))
 }
 
-fn is_tls(reason: &str) -> bool {
-    ["certificate", "TLS", "tls", "UnknownIssuer"].iter().any(|word| reason.contains(word))
+/// True where the connection failed over its encryption: a certificate, or a server that speaks none.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// An error with its causes: the outermost alone says nothing.

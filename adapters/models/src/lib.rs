@@ -19,12 +19,14 @@ mod format;
 mod forward;
 pub mod gemini;
 mod images;
+pub mod login;
 mod models;
 pub mod ollama;
 mod price;
 mod provider;
 pub mod responses;
 mod served;
+pub mod servers;
 mod settings;
 #[cfg(test)]
 mod testing;

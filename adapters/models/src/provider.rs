@@ -1,5 +1,7 @@
 //! A provider over HTTP: one format, one base URL, one key.
 
+mod probing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -23,7 +25,7 @@ use crate::credentials::StaticKey;
 use crate::estimate::block_tokens;
 use crate::events::{EventError, events};
 use crate::fault::{Faults, Progress, is_page};
-use crate::format::{Encoded, Format, Measured, Probe, Turn};
+use crate::format::{Encoded, Format, Measured, Turn};
 use crate::{Access, Credentials, ModelFacts, Settings, cost, request_tokens};
 
 /// How long a health check may take.
@@ -158,57 +160,6 @@ impl HttpProvider {
             None => body,
         };
         Err(self.faults().status(status, &headers, &body))
-    }
-
-    /// Asks the server for the size of `model`, once, where it is one that knows it.
-    async fn measure(&self, model: &str) {
-        if self.measured.read().contains_key(model) {
-            return;
-        }
-        let Some(probe) = self.format.size_probe(model) else { return };
-        match tokio::time::timeout(HEALTH, self.probe(&probe)).await {
-            Ok(Ok((200..=299, body))) => {
-                let size = self.format.decode_size(&body);
-                self.measured.write().insert(model.to_owned(), size);
-            }
-            // It knows no such model, or does not tell.
-            Ok(Ok(_)) => drop(self.measured.write().insert(model.to_owned(), None)),
-            // It cannot be asked now: the call itself will say so, and the next one asks again.
-            Ok(Err(_)) | Err(_) => {}
-        }
-    }
-
-    /// Status and answer of a probe, whatever they are; null where the answer is no JSON.
-    async fn probe(&self, probe: &Probe) -> Result<(u16, Value), ProviderError> {
-        let access = self.access().await?;
-        let call = match &probe.body {
-            Some(body) => self.post(&access, &probe.path).json(body),
-            None => self.request(Method::GET, &access, &probe.path),
-        };
-        let response = call.send().await.map_err(|error| self.faults().transport(error))?;
-        let status = response.status().as_u16();
-        let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
-        let body = body.map_err(|error| self.body_fault(error))?;
-        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
-    }
-
-    async fn probe_health(&self, probe: &Probe) -> Result<String, String> {
-        match tokio::time::timeout(HEALTH, self.probe(probe)).await {
-            Ok(Ok((status, body))) => {
-                Ok([self.format.decode_health(status, &body)?, self.load().await].join(" ").trim().to_owned())
-            }
-            Ok(Err(error)) => Err(error.failure().message.clone()),
-            Err(_) => Err(self.faults().silent("gave no sign of life", HEALTH).failure().message.clone()),
-        }
-    }
-
-    /// How busy the server is; nothing where it does not tell.
-    async fn load(&self) -> String {
-        let Some(probe) = self.format.load_probe() else { return String::new() };
-        match tokio::time::timeout(HEALTH, self.probe(&probe)).await {
-            Ok(Ok((200, body))) => self.format.decode_load(&body).unwrap_or_default(),
-            _ => String::new(),
-        }
     }
 
     fn facts(&self, model: Option<&str>) -> ModelFacts {

@@ -1,5 +1,7 @@
 //! The provider against a server on the loopback that answers with exactly the bytes each test gives it.
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,81 +12,9 @@ use helix_protocol::{
     Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, mpsc};
-
-/// What the server does with a connection once it has read the request.
-#[derive(Clone)]
-enum Answer {
-    /// Sends these bytes and closes.
-    Bytes(Vec<u8>),
-    /// Sends these bytes and then nothing, the connection open.
-    Silence(Vec<u8>),
-}
-
-struct Server {
-    base_url: String,
-    /// Requests as they came: head and body.
-    requests: Arc<Mutex<Vec<(String, Value)>>>,
-}
-
-/// A server that answers its first connection with the first answer, and so on; the last one again for ever.
-async fn serve(answers: Vec<Answer>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
-    let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&requests);
-    tokio::spawn(async move {
-        for at in 0.. {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            let answer = answers[usize::min(at, answers.len() - 1)].clone();
-            tokio::spawn(connection(stream, answer, Arc::clone(&seen)));
-        }
-    });
-    Server { base_url, requests }
-}
-
-async fn connection(mut stream: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<(String, Value)>>>) {
-    let mut bytes = Vec::new();
-    let head = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
-            return;
-        }
-    };
-    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-    let length =
-        text.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
-    while bytes.len() < head + length {
-        assert_ne!(stream.read_buf(&mut bytes).await.expect("the body"), 0, "the request is whole");
-    }
-    seen.lock().await.push((text, serde_json::from_slice(&bytes[head..]).unwrap_or(Value::Null)));
-    match answer {
-        Answer::Bytes(bytes) => {
-            stream.write_all(&bytes).await.expect("sent");
-            stream.shutdown().await.ok();
-        }
-        Answer::Silence(bytes) => {
-            stream.write_all(&bytes).await.expect("sent");
-            // Until the client gives up.
-            stream.read_to_end(&mut Vec::new()).await.ok();
-        }
-    }
-}
-
-fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes()
-}
-
-const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-
-fn events(datas: &[String]) -> Vec<u8> {
-    let body: String = datas.iter().map(|data| format!("data: {data}\n\n")).collect();
-    format!("{EVENTS}{body}").into_bytes()
-}
+use support::{Answer, EVENTS, Server, events, judged, response, serve};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 fn settings(server: &Server) -> Settings {
     Settings {
@@ -155,16 +85,6 @@ async fn stream(settings: Settings) -> (Result<ModelReply, ProviderError>, Vec<M
 async fn stream_answer(answer: Answer) -> Result<ModelReply, ProviderError> {
     let server = serve(vec![answer]).await;
     stream(settings(&server)).await.0
-}
-
-/// The kind and the code of an error.
-fn judged(result: Result<ModelReply, ProviderError>) -> (&'static str, Code) {
-    match result.expect_err("an error") {
-        ProviderError::Retryable { failure, .. } => ("retryable", failure.code),
-        ProviderError::Uncertain(failure) => ("uncertain", failure.code),
-        ProviderError::Elsewhere(failure) => ("elsewhere", failure.code),
-        ProviderError::Final(failure) => ("final", failure.code),
-    }
 }
 
 #[tokio::test]

@@ -5,11 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_actor_models::{Limits, ProviderArgs};
-use helix_adapter_models::chat::ChatCompletions;
+use helix_adapter_models::anthropic::AnthropicMessages;
+use helix_adapter_models::chat::{ChatCompletions, ThinkingField};
+use helix_adapter_models::gemini::Gemini;
+use helix_adapter_models::login::{CopilotCredentials, TokenStore};
+use helix_adapter_models::ollama::Ollama;
+use helix_adapter_models::responses::Responses;
+use helix_adapter_models::servers::{Copilot, LlamaCpp, OpenRouter};
 use helix_adapter_models::{ApiKey, HttpProvider, ModelFacts, ModelLookup, Settings, dollars, price_per_million};
-use helix_config::{ModelEntry, ModelPrice, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, ThinkingMode};
+use helix_config::{ModelEntry, ModelPrice, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, ProviderKind, ThinkingMode};
 use helix_ports::{ModelCapabilities, ThinkingControl, TokenPrice};
 use helix_protocol::Failure;
+
+/// Where a GitHub token is exchanged for Copilot's.
+const GITHUB_API: &str = "https://api.github.com";
 
 /// Every provider, and the name of the one that answers where a task names none.
 pub fn providers(config: &ModelsConfig) -> Result<(Vec<ProviderArgs>, String), Failure> {
@@ -37,13 +46,34 @@ fn provider(name: &str, config: &ProviderConfig, table: &Arc<ModelTable>) -> Res
         prices: prices(&config.prices),
         ..Settings::default()
     };
-    let format = ChatCompletions::at(&config.base_url);
     Ok(ProviderArgs {
-        provider: Arc::new(HttpProvider::new(settings, format)?),
+        provider: Arc::new(speaking(config, settings)?),
         base_url: config.base_url.clone(),
         model: config.model.clone(),
         limits: Limits::from(config),
     })
+}
+
+/// The provider in the format of its kind.
+fn speaking(config: &ProviderConfig, settings: Settings) -> Result<HttpProvider, Failure> {
+    match config.kind {
+        ProviderKind::OpenaiResponses | ProviderKind::Xai => HttpProvider::new(settings, Responses),
+        ProviderKind::Ollama => HttpProvider::new(settings, Ollama),
+        ProviderKind::LlamaCpp => HttpProvider::new(settings, LlamaCpp::at(&config.base_url)),
+        ProviderKind::Openrouter => HttpProvider::new(settings, OpenRouter::new(config.fallback_models.clone())),
+        ProviderKind::Copilot => {
+            let logins = TokenStore::of_user(&|name| std::env::var(name).ok());
+            let credentials = CopilotCredentials::new(&settings.name, settings.key.clone(), logins, GITHUB_API)?;
+            Ok(HttpProvider::new(settings, Copilot::default())?.with_credentials(credentials))
+        }
+        ProviderKind::Qwen => {
+            let format = ChatCompletions { thinking: ThinkingField::EnableThinking, ..ChatCompletions::at(&config.base_url) };
+            HttpProvider::new(settings, format)
+        }
+        ProviderKind::Anthropic => HttpProvider::new(settings, AnthropicMessages::default()),
+        ProviderKind::Gemini => HttpProvider::new(settings, Gemini),
+        ProviderKind::OpenaiCompatible | ProviderKind::Openai => HttpProvider::new(settings, ChatCompletions::at(&config.base_url)),
+    }
 }
 
 fn prices(configured: &BTreeMap<String, PriceConfig>) -> BTreeMap<String, TokenPrice> {

@@ -151,15 +151,23 @@ pub(super) fn part_of(text: &str, extra: &Option<Box<Extra>>) -> Value {
     Value::Object(part)
 }
 
-/// An item of reasoning. Another provider's thoughts mean nothing to this one's models; a client may see them.
+/// An item of reasoning. Another provider's thoughts mean nothing to this one's models, and an item that holds no thought names one
+/// that was not stored; a client may see both.
 pub(super) fn reasoning_item(text: &str, extra: &Option<Box<Extra>>, direction: Direction, id: &str) -> Option<Value> {
     match (field(extra, "item"), direction) {
-        (Some(item), _) => Some(item.clone()),
+        (Some(item), Direction::Input) => holds_thought(item).then(|| item.clone()),
+        (Some(item), Direction::Output) => Some(item.clone()),
         (None, Direction::Input) => None,
         (None, Direction::Output) => {
             Some(json!({"type": "reasoning", "id": id, "summary": [{"type": "summary_text", "text": text}]}))
         }
     }
+}
+
+/// True where an item holds what the model thought, encrypted or open, and not only a summary of it.
+fn holds_thought(item: &Value) -> bool {
+    let is_open = item.get("content").and_then(Value::as_array).is_some_and(|content| !content.is_empty());
+    is_open || !word(item, "encrypted_content").is_empty()
 }
 
 /// A call.

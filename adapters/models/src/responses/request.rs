@@ -1,5 +1,6 @@
 //! A turn as a request.
 
+use helix_ports::ThinkingControl;
 use helix_protocol::{Block, ImageSource, Message, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,10 @@ pub fn encode_request(turn: &Turn<'_>) -> Value {
     body.insert("model".to_owned(), json!(turn.model));
     body.insert("input".to_owned(), Value::Array(input));
     body.insert("store".to_owned(), json!(false));
-    include_encrypted(&mut body);
+    // A model that does not think refuses to encrypt what it has not thought.
+    if turn.capabilities.thinking != ThinkingControl::None {
+        include_encrypted(&mut body);
+    }
     let tools: Vec<Value> = carried(&request.tools, WireFormat::OpenaiResponses).map(encode_tool).collect();
     if !tools.is_empty() {
         body.insert("tools".to_owned(), Value::Array(tools));
@@ -63,7 +67,7 @@ fn encode_thinking(turn: &Turn<'_>, body: &mut Map<String, Value>) {
         Plan::Off => Some("none"),
         Plan::Unsaid | Plan::Free | Plan::Budget(_) => None,
     };
-    let summary = turn.request.show_thinking && turn.capabilities.thinking != helix_ports::ThinkingControl::None;
+    let summary = turn.request.show_thinking && turn.capabilities.thinking != ThinkingControl::None;
     if effort.is_none() && !summary {
         return;
     }

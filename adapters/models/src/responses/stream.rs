@@ -70,8 +70,8 @@ impl Decoder for StreamDecoder {
     }
 
     fn finish(self: Box<Self>) -> Result<ModelReply, DecodeError> {
-        let Some(mut response) = self.ended else {
-            return Err(DecodeError::Garbage("the response was not ended".to_owned()));
+        let Some(mut response) = self.ended.filter(Value::is_object) else {
+            return Err(DecodeError::Garbage("the response was not ended, or its last event does not hold one".to_owned()));
         };
         let empty = response.get("output").and_then(Value::as_array).is_none_or(Vec::is_empty);
         if empty {

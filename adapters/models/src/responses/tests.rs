@@ -149,6 +149,17 @@ fn a_model_that_refuses_sampling_and_forcing_is_sent_neither() {
 }
 
 #[test]
+fn a_summary_alone_is_not_sent_and_a_model_that_does_not_think_is_asked_for_nothing_encrypted() {
+    let item = json!({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}]});
+    let thought = Block::Thinking { text: "hm".to_owned(), extra: Extra::field(FORMAT, "item", item) };
+    let asked = request(vec![Message { role: Role::Assistant, blocks: vec![thought] }]);
+    let capabilities = ModelCapabilities::default();
+    let turn = Turn { request: &asked, model: "m", capabilities: &capabilities, max_tokens: 9, temperature: None, stream: false };
+    let body = encode_request(&turn);
+    assert_eq!((&body["input"], body.get("include")), (&json!([]), None));
+}
+
+#[test]
 fn anothers_thought_is_not_sent_and_survives_a_client() {
     let signature = Extra::field(WireFormat::Anthropic, "signature", json!("sig=="));
     let thought = Block::Thinking { text: "hm".to_owned(), extra: signature };
@@ -337,7 +348,61 @@ fn plain(blocks: Vec<Block>) -> Vec<Block> {
     blocks.into_iter().map(strip).collect()
 }
 
+/// JSON of any shape, with the words that the format has in the places of keys and values.
+fn any_json() -> impl Strategy<Value = Value> {
+    let words = [
+        "type",
+        "role",
+        "content",
+        "message",
+        "input",
+        "output",
+        "text",
+        "function_call",
+        "reasoning",
+        "tools",
+        "tool_choice",
+        "user",
+        "assistant",
+        "input_image",
+        "image_url",
+        "name",
+        "call_id",
+        "allowed_tools",
+        "instructions",
+        "input_text",
+    ];
+    let word = proptest::sample::select(words.to_vec());
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(|number| json!(number)),
+        word.clone().prop_map(|word| json!(word)),
+    ];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+            proptest::collection::btree_map(word.clone().prop_map(str::to_owned), inner, 0..6).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn no_request_and_no_answer_makes_us_panic(body in any_json()) {
+        if let Ok(decoded) = decode_request(&body) {
+            encoded(&decoded);
+        }
+        let _ = decode_reply(body.to_string().as_bytes());
+        for kind in ["response.completed", "response.output_item.added", "response.output_item.done", "response.output_text.delta"] {
+            let mut decoder = StreamDecoder::default();
+            let event = json!({"type": kind, "response": body, "item": body, "delta": body, "output_index": 0});
+            let _ = decoder.push(None, event.to_string().as_bytes());
+            let _ = decoder.push(None, json!({"type": "response.completed", "response": {}}).to_string().as_bytes());
+            let _ = Box::new(decoder).finish();
+        }
+    }
+
     #[test]
     fn a_reply_survives_both_forms_of_the_wire(blocks in answer(), piece in 1usize..9, input in 0u64..1_000, output in 0u64..1_000) {
         let calls = blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }));

@@ -1,0 +1,89 @@
+//! A token that was logged in for, refreshed in time.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use helix_ports::ProviderError;
+use helix_protocol::{Code, Failure};
+use reqwest::Client;
+use serde_json::Value;
+
+use super::device::{DeviceEndpoint, post_form, refusal, token_client, token_in};
+use super::lease::{Good, Held, Lease};
+use super::store::{StoredToken, TokenStore};
+use crate::{Access, ApiKey, Credentials};
+
+/// The token of one login.
+#[derive(Debug)]
+pub struct OauthCredentials {
+    endpoint: DeviceEndpoint,
+    store: TokenStore,
+    client: Client,
+    held: Held,
+}
+
+impl OauthCredentials {
+    /// The login of `endpoint` in `store`.
+    pub fn new(endpoint: DeviceEndpoint, store: TokenStore) -> Result<Self, Failure> {
+        let client = token_client(&endpoint.token_url)?;
+        Ok(Self { endpoint, store, client, held: Held::default() })
+    }
+
+    fn stored(&self) -> Result<StoredToken, ProviderError> {
+        let token = self.store.load(&self.endpoint.name).map_err(ProviderError::Elsewhere)?;
+        token.ok_or_else(|| ProviderError::Elsewhere(not_logged_in(&self.endpoint.name)))
+    }
+
+    async fn refresh(&self) -> Result<Lease, ProviderError> {
+        let old = self.stored()?;
+        let name = &self.endpoint.name;
+        let Some(refresh) = old.refresh.as_deref() else { return Err(ProviderError::Elsewhere(not_logged_in(name))) };
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", self.endpoint.client_id.as_str())];
+        let answer: Value = post_form(&self.client, name, &self.endpoint.token_url, &form).await.map_err(unbilled)?;
+        let Some(token) = token_in(&answer, Some(refresh)) else {
+            return Err(ProviderError::Elsewhere(
+                refusal(name, &answer, "it gave no token").hint(format!("run `helix login {name}` again")),
+            ));
+        };
+        self.store.save(name, &token).map_err(ProviderError::Elsewhere)?;
+        let time = answer.get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
+        let good = time.map_or(Good::UntilRefused, |time| Good::For { given: Instant::now(), time });
+        self.lease_of(&token, good)
+    }
+
+    fn lease_of(&self, token: &StoredToken, good: Good) -> Result<Lease, ProviderError> {
+        let key = ApiKey::new(&token.access).ok_or_else(|| ProviderError::Elsewhere(not_logged_in(&self.endpoint.name)))?;
+        Ok(Lease { key, base_url: None, good })
+    }
+}
+
+#[async_trait]
+impl Credentials for OauthCredentials {
+    async fn access(&self) -> Result<Access, ProviderError> {
+        let first = || {
+            let token = self.stored()?;
+            self.lease_of(&token, token.expires_at.map_or(Good::UntilRefused, Good::Until)).map(Some)
+        };
+        self.held.access(first, self.refresh()).await
+    }
+
+    async fn renew(&self, refused: &Access) -> Result<Option<Access>, ProviderError> {
+        self.held.renew(refused, self.refresh()).await.map(Some)
+    }
+
+    fn is_ready(&self, _key_env: &str) -> bool {
+        self.store.load(&self.endpoint.name).is_ok_and(|token| token.is_some())
+    }
+}
+
+pub(super) fn not_logged_in(name: &str) -> Failure {
+    Failure::new(Code::ModelUnavailable, format!("nobody is logged in to {name}")).hint(format!("run `helix login {name}`"))
+}
+
+/// A failure before any model was asked.
+pub(super) fn unbilled(failure: Failure) -> ProviderError {
+    match failure.code {
+        Code::ModelFailed => ProviderError::Retryable { failure, retry_after: None },
+        _ => ProviderError::Elsewhere(failure),
+    }
+}

@@ -1,0 +1,119 @@
+//! OpenRouter: other models where the first cannot answer, and what a call cost, as it was billed.
+
+use helix_protocol::{ModelDelta, ModelReply, Money, Usage};
+use serde_json::{Value, json};
+
+use super::as_chat_completions;
+use crate::chat::{ChatCompletions, LengthField, ThinkingField};
+use crate::dollars;
+use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
+
+/// Chat completions of OpenRouter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRouter {
+    chat: ChatCompletions,
+    fallbacks: Vec<String>,
+}
+
+impl OpenRouter {
+    /// `fallbacks` are asked in their order where the model of a turn cannot answer.
+    pub fn new(fallbacks: Vec<String>) -> Self {
+        let chat = ChatCompletions { length: LengthField::MaxTokens, thinking: ThinkingField::Reasoning };
+        Self { chat, fallbacks }
+    }
+}
+
+impl Format for OpenRouter {
+    as_chat_completions!(chat);
+
+    fn encode(&self, turn: &Turn<'_>) -> Encoded {
+        let mut encoded = self.chat.encode(turn);
+        if !self.fallbacks.is_empty() {
+            let others = self.fallbacks.iter().map(String::as_str).filter(|model| *model != turn.model);
+            encoded.body["models"] = [turn.model].into_iter().chain(others).collect();
+        }
+        encoded.body["usage"] = json!({"include": true});
+        encoded
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(Billed { inner: self.chat.decoder(), cost: None })
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<ModelReply, DecodeError> {
+        let mut reply = self.chat.decode(body)?;
+        reply.usage.cost = cost_in(body).unwrap_or(reply.usage.cost);
+        Ok(reply)
+    }
+}
+
+/// Reads beside the answer what it cost. A credit is a dollar.
+struct Billed {
+    inner: Box<dyn Decoder>,
+    cost: Option<Money>,
+}
+
+impl Decoder for Billed {
+    fn began(&self) -> bool {
+        self.inner.began()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.inner.is_complete()
+    }
+
+    fn push(&mut self, event: Option<&str>, data: &[u8]) -> Result<Vec<ModelDelta>, DecodeError> {
+        self.cost = cost_in(data).or(self.cost);
+        self.inner.push(event, data)
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let usage = self.inner.usage()?;
+        Some(Usage { cost: self.cost.unwrap_or(usage.cost), ..usage })
+    }
+
+    fn finish(self: Box<Self>) -> Result<ModelReply, DecodeError> {
+        let mut reply = self.inner.finish()?;
+        reply.usage.cost = self.cost.unwrap_or(reply.usage.cost);
+        Ok(reply)
+    }
+}
+
+fn cost_in(data: &[u8]) -> Option<Money> {
+    // Only the last piece of a stream has it; the others are not read twice.
+    let has = data.windows(6).any(|window| window == b"\"cost\"");
+    let value: Value = has.then(|| serde_json::from_slice(data).ok()).flatten()?;
+    let cost = value.pointer("/usage/cost")?.as_f64().filter(|cost| cost.is_finite() && *cost >= 0.0)?;
+    Some(dollars(cost))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use helix_ports::ModelCapabilities;
+    use helix_protocol::ModelRequest;
+
+    #[test]
+    fn other_models_are_named_after_the_first_and_not_twice() {
+        let format = OpenRouter::new(vec!["b/two".to_owned(), "a/one".to_owned()]);
+        let (request, capabilities) = (ModelRequest::default(), ModelCapabilities::default());
+        let turn =
+            Turn { request: &request, model: "a/one", capabilities: &capabilities, max_tokens: 1, temperature: None, stream: true };
+        let body = format.encode(&turn).body;
+        assert_eq!((&body["models"], &body["usage"]), (&json!(["a/one", "b/two"]), &json!({"include": true})));
+    }
+
+    #[test]
+    fn a_call_costs_what_was_billed_streamed_or_not() {
+        let usage = json!({"prompt_tokens": 10, "completion_tokens": 2, "cost": 0.0125});
+        let whole = json!({"model": "b/two", "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage});
+        let format = OpenRouter::new(Vec::new());
+        assert_eq!(format.decode(whole.to_string().as_bytes()).expect("an answer").usage.cost, Money(12_500));
+        let mut decoder = format.decoder();
+        for event in [json!({"choices": [{"delta": {"content": "x"}}]}), json!({"choices": [], "usage": usage})] {
+            decoder.push(None, event.to_string().as_bytes()).expect("an event");
+        }
+        assert_eq!(decoder.usage().map(|usage| usage.cost), Some(Money(12_500)));
+        assert_eq!(decoder.finish().expect("an answer").usage.cost, Money(12_500));
+    }
+}
