@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use helix_messages::{ForkTask, ResumeTask, RetryTask};
 use helix_objects::ObjectStore;
-use helix_protocol::{Base, Budget, Code, INLINE_MESSAGES, Lifecycle, Message, Money, OnFailure, StepOutcome, TaskStatus};
+use helix_protocol::{
+    AtMost, Base, Budget, Code, INLINE_MESSAGES, Isolation, Lifecycle, Message, Money, Network, OnFailure, Sandboxing, StepOutcome,
+    TaskStatus,
+};
 use support::{Outside, commands, me, talk};
 
 fn files(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -563,6 +566,58 @@ async fn a_kind_that_panics_uses_its_retries_and_takes_nobody_with_it() {
     assert_eq!(unsaid, Some(helix_config::TasksConfig::default().max_retries), "who does not say takes the node's");
     let done = node.until(other, TaskStatus::Completed).await;
     assert_eq!(done.epoch.0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_waits_for_a_worker_that_can_give_its_sandbox_and_one_without_needs_none() {
+    let outside = Outside::new();
+    let worker = outside.world.add("old", 4);
+    let sandbox = Sandboxing { seccomp: true, lacks: vec!["no Landlock".to_owned()], ..Sandboxing::default() };
+    outside.world.set_sandbox(worker, sandbox.clone());
+    let node = outside.start().await;
+    let held = node.create(commands(&["append a 1"])).await.expect("made");
+    let environment = &held.spec.environment;
+    assert_eq!(
+        (environment.isolation, environment.network),
+        (Some(Isolation::Workspace), Some(Network::Host)),
+        "a person typed it"
+    );
+    let mut free = commands(&["append a 1"]);
+    free.environment.isolation = Some(Isolation::Full);
+    let free = node.create(free).await.expect("made");
+    node.until(free.id, TaskStatus::Completed).await;
+    assert_eq!(node.task(held.id).await.status, TaskStatus::Pending);
+    let why = node.tasks.why(held.id).await.expect("explained");
+    assert_eq!(why.workers[0].reason, "it has no sandbox (no Landlock)");
+    assert!(why.next.iter().any(|next| next.contains("--unsandboxed")), "{:?}", why.next);
+    outside.world.set_sandbox(worker, Sandboxing { landlock: 3, lacks: Vec::new(), ..sandbox });
+    node.until(held.id, TaskStatus::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_gets_what_the_node_is_configured_to_and_a_repository_only_less() {
+    let mut outside = Outside::new();
+    (outside.tasks.network, outside.tasks.writable) = (Network::Host, vec!["~/.cargo".to_owned()]);
+    let node = outside.start().await;
+    let mut spec = talk(1);
+    spec.environment.at_most = AtMost { isolation: Some(Isolation::ReadOnly), network: Some(Network::None) };
+    let made = node.create(spec).await.expect("made").spec.environment;
+    assert_eq!(
+        (made.isolation, made.network, made.writable.as_slice()),
+        (Some(Isolation::Workspace), Some(Network::Host), &["~/.cargo".to_owned()][..])
+    );
+    assert_eq!((made.isolation(), made.network()), (Isolation::ReadOnly, Network::None));
+    let mut wide = talk(1);
+    wide.environment.at_most = AtMost { isolation: Some(Isolation::Full), network: Some(Network::Host) };
+    wide.environment.network = Some(Network::None);
+    let made = node.create(wide).await.expect("made").spec.environment;
+    assert_eq!((made.isolation(), made.network()), (Isolation::Workspace, Network::None));
+    let mut unheld = talk(1);
+    (unheld.environment.isolation, unheld.environment.network) = (Some(Isolation::Full), Some(Network::None));
+    assert_eq!(node.create(unheld).await.expect_err("nothing would hold it").code, Code::InvalidRequest);
+    let mut relative = talk(1);
+    relative.environment.writable = vec!["cache".to_owned()];
+    assert_eq!(node.create(relative).await.expect_err("of which folder").code, Code::InvalidRequest);
 }
 
 #[tokio::test(start_paused = true)]

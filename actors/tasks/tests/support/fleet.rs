@@ -139,6 +139,15 @@ impl World {
         id
     }
 
+    /// From now on a machine's kernel has nothing to put around commands, or has it again.
+    pub fn set_sandbox(&self, worker: WorkerId, sandbox: Sandboxing) {
+        if let Some(facts) = self.state.lock().machines.get_mut(&worker).and_then(|machine| machine.view.record.facts.as_mut()) {
+            facts.capabilities = sandbox.is_enough().then(|| Capability(Sandboxing::CAPABILITY.to_owned())).into_iter().collect();
+            facts.sandbox = sandbox;
+        }
+        self.changed();
+    }
+
     /// Whom the fleet reports to.
     pub fn tell_to(&self, tasks: Option<Tasks>) {
         self.state.lock().tasks = tasks;
