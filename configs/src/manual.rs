@@ -221,5 +221,8 @@ fn every_example_is_valid_and_changes_something() {
         seen.push(name);
     }
     seen.sort();
-    assert_eq!(seen, ["helix.project.yaml", "local-model.yaml", "postgres.yaml", "ssh-workers.yaml", "team.yaml"]);
+    assert_eq!(
+        seen,
+        ["helix.project.yaml", "local-model.yaml", "postgres.yaml", "providers.yaml", "ssh-workers.yaml", "team.yaml"]
+    );
 }

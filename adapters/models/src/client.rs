@@ -159,6 +159,7 @@ fn anthropic_models(names: &[String]) -> Value {
 
 fn gemini_models(names: &[String]) -> Value {
     let methods = ["generateContent", "streamGenerateContent", "countTokens"];
-    let model = |name: &String| json!({"name": format!("models/{name}"), "displayName": name, "supportedGenerationMethods": methods});
+    let model =
+        |name: &String| json!({"name": format!("models/{name}"), "displayName": name, "supportedGenerationMethods": methods});
     json!({"models": names.iter().map(model).collect::<Vec<_>>()})
 }

@@ -261,13 +261,18 @@ fn is_spent(error: &WireError) -> bool {
 fn is_tls(error: &reqwest::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if holds_tls(cause) {
             return true;
         }
         source = cause.source();
     }
     false
+}
+
+/// An I/O error hides what it wraps from `source`, and may wrap another one.
+fn holds_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    cause.is::<rustls::Error>() || inner.is_some_and(|inner| holds_tls(inner))
 }
 
 /// An error with its causes: the outermost alone says nothing.
