@@ -1,7 +1,7 @@
 //! The version store's figures, each beside git in the same run: the two take turns, pair by pair, on folders of the same content.
 //!
 //! `make bench-helios` builds the release binaries and runs this. Each figure is a JSON line in `target/figures/helios.jsonl`; the
-//! table is printed, and with `--write` goes into docs/benchmarks.md. A ratio says how many times less helios takes: the median over
+//! table is printed, and with `--write` goes into docs/benchmarks.md, with plots in docs/plots. A ratio says how many times less helios takes: the median over
 //! the pairs of git's time divided by helios's. `--quick` measures a few of everything and writes nothing; `--only NAME` (several
 //! times) picks parts.
 
@@ -13,6 +13,8 @@ mod commands;
 mod history;
 #[path = "helios/pairs.rs"]
 mod pairs;
+#[path = "helios/plots.rs"]
+mod plots;
 #[path = "helios/process.rs"]
 mod process;
 #[allow(dead_code, reason = "each bench uses a part of it")]
@@ -69,6 +71,7 @@ fn main() -> Result<()> {
     }
     if write {
         report.write()?;
+        plots::write(&report.figures(), &report::root().join("docs/plots"))?;
     }
     Ok(())
 }

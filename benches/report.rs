@@ -31,13 +31,14 @@ impl Scale {
 /// One figure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
-    figure: String,
-    value: f64,
-    unit: String,
+    pub figure: String,
+    pub value: f64,
+    pub unit: String,
     against: String,
-    ratio: Option<f64>,
-    goal: Option<String>,
-    met: Option<bool>,
+    /// So many times better than what it is set beside.
+    pub ratio: Option<f64>,
+    pub goal: Option<String>,
+    pub met: Option<bool>,
 }
 
 impl Figure {
@@ -160,6 +161,11 @@ impl Report {
         Ok(())
     }
 
+    /// Every figure, in the order of the table.
+    pub fn figures(&self) -> Vec<Figure> {
+        self.before.iter().chain(&self.figures).cloned().collect()
+    }
+
     fn document(&self) -> String {
         let mut text = format!("{}\n", machine(self.bench, &self.load));
         text.push_str("| figure | value | beside | ratio | goal | met |\n|---|---:|---|---:|---|---|\n");
@@ -222,7 +228,8 @@ fn read(path: &Path) -> Vec<Figure> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn root() -> PathBuf {
+/// The top of the checkout.
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 

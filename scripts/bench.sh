@@ -14,7 +14,7 @@ esac
 
 # One call for the programs and the bench: the binaries are those that the bench names, with the same features.
 program=$(cargo build --profile "$profile" "${packages[@]}" --bins --bench "$bench" --message-format=json-render-diagnostics |
-    sed -n 's/.*"name":"'"$bench"'".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    sed -n 's/.*"kind":\["bench"\].*"name":"'"$bench"'".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 if [ "$bench" = helios ]; then
     # What people are given is measured. It takes the place of the client that cargo put beside the engine, which is a link.
     client=$(scripts/client.sh "$profile")

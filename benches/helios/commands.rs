@@ -58,7 +58,8 @@ pub fn status(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
         let look: &[&[&str]] = &[&["status", "--porcelain"]];
         // Git writes what it learned of files that are older than its index only at the second look.
         git.run(look[0])?;
-        let pairs = Pairs::take(scale.pick(40, 6), |_| helios.timed(look), |_| git.timed(look))?;
+        let count = scale.pick(if files > 10_000 { 10 } else { 40 }, 6);
+        let pairs = Pairs::take(count, |_| helios.timed(look), |_| git.timed(look))?;
         figures.push(pairs.figure(&format!("status without a change, {files} files"), "git status", Some(10.0)));
     }
     Ok(figures)

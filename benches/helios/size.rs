@@ -1,5 +1,6 @@
 //! How small many similar versions become.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +11,14 @@ use anyhow::{Context, Result, ensure};
 use crate::report::{Figure, Scale, readable};
 use crate::tools::{Stage, bytes_below, text};
 
-/// Packages whose published releases are taken, as pip knows them.
-const PACKAGES: [&str; 3] = ["requests", "flask", "click"];
+/// Packages of which every published release is taken, as npm knows them: their archives are sources, and fetching one runs nothing.
+const PACKAGES: [&str; 3] = ["semver", "debug", "commander"];
 
 /// Every byte of the store after `gc --aggressive`, beside every byte of git's after its own.
 pub fn after_packing(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let mut figures = variants(stage, scale.pick(2_000, 100))?;
     for package in PACKAGES.into_iter().take(scale.pick(3, 1)) {
-        match releases(stage, package, scale.pick(60, 5)) {
+        match releases(stage, package, scale.pick(usize::MAX, 5)) {
             Ok(versions) => {
                 figures.extend(compare(stage, package, &format!("{} releases of {package}", versions.len()), |root, at| {
                     match versions.get(at) {
@@ -94,40 +95,45 @@ fn compare(stage: &Stage, name: &str, what: &str, mut version: impl FnMut(&Path,
     ])
 }
 
-/// The newest source releases of a package, oldest first.
+/// The archives of a package's releases, oldest first: all of them, or the newest `most`.
 fn releases(stage: &Stage, package: &str, most: usize) -> Result<Vec<PathBuf>> {
-    let folder = stage.folder("releases")?;
-    let said = Command::new("pip").args(["index", "versions", package]).output().context("pip cannot be run")?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let list = said.lines().find_map(|line| line.strip_prefix("Available versions: ")).context("pip lists no versions")?;
-    let mut found = Vec::new();
-    for version in list.split(", ").take(most) {
-        let target = folder.join(format!("{package}-{version}"));
-        let wanted = format!("{package}=={version}");
-        let fetched = Command::new("pip")
-            .args(["download", "--quiet", "--no-deps", "--no-build-isolation", "--only-binary", ":all:", "--dest"])
-            .arg(&target)
-            .arg(&wanted)
-            .output()?;
-        if fetched.status.success()
-            && let Some(archive) = fs::read_dir(&target)?.flatten().next()
-        {
-            found.push(archive.path());
-        }
+    let folder = stage.folder(&format!("releases-{package}"))?;
+    let npm = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("npm").args(arguments).current_dir(&folder).output().context("npm cannot be run")?;
+        ensure!(output.status.success(), "npm {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // By the time at which each was published, which is a package's own order of versions only nearly.
+    let times: BTreeMap<String, String> = serde_json::from_str(&npm(&["view", package, "time", "--json"])?)?;
+    let versions: Vec<String> = serde_json::from_str(&npm(&["view", package, "versions", "--json"])?)?;
+    let mut published: Vec<(&String, &String)> =
+        versions.iter().filter_map(|version| Some((times.get(version)?, version))).collect();
+    published.sort();
+    let wanted = &published[published.len().saturating_sub(most)..];
+    let names: Vec<String> = wanted.iter().map(|(_, version)| format!("{package}@{version}")).collect();
+    for names in names.chunks(20) {
+        npm(&[&["pack", "--silent"], names.iter().map(String::as_str).collect::<Vec<_>>().as_slice()].concat())?;
     }
-    ensure!(found.len() > 1, "fewer than two releases have a wheel");
-    found.reverse();
+    let archives = wanted.iter().map(|(_, version)| folder.join(format!("{package}-{version}.tgz")));
+    let found: Vec<PathBuf> = archives.filter(|archive| archive.is_file()).collect();
+    ensure!(found.len() == wanted.len(), "{} of {} releases came", found.len(), wanted.len());
     Ok(found)
 }
 
-/// A wheel is a zip archive; what was there before is replaced, the stores aside.
+/// Takes the place of what was there before, the stores aside.
 fn unpack(archive: &Path, root: &Path) -> Result<()> {
     for entry in fs::read_dir(root)?.flatten() {
         if ![".git", ".helios"].iter().any(|kept| entry.file_name() == *kept) {
             if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
         }
     }
-    let done = Command::new("python3").args(["-m", "zipfile", "-e"]).arg(archive).arg(root).output()?;
+    let mut tar = Command::new("tar");
+    let done = tar
+        .args(["--extract", "--gzip", "--no-same-owner", "--mode=u+rwX", "--file"])
+        .arg(archive)
+        .arg("--directory")
+        .arg(root)
+        .output()?;
     ensure!(done.status.success(), "{}: {}", archive.display(), String::from_utf8_lossy(&done.stderr));
     Ok(())
 }
