@@ -279,3 +279,37 @@ fn every_command_explains_itself_with_examples() {
     let script = user.ok(&home, &["completions", "bash"]);
     assert!(script.contains("cherry-pick"));
 }
+
+#[test]
+fn a_file_with_another_path_is_renamed() {
+    let user = User::new();
+    let root = user.repository("work");
+    let text: String = (0..20).map(|line| format!("line {line}\n")).collect();
+    write(&root, &[("src/old.rs", &text), ("kept", "1")]);
+    user.ok(&root, &["commit", "--work", "."]);
+    fs::remove_file(root.join("src/old.rs")).expect("removed");
+    write(&root, &[("src/new name.rs", &text.replace("line 7\n", "line seven\n"))]);
+    assert_eq!(
+        user.ok(&root, &["status", "--porcelain"]),
+        " D src/old.rs\n?? \"src/new name.rs\"\n",
+        "as long as it is not staged"
+    );
+    user.ok(&root, &["add", "."]);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "R  src/old.rs -> \"src/new name.rs\"\n");
+    assert_eq!(user.ok(&root, &["status", "--porcelain", "-z"]), "R  src/new name.rs\0src/old.rs\0");
+    assert_eq!(user.ok(&root, &["status", "--porcelain", "--no-renames"]), "A  \"src/new name.rs\"\nD  src/old.rs\n");
+    assert!(user.ok(&root, &["status"]).contains("renamed:    src/old.rs -> src/new name.rs\n"));
+    user.ok(&root, &["commit", "-m", "moved"]);
+    let git = "R092\tsrc/old.rs\tsrc/new name.rs\n";
+    assert_eq!(user.ok(&root, &["diff", "--name-status", "HEAD~1", "HEAD"]), git);
+    assert!(user.ok(&root, &["show", "--name-status"]).ends_with(git));
+    let stat = " src/{old.rs => new name.rs} | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)\n";
+    assert!(user.ok(&root, &["log", "--stat", "-n", "1"]).ends_with(stat));
+    assert!(
+        user.ok(&root, &["log", "-p", "-n", "1"])
+            .contains("similarity index 92%\nrename from src/old.rs\nrename to src/new name.rs\n")
+    );
+    let told: Value = serde_json::from_str(&user.ok(&root, &["--json", "diff", "HEAD~1", "HEAD"])).expect("JSON");
+    assert_eq!((&told[0]["status"], &told[0]["from"], &told[0]["similarity"]), (&"R".into(), &"src/old.rs".into(), &92.into()));
+    assert_eq!(user.ok(&root, &["diff", "--no-renames", "--name-status", "HEAD~1", "HEAD"]), "A\tsrc/new name.rs\nD\tsrc/old.rs\n");
+}

@@ -60,6 +60,21 @@ fn an_engine_leaves_when_it_is_idle_and_when_it_is_told() {
 }
 
 #[test]
+fn a_program_that_is_connected_and_asks_nothing_keeps_no_engine_and_no_store() {
+    let user = User::new();
+    let root = user.repository("work");
+    let mut program = crate::harness::Program::new(&user);
+    program.ok(json!({"op": "open", "path": root}));
+    let engine = user.engine().expect("one stays");
+    let stopped = std::time::Instant::now();
+    user.ok(&root, &["engine", "stop"]);
+    user.commit(&root, "f", "1");
+    assert!(!is_running(engine));
+    // A leaving engine waits half a minute for commands that run.
+    assert!(stopped.elapsed() < std::time::Duration::from_secs(15), "it waited for a program that asks nothing");
+}
+
+#[test]
 fn commands_that_come_while_the_engine_leaves_are_done_by_the_next() {
     let user = User::new();
     let root = user.repository("work");

@@ -59,6 +59,21 @@ impl Session<'_> {
                 Ok(request) => self.request(request)?,
                 Err(error) => self.wire(Value::Null).answer(Answer::Error(malformed("a request", &error)))?,
             }
+            if reader.buffer().is_empty() && self.engine_leaves_before_more()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the next request or for the engine's leave: a program that has nothing to ask keeps no store from the next engine.
+    fn engine_leaves_before_more(&self) -> io::Result<bool> {
+        loop {
+            let mut watched = [PollFd::new(self.out.stream, PollFlags::IN), PollFd::new(self.seat.engine().wake(), PollFlags::IN)];
+            match poll(&mut watched, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(watched[0].revents().is_empty()),
+            }
         }
     }
 

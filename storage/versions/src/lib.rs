@@ -16,6 +16,7 @@ pub mod git;
 mod merge;
 mod reach;
 mod read;
+mod renames;
 mod repository;
 mod snapshot;
 mod text;
@@ -28,6 +29,7 @@ pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use reach::{Reached, reach};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
+pub use renames::{Origin, PathChange, find_renames};
 pub use repository::{
     Alive, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
     CreateOptions, Elsewhere, Existing, Experiment, ExperimentName, ExperimentState, Expired, FastForward, Fault, FileEdit,

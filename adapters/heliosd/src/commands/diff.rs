@@ -12,7 +12,7 @@ use super::Verb;
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, queue};
-use crate::render::changes::{self, Shape};
+use crate::render::changes::{self, Renames, Shape};
 use crate::render::path;
 
 /// Shows what has changed
@@ -56,9 +56,22 @@ pub struct ShapeArguments {
     /// The paths with a letter for what became of them
     #[arg(long, group = "shape")]
     name_status: bool,
+    /// A file with another path is a removal and an addition
+    #[arg(long)]
+    no_renames: bool,
 }
 
 impl ShapeArguments {
+    /// Whether renames are looked for.
+    pub fn renames(&self) -> Renames {
+        if self.no_renames { Renames::Ignored } else { Renames::Found }
+    }
+
+    /// Whether a shape was named.
+    pub fn is_named(&self) -> bool {
+        self.stat || self.name_only || self.name_status
+    }
+
     /// As it was asked for.
     pub fn shape(&self, columns: u16) -> Shape {
         match self {
@@ -160,12 +173,16 @@ impl Diff {
         if !paths.is_empty() {
             changes.retain(|change| paths.iter().any(|path| path::is_beneath(&change.path, path)));
         }
+        if self.quiet {
+            return Ok(if changes.is_empty() { OK } else { NO });
+        }
+        let changes = self.shape.renames().of(changes, &|id| store.read(id))?;
         if context.is_json() {
             context.console.json(&changes::to_json(&changes))?;
-        } else if !self.quiet {
+        } else {
             let shape = self.shape.shape(context.caller.columns);
             context.console.write(changes::render(&changes, shape, context.caller.colour, &|id| store.read(id))?.as_bytes())?;
         }
-        Ok(if (self.exit_code || self.quiet) && !changes.is_empty() { NO } else { OK })
+        Ok(if self.exit_code && !changes.is_empty() { NO } else { OK })
     }
 }

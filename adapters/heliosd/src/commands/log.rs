@@ -4,19 +4,20 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, Timestamp};
-use helix_versions::{Graph, GraphRow, LogEntry, LogQuery, Order};
+use helix_versions::{Graph, GraphRow, LogEntry, LogQuery, Order, Snapshot, diff_entries};
 
-use super::Verb;
+use super::{Verb, diff::ShapeArguments};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
 use crate::render::history::{self, Names};
+use crate::render::{changes, path};
 
 /// Shows the history of a snapshot
 #[derive(Parser)]
 #[command(
     name = "log",
-    after_help = "Examples:\n  helios log --oneline -n 10\n  helios log --graph main agent-1\n  helios log main..agent-1 -- src\n  helios log --where model=gpt-4 --json"
+    after_help = "Examples:\n  helios log --oneline -n 10\n  helios log --graph main agent-1\n  helios log main..agent-1 -- src\n  helios log --stat -n 3\n  helios log --where model=gpt-4 --json"
 )]
 pub struct Log {
     /// Snapshots, branches, and ranges such as main..agent-1; the head where none is given
@@ -54,6 +55,11 @@ pub struct Log {
     /// Of every branch and tag
     #[arg(long)]
     all: bool,
+    /// With what each changed, line by line
+    #[arg(short, long, group = "shape")]
+    patch: bool,
+    #[command(flatten)]
+    shape: ShapeArguments,
     /// Only snapshots that changed these paths
     #[arg(last = true)]
     paths: Vec<OsString>,
@@ -80,11 +86,14 @@ impl Verb for Log {
                 context.console.json(&history::to_json(id, &snapshot))?;
                 continue;
             }
-            let text = if self.oneline {
+            let mut text = if self.oneline {
                 history::line(id, &snapshot, &names, context.caller.colour)
             } else {
                 history::entry(id, &snapshot, &names, context.caller.colour)
             };
+            if self.patch || self.shape.is_named() {
+                text.push_str(&self.changes(context, &here, &snapshot)?);
+            }
             match &mut graph {
                 Some(graph) => {
                     let gap = if self.oneline { "" } else { "\n" };
@@ -104,6 +113,23 @@ impl Verb for Log {
 }
 
 impl Log {
+    /// What a snapshot changed, beneath its entry. As in git, what a merge brought is not its own change.
+    fn changes(&self, context: &Context<'_>, here: &Here, snapshot: &Snapshot) -> Result<String, Failure> {
+        let repository = here.repository();
+        if snapshot.parents.len() > 1 {
+            return Ok(String::new());
+        }
+        let before = snapshot.parents.first().map(|parent| repository.tree(*parent)).transpose()?;
+        let before = before.unwrap_or_else(|| repository.empty_tree());
+        let mut changes = diff_entries(here.store(), Some(before), snapshot.tree)?;
+        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&context.caller.cwd, typed)).collect::<Result<_, _>>()?;
+        changes.retain(|change| paths.is_empty() || paths.iter().any(|path| path::is_beneath(&change.path, path)));
+        let read = |id| here.store().read(id);
+        let changes = self.shape.renames().of(changes, &read)?;
+        let text = changes::render(&changes, self.shape.shape(context.caller.columns), context.caller.colour, &read)?;
+        Ok(if text.is_empty() { text } else { format!("\n{text}") })
+    }
+
     fn query(&self, here: &Here, cwd: &std::path::Path) -> Result<LogQuery, Failure> {
         let repository = here.repository();
         let mut query = LogQuery {

@@ -9,7 +9,7 @@ use super::Verb;
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::Here;
-use crate::render::changes::{self, Shape};
+use crate::render::changes::{self, Renames, Shape};
 use crate::render::path;
 
 /// Merges a branch or a snapshot into the current branch
@@ -140,10 +140,9 @@ pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made
     }
     if matches!(outcome.kind, MergeKind::FastForward | MergeKind::Merged) {
         let changed = diff_entries(here.store(), Some(outcome.from), outcome.to)?;
-        let columns = context.caller.columns;
-        context
-            .console
-            .write(changes::render(&changed, Shape::Stat { columns }, false, &|id| here.store().read(id))?.as_bytes())?;
+        let (columns, read) = (context.caller.columns, |id| here.store().read(id));
+        let changed = Renames::Found.of(changed, &read)?;
+        context.console.write(changes::render(&changed, Shape::Stat { columns }, false, &read)?.as_bytes())?;
     }
     Ok(code)
 }

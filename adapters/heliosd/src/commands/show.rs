@@ -51,6 +51,7 @@ impl Show {
         let snapshot = repository.snapshot(id)?;
         let before = snapshot.parents.first().map(|parent| repository.tree(*parent)).transpose()?;
         let changes = diff_entries(here.store(), Some(before.unwrap_or_else(|| repository.empty_tree())), snapshot.tree)?;
+        let changes = self.shape.renames().of(changes, &|id| here.store().read(id))?;
         if context.is_json() {
             let mut value = history::to_json(id, &snapshot);
             value["changes"] = changes::to_json(&changes);

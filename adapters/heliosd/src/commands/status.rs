@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use clap::{Parser, ValueEnum};
 use helix_protocol::{Failure, FileMode, ObjectId};
-use helix_versions::{EntryChange, HeadTarget, Tree, Workspace, diff_entries};
+use helix_versions::{EntryChange, HeadTarget, PathChange, Tree, Workspace, diff_entries};
 use serde_json::json;
 
 use super::Verb;
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, queue};
-use crate::render::changes::letter;
+use crate::render::changes::{Renames, letter};
 use crate::render::path::{self, Quote};
 
 /// Shows which files have changed
@@ -42,6 +42,9 @@ pub struct Status {
     /// Also what is ignored
     #[arg(long)]
     ignored: bool,
+    /// A staged file with another path is a removal and an addition
+    #[arg(long)]
+    no_renames: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,6 +69,8 @@ const NOTHING: Letters = Letters { staged: ' ', folder: ' ' };
 struct Found {
     workspace: Workspace,
     tracked: BTreeMap<Vec<u8>, Letters>,
+    /// Where staged files were before they were renamed, by their path now.
+    origins: BTreeMap<Vec<u8>, Vec<u8>>,
     untracked: Vec<Vec<u8>>,
     ignored: Vec<Vec<u8>>,
     undecided: Vec<Vec<u8>>,
@@ -100,9 +105,14 @@ impl Status {
         let ignored = if self.ignored { folder.ignored()? } else { Vec::new() };
         drop(folder);
         let mut tracked: BTreeMap<Vec<u8>, Letters> = BTreeMap::new();
+        let mut origins = BTreeMap::new();
         if head != index {
-            for change in diff_entries(here.store(), Some(head), index)? {
-                tracked.entry(change.path.clone()).or_insert(NOTHING).staged = letter(&change);
+            let renames = if self.no_renames { Renames::Ignored } else { Renames::Found };
+            let staged = renames.of(diff_entries(here.store(), Some(head), index)?, &|id| here.store().read(id))?;
+            for PathChange { change, from } in staged {
+                let letter = if from.is_some() { 'R' } else { letter(&change) };
+                origins.extend(from.map(|from| (change.path.clone(), from.path)));
+                tracked.entry(change.path).or_insert(NOTHING).staged = letter;
             }
         }
         let (added, changed): (Vec<&EntryChange>, Vec<&EntryChange>) =
@@ -121,7 +131,7 @@ impl Status {
             Untracked::All => added.into_iter().map(<[u8]>::to_vec).collect(),
             Untracked::Normal => fold(here, index, &added)?,
         };
-        Ok(Found { workspace, tracked, untracked, ignored, undecided, skipped: status.skipped, torn: status.torn })
+        Ok(Found { workspace, tracked, origins, untracked, ignored, undecided, skipped: status.skipped, torn: status.torn })
     }
 
     fn tell_short(&self, context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
@@ -137,9 +147,15 @@ impl Status {
         let mut out = text.into_bytes();
         let mut line = |letters: Letters, path: &[u8], codes: [&str; 2]| {
             out.extend_from_slice(format!("{}{} ", paint(letters.staged, codes[0]), paint(letters.folder, codes[1])).as_bytes());
-            match self.nul {
-                true => out.extend_from_slice(path),
-                false => out.extend_from_slice(path::show(path, Quote::Spaces).as_bytes()),
+            // As in git: the old path is behind the new one where paths end with NUL, and before it for people.
+            match (found.origins.get(path), self.nul) {
+                (None, true) => out.extend_from_slice(path),
+                (Some(old), true) => out.extend_from_slice(&[path, b"\0", old].concat()),
+                (None, false) => out.extend_from_slice(path::show(path, Quote::Spaces).as_bytes()),
+                (Some(old), false) => {
+                    let both = format!("{} -> {}", path::show(old, Quote::Spaces), path::show(path, Quote::Spaces));
+                    out.extend_from_slice(both.as_bytes());
+                }
             }
             out.extend_from_slice(end.as_bytes());
         };
@@ -224,6 +240,7 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
     let word = |letter: char| match letter {
         'A' => "new file:   ",
         'D' => "deleted:    ",
+        'R' => "renamed:    ",
         'T' => "typechange: ",
         'U' => "both modified:   ",
         _ => "modified:   ",
@@ -236,7 +253,11 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
     let shown = |path: &[u8]| path::show(path, Quote::Unusual);
     let lines = |select: &dyn Fn(&Letters) -> char, code: &str| -> Vec<String> {
         let chosen = found.tracked.iter().map(|(path, letters)| (path, select(letters))).filter(|(_, letter)| *letter != ' ');
-        chosen.map(|(path, letter)| paint(format!("{}{}", word(letter), shown(path)), code)).collect()
+        let shown = |path: &Vec<u8>, letter| match found.origins.get(path).filter(|_| letter == 'R') {
+            Some(old) => format!("{} -> {}", shown(old), shown(path)),
+            None => shown(path),
+        };
+        chosen.map(|(path, letter)| paint(format!("{}{}", word(letter), shown(path, letter)), code)).collect()
     };
     section("Changes to be committed:", lines(&|letters| if letters.staged == 'U' { ' ' } else { letters.staged }, "32"));
     section("Unmerged paths:", lines(&|letters| if letters.staged == 'U' { 'U' } else { ' ' }, "31"));
@@ -261,7 +282,11 @@ fn tell_json(context: &mut Context<'_>, found: &Found) -> Result<u8, Failure> {
     };
     let plain = |paths: &[Vec<u8>]| paths.iter().map(|path| path::plain(path)).collect::<Vec<_>>();
     let changes: Vec<_> = found.tracked.iter().map(|(path, letters)| {
-        json!({"path": path::plain(path), "staged": letters.staged.to_string().trim(), "folder": letters.folder.to_string().trim()})
+        let mut change = json!({"path": path::plain(path), "staged": letters.staged.to_string().trim(), "folder": letters.folder.to_string().trim()});
+        if let Some(old) = found.origins.get(path) {
+            change["from"] = json!(path::plain(old));
+        }
+        change
     }).collect();
     context.console.json(&json!({
         "workspace": found.workspace.name.to_string(), "branch": branch, "head": head.snapshot, "changes": changes,

@@ -2,7 +2,7 @@
 
 use helix_objects::ObjectError;
 use helix_protocol::{FileMode, ObjectId};
-use helix_versions::{EntryChange, TreeEntry, VersionError, diff_text, is_binary};
+use helix_versions::{EntryChange, Origin, PathChange, TreeEntry, VersionError, diff_text, find_renames, is_binary};
 use serde_json::{Value, json};
 
 use super::path::{self, Quote};
@@ -26,8 +26,27 @@ pub enum Shape {
     NameStatus,
 }
 
+/// Whether a removal and an addition of nearly the same content are one change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renames {
+    /// They are, as in git.
+    Found,
+    /// They are two.
+    Ignored,
+}
+
+impl Renames {
+    /// The changes, with what was renamed.
+    pub fn of(self, changes: Vec<EntryChange>, read: &Read<'_>) -> Result<Vec<PathChange>, VersionError> {
+        match self {
+            Self::Found => find_renames(changes, read),
+            Self::Ignored => Ok(changes.into_iter().map(PathChange::from).collect()),
+        }
+    }
+}
+
 /// The changes as text.
-pub fn render(changes: &[EntryChange], shape: Shape, colour: bool, read: &Read<'_>) -> Result<String, VersionError> {
+pub fn render(changes: &[PathChange], shape: Shape, colour: bool, read: &Read<'_>) -> Result<String, VersionError> {
     let mut text = String::new();
     match shape {
         Shape::Patch => {
@@ -36,24 +55,42 @@ pub fn render(changes: &[EntryChange], shape: Shape, colour: bool, read: &Read<'
             }
         }
         Shape::Stat { columns } => text = stat(changes, columns, read)?,
-        Shape::Names => changes.iter().for_each(|change| text.push_str(&format!("{}\n", path::show(&change.path, Quote::Unusual)))),
+        Shape::Names => {
+            changes.iter().for_each(|change| text.push_str(&format!("{}\n", path::show(&change.change.path, Quote::Unusual))));
+        }
         Shape::NameStatus => {
-            changes
-                .iter()
-                .for_each(|change| text.push_str(&format!("{}\t{}\n", letter(change), path::show(&change.path, Quote::Unusual))));
+            for PathChange { change, from } in changes {
+                let path = path::show(&change.path, Quote::Unusual);
+                match from {
+                    Some(Origin { path: old, similarity }) => {
+                        text.push_str(&format!("R{similarity:03}\t{}\t{path}\n", path::show(old, Quote::Unusual)));
+                    }
+                    None => text.push_str(&format!("{}\t{path}\n", letter(change))),
+                }
+            }
         }
     }
     Ok(text)
 }
 
 /// The changes for a program.
-pub fn to_json(changes: &[EntryChange]) -> Value {
+pub fn to_json(changes: &[PathChange]) -> Value {
     let side = |entry: &Option<TreeEntry>| {
         entry.as_ref().map(|entry| json!({"id": entry.id, "mode": mode(entry.mode), "size": entry.size}))
     };
     changes
         .iter()
-        .map(|change| json!({"path": path::plain(&change.path), "status": letter(change).to_string(), "before": side(&change.before), "after": side(&change.after)}))
+        .map(|PathChange { change, from }| {
+            let status = if from.is_some() { 'R' } else { letter(change) };
+            let mut value = json!({
+                "path": path::plain(&change.path), "status": status.to_string(), "before": side(&change.before), "after": side(&change.after),
+            });
+            if let Some(Origin { path: old, similarity }) = from {
+                value["from"] = json!(path::plain(old));
+                value["similarity"] = json!(similarity);
+            }
+            value
+        })
         .collect()
 }
 
@@ -98,15 +135,17 @@ fn kind(mode: FileMode) -> u8 {
     }
 }
 
-fn patch(change: &EntryChange, colour: bool, read: &Read<'_>) -> Result<String, VersionError> {
+fn patch(changed: &PathChange, colour: bool, read: &Read<'_>) -> Result<String, VersionError> {
+    let PathChange { change, from } = changed;
     // A path that became another kind of thing is one that went and one that came, as in git.
-    if letter(change) == 'T' {
+    if letter(change) == 'T' && from.is_none() {
         let gone = EntryChange { after: None, ..change.clone() };
         let came = EntryChange { before: None, ..change.clone() };
-        return Ok(patch(&gone, colour, read)? + &patch(&came, colour, read)?);
+        return Ok(patch(&gone.into(), colour, read)? + &patch(&came.into(), colour, read)?);
     }
-    let side = |prefix: &str| path::show(&[prefix.as_bytes(), &change.path].concat(), Quote::Unusual);
-    let (a, b) = (side("a/"), side("b/"));
+    let side = |prefix: &str, path: &[u8]| path::show(&[prefix.as_bytes(), path].concat(), Quote::Unusual);
+    let old_path = from.as_ref().map_or(&change.path, |from| &from.path);
+    let (a, b) = (side("a/", old_path), side("b/", &change.path));
     let mut head = format!("diff --git {a} {b}\n");
     match (&change.before, &change.after) {
         (None, Some(after)) => head.push_str(&format!("new file mode {}\n", mode(after.mode))),
@@ -115,6 +154,10 @@ fn patch(change: &EntryChange, colour: bool, read: &Read<'_>) -> Result<String, 
             head.push_str(&format!("old mode {}\nnew mode {}\n", mode(before.mode), mode(after.mode)));
         }
         _ => {}
+    }
+    if let Some(Origin { path: old, similarity }) = from {
+        let (old, new) = (path::show(old, Quote::Unusual), path::show(&change.path, Quote::Unusual));
+        head.push_str(&format!("similarity index {similarity}%\nrename from {old}\nrename to {new}\n"));
     }
     let (old, new) = (content(change.before.as_ref(), read)?, content(change.after.as_ref(), read)?);
     if old != new {
@@ -133,6 +176,26 @@ fn patch(change: &EntryChange, colour: bool, read: &Read<'_>) -> Result<String, 
         diff_text(&a, &old, &b, &new)
     };
     Ok(if colour { paint(&head, &body) } else { head + &body })
+}
+
+/// How a rename stands in one line: `src/{old => new}/file`, what both paths begin and end with told once.
+fn both_paths(old: &[u8], new: &[u8]) -> String {
+    let (old_text, new_text) = (path::show(old, Quote::Unusual), path::show(new, Quote::Unusual));
+    if old_text.starts_with('"') || new_text.starts_with('"') {
+        return format!("{old_text} => {new_text}");
+    }
+    let same = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let begin = old[..same].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    // The slash that ends what both begin with may begin what both end with as well.
+    let longest = old.len().min(new.len()) - begin.saturating_sub(1).min(old.len().min(new.len()));
+    let same = old.iter().rev().zip(new.iter().rev()).take(longest).take_while(|(a, b)| a == b).count();
+    let end = old[old.len() - same..].iter().position(|byte| *byte == b'/').map_or(0, |at| same - at);
+    if begin + end == 0 {
+        return format!("{old_text} => {new_text}");
+    }
+    let middle = |path: &[u8]| String::from_utf8_lossy(path.get(begin..path.len() - end).unwrap_or_default()).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}{{{} => {}}}{}", text(&old[..begin]), middle(old), middle(new), text(&old[old.len() - end..]))
 }
 
 fn content(entry: Option<&TreeEntry>, read: &Read<'_>) -> Result<bytes::Bytes, VersionError> {
@@ -158,13 +221,13 @@ fn paint(head: &str, body: &str) -> String {
     text
 }
 
-fn stat(changes: &[EntryChange], columns: u16, read: &Read<'_>) -> Result<String, VersionError> {
+fn stat(changes: &[PathChange], columns: u16, read: &Read<'_>) -> Result<String, VersionError> {
     enum Size {
         Lines { added: usize, removed: usize },
         Bytes { before: usize, after: usize },
     }
     let mut rows = Vec::with_capacity(changes.len());
-    for change in changes {
+    for PathChange { change, from } in changes {
         let (old, new) = (content(change.before.as_ref(), read)?, content(change.after.as_ref(), read)?);
         let size = if is_binary(&old) || is_binary(&new) {
             Size::Bytes { before: old.len(), after: new.len() }
@@ -173,7 +236,11 @@ fn stat(changes: &[EntryChange], columns: u16, read: &Read<'_>) -> Result<String
             let count = |sign: char| text.lines().skip(2).filter(|line| line.starts_with(sign)).count();
             Size::Lines { added: count('+'), removed: count('-') }
         };
-        rows.push((path::show(&change.path, Quote::Unusual), size));
+        let name = match from {
+            Some(from) => both_paths(&from.path, &change.path),
+            None => path::show(&change.path, Quote::Unusual),
+        };
+        rows.push((name, size));
     }
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let most =
@@ -219,14 +286,40 @@ mod tests {
         TreeEntry { name: b"f".to_vec(), mode, size: content.len() as u64, id: hash(content.as_bytes()) }
     }
 
-    fn shown(changes: &[EntryChange], shape: Shape, contents: &[&str]) -> String {
+    fn shown(changes: &[PathChange], shape: Shape, contents: &[&str]) -> String {
         let contents: HashMap<ObjectId, Bytes> =
             contents.iter().map(|text| (hash(text.as_bytes()), Bytes::copy_from_slice(text.as_bytes()))).collect();
         render(changes, shape, false, &|id| Ok(contents[&id].clone())).unwrap()
     }
 
-    fn change(path: &str, before: Option<TreeEntry>, after: Option<TreeEntry>) -> EntryChange {
-        EntryChange { path: path.as_bytes().to_vec(), before, after }
+    fn change(path: &str, before: Option<TreeEntry>, after: Option<TreeEntry>) -> PathChange {
+        EntryChange { path: path.as_bytes().to_vec(), before, after }.into()
+    }
+
+    #[test]
+    fn a_rename_is_told_as_git_tells_it() {
+        let (one, two) = ("a\nb\nc\nd\n", "a\nb\nc\ne\n");
+        let changed = change("src/new/f", Some(entry(one, FileMode::Regular)), Some(entry(two, FileMode::Regular)));
+        let renamed = PathChange { from: Some(Origin { path: b"src/old/f".to_vec(), similarity: 75 }), ..changed };
+        let expected = format!(
+            "diff --git a/src/old/f b/src/new/f\nsimilarity index 75%\nrename from src/old/f\nrename to src/new/f\nindex {}..{} 100644\n\
+             --- a/src/old/f\n+++ b/src/new/f\n@@ -1,4 +1,4 @@\n a\n b\n c\n-d\n+e\n",
+            hash(one.as_bytes()).short(),
+            hash(two.as_bytes()).short()
+        );
+        assert_eq!(shown(std::slice::from_ref(&renamed), Shape::Patch, &[one, two]), expected);
+        assert_eq!(shown(std::slice::from_ref(&renamed), Shape::NameStatus, &[]), "R075\tsrc/old/f\tsrc/new/f\n");
+        let expected = " src/{old => new}/f | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)\n";
+        assert_eq!(shown(&[renamed], Shape::Stat { columns: 80 }, &[one, two]), expected);
+        for (old, new, told) in [
+            ("a", "b", "a => b"),
+            ("d/a", "d/b", "d/{a => b}"),
+            ("a/f", "b/f", "{a => b}/f"),
+            ("a/b/f", "a/f", "a/{b => }/f"),
+            ("a/f", "a/b/f", "a/{ => b}/f"),
+        ] {
+            assert_eq!(both_paths(old.as_bytes(), new.as_bytes()), told);
+        }
     }
 
     #[test]
