@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use helix_objects::{Cached, ObjectStore, RecordStore};
@@ -49,7 +50,16 @@ impl OpenRepository {
     /// Opens the repository at a location, waiting for whoever has its store.
     pub fn open(location: &Location, console: &mut Console<'_>) -> Result<Self, Failure> {
         let settings = Settings::read(&location.own_folder())?;
-        let PinnedStore { store, pin } = PinnedStore::open(location, &settings, console)?;
+        let rules = rules(&location.repository, &settings);
+        // What is known of the folder is read meanwhile. Where that fails, whoever asks for the folder learns why.
+        let (opened, folder) = thread::scope(|scope| {
+            let known = location.state().join("stat").is_file();
+            let folder = known.then(|| scope.spawn(|| WorkingFolder::open(&location.root, &location.state(), rules)));
+            let opened = PinnedStore::open(location, &settings, console);
+            (opened, folder.and_then(|folder| folder.join().ok()?.ok()))
+        });
+        let PinnedStore { store, pin } = opened?;
+        let folders = folder.map(|folder| (location.workspace.clone(), Arc::new(Mutex::new(folder))));
         let repository = Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>).map_err(|error| match error {
             helix_versions::VersionError::Unknown { .. } => half_made(&location.repository),
             error => error.into(),
@@ -64,7 +74,7 @@ impl OpenRepository {
             changes: Arc::default(),
             rhythm: Mutex::default(),
             settings: Mutex::new(settings),
-            folders: Mutex::default(),
+            folders: Mutex::new(folders.into_iter().collect()),
             used: Mutex::new(Instant::now()),
         })
     }
@@ -79,7 +89,7 @@ impl OpenRepository {
         }
         let state = location.state();
         fs::create_dir_all(&state).map_err(|error| Failure::io(state.display(), &error))?;
-        let opened = Arc::new(Mutex::new(WorkingFolder::open(&location.root, &state, self.rules())?));
+        let opened = Arc::new(Mutex::new(WorkingFolder::open(&location.root, &state, rules(&self.root, &self.settings()))?));
         folders.insert(location.workspace.clone(), Arc::clone(&opened));
         Ok(opened)
     }
@@ -102,18 +112,6 @@ impl OpenRepository {
     /// The settings.
     pub fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock()
-    }
-
-    /// What is followed of a folder.
-    fn rules(&self) -> FolderRules {
-        let settings = self.settings();
-        let events = if settings.flag("workspace.events") { Events::Use } else { Events::Ignore };
-        let breadth = if self.root.join(super::location::MARKER).join("broad").exists() {
-            helix_versions::Breadth::Allow
-        } else {
-            helix_versions::Breadth::Refuse
-        };
-        FolderRules { file_cap_bytes: settings.bytes("workspace.file_cap"), excludes: git_excludes(), breadth, events }
     }
 
     /// Says that it is in use.
@@ -179,6 +177,14 @@ impl OpenRepository {
 fn identity(root: &Path) -> Option<(u64, u64)> {
     let found = fs::metadata(Location::main(root.to_owned()).store()).ok()?;
     Some((found.dev(), found.ino()))
+}
+
+/// What is followed of a folder of the repository in `root`.
+fn rules(root: &Path, settings: &Settings) -> FolderRules {
+    let events = if settings.flag("workspace.events") { Events::Use } else { Events::Ignore };
+    let is_broad = root.join(super::location::MARKER).join("broad").exists();
+    let breadth = if is_broad { helix_versions::Breadth::Allow } else { helix_versions::Breadth::Refuse };
+    FolderRules { file_cap_bytes: settings.bytes("workspace.file_cap"), excludes: git_excludes(), breadth, events }
 }
 
 fn half_made(root: &Path) -> Failure {

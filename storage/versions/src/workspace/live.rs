@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_objects::ObjectStore;
 use helix_protocol::ObjectId;
@@ -42,6 +43,8 @@ pub(super) struct Live {
     pub(super) index: Index,
     /// What an earlier process knew, or a move has written. Emptied by the next pass.
     saved: StatCache,
+    /// It is what an earlier process left on disk.
+    saved_on_disk: bool,
     watcher: Option<Watcher>,
     tracking: Tracking,
     /// Paths that may be other than the index says.
@@ -64,6 +67,7 @@ impl Live {
             rules,
             index: Index::new(),
             saved,
+            saved_on_disk: true,
             watcher: None,
             tracking: Tracking::Scan(ScanReason::Asked),
             dirty: BTreeSet::new(),
@@ -217,6 +221,7 @@ impl Live {
             watcher: self.watcher.as_ref(),
             cap: self.rules.file_cap_bytes,
             started: FileClock::now(),
+            believed: AtomicUsize::new(0),
         };
         let keys: Vec<FolderKey> = if everything { vec![Index::ROOT] } else { targets.iter().map(|(key, _)| *key).collect() };
         let mut seen = if everything {
@@ -225,15 +230,18 @@ impl Live {
         } else {
             pass.some(root, targets)?
         };
+        // What the disk has already need not be written to it again.
+        let on_disk = if self.saved_on_disk { pass.believed.load(Ordering::Relaxed) } else { 0 };
         self.held = fresh.into_held();
         let before = self.notes.linked.clone();
         let changed = Merge::new(&mut self.index, &mut self.notes, self.watcher.as_mut(), &mut seen).run(&keys);
-        self.unsaved += changed;
+        self.unsaved += changed.saturating_sub(on_disk);
         self.base = base;
         self.everything = false;
         if self.saved.len() > 0 {
             self.saved = StatCache::new();
         }
+        self.saved_on_disk = false;
         if let Some(reason) = self.watcher.as_ref().and_then(Watcher::failed) {
             self.fall_back(reason);
             // This pass was complete nevertheless, unless it saw only a part.

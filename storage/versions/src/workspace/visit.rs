@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use helix_objects::NewObject;
@@ -59,6 +60,8 @@ pub(super) struct Pass<'a> {
     pub(super) cap: u64,
     /// The clock before anything was looked at.
     pub(super) started: FileClock,
+    /// So many files are what `saved` has of them.
+    pub(super) believed: AtomicUsize,
 }
 
 /// A folder that is looked at.
@@ -349,7 +352,9 @@ impl Pass<'_> {
         let known = place.at.known.and_then(|key| self.index.folder(key).entries.get(name.to_bytes()));
         let known = match known {
             Some(Entry::File(file)) if file.vouches_for(&stat) => Some((file.id, file.read_at)),
-            _ => self.saved.read(path, &stat),
+            _ => self.saved.read(path, &stat).inspect(|_| {
+                self.believed.fetch_add(1, Ordering::Relaxed);
+            }),
         };
         if let Some((id, read_at)) = known {
             return Ok(Sight::File { file: HeldFile { stat, id, read_at, linked }, torn: false, tie });
