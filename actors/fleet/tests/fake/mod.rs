@@ -19,8 +19,8 @@ use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_ports::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 use helix_protocol::link::{Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
 use helix_protocol::{
-    CallKey, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId,
-    WorkerRecord, WorkerStatus, WorkerTarget,
+    CallKey, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth,
+    WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
