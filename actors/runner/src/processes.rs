@@ -51,7 +51,7 @@ impl ProcessSet {
         Self { mark, folder: Some(folder.join("tasks")) }
     }
 
-    /// Whatever was started for a task, or works in its workspace.
+    /// Whatever this worker started for a task, or works in its workspace. Another worker of the same machine may have the task by now.
     pub fn of_task(task: TaskId, workspace: &Path) -> Self {
         Self { mark: format!("{TASK_MARK}={task}").into_bytes(), folder: Some(workspace.to_owned()) }
     }
@@ -61,9 +61,18 @@ impl ProcessSet {
         Self { mark: format!("{RUN_MARK}={run}").into_bytes(), folder: None }
     }
 
+    /// False for what a worker of another folder started for the same task.
+    fn is_of_its_worker(&self, environment: &[u8]) -> bool {
+        let (Some(folder), true) = (&self.folder, self.mark.starts_with(TASK_MARK.as_bytes())) else { return true };
+        let mark = format!("{FOLDER_MARK}=");
+        let mut folders = environment.split(|byte| *byte == 0).filter_map(|variable| variable.strip_prefix(mark.as_bytes()));
+        folders.next().is_none_or(|of| folder.starts_with(std::ffi::OsStr::from_bytes(of)))
+    }
+
     fn is(&self, process: &Path) -> bool {
         if let Ok(environment) = fs::read(process.join("environ"))
             && environment.split(|byte| *byte == 0).any(|variable| variable == self.mark)
+            && self.is_of_its_worker(&environment)
         {
             return true;
         }
