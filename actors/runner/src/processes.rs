@@ -36,34 +36,36 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub struct ProcessSet {
     mark: Vec<u8>,
     folder: Option<PathBuf>,
+    /// Another worker may have started processes with the same mark: they are not meant.
+    of_one_worker: bool,
 }
 
 impl ProcessSet {
     /// Whatever a worker's incarnation started, or whatever works below its folder.
     pub fn of_worker(incarnation: u64, folder: &Path) -> Self {
-        Self { mark: format!("{WORKER_MARK}={incarnation}").into_bytes(), folder: Some(folder.to_owned()) }
+        Self { mark: format!("{WORKER_MARK}={incarnation}").into_bytes(), folder: Some(folder.to_owned()), of_one_worker: false }
     }
 
     /// Whatever any incarnation of a worker started in this folder.
     pub fn of_folder(folder: &Path) -> Self {
         let mut mark = format!("{FOLDER_MARK}=").into_bytes();
         mark.extend_from_slice(folder.as_os_str().as_bytes());
-        Self { mark, folder: Some(folder.join("tasks")) }
+        Self { mark, folder: Some(folder.join("tasks")), of_one_worker: false }
     }
 
     /// Whatever this worker started for a task, or works in its workspace. Another worker of the same machine may have the task by now.
     pub fn of_task(task: TaskId, workspace: &Path) -> Self {
-        Self { mark: format!("{TASK_MARK}={task}").into_bytes(), folder: Some(workspace.to_owned()) }
+        Self { mark: format!("{TASK_MARK}={task}").into_bytes(), folder: Some(workspace.to_owned()), of_one_worker: true }
     }
 
     /// Whatever one command started.
     pub fn of_run(run: RunId) -> Self {
-        Self { mark: format!("{RUN_MARK}={run}").into_bytes(), folder: None }
+        Self { mark: format!("{RUN_MARK}={run}").into_bytes(), folder: None, of_one_worker: false }
     }
 
     /// False for what a worker of another folder started for the same task.
     fn is_of_its_worker(&self, environment: &[u8]) -> bool {
-        let (Some(folder), true) = (&self.folder, self.mark.starts_with(TASK_MARK.as_bytes())) else { return true };
+        let (Some(folder), true) = (&self.folder, self.of_one_worker) else { return true };
         let mark = format!("{FOLDER_MARK}=");
         let mut folders = environment.split(|byte| *byte == 0).filter_map(|variable| variable.strip_prefix(mark.as_bytes()));
         folders.next().is_none_or(|of| folder.starts_with(std::ffi::OsStr::from_bytes(of)))
@@ -256,6 +258,32 @@ mod tests {
         assert_eq!(processes.kill(Duration::from_secs(10)), Ok(()));
         assert!(processes.find().is_empty());
         child.wait().expect("killed");
+    }
+
+    #[test]
+    fn what_another_worker_started_for_the_same_task_is_left_alone() {
+        let task = TaskId::new();
+        let start = |folder: &str| {
+            let mut command = Command::new("sleep");
+            command.arg("300").current_dir("/").env(TASK_MARK, task.to_string()).env(FOLDER_MARK, folder);
+            command.spawn().expect("sleep starts")
+        };
+        let (mut ours, mut theirs) = (start("/workers/here"), start("/workers/there"));
+        // A name that begins like the other is another folder.
+        let mut alike = start("/workers/her");
+        let processes = ProcessSet::of_task(task, Path::new("/workers/here/tasks/t"));
+        let seen = Instant::now();
+        while processes.find().is_empty() && seen.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        assert_eq!(processes.find().iter().map(|process| process.pid.cast_unsigned()).collect::<Vec<_>>(), [ours.id()]);
+        assert_eq!(processes.kill(Duration::from_secs(10)), Ok(()));
+        ours.wait().expect("killed");
+        for other in [&mut theirs, &mut alike] {
+            assert_eq!(other.try_wait().expect("a child"), None, "it runs on");
+            other.kill().expect("ours to end");
+            other.wait().expect("killed");
+        }
     }
 
     #[test]
