@@ -131,14 +131,13 @@ fn growth(title: &str, points: &[(f64, f64, f64)]) -> Option<String> {
         writeln!(svg, "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{files} files</text>", across(*files), height - 14.0)
             .expect("a string");
     }
-    type Point = (f64, f64, f64);
-    let lines: [(&str, &str, fn(&Point) -> f64); 2] = [("ours", "helios", |point| point.1), ("other", "git", |point| point.2)];
-    for (class, name, value) in lines {
-        let path: Vec<String> = points.iter().map(|point| format!("{:.0},{:.0}", across(point.0), up(value(point)))).collect();
+    let ours: Vec<(f64, f64)> = points.iter().map(|point| (point.0, point.1)).collect();
+    let gits: Vec<(f64, f64)> = points.iter().map(|point| (point.0, point.2)).collect();
+    for (class, name, points) in [("ours", "helios", ours), ("other", "git", gits)] {
+        let path: Vec<String> = points.iter().map(|point| format!("{:.0},{:.0}", across(point.0), up(point.1))).collect();
         write!(svg, "<polyline class=\"path {class}\" style=\"fill:none\" points=\"{}\"/>", path.join(" ")).expect("a string");
         let last = &points[points.len() - 1];
-        writeln!(svg, "<text x=\"{:.0}\" y=\"{:.0}\">{name}</text>", across(last.0) + 8.0, up(value(last)) + 4.0)
-            .expect("a string");
+        writeln!(svg, "<text x=\"{:.0}\" y=\"{:.0}\">{name}</text>", across(last.0) + 8.0, up(last.1) + 4.0).expect("a string");
     }
     svg.push_str("</svg>\n");
     Some(svg)

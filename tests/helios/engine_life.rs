@@ -180,7 +180,7 @@ fn two_engines_that_want_one_repository_take_turns() {
 fn who_watches_does_not_keep_the_store_from_others() {
     let user = User::new();
     let root = user.repository("work");
-    let mut watch = user.helios(&root, &["watch", "--since", "0"]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut watch = user.helios_of_a_terminal(&root, &["watch", "--since", "0"]).stdout(Stdio::piped()).spawn().expect("started");
     let mut events = BufReader::new(watch.stdout.take().expect("piped"));
     let mut event = String::new();
     events.read_line(&mut event).expect("read");
@@ -285,7 +285,7 @@ fn ctrl_c_ends_a_command_and_leaves_the_engine_and_the_queue_in_order() {
     let user = User::new();
     let root = user.repository("work");
     user.commit(&root, "a", "1");
-    let watch = user.helios(&root, &["watch"]).stdout(Stdio::piped()).spawn().expect("started");
+    let watch = user.helios_of_a_terminal(&root, &["watch"]).stdout(Stdio::piped()).spawn().expect("started");
     let pid = watch.id();
     crate::harness::signal(pid, "INT");
     let output = watch.wait_with_output().expect("it ends");
