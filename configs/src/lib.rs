@@ -14,7 +14,7 @@ mod sections;
 mod validate;
 
 pub use loader::{Loaded, Source};
-pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable, ThinkingMode};
+pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable};
 pub use provider_kind::ProviderKind;
 pub use sections::{
     BudgetsConfig, Config, DatabaseConfig, DeploymentConfig, GatewayConfig, GroupConfig, LeaseConfig, LogFormat, LoggingConfig,

@@ -9,30 +9,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use helix_protocol::{Code, Effort, Failure};
+use helix_protocol::{Code, Effort, Failure, ThinkingControl};
 use serde::{Deserialize, Serialize};
 
 use crate::refusal;
 
 /// The table that comes with the program.
 pub const MODEL_TABLE: &str = include_str!("../defaults/models.yaml");
-
-/// How a model lets its thinking be asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ThinkingMode {
-    /// It does not think, or nobody can say anything about it.
-    #[default]
-    None,
-    /// On or off.
-    Switch,
-    /// By a budget of tokens.
-    Budget,
-    /// By an effort in words.
-    Effort,
-    /// It thinks always; depth by an effort in words.
-    AlwaysEffort,
-}
 
 /// US dollars per million tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +72,7 @@ pub struct ModelEntry {
     pub sampling: Option<bool>,
     /// How its thinking is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub thinking: Option<ThinkingMode>,
+    pub thinking: Option<ThinkingControl>,
     /// The efforts that it knows, least first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub efforts: Option<Vec<Effort>>,
@@ -296,11 +279,11 @@ mod tests {
         let newest = table.of("anthropic", "claude-opus-5-5");
         assert_eq!(
             (newest.thinking, newest.forced_tools, newest.sampling),
-            (Some(ThinkingMode::AlwaysEffort), Some(false), Some(false))
+            (Some(ThinkingControl::AlwaysEffort), Some(false), Some(false))
         );
         assert_eq!(newest.cache_markers, Some(true));
         let older = table.of("anthropic", "claude-sonnet-4-5-20250929");
-        assert_eq!((older.thinking, older.forced_tools, older.sampling), (Some(ThinkingMode::Budget), Some(true), Some(true)));
+        assert_eq!((older.thinking, older.forced_tools, older.sampling), (Some(ThinkingControl::Budget), Some(true), Some(true)));
         assert_eq!(older.context_tokens, Some(200_000));
     }
 
@@ -322,7 +305,7 @@ mod tests {
         let found = ModelTable::built_in().clone().with(mine).of("anthropic", "claude-opus-5-5");
         assert_eq!(found.output_tokens, Some(9));
         assert_eq!(found.price, Some(ModelPrice { input: 1.0, cached: None, cache_write: None, output: 2.0 }));
-        assert_eq!(found.thinking, Some(ThinkingMode::AlwaysEffort));
+        assert_eq!(found.thinking, Some(ThinkingControl::AlwaysEffort));
     }
 
     #[test]

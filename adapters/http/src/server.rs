@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::rt::System;
 use actix_web::{App, HttpServer, web};
@@ -23,6 +24,9 @@ use crate::{HttpArgs, body, peer, routes};
 const WORKERS: usize = 2;
 /// How long requests may go on once the node stops.
 const GRACE_SECONDS: u64 = 5;
+
+/// Longer than clients and proxies usually keep a connection that says nothing, so that it is they who close it.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// What every handler has.
 pub(crate) struct Node {
@@ -110,17 +114,12 @@ async fn run_public(listener: TcpListener, gateway: web::Data<Gateway>, stop: Sh
     })
     .workers(WORKERS)
     .h1_allow_half_closed(false)
-    .keep_alive(Duration::from_secs(75))
+    .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(GRACE_SECONDS)
     .disable_signals()
     .listen(listener)?
     .run();
-    let handle = server.handle();
-    actix_web::rt::spawn(async move {
-        stop.requested().await;
-        handle.stop(true).await;
-    });
-    server.await
+    until_stopped(server, stop).await
 }
 
 async fn run(
@@ -146,11 +145,15 @@ async fn run(
     .on_connect(peer::note)
     // A watcher that goes away must be noticed although nothing is being written to it.
     .h1_allow_half_closed(false)
-    .keep_alive(Duration::from_secs(75))
+    .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(GRACE_SECONDS)
     .disable_signals()
     .listen_uds(listener)?
     .run();
+    until_stopped(server, stop).await
+}
+
+async fn until_stopped(server: Server, stop: Shutdown) -> io::Result<()> {
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         stop.requested().await;

@@ -137,8 +137,11 @@ pub trait Format: Send + Sync + 'static {
     fn models_path(&self) -> &str {
         "models"
     }
-    /// Their names; `None` where the document is not a list of models.
-    fn decode_models(&self, body: &Value) -> Option<Vec<String>>;
+    /// Their names, for most formats the `id` of each entry of `data`; `None` where the document is not a list of models.
+    fn decode_models(&self, body: &Value) -> Option<Vec<String>> {
+        let entries = body.get("data")?.as_array()?;
+        Some(entries.iter().filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned())).collect())
+    }
     /// What to ask for a sign of life; `None` where listing the models is the only way.
     fn health_probe(&self) -> Option<Probe> {
         None

@@ -10,6 +10,20 @@ use serde_json::Value;
 
 use crate::chat::encode_arguments;
 
+/// A message's content in OpenAI's formats: a text, or parts that each format reads its own way.
+pub(crate) fn decode_parts(
+    content: Option<&Value>,
+    decode_part: impl Fn(&Value) -> Result<Block, String>,
+) -> Result<Vec<Block>, String> {
+    let parts = match content {
+        None | Some(Value::Null) => return Ok(vec![Block::text("")]),
+        Some(Value::String(text)) => return Ok(vec![Block::text(text)]),
+        Some(Value::Array(parts)) => parts,
+        Some(_) => return Err("`content` is neither text nor parts".to_owned()),
+    };
+    parts.iter().enumerate().map(|(at, part)| decode_part(part).map_err(|error| format!("content[{at}]: {error}"))).collect()
+}
+
 /// One event for a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServedEvent {

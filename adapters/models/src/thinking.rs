@@ -1,7 +1,7 @@
 //! How hard a turn shall think, put into what its model lets one say.
 
-use helix_ports::{ModelCapabilities, ThinkingControl};
-use helix_protocol::{Block, Effort, ModelRequest, Role, Thinking};
+use helix_ports::ModelCapabilities;
+use helix_protocol::{Block, Effort, ModelRequest, Role, Thinking, ThinkingControl};
 
 use crate::format::Turn;
 

@@ -15,6 +15,7 @@ use helix_ports::{Provider, ProviderError};
 use helix_protocol::{Block, Code, Message, ModelReply, ModelRequest, Role, StopReason, Usage};
 use serde_json::{Value, json};
 use support::{Request, Server, json_response, judged, serve, serve_by};
+use tempfile::TempDir;
 
 fn endpoint(server: &Server) -> DeviceEndpoint {
     let host = server.base_url.trim_end_matches("/v1");
@@ -28,7 +29,7 @@ fn endpoint(server: &Server) -> DeviceEndpoint {
     }
 }
 
-fn store() -> (tempfile::TempDir, TokenStore) {
+fn store() -> (TempDir, TokenStore) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = TokenStore::new(folder.path().join("logins"));
     (folder, store)
@@ -182,15 +183,20 @@ async fn a_token_that_is_nearly_used_up_is_refreshed_before_it_is_sent() {
     assert_eq!(calls_of(&server).await, ["/token", "/v1/chat/completions"]);
 }
 
+/// A provider whose token the server no longer takes, and the folder that it is kept in.
+fn about_to_refresh(server: &Server) -> (TempDir, HttpProvider) {
+    let (folder, store) = store();
+    let token = StoredToken { access: "at-1".to_owned(), refresh: Some("rt-1".to_owned()), expires_at: None };
+    store.save("qwen", &token).expect("saved");
+    let credentials = OauthCredentials::new(endpoint(server), store).expect("right");
+    let provider = HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("right");
+    (folder, provider.with_credentials(credentials))
+}
+
 #[tokio::test]
 async fn a_token_that_is_refused_again_is_not_tried_a_third_time_and_is_not_quoted() {
     let server = service("nothing").await;
-    let (_folder, store) = store();
-    let token = StoredToken { access: "at-1".to_owned(), refresh: Some("rt-1".to_owned()), expires_at: None };
-    store.save("qwen", &token).expect("saved");
-    let credentials = OauthCredentials::new(endpoint(&server), store).expect("right");
-    let provider =
-        HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("right").with_credentials(credentials);
+    let (_folder, provider) = about_to_refresh(&server);
     assert_eq!(judged(provider.generate(&request()).await), ("elsewhere", Code::ModelRefused));
     assert_eq!(calls_of(&server).await.len(), 3);
 }
@@ -198,12 +204,7 @@ async fn a_token_that_is_refused_again_is_not_tried_a_third_time_and_is_not_quot
 #[tokio::test]
 async fn many_calls_share_one_refresh() {
     let server = service("at-2").await;
-    let (_folder, store) = store();
-    let token = StoredToken { access: "at-1".to_owned(), refresh: Some("rt-1".to_owned()), expires_at: None };
-    store.save("qwen", &token).expect("saved");
-    let credentials = OauthCredentials::new(endpoint(&server), store).expect("right");
-    let provider =
-        HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("right").with_credentials(credentials);
+    let (_folder, provider) = about_to_refresh(&server);
     let request = request();
     let answers = futures::future::join_all((0..8).map(|_| provider.generate(&request))).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");

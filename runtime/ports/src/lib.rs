@@ -12,7 +12,7 @@ mod web;
 pub use client_format::{AnswerHead, ClientFormat, ClientStream};
 pub use provider::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
-    RawAnswer, RawCall, RawOperation, ThinkingControl, TokenPrice,
+    RawAnswer, RawCall, RawOperation, TokenPrice,
 };
 pub use task_kind::{APPROVAL, CHILDREN, ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};

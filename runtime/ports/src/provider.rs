@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use helix_protocol::{Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, Usage, WireFormat};
+use helix_protocol::{Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, ThinkingControl, Usage, WireFormat};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,23 +36,6 @@ impl TokenPrice {
         let millionths: i128 = parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
         Money(i64::try_from((millionths + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX))
     }
-}
-
-/// How a model lets its thinking be asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ThinkingControl {
-    /// It does not think, or nobody can say anything about it.
-    #[default]
-    None,
-    /// On or off.
-    Switch,
-    /// By a budget of tokens.
-    Budget,
-    /// By an effort in words.
-    Effort,
-    /// It thinks always; depth by an effort in words.
-    AlwaysEffort,
 }
 
 /// What a model can do: data, one entry of the capability table.

@@ -28,7 +28,7 @@ pub use ids::{
 };
 pub use ledger::{CallOutcome, GatewayKey, ModelCall, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
-pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ToolChoice, Usage};
+pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage};
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{
     Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord,

@@ -68,6 +68,23 @@ pub enum Thinking {
     Effort(Effort),
 }
 
+/// How a model lets its thinking be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkingControl {
+    /// It does not think, or nobody can say anything about it.
+    #[default]
+    None,
+    /// On or off.
+    Switch,
+    /// By a budget of tokens.
+    Budget,
+    /// By an effort in words.
+    Effort,
+    /// It thinks always; depth by an effort in words.
+    AlwaysEffort,
+}
+
 /// One turn asked of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

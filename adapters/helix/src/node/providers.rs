@@ -13,8 +13,8 @@ use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::Responses;
 use helix_adapter_models::servers::{Copilot, LlamaCpp, OpenRouter};
 use helix_adapter_models::{ApiKey, HttpProvider, ModelFacts, ModelLookup, Settings, dollars, price_per_million};
-use helix_config::{ModelEntry, ModelPrice, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, ProviderKind, ThinkingMode};
-use helix_ports::{ModelCapabilities, ThinkingControl, TokenPrice};
+use helix_config::{ModelEntry, ModelPrice, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, ProviderKind};
+use helix_ports::{ModelCapabilities, TokenPrice};
 use helix_protocol::Failure;
 
 /// Where a GitHub token is exchanged for Copilot's.
@@ -96,7 +96,7 @@ fn facts(entry: &ModelEntry) -> ModelFacts {
         streaming: entry.streaming.unwrap_or(usual.streaming),
         images: entry.images.unwrap_or(usual.images),
         sampling: entry.sampling.unwrap_or(usual.sampling),
-        thinking: entry.thinking.map_or(usual.thinking, thinking),
+        thinking: entry.thinking.unwrap_or(usual.thinking),
         efforts: entry.efforts.clone().unwrap_or(usual.efforts),
         least_budget: entry.least_budget.unwrap_or(usual.least_budget),
         cache_markers: entry.cache_markers.unwrap_or(usual.cache_markers),
@@ -106,16 +106,6 @@ fn facts(entry: &ModelEntry) -> ModelFacts {
     };
     let long_price = entry.long_price.map(|long| (long.above, price(&long.price)));
     ModelFacts { capabilities, price: entry.price.as_ref().map(price), long_price }
-}
-
-fn thinking(mode: ThinkingMode) -> ThinkingControl {
-    match mode {
-        ThinkingMode::None => ThinkingControl::None,
-        ThinkingMode::Switch => ThinkingControl::Switch,
-        ThinkingMode::Budget => ThinkingControl::Budget,
-        ThinkingMode::Effort => ThinkingControl::Effort,
-        ThinkingMode::AlwaysEffort => ThinkingControl::AlwaysEffort,
-    }
 }
 
 fn price(price: &ModelPrice) -> TokenPrice {

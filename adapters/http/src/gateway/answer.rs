@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use helix_ports::{ClientFormat, ProviderError};
-use helix_protocol::{Code, Failure, ModelRequest};
+use helix_ports::{ClientFormat, DeltaSink, ProviderError};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest};
 
 use super::Gateway;
 use super::keys::{Refusal, Reservation};
@@ -38,21 +38,30 @@ pub(crate) async fn whole(
     request: ModelRequest,
     reservation: Option<Reservation>,
 ) -> Result<HttpResponse, Refusal> {
-    let models = gateway.models.on_behalf(on_behalf(&asked));
-    let answer = gateway.run(async move { Ok(models.generate(request, None).await) }).await;
-    let answer = answer.map_err(|failure| Refusal::new(503, failure))?;
-    settle(reservation, &answer);
+    let call = settled(gateway, &asked, request, None, reservation);
+    let answer = gateway.run(async move { Ok(call.await) }).await.map_err(|failure| Refusal::new(503, failure))?;
     let reply = answer.map_err(|error| refused(&error))?;
     Ok(HttpResponse::Ok().json(asked.format.encode(&reply, &asked.head)))
 }
 
-/// Settles what was set aside by how the call ended; what may have been billed stays spent.
-pub(crate) fn settle(reservation: Option<Reservation>, answer: &Result<helix_protocol::ModelReply, ProviderError>) {
-    let Some(reservation) = reservation else { return };
-    match answer {
-        Ok(reply) => reservation.settle(&reply.usage),
-        Err(ProviderError::Uncertain(_)) => drop(reservation),
-        Err(_) => reservation.free(),
+/// Makes a call for a client and settles what was set aside by how it ended; what may have been billed stays spent.
+pub(crate) fn settled(
+    gateway: &Gateway,
+    asked: &Asked,
+    request: ModelRequest,
+    deltas: Option<DeltaSink>,
+    reservation: Option<Reservation>,
+) -> impl Future<Output = Result<ModelReply, ProviderError>> + Send + use<> {
+    let models = gateway.models.on_behalf(on_behalf(asked));
+    async move {
+        let answer = models.generate(request, deltas).await;
+        match (reservation, &answer) {
+            (None, _) => {}
+            (Some(reservation), Ok(reply)) => reservation.settle(&reply.usage),
+            (Some(reservation), Err(ProviderError::Uncertain(_))) => drop(reservation),
+            (Some(reservation), Err(_)) => reservation.free(),
+        }
+        answer
     }
 }
 

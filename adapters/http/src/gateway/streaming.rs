@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Gateway;
-use super::answer::{refused, settle};
+use super::answer::{refused, settled};
 use super::keys::{Refusal, Reservation};
-use super::requests::{Asked, on_behalf};
+use super::requests::Asked;
 
 /// How many pieces a client may be behind.
 const AHEAD: usize = 32;
@@ -46,13 +46,8 @@ pub(crate) async fn stream(
     request: ModelRequest,
     reservation: Option<Reservation>,
 ) -> Result<HttpResponse, Refusal> {
-    let models = gateway.models.on_behalf(on_behalf(&asked));
     let (deltas, pieces) = mpsc::channel(AHEAD);
-    let call = async move {
-        let answer = models.generate(request, Some(deltas)).await;
-        settle(reservation, &answer);
-        answer
-    };
+    let call = settled(gateway, &asked, request, Some(deltas), reservation);
     let mut running = Running { pieces, end: AbortOnDropHandle::new(gateway.runtime().spawn(call)) };
     let first = running.pieces.recv().await;
     let mut encoder = asked.format.stream(&asked.body, &asked.head);

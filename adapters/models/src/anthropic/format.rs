@@ -80,11 +80,6 @@ impl Format for AnthropicMessages {
         "models?limit=1000"
     }
 
-    fn decode_models(&self, body: &Value) -> Option<Vec<String>> {
-        let entries = body.get("data")?.as_array()?;
-        Some(entries.iter().filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned())).collect())
-    }
-
     fn raw_path(&self, call: &RawCall) -> Option<String> {
         Some(match call.operation {
             RawOperation::Generate | RawOperation::Stream => "messages".to_owned(),

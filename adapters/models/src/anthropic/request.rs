@@ -1,7 +1,6 @@
 //! A turn as a request.
 
-use helix_ports::ThinkingControl;
-use helix_protocol::{Block, Effort, Message, ModelRequest, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{Block, Effort, Message, ModelRequest, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use super::blocks::{self, Reader};

@@ -2,7 +2,6 @@
 
 use helix_ports::{RawCall, RawOperation};
 use helix_protocol::{ModelReply, WireFormat};
-use serde_json::Value;
 
 use super::{LengthField, StreamDecoder, ThinkingField, decode_reply, encode_request};
 use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
@@ -45,11 +44,6 @@ impl Format for ChatCompletions {
 
     fn decode(&self, body: &[u8]) -> Result<ModelReply, DecodeError> {
         decode_reply(body)
-    }
-
-    fn decode_models(&self, body: &Value) -> Option<Vec<String>> {
-        let entries = body.get("data")?.as_array()?;
-        Some(entries.iter().filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned())).collect())
     }
 
     fn raw_path(&self, call: &RawCall) -> Option<String> {

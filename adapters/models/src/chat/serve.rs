@@ -141,7 +141,7 @@ fn decode_message(message: &Value, decoded: &mut Vec<Message>) -> Result<(), Str
     let content = message.get("content");
     match role {
         "system" | "developer" => decoded.push(Message::text(Role::System, decode_text(content)?)),
-        "user" => push_user(decoded, decode_parts(content)?),
+        "user" => push_user(decoded, served::decode_parts(content, decode_part)?),
         "tool" => {
             let id = message.get("tool_call_id").and_then(Value::as_str).ok_or("`tool_call_id` is missing")?.to_owned();
             let text = decode_text(content)?;
@@ -169,16 +169,6 @@ fn decode_text(content: Option<&Value>) -> Result<String, String> {
     let content: Option<WireContent> =
         serde_json::from_value(content.clone()).map_err(|_| "`content` is neither text nor parts")?;
     Ok(content.map(WireContent::into_text).unwrap_or_default())
-}
-
-fn decode_parts(content: Option<&Value>) -> Result<Vec<Block>, String> {
-    let parts = match content {
-        None | Some(Value::Null) => return Ok(vec![Block::text("")]),
-        Some(Value::String(text)) => return Ok(vec![Block::text(text)]),
-        Some(Value::Array(parts)) => parts,
-        Some(_) => return Err("`content` is neither text nor parts".to_owned()),
-    };
-    parts.iter().enumerate().map(|(at, part)| decode_part(part).map_err(|error| format!("content[{at}]: {error}"))).collect()
 }
 
 fn decode_part(part: &Value) -> Result<Block, String> {

@@ -145,7 +145,7 @@ fn what_a_client_asks_besides_comes_through() {
         "tool_choice": "required",
     });
     let request = decode_request(&body).expect("decodes");
-    let capabilities = ModelCapabilities { thinking: helix_ports::ThinkingControl::Effort, ..ModelCapabilities::default() };
+    let capabilities = ModelCapabilities { thinking: helix_protocol::ThinkingControl::Effort, ..ModelCapabilities::default() };
     let turn = Turn { request: &request, model: "m", capabilities: &capabilities, max_tokens: 9, temperature: None, stream: false };
     assert_eq!(encode_request(&turn, ChatCompletions::at("")), body);
     assert_eq!(request.tools[1].name, "grammar");

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use helix_ports::ThinkingControl;
-use helix_protocol::{Block, Effort, Message, ModelRequest, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{Block, Effort, Message, ModelRequest, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use super::parts::{self, Called, THOUGHT_SIGNATURE, wire_id};

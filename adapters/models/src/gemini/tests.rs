@@ -1,9 +1,9 @@
 //! Both sides of the format against each other, and what the real one says.
 
-use helix_ports::{ModelCapabilities, RawCall, RawOperation, ThinkingControl};
+use helix_ports::{ModelCapabilities, RawCall, RawOperation};
 use helix_protocol::{
     Block, Code, Effort, Extra, Failure, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, Thinking,
-    ToolChoice, ToolSchema, Usage, WireFormat,
+    ThinkingControl, ToolChoice, ToolSchema, Usage, WireFormat,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! What is sent, and what real servers answer.
 
-use helix_ports::{ModelCapabilities, ThinkingControl};
+use helix_ports::ModelCapabilities;
 use helix_protocol::{
-    Block, Effort, Extra, ImageSource, Message, ModelReply, ModelRequest, Role, StopReason, Thinking, ToolChoice, Usage,
-    WireFormat, WorkspaceTool,
+    Block, Effort, Extra, ImageSource, Message, ModelReply, ModelRequest, Role, StopReason, Thinking, ThinkingControl, ToolChoice,
+    Usage, WireFormat, WorkspaceTool,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

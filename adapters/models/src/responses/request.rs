@@ -1,7 +1,6 @@
 //! A turn as a request.
 
-use helix_ports::ThinkingControl;
-use helix_protocol::{Block, ImageSource, Message, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{Block, ImageSource, Message, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use super::items::{Direction, items_of};

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::items::{Direction, blocks_of, items_of, word};
 use super::request::is_part;
 use crate::chat::ERROR_PREFIX;
-use crate::images;
 use crate::thinking::effort_named;
+use crate::{images, served};
 
 const FORMAT: WireFormat = WireFormat::OpenaiResponses;
 
@@ -193,7 +193,7 @@ fn decode_message(item: &Value, messages: &mut Vec<Message>) -> Result<(), Strin
             let (text, _) = decode_output(item.get("content"))?;
             messages.push(Message::text(Role::System, text));
         }
-        "user" => push_user(messages, decode_parts(item.get("content"))?),
+        "user" => push_user(messages, served::decode_parts(item.get("content"), decode_part)?),
         "assistant" => push_assistant(messages, blocks_of(item)),
         "" => return Err("`role` is missing".to_owned()),
         other => return Err(format!("`role` {other:?} is not known")),
@@ -215,16 +215,6 @@ fn push_assistant(messages: &mut Vec<Message>, blocks: Vec<Block>) {
         Some(last) => last.blocks.extend(blocks),
         None => messages.push(Message { role: Role::Assistant, blocks }),
     }
-}
-
-fn decode_parts(content: Option<&Value>) -> Result<Vec<Block>, String> {
-    let parts = match content {
-        None | Some(Value::Null) => return Ok(vec![Block::text("")]),
-        Some(Value::String(text)) => return Ok(vec![Block::text(text)]),
-        Some(Value::Array(parts)) => parts,
-        Some(_) => return Err("`content` is neither text nor parts".to_owned()),
-    };
-    parts.iter().enumerate().map(|(at, part)| decode_part(part).map_err(|error| format!("content[{at}]: {error}"))).collect()
 }
 
 fn decode_part(part: &Value) -> Result<Block, String> {
@@ -250,7 +240,7 @@ fn decode_part(part: &Value) -> Result<Block, String> {
 fn decode_output(output: Option<&Value>) -> Result<(String, Vec<ImageSource>), String> {
     let mut texts: Vec<String> = Vec::new();
     let mut pictures = Vec::new();
-    for block in decode_parts(output)? {
+    for block in served::decode_parts(output, decode_part)? {
         match block {
             Block::Text { text, .. } => texts.push(text),
             Block::Image { image, .. } => pictures.push(image),

@@ -1,9 +1,9 @@
 //! Both sides of the format against each other, and what real servers send.
 
-use helix_ports::{ModelCapabilities, ThinkingControl};
+use helix_ports::ModelCapabilities;
 use helix_protocol::{
     Block, Code, Effort, Extra, Failure, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, Thinking,
-    ToolChoice, Usage, WireFormat, WorkspaceTool,
+    ThinkingControl, ToolChoice, Usage, WireFormat, WorkspaceTool,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
