@@ -141,7 +141,7 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
         spend: draft.spend,
         worker: Some(host.lease.worker),
         confinement,
-        started_at: host.started_at,
+        started_at: host.started_at(),
     };
     let mut events = vec![telling::step_completed(&step, &host.lease.name, logical_bytes)];
     events.extend(draft.events);

@@ -224,7 +224,7 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
         spend: Spend::default(),
         worker: Some(host.lease.worker),
         confinement,
-        started_at: host.started_at,
+        started_at: host.started_at(),
     };
     let reason = format!("keeps the files of task {}, whose step {} failed", task.id.short(), host.ordinal);
     let change = Happening::Pause.change(claimed.id, Some(claimed.epoch), reason.clone());

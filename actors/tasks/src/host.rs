@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_database::Write;
+use helix_kernel::Boottime;
 use helix_messages::OnBehalf;
 use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
@@ -70,7 +71,7 @@ pub(crate) struct Host {
     pub replay: Replay,
     /// Said by a person since the last turn; committed in front of the step's own messages.
     pub said: Vec<Message>,
-    pub started_at: Timestamp,
+    begun: Boottime,
     /// When the models that did not answer are worth asking again.
     pub again_in: Option<Duration>,
     calls: u64,
@@ -99,7 +100,7 @@ pub(crate) struct Begin {
 impl Host {
     pub fn new(shared: Arc<Shared>, begin: Begin) -> Self {
         let Begin { lease, task, turn, parent, turns, ordinal, files, workspace, replay, said } = begin;
-        let started_at = shared.now();
+        let begun = shared.args.clock.boottime();
         Self {
             shared,
             lease,
@@ -112,7 +113,7 @@ impl Host {
             workspace,
             replay,
             said,
-            started_at,
+            begun,
             again_in: None,
             calls: 0,
             note: None,
@@ -121,6 +122,12 @@ impl Host {
             kept: None,
             broken: None,
         }
+    }
+
+    /// When the step began, on the wall clock as it is set now: how long a step took counts towards its task's time-out, and a clock
+    /// that was set meanwhile must not.
+    pub fn started_at(&self) -> Timestamp {
+        self.shared.now().before(self.shared.args.clock.boottime().since(self.begun))
     }
 
     /// What went wrong between node and worker or records, whatever the kind made of it.

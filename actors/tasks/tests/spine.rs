@@ -551,6 +551,30 @@ async fn a_task_that_takes_too_long_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_during_a_step_does_not_count_towards_the_time_out() {
+    for by in [3_600_000_000, -3_600_000_000] {
+        let outside = Outside::new();
+        outside.world.add("one", 4);
+        let node = outside.start().await;
+        let mut spec = commands(&["sleep 400", "sleep 400"]);
+        spec.timeout_ms = Some(1_000);
+        let task = node.create(spec).await.expect("made").id;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        outside.machine.as_ref().expect("the clock is simulated").jump(by);
+        // Another node has nothing but the steps' own times to tell by.
+        while node.line(task).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        node.stop().await;
+        let node = outside.start().await;
+        node.until(task, TaskStatus::Completed).await;
+        for step in node.line(task).await {
+            assert_eq!(step.committed_at.since(step.started_at).as_millis() / 100, 4, "set by {by}: {step:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_that_panics_uses_its_retries_and_takes_nobody_with_it() {
     let outside = Outside::new();
     outside.world.add("one", 4);

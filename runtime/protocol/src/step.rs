@@ -111,7 +111,7 @@ pub struct NewStep {
     /// What its commands ran under; `None` where its workspace was not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confinement: Option<Confinement>,
-    /// When its first journal entry was written.
+    /// When it began, on the clock as it was set when it was committed.
     pub started_at: Timestamp,
 }
 
@@ -156,7 +156,7 @@ pub struct StepSummary {
     pub worker: Option<WorkerId>,
     /// Names given to it.
     pub checkpoints: Vec<String>,
-    /// When its first journal entry was written.
+    /// When it began, on the clock as it was set when it was committed.
     pub started_at: Timestamp,
     /// When it was committed.
     pub committed_at: Timestamp,
