@@ -18,7 +18,7 @@ pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable
 pub use provider_kind::ProviderKind;
 pub use sections::{
     BudgetsConfig, Config, DatabaseConfig, DeploymentConfig, GatewayConfig, GroupConfig, LeaseConfig, LogFormat, LoggingConfig,
-    ModelsConfig, PriceConfig, ProjectFile, ProviderConfig, RoutingStrategy, ServerConfig, StorageConfig, TasksConfig,
+    LoginConfig, ModelsConfig, PriceConfig, ProjectFile, ProviderConfig, RoutingStrategy, ServerConfig, StorageConfig, TasksConfig,
     WorkersConfig, WorkspaceConfig,
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelEntry, ModelTable, ModelsConfig, PriceConfig, ProviderConfig};
+use crate::{LoginConfig, ModelEntry, ModelTable, ModelsConfig, PriceConfig, ProviderConfig};
 
 /// What a provider speaks and where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,6 +97,21 @@ impl ProviderKind {
         }
     }
 
+    /// Where it is logged in to where nothing else is configured: the address of codes, that of tokens, and the scope.
+    fn login(self) -> Option<[&'static str; 3]> {
+        match self {
+            Self::Copilot => {
+                Some(["https://github.com/login/device/code", "https://github.com/login/oauth/access_token", "read:user"])
+            }
+            Self::Qwen => Some([
+                "https://chat.qwen.ai/api/v1/oauth2/device/code",
+                "https://chat.qwen.ai/api/v1/oauth2/token",
+                "openid profile email model.completion",
+            ]),
+            _ => None,
+        }
+    }
+
     /// Whether a provider of this kind and name exists where its key is in the environment.
     fn is_found_by_key(self) -> bool {
         !matches!(self, Self::OpenaiCompatible | Self::OpenaiResponses | Self::Ollama | Self::LlamaCpp)
@@ -113,6 +128,7 @@ pub(crate) struct WrittenProvider {
     model: String,
     fallback_models: Vec<String>,
     client_id: String,
+    login: LoginConfig,
     max_tokens: u32,
     temperature: Option<f64>,
     context_tokens: u64,
@@ -133,6 +149,7 @@ impl Default for WrittenProvider {
             model: usual.model,
             fallback_models: usual.fallback_models,
             client_id: usual.client_id,
+            login: usual.login,
             max_tokens: usual.max_tokens,
             temperature: usual.temperature,
             context_tokens: usual.context_tokens,
@@ -154,6 +171,7 @@ impl From<WrittenProvider> for ProviderConfig {
             model: written.model,
             fallback_models: written.fallback_models,
             client_id: written.client_id,
+            login: written.login,
             max_tokens: written.max_tokens,
             temperature: written.temperature,
             context_tokens: written.context_tokens,
@@ -170,6 +188,18 @@ impl ProviderConfig {
     /// A provider of this kind with nothing else said.
     pub fn of(kind: ProviderKind) -> Self {
         WrittenProvider { kind, ..WrittenProvider::default() }.into()
+    }
+
+    /// Where it is logged in to; `None` where a key is all there is.
+    pub fn login_place(&self) -> Option<LoginConfig> {
+        let [device_url, token_url, scope] = self.kind.login().unwrap_or_default();
+        let or = |written: &String, usual: &str| if written.is_empty() { usual.to_owned() } else { written.clone() };
+        let place = LoginConfig {
+            device_url: or(&self.login.device_url, device_url),
+            token_url: or(&self.login.token_url, token_url),
+            scope: or(&self.login.scope, scope),
+        };
+        (!place.device_url.is_empty() && !place.token_url.is_empty()).then_some(place)
     }
 
     /// What is known of one of its models: the table, and over it what the provider itself is configured to take. The sizes are
@@ -242,6 +272,19 @@ mod tests {
         assert_eq!(place("a"), ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"));
         assert_eq!(place("b"), ("http://127.0.0.1:1/v1", ""));
         assert_eq!(place("c"), ("https://api.openai.com/v1", "OPENAI_API_KEY"));
+    }
+
+    #[test]
+    fn a_login_is_where_the_kind_has_it_unless_another_place_is_named() {
+        let place = |kind, login| ProviderConfig { login, ..ProviderConfig::of(kind) }.login_place();
+        assert_eq!(place(ProviderKind::Openai, LoginConfig::default()), None);
+        let device_url = "https://example.org/device".to_owned();
+        let half = LoginConfig { device_url: device_url.clone(), ..LoginConfig::default() };
+        assert_eq!(place(ProviderKind::Openai, half.clone()), None, "codes alone give no token");
+        let at_github = place(ProviderKind::Copilot, half).expect("the kind has a place");
+        assert_eq!((at_github.device_url, at_github.scope.as_str()), (device_url, "read:user"));
+        assert_eq!(at_github.token_url, "https://github.com/login/oauth/access_token");
+        assert!(place(ProviderKind::Qwen, LoginConfig::default()).is_some());
     }
 
     #[test]

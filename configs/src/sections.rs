@@ -290,8 +290,10 @@ pub struct ProviderConfig {
     pub model: String,
     /// Models that OpenRouter asks where the first cannot answer.
     pub fallback_models: Vec<String>,
-    /// The client id that `copilot` logs in with.
+    /// The client id that `helix login NAME` logs in with.
     pub client_id: String,
+    /// Where it is logged in to. `copilot` and `qwen` have a place of their own; a key in the environment goes before a login.
+    pub login: LoginConfig,
     /// Most tokens of an answer. 0: as the capability table has it.
     pub max_tokens: u32,
     /// 0 to 2; absent leaves it to the provider.
@@ -321,6 +323,7 @@ impl Default for ProviderConfig {
             model: String::new(),
             fallback_models: Vec::new(),
             client_id: String::new(),
+            login: LoginConfig::default(),
             max_tokens: 0,
             temperature: None,
             context_tokens: 0,
@@ -331,6 +334,18 @@ impl Default for ProviderConfig {
             prices: BTreeMap::new(),
         }
     }
+}
+
+/// Where a token is had by device flow (RFC 8628). Empty: as the kind has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoginConfig {
+    /// The address that gives codes. Empty: that of the kind, where it has one.
+    pub device_url: String,
+    /// The address that gives tokens, and refreshes them. Empty: that of the kind.
+    pub token_url: String,
+    /// What the token shall be good for. Empty: what the kind asks for.
+    pub scope: String,
 }
 
 /// US dollars per million tokens.

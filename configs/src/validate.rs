@@ -105,6 +105,11 @@ fn models(config: &Config) -> Result<(), Failure> {
         if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
             return Err(wrong(&key("base_url"), format!("{base_url:?}"), "an http:// or https:// address, usually ending in /v1"));
         }
+        for (part, url) in [("login.device_url", &provider.login.device_url), ("login.token_url", &provider.login.token_url)] {
+            if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(wrong(&key(part), format!("{url:?}"), "an http:// or https:// address"));
+            }
+        }
         if !key_env.is_empty() && !is_variable(key_env) {
             // The value is not repeated: a key that was pasted here would end up in logs.
             return Err(Failure::new(

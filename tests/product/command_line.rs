@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::harness::{HELIX, end_everything_in, worker_program};
 
 /// A person with an empty data folder and a configuration of one worker.
-struct Person {
-    folder: tempfile::TempDir,
+pub struct Person {
+    pub folder: tempfile::TempDir,
 }
 
 impl Person {
-    fn new() -> Self {
+    pub fn new() -> Self {
         worker_program();
         let folder = tempfile::Builder::new().prefix("helix-test").tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("helix.yaml"), "workers: { local: 1, slots: 5 }\n").expect("the folder is writable");
@@ -25,10 +25,16 @@ impl Person {
         self.folder.path().join("data")
     }
 
-    fn types(&self, arguments: &[&str]) -> Output {
+    /// What this person types, ready to be run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(HELIX);
         command.current_dir(self.folder.path()).env("HELIX_DATA", self.data()).env("HOME", self.folder.path()).env("NO_COLOR", "1");
-        command.args(arguments).output().expect("the program runs")
+        command.env_remove("XDG_DATA_HOME").args(arguments);
+        command
+    }
+
+    pub fn types(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program runs")
     }
 
     fn git(&self, folder: &Path, arguments: &[&str]) -> String {
@@ -50,14 +56,14 @@ impl Drop for Person {
     }
 }
 
-fn json(output: &Output) -> Value {
+pub fn json(output: &Output) -> Value {
     let said = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{said:?}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
 }
 
 /// The exit code, and the code of the failure in JSON.
-fn refusal(output: &Output) -> (Option<i32>, String) {
+pub fn refusal(output: &Output) -> (Option<i32>, String) {
     let said = String::from_utf8_lossy(&output.stderr);
     let failure: Value =
         serde_json::from_str(said.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}: {said}"));
@@ -129,4 +135,36 @@ fn a_repository_is_taken_with_uncommitted_changes_never_written_to_and_given_bac
 
     let nowhere = person.types(&["--json", "run", "--repo", "/", "--command", "true"]);
     assert_eq!(refusal(&nowhere), (Some(2), "not_a_repository".to_owned()));
+}
+
+#[test]
+fn a_key_is_shown_once_serves_a_client_within_its_limits_and_is_refused_once_revoked() {
+    let person = Person::new();
+    assert_eq!(person.types(&["up", "--detach"]).status.code(), Some(0));
+    let made = person.types(&["key", "create", "ci", "--model", "coder", "--budget", "5", "--rate", "60", "--expires", "30d"]);
+    assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
+    let secret = String::from_utf8(made.stdout).expect("text").trim().to_owned();
+    assert!(
+        secret.starts_with("helix-") && !secret.contains(char::is_whitespace),
+        "the key alone is on standard output: {secret:?}"
+    );
+    assert!(String::from_utf8_lossy(&made.stderr).contains("shown this once"));
+
+    let other = json(&person.types(&["key", "create", "editor", "--budget-daily-tokens", "1000", "--json"]));
+    assert_ne!(other["secret"].as_str(), Some(secret.as_str()));
+    let listed = json(&person.types(&["key", "list", "--json"]));
+    let first = listed[0].as_object().expect("a key").clone();
+    let seen = ["name", "models", "requests_per_minute"].map(|field| first[field].clone());
+    assert_eq!(seen, [Value::from("ci"), serde_json::json!(["coder"]), Value::from(60)]);
+    assert_eq!(first["budget"]["money"], 5_000_000);
+    assert_eq!(listed[1]["daily"]["tokens"], 1_000);
+    let whole = String::from_utf8(person.types(&["key", "list"]).stdout).expect("text");
+    assert!(whole.contains("ci") && whole.contains("29 d left") && !whole.contains(&secret[6..]), "{whole}");
+
+    assert_eq!(refusal(&person.types(&["key", "revoke", "nobody", "--json"])), (Some(3), "not_found".to_owned()));
+    assert_eq!(json(&person.types(&["key", "revoke", "ci", "--json"]))["name"], "ci");
+    let left = json(&person.types(&["key", "list", "--json"]));
+    assert_eq!(left.as_array().map(Vec::len), Some(1));
+    let all = json(&person.types(&["key", "list", "--all", "--json"]));
+    assert!(all[0]["revoked_at"].is_i64(), "{all}");
 }

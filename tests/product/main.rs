@@ -11,6 +11,7 @@ mod adoption;
 mod command_line;
 mod content;
 mod lines;
+mod logins;
 mod misfortunes;
 mod models;
 mod node_deaths;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, RunId, Spent, StepId,
-    StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
+    Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, 
+    RunId, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -316,10 +316,14 @@ pub struct KeyView {
     /// Since when it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
+    /// What was spent with it so far.
+    #[serde(default)]
+    pub spent: Spent,
 }
 
-impl From<GatewayKey> for KeyView {
-    fn from(key: GatewayKey) -> Self {
+impl KeyView {
+    /// A key with what was spent with it.
+    pub fn new(key: GatewayKey, spent: Spent) -> Self {
         Self {
             id: key.id,
             name: key.name,
@@ -331,6 +335,7 @@ impl From<GatewayKey> for KeyView {
             created_at: key.created_at,
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
+            spent,
         }
     }
 }

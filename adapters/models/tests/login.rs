@@ -109,6 +109,7 @@ fn a_token_at_rest_cannot_be_read_moved_or_changed() {
     assert_eq!(store.load("qwen"), Ok(None));
     store.save("qwen", &token).expect("saved");
     store.save("qwen", &token).expect("saved again");
+    assert_eq!(store.names(), Ok(vec!["qwen".to_owned()]));
     assert_eq!(store.load("qwen"), Ok(Some(token.clone())));
     assert!(!format!("{token:?}").contains("secret"));
     let folder = _folder.path().join("logins");

@@ -11,6 +11,9 @@ mod doctor;
 mod down;
 mod explain;
 mod follow;
+mod key;
+mod login;
+mod logout;
 mod run;
 mod server;
 mod status;
@@ -88,6 +91,10 @@ enum Command {
     Task(task::Task),
     #[command(subcommand)]
     Worker(worker::Worker),
+    #[command(subcommand)]
+    Key(key::Key),
+    Login(login::Login),
+    Logout(logout::Logout),
     Tree(tree::Tree),
     Explain(explain::Explain),
     #[command(subcommand)]
@@ -133,6 +140,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Attach(command) => command.run(&context).await,
         Command::Task(command) => done(command.run(&context).await),
         Command::Worker(command) => done(command.run(&context).await),
+        Command::Key(command) => done(command.run(&context).await),
+        Command::Login(command) => command.run(&context).await,
+        Command::Logout(command) => done(command.run(&context)),
         Command::Tree(command) => done(command.run(&context).await),
         Command::Explain(command) => done(command.run(&context)),
         Command::Config(command) => done(command.run(&context)),

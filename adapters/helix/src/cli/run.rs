@@ -405,7 +405,7 @@ fn parse_mib(text: &str) -> Result<u64, String> {
     number.checked_mul(scale).ok_or_else(wanted)
 }
 
-fn parse_duration_ms(text: &str) -> Result<u64, String> {
+pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let scale = match unit {

@@ -3,7 +3,7 @@
 mod background;
 mod data_folder;
 mod process;
-mod providers;
+pub mod providers;
 mod server;
 mod stores;
 mod transports;

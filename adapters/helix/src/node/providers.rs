@@ -8,7 +8,7 @@ use helix_actor_models::{Limits, ProviderArgs};
 use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::{ChatCompletions, ThinkingField};
 use helix_adapter_models::gemini::Gemini;
-use helix_adapter_models::login::{CopilotCredentials, TokenStore};
+use helix_adapter_models::login::{CopilotCredentials, DeviceEndpoint, OauthCredentials, TokenStore};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::Responses;
 use helix_adapter_models::servers::{Copilot, LlamaCpp, OpenRouter};
@@ -46,12 +46,46 @@ fn provider(name: &str, config: &ProviderConfig, table: &Arc<ModelTable>) -> Res
         prices: prices(&config.prices),
         ..Settings::default()
     };
+    let by_login = logged_in(name, config, &settings)?;
+    let provider = speaking(config, settings)?;
+    let provider = match by_login {
+        Some(credentials) => provider.with_credentials(credentials),
+        None => provider,
+    };
     Ok(ProviderArgs {
-        provider: Arc::new(speaking(config, settings)?),
+        provider: Arc::new(provider),
         base_url: config.base_url.clone(),
         model: config.model.clone(),
         limits: Limits::from(config),
     })
+}
+
+/// Tokens of logins, as `helix login` keeps them.
+pub fn logins() -> Option<TokenStore> {
+    TokenStore::of_user(&|name| std::env::var(name).ok())
+}
+
+/// Where a provider is logged in to; `None` where it takes a key and nothing else.
+pub fn login_endpoint(name: &str, config: &ProviderConfig) -> Option<DeviceEndpoint> {
+    let place = config.login_place()?;
+    Some(DeviceEndpoint {
+        name: name.to_owned(),
+        device_url: place.device_url,
+        token_url: place.token_url,
+        client_id: config.client_id.clone(),
+        scope: place.scope,
+        // The code host refuses nothing that it does not know, and takes no proof key.
+        pkce: config.kind != ProviderKind::Copilot,
+    })
+}
+
+/// The token of a login, where that is what the provider is called with: a key goes before it, and Copilot exchanges its own.
+fn logged_in(name: &str, config: &ProviderConfig, settings: &Settings) -> Result<Option<OauthCredentials>, Failure> {
+    if settings.key.is_some() || config.client_id.is_empty() || config.kind == ProviderKind::Copilot {
+        return Ok(None);
+    }
+    let (Some(endpoint), Some(store)) = (login_endpoint(name, config), logins()) else { return Ok(None) };
+    OauthCredentials::new(endpoint, store).map(Some)
 }
 
 /// The provider in the format of its kind.
@@ -62,8 +96,7 @@ fn speaking(config: &ProviderConfig, settings: Settings) -> Result<HttpProvider,
         ProviderKind::LlamaCpp => HttpProvider::new(settings, LlamaCpp::at(&config.base_url)),
         ProviderKind::Openrouter => HttpProvider::new(settings, OpenRouter::new(config.fallback_models.clone())),
         ProviderKind::Copilot => {
-            let logins = TokenStore::of_user(&|name| std::env::var(name).ok());
-            let credentials = CopilotCredentials::new(&settings.name, settings.key.clone(), logins, GITHUB_API)?;
+            let credentials = CopilotCredentials::new(&settings.name, settings.key.clone(), logins(), GITHUB_API)?;
             Ok(HttpProvider::new(settings, Copilot::default())?.with_credentials(credentials))
         }
         ProviderKind::Qwen => {

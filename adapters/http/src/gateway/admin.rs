@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::LedgerFilter;
-use helix_protocol::{Failure, GatewayKey, KeyId, ProjectId, Timestamp};
+use helix_protocol::{Failure, GatewayKey, KeyId, ProjectId, Spent, Timestamp};
 use serde::Deserialize;
 
 use super::{Gateway, keys};
@@ -52,14 +52,21 @@ async fn create(gateway: web::Data<Gateway>, request: HttpRequest, bytes: Bytes)
     let (records, made) = (gateway.records.clone(), key.clone());
     gateway.run(async move { records.write(helix_messages::Write::CreateKey(Box::new(made))).await }).await?;
     gateway.keys.changed();
-    Ok(HttpResponse::Created().json(CreatedKey { secret, key: KeyView::from(key) }))
+    Ok(HttpResponse::Created().json(CreatedKey { secret, key: KeyView::new(key, Spent::default()) }))
 }
 
 /// GET /keys
 async fn list(gateway: web::Data<Gateway>) -> Result<HttpResponse, Problem> {
     let records = gateway.records.clone();
-    let keys = gateway.run(async move { Ok(records.read().gateway_keys().await?) }).await?;
-    Ok(HttpResponse::Ok().json(KeyList { keys: keys.into_iter().map(KeyView::from).collect() }))
+    let read = async move {
+        let mut keys = Vec::new();
+        for key in records.read().gateway_keys().await? {
+            let spent = records.read().ledger_spent(LedgerFilter { key: Some(key.id), ..LedgerFilter::default() }).await?;
+            keys.push(KeyView::new(key, spent));
+        }
+        Ok(KeyList { keys })
+    };
+    Ok(HttpResponse::Ok().json(gateway.run(read).await?))
 }
 
 /// DELETE /keys/{id}: refused from now on.

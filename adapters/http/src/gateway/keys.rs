@@ -88,14 +88,10 @@ impl Keys {
     pub async fn caller(&self, secret: Option<&str>, now: Timestamp) -> Result<Caller, Refusal> {
         let refused = |message: &str, hint: &str| Refusal::new(401, Failure::new(Code::Forbidden, message).hint(hint));
         let secret = secret.ok_or_else(|| {
-            refused(
-                "no key was sent",
-                "send one of this node's keys as the API key; POST /api/v1/keys on the node's socket makes one",
-            )
+            refused("no key was sent", "send one of this node's keys as the API key; `helix key create NAME` makes one")
         })?;
         let key = self.find(&hash(secret)).await.map_err(|failure| Refusal::new(503, failure))?;
-        let key =
-            key.ok_or_else(|| refused("this key is not known", "GET /api/v1/keys on the node's socket shows those that exist"))?;
+        let key = key.ok_or_else(|| refused("this key is not known", "`helix key list` shows those that exist"))?;
         if key.revoked_at.is_some() {
             return Err(refused(&format!("the key {:?} was revoked", key.name), "ask for another one"));
         }

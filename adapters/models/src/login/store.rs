@@ -90,6 +90,24 @@ impl TokenStore {
         serde_json::from_slice(plain).map(Some).map_err(|_| unreadable())
     }
 
+    /// The names under which there are tokens, sorted.
+    pub fn names(&self) -> Result<Vec<String>, Failure> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(|error| self.failed(&error))?.file_name();
+            // A draft begins with a dot, which no name does.
+            let name = file.to_str().and_then(|file| file.strip_suffix(".token")).filter(|name| !name.starts_with('.'));
+            names.extend(name.map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// Forgets the token of `name`. True where there was one.
     pub fn remove(&self, name: &str) -> Result<bool, Failure> {
         let path = self.path(name)?;
