@@ -100,6 +100,7 @@ fn step_on(task: &TaskRecord) -> NewStep {
         long_messages: None,
         exits: Vec::new(),
         artifacts: Vec::new(),
+        heard: Vec::new(),
         spend: Spend::default(),
         worker: task.worker,
         confinement: None,

@@ -15,5 +15,6 @@ mod logins;
 mod misfortunes;
 mod models;
 mod node_deaths;
+mod steering;
 mod worker_deaths;
 mod workloads;

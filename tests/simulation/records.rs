@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Spent, StepId,
-    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Remark, Spent,
+    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use parking_lot::Mutex;
 
@@ -178,6 +178,10 @@ impl RecordStore for Reached {
 
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError> {
         self.ask(self.store.questions(task)).await
+    }
+
+    async fn remarks(&self, task: TaskId) -> Result<Vec<Remark>, RecordError> {
+        self.ask(self.store.remarks(task)).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError> {

@@ -54,6 +54,10 @@ impl TaskKind for AgentKind {
         "agent"
     }
 
+    fn hears(&self) -> bool {
+        true
+    }
+
     async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure> {
         let spec = match &host.task().spec.work {
             TaskWork::Agent(spec) => spec.clone(),

@@ -237,6 +237,7 @@ fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
         long_messages: None,
         exits: result.exits.clone(),
         artifacts: Vec::new(),
+        heard: Vec::new(),
         spend: Spend::default(),
         worker: None,
         confinement: None,

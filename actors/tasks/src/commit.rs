@@ -8,8 +8,8 @@ use helix_objects::{Durability, Mark, ObjectStore, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
 use helix_protocol::{
-    Change, Code, Confinement, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, SkippedFile, Spend, StepId, StepOutcome,
-    StepRecord, TaskId, TaskRecord, TaskStatus,
+    Change, Code, Confinement, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, RemarkId, SkippedFile, Spend, StepId,
+    StepOutcome, StepRecord, TaskId, TaskRecord, TaskStatus,
 };
 use helix_versions::write_snapshot;
 
@@ -23,6 +23,8 @@ pub(crate) struct Draft {
     pub outcome: StepOutcome,
     pub summary: String,
     pub messages: Vec<Message>,
+    /// What people had said that it is the first to hear.
+    pub heard: Vec<RemarkId>,
     pub exits: Vec<ExitReport>,
     pub spend: Spend,
     pub then: Option<Then>,
@@ -138,6 +140,7 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
         long_messages: long,
         exits: draft.exits,
         artifacts,
+        heard: draft.heard,
         spend: draft.spend,
         worker: Some(host.lease.worker),
         confinement,
@@ -182,6 +185,7 @@ pub(crate) async fn unfinished(host: &mut Host, kept: Option<Files>) -> Result<O
         outcome: StepOutcome::Unfinished,
         summary: format!("step {} was still running", host.ordinal),
         messages: Vec::new(),
+        heard: Vec::new(),
         exits: Vec::new(),
         spend: Spend::default(),
         then,

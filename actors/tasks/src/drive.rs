@@ -190,7 +190,11 @@ impl Drive {
             replay: Replay::read(ordinal, &entries, |call| self.shared.calls.has(call)),
             said,
         };
-        Ok(Host::new(Arc::clone(&self.shared), begin))
+        let mut host = Host::new(Arc::clone(&self.shared), begin);
+        if self.kind.hears() {
+            host.hear().await?;
+        }
+        Ok(host)
     }
 
     /// Lets the kind make its step, within the task's time. A long one has its task recorded as running meanwhile.
@@ -242,12 +246,12 @@ impl Drive {
             TurnEnd::Finished => StepOutcome::Finished,
             TurnEnd::Failed(_) => StepOutcome::Failed,
         };
-        let mut messages = std::mem::take(&mut host.said);
+        let (mut messages, heard) = (std::mem::take(&mut host.said), std::mem::take(&mut host.heard));
         messages.extend(result.messages);
         let StepResult { summary, exits, .. } = result;
         let spend = host.replay.spend();
         let files = taken.files;
-        let draft = Draft { outcome, summary, messages, exits, spend, then, events };
+        let draft = Draft { outcome, summary, messages, heard, exits, spend, then, events };
         let (step, task) = commit::step(&host, taken, draft).await?;
         if changed {
             commit::unpin(&self.shared, self.lease.task, self.lease.epoch).await;

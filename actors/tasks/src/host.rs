@@ -15,8 +15,8 @@ use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
     Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money,
-    Question, RunId, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome,
-    WorkerId,
+    Question, Remark, RemarkId, Role, RunId, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork, Timestamp,
+    ToolCall, ToolOutcome, WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -71,6 +71,8 @@ pub(crate) struct Host {
     pub replay: Replay,
     /// Said by a person since the last turn; committed in front of the step's own messages.
     pub said: Vec<Message>,
+    /// Which remarks are among it.
+    pub heard: Vec<RemarkId>,
     begun: Boottime,
     /// When the models that did not answer are worth asking again.
     pub again_in: Option<Duration>,
@@ -113,6 +115,7 @@ impl Host {
             workspace,
             replay,
             said,
+            heard: Vec::new(),
             begun,
             again_in: None,
             calls: 0,
@@ -128,6 +131,25 @@ impl Host {
     /// that was set meanwhile must not.
     pub fn started_at(&self) -> Timestamp {
         self.shared.now().before(self.shared.args.clock.boottime().since(self.begun))
+    }
+
+    /// Hears what people said to the task while it ran: what its first owner heard, where the step is made again; else all that is
+    /// unheard, and that it is just this is journalled before anything answers to it.
+    pub async fn hear(&mut self) -> Result<(), Failure> {
+        let task = self.lease.task;
+        let remarks = self.shared.read(|records| async move { records.read().remarks(task).await }).await?;
+        let decided = self.replay.heard(self.ordinal).map(<[RemarkId]>::to_vec);
+        let hears = |remark: &Remark| match &decided {
+            Some(heard) => heard.contains(&remark.id),
+            None => remark.step.is_none(),
+        };
+        let remarks: Vec<Remark> = remarks.into_iter().filter(hears).collect();
+        self.heard = remarks.iter().map(|remark| remark.id).collect();
+        if decided.is_none() && !self.heard.is_empty() {
+            self.journal(JournalBody::Heard { remarks: self.heard.clone() }).await?;
+        }
+        self.said.extend(remarks.into_iter().map(|remark| Message::text(Role::User, remark.text)));
+        Ok(())
     }
 
     /// What went wrong between node and worker or records, whatever the kind made of it.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, Spend, ToolOutcome};
+use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, RemarkId, Spend, ToolOutcome};
 
 use crate::budget::Amount;
 
@@ -20,6 +20,7 @@ pub struct Replay {
     outcomes: HashMap<CallKey, ToolOutcome>,
     open: HashMap<CallKey, Amount>,
     spend: Spend,
+    heard: Option<Vec<RemarkId>>,
     next: u64,
 }
 
@@ -32,6 +33,7 @@ impl Replay {
             outcomes: HashMap::new(),
             open: HashMap::new(),
             spend: Spend::default(),
+            heard: None,
             next: ordinal << STRIDE,
         };
         for entry in entries.iter().filter(|entry| entry.ordinal == ordinal) {
@@ -68,6 +70,7 @@ impl Replay {
                 }
             }
             JournalBody::Intended { .. } => {}
+            JournalBody::Heard { remarks } => self.heard = Some(remarks.clone()),
             JournalBody::Resulted { call, outcome } => {
                 self.outcomes.insert(call.clone(), outcome.clone());
             }
@@ -88,6 +91,13 @@ impl Replay {
     /// What an effect outside the workspace answered.
     pub fn outcome(&self, call: &CallKey) -> Option<&ToolOutcome> {
         self.outcomes.get(call)
+    }
+
+    /// What the step hears of what people said: as its first owner decided it. `None` where nothing of the step is journalled, so that it
+    /// is still to be decided. A reply that was given without a remark is never put behind it.
+    pub fn heard(&self, ordinal: u64) -> Option<&[RemarkId]> {
+        let began = self.next > ordinal << STRIDE;
+        self.heard.as_deref().or(began.then_some(&[]))
     }
 
     /// What the step has cost so far, calls that are under way left out.
@@ -167,6 +177,15 @@ mod tests {
         let failed = JournalBody::CallFailed { call: key(1), charged: Money::ZERO, tokens: 0, reason: "429".to_owned() };
         let replay = Replay::read(1, &entries(1, &[reserved(1, 50), failed]), |_| false);
         assert_eq!(replay.spend(), Spend::default());
+    }
+
+    #[test]
+    fn a_step_that_is_made_again_hears_what_it_heard_first_and_nothing_that_was_said_since() {
+        let remark = RemarkId::new();
+        let heard = JournalBody::Heard { remarks: vec![remark] };
+        assert_eq!(Replay::read(3, &[], |_| false).heard(3), None, "nothing is decided yet");
+        assert_eq!(Replay::read(3, &entries(3, &[heard, reserved(1, 5)]), |_| false).heard(3), Some(&[remark][..]));
+        assert_eq!(Replay::read(3, &entries(3, &[reserved(1, 5)]), |_| false).heard(3), Some(&[][..]));
     }
 
     #[test]

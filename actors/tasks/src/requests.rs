@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 
 use helix_config::TasksConfig;
 use helix_database::Write;
-use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, TasksMsg};
+use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
 use helix_protocol::{
-    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Network, Principal, Question, QuestionId, StepId, TaskId,
-    TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Network, Principal, Question, QuestionId, Remark, StepId,
+    TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ use crate::machine::Happening;
 use crate::shared::Shared;
 use crate::{children, dependencies, secrets, telling};
 
+/// Most that is said at once.
+const SAID_BYTES: usize = 32 * 1024;
 /// How long the cancelling of a task may take that another one made.
 const CHILD: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -307,6 +309,28 @@ pub(crate) async fn answer(
     let event =
         helix_protocol::NewEvent::info(EventKind::TaskResumed, &principal.actor, message).detail(json!({"question": question}));
     task_of(shared.write(Write::Answer { question, answer, events: vec![event] }).await?)
+}
+
+/// Records what a person says to a task, for the next step that begins.
+pub(crate) async fn say(shared: &Shared, say: Say, principal: &Principal) -> Result<TaskRecord, Failure> {
+    let Say { task, id, text } = say;
+    let record = read_task(shared, task).await?;
+    let kind = record.spec.work.kind();
+    if !shared.kind(kind).is_some_and(|kind| kind.hears()) {
+        return Err(Failure::new(Code::InvalidRequest, format!("task {} is of kind {kind:?}, which hears nobody", task.short()))
+            .hint("only agents can be spoken to"));
+    }
+    if text.trim().is_empty() || text.len() > SAID_BYTES {
+        return Err(Failure::new(Code::InvalidRequest, format!("what is said has 1 to {SAID_BYTES} bytes"))
+            .hint("put longer texts into a file of the repository, or fork the task with another prompt"));
+    }
+    if record.status.is_final() {
+        return Err(Failure::new(Code::InvalidState, format!("task {} is {}, and nobody listens", task.short(), record.status))
+            .hint(format!("`helix task fork {} --prompt TEXT` goes on from its last step", task.short())));
+    }
+    let remark = Remark { id, task, text, actor: principal.actor.clone(), created_at: shared.now(), step: None };
+    let events = vec![telling::said(&remark)];
+    task_of(shared.write(Write::Say { remark: Box::new(remark), events }).await?)
 }
 
 /// Records that driving a task failed outside its steps: a retry, or its end.

@@ -67,6 +67,9 @@ impl Actor for TasksActor {
             TasksMsg::Answer { question, answer, principal, reply } => {
                 door.change(reply, async move { requests::answer(&shared, question, answer, &principal).await });
             }
+            TasksMsg::Say { say, principal, reply } => {
+                door.work.spawn(async move { drop(reply.send(requests::say(&shared, say, &principal).await)) });
+            }
             TasksMsg::Why { task, reply } => {
                 let scheduler = door.scheduler.clone();
                 door.work.spawn(async move { drop(reply.send(why(&shared, &scheduler, task).await)) });

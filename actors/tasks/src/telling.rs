@@ -1,7 +1,7 @@
 //! The events this branch records and shows, each built in one place.
 
 use helix_messages::LostWorker;
-use helix_protocol::{Code, EventKind, Failure, NewEvent, NewStep, Severity, TaskId, WorkerId};
+use helix_protocol::{Code, EventKind, Failure, NewEvent, NewStep, Remark, Severity, TaskId, WorkerId};
 use serde_json::{Value, json};
 
 /// What is written as the actor of what the node does by itself.
@@ -72,6 +72,16 @@ pub(crate) fn failed(task: TaskId, failure: &Failure) -> NewEvent {
 pub(crate) fn asked(task: TaskId, question: &helix_protocol::Question) -> NewEvent {
     let detail = json!({"question": question.id, "text": question.text, "choices": question.choices});
     about(EventKind::TaskAsked, task, question.text.clone()).severity(Severity::Warning).detail(detail)
+}
+
+/// A person said something to the task.
+pub(crate) fn said(remark: &Remark) -> NewEvent {
+    let detail = json!({"remark": remark.id, "text": remark.text});
+    NewEvent::info(EventKind::TaskSaid, &remark.actor, first_line(&remark.text)).task(remark.task).detail(detail)
+}
+
+fn first_line(text: &str) -> String {
+    text.trim().lines().next().unwrap_or_default().chars().take(200).collect()
 }
 
 /// What somebody did to a task.

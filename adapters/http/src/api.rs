@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, 
+    Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark, RemarkId,
     RunId, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,23 @@ pub struct RebasedTask {
 pub struct AnswerRequest {
     /// The answer.
     pub answer: String,
+}
+
+/// POST /tasks/{id}/say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SayRequest {
+    /// What is said.
+    pub text: String,
+    /// Chosen by whoever says it: said again under the same id, it is said once.
+    #[serde(default)]
+    pub id: Option<RemarkId>,
+}
+
+/// GET /tasks/{id}/remarks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemarkList {
+    /// Oldest first; each with the step that heard it.
+    pub remarks: Vec<Remark>,
 }
 
 /// GET /tasks/{id}/log.

@@ -40,6 +40,8 @@ fn task(scope: &mut web::ServiceConfig) {
         .route("/diff", web::get().to(task_reads::diff))
         .route("/checkpoints", web::get().to(task_reads::checkpoints))
         .route("/questions", web::get().to(task_reads::questions))
+        .route("/remarks", web::get().to(task_reads::remarks))
+        .route("/say", web::post().to(task_actions::say))
         .route("/cancel", web::post().to(task_actions::cancel))
         .route("/pause", web::post().to(task_actions::pause))
         .route("/resume", web::post().to(task_actions::resume))

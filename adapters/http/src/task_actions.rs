@@ -6,10 +6,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{IF_MATCH, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use helix_messages::{ExportGit, ForkTask, ResumeTask, RetryTask};
-use helix_protocol::{Code, Failure, StepId, TaskRecord};
+use helix_messages::{ExportGit, ForkTask, ResumeTask, RetryTask, Say};
+use helix_protocol::{Code, Failure, RemarkId, StepId, TaskRecord};
 
-use crate::api::{AnswerRequest, CheckpointRequest, ExportRequest, ForkRequest, RollbackRequest, default_branch};
+use crate::api::{AnswerRequest, CheckpointRequest, ExportRequest, ForkRequest, RollbackRequest, SayRequest, default_branch};
 use crate::body::{self, invalid};
 use crate::peer::principal;
 use crate::problem::Problem;
@@ -150,6 +150,15 @@ pub(crate) async fn export(node: web::Data<Node>, id: Id, bytes: Bytes, request:
         args.versions.export_git(ExportGit { repository, branch, head, parent: origin.git_commit, carried }).await
     });
     Ok(HttpResponse::Ok().json(exported.await?))
+}
+
+/// POST /tasks/{id}/say: the next step that begins hears it.
+pub(crate) async fn say(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (SayRequest { text, id: remark }, who) = (body::read(&bytes)?, principal(&request));
+    let said = with(&node, id, &request, |args, task| async move {
+        args.tasks.say(Say { task: task.id, id: remark.unwrap_or_else(RemarkId::new), text }, who).await
+    });
+    Ok(tagged(&said.await?))
 }
 
 /// POST /questions/{id}/answer

@@ -7,7 +7,7 @@ use helix_protocol::link::{Request, Response};
 use helix_protocol::{Base, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, TaskRecord, TaskStatus};
 use serde::Deserialize;
 
-use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RunOutput, StepList, TaskList};
+use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RemarkList, RunOutput, StepList, TaskList};
 use crate::body::invalid;
 use crate::problem::Problem;
 use crate::running::Running;
@@ -102,6 +102,13 @@ pub(crate) async fn questions(node: web::Data<Node>, id: Id) -> Result<HttpRespo
     let records = node.args.records.clone();
     let read = async move { Ok(records.read().questions(resolve::task(&records, &id).await?.id).await?) };
     Ok(HttpResponse::Ok().json(QuestionList { questions: node.run(read).await? }))
+}
+
+/// GET /tasks/{id}/remarks
+pub(crate) async fn remarks(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let records = node.args.records.clone();
+    let read = async move { Ok(records.read().remarks(resolve::task(&records, &id).await?.id).await?) };
+    Ok(HttpResponse::Ok().json(RemarkList { remarks: node.run(read).await? }))
 }
 
 #[derive(Deserialize)]

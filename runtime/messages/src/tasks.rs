@@ -5,8 +5,8 @@ use std::time::Duration;
 use helix_kernel::{Address, Reply};
 use helix_ports::DeathProof;
 use helix_protocol::{
-    Budget, Checkpoint, Failure, Lifecycle, Principal, ProjectId, QuestionId, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus,
-    WorkerId,
+    Budget, Checkpoint, Failure, Lifecycle, Principal, ProjectId, QuestionId, RemarkId, StepId, TaskId, TaskRecord, TaskSpec,
+    TaskStatus, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,17 @@ pub struct TaskWhy {
     pub next: Vec<String>,
 }
 
+/// Something a person says to a task that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Say {
+    /// To which task.
+    pub task: TaskId,
+    /// Its id: said again under the same one, it is said once.
+    pub id: RemarkId,
+    /// What.
+    pub text: String,
+}
+
 /// What the tasks branch can be asked.
 pub enum TasksMsg {
     /// Records a task and has it scheduled. Refused with `dependency_cycle`, `not_found`, `invalid_request`,
@@ -181,6 +192,16 @@ pub enum TasksMsg {
         /// The answer.
         answer: String,
         /// Who answers.
+        principal: Principal,
+        /// The task as it is then.
+        reply: Reply<TaskRecord>,
+    },
+    /// Records what a person says to a task: its next step hears it, whoever makes it. Refused with `invalid_state` once it has
+    /// ended, and with `invalid_request` where its kind hears nobody. Sent by the HTTP face.
+    Say {
+        /// What.
+        say: Say,
+        /// Who says it.
         principal: Principal,
         /// The task as it is then.
         reply: Reply<TaskRecord>,
@@ -278,6 +299,11 @@ impl Tasks {
     /// Answers a question.
     pub async fn answer(&self, question: QuestionId, answer: String, principal: Principal) -> Result<TaskRecord, Failure> {
         self.address.ask(QUICK, |reply| TasksMsg::Answer { question, answer, principal, reply }).await
+    }
+
+    /// Says something to a task.
+    pub async fn say(&self, say: Say, principal: Principal) -> Result<TaskRecord, Failure> {
+        self.address.ask(QUICK, |reply| TasksMsg::Say { say, principal, reply }).await
     }
 
     /// Explains a task's state.

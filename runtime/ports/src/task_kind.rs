@@ -141,6 +141,11 @@ pub trait TaskKind: Send + Sync + 'static {
     /// Its name in `TaskWork`.
     fn name(&self) -> &str;
 
+    /// Whether what people say to a running task is heard: whether its steps read the conversation.
+    fn hears(&self) -> bool {
+        false
+    }
+
     /// Makes one step. Called again with the same ordinal after a crash: replies come from the journal, workspace tools
     /// run again on the restored files. An `Err` fails the step: nothing is committed but what `on_failure` keeps.
     async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure>;

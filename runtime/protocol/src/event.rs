@@ -63,6 +63,8 @@ event_kinds! {
     TaskReassigned = "task.reassigned";
     /// It asks something. Detail: `question`.
     TaskAsked = "task.asked";
+    /// A person said something to it; its next step hears it. Detail: `remark`, `text`.
+    TaskSaid = "task.said";
     /// Its head was moved back. Detail: `step`.
     TaskRolledBack = "task.rolled_back";
     /// A step was committed. Detail: `step`, `ordinal`, `snapshot`, `files_changed`, `tokens`, `money`.

@@ -90,6 +90,10 @@ id!(
     QuestionId
 );
 id!(
+    /// Something a person said to a task.
+    RemarkId
+);
+id!(
     /// Who owns a row.
     OwnerId
 );

@@ -23,15 +23,15 @@ pub use content::{Change, ChangeKind, FileMode, ObjectId, ParseObjectIdError, Sk
 pub use event::{Event, EventKind, NewEvent, Severity};
 pub use failure::{Code, Failure};
 pub use ids::{
-    AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RunId, StepId,
-    TaskId, WorkerId,
+    AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RemarkId, RunId,
+    StepId, TaskId, WorkerId,
 };
 pub use ledger::{CallOutcome, GatewayKey, ModelCall, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage};
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{
-    Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Spend, StepOutcome, StepRecord,
+    Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Remark, Spend, StepOutcome, StepRecord,
     StepSummary,
 };
 pub use task::{

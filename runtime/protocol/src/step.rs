@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RunId, SkippedFile,
+    AttemptId, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RemarkId, RunId, SkippedFile,
     SnapshotId, StepId, TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
 };
 
@@ -104,6 +104,9 @@ pub struct NewStep {
     pub exits: Vec<ExitReport>,
     /// Artifact paths.
     pub artifacts: Vec<String>,
+    /// What people had said that this step was the first to hear; its messages begin with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<RemarkId>,
     /// What it cost.
     pub spend: Spend,
     /// Who made it.
@@ -213,6 +216,12 @@ pub enum JournalBody {
         /// The tool.
         tool: String,
     },
+    /// Before anything else of the step: what people said that it hears. A step that is made again hears just this, because the replies
+    /// of the journal answer to it; what was said since is for the next one.
+    Heard {
+        /// In the order in which it was said.
+        remarks: Vec<RemarkId>,
+    },
     /// After it.
     Resulted {
         /// The call.
@@ -237,6 +246,24 @@ pub struct JournalEntry {
     pub epoch: Epoch,
     /// What it records.
     pub body: JournalBody,
+}
+
+/// Something a person said to a task that has not ended: the next step that begins hears it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Its id, chosen by whoever says it, so that saying it again is saying it once.
+    pub id: RemarkId,
+    /// The task.
+    pub task: TaskId,
+    /// What was said.
+    pub text: String,
+    /// Who said it.
+    pub actor: String,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// The step that heard it; `None` while none has.
+    #[serde(default)]
+    pub step: Option<StepId>,
 }
 
 /// A question that parks a task.

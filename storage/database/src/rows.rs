@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, Budget, Checkpoint, Epoch, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, OwnerId, Question,
-    QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 
 use crate::RecordError;
@@ -224,6 +224,15 @@ pub(crate) trait Rows: Send {
     async fn insert_question(&mut self, question: &Question, of: &TaskRecord) -> Result<(), RecordError>;
     /// Records its answer.
     async fn answer_question(&mut self, id: QuestionId, answer: &str, now: Timestamp) -> Result<(), RecordError>;
+
+    /// What was said, by its id.
+    async fn remark(&mut self, id: RemarkId) -> Result<Option<Remark>, RecordError>;
+    /// Records what was said.
+    async fn insert_remark(&mut self, remark: &Remark, of: &TaskRecord) -> Result<(), RecordError>;
+    /// Notes that `step` of `task` heard it, unless another did.
+    async fn hear_remark(&mut self, id: RemarkId, task: TaskId, step: StepId) -> Result<(), RecordError>;
+    /// Whether something that was said to the task is unheard.
+    async fn has_unheard(&mut self, task: TaskId) -> Result<bool, RecordError>;
 
     /// A worker.
     async fn worker(&mut self, id: WorkerId) -> Result<Option<WorkerRecord>, RecordError>;

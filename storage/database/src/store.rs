@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, ObjectId,
-    OwnerId, Question, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    OwnerId, Question, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -150,6 +150,8 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn checkpoints(&self, task: TaskId) -> Result<Vec<Checkpoint>, RecordError>;
     /// A task's questions, newest first.
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError>;
+    /// What was said to a task, oldest first, heard or not.
+    async fn remarks(&self, task: TaskId) -> Result<Vec<Remark>, RecordError>;
     /// Workers, by name.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.

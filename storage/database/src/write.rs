@@ -2,8 +2,8 @@
 
 use helix_protocol::{
     AttemptId, Budget, Checkpoint, Epoch, Event, GatewayKey, JournalEntry, KeyId, Lifecycle, ModelCall, NewEvent, NewStep, NodeId,
-    Principal, ProjectId, Question, QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp, WorkerId,
-    WorkerRecord,
+    Principal, ProjectId, Question, QuestionId, Remark, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+    WorkerId, WorkerRecord,
 };
 
 /// A change of a task's state.
@@ -87,7 +87,9 @@ pub enum Write {
     /// The fenced commit of a step: step, messages, spend, events and the head move together,
     /// `WHERE epoch = step.epoch AND head = step.parent`. Also adds the spend to the task's, sets its
     /// status to running, its `retries` to 0, and deletes the journal of this ordinal and before. What
-    /// [`then`](Self::Commit::then) asks for happens after that, in the same savepoint.
+    /// [`then`](Self::Commit::then) asks for happens after that, in the same savepoint. What the step says it heard is heard by no
+    /// other step. A task does not complete while something that was said to it is unheard: then the step is committed without `then`, and
+    /// without the event of the end.
     /// Answers `Step`, with the task as it is after `then`. Where the head is already this very step: `Step` again, `then`
     /// not applied a second time. Refused with `WrongStatus` where the task has ended, else with `StaleOwner`.
     Commit {
@@ -139,6 +141,14 @@ pub enum Write {
         question: QuestionId,
         /// The answer.
         answer: String,
+        /// Told with it.
+        events: Vec<NewEvent>,
+    },
+    /// Records what a person says to a task. Answers `Task`. Refused with `WrongStatus` where the task has ended. The same remark again
+    /// is the same; of the same id with other words it is `Conflict`. The instant that counts is that of the write.
+    Say {
+        /// What is said. Its step must be `None`.
+        remark: Box<Remark>,
         /// Told with it.
         events: Vec<NewEvent>,
     },

@@ -7,20 +7,27 @@ use helix_protocol::{Failure, TaskRecord};
 
 use super::Context;
 use super::follow::{Followed, Start, conclude, follow};
+use super::typed::Typed;
 use crate::client::{Watch, segment};
 
-/// Watch the timeline live: of one task with its history, or of everything from now on
+/// Watch the timeline live: of one task with its history, or of everything from now on; steer an agent by typing lines
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   helix attach                 everything, from now on
   helix attach 3f2a91c0        one task from its beginning until its end
   helix attach --json          one event on a line
+  tail -f notes | helix attach 3f2a91c0 --stdin
+
+A line that you type while you watch one agent is said to it, or answers the question it asks; it reads it at its next turn.
 
 Times are UTC. Ctrl-C leaves; tasks go on.")]
 pub(super) struct Attach {
     /// The task; its last digits suffice
     task: Option<String>,
+    /// Take lines from standard input although it is no terminal
+    #[arg(long, requires = "task")]
+    stdin: bool,
 }
 
 impl Attach {
@@ -30,11 +37,12 @@ impl Attach {
             Some(text) => {
                 let task: TaskRecord = client.get(&format!("/tasks/{}", segment(text))).await?;
                 let mut watch = Watch::open(&client, Some(&task.id.to_string()), Some(0)).await?;
-                follow(context, &client, &mut watch, &[task.id], Start::Beginning).await?
+                let typed = if self.stdin { Some(Typed::from_stdin()) } else { Typed::at_terminal() };
+                follow(context, &client, &mut watch, &[task.id], Start::Beginning, typed).await?
             }
             None => {
                 let mut watch = Watch::open(&client, None, None).await?;
-                follow(context, &client, &mut watch, &[], Start::Now).await?
+                follow(context, &client, &mut watch, &[], Start::Now, None).await?
             }
         };
         match followed {

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use helix_adapter_http::api::{QuestionList, WorkerList};
-use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
+use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
+use helix_ports::CHILDREN;
+use helix_protocol::{Code, Event, EventKind, Failure, Question, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
 use super::style::{dollars, grouped, span};
-use super::task::wants_budget;
+use super::task::{tell, wants_budget};
 use super::timeline::Timeline;
+use super::typed::Typed;
 use crate::client::{Client, Watch};
 
 /// A task's end and the event of it carry the same time, give or take the clocks of node and database.
@@ -39,6 +41,7 @@ pub(super) async fn follow(
     watch: &mut Watch,
     tasks: &[TaskId],
     start: Start,
+    mut typed: Option<Typed>,
 ) -> Result<Followed, Failure> {
     let mut view = View::new(context, client, tasks).await?;
     if start == Start::Now {
@@ -50,8 +53,18 @@ pub(super) async fn follow(
         if !tasks.is_empty() && view.open.is_empty() {
             return Ok(Followed::Ended(view.ended.into_values().collect()));
         }
+        let line = async {
+            match typed.as_mut() {
+                Some(typed) => typed.next().await,
+                None => std::future::pending().await,
+            }
+        };
         let event = tokio::select! {
             event = watch.next() => event,
+            line = line => {
+                view.say(&line).await;
+                continue;
+            }
             _ = &mut leave => return Ok(Followed::Left),
         };
         match event {
@@ -144,6 +157,30 @@ impl<'a> View<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Says a line to the task that is followed, or answers the question that it waits with. What is refused is told, and watching goes on.
+    async fn say(&self, line: &str) {
+        let Some(task) = self.open.first() else { return };
+        let said = async {
+            let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
+            let open = asked.questions.into_iter().find(|question| question.answer.is_none());
+            let fits = |question: &Question| question.choices.is_empty() || question.choices.iter().any(|choice| choice == line);
+            match open {
+                Some(question) if question.text.starts_with(CHILDREN) || wants_budget(&question) || !fits(&question) => {
+                    tell(self.client, &format!("/tasks/{task}/say"), line).await
+                }
+                Some(question) => {
+                    let answer = AnswerRequest { answer: line.to_owned() };
+                    self.client.post(&format!("/questions/{}/answer", question.id), &answer).await
+                }
+                None => tell(self.client, &format!("/tasks/{task}/say"), line).await,
+            }
+        };
+        if let Err(failure) = said.await {
+            let hint = if failure.hint.is_empty() { String::new() } else { format!("; {}", failure.hint) };
+            self.context.say(&format!("not said: {}{hint}", failure.message));
+        }
     }
 
     async fn question(&self, task: TaskId) -> Result<(), Failure> {

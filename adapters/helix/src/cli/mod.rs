@@ -21,6 +21,7 @@ pub mod style;
 mod task;
 pub mod timeline;
 mod tree;
+mod typed;
 mod up;
 mod worker;
 

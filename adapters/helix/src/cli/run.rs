@@ -16,6 +16,7 @@ use super::Context;
 use super::follow::{Followed, Start, conclude, follow};
 use super::server;
 use super::style::{bytes, grouped};
+use super::typed::Typed;
 use crate::client::{Client, Watch, segment};
 
 /// Give an agent, or a command, to a worker and follow it; a node is started where none runs
@@ -272,7 +273,9 @@ impl Run {
             return Ok(ExitCode::SUCCESS);
         };
         let ids: Vec<_> = created.tasks.iter().map(|task| task.id).collect();
-        match follow(context, &client, watch, &ids, Start::Now).await? {
+        // Of several attempts none is meant.
+        let typed = if ids.len() == 1 { Typed::at_terminal() } else { None };
+        match follow(context, &client, watch, &ids, Start::Now, typed).await? {
             Followed::Ended(ended) => conclude(context, &ended)?,
             Followed::Left => {
                 let short = created.tasks.first().map(|task| task.id.short()).unwrap_or_default();

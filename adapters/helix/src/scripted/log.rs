@@ -29,6 +29,9 @@ pub struct LogLine {
     pub status: u16,
     /// What was made to go wrong.
     pub fault: Option<String>,
+    /// What the person said after the first message; answers of tools left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
     /// Whether the model's whole answer was handed over to be sent. Only then was a reply certainly given.
     pub completed: bool,
 }

@@ -13,7 +13,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use anyhow::Context;
 use futures::stream;
 use helix_adapter_models::chat::{decode_request, encode_chunks, encode_reply};
-use helix_protocol::Timestamp;
+use helix_protocol::{Message, ModelRequest, Role, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -160,6 +160,7 @@ async fn complete(state: web::Data<Scripted>, http: HttpRequest, body: Bytes) ->
         recovery: false,
         status: 400,
         fault: None,
+        said: Vec::new(),
         completed: false,
     };
     let mut witness = Witness { log: Arc::clone(&state.log), line };
@@ -172,6 +173,7 @@ async fn complete(state: web::Data<Scripted>, http: HttpRequest, body: Bytes) ->
         return refusal(StatusCode::BAD_REQUEST, "no scenario of the transcript fits the first user message", None);
     };
     let answer = Answer::to(&state.transcript, scenario, &request);
+    witness.line.said = said(&request);
     let own = scenario.turns.get(answer.turn).map_or(&[][..], |turn| turn.faults.as_slice());
     let fault = state.faults.next(&scenario.name, answer.turn, own);
     witness.line.scenario.clone_from(&scenario.name);
@@ -220,6 +222,12 @@ async fn complete(state: web::Data<Scripted>, http: HttpRequest, body: Bytes) ->
             HttpResponse::Ok().content_type("application/json").body(body)
         }
     }
+}
+
+/// What the person said after the first message.
+fn said(request: &ModelRequest) -> Vec<String> {
+    let texts = request.messages.iter().filter(|message| message.role == Role::User).map(Message::as_text);
+    texts.filter(|text| !text.is_empty()).skip(1).collect()
 }
 
 /// Sends events one by one. One that is cut ends in an error, which closes the connection without the end of the body.

@@ -6,6 +6,7 @@ mod events;
 mod ledger;
 mod ownership;
 mod questions;
+mod remarks;
 mod spend;
 pub(crate) mod stage;
 mod steps;
@@ -121,6 +122,12 @@ claims! {
         a_question_repeated_is_asked_once
         a_second_answer_is_refused_and_the_same_answer_is_not
         an_answer_does_not_wake_a_cancelled_task;
+    remarks:
+        what_is_said_is_heard_by_the_step_that_names_it_and_by_no_other
+        what_is_said_twice_under_one_id_is_said_once
+        nobody_speaks_to_a_task_that_has_ended
+        a_task_does_not_complete_before_it_has_heard_everything
+        a_stale_step_hears_nothing;
     workers:
         a_worker_is_recorded_changed_and_forgotten
         a_repeated_worker_write_is_the_same_write

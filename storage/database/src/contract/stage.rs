@@ -148,6 +148,7 @@ pub(crate) fn step_on(task: &TaskRecord) -> NewStep {
             output_bytes: 9,
         }],
         artifacts: vec!["target/report.xml".to_owned()],
+        heard: Vec::new(),
         spend: Spend { model_calls: 2, tokens: 1200, money: Money(3400), uncertain_calls: 1 },
         worker: task.worker,
         confinement: Some(Confinement {

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Spent, StepId,
-    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Remark, Spent,
+    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use tokio::sync::Mutex;
 
@@ -99,6 +99,10 @@ impl RecordStore for MemoryStore {
 
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError> {
         Ok(self.tables.lock().await.questions_of(task))
+    }
+
+    async fn remarks(&self, task: TaskId) -> Result<Vec<Remark>, RecordError> {
+        Ok(self.tables.lock().await.remarks_of(task))
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError> {

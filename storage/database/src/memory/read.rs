@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, StepId, StepRecord, StepSummary,
-    TaskId, TaskRecord, Timestamp,
+    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Remark, StepId, StepRecord,
+    StepSummary, TaskId, TaskRecord, Timestamp,
 };
 
 use super::tables::Tables;
@@ -86,6 +86,12 @@ impl Tables {
         let mut questions: Vec<_> = self.questions.values().filter(|question| question.task == task).cloned().collect();
         questions.sort_by_key(|question| std::cmp::Reverse((question.created_at, question.id)));
         questions
+    }
+
+    pub(super) fn remarks_of(&self, task: TaskId) -> Vec<Remark> {
+        let mut remarks: Vec<_> = self.remarks.values().filter(|remark| remark.task == task).cloned().collect();
+        remarks.sort_by_key(|remark| (remark.created_at, remark.id));
+        remarks
     }
 
     pub(super) fn filtered_events(&self, filter: EventFilter) -> Vec<Event> {

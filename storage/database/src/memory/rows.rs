@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question, QuestionId, StepId,
-    StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question, QuestionId, Remark,
+    RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 
 use super::tables::{LostSpend, Tables};
@@ -203,6 +203,27 @@ impl Rows for MemoryRows<'_> {
             self.put(|tables| &mut tables.questions, id, answered);
         }
         Ok(())
+    }
+
+    async fn remark(&mut self, id: RemarkId) -> Result<Option<Remark>, RecordError> {
+        Ok(self.tables.remarks.get(&id).cloned())
+    }
+
+    async fn insert_remark(&mut self, remark: &Remark, _: &TaskRecord) -> Result<(), RecordError> {
+        self.put(|tables| &mut tables.remarks, remark.id, remark.clone());
+        Ok(())
+    }
+
+    async fn hear_remark(&mut self, id: RemarkId, task: TaskId, step: StepId) -> Result<(), RecordError> {
+        let unheard = |remark: &&Remark| remark.task == task && remark.step.is_none();
+        if let Some(remark) = self.tables.remarks.get(&id).filter(unheard).cloned() {
+            self.put(|tables| &mut tables.remarks, id, Remark { step: Some(step), ..remark });
+        }
+        Ok(())
+    }
+
+    async fn has_unheard(&mut self, task: TaskId) -> Result<bool, RecordError> {
+        Ok(self.tables.remarks.values().any(|remark| remark.task == task && remark.step.is_none()))
     }
 
     async fn worker(&mut self, id: WorkerId) -> Result<Option<WorkerRecord>, RecordError> {

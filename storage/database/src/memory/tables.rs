@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, ModelCallId, Money, OwnerId, Question, QuestionId,
-    StepId, StepRecord, TaskId, Timestamp, WorkerId, WorkerRecord,
+    Remark, RemarkId, StepId, StepRecord, TaskId, Timestamp, WorkerId, WorkerRecord,
 };
 
 use crate::NodeLease;
@@ -31,6 +31,7 @@ pub(super) struct Tables {
     pub lost_spend: BTreeMap<u64, LostSpend>,
     pub checkpoints: BTreeMap<(TaskId, String), Checkpoint>,
     pub questions: BTreeMap<QuestionId, Question>,
+    pub remarks: BTreeMap<RemarkId, Remark>,
     pub workers: BTreeMap<WorkerId, WorkerRecord>,
     pub events: BTreeMap<u64, Event>,
     pub keys_of_gateway: BTreeMap<KeyId, GatewayKey>,

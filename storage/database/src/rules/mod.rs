@@ -7,6 +7,7 @@
 mod events;
 mod ledger;
 mod questions;
+mod remarks;
 mod steps;
 mod tasks;
 mod workers;
@@ -33,6 +34,7 @@ pub(crate) async fn perform(rows: &mut dyn Rows, write: &Write, now: Timestamp) 
         Write::Checkpoint(checkpoint) => steps::checkpoint(rows, checkpoint).await,
         Write::Ask { question, epoch, events } => questions::ask(rows, question, *epoch, events, now).await,
         Write::Answer { question, answer, events } => questions::answer(rows, *question, answer, events, now).await,
+        Write::Say { remark, events } => remarks::say(rows, remark, events, now).await,
         Write::Worker { worker, events } => workers::put(rows, worker, events, now).await,
         Write::WorkerLifecycle { worker, lifecycle, events } => workers::lifecycle(rows, *worker, *lifecycle, events, now).await,
         Write::RemoveWorker { worker, events } => workers::remove(rows, *worker, events, now).await,

@@ -6,6 +6,7 @@ use helix_protocol::{
 
 use super::events::{about, record};
 use super::questions::park;
+use super::remarks;
 use super::tasks::{actor_of, admits, change_of, existing, task, tell_waiting, transition};
 use crate::charge;
 use crate::rows::{Change, Guard, Rows};
@@ -36,7 +37,10 @@ pub(super) async fn commit(
     now: Timestamp,
 ) -> Result<Applied, RecordError> {
     let guard = Guard::status(|status| !status.is_final()).epoch(Some(step.epoch)).head(step.parent);
-    let then = then.map(|then| then.of(step));
+    let goes_on = remarks::heard(rows, step, then).await?;
+    let then = then.filter(|_| !goes_on).map(|then| then.of(step));
+    let without_end = if goes_on { remarks::without_end(events) } else { Vec::new() };
+    let events = if goes_on { without_end.as_slice() } else { events };
     let state = match &then {
         // Step and state are one change of the row where the one allows the other.
         Some(Then::Status(change)) if admits(change, TaskStatus::Running) => change_of(change, now),

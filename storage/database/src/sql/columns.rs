@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use helix_protocol::{
-    Budget, Change, Checkpoint, Confinement, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep, Question,
-    SkippedFile, SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp, WorkerRecord,
+    Budget, Change, Checkpoint, Confinement, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep, Question, Remark,
+    RemarkId, SkippedFile, SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp, WorkerRecord,
 };
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -51,6 +51,8 @@ pub(crate) struct StepDetail {
     exits: Vec<ExitReport>,
     artifacts: Vec<String>,
     #[serde(default)]
+    heard: Vec<RemarkId>,
+    #[serde(default)]
     confinement: Option<Confinement>,
 }
 
@@ -64,11 +66,13 @@ impl StepDetail {
             torn: &'a [String],
             exits: &'a [ExitReport],
             artifacts: &'a [String],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            heard: &'a [RemarkId],
             #[serde(skip_serializing_if = "Option::is_none")]
             confinement: &'a Option<Confinement>,
         }
-        let NewStep { changes, skipped, torn, exits, artifacts, confinement, .. } = step;
-        json(&Borrowed { changes, skipped, torn, exits, artifacts, confinement })
+        let NewStep { changes, skipped, torn, exits, artifacts, heard, confinement, .. } = step;
+        json(&Borrowed { changes, skipped, torn, exits, artifacts, heard, confinement })
     }
 }
 
@@ -225,6 +229,7 @@ pub(crate) fn step(row: &AnyRow) -> Result<StepRecord> {
         long_messages: maybe(row, "long_messages")?,
         exits: detail.exits,
         artifacts: detail.artifacts,
+        heard: detail.heard,
         spend: narrow.spend,
         worker: narrow.worker,
         confinement: detail.confinement,
@@ -265,6 +270,18 @@ pub(crate) fn question(row: &AnyRow) -> Result<Question> {
         answer: get(row, "answer")?,
         created_at: Timestamp(get(row, "created_at")?),
         answered_at: instant(row, "answered_at")?,
+    })
+}
+
+/// Something that was said to a task.
+pub(crate) fn remark(row: &AnyRow) -> Result<Remark> {
+    Ok(Remark {
+        id: parsed(row, "id")?,
+        task: parsed(row, "task_id")?,
+        text: get(row, "text")?,
+        actor: get(row, "actor")?,
+        created_at: Timestamp(get(row, "created_at")?),
+        step: maybe(row, "step_id")?,
     })
 }
 

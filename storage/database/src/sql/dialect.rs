@@ -183,6 +183,7 @@ fn tasks_of(write: &Write, touched: &mut Vec<TaskId>) {
         Write::Status { change, .. } => touched.push(change.task),
         Write::Checkpoint(checkpoint) => touched.push(checkpoint.task),
         Write::Ask { question, .. } => touched.push(question.task),
+        Write::Say { remark, .. } => touched.push(remark.task),
         Write::Events(events) => touched.extend(events.iter().filter_map(|event| event.task)),
         // The task of a question is known only to its row, and workers belong to no task.
         Write::Answer { .. } | Write::Worker { .. } | Write::WorkerLifecycle { .. } | Write::RemoveWorker { .. } => {}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Spent, StepId,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Remark, Spent, StepId,
     StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
@@ -139,6 +139,11 @@ pub(super) async fn checkpoints(pool: &AnyPool, task: TaskId) -> Result<Vec<Chec
 pub(super) async fn questions(pool: &AnyPool, task: TaskId) -> Result<Vec<Question>> {
     let select = query("SELECT * FROM questions WHERE task_id = $1 ORDER BY created_at DESC, id DESC");
     all(pool, select.bind(task.to_string())).await?.iter().map(columns::question).collect()
+}
+
+pub(super) async fn remarks(pool: &AnyPool, task: TaskId) -> Result<Vec<Remark>> {
+    let select = query("SELECT * FROM remarks WHERE task_id = $1 ORDER BY created_at, id");
+    all(pool, select.bind(task.to_string())).await?.iter().map(columns::remark).collect()
 }
 
 pub(super) async fn workers(pool: &AnyPool) -> Result<Vec<WorkerRecord>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, CallKey, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, ProjectId, Question,
-    QuestionId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
+    QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -505,6 +505,40 @@ impl Rows for SqlRows<'_> {
             query("UPDATE questions SET answer = $2, answered_at = $3, version = version + 1 WHERE id = $1 AND answer IS NULL");
         // Another node answered since the question was read: the rule has to see that answer.
         if self.touch(update.bind(id.to_string()).bind(answer).bind(now.0)).await? == 1 { Ok(()) } else { Err(clash()) }
+    }
+
+    async fn remark(&mut self, id: RemarkId) -> Result<Option<Remark>, RecordError> {
+        let select = query("SELECT * FROM remarks WHERE id = $1").bind(id.to_string());
+        self.one(select).await?.map(|row| columns::remark(&row)).transpose()
+    }
+
+    async fn insert_remark(&mut self, remark: &Remark, of: &TaskRecord) -> Result<(), RecordError> {
+        let insert = query(
+            "INSERT INTO remarks (id, task_id, owner_id, project_id, text, actor, created_at, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 1)",
+        );
+        let insert = insert
+            .bind(remark.id.to_string())
+            .bind(remark.task.to_string())
+            .bind(of.owner.to_string())
+            .bind(of.project.to_string())
+            .bind(remark.text.clone())
+            .bind(remark.actor.clone())
+            .bind(remark.created_at.0);
+        self.touch(insert).await?;
+        Ok(())
+    }
+
+    async fn hear_remark(&mut self, id: RemarkId, task: TaskId, step: StepId) -> Result<(), RecordError> {
+        let update =
+            query("UPDATE remarks SET step_id = $3, version = version + 1 WHERE id = $1 AND task_id = $2 AND step_id IS NULL");
+        self.touch(update.bind(id.to_string()).bind(task.to_string()).bind(step.to_string())).await?;
+        Ok(())
+    }
+
+    async fn has_unheard(&mut self, task: TaskId) -> Result<bool, RecordError> {
+        let select = query("SELECT id FROM remarks WHERE task_id = $1 AND step_id IS NULL LIMIT 1");
+        Ok(self.one(select.bind(task.to_string())).await?.is_some())
     }
 
     async fn worker(&mut self, id: WorkerId) -> Result<Option<WorkerRecord>, RecordError> {

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Spent, StepId,
-    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Remark, Spent,
+    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::{AnyConnection, AnyPool, Connection};
 
@@ -165,6 +165,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
 
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError> {
         read::questions(&self.readers, task).await
+    }
+
+    async fn remarks(&self, task: TaskId) -> Result<Vec<Remark>, RecordError> {
+        read::remarks(&self.readers, task).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError> {

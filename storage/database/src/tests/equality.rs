@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use helix_protocol::{
     AttemptId, Checkpoint, Epoch, Event, EventId, EventKind, NewStep, NodeId, OwnerId, Principal, ProjectId, Question, QuestionId,
-    StepId, TaskId, TaskSpec, TaskStatus, Timestamp, WorkerId,
+    Remark, RemarkId, StepId, TaskId, TaskSpec, TaskStatus, Timestamp, WorkerId,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -110,6 +110,17 @@ fn act() -> impl Strategy<Value = Act> {
             let answer = if yes { "yes" } else { "no" }.to_owned();
             Act::Write(Write::Answer { question: QuestionId(id(3, number)), answer, events: Vec::new() })
         }),
+        1 => (0..3u128, task_id()).prop_map(move |(number, task)| {
+            let remark = Remark {
+                id: RemarkId(id(7, number)),
+                task,
+                text: "hurry".to_owned(),
+                actor: "cli".to_owned(),
+                created_at: Timestamp(3),
+                step: None,
+            };
+            Act::Write(Write::Say { remark: Box::new(remark), events: told(task) })
+        }),
         1 => proptest::collection::vec(task_id(), 1..3).prop_map(move |tasks| {
             Act::Write(Write::Events(tasks.into_iter().flat_map(told).collect()))
         }),
@@ -134,7 +145,8 @@ async fn write(act: &Act, store: &dyn RecordStore) -> Write {
         Act::Journal { sequence, money, .. } => stage::journal(stage::entry(&task, *sequence, stage::reserved("call", *money, 1))),
         Act::Commit { step, then, told, .. } => {
             let drafted = stage::step_on(&task);
-            let made = NewStep { id: *step, exits: Vec::new(), tree: helix_protocol::ObjectId([1; 32]), ..drafted };
+            let heard = if *told { vec![RemarkId(id(7, 0)), RemarkId(id(7, 1))] } else { Vec::new() };
+            let made = NewStep { id: *step, heard, exits: Vec::new(), tree: helix_protocol::ObjectId([1; 32]), ..drafted };
             let events = if *told { vec![stage::told(EventKind::StepCompleted, task.id)] } else { Vec::new() };
             Write::Commit { step: Box::new(made), then: then.clone().map(|change| Box::new(Then::Status(change))), events }
         }
@@ -170,6 +182,7 @@ async fn assert_equal_reads(memory: &dyn RecordStore, sqlite: &dyn RecordStore) 
         assert_eq!(sqlite.journal(task.attempt, 0).await, memory.journal(task.attempt, 0).await);
         assert_eq!(sqlite.checkpoints(task.id).await, memory.checkpoints(task.id).await);
         assert_eq!(sqlite.questions(task.id).await, memory.questions(task.id).await);
+        assert_eq!(sqlite.remarks(task.id).await, memory.remarks(task.id).await);
         assert_eq!(sqlite.dependents(task.id).await, memory.dependents(task.id).await);
         if let Some(head) = task.head {
             assert_eq!(sqlite.lineage(head).await, memory.lineage(head).await);

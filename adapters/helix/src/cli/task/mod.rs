@@ -14,6 +14,7 @@ mod rebase;
 mod resume;
 mod retry;
 mod rollback;
+mod say;
 mod show;
 mod steps;
 mod why;
@@ -21,6 +22,7 @@ mod why;
 use clap::{Args, Subcommand};
 use helix_protocol::{Budget, Code, Failure, Money, Question, TaskRecord};
 
+pub(super) use self::say::tell;
 use super::Context;
 use crate::client::segment;
 
@@ -44,6 +46,7 @@ pub(super) enum Task {
     Push(push::Push),
     Rebase(rebase::Rebase),
     Answer(answer::Answer),
+    Say(say::Say),
 }
 
 impl Task {
@@ -66,6 +69,7 @@ impl Task {
             Self::Push(command) => command.run(context).await,
             Self::Rebase(command) => command.run(context).await,
             Self::Answer(command) => command.run(context).await,
+            Self::Say(command) => command.run(context).await,
         }
     }
 }

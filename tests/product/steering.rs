@@ -1,0 +1,115 @@
+//! What a person says to an agent that runs: one turn reads it, whatever dies meanwhile, and the task does not end before.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use helix::scripted::read_log;
+use helix_adapter_http::api::{RemarkList, SayRequest};
+use helix_protocol::{Code, EventKind, RemarkId, TaskId, TaskRecord, TaskStatus};
+use serde_json::json;
+
+use crate::harness::{HELIX, Product, Setup, Signal, Verdict, command_spec, diligent, scenario, transcript};
+
+const WORDS: &str = "leave the tests as they are";
+
+impl Product {
+    async fn say(&self, task: TaskId, text: &str) {
+        let said = SayRequest { text: text.to_owned(), id: Some(RemarkId::new()) };
+        let path = format!("/tasks/{task}/say");
+        let once: TaskRecord = self.client.post(&path, &said).await.expect("it is taken");
+        let twice: TaskRecord = self.client.post(&path, &said).await.expect("said again, it is said once");
+        assert_eq!((once.id, twice.id), (task, task));
+    }
+
+    /// Holds what was said against what the model was sent: each remark at most once in a request, and from its turn on in each.
+    async fn heard_once(&self, task: TaskId, texts: &[&str]) {
+        let remarks = self.client.get::<RemarkList>(&format!("/tasks/{task}/remarks")).await.expect("they are listed").remarks;
+        assert_eq!(remarks.iter().map(|remark| remark.text.as_str()).collect::<Vec<_>>(), texts);
+        let steps = self.steps(task).await;
+        for remark in &remarks {
+            assert!(steps.iter().any(|step| Some(step.id) == remark.step), "{remark:?} was heard by a step of the line");
+        }
+        let log = read_log(self.model.as_ref().expect("it is scripted").log()).expect("the log can be read");
+        let mut requests: Vec<_> = log.iter().filter(|line| line.completed).collect();
+        requests.sort_by_key(|line| line.turn);
+        for text in texts {
+            let times: Vec<usize> =
+                requests.iter().map(|line| line.said.iter().filter(|said| said.as_str() == *text).count()).collect();
+            assert!(times.is_sorted() && times.last() == Some(&1), "{text:?}: {times:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_to_a_running_agent_is_read_at_its_next_turn_and_shown() {
+    let product = Setup::workers(1).model(transcript([diligent("diligent", 4, 200)])).start().await;
+    let mut trail = product.oracle.trail();
+    let task = product.agent("diligent").await;
+    trail.until_kind(task, EventKind::StepCompleted).await;
+    product.say(task, WORDS).await;
+    product.say(task, "and hurry").await;
+    product.completed(task).await;
+    product.heard_once(task, &[WORDS, "and hurry"]).await;
+    let told = product.oracle.heard_of(task).into_iter().filter(|event| event.event.kind == EventKind::TaskSaid);
+    assert_eq!(told.map(|event| event.event.message).collect::<Vec<_>>(), [WORDS, "and hurry"]);
+    assert_eq!(product.judge().await, Verdict::default());
+    let late = SayRequest { text: WORDS.to_owned(), id: None };
+    let refused = product.client.post::<TaskRecord>(&format!("/tasks/{task}/say"), &late).await.expect_err("it has ended");
+    assert_eq!(refused.code, Code::InvalidState);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_survives_the_death_of_the_node_and_of_the_worker_and_is_read_once() {
+    let mut product = Setup::workers(2).patient_leases().model(transcript([diligent("diligent", 6, 300)])).start().await;
+    let mut trail = product.oracle.trail();
+    let task = product.agent("diligent").await;
+    trail.until_kind(task, EventKind::StepCompleted).await;
+    product.say(task, "first").await;
+    product.kill_node();
+    product.start_node_again();
+    trail.until_kind(task, EventKind::StepCompleted).await;
+    product.say(task, "second").await;
+    let worker = product.record(task).await.worker;
+    if let Some(worker) = worker {
+        product.signal(worker, Signal::KILL).await;
+    }
+    product.completed(task).await;
+    product.heard_once(task, &["first", "second"]).await;
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_does_not_end_before_it_has_read_what_was_said_during_its_last_turn() {
+    let turns = [json!({"text": "I am done.", "delay_ms": 1_000}), json!({"text": "I leave them."})];
+    let product = Setup::workers(1).model(transcript([scenario("short", turns)])).start().await;
+    let mut trail = product.oracle.trail();
+    let task = product.agent("short").await;
+    trail.until_kind(task, EventKind::ModelCalled).await;
+    product.say(task, WORDS).await;
+    product.completed(task).await;
+    assert_eq!(product.steps(task).await.len(), 2, "one turn more");
+    product.heard_once(task, &[WORDS]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_typed_into_attach_reaches_the_agent_and_a_command_hears_nobody() {
+    let product = Setup::workers(1).model(transcript([diligent("diligent", 5, 300)])).start().await;
+    let task = product.agent("diligent").await;
+    let mut attach = Command::new(HELIX);
+    attach.args(["attach", &task.to_string(), "--stdin", "--data"]).arg(product.node.folder().root());
+    attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut attached = attach.spawn().expect("the program runs");
+    writeln!(attached.stdin.as_mut().expect("piped"), "  {WORDS}  ").expect("it reads");
+    let output = tokio::task::spawn_blocking(move || attached.wait_with_output().expect("it ends")).await.expect("no panic");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains(&format!("said       cli: {WORDS}")), "{said}");
+    product.heard_once(task, &[WORDS]).await;
+
+    let command = product.create(command_spec(&["sleep 5"])).await;
+    let mut say = Command::new(HELIX);
+    say.args(["--json", "task", "say", &command.to_string(), WORDS, "--data"]).arg(product.node.folder().root());
+    let refused = tokio::task::spawn_blocking(move || say.output().expect("it runs")).await.expect("no panic");
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    let cancelled: TaskRecord = product.client.post(&format!("/tasks/{command}/cancel"), &json!({})).await.expect("given up");
+    assert_eq!(cancelled.status, TaskStatus::Cancelled);
+}
