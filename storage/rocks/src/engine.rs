@@ -16,7 +16,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use helix_objects::{Family, ObjectError, RecordChange};
@@ -48,9 +48,11 @@ const PACKS: &str = "packs";
 const PINS: &str = "pins";
 const META: &str = "meta";
 const HEAD: &[u8] = b"head";
-/// Reading more than this again takes longer than writing it out.
-const LONG_LOG_BYTES: u64 = 8 << 20;
-/// With so many logs, opening the database writes out what is in them.
+/// Reading more than this again makes whoever opens the database wait longer than a process takes to start.
+const LONG_LOG_BYTES: u64 = 256 << 10;
+/// With so many logs, closing the database writes out what is in them.
+const MANY_LOGS: usize = 8;
+/// With so many, as after deaths, opening it does.
 const MOST_LOGS: usize = 16;
 
 /// What is there, as of one batch.
@@ -63,6 +65,7 @@ pub(crate) struct Head {
 }
 
 pub(crate) struct Engine {
+    path: PathBuf,
     db: DB,
     compression: Compression,
     /// For content as it arrives; used by who writes.
@@ -82,23 +85,38 @@ fn every_family() -> impl Iterator<Item = &'static str> {
     [IDX, HOT, PACKS, PINS, META].into_iter().chain(Family::ALL.map(Family::name))
 }
 
-/// How many files of its log a database has; none where there is no database yet.
-fn logs(path: &Path) -> Result<usize, ObjectError> {
-    let names = match fs::read_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-        names => names.map_err(|error| ObjectError::io(path, error))?,
-    };
-    Ok(names.flatten().filter(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "log")).count())
+/// The files of a database's log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Logs {
+    count: usize,
+    bytes: u64,
+}
+
+impl Logs {
+    /// Looks at the files; there are none where there is no database yet.
+    fn of(path: &Path) -> Result<Self, ObjectError> {
+        let names = match fs::read_dir(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            names => names.map_err(|error| ObjectError::io(path, error))?,
+        };
+        let mut logs = Self::default();
+        for entry in names.flatten().filter(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "log")) {
+            logs.count += 1;
+            // One that goes meanwhile is not read again.
+            logs.bytes += entry.metadata().map_or(0, |found| found.len());
+        }
+        Ok(logs)
+    }
 }
 
 impl Engine {
     pub(crate) fn open(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
         // Each opening begins a log, and each one that is kept is read again at the next: so there are never many.
-        let replayed = if logs(path)? < MOST_LOGS { Replayed::Kept } else { Replayed::Written };
+        let replayed = if Logs::of(path)?.count < MOST_LOGS { Replayed::Kept } else { Replayed::Written };
         let database = tuning::database(options, replayed).map_err(failed)?;
         let db = DB::open_cf_descriptors(&database, path, tuning::families(options)).map_err(failed)?;
         let options_file = OptionsFile::take(path)?;
-        Ok(Self::over(db, options, options_file))
+        Ok(Self::over(path, db, options, options_file))
     }
 
     /// Opens without changing anything: what is read is what opening for writing would recover.
@@ -110,12 +128,13 @@ impl Engine {
         let there = DB::list_cf(&read_only, path).map_err(failed)?;
         let families = tuning::families(options).into_iter().filter(|family| there.iter().any(|name| name == family.name()));
         let db = DB::open_cf_descriptors_read_only(&read_only, path, families, false).map_err(failed)?;
-        Ok(Self::over(db, options, None))
+        Ok(Self::over(path, db, options, None))
     }
 
-    fn over(db: DB, options: &RocksOptions, options_file: Option<OptionsFile>) -> Self {
+    fn over(path: &Path, db: DB, options: &RocksOptions, options_file: Option<OptionsFile>) -> Self {
         let unpacked = UnpackedGroups::new(options.pack_cache_bytes);
         Self {
+            path: path.to_owned(),
             db,
             compression: options.compression,
             compressor: Mutex::default(),
@@ -193,9 +212,10 @@ impl Engine {
         self.db.flush_wal(true).map_err(failed)
     }
 
-    /// Writes into tables what would take long to read again from the log.
+    /// Writes into tables what would take long to read again from the log. Closing is when nobody waits for it.
     pub(crate) fn shorten_log(&self) -> Result<(), ObjectError> {
-        if self.sum(&[CUR_SIZE_ALL_MEM_TABLES])? < LONG_LOG_BYTES { Ok(()) } else { self.flush() }
+        let logs = Logs::of(&self.path)?;
+        if logs.bytes < LONG_LOG_BYTES && logs.count < MANY_LOGS { Ok(()) } else { self.flush() }
     }
 
     fn flush(&self) -> Result<(), ObjectError> {
