@@ -13,9 +13,9 @@ use crate::harness::{HELIX, Product, Setup, Verdict, diligent, end_everything_in
 /// How long the disk stays full: several steps long.
 const FULL: Duration = Duration::from_millis(1_500);
 
-fn up(folder: &Path) -> Output {
+fn helix(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(HELIX);
-    command.arg("--data").arg(folder).args(["--json", "up"]);
+    command.arg("--data").arg(folder).arg("--json").args(arguments);
     tokio::task::block_in_place(|| command.output()).expect("the program runs")
 }
 
@@ -31,7 +31,7 @@ fn refusal(output: &Output) -> (Option<i32>, String) {
 async fn a_folder_in_use_and_a_folder_of_a_newer_version_are_refused() {
     let mut product = Setup::workers(1).start().await;
     let root = product.node.folder().root().to_owned();
-    assert_eq!(refusal(&up(&root)), (Some(4), "node_running".to_owned()));
+    assert_eq!(refusal(&helix(&root, &["up"])), (Some(4), "node_running".to_owned()));
     let task = product.command(&["echo still here"]).await;
     product.completed(task).await;
 
@@ -40,10 +40,25 @@ async fn a_folder_in_use_and_a_folder_of_a_newer_version_are_refused() {
     let ours = std::fs::read_to_string(&format).expect("it says its format");
     let newer: u32 = ours.trim().parse::<u32>().expect("a number") + 1;
     std::fs::write(&format, format!("{newer}\n")).expect("the folder is writable");
-    assert_eq!(refusal(&up(&root)), (Some(9), "newer_format".to_owned()));
+    assert_eq!(refusal(&helix(&root, &["up"])), (Some(9), "newer_format".to_owned()));
     std::fs::write(&format, ours).expect("the folder is writable");
     product.start_node_again();
     assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_no_model_could_answer_is_refused_before_there_is_a_task() {
+    let closed = serde_json::json!({"base_url": "http://127.0.0.1:9/v1", "key_env": "A_KEY_THAT_NOBODY_SET"});
+    let product = Setup::workers(1).set("llm.providers.closed", closed).start().await;
+    let root = product.node.folder().root().to_owned();
+    for (arguments, hint) in [(&["--model", "m"] as &[&str], "A_KEY_THAT_NOBODY_SET"), (&[], "--model")] {
+        let output = helix(&root, &[&["run", "mend it", "--provider", "closed"], arguments].concat());
+        assert_eq!(refusal(&output), (Some(7), "model_unavailable".to_owned()));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(hint), "{output:?}");
+    }
+    let listed = helix(&root, &["task", "list"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed, serde_json::json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

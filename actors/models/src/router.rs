@@ -145,8 +145,13 @@ pub(crate) fn quote(pool: &Pool, request: &ModelRequest) -> Result<Quote, Failur
             Failure::new(Code::ModelUnavailable, format!("no model is named, and the provider {provider} has no default one"));
         return Err(failure.hint(format!("give `--model NAME`, or set `llm.providers.{provider}.model`")));
     }
+    let deployments = || plan.tiers.iter().flat_map(|tier| &tier.deployments);
+    let set_up = |deployment| pool.route(deployment).args.provider.is_set_up();
+    if deployments().all(|deployment| set_up(deployment).is_err()) {
+        set_up(first)?;
+    }
     let mut quote = Quote { provider, model: first.model.clone(), tokens: 0, money: Default::default() };
-    for deployment in plan.tiers.iter().flat_map(|tier| &tier.deployments) {
+    for deployment in deployments() {
         let (tokens, money) = pool.reservation(deployment, request);
         quote.tokens = quote.tokens.max(tokens);
         quote.money = quote.money.max(money);

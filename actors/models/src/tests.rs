@@ -110,6 +110,12 @@ impl Provider for FakeProvider {
     async fn health(&self) -> ProviderHealth {
         ProviderHealth { availability: Availability::Available, latency_ms: Some(1), message: String::new() }
     }
+    fn is_set_up(&self) -> Result<(), Failure> {
+        match self.name.starts_with("keyless") {
+            true => Err(Failure::new(Code::ModelUnavailable, "there is no key")),
+            false => Ok(()),
+        }
+    }
     async fn is_available(&self) -> bool {
         true
     }
@@ -277,6 +283,16 @@ async fn a_quote_is_the_prompt_at_the_full_price_and_the_longest_answer() {
     assert_eq!(models.quote(request(None)).await, Ok(quote));
     assert_eq!(models.quote(request(Some("x"))).await.expect_err("unknown").code, Code::ModelUnavailable);
     assert_eq!(a.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_is_quoted_where_one_deployment_is_set_up_and_refused_where_none_is() {
+    let (keyless, a) = (FakeProvider::new("keyless", []), FakeProvider::new("a", []));
+    let (models, _handle) = models(&[&keyless, &a], Limits::default()).await;
+    assert_eq!(models.quote(request(Some("keyless"))).await.expect_err("no key").message, "there is no key");
+    let team = group(RoutingStrategy::Cost, &["keyless", "a"], &[]);
+    let (models, _handle) = grouped(&[&keyless, &a], team, Limits::default()).await;
+    assert!(models.quote(request(Some("team"))).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

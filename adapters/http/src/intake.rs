@@ -7,7 +7,7 @@ use actix_web::http::header::{ETAG, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{CreateTask, Imported};
-use helix_protocol::{Base, Code, Environment, Failure, Principal, ProjectId, TaskSpec, TaskWork};
+use helix_protocol::{Base, Code, Environment, Failure, ModelRequest, Principal, ProjectId, TaskSpec, TaskWork};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -87,6 +87,11 @@ async fn make(
     key: Option<String>,
 ) -> Result<CreatedTasks, Failure> {
     let CreateTaskRequest { mut spec, import, attempts } = asked;
+    if let TaskWork::Agent(agent) = &spec.work {
+        // Who has not named a model or set a key yet is told at once, and has no failed task to look into.
+        let turn = ModelRequest { provider: agent.provider.clone(), model: agent.model.clone(), ..ModelRequest::default() };
+        args.models.quote(turn).await?;
+    }
     let imported = match import {
         Some(import) => Some(args.versions.import_git(import).await?),
         None => None,

@@ -392,8 +392,15 @@ impl Provider for HttpProvider {
         health
     }
 
+    fn is_set_up(&self) -> Result<(), Failure> {
+        if self.credentials.is_ready(&self.settings.key_env) {
+            return Ok(());
+        }
+        Err(self.faults().no_key().failure().clone())
+    }
+
     async fn is_available(&self) -> bool {
-        self.credentials.is_ready(&self.settings.key_env) && self.health.read().availability != Availability::Unavailable
+        self.is_set_up().is_ok() && self.health.read().availability != Availability::Unavailable
     }
 
     fn estimate_tokens(&self, request: &ModelRequest) -> u64 {

@@ -249,6 +249,10 @@ pub trait Provider: Send + Sync + 'static {
     fn price(&self, model: Option<&str>) -> Option<TokenPrice>;
     /// Asks it for a sign of life.
     async fn health(&self) -> ProviderHealth;
+    /// Refused with `model_unavailable` where no call can be made before somebody sets something up, a key for one. No network.
+    fn is_set_up(&self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// True where a call would be tried: a key is there and the last check did not fail.
     async fn is_available(&self) -> bool;
     /// Most tokens that a request is likely to be. No network.

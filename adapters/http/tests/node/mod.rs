@@ -13,7 +13,8 @@ use helix_database::{Applied, MemoryStore, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Shutdown, Strategy, SupervisorSpec};
 use helix_messages::{
-    Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Records, RecordsMsg, Tasks, TasksMsg, Versions, VersionsMsg, WorkerView,
+    Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Quote, Records, RecordsMsg, Tasks, TasksMsg, Versions, VersionsMsg,
+    WorkerView,
 };
 use helix_protocol::{
     AttemptId, Code, Environment, Failure, Lifecycle, NodeId, ObjectId, SnapshotId, TaskId, Timestamp, WorkerHealth, WorkerId,
@@ -216,6 +217,10 @@ fn answer_models(message: ModelsMsg) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         match message {
             ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),
+            ModelsMsg::Quote { reply, .. } => {
+                let quote = Quote { provider: "a".to_owned(), model: "m".to_owned(), tokens: 1, money: helix_protocol::Money(1) };
+                let _ = reply.send(Ok(quote));
+            }
             _ => panic!("no test asks this"),
         }
     })
