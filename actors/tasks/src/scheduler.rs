@@ -5,13 +5,13 @@
 //! own worker to show up for as long as one lease, then it goes elsewhere.
 
 mod endings;
+mod listing;
 mod losses;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_database::TaskFilter;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Boottime, ChildSpec, Reply, Restart, SupervisorHandle, Work};
 use helix_messages::{LostWorker, WorkerReason, WorkerView};
@@ -61,6 +61,8 @@ pub(crate) enum SchedulerMsg {
     LookAgain(TaskId),
     /// A task that waits for its own was looked after: what is to be known of it and of them.
     Family(Vec<TaskRecord>),
+    /// What waits by the records, a while after they were read last.
+    Listed(Result<Vec<TaskRecord>, Failure>),
     /// Somebody's time has come.
     Due,
     /// One lease after the start: who is not back is not waited for any longer.
@@ -124,7 +126,7 @@ impl Actor for SchedulerActor {
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: SchedulerArgs) -> Result<Scheduler, ActorProcessingErr> {
         let SchedulerArgs { shared, address, running } = args;
         let mut work = Work::of(&myself);
-        work.start(load(Arc::clone(&shared)));
+        work.start(listing::load(Arc::clone(&shared)));
         let lease = Duration::from_millis(shared.args.lease.reassign_ms);
         work.start(async move {
             tokio::time::sleep(lease).await;
@@ -174,6 +176,7 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Unexplained(task) => state.unexplained(task),
             SchedulerMsg::LookAgain(task) => state.look_again(task, AGAIN),
             SchedulerMsg::Family(tasks) => tasks.into_iter().for_each(|task| state.changed(Box::new(task))),
+            SchedulerMsg::Listed(listed) => state.listed(listed),
             SchedulerMsg::Due => state.due = None,
             SchedulerMsg::LeaseOver => state.lease_over(),
             SchedulerMsg::ParkOver => state.park_over(),
@@ -182,23 +185,6 @@ impl Actor for SchedulerActor {
         state.schedule();
         Ok(())
     }
-}
-
-async fn load(shared: Arc<Shared>) -> SchedulerMsg {
-    use TaskStatus::{Assigned, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker};
-    let status = vec![Pending, WaitingForDependencies, WaitingForInput, WaitingForWorker, Assigned, Running];
-    let filter = TaskFilter { status, limit: None };
-    let read = shared.read(|records| {
-        let filter = filter.clone();
-        async move { records.read().tasks(filter).await }
-    });
-    let tasks = match read.await {
-        Ok(tasks) => tasks,
-        Err(failure) => return SchedulerMsg::Loaded(Err(failure)),
-    };
-    // A fleet that is not there yet reports by itself once it is.
-    let views = shared.args.fleet.list().await.unwrap_or_default();
-    SchedulerMsg::Loaded(Ok((tasks, views)))
 }
 
 impl Scheduler {
@@ -363,23 +349,6 @@ impl Scheduler {
         self.shared.calls.give_up(task);
         for dependent in self.dependents.remove(&task).unwrap_or_default() {
             self.look_again(dependent, Duration::ZERO);
-        }
-    }
-
-    fn loaded(&mut self, tasks: Vec<TaskRecord>, views: Vec<WorkerView>) {
-        for task in tasks {
-            match (task.status.is_active(), task.worker) {
-                (true, Some(worker)) if self.shared.may_drive(&task) => {
-                    self.adopting.insert(task.id, (self.waiting(&task), worker));
-                }
-                (true, None) => self.move_on(self.waiting(&task), None),
-                (true, Some(_)) => tracing::info!(task = %task.id, "another node drives the task"),
-                (false, _) => self.changed(Box::new(task)),
-            }
-        }
-        self.loaded = true;
-        if !views.is_empty() {
-            self.fleet_changed(views);
         }
     }
 

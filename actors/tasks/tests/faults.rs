@@ -2,8 +2,11 @@
 
 mod support;
 
-use helix_protocol::{Money, StepOutcome, TaskStatus};
-use support::{Fault, Outside, talk};
+use std::time::Duration;
+
+use helix_database::Write;
+use helix_protocol::{AttemptId, Money, ProjectId, StepOutcome, TaskId, TaskStatus};
+use support::{Fault, Outside, me, talk};
 
 const TURNS: u64 = 3;
 
@@ -45,6 +48,26 @@ async fn a_database_that_refuses_or_loses_an_answer_at_any_write_changes_nothing
             assert_eq!(outside.log.asked().values().max(), Some(&1));
             node.stop().await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_whose_making_arrives_when_its_node_is_dead_and_its_successor_has_begun_are_done() {
+    let outside = Outside::new();
+    outside.world.add("one", 2);
+    let node = outside.start().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The node is told of nothing.
+    let (first, second) = (TaskId::new(), TaskId::new());
+    for (id, depends_on) in [(first, Vec::new()), (second, vec![first])] {
+        let (attempt, spec) = (AttemptId::new(), Box::new(helix_protocol::TaskSpec { depends_on, ..talk(TURNS) }));
+        let (principal, project) = (me(), ProjectId::DEFAULT);
+        let stray = Write::CreateTask { id, attempt, spec, principal, project, idempotency_key: None };
+        node.records.write(stray).await.expect("it arrives");
+    }
+    for task in [first, second] {
+        node.until_within(task, &[TaskStatus::Completed], Duration::from_secs(120)).await;
+        assert_eq!(node.line(task).await.len() as u64, TURNS);
     }
 }
 
