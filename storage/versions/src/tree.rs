@@ -76,6 +76,24 @@ impl Tree {
         self.entries.get(place)
     }
 
+    /// The entries, each with the one of its name in another tree. Where both have nearly the same names, as versions of a folder do,
+    /// hardly any of them is searched for.
+    #[cfg(any(feature = "git", test))]
+    pub(crate) fn beside<'a>(&'a self, other: Option<&'a Self>) -> impl Iterator<Item = (&'a TreeEntry, Option<&'a TreeEntry>)> {
+        let others = other.map_or(&[][..], Self::entries);
+        let mut next = 0;
+        self.entries.iter().map(move |entry| {
+            let name = entry.name.as_slice();
+            let at = |place: usize| others.get(place).filter(|other| other.name == name);
+            let found = at(next).or_else(|| {
+                next += others[next..].partition_point(|other| other.name.as_slice() < name);
+                at(next)
+            });
+            next += usize::from(found.is_some());
+            (entry, found)
+        })
+    }
+
     /// Puts an entry in its place and answers with the one of its name that was there. The name must be one a file can have.
     pub(crate) fn set(&mut self, entry: TreeEntry) -> Option<TreeEntry> {
         debug_assert_eq!(check_name(&entry.name), Ok(()));
@@ -231,6 +249,16 @@ mod tests {
             let encoded = Tree::new(shuffled).unwrap().encode();
             prop_assert_eq!(&encoded, &tree.encode());
             prop_assert_eq!(decode(encoded.bytes()), Ok(tree));
+        }
+
+        #[test]
+        fn trees_beside_each_other_are_as_if_each_name_was_looked_up(a in entries(), b in entries(), shared in 0_usize..20) {
+            let mut b: BTreeMap<Vec<u8>, TreeEntry> = b.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+            b.extend(a.iter().take(shared).map(|entry| (entry.name.clone(), entry.clone())));
+            let (a, b) = (Tree::new(a).unwrap(), Tree::new(b.into_values().collect()).unwrap());
+            let looked_up: Vec<_> = a.entries().iter().map(|entry| (entry, b.get(&entry.name))).collect();
+            prop_assert_eq!(a.beside(Some(&b)).collect::<Vec<_>>(), looked_up);
+            prop_assert!(a.beside(None).all(|(_, found)| found.is_none()));
         }
 
         #[test]

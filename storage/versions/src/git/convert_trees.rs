@@ -234,17 +234,19 @@ impl<'a> Converter<'a> {
 
     fn convert_tree(&mut self, id: GitId, raw: Vec<u8>, changes: &mut MapChanges) -> Result<Known, VersionError> {
         let (mut ours, mut residue) = (Vec::new(), Vec::new());
-        let mut names: Vec<&[u8]> = entries(&raw).filter_map(Result::ok).map(|entry| entry.name).collect();
+        let listed: Vec<RawEntry<'_>> = entries(&raw).filter_map(Result::ok).collect();
+        let mut names: Vec<&[u8]> = listed.iter().map(|entry| entry.name).collect();
         names.sort_unstable();
         let has_twins = names.windows(2).any(|pair| pair[0] == pair[1]);
         let (mut last, mut in_order) = (None, !has_twins);
-        for entry in entries(&raw).filter_map(Result::ok) {
+        ours.reserve_exact(listed.len());
+        for entry in &listed {
             let place = (entry.name, entry.names());
             in_order &= last.is_none_or(|last| git_order(last, place).is_lt());
             last = Some(place);
             let is_twin = has_twins && ours.iter().any(|other: &TreeEntry| other.name == entry.name);
             let taken = entry.is_safe() && !is_twin;
-            if !self.take_entry(&entry, taken, &mut ours, changes) {
+            if !self.take_entry(entry, taken, &mut ours, changes) {
                 push(&mut residue, entry.mode, entry.name, entry.id);
             }
         }

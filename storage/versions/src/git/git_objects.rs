@@ -200,8 +200,8 @@ impl<'a> GitObjects<'a> {
         let overridden = |name: &[u8]| listed.iter().any(|entry| entry.name == name);
         let mut made: Vec<(&[u8], &[u8], Names, GitId)> = Vec::with_capacity(tree.entries().len());
         if residue.is_none_or(|residue| !residue.complete) {
-            for entry in tree.entries().iter().filter(|entry| !is_forbidden(&entry.name) && !overridden(&entry.name)) {
-                let earlier = earlier.as_ref().and_then(|earlier| earlier.get(&entry.name));
+            let wanted = |entry: &TreeEntry| !is_forbidden(&entry.name) && !overridden(&entry.name);
+            for (entry, earlier) in tree.beside(earlier.as_deref()).filter(|(entry, _)| wanted(entry)) {
                 if let Some(id) = self.entry(entry, earlier, depth)? {
                     let names = if entry.mode == FileMode::Directory { Names::Folder } else { Names::File(entry.mode) };
                     made.push((mode_digits(entry.mode), &entry.name, names, id));

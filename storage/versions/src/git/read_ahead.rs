@@ -120,8 +120,7 @@ impl Reading<'_> {
         let tree = self.load(id)?;
         let before = before.map(|before| self.load(before)).transpose()?;
         self.send(id, 96 * tree.entries().len(), Loaded::Folder(tree.clone()));
-        for entry in tree.entries() {
-            let before = before.as_ref().and_then(|before| before.get(&entry.name));
+        for (entry, before) in tree.beside(before.as_deref()) {
             if before.is_some_and(|before| before.id == entry.id) {
                 continue;
             }
