@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,15 +52,9 @@ impl OpenRepository {
     pub fn open(location: &Location, console: &mut Console<'_>) -> Result<Self, Failure> {
         let settings = Settings::read(&location.own_folder())?;
         let rules = rules(&location.repository, &settings);
-        // What is known of the folder is read meanwhile. Where that fails, whoever asks for the folder learns why.
-        let (opened, folder) = thread::scope(|scope| {
-            let known = location.state().join("stat").is_file();
-            let folder = known.then(|| scope.spawn(|| WorkingFolder::open(&location.root, &location.state(), rules)));
-            let opened = PinnedStore::open(location, &settings, console);
-            (opened, folder.and_then(|folder| folder.join().ok()?.ok()))
-        });
-        let PinnedStore { store, pin } = opened?;
-        let folders = folder.map(|folder| (location.workspace.clone(), Arc::new(Mutex::new(folder))));
+        let folder = looked_at_ahead(location, rules);
+        let PinnedStore { store, pin } = PinnedStore::open(location, &settings, console)?;
+        let folders = folder.and_then(|folder| Some((location.workspace.clone(), folder.recv().ok()?)));
         let repository = Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>).map_err(|error| match error {
             helix_versions::VersionError::Unknown { .. } => half_made(&location.repository),
             error => error.into(),
@@ -171,6 +166,25 @@ impl OpenRepository {
             tracing::error!(%error, root = %self.root.display(), "the store was not closed well");
         }
     }
+}
+
+/// Begins to look at a folder that an earlier engine knew, while its store is opened. Where the folder cannot be opened nothing is received,
+/// and whoever asks for it learns why. Who wants to work in it waits until it was looked at; nobody else does.
+fn looked_at_ahead(location: &Location, rules: FolderRules) -> Option<Receiver<Folder>> {
+    let (root, state) = (location.root.clone(), location.state());
+    if !state.join("stat").is_file() {
+        return None;
+    }
+    let (send, opened) = sync_channel(1);
+    let look = move || {
+        let Ok(folder) = WorkingFolder::open(&root, &state, rules) else { return };
+        let folder = Arc::new(Mutex::new(folder));
+        let mut turn = folder.lock();
+        if send.send(Arc::clone(&folder)).is_ok() {
+            turn.look_ahead();
+        }
+    };
+    thread::Builder::new().name("look".to_owned()).spawn(look).ok().map(|_| opened)
 }
 
 /// What tells a store's folder from another of the same name.

@@ -30,6 +30,8 @@ enum Act {
     Refresh,
     Status,
     Commit,
+    /// Another process has it from here on, and looks at it before it has the store.
+    Reopen,
     /// To an earlier tree, as `switch` or `reset --hard`.
     Move(prop::sample::Index, LocalChanges),
 }
@@ -53,6 +55,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Refresh),
         1 => Just(Act::Status),
         3 => Just(Act::Commit),
+        2 => Just(Act::Reopen),
         2 => (any::<prop::sample::Index>(), prop::sample::select(vec![LocalChanges::Keep, LocalChanges::Discard]))
             .prop_map(|(which, changes)| Act::Move(which, changes)),
     ]
@@ -94,7 +97,7 @@ fn perform(root: &Path, act: &Act) -> std::io::Result<()> {
             fs::write(&draft, [*seed; 3])?;
             make_room(&path).and_then(|()| fs::rename(&draft, path)).or_else(|_| fs::remove_file(&draft))
         }
-        Act::Refresh | Act::Status | Act::Commit | Act::Move(..) => Ok(()),
+        Act::Refresh | Act::Status | Act::Commit | Act::Reopen | Act::Move(..) => Ok(()),
     }
 }
 
@@ -179,6 +182,11 @@ proptest! {
                 Act::Commit => {
                     base = Some(commit(&mut folder, &store, base).tree);
                     trees.extend(base);
+                }
+                Act::Reopen => {
+                    folder.save().unwrap();
+                    folder = place.open(Events::Use);
+                    folder.look_ahead();
                 }
                 Act::Move(which, changes) if !trees.is_empty() => {
                     let tree = *which.get(&trees);

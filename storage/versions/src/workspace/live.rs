@@ -15,6 +15,7 @@ use helix_protocol::ObjectId;
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
+use super::compare::compare;
 use super::events::{Told, Watcher, device};
 use super::folder;
 use super::fresh::{BaseTrees, Fresh, Held};
@@ -176,6 +177,24 @@ impl Live {
         base: Option<ObjectId>,
         keep: bool,
     ) -> Result<(ObjectId, u64), VersionError> {
+        let root = self.look(store, base, keep)?;
+        if self.unsaved >= SAVE_FROM
+            && let Err(error) = self.save()
+        {
+            // It only spares the next process some reading.
+            tracing::warn!(%error, "what is known of a folder's files was not kept");
+            self.unsaved = 0;
+        }
+        Ok(root)
+    }
+
+    /// As [`bring`](Self::bring), and writes nothing of what is known then.
+    pub(super) fn look(
+        &mut self,
+        store: &dyn ObjectStore,
+        base: Option<ObjectId>,
+        keep: bool,
+    ) -> Result<(ObjectId, u64), VersionError> {
         if let Some(told) = self.watcher.as_mut().map(Watcher::listen) {
             self.hear(told);
         }
@@ -193,15 +212,7 @@ impl Live {
         while again && (self.everything || !self.dirty.is_empty()) {
             again = self.pass(store, base, keep, &root)?;
         }
-        let root = self.index.fold(&mut |_| ());
-        if self.unsaved >= SAVE_FROM
-            && let Err(error) = self.save()
-        {
-            // It only spares the next process some reading.
-            tracing::warn!(%error, "what is known of a folder's files was not kept");
-            self.unsaved = 0;
-        }
-        Ok(root)
+        Ok(self.index.fold(&mut |_| ()))
     }
 
     /// One look at what is dirty. True where other names of the same files turned up that must be looked at too.
@@ -309,15 +320,18 @@ impl Live {
         }
         self.dirty.extend(self.notes.tied.iter().chain(self.notes.skipped.keys()).cloned());
         let Some(base) = base else { return };
-        let Ok(changes) = diff_entries(store, before, base) else {
-            // The older base need not be in the store any more.
-            self.everything = true;
-            return;
+        let tracked: Result<Vec<Vec<u8>>, _> = match before {
+            // A first look without a base: nearly all of the folder is the base's, and that is not entered.
+            None => compare(&self.index, store, Some(base)).map(|compared| {
+                compared.changes.into_iter().filter(|change| change.before.is_some()).map(|change| change.path).collect()
+            }),
+            Some(_) => diff_entries(store, before, base)
+                .map(|changes| changes.into_iter().filter(|change| change.after.is_some()).map(|change| change.path).collect()),
         };
-        for change in changes {
-            if change.after.is_some() && self.index.entry(&change.path).is_none() {
-                self.dirty.insert(change.path);
-            }
+        match tracked {
+            Ok(tracked) => self.dirty.extend(tracked.into_iter().filter(|path| self.index.entry(path).is_none())),
+            // The older base need not be in the store any more.
+            Err(_) => self.everything = true,
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use bytes::Bytes;
-use helix_objects::{Durability, NewObject, ObjectStore};
+use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkippedFile};
 use rustix::fs::readlinkat;
 
@@ -147,6 +147,14 @@ impl WorkingFolder {
         let state = state.canonicalize().map_err(|error| VersionError::io(state, error))?;
         let saved = StatCache::open(&state.join("stat"))?;
         Ok(Self { live: Live::new(root, state, rules, saved) })
+    }
+
+    /// Looks at the folder while there is no store yet to hold it against. Nothing is written. It is never needed: where it fails, the first
+    /// call that has a store begins anew.
+    pub fn look_ahead(&mut self) {
+        if let Err(error) = self.live.look(&MemoryStore::default(), None, false) {
+            tracing::debug!(%error, folder = %self.root().display(), "a folder could not be looked at ahead");
+        }
     }
 
     /// Brings what is known up to date, and gathers what the store needs for a commit. Everything that was written before the
