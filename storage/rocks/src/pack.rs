@@ -11,12 +11,18 @@ use zstd::zstd_safe::CParameter;
 
 /// A group is closed when it has reached this many bytes.
 pub(crate) const GROUP_BYTES: usize = 16 << 20;
+/// As a group of large objects is: in a smaller one there would be hardly two that resemble each other.
+pub(crate) const LARGE_GROUP_BYTES: usize = 64 << 20;
+/// From so many bytes on, on average, the members of a group are large.
+pub(crate) const LARGE_MEMBER: usize = 1 << 20;
 /// No object and no group is longer: what claims to be is damaged.
 const LONGEST: u64 = 1 << 40;
 /// A block of 128 KiB takes four bytes of a frame at least.
 const MOST_FROM_A_BYTE: u64 = 32 << 10;
-/// The window covers a group.
+/// The window covers a group, …
 const WINDOW_LOG: u32 = 24;
+/// … a large one too.
+const LARGE_WINDOW_LOG: u32 = 26;
 const PACKED: u8 = 1;
 const DIRECTORY: u8 = 1;
 
@@ -164,7 +170,8 @@ impl Group {
         let compress = || {
             let mut compressor = Compressor::new(effort.level())?;
             compressor.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
-            compressor.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+            let window = if bytes.len() > 1 << WINDOW_LOG { LARGE_WINDOW_LOG } else { WINDOW_LOG };
+            compressor.set_parameter(CParameter::WindowLog(window))?;
             compressor.set_parameter(CParameter::ChecksumFlag(false))?;
             compressor.compress(bytes)
         };

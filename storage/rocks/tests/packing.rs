@@ -205,3 +205,24 @@ fn reading_and_writing_go_on_beside_packing_and_sweeping() {
     });
     assert_eq!(store.stats().unwrap().objects, 30);
 }
+
+/// Version `version` of a text of 3 MB: every one differs in a line from every other.
+fn large(version: u64) -> NewObject {
+    let line =
+        |at: u64| hash(&[at, if at == version * 97 { version + 1 } else { 0 }].map(u64::to_le_bytes).concat()).to_string() + "\n";
+    NewObject::new((0..46_000).map(line).collect::<String>().into())
+}
+
+#[test]
+fn large_objects_that_resemble_each_other_share_a_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open_with(folder.path(), OPTIONS).unwrap();
+    let objects: Vec<NewObject> = (0..12).map(large).collect();
+    store.put(&objects, Durability::NoSync).unwrap();
+    let packed = store.pack(&hints(&objects), Effort::Aggressive).unwrap();
+    assert_eq!((packed.objects, packed.groups), (12, 1));
+    let one = objects[0].bytes().len() as u64;
+    assert!(packed.stored_bytes < one, "{} bytes for twelve versions of {one}", packed.stored_bytes);
+    store.compact().unwrap();
+    all_there(&store, &objects);
+}

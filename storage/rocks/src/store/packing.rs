@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{RocksStore, Room};
 use crate::engine::{Engine, Indexed};
-use crate::pack::{Directory, Effort, GROUP_BYTES, Group, Place, Unpacked};
+use crate::pack::{Directory, Effort, GROUP_BYTES, Group, LARGE_GROUP_BYTES, LARGE_MEMBER, Place, Unpacked};
 
 /// A group is packed again when less than one in so many of its bytes are alive.
 const WASTEFUL: u64 = 2;
@@ -22,6 +22,9 @@ const WASTEFUL: u64 = 2;
 const READ_AT_ONCE: usize = 256;
 /// Rows of the index looked at in one go.
 const STRIDE: usize = 10_000;
+/// While a group is written it takes its room several times: in the log, as a table, and where tables are merged; and so do the others
+/// that are packed at the same time.
+const ROOM_PER_GROUP: u64 = 8;
 
 /// What is packed although it is packed already.
 enum Again {
@@ -218,17 +221,31 @@ impl RocksStore {
             let ids: Vec<ObjectId> = wanted.iter().map(|row| row.id).collect();
             for (row, bytes) in wanted.into_iter().zip(self.with(|engine| engine.get_many(&ids))?) {
                 let Some(bytes) = bytes else { continue };
-                draft.add(row, &bytes);
-                if draft.bytes.len() >= GROUP_BYTES && !send(std::mem::take(&mut draft)) {
+                if self.is_full(&draft, bytes.len())? && !send(std::mem::take(&mut draft)) {
                     // The workers have failed and say why.
                     return Ok(());
                 }
+                draft.add(row, &bytes);
             }
         }
         if !draft.members.is_empty() {
             send(draft);
         }
         Ok(())
+    }
+
+    /// Whether a draft is closed before an object of so many bytes. One of large objects takes more of them where there is room: on a disk
+    /// that is nearly full each group is only as large as any other, and what it takes the place of is let go before the next is written.
+    fn is_full(&self, draft: &Draft, next: usize) -> Result<bool, ObjectError> {
+        let bytes = draft.bytes.len();
+        if bytes < GROUP_BYTES {
+            return Ok(false);
+        }
+        let are_large = next >= LARGE_MEMBER && bytes / draft.members.len() >= LARGE_MEMBER;
+        if !are_large || bytes + next > LARGE_GROUP_BYTES {
+            return Ok(true);
+        }
+        Ok(self.free_bytes()? < LARGE_GROUP_BYTES as u64 * ROOM_PER_GROUP + self.options.reserve_bytes)
     }
 
     fn pack_drafts(&self, drafts: &Mutex<Option<Receiver<Draft>>>, effort: Effort) -> Result<Packed, ObjectError> {

@@ -142,9 +142,14 @@ impl RocksStore {
         Ok(())
     }
 
-    fn check_space(&self, needed: u64) -> Result<(), ObjectError> {
+    /// Bytes that are free on the store's disk.
+    pub(super) fn free_bytes(&self) -> Result<u64, ObjectError> {
         let stat = rustix::fs::statvfs(&self.path).map_err(|error| ObjectError::io(&self.path, error))?;
-        if stat.f_bavail.saturating_mul(stat.f_frsize) < needed {
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn check_space(&self, needed: u64) -> Result<(), ObjectError> {
+        if self.free_bytes()? < needed {
             return Err(ObjectError::io(&self.path, std::io::Error::from(ErrorKind::StorageFull)));
         }
         Ok(())
