@@ -1,12 +1,17 @@
 //! Single commands, end to end: from the start of the process to its end.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::pairs::Pairs;
 use crate::report::{Figure, Scale};
-use crate::tools::{Stage, Tool, changing, root, text, twins};
+use crate::tools::{Stage, Tool, changing, root, text, twins, write_files};
+
+/// What a figure says that is held against the file system and no other tool.
+pub const BARE: &str = "beside the bare file system";
 
 /// Commits with one file changed, the engine running, at several sizes; then with the engine not running.
 pub fn commit(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
@@ -23,7 +28,7 @@ pub fn commit(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
         ));
 
         let stopped = |round: usize| {
-            helios.run(&["engine", "stop"])?;
+            helios.stop_engine()?;
             commit_ours(&helios, count + round + 1)
         };
         let cold = Pairs::take(scale.pick(10, 3), stopped, |round| commit_theirs(&git, count + round + 1))?;
@@ -86,8 +91,14 @@ pub fn moves(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let pairs = Pairs::take(count, |_| helios.timed(back), |_| git.timed(back))?;
     figures.push(pairs.figure("reset --hard HEAD~1, one file of 1,000 differs", "git reset", Some(10.0)));
 
-    // Two versions that differ in fifty files.
-    for tool in [&helios, &git] {
+    figures.extend(checkouts(stage, &helios, &git, count)?);
+    figures.extend(further_folders(stage, &helios, &git, scale)?);
+    Ok(figures)
+}
+
+/// From one version to the other and back, where fifty files differ.
+fn checkouts(stage: &Stage, helios: &Tool, git: &Tool, count: usize) -> Result<Vec<Figure>> {
+    for tool in [helios, git] {
         for number in 0..50 {
             fs::write(root(tool).join(format!("src/part000/file{number:05}.py")), text(number, 9_000))?;
         }
@@ -102,14 +113,68 @@ pub fn moves(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
         |round| helios.timed(&[&["checkout", there(round)]]),
         |round| git.timed(&[&["checkout", "--quiet", there(round)]]),
     )?;
-    figures.push(pairs.figure("checkout of a version, 50 files of 1,000 differ", "git checkout", Some(10.0)));
+    let name = "checkout of a version, 50 files of 1,000 differ";
+    let beside_git = pairs.figure(name, "git checkout", Some(10.0));
+    // What the file system takes for it, in a folder of its own.
+    let bare = stage.folder("moves-bare")?;
+    write_files(&bare, 1_000)?;
+    let versions: [Vec<(PathBuf, String)>; 2] = [0, 9_000].map(|version| {
+        (0..50).map(|number| (PathBuf::from(format!("src/part000/file{number:05}.py")), text(number, version))).collect()
+    });
+    let pairs = Pairs::take(
+        count,
+        |round| helios.timed(&[&["checkout", there(round)]]),
+        |round| replace(&bare, &versions[(round + 1) % 2]),
+    )?;
+    let beside_nothing = pairs.figure(&format!("{name}, {BARE}"), "the 50 files removed and written in a loop", None);
+    Ok(vec![beside_git, beside_nothing])
+}
 
+/// Further working folders of one repository.
+fn further_folders(stage: &Stage, helios: &Tool, git: &Tool, scale: Scale) -> Result<Vec<Figure>> {
     let (ours, theirs) = (stage.folder("ours")?, stage.folder("theirs")?);
     let pairs = Pairs::take(
         scale.pick(40, 4),
         |round| helios.timed(&[&["workspace", "add", &ours.join(format!("w{round}")).display().to_string()]]),
         |round| git.timed(&[&["worktree", "add", "--quiet", "--detach", &theirs.join(format!("w{round}")).display().to_string()]]),
     )?;
-    figures.push(pairs.figure("a further working folder of 1,000 files", "git worktree add", Some(10.0)));
-    Ok(figures)
+    let name = "a further working folder of 1,000 files";
+    let beside_git = pairs.figure(name, "git worktree add", Some(10.0));
+    let all: Vec<(PathBuf, String)> = (0..1_000)
+        .map(|number| (PathBuf::from(format!("src/part{:03}/file{number:05}.py", number / 100)), text(number, 0)))
+        .collect();
+    let pairs = Pairs::take(
+        scale.pick(40, 4),
+        |round| helios.timed(&[&["workspace", "add", &ours.join(format!("v{round}")).display().to_string()]]),
+        |round| write_anew(&theirs.join(format!("v{round}")), &all),
+    )?;
+    let beside_nothing = pairs.figure(&format!("{name}, {BARE}"), "the 1,000 files written in a loop", None);
+    Ok(vec![beside_git, beside_nothing])
+}
+
+/// Milliseconds that it takes to have other files under the same names, as git does it: each is removed and made.
+fn replace(root: &Path, files: &[(PathBuf, String)]) -> Result<f64> {
+    let begin = Instant::now();
+    for (path, content) in files {
+        let path = root.join(path);
+        fs::remove_file(&path)?;
+        fs::write(path, content)?;
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Milliseconds that it takes to write files and the folders they are in.
+fn write_anew(root: &Path, files: &[(PathBuf, String)]) -> Result<f64> {
+    let begin = Instant::now();
+    let mut folder = PathBuf::new();
+    for (path, content) in files {
+        let path = root.join(path);
+        let parent = path.parent().unwrap_or(root);
+        if parent != folder {
+            folder = parent.to_owned();
+            fs::create_dir_all(&folder)?;
+        }
+        fs::write(path, content)?;
+    }
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
 }

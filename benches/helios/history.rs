@@ -10,10 +10,17 @@ use crate::pairs::Pairs;
 use crate::report::{Figure, Scale};
 use crate::tools::{Stage, text};
 
-/// Import and export of a generated history beside `git clone --no-local` of it.
+/// Import and export of generated histories, a short one and a long one, beside `git clone --no-local` of them.
 pub fn there_and_back(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
-    let commits = scale.pick(10_000, 500);
-    let source = stage.folder("source.git")?;
+    let mut figures = one(stage, 500, scale.pick(11, 2))?;
+    if scale == Scale::Full {
+        figures.extend(one(stage, 10_000, 5)?);
+    }
+    Ok(figures)
+}
+
+fn one(stage: &Stage, commits: usize, count: usize) -> Result<Vec<Figure>> {
+    let source = stage.folder(&format!("source{commits}.git"))?;
     let git = stage.git(&source);
     git.run(&["init", "--quiet", "--bare"])?;
     let mut import = Command::new("git").arg("fast-import").arg("--quiet").current_dir(&source).stdin(Stdio::piped()).spawn()?;
@@ -23,14 +30,13 @@ pub fn there_and_back(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
 
     let path = source.display().to_string();
     let clone = |kind: &str, round: usize| {
-        let target = stage.folder(kind)?.join(format!("clone{round}")).display().to_string();
+        let target = stage.folder(&format!("{kind}{commits}"))?.join(format!("clone{round}")).display().to_string();
         git.timed(&[&["clone", "--quiet", "--bare", "--no-local", &path, &target]])
     };
-    let count = scale.pick(5, 2);
     let imports = Pairs::take(
         count,
         |round| {
-            let helios = stage.helios(&stage.folder(&format!("imported{round}"))?);
+            let helios = stage.helios(&stage.folder(&format!("imported{commits}-{round}"))?);
             helios.run(&["init"])?;
             helios.timed(&[&["import", "--from-git", &path]])
         },
@@ -39,9 +45,9 @@ pub fn there_and_back(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let exports = Pairs::take(
         count,
         |round| {
-            let target = stage.folder(&format!("exported{round}.git"))?;
+            let target = stage.folder(&format!("exported{commits}-{round}.git"))?;
             stage.git(&target).run(&["init", "--quiet", "--bare"])?;
-            let helios = stage.helios(&stage.folder(&format!("imported{round}"))?);
+            let helios = stage.helios(&stage.folder(&format!("imported{commits}-{round}"))?);
             let millis = helios.timed(&[&["export", "--to-git", &target.display().to_string()]])?;
             let heads = |tool: &crate::tools::Tool| tool.run(&["rev-parse", "refs/heads/main"]);
             ensure!(heads(&stage.git(&target))? == heads(&git)?, "the exported branch is another one");

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -90,6 +91,19 @@ impl Tool {
             bail!("{} {}: {}: {said}", self.program.display(), arguments.join(" "), output.status);
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Stops the engine and waits until its process has ended, so that the next command begins without one.
+    pub fn stop_engine(&self) -> Result<()> {
+        let said = self.run(&["engine", "stop"])?;
+        // `engine 4711 is stopping`
+        let Some(process) = said.split_whitespace().find_map(|word| word.parse::<u32>().ok()) else { return Ok(()) };
+        let until = Instant::now() + Duration::from_secs(30);
+        while Path::new(&format!("/proc/{process}/exe")).exists() {
+            ensure!(Instant::now() < until, "engine {process} does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Milliseconds of one command, or of several one after the other.
