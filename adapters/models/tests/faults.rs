@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use helix_adapter_models::anthropic::{self, AnthropicMessages};
 use helix_adapter_models::chat::{ChatCompletions, encode_chunks};
+use helix_adapter_models::gemini::{self, Gemini};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::{self, Responses};
 use helix_adapter_models::servers::LlamaCpp;
@@ -21,9 +23,11 @@ enum Peer {
     Chat,
     Responses,
     Ollama,
+    Anthropic,
+    Gemini,
 }
 
-const PEERS: [Peer; 3] = [Peer::Chat, Peer::Responses, Peer::Ollama];
+const PEERS: [Peer; 5] = [Peer::Chat, Peer::Responses, Peer::Ollama, Peer::Anthropic, Peer::Gemini];
 
 impl Peer {
     fn provider(self, settings: Settings) -> Result<HttpProvider, Failure> {
@@ -31,6 +35,8 @@ impl Peer {
             Self::Chat => HttpProvider::new(settings, ChatCompletions::at("")),
             Self::Responses => HttpProvider::new(settings, Responses),
             Self::Ollama => HttpProvider::new(settings, Ollama),
+            Self::Anthropic => HttpProvider::new(settings, AnthropicMessages::default()),
+            Self::Gemini => HttpProvider::new(settings, Gemini),
         }
     }
 
@@ -43,12 +49,9 @@ impl Peer {
                 let datas: Vec<String> = chunks.iter().map(Value::to_string).chain(["[DONE]".to_owned()]).collect();
                 (events(&datas), 2)
             }
-            Self::Responses => {
-                let mut encoder = responses::StreamEncoder::new("m", "r", 1);
-                let served = encoder.start().into_iter().chain(encoder.finish(&reply));
-                let body: String = served.map(|event| event.to_sse()).collect();
-                (format!("{EVENTS}{body}").into_bytes(), 2)
-            }
+            Self::Responses => (whole(responses::StreamEncoder::new("m", "r", 1), &reply), 2),
+            Self::Anthropic => (whole(anthropic::StreamEncoder::new("m", "r", 1), &reply), 2),
+            Self::Gemini => (whole(gemini::StreamEncoder::new("m", "r", 1), &reply), 2),
             Self::Ollama => (
                 lines(&[
                     json!({"model": "m", "message": {"content": "I look."}, "done": false}),
@@ -64,7 +67,7 @@ impl Peer {
     /// A stream of this peer with these bytes in it.
     fn framed(self, data: &str) -> Vec<u8> {
         match self {
-            Self::Chat | Self::Responses => events(&[data.to_owned()]),
+            Self::Chat | Self::Responses | Self::Anthropic | Self::Gemini => events(&[data.to_owned()]),
             Self::Ollama => {
                 let mut bytes = lines(&[]);
                 bytes.extend(format!("{data}\n").into_bytes());
@@ -72,6 +75,13 @@ impl Peer {
             }
         }
     }
+}
+
+/// The whole answer as a server of ours streams it.
+fn whole(mut encoder: impl ServedStream, reply: &ModelReply) -> Vec<u8> {
+    let served = encoder.start().into_iter().chain(encoder.finish(reply));
+    let body: String = served.map(|event| event.to_sse()).collect();
+    format!("{EVENTS}{body}").into_bytes()
 }
 
 fn reply() -> ModelReply {
@@ -130,7 +140,8 @@ async fn answer(peer: Peer, answer: Answer) -> Result<ModelReply, ProviderError>
 
 #[tokio::test]
 async fn a_stream_cut_at_any_byte_is_uncertain_and_never_a_shorter_answer() {
-    for peer in [Peer::Responses, Peer::Ollama] {
+    // Chat's are cut in `provider`.
+    for peer in PEERS.into_iter().filter(|peer| *peer != Peer::Chat) {
         let (bytes, idle) = peer.stream();
         let whole = bytes.len() - idle;
         // From the first byte of the body on: cut before, there is no answer at all, which `provider` tests.
@@ -226,9 +237,11 @@ async fn a_429_says_when_to_come_back_where_the_server_did() {
 #[tokio::test]
 async fn a_success_that_carries_an_error_is_the_error() {
     for peer in PEERS {
-        let spent = peer.framed(r#"{"error":{"message":"no","type":"insufficient_quota"}}"#);
+        // Anthropic says in the event itself that it is one.
+        let kind = if peer == Peer::Anthropic { r#""type":"error","# } else { "" };
+        let spent = peer.framed(&format!(r#"{{{kind}"error":{{"message":"no","type":"insufficient_quota"}}}}"#));
         assert_eq!(judged(answer(peer, Answer::Bytes(spent)).await), ("elsewhere", Code::ModelRefused), "{peer:?}");
-        let odd = peer.framed(r#"{"error":"model runner has stopped"}"#);
+        let odd = peer.framed(&format!(r#"{{{kind}"error":"model runner has stopped"}}"#));
         assert_eq!(judged(answer(peer, Answer::Bytes(odd)).await), ("uncertain", Code::ModelFailed), "{peer:?}");
     }
 }
@@ -249,6 +262,8 @@ async fn an_answer_of_nothing_is_one_and_no_answer_is_an_error() {
         (Peer::Chat, r#"{"choices":[{"index":0,"message":{"content":""},"finish_reason":"stop"}]}"#),
         (Peer::Responses, r#"{"status":"completed","output":[]}"#),
         (Peer::Ollama, r#"{"message":{"content":""},"done":true,"done_reason":"stop"}"#),
+        (Peer::Anthropic, r#"{"type":"message","content":[],"stop_reason":"end_turn","usage":{}}"#),
+        (Peer::Gemini, r#"{"candidates":[{"content":{"parts":[],"role":"model"},"finishReason":"STOP"}]}"#),
     ] {
         let json = "content-type: application/json\r\n";
         let reply = answer(peer, Answer::Bytes(response("200 OK", json, nothing))).await.expect("an answer");
@@ -274,10 +289,22 @@ async fn unknown_ends_and_arguments_that_are_no_json_are_kept_as_they_are() {
             {"type": "function_call", "call_id": "a", "name": "read", "arguments": "{\"path\": \"x"}]}),
         ),
         (Peer::Ollama, json!({"message": {"tool_calls": call(json!("{\"path\": \"x"))}, "done": true, "done_reason": "odd"})),
+        (
+            Peer::Anthropic,
+            json!({"type": "message", "stop_reason": "odd", "usage": {}, "content": [
+            {"type": "tool_use", "id": "a", "name": "read", "input": "{\"path\": \"x"}]}),
+        ),
+        (
+            Peer::Gemini,
+            json!({"candidates": [{"finishReason": "odd", "content": {"parts": [
+            {"functionCall": {"id": "a", "name": "read", "args": "{\"path\": \"x"}}]}}]}),
+        ),
     ] {
         let reply = answer(peer, json_response("200 OK", &body)).await.expect("an answer");
-        let call = Block::ToolUse { id: "a".to_owned(), name: "read".to_owned(), input: json!("{\"path\": \"x"), extra: None };
-        assert_eq!((reply.blocks, reply.stop), (vec![call], StopReason::Other("odd".to_owned())), "{peer:?}");
+        // What a format says besides of a call, such as whose id it is, is no part of this.
+        let [Block::ToolUse { id, name, input, .. }] = reply.blocks.as_slice() else { panic!("{peer:?}: {:?}", reply.blocks) };
+        assert_eq!((id.as_str(), name.as_str(), input), ("a", "read", &json!("{\"path\": \"x")), "{peer:?}");
+        assert_eq!(reply.stop, StopReason::Other("odd".to_owned()), "{peer:?}");
     }
 }
 

@@ -85,8 +85,10 @@ fn rest(state: State) -> impl Stream<Item = Result<Bytes, Infallible>> {
             return Some((Ok(Bytes::from(last)), State::Over));
         };
         let mut text = encoder.push(&piece);
-        // What waits already goes with it: fewer writes, and none of them later.
-        while let Ok(piece) = running.pieces.try_recv() {
+        // What waits already goes with it: fewer writes, and none of them later. No more than that: a provider that is faster than this
+        // would be read on and on.
+        for _ in 0..AHEAD {
+            let Ok(piece) = running.pieces.try_recv() else { break };
             text.push_str(&encoder.push(&piece));
         }
         Some((Ok(Bytes::from(text)), State::Pieces(running, encoder)))

@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use helix_database::{LedgerFilter, RecordStore};
 use helix_protocol::{Budget, CallOutcome, Money, Spent, Timestamp};
-use scripted::{GREETING, Served};
+use scripted::{GREETING, PIECE, Served};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn post(served: &Served, key: &str, path: &str, body: &Value) -> (u16, Value) {
     let response = send(served, key, path, body).await;
@@ -107,7 +108,7 @@ async fn every_call_is_in_the_ledger_with_what_it_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_ends_the_call_and_a_slow_one_slows_it() {
+async fn a_client_that_goes_away_ends_the_call() {
     let served = Served::start().await;
     let key = served.key(|_| {}).await;
     let mut body = chat("coder", "endless");
@@ -125,6 +126,52 @@ async fn a_client_that_goes_away_ends_the_call_and_a_slow_one_slows_it() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("the call goes on although nobody reads it");
+}
+
+/// How many pieces the provider was rid of once that no longer changes.
+async fn settled(served: &Served) -> usize {
+    let mut before = usize::MAX;
+    for _ in 0..100 {
+        let now = served.flooded.load(Ordering::SeqCst);
+        if now == before {
+            return now;
+        }
+        before = now;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("the provider is read on and on, {before} pieces so far, although nobody takes them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_stops_the_reading_of_its_provider_and_one_that_reads_on_lets_it_go_on() {
+    // What sockets of the loopback and the channels between may hold, by far; a gateway that does not wait passes it in a second.
+    const HELD: usize = 64 << 20;
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let mut body = chat("coder", "flood");
+    body["stream"] = json!(true);
+    let body = body.to_string();
+    let mut client = tokio::net::TcpStream::connect(served.address).await.expect("it listens");
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.write_all((head + &body).as_bytes()).await.expect("sent");
+    client.read_exact(&mut [0; 1]).await.expect("the answer begins");
+
+    let held = settled(&served).await;
+    assert!(held > 0 && held * PIECE < HELD, "{held} pieces of {PIECE} bytes are held");
+    let mut taken = vec![0; 8 << 20];
+    client.read_exact(&mut taken).await.expect("it goes on");
+    let more = settled(&served).await;
+    let moved = (more - held) * PIECE;
+    assert!((4 << 20..HELD).contains(&moved), "8 MiB were taken here, and {moved} bytes there");
+    assert_eq!(served.running.load(Ordering::SeqCst), 1);
+    drop(client);
+    for _ in 0..100 {
+        if served.running.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the call goes on although its client has gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

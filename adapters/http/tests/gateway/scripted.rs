@@ -33,7 +33,12 @@ pub struct Scripted {
     format: WireFormat,
     /// Turns under way.
     pub running: Arc<AtomicUsize>,
+    /// Pieces of a flood that were taken from the provider.
+    pub flooded: Arc<AtomicUsize>,
 }
+
+/// The size of a piece of a flood.
+pub const PIECE: usize = 16 * 1024;
 
 struct Running(Arc<AtomicUsize>);
 
@@ -45,7 +50,7 @@ impl Drop for Running {
 
 impl Scripted {
     pub fn new(name: &'static str, format: WireFormat) -> Self {
-        Self { name, format, running: Arc::default() }
+        Self { name, format, running: Arc::default(), flooded: Arc::default() }
     }
 
     fn answer(&self, request: &ModelRequest) -> Result<ModelReply, ProviderError> {
@@ -123,6 +128,14 @@ impl Provider for Scripted {
                 _ => {}
             }
         }
+        if request.messages.last().is_some_and(|last| last.as_text() == "flood") {
+            let text = "x".repeat(PIECE);
+            // As fast as it is taken, and not a piece faster.
+            while deltas.send(ModelDelta::Text { text: text.clone() }).await.is_ok() {
+                self.flooded.fetch_add(1, Ordering::SeqCst);
+            }
+            std::future::pending::<()>().await;
+        }
         let endless = request.messages.last().is_some_and(|last| last.as_text() == "endless");
         if !endless {
             return Ok(reply);
@@ -199,6 +212,7 @@ pub struct Served {
     pub address: SocketAddr,
     pub store: Arc<MemoryStore>,
     pub running: Arc<AtomicUsize>,
+    pub flooded: Arc<AtomicUsize>,
     records: Records,
     shutdown: Shutdown,
     _tree: SupervisorHandle,
@@ -210,7 +224,7 @@ impl Served {
         let (writer, router) = (Address::unbound("records", 64), Address::unbound("router", 64));
         let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
         let translated = Scripted::new("translated", WireFormat::Ollama);
-        let running = Arc::clone(&translated.running);
+        let (running, flooded) = (Arc::clone(&translated.running), Arc::clone(&translated.flooded));
         let args = |provider: Scripted, model: &str| ProviderArgs {
             provider: Arc::new(provider),
             base_url: "http://test".to_owned(),
@@ -241,7 +255,7 @@ impl Served {
         };
         let shutdown = Shutdown::new();
         tokio::spawn(serve_gateway(listener, args, shutdown.clone()));
-        Self { address, store, running, records, shutdown, _tree: tree }
+        Self { address, store, running, flooded, records, shutdown, _tree: tree }
     }
 
     /// Records a key and answers what it is.
