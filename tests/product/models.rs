@@ -1,7 +1,8 @@
-//! A model server that fails in every way: the task completes, or ends with a code and its conversation whole.
+//! A model server that fails in every way: the task completes, waits until somebody answers, or ends with a code and its conversation whole.
 
-use helix::scripted::{Fault, FaultKind};
-use helix_protocol::{EventKind, TaskId, TaskRecord, TaskStatus};
+use helix::scripted::{Fault, FaultKind, read_log};
+use helix_messages::TaskWhy;
+use helix_protocol::{AgentSpec, EventKind, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::{Value, json};
 
 use crate::harness::{Product, Setup, Verdict, diligent, transcript};
@@ -38,6 +39,11 @@ async fn a_model_server_that_fails_once_costs_a_task_nothing_but_time() {
     assert_eq!(product.judge().await, Verdict::default());
 }
 
+/// What may have been billed, so that it is not asked for again by itself.
+fn uncertain() -> Vec<(FaultKind, &'static str)> {
+    faults().into_iter().filter(|(kind, _)| !matches!(kind, FaultKind::Status { .. })).collect()
+}
+
 /// The code of a task's last failure.
 fn code(product: &Product, task: TaskId) -> Value {
     let heard = product.oracle.heard_of(task);
@@ -48,7 +54,7 @@ fn code(product: &Product, task: TaskId) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_server_that_keeps_failing_ends_the_task_with_its_code_and_a_retry_goes_on_from_the_last_step() {
     // A provider that fails too often in a row is left alone for a while: a product for each fault, all at once.
-    let tests = faults().into_iter().map(|(kind, expected)| async move {
+    let tests = uncertain().into_iter().map(|(kind, expected)| async move {
         let product = impatient(0).await;
         let undisturbed = product.agent("diligent, in peace").await;
         let tree = product.completed(undisturbed).await;
@@ -73,6 +79,39 @@ async fn a_model_server_that_keeps_failing_ends_the_task_with_its_code_and_a_ret
         assert_eq!(line[0].id, kept[0].id, "{name}: it went on from its first step");
         let short: Vec<_> = line.iter().map(|step| (step.ordinal, step.epoch.0, step.outcome)).collect();
         assert_eq!(product.judge().await, Verdict::default(), "{name}: {short:?}");
+    });
+    futures::future::join_all(tests).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_only_model_is_away_waits_for_it_says_why_and_uses_no_retry() {
+    let tests = [500, 429].map(|status| async move {
+        let product = impatient(0).await;
+        let undisturbed = product.agent("diligent, in peace").await;
+        let tree = product.completed(undisturbed).await;
+        let mut trail = product.oracle.trail();
+        let agent = AgentSpec { max_steps: 60, ..AgentSpec::new("diligent, with a poor model") };
+        let spec = TaskSpec { max_retries: Some(0), ..TaskSpec::new("poor", TaskWork::Agent(agent)) };
+        let task = product.create(spec).await;
+        trail.until_kind(task, EventKind::StepCompleted).await;
+        let model = product.model.as_ref().expect("it is scripted");
+        model.order(Fault { kind: FaultKind::Status { status, retry_after_s: Some(0.2) }, times: u32::MAX });
+        let waits = |record: &TaskRecord| record.status == TaskStatus::Pending && record.reason.starts_with("waiting for a model");
+        product.until("the task waits", async || waits(&product.record(task).await)).await;
+        let why: TaskWhy = product.client.get(&format!("/tasks/{task}/why")).await.expect("it is explained");
+        assert!(why.reason.contains("asked again in") && why.reason.contains("a fault that was ordered"), "{}", why.reason);
+        // It is asked again and again, and still waits: of no retries none was used.
+        let asked = || read_log(model.log()).expect("the log can be read").len();
+        let before = asked();
+        product.until("the model is asked again", async || asked() > before + 1).await;
+        product.until("the task waits", async || waits(&product.record(task).await)).await;
+        let record = product.record(task).await;
+        assert_eq!((record.retries, record.worker), (0, None), "{}", record.reason);
+
+        let admin = format!("http://{}/admin/faults", model.addr());
+        assert!(reqwest::Client::new().delete(admin).send().await.expect("the model server answers").status().is_success());
+        assert_eq!(product.completed(task).await, tree, "{status}: it goes on by itself");
+        assert_eq!(product.judge().await, Verdict::default(), "{status}");
     });
     futures::future::join_all(tests).await;
 }

@@ -118,7 +118,8 @@ fn not_repeated(failure: &Failure) -> Failure {
     Failure { hint, ..failure.clone() }
 }
 
-/// Why nobody answered. Where only one could have been asked it is that one's own words.
+/// Why nobody answered. Where only one could have been asked it is that one's own words; what passes is nobody's answer at present all the
+/// same, however many there are, so that a task waits and uses no retry.
 fn unanswered(
     pool: &Pool,
     lineup: &[Candidate],
@@ -129,7 +130,15 @@ fn unanswered(
     if let [_] = lineup
         && let Some(error) = errors[0].take()
     {
-        return error;
+        return match error {
+            // Too many wait there: that is said as it is, so that whoever asks goes slower.
+            ProviderError::Retryable { failure, retry_after } if failure.code != Code::Overloaded => {
+                let after = retry_after.unwrap_or_else(|| again_after(tries.0[0].ready.saturating_sub(now)));
+                let failure = Failure { code: Code::NoModelAnswers, ..failure };
+                ProviderError::Retryable { failure: failure.hint(worth_another_try(after)), retry_after: Some(after) }
+            }
+            other => other,
+        };
     }
     // A refusal of the request itself says more than who else was not there.
     if let Some(overflow) = errors.iter().flatten().find(|error| matches!(error, ProviderError::Final(_))) {
@@ -149,9 +158,8 @@ fn unanswered(
     let again = (0..lineup.len()).filter(passes).map(|index| tries.0[index].ready.saturating_sub(now)).min();
     match again {
         Some(after) => {
-            let after = if after.is_zero() { LATER } else { after };
-            let failure = Failure::new(Code::NoModelAnswers, message)
-                .hint(format!("it is worth another try in {} s; `helix doctor` shows every provider", seconds(after)));
+            let after = again_after(after);
+            let failure = Failure::new(Code::NoModelAnswers, message).hint(worth_another_try(after));
             ProviderError::Retryable { failure, retry_after: Some(after) }
         }
         None => {
@@ -159,6 +167,15 @@ fn unanswered(
             ProviderError::Elsewhere(Failure::new(Code::ModelRefused, message).hint(hint))
         }
     }
+}
+
+/// When it is worth another try: when somebody is ready again, and later where nobody said when.
+fn again_after(ready_in: Duration) -> Duration {
+    if ready_in.is_zero() { LATER } else { ready_in }
+}
+
+fn worth_another_try(after: Duration) -> String {
+    format!("it is worth another try in {} s; `helix doctor` shows every provider", seconds(after))
 }
 
 fn seconds(duration: Duration) -> u64 {

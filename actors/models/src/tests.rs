@@ -149,6 +149,17 @@ fn busy(retry_after: Option<u64>) -> Answer {
     })
 }
 
+/// Holds that nobody answers at present, in the only provider's words and with its time where it said one.
+fn assert_away(answer: Result<ModelReply, ProviderError>, wanted: Option<u64>) {
+    match answer {
+        Err(ProviderError::Retryable { failure, retry_after: Some(after) }) => {
+            assert_eq!((failure.code, failure.message.as_str()), (Code::NoModelAnswers, "busy"));
+            assert_eq!(after, wanted.map_or(after, Duration::from_secs));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 async fn models(providers: &[&Arc<FakeProvider>], limits: Limits) -> (Models, SupervisorHandle) {
     grouped(providers, Vec::new(), limits).await
 }
@@ -188,7 +199,7 @@ async fn retries_end_with_the_last_error_and_others_are_not_repeated_at_all() {
     let limits = Limits { retries: 2, failures: 100, ..Limits::default() };
     let a = FakeProvider::new("a", [busy(None), busy(None), busy(Some(3))]);
     let (handle, _tree) = models(&[&a], limits).await;
-    assert_eq!(handle.generate(request(None), None).await.map(drop), busy(Some(3)));
+    assert_away(handle.generate(request(None), None).await, Some(3));
     assert_eq!(a.calls(), 3);
     let failure = Failure::new(Code::ModelFailed, "cut");
     for error in [ProviderError::Uncertain(failure.clone()), ProviderError::Final(failure)] {
@@ -205,7 +216,7 @@ async fn retries_end_with_the_last_error_and_others_are_not_repeated_at_all() {
 async fn a_provider_that_wants_us_back_much_later_is_given_up_at_once() {
     let a = FakeProvider::new("a", [busy(Some(3_000))]);
     let (models, _handle) = models(&[&a], Limits::default()).await;
-    assert_eq!(models.generate(request(None), None).await.map(drop), busy(Some(3_000)));
+    assert_away(models.generate(request(None), None).await, Some(3_000));
     assert_eq!(a.calls(), 1);
 }
 
@@ -215,7 +226,7 @@ async fn the_circuit_opens_after_failures_in_a_row_and_a_single_call_tries_after
     let a = FakeProvider::new("a", [busy(None), busy(None), Ok(())]);
     let (models, _handle) = models(&[&a], limits).await;
     for _ in 0..2 {
-        assert_eq!(models.generate(request(None), None).await.map(drop), busy(None));
+        assert_away(models.generate(request(None), None).await, None);
     }
     match models.generate(request(None), None).await {
         Err(ProviderError::Retryable { retry_after: Some(after), .. }) => assert!(after <= limits.cooldown, "{after:?}"),
@@ -397,6 +408,17 @@ async fn where_nobody_answers_it_is_said_who_was_asked_and_when_it_is_worth_anot
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_alone_and_away_is_nobodys_answer_in_its_own_words() {
+    let limits = Limits { retries: 0, ..Limits::default() };
+    let a = FakeProvider::new("a", [busy(Some(90)), refused()]);
+    let (models, _handle) = models(&[&a], limits).await;
+    assert_away(models.generate(request(None), None).await, Some(90));
+    sleep(Duration::from_secs(100)).await;
+    // What does not pass is still its own: nothing is gained by waiting.
+    assert!(matches!(models.generate(request(None), None).await, Err(ProviderError::Elsewhere(_))));
 }
 
 #[tokio::test(start_paused = true)]
