@@ -16,5 +16,6 @@ mod misfortunes;
 mod models;
 mod node_deaths;
 mod steering;
+mod sub_agents;
 mod worker_deaths;
 mod workloads;
