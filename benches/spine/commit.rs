@@ -101,6 +101,7 @@ fn step_on(task: &TaskRecord) -> NewStep {
         exits: Vec::new(),
         artifacts: Vec::new(),
         heard: Vec::new(),
+        asked: Vec::new(),
         spend: Spend::default(),
         worker: task.worker,
         confinement: None,

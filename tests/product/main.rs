@@ -15,6 +15,7 @@ mod logins;
 mod misfortunes;
 mod models;
 mod node_deaths;
+mod replay;
 mod steering;
 mod sub_agents;
 mod worker_deaths;

@@ -238,6 +238,7 @@ fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
         exits: result.exits.clone(),
         artifacts: Vec::new(),
         heard: Vec::new(),
+        asked: Vec::new(),
         spend: Spend::default(),
         worker: None,
         confinement: None,

@@ -39,7 +39,7 @@ pub(crate) async fn make(shared: &Shared, parent: &TaskRecord, name: &str, mut s
 }
 
 /// The same for every owner that makes the same step again; another one on another line of steps.
-fn id(parent: &TaskRecord, name: &str) -> TaskId {
+pub(crate) fn id(parent: &TaskRecord, name: &str) -> TaskId {
     let mut hash = blake3::Hasher::new();
     hash.update(b"child");
     hash.update(parent.id.0.as_bytes());

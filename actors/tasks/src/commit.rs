@@ -8,8 +8,8 @@ use helix_objects::{Durability, Mark, ObjectStore, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
 use helix_protocol::{
-    Change, Code, Confinement, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, RemarkId, SkippedFile, Spend, StepId,
-    StepOutcome, StepRecord, TaskId, TaskRecord, TaskStatus,
+    AskedModel, Change, Code, Confinement, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, RemarkId, SkippedFile, Spend,
+    StepId, StepOutcome, StepRecord, TaskId, TaskRecord, TaskStatus,
 };
 use helix_versions::write_snapshot;
 
@@ -25,6 +25,8 @@ pub(crate) struct Draft {
     pub messages: Vec<Message>,
     /// What people had said that it is the first to hear.
     pub heard: Vec<RemarkId>,
+    /// What models were asked.
+    pub asked: Vec<AskedModel>,
     pub exits: Vec<ExitReport>,
     pub spend: Spend,
     pub then: Option<Then>,
@@ -141,6 +143,7 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
         exits: draft.exits,
         artifacts,
         heard: draft.heard,
+        asked: draft.asked,
         spend: draft.spend,
         worker: Some(host.lease.worker),
         confinement,
@@ -186,6 +189,7 @@ pub(crate) async fn unfinished(host: &mut Host, kept: Option<Files>) -> Result<O
         summary: format!("step {} was still running", host.ordinal),
         messages: Vec::new(),
         heard: Vec::new(),
+        asked: Vec::new(),
         exits: Vec::new(),
         spend: Spend::default(),
         then,

@@ -13,7 +13,7 @@ use helix_database::{Then, Write};
 use helix_ports::{APPROVAL, CHILDREN, StepResult, TaskKind, TurnEnd};
 use helix_protocol::link::Request;
 use helix_protocol::{
-    Block, Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
+    Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
     TaskRecord, WorkerId,
 };
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Shared};
 use crate::steps::next_ordinal;
-use crate::{children, telling};
+use crate::{children, rehearsal, telling};
 
 /// A step that takes longer than this has its task recorded as running before it ends; shorter ones need not.
 const SHOW_RUNNING: Duration = Duration::from_millis(250);
@@ -248,10 +248,11 @@ impl Drive {
         };
         let (mut messages, heard) = (std::mem::take(&mut host.said), std::mem::take(&mut host.heard));
         messages.extend(result.messages);
+        let asked = rehearsal::kept(std::mem::take(&mut host.asked), &messages);
         let StepResult { summary, exits, .. } = result;
         let spend = host.replay.spend();
         let files = taken.files;
-        let draft = Draft { outcome, summary, messages, heard, exits, spend, then, events };
+        let draft = Draft { outcome, summary, messages, heard, asked, exits, spend, then, events };
         let (step, task) = commit::step(&host, taken, draft).await?;
         if changed {
             commit::unpin(&self.shared, self.lease.task, self.lease.epoch).await;
@@ -366,18 +367,19 @@ async fn deadline(shared: &Shared, task: &TaskRecord) -> Result<Option<Instant>,
 
 /// What people answered to the question of the last turn, which has its instant. A fork's new prompt is the kind's to say.
 async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord>) -> Result<Vec<Message>, Failure> {
-    let mut said = Vec::new();
-    let Some(turn) = turn else { return Ok(said) };
+    let Some(turn) = turn else { return Ok(Vec::new()) };
     let id = task.id;
     let mut questions = shared.read(|records| async move { records.read().questions(id).await }).await?;
     questions.reverse();
-    for question in questions {
-        let its = question.created_at == turn.committed_at && is_for_the_kind(&question);
-        if let Some(answer) = question.answer.filter(|_| its) {
-            said.push(Message { role: Role::User, blocks: vec![Block::Text { text: answer, extra: None }] });
-        }
-    }
-    Ok(said)
+    Ok(answers_to(&questions, Some(turn)))
+}
+
+/// The answers to the questions of a turn, as messages.
+pub(crate) fn answers_to(questions: &[Question], turn: Option<&StepRecord>) -> Vec<Message> {
+    let Some(turn) = turn else { return Vec::new() };
+    let its = |question: &&Question| question.created_at == turn.committed_at && is_for_the_kind(question);
+    let answers = questions.iter().filter(its).filter_map(|question| question.answer.clone());
+    answers.map(|answer| Message::text(Role::User, answer)).collect()
 }
 
 /// True of a question whose answer the model is to read.

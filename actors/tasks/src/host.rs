@@ -14,9 +14,9 @@ use helix_messages::OnBehalf;
 use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest, Money,
-    Question, Remark, RemarkId, Role, RunId, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork, Timestamp,
-    ToolCall, ToolOutcome, WorkerId,
+    AskedModel, Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest,
+    Money, Question, Remark, RemarkId, Role, RunId, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork,
+    Timestamp, ToolCall, ToolOutcome, WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,7 +25,7 @@ use crate::commit;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Pauses, Shared};
-use crate::{children, said, secrets, telling};
+use crate::{children, rehearsal, said, secrets, telling};
 
 /// How long a worker's branch may be away before a request is given up.
 const AWAY: Duration = Duration::from_secs(30);
@@ -73,6 +73,8 @@ pub(crate) struct Host {
     pub said: Vec<Message>,
     /// Which remarks are among it.
     pub heard: Vec<RemarkId>,
+    /// What models were asked so far.
+    pub asked: Vec<AskedModel>,
     begun: Boottime,
     /// When the models that did not answer are worth asking again.
     pub again_in: Option<Duration>,
@@ -116,6 +118,7 @@ impl Host {
             replay,
             said,
             heard: Vec::new(),
+            asked: Vec::new(),
             begun,
             again_in: None,
             calls: 0,
@@ -428,10 +431,12 @@ impl StepHost for Host {
             return Err(broken.clone());
         }
         let call = self.next_call();
-        if let Some(reply) = self.replay.reply(&call) {
-            return Ok(reply.clone());
-        }
-        self.ask_model(call, request).await
+        let reply = match self.replay.reply(&call) {
+            Some(reply) => reply.clone(),
+            None => self.ask_model(call, request.clone()).await?,
+        };
+        self.asked.push(rehearsal::asked(&request, &reply));
+        Ok(reply)
     }
 
     async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure> {

@@ -15,6 +15,7 @@ mod drive;
 mod failing;
 mod host;
 pub mod machine;
+mod rehearsal;
 pub mod replay;
 mod requests;
 pub mod retry;

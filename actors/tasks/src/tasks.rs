@@ -13,9 +13,9 @@ use helix_protocol::{Failure, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
 use crate::drive::read_task;
-use crate::requests;
 use crate::scheduler::SchedulerMsg;
 use crate::shared::Shared;
+use crate::{rehearsal, requests};
 
 const QUICK: Duration = Duration::from_secs(10);
 
@@ -69,6 +69,9 @@ impl Actor for TasksActor {
             }
             TasksMsg::Say { say, principal, reply } => {
                 door.work.spawn(async move { drop(reply.send(requests::say(&shared, say, &principal).await)) });
+            }
+            TasksMsg::Replay { task, reply } => {
+                door.work.spawn(async move { drop(reply.send(rehearsal::replay(&shared, task).await)) });
             }
             TasksMsg::Why { task, reply } => {
                 let scheduler = door.scheduler.clone();

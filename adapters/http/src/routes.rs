@@ -35,6 +35,7 @@ fn task(scope: &mut web::ServiceConfig) {
     scope
         .route("", web::get().to(task_reads::show))
         .route("/why", web::get().to(task_reads::why))
+        .route("/replay", web::get().to(task_reads::replay))
         .route("/steps", web::get().to(task_reads::steps))
         .route("/log", web::get().to(task_reads::log))
         .route("/diff", web::get().to(task_reads::diff))

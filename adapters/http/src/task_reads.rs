@@ -67,6 +67,13 @@ pub(crate) async fn why(node: web::Data<Node>, id: Id) -> Result<HttpResponse, P
     Ok(HttpResponse::Ok().json(why))
 }
 
+/// GET /tasks/{id}/replay: the recorded conversation played again; no model is asked.
+pub(crate) async fn replay(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let args = node.args.clone();
+    let replayed = node.run(async move { args.tasks.replay(resolve::task(&args.records, &id).await?.id).await }).await?;
+    Ok(HttpResponse::Ok().json(replayed))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StepsQuery {

@@ -19,5 +19,8 @@ pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write};
 pub use models::{Models, ModelsMsg, OnBehalf, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
 pub use takeover::Takeover;
-pub use tasks::{CreateTask, ForkTask, LostWorker, ResumeTask, RetryTask, Say, TaskWhy, Tasks, TasksMsg, WorkerReason};
+pub use tasks::{
+    CreateTask, Difference, Differs, ForkTask, LostWorker, Replayed, ReplayedStep, ResumeTask, RetryTask, Say, TaskWhy, Tasks,
+    TasksMsg, WorkerReason,
+};
 pub use versions::{Carried, ExportGit, Exported, FileDiff, ImportGit, Imported, RebaseGit, Rebased, Versions, VersionsMsg};

@@ -95,6 +95,63 @@ pub struct TaskWhy {
     pub next: Vec<String>,
 }
 
+/// In what a step that is played again differs from what was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Differs {
+    /// The standing instructions.
+    SystemPrompt,
+    /// The tools that a model is offered.
+    Tools,
+    /// What a model is sent of the conversation.
+    Conversation,
+    /// Model, limits, thinking, or choice of tools.
+    Settings,
+    /// What is said, or how a call is answered.
+    Message,
+    /// What is asked of models, tools and commands.
+    Call,
+    /// How the step ends.
+    End,
+}
+
+/// One difference. An empty side has nothing there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// In what.
+    pub what: Differs,
+    /// As it was recorded.
+    pub then: String,
+    /// As it would be today.
+    pub today: String,
+}
+
+/// A step that was played again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayedStep {
+    /// The step.
+    pub step: StepId,
+    /// Its number.
+    pub ordinal: u64,
+    /// Its line of the timeline, as recorded.
+    pub summary: String,
+    /// Empty where it would be made as it was.
+    pub differences: Vec<Difference>,
+    /// What could not be compared, because it was not recorded.
+    pub unknown: Vec<String>,
+}
+
+/// A recorded conversation, played again offline: no model was asked, nothing ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The task.
+    pub task: TaskId,
+    /// Its own steps, oldest first; each was made on what was recorded before it.
+    pub steps: Vec<ReplayedStep>,
+    /// Whether any differs.
+    pub differs: bool,
+}
+
 /// Something a person says to a task that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Say {
@@ -206,6 +263,13 @@ pub enum TasksMsg {
         /// The task as it is then.
         reply: Reply<TaskRecord>,
     },
+    /// Plays a task's recorded conversation again, offline. Refused with `invalid_request` where its kind has none. Sent by the HTTP face.
+    Replay {
+        /// The task.
+        task: TaskId,
+        /// The answer.
+        reply: Reply<Replayed>,
+    },
     /// Explains a task's state.
     Why {
         /// The task.
@@ -247,6 +311,8 @@ pub struct Tasks {
 }
 
 const QUICK: Duration = Duration::from_secs(15);
+/// A long conversation is read and played as a whole.
+const LONG: Duration = Duration::from_secs(300);
 /// A step boundary may be far away.
 const BOUNDARY: Duration = Duration::from_secs(24 * 3600);
 
@@ -304,6 +370,11 @@ impl Tasks {
     /// Says something to a task.
     pub async fn say(&self, say: Say, principal: Principal) -> Result<TaskRecord, Failure> {
         self.address.ask(QUICK, |reply| TasksMsg::Say { say, principal, reply }).await
+    }
+
+    /// Plays a recorded conversation again.
+    pub async fn replay(&self, task: TaskId) -> Result<Replayed, Failure> {
+        self.address.ask(LONG, |reply| TasksMsg::Replay { task, reply }).await
     }
 
     /// Explains a task's state.

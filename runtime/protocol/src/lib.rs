@@ -31,8 +31,8 @@ pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of
 pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage};
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{
-    Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Remark, Spend, StepOutcome, StepRecord,
-    StepSummary,
+    AskedModel, Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Remark, Spend, StepOutcome,
+    StepRecord, StepSummary,
 };
 pub use task::{
     AgentSpec, Approval, AtMost, Base, Budget, CommandSpec, Criticality, Environment, Needs, OnFailure, Priority, Reasoning,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RemarkId, RunId, SkippedFile,
-    SnapshotId, StepId, TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
+    AttemptId, Block, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RemarkId, RunId,
+    SkippedFile, SnapshotId, StepId, StopReason, TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
 };
 
 /// What making a step cost.
@@ -64,6 +64,24 @@ pub struct ExitReport {
 /// What a step said is kept in the records up to this many bytes of JSON, and in the content store beyond.
 pub const INLINE_MESSAGES: usize = 64 * 1024;
 
+/// A call of a model as its step keeps it: hashes of what it was asked, 16 hexadecimal digits each, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedModel {
+    /// Of the system messages.
+    pub system: String,
+    /// Of the tools it was offered.
+    pub tools: String,
+    /// Of the other messages.
+    pub messages: String,
+    /// Of the settings: provider, model, limits, thinking, choice of tools.
+    pub settings: String,
+    /// Why it stopped.
+    pub stop: StopReason,
+    /// What it answered, where that is not the model's last word among the step's messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Vec<Block>>,
+}
+
 /// A step to be committed. `parent` is the head it was made on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewStep {
@@ -107,6 +125,9 @@ pub struct NewStep {
     /// What people had said that this step was the first to hear; its messages begin with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heard: Vec<RemarkId>,
+    /// What models were asked, in order, so that the step can be played again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<AskedModel>,
     /// What it cost.
     pub spend: Spend,
     /// Who made it.

@@ -139,7 +139,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(command) => done(command.run(&context).await),
         Command::Run(command) => command.run(&context).await,
         Command::Attach(command) => command.run(&context).await,
-        Command::Task(command) => done(command.run(&context).await),
+        Command::Task(command) => command.run(&context).await,
         Command::Worker(command) => done(command.run(&context).await),
         Command::Key(command) => done(command.run(&context).await),
         Command::Login(command) => command.run(&context).await,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use helix_protocol::{
-    AttemptId, Base, CallKey, Change, ChangeKind, CommandSpec, Confinement, Criticality, Epoch, EventKind, ExitReport, Isolation,
-    JournalBody, JournalEntry, Message, Money, Network, NewEvent, NewStep, NodeId, ObjectId, Principal, ProjectId, Role, RunId,
-    SnapshotId, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, WorkerId,
+    AskedModel, AttemptId, Base, Block, CallKey, Change, ChangeKind, CommandSpec, Confinement, Criticality, Epoch, EventKind,
+    ExitReport, Isolation, JournalBody, JournalEntry, Message, Money, Network, NewEvent, NewStep, NodeId, ObjectId, Principal,
+    ProjectId, Role, RunId, SnapshotId, Spend, StepId, StepOutcome, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    Timestamp, WorkerId,
 };
 
 use crate::{Applied, RecordError, RecordStore, StatusChange, Write};
@@ -149,6 +150,14 @@ pub(crate) fn step_on(task: &TaskRecord) -> NewStep {
         }],
         artifacts: vec!["target/report.xml".to_owned()],
         heard: Vec::new(),
+        asked: vec![AskedModel {
+            system: "0011".to_owned(),
+            tools: "2233".to_owned(),
+            messages: "4455".to_owned(),
+            settings: "6677".to_owned(),
+            stop: StopReason::ToolUse,
+            reply: Some(vec![Block::text("a summary")]),
+        }],
         spend: Spend { model_calls: 2, tokens: 1200, money: Money(3400), uncertain_calls: 1 },
         worker: task.worker,
         confinement: Some(Confinement {

@@ -4,8 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use helix_protocol::{
-    Budget, Change, Checkpoint, Confinement, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep, Question, Remark,
-    RemarkId, SkippedFile, SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp, WorkerRecord,
+    AskedModel, Budget, Change, Checkpoint, Confinement, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep,
+    Question, Remark, RemarkId, SkippedFile, SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp,
+    WorkerRecord,
 };
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -53,6 +54,8 @@ pub(crate) struct StepDetail {
     #[serde(default)]
     heard: Vec<RemarkId>,
     #[serde(default)]
+    asked: Vec<AskedModel>,
+    #[serde(default)]
     confinement: Option<Confinement>,
 }
 
@@ -68,11 +71,13 @@ impl StepDetail {
             artifacts: &'a [String],
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             heard: &'a [RemarkId],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            asked: &'a [AskedModel],
             #[serde(skip_serializing_if = "Option::is_none")]
             confinement: &'a Option<Confinement>,
         }
-        let NewStep { changes, skipped, torn, exits, artifacts, heard, confinement, .. } = step;
-        json(&Borrowed { changes, skipped, torn, exits, artifacts, heard, confinement })
+        let NewStep { changes, skipped, torn, exits, artifacts, heard, asked, confinement, .. } = step;
+        json(&Borrowed { changes, skipped, torn, exits, artifacts, heard, asked, confinement })
     }
 }
 
@@ -230,6 +235,7 @@ pub(crate) fn step(row: &AnyRow) -> Result<StepRecord> {
         exits: detail.exits,
         artifacts: detail.artifacts,
         heard: detail.heard,
+        asked: detail.asked,
         spend: narrow.spend,
         worker: narrow.worker,
         confinement: detail.confinement,

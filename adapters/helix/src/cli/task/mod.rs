@@ -11,6 +11,7 @@ mod log;
 mod pause;
 mod push;
 mod rebase;
+mod replay;
 mod resume;
 mod retry;
 mod rollback;
@@ -18,6 +19,8 @@ mod say;
 mod show;
 mod steps;
 mod why;
+
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use helix_protocol::{Budget, Code, Failure, Money, Question, TaskRecord};
@@ -45,13 +48,15 @@ pub(super) enum Task {
     Export(export::Export),
     Push(push::Push),
     Rebase(rebase::Rebase),
+    Replay(replay::Replay),
     Answer(answer::Answer),
     Say(say::Say),
 }
 
 impl Task {
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        match self {
+    pub async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let done = match self {
+            Self::Replay(command) => return command.run(context).await,
             Self::List(command) => command.run(context).await,
             Self::Show(command) => command.run(context).await,
             Self::Why(command) => command.run(context).await,
@@ -70,7 +75,8 @@ impl Task {
             Self::Rebase(command) => command.run(context).await,
             Self::Answer(command) => command.run(context).await,
             Self::Say(command) => command.run(context).await,
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     }
 }
 
