@@ -48,6 +48,12 @@ bench-helios: ## measures the version store beside git (about 20 minutes; ARGS="
 	@scripts/setup.sh build
 	@$(ROCKSDB) && scripts/bench.sh helios $(ARGS)
 
+.PHONY: bench-models
+bench-models: ## measures the gateway beside LiteLLM and a bare proxy (about 10 minutes; ARGS="--quick")
+	@scripts/setup.sh build
+	@scripts/litellm.sh >/dev/null || echo "*** LiteLLM could not be installed: nothing is measured beside it ***" >&2
+	@$(ROCKSDB) && scripts/bench.sh models $(ARGS)
+
 .PHONY: dist
 dist: ## stripped release binaries in target/dist; helix-worker is static
 	@scripts/setup.sh build

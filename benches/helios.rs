@@ -25,9 +25,9 @@ mod size;
 #[path = "helios/tools.rs"]
 mod tools;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use report::{Bench, Report, Scale};
+use report::{Asked, Bench, Report, Scale};
 use tools::Stage;
 
 const BENCH: Bench = Bench { name: "helios", command: "make bench-helios", beside: &[("git", "--version")] };
@@ -36,20 +36,10 @@ const BENCH: Bench = Bench { name: "helios", command: "make bench-helios", besid
 const PARTS: [&str; 7] = ["process", "commit", "status", "moves", "agents", "history", "size"];
 
 fn main() -> Result<()> {
-    let (mut scale, mut write, mut only) = (Scale::Full, false, Vec::new());
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            // `cargo bench` adds it.
-            "--bench" => {}
-            "--quick" => scale = Scale::Quick,
-            "--write" => write = true,
-            "--only" => only.extend(arguments.next()),
-            other => bail!("{other} is not known: --quick, --write, --only {}", PARTS.join("|")),
-        }
-    }
+    let asked = Asked::read(&PARTS)?;
+    let scale = asked.scale;
     let mut report = Report::begin(BENCH);
-    for part in PARTS.into_iter().filter(|part| only.is_empty() || only.iter().any(|only| only == part)) {
+    for part in PARTS.into_iter().filter(|part| asked.wants(part)) {
         let stage = Stage::new()?;
         let figures = match part {
             "process" => process::library(&stage, scale),
@@ -69,7 +59,7 @@ fn main() -> Result<()> {
     if scale == Scale::Full {
         report.keep()?;
     }
-    if write {
+    if asked.write {
         report.write()?;
         plots::write(&report.figures(), &report::root().join("docs/plots"))?;
     }

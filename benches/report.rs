@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// How much is measured.
@@ -28,6 +28,42 @@ impl Scale {
     }
 }
 
+/// What was asked for on the command line.
+pub struct Asked {
+    /// How much is measured.
+    pub scale: Scale,
+    /// Whether the document gets the table.
+    pub write: bool,
+    only: Vec<String>,
+}
+
+impl Asked {
+    /// Reads the arguments of a bench of these parts.
+    pub fn read(parts: &[&str]) -> Result<Self> {
+        let mut asked = Self { scale: Scale::Full, write: false, only: Vec::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                // `cargo bench` adds it.
+                "--bench" => {}
+                "--quick" => asked.scale = Scale::Quick,
+                "--write" => asked.write = true,
+                "--only" => {
+                    let part = arguments.next().filter(|part| parts.contains(&part.as_str()));
+                    asked.only.push(part.with_context(|| format!("--only takes {}", parts.join("|")))?);
+                }
+                other => bail!("{other} is not known: --quick, --write, --only {}", parts.join("|")),
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Whether a part is to be measured.
+    pub fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}
+
 /// One figure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
@@ -39,19 +75,34 @@ pub struct Figure {
     pub ratio: Option<f64>,
     pub goal: Option<String>,
     pub met: Option<bool>,
+    /// The machine was too restless for it: the value says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmeasured: bool,
 }
 
 impl Figure {
     /// A figure without a goal.
     pub fn new(figure: impl Into<String>, value: f64, unit: &str) -> Self {
         let unit = unit.to_owned();
-        Self { figure: figure.into(), value, unit, against: String::new(), ratio: None, goal: None, met: None }
+        Self { figure: figure.into(), value, unit, against: String::new(), ratio: None, goal: None, met: None, unmeasured: false }
     }
 
     /// Says what it is to be read beside.
     pub fn against(mut self, against: impl Into<String>) -> Self {
         self.against = against.into();
         self
+    }
+
+    /// Takes the value back, and says why.
+    pub fn not_measured(mut self, why: &str) -> Self {
+        (self.value, self.ratio, self.met, self.unmeasured) = (0.0, None, None, true);
+        self.against = why.to_owned();
+        self
+    }
+
+    /// The value as the table shows it.
+    fn shown(&self) -> String {
+        if self.unmeasured { "not measured".to_owned() } else { format!("{} {}", readable(self.value), self.unit) }
     }
 
     /// Sets it beside a value of the same unit.
@@ -129,7 +180,7 @@ impl Report {
     /// Takes figures, and shows them at once: a run is long.
     pub fn take(&mut self, figures: Vec<Figure>) {
         for figure in &figures {
-            eprintln!("{}: {} {} {}", figure.figure, readable(figure.value), figure.unit, figure.against);
+            eprintln!("{}: {} {}", figure.figure, figure.shown(), figure.against);
         }
         self.figures.extend(figures);
     }
@@ -170,12 +221,12 @@ impl Report {
         let mut text = format!("{}\n", machine(self.bench, &self.load));
         text.push_str("| figure | value | beside | ratio | goal | met |\n|---|---:|---|---:|---|---|\n");
         for figure in self.before.iter().chain(&self.figures) {
-            let Figure { figure, value, unit, against, ratio, goal, met } = figure;
+            let Figure { figure: name, against, ratio, goal, met, .. } = figure;
             let ratio = ratio.map(|ratio| format!("{ratio:.2}×")).unwrap_or_default();
             let met = met.map_or("", |met| if met { "yes" } else { "no" });
             let goal = goal.as_deref().unwrap_or_default();
-            writeln!(text, "| {figure} | {} {unit} | {against} | {ratio} | {goal} | {met} |", readable(*value))
-                .expect("writing to a string");
+            let value = figure.shown();
+            writeln!(text, "| {name} | {value} | {against} | {ratio} | {goal} | {met} |").expect("writing to a string");
         }
         text
     }

@@ -20,47 +20,19 @@ mod throughput;
 #[path = "spine/weight.rs"]
 mod weight;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use helix_database::testing::{Durability, TestPostgres};
 
-use report::{Bench, Report, Scale};
+use report::{Asked, Bench, Report, Scale};
 use stage::{Setting, Stage};
 
 const BENCH: Bench = Bench { name: "spine", command: "make bench", beside: &[("psql", "--version")] };
 
-/// What was asked for on the command line.
-struct Asked {
-    scale: Scale,
-    write: bool,
-    only: Vec<String>,
-}
-
-impl Asked {
-    fn read() -> Result<Self> {
-        let mut asked = Self { scale: Scale::Full, write: false, only: Vec::new() };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                // `cargo bench` adds it.
-                "--bench" => {}
-                "--quick" => asked.scale = Scale::Quick,
-                "--write" => asked.write = true,
-                "--only" => asked.only.extend(arguments.next()),
-                other => {
-                    bail!("{other} is not known: --quick, --write, --only resume|silent|node|memory|sqlite|postgres|commit|size")
-                }
-            }
-        }
-        Ok(asked)
-    }
-
-    fn wants(&self, part: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == part)
-    }
-}
+/// What `--only` can name.
+const PARTS: [&str; 8] = ["resume", "silent", "node", "memory", "sqlite", "postgres", "commit", "size"];
 
 fn main() -> Result<()> {
-    let asked = Asked::read()?;
+    let asked = Asked::read(&PARTS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(measure(&asked))
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures figures: `scripts/bench.sh spine` or `scripts/bench.sh helios`. The table goes into docs/benchmarks.md. Further arguments go
+# Measures figures: `scripts/bench.sh spine`, `helios` or `models`. The table goes into docs/benchmarks.md. Further arguments go
 # to the bench (`--quick`, `--only PART`); with any, nothing is written into the document. PROFILE=dev measures what tests run on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +9,8 @@ profile=${PROFILE:-release}
 case $bench in
     spine) packages=(-p helix -p helix-worker) ;;
     helios) packages=(-p heliosd -p helios) ;;
-    *) echo "there is no bench $bench: spine or helios" >&2 && exit 2 ;;
+    models) packages=(-p helix) ;;
+    *) echo "there is no bench $bench: spine, helios or models" >&2 && exit 2 ;;
 esac
 
 # One call for the programs and the bench: the binaries are those that the bench names, with the same features.
@@ -28,5 +29,14 @@ rm -f "${CARGO_TARGET_DIR:-target}/figures/$bench.jsonl"
 if [ "$bench" = spine ]; then
     # Its figures come first in the same table.
     cargo bench --profile "$profile" -p helix-kernel --bench kernel
+fi
+if [ "$bench" = models ]; then
+    # What tests count is in the same table: cache hits and edits in any build, a sandbox's start in this one.
+    figures=${CARGO_TARGET_DIR:-target}/figures/models.jsonl
+    mkdir -p "$(dirname "$figures")"
+    {
+        cargo test -p helix-actor-agents -p helix-actor-runner --lib -- --nocapture --test-threads 1 cache of_200_generated
+        cargo test --profile "$profile" -p helix-worker --test worker_process -- --nocapture a_sandbox_costs_little
+    } | tee /dev/stderr | sed -n 's/^.*figure \({.*}\)$/\1/p' >"$figures"
 fi
 exec "$program" --write

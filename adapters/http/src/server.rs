@@ -113,6 +113,8 @@ async fn run_public(listener: TcpListener, gateway: web::Data<Gateway>, stop: Sh
             .default_service(web::to(routes::nowhere))
     })
     .workers(WORKERS)
+    // A piece of an answer must not wait until the client has confirmed the piece before it.
+    .tcp_nodelay(true)
     .h1_allow_half_closed(false)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(GRACE_SECONDS)

@@ -191,6 +191,16 @@ fn score(dialect: &str, seed: u64, says: impl Fn(&Case, &mut Random, &Confined) 
         "{dialect}: {} of {CASES} applied and right, {} refused, {} wrong; {by_damage:?}",
         score.right, score.refused, score.wrong
     );
+    // Lines that `make bench-models` takes into its table.
+    let line = |name: &str, value: u32, goal: Option<&str>, met: Option<bool>| {
+        let figure = format!("{name}, dialect {dialect}");
+        let against = format!("of {CASES} generated cases");
+        let figure =
+            serde_json::json!({"figure": figure, "value": value, "unit": "edits", "against": against, "goal": goal, "met": met});
+        println!("figure {figure}");
+    };
+    line("applied as meant", score.right, None, None);
+    line("applied wrongly", score.wrong, Some("0"), Some(score.wrong == 0));
     score
 }
 

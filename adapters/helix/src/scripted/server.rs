@@ -80,7 +80,7 @@ impl ScriptedServer {
                 .route("/admin/faults", web::post().to(order))
                 .route("/admin/faults", web::delete().to(clear))
         };
-        let server = HttpServer::new(app).workers(1).disable_signals().shutdown_timeout(0).bind(addr);
+        let server = HttpServer::new(app).workers(1).tcp_nodelay(true).disable_signals().shutdown_timeout(0).bind(addr);
         let server = server.with_context(|| format!("the scripted model server cannot listen on {addr}"))?;
         let addr = server.addrs().first().copied().context("the scripted model server has no address")?;
         let running = server.run();

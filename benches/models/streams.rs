@@ -1,0 +1,64 @@
+//! What is added to an answer in pieces: to the first, and to each.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::future::try_join_all;
+
+use crate::latency::{JITTER_MS, Samples, jitter, of, over_direct};
+use crate::report::{Figure, Scale, quantile};
+use crate::stage::{BARE, DIRECT, LITELLM, PASSED, Stage, TRANSLATED};
+
+/// How long the upstream thinks before it speaks.
+const HOLD: Duration = Duration::from_millis(50);
+/// Streams at once.
+const LANES: usize = 16;
+/// Pieces of each.
+const PIECES: usize = 50;
+
+/// Figures of 16 streams at once.
+pub async fn added(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
+    let empty = || -> Samples { stage.targets.iter().map(|target| (target.name, Vec::new())).collect() };
+    let (mut first, mut each) = (empty(), empty());
+    for round in 0..scale.pick(12, 2) {
+        for at in 0..stage.targets.len() {
+            let at = (at + round) % stage.targets.len();
+            let lane = |number: usize| async move {
+                tokio::time::sleep(Duration::from_millis(number as u64 * 3)).await;
+                stage.targets[at].listen(&stage.upstream, HOLD, PIECES).await
+            };
+            for took in try_join_all((0..LANES).map(lane)).await? {
+                first[at].1.push(took.first);
+                each[at].1.extend(took.pieces);
+            }
+        }
+    }
+    let mut figures = Vec::new();
+    for (what, mut samples) in [("first piece", first), ("each piece", each)] {
+        for (_, samples) in &mut samples {
+            samples.sort_by(f64::total_cmp);
+        }
+        figures.extend(figures_of(what, &samples));
+    }
+    Ok(figures)
+}
+
+fn figures_of(what: &str, samples: &Samples) -> Vec<Figure> {
+    let (direct, jitter) = (of(samples, DIRECT), jitter(samples));
+    let title = |name: &str, share: f64| format!("{LANES} streams at once, {what}: {name}, p{:.0}", share * 100.0);
+    let count = |samples: &[f64]| format!("{} samples", samples.len());
+    let mut figures: Vec<Figure> =
+        [0.5, 0.99].map(|share| Figure::new(title(DIRECT, share), quantile(direct, share), "ms").against(count(direct))).into();
+    for (name, share) in [BARE, PASSED, TRANSLATED, LITELLM].into_iter().flat_map(|name| [(name, 0.5), (name, 0.99)]) {
+        if of(samples, name).is_empty() {
+            continue;
+        }
+        let figure = Figure::new(title(&format!("{name} adds"), share), over_direct(samples, name, share), "ms");
+        let figure = figure.against(count(of(samples, name)));
+        figures.push(match jitter > JITTER_MS {
+            true => figure.not_measured(&format!("the run's jitter is {jitter:.2} ms (p99 over p50, {DIRECT})")),
+            false => figure,
+        });
+    }
+    figures
+}
