@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("helix-messages", &["helix-protocol", "helix-kernel", "helix-ports", "helix-objects", "helix-database"]),
     ("helix-actor-*", &ACTOR),
     ("helix-adapter-models", &["helix-protocol", "helix-ports"]),
+    ("helix-adapter-pages", &["helix-protocol", "helix-ports"]),
     ("helix-adapter-ssh", &["helix-protocol", "helix-ports"]),
     ("helix-adapter-http", &["helix-protocol", "helix-kernel", "helix-messages", "helix-ports"]),
 ];
@@ -72,8 +73,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("blake3", &["helix-objects", "helix-actor-tasks", "helix-actor-models", "helix-adapter-http"]),
     // Checksums of git's packs, and its object ids: the processor's own instructions for them, which gix does not use.
     ("crc32fast", &["helix-versions"]),
+    // Pages that are not UTF-8.
+    ("encoding_rs", &["helix-adapter-pages"]),
     ("gix", &["helix-versions"]),
     ("globset", &["helix-versions", "helix-actor-runner"]),
+    ("html2text", &["helix-adapter-pages"]),
     ("ignore", &["helix-actor-runner"]),
     // The sandbox of commands, the kernel's own means: see actors/runner, `sandbox`.
     ("landlock", &["helix-actor-runner"]),
@@ -86,7 +90,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rmp-serde", &["helix-link", "helix-versions"]),
     ("rocksdb", &["helix-rocks"]),
     ("russh", &["helix-adapter-ssh"]),
-    ("rustls", &["helix-adapter-models"]),
+    ("rustls", &["helix-adapter-models", "helix-adapter-pages"]),
     ("seccompiler", &["helix-actor-runner"]),
     ("serde_norway", &["helix-config"]),
     ("sha1", &["helix-versions"]),

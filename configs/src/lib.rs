@@ -18,8 +18,8 @@ pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable
 pub use provider_kind::ProviderKind;
 pub use sections::{
     BudgetsConfig, Config, DatabaseConfig, DeploymentConfig, GatewayConfig, GroupConfig, LeaseConfig, LogFormat, LoggingConfig,
-    LoginConfig, ModelsConfig, PriceConfig, ProjectFile, ProviderConfig, RoutingStrategy, ServerConfig, StorageConfig, TasksConfig,
-    WorkersConfig, WorkspaceConfig,
+    LoginConfig, ModelsConfig, PriceConfig, ProjectFile, ProviderConfig, RoutingStrategy, SearchKind, ServerConfig, StorageConfig,
+    TasksConfig, WebConfig, WorkersConfig, WorkspaceConfig,
 };
 
 /// `defaults/helix.yaml`: every key with its meaning and its default. Equal to [`Config::default`].

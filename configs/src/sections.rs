@@ -30,6 +30,8 @@ pub struct Config {
     pub llm: ModelsConfig,
     /// Models for clients that speak the formats people know.
     pub gateway: GatewayConfig,
+    /// The web, for agents that are granted hosts.
+    pub web: WebConfig,
     /// Spending limits.
     pub budgets: BudgetsConfig,
     /// Logs.
@@ -374,6 +376,47 @@ pub struct GatewayConfig {
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self { listen: String::new(), body_mib: 64 }
+    }
+}
+
+/// What answers searches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// SearXNG, or whatever answers as its JSON does.
+    Searxng,
+    /// Brave's search API.
+    Brave,
+}
+
+/// The web, for agents that are granted hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebConfig {
+    /// What `web_search` asks: `none`, `searxng` (whose settings must allow the format `json`) or `brave`.
+    pub search: SearchKind,
+    /// Its base URL. Empty: that of Brave's API; SearXNG has none.
+    pub search_url: String,
+    /// The environment variable that holds its key; empty for an endpoint without keys.
+    pub search_key_env: String,
+    /// How long a page or a search may take, redirections included, in milliseconds.
+    pub timeout_ms: u64,
+    /// Largest page, in KiB.
+    pub page_kib: u64,
+}
+
+impl Default for WebConfig {
+    fn default() -> Self {
+        Self {
+            search: SearchKind::None,
+            search_url: String::new(),
+            search_key_env: String::new(),
+            timeout_ms: 30_000,
+            page_kib: 4_096,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use helix_protocol::{Code, Failure, Isolation, Network, SecretRef};
 
-use crate::{Config, ProjectFile, ProviderConfig, ProviderKind, model_table};
+use crate::{Config, ProjectFile, ProviderConfig, ProviderKind, SearchKind, WebConfig, model_table};
 
 /// Refuses a configuration that could not work, naming the key.
 pub(crate) fn check(config: &Config) -> Result<(), Failure> {
@@ -25,6 +25,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
     if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
         return Err(wrong("gateway.listen", format!("{listen:?}"), "an address and a port, for example 127.0.0.1:4141"));
     }
+    web(&config.web)?;
     database(&config.database.url)?;
     models(config)
 }
@@ -93,6 +94,30 @@ fn leases(config: &Config) -> Result<(), Failure> {
             return Err(Failure::new(Code::InvalidConfig, message)
                 .hint("a worker must have fenced itself before its tasks are given away: heartbeat < suspect < fence < reassign"));
         }
+    }
+    Ok(())
+}
+
+fn web(config: &WebConfig) -> Result<(), Failure> {
+    at_least_one("web.timeout_ms", config.timeout_ms)?;
+    at_least_one("web.page_kib", config.page_kib)?;
+    let WebConfig { search, search_url, search_key_env, .. } = config;
+    let address = search_url.starts_with("http://") || search_url.starts_with("https://");
+    let usual = search_url.is_empty() && *search != SearchKind::Searxng;
+    if !(address || usual) {
+        return Err(wrong("web.search_url", format!("{search_url:?}"), "the http:// or https:// address of the search engine"));
+    }
+    if !search_key_env.is_empty() && !is_variable(search_key_env) {
+        // The value is not repeated: a key that was pasted here would end up in logs.
+        return Err(Failure::new(Code::InvalidConfig, "web.search_key_env is not the name of an environment variable")
+            .hint("name the variable that holds the key; the key itself never belongs into this file"));
+    }
+    if *search == SearchKind::Brave && search_key_env.is_empty() {
+        return Err(wrong(
+            "web.search_key_env",
+            "empty",
+            "the name of the environment variable with Brave's key, for example BRAVE_API_KEY",
+        ));
     }
     Ok(())
 }
@@ -228,6 +253,11 @@ mod tests {
         assert_eq!(refusal("llm: {default_provider: b}\n"), "llm.default_provider is \"b\"");
         assert_eq!(refusal("llm: {providers: {a: {base_url: example.org}}}\n"), "llm.providers.a.base_url is \"example.org\"");
         assert_eq!(refusal("gateway: {listen: localhost}\n"), "gateway.listen is \"localhost\"");
+        assert_eq!(refusal("web: {search: searxng}\n"), "web.search_url is \"\"");
+        assert_eq!(refusal("web: {search_url: localhost}\n"), "web.search_url is \"localhost\"");
+        assert_eq!(refusal("web: {search: brave}\n"), "web.search_key_env is empty");
+        assert!(!refusal("web: {search: brave, search_key_env: 'BSA-x1'}\n").contains("x1"));
+        assert_eq!(refusal("web: {page_kib: 0}\n"), "web.page_kib is 0");
         assert_eq!(refusal("tasks: {max_concurrent_tasks: 0}\n"), "tasks.max_concurrent_tasks is 0");
     }
 

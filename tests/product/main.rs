@@ -18,5 +18,6 @@ mod node_deaths;
 mod replay;
 mod steering;
 mod sub_agents;
+mod web;
 mod worker_deaths;
 mod workloads;

@@ -6,6 +6,8 @@ use helix_ports::{StepHost, WebAccess};
 use helix_protocol::{Code, Failure, ToolCall, ToolOutcome};
 use serde_json::Value;
 
+use crate::calls::told;
+
 /// Characters of one answer.
 const PAGE: usize = 30_000;
 
@@ -21,8 +23,11 @@ pub(crate) async fn fetch(
     let offset = call.input.get("offset").and_then(Value::as_u64).unwrap_or_default();
     let hosts = hosts.to_vec();
     let work = async move {
-        let page = web.fetch(&url, &hosts).await?;
-        Ok(shown(&page.text, usize::try_from(offset).unwrap_or(usize::MAX), page.status))
+        // A page that cannot be had is an answer like any other, and is journalled as one.
+        Ok(match web.fetch(&url, &hosts).await {
+            Ok(page) => shown(&page.text, usize::try_from(offset).unwrap_or(usize::MAX), page.status),
+            Err(failure) => ToolOutcome::error(told(&failure)),
+        })
     };
     host.effect(call, Box::pin(work)).await
 }
@@ -36,7 +41,10 @@ pub(crate) async fn search(
     let web = web.ok_or_else(unavailable)?;
     let query = call.input.get("query").and_then(Value::as_str).unwrap_or_default().to_owned();
     let work = async move {
-        let found = web.search(&query).await?;
+        let found = match web.search(&query).await {
+            Ok(found) => found,
+            Err(failure) => return Ok(ToolOutcome::error(told(&failure))),
+        };
         let lines = found.iter().map(|hit| format!("{}\n{}\n{}", hit.title, hit.url, hit.excerpt));
         let text = lines.collect::<Vec<_>>().join("\n\n");
         Ok(ToolOutcome::ok(if text.is_empty() { "nothing was found".to_owned() } else { text }))

@@ -125,6 +125,8 @@ codes! {
     SshAuthFailed = "ssh_auth_failed", 6, "The SSH host refused every key offered. Check the user, the key file and the agent: `ssh HOST true` must work without a password.";
     /// The worker program cannot be installed or started on the host.
     InstallFailed = "install_failed", 6, "The worker program could not be put on the host or does not start there. The message names what is in the way: architecture, libc, permission, or a full disk.";
+    /// A page of the web that cannot be had.
+    WebUnreachable = "web_unreachable", 6, "The host of a page, or the endpoint of a search, could not be reached or answered nothing that can be used. The agent is told and goes on; the message has the reason.";
     /// Frames that cannot be understood.
     ProtocolError = "protocol_error", 6, "A frame on the link was cut, too large or not understood, so the connection was closed. It is opened again by itself; unacknowledged requests are repeated.";
     /// No common protocol version.

@@ -8,6 +8,7 @@ mod server;
 mod stores;
 mod transports;
 mod tree;
+mod web;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -36,6 +36,7 @@ use super::providers::providers;
 use super::server::{ServerActor, ServerArgs};
 use super::stores::Stores;
 use super::transports::transports;
+use super::web::web;
 
 /// How many live events a slow watcher may be behind before it reads them from the records.
 const EVENTS_KEPT: usize = 4_096;
@@ -86,7 +87,8 @@ impl Tree {
         let fleet = Fleet::new(fleet_address.clone());
 
         let (providers, default) = providers(&config.llm)?;
-        let agent: Arc<dyn TaskKind> = Arc::new(AgentKind::new(AgentLimits::new(&config.llm, &default)));
+        let agent = AgentKind::new(AgentLimits::new(&config.llm, &default)).with_web(web(&config.web));
+        let agent: Arc<dyn TaskKind> = Arc::new(agent);
         let fleet_args = FleetArgs {
             address: fleet_address,
             records: records.clone(),
