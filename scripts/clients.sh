@@ -8,7 +8,7 @@
 # Environment: HELIX_CACHE (default: $XDG_CACHE_HOME/helix, else ~/.cache/helix).
 set -euo pipefail
 cache=${HELIX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/helix}
-python=(openai==3.57.0 anthropic==2.14.0 google-genai==3.6.1)
+python=(openai==3.57.0 anthropic==2.14.0 google-genai==3.6.1 ollama==0.6.3)
 node=(openai@6.49.0 @anthropic-ai/sdk@1.14.0)
 key=$(printf '%s\n' "${python[@]}" "${node[@]}" | sha256sum | cut -c1-16)
 folder="$cache/clients/$key"

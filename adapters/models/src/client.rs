@@ -7,13 +7,14 @@ use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, WireFormat};
 use serde_json::{Value, json};
 
 use crate::served::{ServedEvent, ServedStream};
-use crate::{anthropic, chat, gemini, responses};
+use crate::{Framing, anthropic, chat, gemini, ollama, responses};
 
 /// Every format that is served.
 pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
     let chat = Served {
         wire: WireFormat::OpenaiChat,
         prefix: "chatcmpl-",
+        framing: Framing::Sse,
         decode: chat::decode_request,
         encode: chat::encode_reply,
         error: chat::encode_error,
@@ -24,6 +25,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
     let responses = Served {
         wire: WireFormat::OpenaiResponses,
         prefix: "resp_",
+        framing: Framing::Sse,
         decode: responses::decode_request,
         encode: responses::encode_reply,
         error: responses::encode_error,
@@ -34,6 +36,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
     let anthropic = Served {
         wire: WireFormat::Anthropic,
         prefix: "msg_",
+        framing: Framing::Sse,
         decode: anthropic::decode_request,
         encode: anthropic::encode_reply,
         error: anthropic::encode_error,
@@ -44,6 +47,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
     let gemini = Served {
         wire: WireFormat::Gemini,
         prefix: "",
+        framing: Framing::Sse,
         // The model stands in the address, and the gateway has it from there.
         decode: |body| gemini::decode_request(body, ""),
         encode: gemini::encode_reply,
@@ -52,7 +56,19 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         count: |tokens| json!({"totalTokens": tokens}),
         models: gemini_models,
     };
-    vec![Arc::new(chat), Arc::new(responses), Arc::new(anthropic), Arc::new(gemini)]
+    let ollama = Served {
+        wire: WireFormat::Ollama,
+        prefix: "",
+        framing: Framing::Ndjson,
+        decode: ollama::decode_request,
+        encode: ollama::encode_reply,
+        error: ollama::encode_error,
+        stream: |_, head, _| Box::new(ollama::StreamEncoder::new(&head.model, head.created)),
+        // The format has no address for it.
+        count: |tokens| json!({"prompt_eval_count": tokens}),
+        models: ollama_models,
+    };
+    vec![Arc::new(chat), Arc::new(responses), Arc::new(anthropic), Arc::new(gemini), Arc::new(ollama)]
 }
 
 /// A format's functions.
@@ -60,6 +76,8 @@ struct Served {
     wire: WireFormat,
     /// What the ids of its answers begin with.
     prefix: &'static str,
+    /// How an answer in pieces is cut.
+    framing: Framing,
     decode: fn(&Value) -> Result<ModelRequest, String>,
     encode: fn(&ModelReply, &str, i64) -> Value,
     error: fn(u16, &Failure) -> Value,
@@ -88,7 +106,19 @@ impl ClientFormat for Served {
     }
 
     fn stream(&self, body: &Value, head: &AnswerHead) -> Box<dyn ClientStream> {
-        Box::new(Sse((self.stream)(body, head, &self.id(head))))
+        Box::new(Written { stream: (self.stream)(body, head, &self.id(head)), framing: self.framing })
+    }
+
+    /// Ollama streams unless it is told not to.
+    fn wants_pieces(&self, body: &Value) -> bool {
+        body.get("stream").and_then(Value::as_bool).unwrap_or(self.framing == Framing::Ndjson)
+    }
+
+    fn stream_type(&self) -> &'static str {
+        match self.framing {
+            Framing::Sse => "text/event-stream; charset=utf-8",
+            Framing::Ndjson => "application/x-ndjson",
+        }
     }
 
     fn error(&self, status: u16, failure: &Failure) -> Value {
@@ -104,32 +134,45 @@ impl ClientFormat for Served {
     }
 }
 
-/// A stream of a format as server-sent events.
-struct Sse(Box<dyn ServedStream>);
-
-fn framed(events: Vec<ServedEvent>) -> String {
-    events.iter().map(ServedEvent::to_sse).collect()
+/// A stream of a format as its bytes.
+struct Written {
+    stream: Box<dyn ServedStream>,
+    framing: Framing,
 }
 
-impl ClientStream for Sse {
+impl Written {
+    fn framed(&self, events: &[ServedEvent]) -> String {
+        let framed = |event: &ServedEvent| match self.framing {
+            Framing::Sse => event.to_sse(),
+            Framing::Ndjson => format!("{}\n", event.data),
+        };
+        events.iter().map(framed).collect()
+    }
+}
+
+impl ClientStream for Written {
     fn start(&mut self) -> String {
-        framed(self.0.start())
+        let events = self.stream.start();
+        self.framed(&events)
     }
 
     fn push(&mut self, delta: &ModelDelta) -> String {
-        framed(self.0.push(delta))
+        let events = self.stream.push(delta);
+        self.framed(&events)
     }
 
     fn finish(&mut self, reply: &ModelReply) -> String {
-        let mut text = framed(self.0.finish(reply));
-        if let Some(last) = self.0.terminator() {
+        let events = self.stream.finish(reply);
+        let mut text = self.framed(&events);
+        if let Some(last) = self.stream.terminator() {
             text.push_str(&format!("data: {last}\n\n"));
         }
         text
     }
 
     fn error(&mut self, status: u16, failure: &Failure) -> String {
-        framed(self.0.error(status, failure))
+        let events = self.stream.error(status, failure);
+        self.framed(&events)
     }
 }
 
@@ -161,5 +204,12 @@ fn gemini_models(names: &[String]) -> Value {
     let methods = ["generateContent", "streamGenerateContent", "countTokens"];
     let model =
         |name: &String| json!({"name": format!("models/{name}"), "displayName": name, "supportedGenerationMethods": methods});
+    json!({"models": names.iter().map(model).collect::<Vec<_>>()})
+}
+
+/// What Ollama says of models that lie on its disk; what the node does not know of a model is empty.
+fn ollama_models(names: &[String]) -> Value {
+    let details = json!({"format": "", "family": "", "families": null, "parameter_size": "", "quantization_level": ""});
+    let model = |name: &String| json!({"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "", "details": details});
     json!({"models": names.iter().map(model).collect::<Vec<_>>()})
 }

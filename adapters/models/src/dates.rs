@@ -50,6 +50,20 @@ pub(crate) fn rfc3339_ms(text: &str) -> Option<i64> {
     Some(days_since_1970(year, month, day) * 86_400_000 + (since_midnight * 1_000.0) as i64 - offset * 60_000)
 }
 
+/// A time such as `2026-11-28T02:03:04Z`, from seconds since 1970.
+pub(crate) fn instant(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // The reverse of `days_since_1970`: four hundred years at a time, of years that begin in March.
+    let days = days + 719_468;
+    let (cycle, of_cycle) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_cycle - of_cycle / 1_460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
+    let of_year = of_cycle - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * march + 2) / 5 + 1, if march < 10 { march + 3 } else { march - 9 });
+    let year = cycle * 400 + year + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +73,14 @@ mod tests {
         assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
         assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(http_date("Thu, 29 Feb 2024 12:00:00 GMT"), Some(1_709_208_000));
+    }
+
+    #[test]
+    fn a_time_that_is_written_is_read_as_the_same() {
+        assert_eq!(instant(784_111_777), "1994-11-06T08:49:37Z");
+        for seconds in (0..4_000_000_000).step_by(12_345_677).chain([951_782_399, 951_782_400, 4_107_542_400]) {
+            assert_eq!(rfc3339_ms(&instant(seconds)), Some(seconds * 1_000), "{}", instant(seconds));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Ollama's own chat, from a client's side and without I/O.
+//! Ollama's own chat, from both sides and without I/O.
 //!
 //! An answer is a line of JSON for each piece, whole or streamed; the last says `done`. What the format does not have:
 //! - A choice of tools: where a call is demanded the model is asked in words, where none is wanted no tools are sent.
@@ -7,10 +7,12 @@
 
 mod format;
 mod request;
+mod serve;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use format::Ollama;
 pub use request::encode_request;
+pub use serve::{StreamEncoder, decode_request, encode_error, encode_reply};
 pub use stream::StreamDecoder;

@@ -24,6 +24,14 @@ pub trait ClientFormat: Send + Sync + 'static {
     fn encode(&self, reply: &ModelReply, head: &AnswerHead) -> Value;
     /// A writer of an answer in pieces; `body` is the request, which may say how.
     fn stream(&self, body: &Value, head: &AnswerHead) -> Box<dyn ClientStream>;
+    /// True where the request asks for an answer in pieces.
+    fn wants_pieces(&self, body: &Value) -> bool {
+        body.get("stream").and_then(Value::as_bool).unwrap_or(false)
+    }
+    /// The content type of an answer in pieces.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream; charset=utf-8"
+    }
     /// A refusal, for a response of this status.
     fn error(&self, status: u16, failure: &Failure) -> Value;
     /// How many tokens a request is.

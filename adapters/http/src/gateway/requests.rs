@@ -102,10 +102,27 @@ pub(crate) async fn gemini(
     serve(&gateway, **access, &request, body, address).await
 }
 
+/// POST /api/chat
+pub(crate) async fn ollama(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let address = Address { wire: WireFormat::Ollama, operation: None, model: None };
+    serve(&gateway, **access, &request, body, address).await
+}
+
+/// GET /api/version: by which clients of Ollama know that it is one.
+pub(crate) async fn ollama_version() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
 /// GET /v1/models, in the format of whoever asks, which its headers tell.
 pub(crate) async fn models(gateway: web::Data<Gateway>, access: web::Data<Access>, request: HttpRequest) -> HttpResponse {
     let has = |name: &str| request.headers().contains_key(name);
     let wire = match () {
+        () if request.path() == "/api/tags" => WireFormat::Ollama,
         () if has("anthropic-version") => WireFormat::Anthropic,
         () if has("x-goog-api-key") || request.path().starts_with("/v1beta") => WireFormat::Gemini,
         () => WireFormat::OpenaiChat,
@@ -182,8 +199,8 @@ async fn read(
     if let Some(caller) = &caller {
         caller.may_ask(&model)?;
     }
-    let streams = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
-    let operation = address.operation.unwrap_or(if streams { RawOperation::Stream } else { RawOperation::Generate });
+    let usual = if format.wants_pieces(&body) { RawOperation::Stream } else { RawOperation::Generate };
+    let operation = address.operation.unwrap_or(usual);
     let now = Timestamp::now();
     let head = AnswerHead { id: uuid::Uuid::now_v7().simple().to_string(), created: now.0 / 1_000_000, model: model.clone() };
     let session = session(caller.as_ref(), &body);

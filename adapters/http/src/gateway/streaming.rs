@@ -65,7 +65,7 @@ pub(crate) async fn stream(
     };
     let begun = stream::iter([Ok::<Bytes, Infallible>(Bytes::from(begun))]);
     let mut response = HttpResponse::Ok();
-    response.insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8")).insert_header((CACHE_CONTROL, "no-cache"));
+    response.insert_header((CONTENT_TYPE, asked.format.stream_type())).insert_header((CACHE_CONTROL, "no-cache"));
     Ok(response.streaming(futures::StreamExt::chain(begun, rest(state))))
 }
 

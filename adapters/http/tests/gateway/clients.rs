@@ -82,4 +82,5 @@ clients! {
     anthropic_for_python_speaks_messages: Python "anthropic_messages.py";
     anthropic_for_node_speaks_messages: Node "anthropic.mjs";
     genai_for_python_speaks_generate_content: Python "google_genai.py";
+    ollama_for_python_speaks_its_own_chat: Python "ollama_chat.py";
 }

@@ -234,7 +234,12 @@ impl Served {
         let deployed = |provider: &str| DeploymentConfig { provider: provider.to_owned(), ..DeploymentConfig::default() };
         let coder = GroupConfig { deployments: vec![deployed("translated")], ..GroupConfig::default() };
         let models = ModelsArgs {
-            providers: vec![args(translated, "scripted-1"), args(Scripted::new("same", WireFormat::OpenaiChat), "passed-1")],
+            providers: vec![
+                args(translated, "scripted-1"),
+                args(Scripted::new("same", WireFormat::OpenaiChat), "passed-1"),
+                // For clients who speak as the first does.
+                args(Scripted::new("another", WireFormat::Gemini), "scripted-2"),
+            ],
             groups: vec![("coder".to_owned(), coder)],
             default: "translated".to_owned(),
             records: Some(records.clone()),

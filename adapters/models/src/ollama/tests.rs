@@ -151,6 +151,77 @@ fn the_size_is_the_models_own_or_what_it_was_made_with() {
     assert!(Ollama.decode_health(200, &Value::Null).is_err());
 }
 
+#[test]
+fn what_is_sent_is_read_as_it_was_and_calls_without_ids_find_their_results() {
+    let body = json!({"model": "m", "stream": false, "think": true, "keep_alive": "5m",
+        "options": {"num_ctx": 9, "num_predict": 5, "temperature": 0.5, "top_k": 3, "stop": ["END"], "mirostat": 1},
+        "tools": [{"type": "function", "function": {"name": "read", "description": "reads"}}],
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": "look", "images": ["iVBORw0KGgoAAA"]},
+            {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [
+                {"function": {"name": "read", "arguments": {"path": "x"}}},
+                {"function": {"name": "shell", "arguments": {crate::chat::RAW_ARGUMENTS: "ls"}}}]},
+            {"role": "tool", "tool_name": "shell", "content": "error: none"},
+            {"role": "tool", "content": "text"},
+            {"role": "user", "content": "and now?"}]});
+    let request = decode_request(&body).expect("a request");
+    let result = |id: &str, content: &str, is_error| Block::ToolResult {
+        id: id.to_owned(),
+        content: content.to_owned(),
+        images: Vec::new(),
+        is_error,
+        extra: None,
+    };
+    let results = [result("call_1", "none", true), result("call_0", "text", false), Block::text("and now?")];
+    assert_eq!(request.messages[3].blocks, results);
+    assert_eq!((request.max_tokens, request.thinking, request.stop.len()), (5, Thinking::Adaptive, 1));
+    let extra = helix_protocol::extra_of(&request.extra, WireFormat::Ollama).expect("what has no place");
+    assert_eq!(json!(extra), json!({"keep_alive": "5m", "options": {"mirostat": 1}}));
+    let again = encoded(&request, &ModelCapabilities { context_tokens: 9, ..ModelCapabilities::default() });
+    assert_eq!((&again["keep_alive"], &again["options"]["mirostat"]), (&json!("5m"), &json!(1)));
+    assert_eq!(decode_request(&again).map(|request| request.messages), Ok(request.messages));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    for (body, named) in [
+        (json!({}), "`messages`"),
+        (json!({"messages": [{"role": "user", "content": ["x"]}]}), "messages[0]"),
+        (json!({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}), "images[0]"),
+        (json!({"messages": [{"role": "tool", "content": "x", "tool_name": "t"}]}), "no call is open"),
+        (json!({"messages": [], "think": "much"}), "`think`"),
+        (json!({"messages": [], "tools": [{}]}), "tools[0]"),
+    ] {
+        assert!(decode_request(&body).expect_err("refused").contains(named), "{body}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_served_is_read_as_it_was_whole_and_in_pieces() {
+    let reply = ModelReply {
+        model: "m".to_owned(),
+        blocks: vec![
+            Block::Thinking { text: "hm".to_owned(), extra: Extra::field(WireFormat::Ollama, "field", json!("thinking")) },
+            Block::text("I look ä"),
+            Block::ToolUse { id: "a".to_owned(), name: "read".to_owned(), input: json!({"path": "x"}), extra: None },
+            Block::ToolUse { id: "b".to_owned(), name: "shell".to_owned(), input: json!("not json"), extra: None },
+        ],
+        stop: StopReason::ToolUse,
+        usage: Usage { input_tokens: 11, output_tokens: 5, ..Usage::default() },
+    };
+    assert_eq!(decoded(&[encode_reply(&reply, "", 0)]), Ok(reply.clone()));
+    use crate::served::ServedStream as _;
+    for size in 1..9 {
+        let mut encoder = StreamEncoder::new("m", 0);
+        let mut events = encoder.start();
+        events.extend(crate::served::deltas_of(&reply, size).iter().flat_map(|delta| encoder.push(delta)));
+        events.extend(encoder.finish(&reply));
+        let lines: Vec<Value> = events.into_iter().map(|event| event.data).collect();
+        assert_eq!(decoded(&lines), Ok(reply.clone()), "{size}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
