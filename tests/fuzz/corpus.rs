@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use helix_adapter_models::fuzzing::examples;
 use helix_objects::{Durability, Family, MemoryStore, ObjectStore, RecordStore, hash};
-use helix_protocol::{FileMode, SnapshotId, Timestamp};
+use helix_protocol::{FileMode, SnapshotId, Timestamp, WireFormat};
 use helix_versions::{
     BranchName, Caller, CreateOptions, Existing, FileEdit, FilesRequest, Repository, Signature, WorkspaceName, entry_at,
 };
@@ -28,6 +29,25 @@ fn write(name: &str, inputs: impl IntoIterator<Item = impl AsRef<[u8]>>) {
         let path = folder(name).join(&hash(input.as_ref()).to_string()[..12]);
         std::fs::write(path, input).expect("the corpus is writable");
     }
+}
+
+/// Writes answers and requests of every format of models into the corpus. What is there stays.
+#[test]
+#[ignore = "it changes the corpus; run it when an encoding has changed"]
+fn the_corpus_of_models_is_written() {
+    for (name, wire) in [
+        ("chat", WireFormat::OpenaiChat),
+        ("responses", WireFormat::OpenaiResponses),
+        ("anthropic", WireFormat::Anthropic),
+        ("gemini", WireFormat::Gemini),
+        ("ollama", WireFormat::Ollama),
+    ] {
+        let [stream, ..] = &examples(wire)[..] else { panic!("an answer in pieces comes first") };
+        write(if wire == WireFormat::Ollama { "ndjson" } else { "sse" }, [stream]);
+        write(name, examples(wire));
+    }
+    write("sse", [": note\r\nevent: a\r\ndata: 1\r\ndata: 2\r\n\r\nid: 3\nretry: 4\ndata\n\n\u{feff}data: last"]);
+    write("ndjson", ["{\"a\": 1}\r\n\n  \n{\"b\": \"\u{e4}\"}"]);
 }
 
 /// Writes real encodings into the corpus: of a small repository, a group, a mark and some lines. What is there stays.

@@ -17,6 +17,8 @@ mod events;
 mod fault;
 mod format;
 mod forward;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 pub mod gemini;
 mod images;
 pub mod login;

@@ -1,0 +1,222 @@
+//! What is fed with arbitrary bytes: each format's readers with what must hold of them whatever they are given.
+//!
+//! An input is read as everything that could have those bytes: a streamed answer, a whole one, and a client's request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use helix_ports::{AnswerHead, ClientFormat, ModelCapabilities};
+use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool};
+use serde_json::json;
+
+use crate::anthropic::AnthropicMessages;
+use crate::chat::ChatCompletions;
+use crate::client_formats;
+use crate::events::events;
+use crate::format::{Format, Framing, Turn};
+use crate::gemini::Gemini;
+use crate::ollama::Ollama;
+use crate::responses::Responses;
+use crate::served::deltas_of;
+
+/// Chat completions.
+pub fn chat(bytes: &[u8]) {
+    read(&ChatCompletions::at(""), bytes);
+}
+
+/// OpenAI's responses.
+pub fn responses(bytes: &[u8]) {
+    read(&Responses, bytes);
+}
+
+/// Anthropic's messages.
+pub fn anthropic(bytes: &[u8]) {
+    read(&AnthropicMessages::default(), bytes);
+}
+
+/// Gemini's `generateContent`.
+pub fn gemini(bytes: &[u8]) {
+    read(&Gemini, bytes);
+}
+
+/// Ollama's chat.
+pub fn ollama(bytes: &[u8]) {
+    read(&Ollama, bytes);
+}
+
+/// Server-sent events: they are the same wherever the bytes are cut.
+pub fn sse(bytes: &[u8]) {
+    cut(bytes, Framing::Sse);
+}
+
+/// Lines: likewise.
+pub fn ndjson(bytes: &[u8]) {
+    cut(bytes, Framing::Ndjson);
+}
+
+fn cut(bytes: &[u8], framing: Framing) {
+    let whole = pieces(bytes, framing, bytes.len());
+    for size in 1..=bytes.len().min(64) {
+        assert_eq!(pieces(bytes, framing, size), whole, "in pieces of {size}");
+    }
+}
+
+/// Events up to the first that cannot be told from the next, which is `None`.
+fn pieces(bytes: &[u8], framing: Framing, size: usize) -> Vec<Option<(Option<String>, Vec<u8>)>> {
+    let chunks: Vec<_> = bytes.chunks(size.max(1)).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    let events = events(stream::iter(chunks), framing, Arc::default());
+    let told = events.map(|event| event.ok().map(|event| (event.name, event.data)));
+    let mut told: Vec<_> = futures::executor::block_on(told.collect());
+    let end = told.iter().position(Option::is_none).map_or(told.len(), |error| error + 1);
+    told.truncate(end);
+    told
+}
+
+fn client(wire: WireFormat) -> Arc<dyn ClientFormat> {
+    client_formats().into_iter().find(|client| client.wire() == wire).expect("every format is served")
+}
+
+fn read(format: &dyn Format, bytes: &[u8]) {
+    let client = client(format.wire());
+    let mut decoder = format.decoder();
+    let framed = pieces(bytes, format.framing(), bytes.len()).into_iter().flatten();
+    for (name, data) in framed {
+        if decoder.is_complete() || decoder.push(name.as_deref(), &data).is_err() {
+            break;
+        }
+    }
+    if (decoder.is_complete() || decoder.ends_with_stream())
+        && let Ok(reply) = decoder.finish()
+    {
+        served(format, &*client, &reply);
+    }
+    if let Ok(reply) = format.decode(bytes) {
+        served(format, &*client, &reply);
+    }
+    let asked = serde_json::from_slice(bytes).ok().and_then(|body| client.decode(&body).ok());
+    if let Some(request) = asked {
+        let capabilities = ModelCapabilities::default();
+        format.encode(&turn(&request, &capabilities));
+    }
+}
+
+/// An answer that was read is served whole and in pieces as one that says the same.
+fn served(format: &dyn Format, client: &dyn ClientFormat, reply: &ModelReply) {
+    let document = client.encode(reply, &head(reply)).to_string();
+    if let Ok(again) = format.decode(document.as_bytes()) {
+        assert_eq!(text(&again), text(reply), "served as {document}");
+    }
+    let mut decoder = format.decoder();
+    let written = streamed(client, reply);
+    for (name, data) in pieces(written.as_bytes(), format.framing(), 7).into_iter().flatten() {
+        if !decoder.is_complete() && decoder.push(name.as_deref(), &data).is_err() {
+            return;
+        }
+    }
+    assert!(decoder.is_complete() || decoder.ends_with_stream(), "a stream without an end: {written}");
+    if let Ok(again) = decoder.finish() {
+        assert_eq!(text(&again), text(reply), "streamed as {written}");
+    }
+}
+
+fn streamed(client: &dyn ClientFormat, reply: &ModelReply) -> String {
+    let mut stream = client.stream(&json!({}), &head(reply));
+    let mut written = stream.start();
+    for delta in deltas_of(reply, 5) {
+        written.push_str(&stream.push(&delta));
+    }
+    written + &stream.finish(reply)
+}
+
+fn head(reply: &ModelReply) -> AnswerHead {
+    AnswerHead { id: "1".to_owned(), created: 1_700_000_000, model: reply.model.clone() }
+}
+
+fn text(reply: &ModelReply) -> String {
+    let texts = reply.blocks.iter().filter_map(|block| match block {
+        Block::Text { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+fn turn<'a>(request: &'a ModelRequest, capabilities: &'a ModelCapabilities) -> Turn<'a> {
+    Turn { request, model: "m", capabilities, max_tokens: 2_000, temperature: None, stream: true }
+}
+
+fn format(wire: WireFormat) -> Box<dyn Format> {
+    match wire {
+        WireFormat::OpenaiChat => Box::new(ChatCompletions::at("")),
+        WireFormat::OpenaiResponses => Box::new(Responses),
+        WireFormat::Anthropic => Box::new(AnthropicMessages::default()),
+        WireFormat::Gemini => Box::new(Gemini),
+        WireFormat::Ollama => Box::new(Ollama),
+    }
+}
+
+/// Real encodings of a format, from which mutations begin: an answer in pieces, a whole one, and a request.
+pub fn examples(wire: WireFormat) -> Vec<String> {
+    let format = format(wire);
+    let call =
+        |id: &str| Block::ToolUse { id: id.to_owned(), name: "read".to_owned(), input: json!({"path": "ä.rs"}), extra: None };
+    let reply = ModelReply {
+        model: "m".to_owned(),
+        blocks: vec![Block::Thinking { text: "hm".to_owned(), extra: None }, Block::text("I look: \"ä\"\n"), call("a"), call("b")],
+        stop: StopReason::ToolUse,
+        usage: Usage { input_tokens: 11, cached_tokens: 4, output_tokens: 7, ..Usage::default() },
+    };
+    let result = Block::ToolResult { id: "a".to_owned(), content: "x".to_owned(), images: Vec::new(), is_error: true, extra: None };
+    let request = ModelRequest {
+        messages: vec![
+            Message::text(Role::System, "be brief"),
+            Message::text(Role::User, "look"),
+            Message { role: Role::Assistant, blocks: vec![Block::text("I look"), call("a")] },
+            Message { role: Role::User, blocks: vec![result] },
+        ],
+        tools: vec![WorkspaceTool::Read.schema()],
+        stop: vec!["END".to_owned()],
+        ..ModelRequest::default()
+    };
+    let client = client(wire);
+    let capabilities = ModelCapabilities::default();
+    let asked = format.encode(&turn(&request, &capabilities)).body.to_string();
+    vec![streamed(&*client, &reply), client.encode(&reply, &head(&reply)).to_string(), asked]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_read() {
+        for wire in
+            [WireFormat::OpenaiChat, WireFormat::OpenaiResponses, WireFormat::Anthropic, WireFormat::Gemini, WireFormat::Ollama]
+        {
+            let [stream, whole, request] = &examples(wire)[..] else { panic!("three examples") };
+            let target = match wire {
+                WireFormat::OpenaiChat => chat,
+                WireFormat::OpenaiResponses => responses,
+                WireFormat::Anthropic => anthropic,
+                WireFormat::Gemini => gemini,
+                WireFormat::Ollama => ollama,
+            };
+            for example in [stream, whole, request] {
+                target(example.as_bytes());
+            }
+            // Else the promises above would hold of nothing.
+            let format = format(wire);
+            let mut decoder = format.decoder();
+            for (name, data) in pieces(stream.as_bytes(), format.framing(), 3).into_iter().flatten() {
+                if !decoder.is_complete() {
+                    decoder.push(name.as_deref(), &data).expect("an event");
+                }
+            }
+            for reply in [decoder.finish(), format.decode(whole.as_bytes())] {
+                assert_eq!(reply.as_ref().map(text), Ok("I look: \"ä\"\n".to_owned()), "{wire:?}");
+            }
+            let body = serde_json::from_str(request).expect("JSON");
+            assert!(client(wire).decode(&body).is_ok(), "{wire:?}: {request}");
+        }
+    }
+}
