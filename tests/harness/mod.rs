@@ -2,6 +2,10 @@
 //!
 //! Everything lives in a temporary folder. Whatever a test leaves running ends with its [`Product`], also when the test panics.
 
+#[allow(dead_code, reason = "the bench weighs what it starts, the tests do not")]
+mod group;
+#[allow(dead_code, reason = "the bench weighs it, the tests do not")]
+pub mod litellm;
 mod oracle;
 mod process;
 mod script;

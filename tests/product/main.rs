@@ -11,6 +11,7 @@ mod adoption;
 mod command_line;
 mod content;
 mod lines;
+mod litellm;
 mod logins;
 mod misfortunes;
 mod models;
