@@ -54,7 +54,12 @@ async fn a_conversation_is_played_again_without_a_model_and_differs_where_the_ag
     assert_eq!((code, replayed.differs), (Some(1), true));
     let kinds = |at: usize| replayed.steps[at].differences.iter().map(|difference| difference.what).collect::<Vec<_>>();
     assert_eq!(kinds(0), [Differs::Tools, Differs::Settings, Differs::SystemPrompt], "{:?}", replayed.steps[0].differences);
-    assert_eq!(kinds(1), [Differs::Tools, Differs::Settings], "what was said before it stands as it was said: {:?}", replayed.steps[1].differences);
+    assert_eq!(
+        kinds(1),
+        [Differs::Tools, Differs::Settings],
+        "what was said before it stands as it was said: {:?}",
+        replayed.steps[1].differences
+    );
     assert_eq!(product.asked(), asked, "no model was asked");
     assert_eq!(product.steps(task).await, steps, "nothing was written");
 

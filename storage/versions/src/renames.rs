@@ -171,7 +171,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The most similar first.
+    /// The most similar first. Among equals git takes whoever comes first in its list of candidates, in which a better one takes the
+    /// place of the worst: sources that are too different to be chosen keep their places until then.
     fn pair_similar(&mut self, read: &Content<'_>) -> Result<(), VersionError> {
         if self.sources.len() * self.targets.len() > MOST_PAIRS {
             return Ok(());
@@ -185,7 +186,6 @@ impl Search<'_> {
                 let rank = |(score, named, ..): &(u64, bool, usize, usize)| (*score, *named);
                 let worst = (0..best.len()).min_by_key(|at| rank(&best[*at]));
                 match worst.filter(|_| best.len() == CANDIDATES) {
-                    _ if score < LEAST => {}
                     None => best.push(candidate),
                     Some(worst) if rank(&best[worst]) < rank(&candidate) => best[worst] = candidate,
                     Some(_) => {}
@@ -195,7 +195,7 @@ impl Search<'_> {
         }
         candidates.sort_by_key(|(score, named, ..)| std::cmp::Reverse((*score, *named)));
         for (score, _, source, target) in candidates {
-            if self.sources.contains(&source) && self.targets.contains(&target) {
+            if score >= LEAST && self.sources.contains(&source) && self.targets.contains(&target) {
                 self.pair(source, target, score);
             }
         }
