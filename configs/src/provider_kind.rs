@@ -97,6 +97,19 @@ impl ProviderKind {
         }
     }
 
+    /// The model of those who name none, so that a key is enough to begin with: of each provider one for daily work with tools, as its
+    /// price list of November 2026 has it. Empty where only the person can know what is served.
+    pub fn model(self) -> &'static str {
+        match self {
+            Self::Openai | Self::OpenaiResponses | Self::Copilot => "gpt-6.1-sol",
+            Self::Anthropic => "claude-sonnet-5-5",
+            Self::Gemini => "gemini-3.8-flash",
+            Self::Xai => "grok-4.7",
+            Self::Qwen => "qwen3.7-max",
+            Self::OpenaiCompatible | Self::Ollama | Self::LlamaCpp | Self::Openrouter => "",
+        }
+    }
+
     /// Where it is logged in to where nothing else is configured: the address of codes, that of tokens, and the scope.
     fn login(self) -> Option<[&'static str; 3]> {
         match self {
@@ -125,7 +138,7 @@ pub(crate) struct WrittenProvider {
     kind: ProviderKind,
     base_url: Option<String>,
     key_env: Option<String>,
-    model: String,
+    model: Option<String>,
     fallback_models: Vec<String>,
     client_id: String,
     login: LoginConfig,
@@ -146,7 +159,7 @@ impl Default for WrittenProvider {
             kind: usual.kind,
             base_url: None,
             key_env: None,
-            model: usual.model,
+            model: None,
             fallback_models: usual.fallback_models,
             client_id: usual.client_id,
             login: usual.login,
@@ -168,7 +181,7 @@ impl From<WrittenProvider> for ProviderConfig {
             kind: written.kind,
             base_url: written.base_url.unwrap_or_else(|| written.kind.base_url().to_owned()),
             key_env: written.key_env.unwrap_or_else(|| written.kind.key_env().to_owned()),
-            model: written.model,
+            model: written.model.unwrap_or_else(|| written.kind.model().to_owned()),
             fallback_models: written.fallback_models,
             client_id: written.client_id,
             login: written.login,
@@ -272,6 +285,22 @@ mod tests {
         assert_eq!(place("a"), ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"));
         assert_eq!(place("b"), ("http://127.0.0.1:1/v1", ""));
         assert_eq!(place("c"), ("https://api.openai.com/v1", "OPENAI_API_KEY"));
+        let model = |name: &str| config.llm.providers[name].model.as_str();
+        assert_eq!((model("a"), model("c")), (ProviderKind::Anthropic.model(), ""));
+    }
+
+    #[test]
+    fn who_sets_nothing_but_a_key_has_a_model_that_the_table_knows() {
+        let config = ModelsConfig::default();
+        for kind in ProviderKind::ALL.into_iter().filter(|kind| kind.is_found_by_key() && *kind != ProviderKind::Openrouter) {
+            let providers = config.all_providers(&|name| (name == kind.key_env()).then(|| "a key".to_owned()));
+            let provider = &providers[&config.default_of(&providers)];
+            assert_eq!(provider.kind, kind);
+            let entry = provider.model_entry(&config.table(), &provider.model);
+            assert!(entry.tools == Some(true) && entry.context_tokens.is_some_and(|tokens| tokens > 128_000), "{entry:?}");
+            // Qwen's prices depend on the region, and Copilot's on the subscription.
+            assert!(entry.price.is_some() || matches!(kind, ProviderKind::Copilot | ProviderKind::Qwen), "{entry:?}");
+        }
     }
 
     #[test]

@@ -288,7 +288,7 @@ pub struct ProviderConfig {
     pub base_url: String,
     /// The environment variable that holds the key; empty for a server without keys. Absent: that of the kind.
     pub key_env: String,
-    /// The model of tasks that name none.
+    /// The model of tasks that name none. Absent: that of the kind, where it has one.
     pub model: String,
     /// Models that OpenRouter asks where the first cannot answer.
     pub fallback_models: Vec<String>,

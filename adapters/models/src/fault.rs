@@ -182,7 +182,10 @@ impl Faults<'_> {
     fn key_hint(&self) -> String {
         match self.settings.key_env.as_str() {
             "" => format!("{} wants a key: name its variable as key_env of the provider {}", self.host(), self.settings.name),
-            variable => format!("set {variable} to a key that {} accepts, and start the node again", self.host()),
+            variable => format!(
+                "set {variable} to a key that {} accepts, then `helix down`: the next command starts a node that has it",
+                self.host()
+            ),
         }
     }
 
@@ -414,6 +417,9 @@ mod tests {
         let body = br#"{"error":{"message":"wrong key sk-quoted"}}"#;
         let error = Faults { settings: &settings }.status(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body);
         assert_eq!(error.failure().message, "openai answered 401: wrong key [key]");
-        assert_eq!(error.failure().hint, "set OPENAI_API_KEY to a key that api.openai.com accepts, and start the node again");
+        assert_eq!(
+            error.failure().hint,
+            "set OPENAI_API_KEY to a key that api.openai.com accepts, then `helix down`: the next command starts a node that has it"
+        );
     }
 }
