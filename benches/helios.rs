@@ -60,8 +60,7 @@ fn main() -> Result<()> {
         report.keep()?;
     }
     if asked.write {
-        report.write()?;
-        plots::write(&report.figures(), &report::root().join("docs/plots"))?;
+        report.write(&plots::write(&report.figures(), &report::root().join("docs"))?)?;
     }
     Ok(())
 }

@@ -81,7 +81,7 @@ async fn measure(asked: &Asked) -> Result<()> {
         report.keep()?;
     }
     if asked.write {
-        report.write()?;
+        report.write("")?;
     }
     Ok(())
 }

@@ -201,14 +201,14 @@ impl Report {
         Ok(())
     }
 
-    /// Replaces what is between the bench's markers of docs/benchmarks.md.
-    pub fn write(&self) -> Result<()> {
+    /// Replaces what is between the bench's markers of docs/benchmarks.md, with `above` over the table.
+    pub fn write(&self, above: &str) -> Result<()> {
         let path = root().join("docs/benchmarks.md");
         let (begin, end) = (self.bench.begin(), self.bench.end());
         let old = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let (head, rest) = old.split_once(&begin).with_context(|| format!("{} has no line {begin}", path.display()))?;
         let (_, tail) = rest.split_once(&end).with_context(|| format!("{} has no line {end}", path.display()))?;
-        std::fs::write(&path, format!("{head}{begin}\n{}\n{end}{tail}", self.document()))?;
+        std::fs::write(&path, format!("{head}{begin}\n{above}{}\n{end}{tail}", self.document()))?;
         Ok(())
     }
 

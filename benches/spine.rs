@@ -88,7 +88,7 @@ async fn measure(asked: &Asked) -> Result<()> {
         report.keep()?;
     }
     if asked.write {
-        report.write()?;
+        report.write("")?;
     }
     Ok(())
 }

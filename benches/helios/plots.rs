@@ -18,27 +18,33 @@ const STYLE: &str = "<style>text{font:12px system-ui,sans-serif;fill:#24292f}.li
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.ours{fill:#3fb950;stroke:#3fb950}.miss{fill:#d29922}\
 .other{fill:#9198a1;stroke:#9198a1}}</style>";
 
-/// Draws what can be drawn of `figures` into `folder`, and gives the names of the files.
-pub fn write(figures: &[Figure], folder: &Path) -> Result<Vec<&'static str>> {
-    std::fs::create_dir_all(folder)?;
+/// Draws what can be drawn of `figures` into the folder `plots` of the documents, and gives the lines that show it.
+pub fn write(figures: &[Figure], documents: &Path) -> Result<String> {
+    let folder = documents.join("plots");
+    std::fs::create_dir_all(&folder)?;
     let with_unit = |units: &[&str]| -> Vec<&Figure> {
         // What the file system itself takes is no tool to be faster than.
         let drawn = |figure: &&Figure| figure.ratio.is_some() && !figure.figure.contains(BARE);
         figures.iter().filter(|figure| drawn(figure) && units.contains(&figure.unit.as_str())).collect()
     };
+    let (faster, smaller) = ("times faster, and the goal (red)", "times smaller, and the goal (red)");
+    let grows = "milliseconds of one commit, by files in the repository";
     let plots = [
-        ("helios-faster.svg", bars("times faster, and the goal (red)", &with_unit(&["ms", "µs", "commits/s"]))),
-        ("helios-smaller.svg", bars("times smaller, and the goal (red)", &with_unit(&["KiB"]))),
-        ("helios-commits.svg", growth("milliseconds of one commit, by files in the repository", &growing(figures))),
+        ("helios-faster.svg", faster, bars(faster, &with_unit(&["ms", "µs", "commits/s"]))),
+        ("helios-smaller.svg", smaller, bars(smaller, &with_unit(&["KiB"]))),
+        ("helios-commits.svg", grows, growth(grows, &growing(figures))),
     ];
-    let mut written = Vec::new();
-    for (name, plot) in plots {
+    let mut shown = String::new();
+    for (name, title, plot) in plots {
         if let Some(plot) = plot {
             std::fs::write(folder.join(name), plot)?;
-            written.push(name);
+            writeln!(shown, "![{title}](plots/{name})")?;
         }
     }
-    Ok(written)
+    if !shown.is_empty() {
+        shown.push_str("\nBoth scales are of powers: a bar of twice the length is not twice as fast. Bars of another colour miss the goal.\n\n");
+    }
+    Ok(shown)
 }
 
 fn begin(height: f64, title: &str) -> String {
