@@ -258,8 +258,8 @@ async fn carry(
                 return;
             }
         }
+        // Not closed: what closes a channel before its program's exit status has come never hears it.
         let _ = writer.eof().await;
-        let _ = writer.close().await;
     });
     let (mut end, mut stderr) = (End::default(), Vec::new());
     let mut leaving = None;
