@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("helix-adapter-models", &["helix-protocol", "helix-ports"]),
     ("helix-adapter-pages", &["helix-protocol", "helix-ports"]),
     ("helix-adapter-ssh", &["helix-protocol", "helix-ports"]),
+    ("helix-adapter-external", &["helix-protocol"]),
     ("helix-adapter-http", &["helix-protocol", "helix-kernel", "helix-messages", "helix-ports"]),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use helix_protocol::link::LeaseTimes;
-use helix_protocol::{AtMost, Environment, Isolation, Network, SecretRef};
+use helix_protocol::{AgentProgram, AtMost, Environment, Isolation, Network, SecretRef};
 use serde::{Deserialize, Serialize};
 
 use crate::provider_kind::WrittenProvider;
@@ -28,6 +28,8 @@ pub struct Config {
     pub workspace: WorkspaceConfig,
     /// Models.
     pub llm: ModelsConfig,
+    /// Agents that people already have.
+    pub agents: AgentsConfig,
     /// Models for clients that speak the formats people know.
     pub gateway: GatewayConfig,
     /// The web, for agents that are granted hosts.
@@ -369,13 +371,33 @@ pub struct GatewayConfig {
     /// Where it listens over TCP, for example `127.0.0.1:4141`. Empty: only on the node's own socket. Over TCP every request needs a
     /// key (`docs/gateway.md`), and nothing is encrypted: beyond this machine, put a proxy with TLS in front.
     pub listen: String,
+    /// Where agents on other machines' workers reach it, for example `https://models.example.org`. Empty: only agents on this machine do.
+    pub address: String,
     /// Largest request, in MiB.
     pub body_mib: u64,
 }
 
+/// Agents that people already have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentsConfig {
+    /// Agents by name, beside those that are known already. `docs/agents.md` has the keys of an entry.
+    pub programs: BTreeMap<String, AgentProgram>,
+    /// How long an agent may take from its start until its session stands, in milliseconds.
+    pub start_ms: u64,
+    /// How long it may say nothing in the middle of a turn, in milliseconds.
+    pub silent_ms: u64,
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        Self { programs: BTreeMap::new(), start_ms: 120_000, silent_ms: 1_800_000 }
+    }
+}
+
 impl Default for GatewayConfig {
     fn default() -> Self {
-        Self { listen: String::new(), body_mib: 64 }
+        Self { listen: String::new(), address: String::new(), body_mib: 64 }
     }
 }
 

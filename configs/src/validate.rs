@@ -2,7 +2,7 @@
 
 use helix_protocol::{Code, Failure, Isolation, Network, SecretRef};
 
-use crate::{Config, ProjectFile, ProviderConfig, ProviderKind, SearchKind, WebConfig, model_table};
+use crate::{Config, ProjectFile, ProviderConfig, ProviderKind, SearchKind, WebConfig, check_program, model_table};
 
 /// Refuses a configuration that could not work, naming the key.
 pub(crate) fn check(config: &Config) -> Result<(), Failure> {
@@ -26,8 +26,23 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
         return Err(wrong("gateway.listen", format!("{listen:?}"), "an address and a port, for example 127.0.0.1:4141"));
     }
     web(&config.web)?;
+    let address = &config.gateway.address;
+    if !address.is_empty() && !is_plain_url(address) {
+        let wanted = "http://HOST:PORT or https://HOST, without a path";
+        return Err(wrong("gateway.address", format!("{address:?}"), wanted));
+    }
+    at_least_one("agents.start_ms", config.agents.start_ms)?;
+    at_least_one("agents.silent_ms", config.agents.silent_ms)?;
+    config.agents.programs.iter().try_for_each(|(name, program)| check_program(name, program))?;
     database(&config.database.url)?;
     models(config)
+}
+
+/// A URL that nothing follows the host of; plain http needs a port, because the worker connects to it as it stands.
+fn is_plain_url(text: &str) -> bool {
+    let of = |prefix| text.strip_prefix(prefix).filter(|rest: &&str| !rest.is_empty() && !rest.contains(['/', '?', '#', ' ', '@']));
+    let has_port = |host: &str| host.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    of("https://").is_some() || of("http://").is_some_and(has_port)
 }
 
 /// Refuses a project file that could not work, naming the key.

@@ -10,6 +10,7 @@ mod harness;
 mod adoption;
 mod command_line;
 mod content;
+mod external;
 mod lines;
 mod litellm;
 mod logins;

@@ -114,6 +114,7 @@ impl NodeHost {
         };
         let handle = fleet.handle();
         let tasks_args = TasksArgs {
+            gateway: helix_config::GatewayConfig::default(),
             node,
             address: tasks_address,
             records,

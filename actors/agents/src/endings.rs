@@ -76,7 +76,7 @@ fn again(conversation: &mut Conversation, beginning: &str, then: &str, what: &st
 }
 
 /// Believes "done" only when the check says so too.
-async fn verified(
+pub(crate) async fn verified(
     host: &mut dyn StepHost,
     conversation: &mut Conversation,
     spec: &AgentSpec,

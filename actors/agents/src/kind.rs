@@ -259,7 +259,7 @@ impl Step<'_> {
     }
 }
 
-fn step_limit(max_steps: u32) -> Failure {
+pub(crate) fn step_limit(max_steps: u32) -> Failure {
     Failure::new(Code::StepLimit, format!("the agent had not finished after {max_steps} steps, which is its limit"))
         .hint("`helix task retry --max-steps N` goes on from here")
 }

@@ -1,6 +1,7 @@
 //! The agent loop: a model with tools, one turn a step.
 //!
-//! [`AgentKind`] is the task kind `agent`. It keeps nothing: a step is made from the conversation that the host has, and
+//! [`AgentKind`] is the task kind `agent`; [`ExternalKind`] has agents of other people's making do the same, a turn of theirs a step.
+//! [`AgentKind`] It keeps nothing: a step is made from the conversation that the host has, and
 //! ends as the messages that are committed with it. So a repeated step, on whatever worker, asks the same questions in
 //! the same order, and the journal answers those that were answered before.
 //!
@@ -18,6 +19,7 @@ mod children;
 mod compaction;
 mod conversation;
 mod endings;
+mod external;
 mod families;
 mod instructions;
 mod kind;
@@ -32,5 +34,6 @@ mod toolset;
 mod tree;
 mod web;
 
+pub use external::ExternalKind;
 pub use kind::AgentKind;
 pub use limits::{AgentLimits, ModelLimits};

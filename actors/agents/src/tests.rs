@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
-    AgentSpec, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, Message, ModelReply, ModelRequest, Money,
-    NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, SnapshotId, Spend, StepId, StepOutcome, StepRecord,
-    StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall, ToolOutcome, Usage,
+    AgentSpec, AgentTurn, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, Message, ModelReply, ModelRequest,
+    ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, SnapshotId, Spend, StepId,
+    StepOutcome, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall, ToolOutcome,
+    TurnReport, Usage,
 };
 use serde_json::{Value, json};
 
 use crate::{AgentKind, AgentLimits, ModelLimits};
 
+mod external;
 mod long;
 mod others;
 mod thought;
@@ -41,6 +43,9 @@ struct FakeHost {
     cancelled: Vec<TaskId>,
     taken: Vec<SnapshotId>,
     limits: ModelLimits,
+    /// What an agent of somebody else's making was told, and what comes of its next turns.
+    turns: Vec<AgentTurn>,
+    reports: VecDeque<Result<TurnReport, Failure>>,
 }
 
 impl FakeHost {
@@ -88,14 +93,21 @@ impl FakeHost {
             cancelled: Vec::new(),
             taken: Vec::new(),
             limits: LIMITS,
+            turns: Vec::new(),
+            reports: VecDeque::new(),
         }
     }
 
     /// Makes a step and commits it.
     async fn step(&mut self) -> Result<StepResult, Failure> {
+        let kind = kind(self.limits);
+        self.step_of(&kind).await
+    }
+
+    async fn step_of(&mut self, kind: &dyn TaskKind) -> Result<StepResult, Failure> {
         self.calls = 0;
         self.note = None;
-        let result = kind(self.limits).step(self).await?;
+        let result = kind.step(self).await?;
         self.said.extend(result.messages.clone());
         self.head = Some(record(self.task.id, self.ordinal, &result));
         self.ordinal += 1;
@@ -186,6 +198,11 @@ impl StepHost for FakeHost {
         work: BoxFuture<'static, Result<ToolOutcome, Failure>>,
     ) -> Result<ToolOutcome, Failure> {
         work.await
+    }
+    async fn turn(&mut self, turn: AgentTurn, _traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure> {
+        self.turns.push(turn);
+        let report = self.reports.pop_front().expect("the test wrote enough reports")?;
+        Ok((report, exit("agent", 0)))
     }
     async fn questions(&mut self) -> Result<Vec<Question>, Failure> {
         Ok(self.questions.clone())

@@ -259,6 +259,7 @@ fn bears_repetition(request: &Request) -> bool {
         Request::Open(_)
         | Request::Tool { .. }
         | Request::Run { .. }
+        | Request::Turn { .. }
         | Request::Cancel { .. }
         | Request::Snapshot { .. }
         | Request::ReadOutput { .. }

@@ -1,5 +1,6 @@
 //! One command: started, watched, stopped with everything it started, reported.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::masking::Secrets;
 use crate::processes::{ProcessSet, RUN_MARK, is_child};
-use crate::sandbox::{Sandbox, SandboxCommand, Spawned};
+use crate::sandbox::{Program, Sandbox, SandboxCommand, Spawned};
 use crate::spool::Spool;
 
 /// Between SIGTERM and SIGKILL of a command that ran out of time.
@@ -23,12 +24,16 @@ const GRACE: Duration = Duration::from_secs(2);
 pub const DYING: Duration = Duration::from_secs(10);
 
 /// What is run, and where.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CommandLine {
     /// Names it.
     pub run: RunId,
-    /// For `sh -c`.
-    pub command: String,
+    /// What.
+    pub program: Program,
+    /// Its standard input; nothing where there is none.
+    pub input: Option<OwnedFd>,
+    /// The worker's own program.
+    pub own: PathBuf,
     /// Where.
     pub folder: PathBuf,
     /// With these variables and no others.
@@ -124,12 +129,14 @@ impl Stopper {
 }
 
 /// Runs a command to its end. Its output goes to `spool` as it comes.
-pub async fn run(line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Result<Ending, Failure> {
-    let refuse = |error: std::io::Error| Failure::io(format!("sh in {}", line.folder.display()), &error);
+pub async fn run(mut line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Result<Ending, Failure> {
+    let folder = line.folder.clone();
+    let refuse = |error: std::io::Error| Failure::io(format!("sh in {}", folder.display()), &error);
+    let stdin = line.input.take();
     let (output, input) = std::io::pipe().map_err(refuse)?;
     let mut started = match &line.sandbox {
-        None => Started::Child(start(&line, input).map_err(refuse)?),
-        Some(sandbox) => start_in(sandbox, &line, input).await?.map_or(Started::Lost, Started::Sandboxed),
+        None => Started::Child(start(&line, input, stdin).map_err(refuse)?),
+        Some(sandbox) => start_in(sandbox, &line, input, stdin).await?.map_or(Started::Lost, Started::Sandboxed),
     };
     let output = pipe::Receiver::from_owned_fd(output.into()).map_err(refuse)?;
     let exited = CancellationToken::new();
@@ -168,18 +175,15 @@ pub async fn run(line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Res
     Ok(ending)
 }
 
-fn start(line: &CommandLine, input: std::io::PipeWriter) -> std::io::Result<Child> {
+fn start(line: &CommandLine, input: std::io::PipeWriter, stdin: Option<OwnedFd>) -> std::io::Result<Child> {
     let both = input.try_clone()?;
-    // By its path: searching for it would cost a failed start for each folder of PATH.
-    let mut command = Command::new("/bin/sh");
+    let mut command = Command::from(line.program.command(&line.own));
     command
-        .arg("-c")
-        .arg(&line.command)
         .current_dir(&line.folder)
         .env_clear()
         .envs(line.variables.iter().map(|(name, value)| (name, value)))
         .env(RUN_MARK, line.run.to_string())
-        .stdin(Stdio::null())
+        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
         .stdout(both)
         .stderr(input)
         .process_group(0);
@@ -187,11 +191,17 @@ fn start(line: &CommandLine, input: std::io::PipeWriter) -> std::io::Result<Chil
     command.spawn()
 }
 
-async fn start_in(sandbox: &Sandbox, line: &CommandLine, input: std::io::PipeWriter) -> Result<Option<Spawned>, Failure> {
+async fn start_in(
+    sandbox: &Sandbox,
+    line: &CommandLine,
+    input: std::io::PipeWriter,
+    stdin: Option<OwnedFd>,
+) -> Result<Option<Spawned>, Failure> {
     let mut variables = line.variables.clone();
     variables.push((RUN_MARK.to_owned(), line.run.to_string()));
-    let command = SandboxCommand { command: line.command.clone(), folder: line.folder.clone(), variables };
-    sandbox.spawn(command, input.into()).await
+    let command = SandboxCommand { program: line.program.clone(), folder: line.folder.clone(), variables };
+    let descriptors = std::iter::once(OwnedFd::from(input)).chain(stdin).collect();
+    sandbox.spawn(command, descriptors).await
 }
 
 fn code(status: ExitStatus) -> i32 {

@@ -7,6 +7,7 @@ mod calling;
 mod opening;
 mod running;
 mod snapshots;
+mod turning;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -152,8 +153,9 @@ impl Engine {
             Request::Adopt { task, epoch, tree } => self.adopt_workspace(task, epoch, tree),
             Request::Tool { task, epoch, call, limits } => self.call_tool(task, epoch, call, limits).await,
             Request::Run { task, epoch, key, run, command, timeout_ms } => {
-                self.call_run(task, epoch, key, running::Command { run, text: command, timeout_ms }).await
+                self.call_run(task, epoch, key, running::Command::shell(run, command, timeout_ms)).await
             }
+            Request::Turn { task, epoch, key, run, turn } => self.call_turn(task, epoch, key, run, *turn).await,
             Request::Cancel { task, epoch, key, grace_ms } => {
                 let (workspace, _) = self.workspace(task, epoch)?;
                 // Whoever cancels gives the step up; a node that comes back must not take this end for the call's own.

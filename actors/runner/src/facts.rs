@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures::StreamExt;
+use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::link::Heartbeat;
 use helix_protocol::{Capability, Resources, Sandboxing, Toolchain, WorkerFacts};
 use parking_lot::Mutex;
@@ -78,6 +79,7 @@ impl Inspector {
         if self.sandbox.is_enough() {
             words.push(Sandboxing::CAPABILITY.to_owned());
         }
+        words.push(AGENT_TURNS.to_owned());
         words.sort();
         words.dedup();
         WorkerFacts {

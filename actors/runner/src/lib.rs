@@ -19,6 +19,7 @@ pub mod sandbox;
 mod spool;
 mod surroundings;
 mod tools;
+pub mod turn;
 mod worker;
 mod workspace;
 

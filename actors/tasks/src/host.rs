@@ -14,9 +14,9 @@ use helix_messages::OnBehalf;
 use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    AskedModel, Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest,
-    Money, Question, Remark, RemarkId, Role, RunId, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork,
-    Timestamp, ToolCall, ToolOutcome, WorkerId,
+    AgentTurn, AskedModel, Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply,
+    ModelRequest, ModelTraffic, Money, Question, Remark, RemarkId, Role, RunId, SnapshotId, Spend, Spent, StepId, StepRecord,
+    TaskId, TaskRecord, TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,7 +25,7 @@ use crate::commit;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Pauses, Shared};
-use crate::{children, rehearsal, said, secrets, telling};
+use crate::{children, gateway, rehearsal, said, secrets, telling};
 
 /// How long a worker's branch may be away before a request is given up.
 const AWAY: Duration = Duration::from_secs(30);
@@ -197,6 +197,11 @@ impl Host {
             let cancel = Request::Cancel { task: self.lease.task, epoch: self.lease.epoch, key, grace_ms: GRACE_MS };
             // A worker that cannot be told is lost, and what it runs with it.
             let _ = self.shared.args.fleet.request(self.lease.worker, cancel, Some(Duration::from_millis(2 * GRACE_MS))).await;
+            if matches!(self.task.spec.work, TaskWork::External(_))
+                && let Err(failure) = gateway::revoke(&self.shared, self.lease.task).await
+            {
+                tracing::warn!(task = %self.lease.task, "keys of a turn that was given up end by themselves: {failure}");
+            }
         }
     }
 
@@ -293,6 +298,40 @@ impl Host {
                 Err(error.into())
             }
         }
+    }
+
+    /// Waits for something that runs in the workspace, whose files are kept on a timer meanwhile.
+    async fn watched(&mut self, key: CallKey, request: Request) -> Result<Response, Failure> {
+        self.running = Some(key);
+        let (shared, worker) = (Arc::clone(&self.shared), self.lease.worker);
+        let ran = request_worker(&shared, worker, request);
+        tokio::pin!(ran);
+        let interval = Duration::from_millis(self.shared.args.tasks.snapshot_interval_ms.max(1));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut ran => break answer,
+                () = tokio::time::sleep(interval) => self.keep_unfinished().await?,
+            }
+        };
+        self.running = None;
+        self.remember(answer)
+    }
+
+    /// What the task was charged so far.
+    fn charged(&self) -> Spent {
+        let Spend { money, tokens, .. } = self.replay.spend();
+        Spent { money: self.task.spent + money, tokens: self.task.tokens + tokens }
+    }
+
+    /// Ends the turn's way to models, however the turn ended, and charges what it spent.
+    async fn settle_turn(&mut self, call: CallKey) -> Result<(), Failure> {
+        let task = self.lease.task;
+        gateway::revoke(&self.shared, task).await?;
+        let spend = gateway::uncharged(&self.shared, task, self.charged(), self.started_at()).await?;
+        if self.broken.is_none() && spend != Spend::default() {
+            self.journal(JournalBody::Charged { call, spend }).await?;
+        }
+        Ok(())
     }
 
     /// Takes the files of the command that runs as an unfinished step. What goes wrong here costs a snapshot and not the command,
@@ -467,24 +506,41 @@ impl StepHost for Host {
         self.shared.args.events.show(telling::tool_started(task, worker, "run", &input));
         let began = tokio::time::Instant::now();
         let request = Request::Run { task, epoch, key: key.clone(), run, command: command.to_owned(), timeout_ms };
-        self.running = Some(key);
-        let shared = Arc::clone(&self.shared);
-        let ran = request_worker(&shared, worker, request);
-        tokio::pin!(ran);
-        let interval = Duration::from_millis(self.shared.args.tasks.snapshot_interval_ms.max(1));
-        let answer = loop {
-            tokio::select! {
-                answer = &mut ran => break answer,
-                () = tokio::time::sleep(interval) => self.keep_unfinished().await?,
-            }
-        };
-        self.running = None;
-        let answer = self.remember(answer)?;
+        let answer = self.watched(key, request).await?;
         let Response::Ran { report } = answer else { return Err(unexpected("run a command", &answer)) };
         let duration = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.args.events.show(telling::tool_finished(task, worker, "run", report.exit_code != 0, duration));
         self.exits.push(report.clone());
         Ok(report)
+    }
+
+    async fn turn(&mut self, mut turn: AgentTurn, traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure> {
+        let ready = self.ready().await;
+        self.remember(ready)?;
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let (task, worker, epoch) = (self.lease.task, self.lease.worker, self.lease.epoch);
+        let key = self.next_call();
+        let run = run_id(&key, self.lease.opened);
+        if traffic == ModelTraffic::Gateway {
+            let access = gateway::access(&self.shared, &self.task, worker, self.charged()).await;
+            turn.gateway = Some(self.remember(access)?);
+        }
+        let input = serde_json::json!({"command": format!("agent {}", turn.agent), "run": run});
+        self.shared.args.events.show(telling::tool_started(task, worker, "run", &input));
+        let began = tokio::time::Instant::now();
+        let request = Request::Turn { task, epoch, key: key.clone(), run, turn: Box::new(turn) };
+        let answer = self.watched(key.clone(), request).await;
+        if traffic == ModelTraffic::Gateway {
+            self.settle_turn(key).await?;
+        }
+        let duration = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.args.events.show(telling::tool_finished(task, worker, "run", answer.is_err(), duration));
+        let answer = answer?;
+        let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };
+        self.exits.push(report.clone());
+        Ok((*turn, report))
     }
 
     async fn effect(

@@ -13,6 +13,7 @@ mod commit;
 pub mod dependencies;
 mod drive;
 mod failing;
+mod gateway;
 mod host;
 pub mod machine;
 mod rehearsal;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use helix_messages::{Difference, Differs, Replayed, ReplayedStep};
 use helix_ports::TurnEnd;
 use helix_protocol::{
-    AskedModel, Block, Code, Failure, Message, ModelReply, ModelRequest, Question, Role, StepOutcome, StepRecord, TaskId,
+    AskedModel, Block, Code, Failure, Message, ModelReply, ModelRequest, Question, Role, StepOutcome, StepRecord, TaskId, TaskWork,
 };
 
 use crate::drive::{answers_to, read_task};
@@ -20,10 +20,16 @@ mod host;
 
 use host::Recorded;
 
-/// Plays a task's steps again. Refused with `invalid_request` for a kind that has no conversation.
+/// Plays a task's steps again. Refused with `invalid_request` for a kind that has no conversation, or one that is somebody
+/// else's.
 pub(crate) async fn replay(shared: &Arc<Shared>, task: TaskId) -> Result<Replayed, Failure> {
     let record = read_task(shared, task).await?;
     let name = record.spec.work.kind();
+    if let TaskWork::External(agent) = &record.spec.work {
+        let message =
+            format!("the agent {} is not of this node: what it would say today is not known without running it", agent.agent);
+        return Err(Failure::new(Code::InvalidRequest, message).hint("`helix task fork` runs it again from a step"));
+    }
     let Some(kind) = shared.kind(name).filter(|kind| kind.hears()) else {
         return Err(Failure::new(
             Code::InvalidRequest,

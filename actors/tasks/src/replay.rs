@@ -69,6 +69,11 @@ impl Replay {
                     self.charge_uncertain(charged);
                 }
             }
+            JournalBody::Charged { spend, .. } => {
+                self.spend.model_calls += spend.model_calls;
+                self.spend.tokens += spend.tokens;
+                self.spend.money += spend.money;
+            }
             JournalBody::Intended { .. } => {}
             JournalBody::Heard { remarks } => self.heard = Some(remarks.clone()),
             JournalBody::Resulted { call, outcome } => {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
+use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
     AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Network, Principal, Question, QuestionId, Remark, StepId,
     TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
@@ -38,6 +39,9 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     refuse_circle(shared, id, &spec.depends_on).await?;
     spec.max_retries.get_or_insert(shared.args.tasks.max_retries);
     settle_sandbox(&mut spec, &shared.args.tasks)?;
+    if matches!(spec.work, TaskWork::External(_)) {
+        spec.needs.capabilities.push(Capability(AGENT_TURNS.to_owned()));
+    }
     let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
     task_of(shared.write(write).await?)
 }
@@ -46,7 +50,7 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
 fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failure> {
     let granted = match spec.work {
         TaskWork::Command(_) => config.command_network,
-        TaskWork::Agent(_) | TaskWork::Custom { .. } => config.network,
+        TaskWork::Agent(_) | TaskWork::External(_) | TaskWork::Custom { .. } => config.network,
     };
     let environment = &mut spec.environment;
     environment.isolation.get_or_insert(config.isolation);
@@ -71,7 +75,10 @@ fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failu
 
 async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
     let refuse = |message: String, hint: &str| Err(Failure::new(Code::InvalidRequest, message).hint(hint));
-    if shared.kind(spec.work.kind()).is_none() {
+    let kind = shared.kind(spec.work.kind());
+    if let Some(kind) = &kind {
+        kind.check(&spec.work)?;
+    } else {
         let kinds: Vec<&str> = shared.args.kinds.iter().map(|kind| kind.name()).collect();
         return refuse(
             format!("no kind of task is called {:?}", spec.work.kind()),
@@ -157,6 +164,7 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
     if let Some(prompt) = fork.prompt {
         match &mut spec.work {
             TaskWork::Agent(agent) => agent.prompt = prompt,
+            TaskWork::External(agent) => agent.prompt = prompt,
             other => {
                 let message = format!("a task of kind {:?} takes no prompt", other.kind());
                 return Err(Failure::new(Code::InvalidRequest, message).hint("fork it without one"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
+use helix_config::{BudgetsConfig, GatewayConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{Applied, Write};
 use helix_kernel::{Address, Clock};
 use helix_messages::{Events, Fleet, Models, Records, Takeover, TasksMsg};
@@ -40,6 +40,8 @@ pub struct TasksArgs {
     pub tasks: TasksConfig,
     /// What workspaces carry.
     pub workspace: WorkspaceConfig,
+    /// Where the gateway is, for agents that reach models through it.
+    pub gateway: GatewayConfig,
     /// Spending limits.
     pub budgets: BudgetsConfig,
     /// Lease times: for one lease after its start, the node reassigns nothing for silence.

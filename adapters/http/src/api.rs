@@ -415,6 +415,7 @@ pub fn default_title(work: &helix_protocol::TaskWork) -> String {
     let text = match work {
         TaskWork::Command(command) => command.commands.first().cloned().unwrap_or_else(|| "nothing".to_owned()),
         TaskWork::Agent(agent) => agent.prompt.clone(),
+        TaskWork::External(agent) => agent.prompt.clone(),
         TaskWork::Custom { name, .. } => name.clone(),
     };
     let line = text.trim().lines().next().unwrap_or_default();

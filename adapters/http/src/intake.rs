@@ -7,7 +7,9 @@ use actix_web::http::header::{ETAG, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{CreateTask, Imported};
-use helix_protocol::{Base, Code, Environment, Failure, ModelRequest, Principal, ProjectId, TaskSpec, TaskWork};
+use helix_protocol::{
+    AgentSpec, Base, Code, Environment, ExternalSpec, Failure, ModelRequest, Principal, ProjectId, TaskSpec, TaskWork,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -69,8 +71,8 @@ fn read(bytes: &[u8]) -> Result<CreateTaskRequest, Failure> {
     if asked.import.is_some() && asked.spec.base != Base::Empty {
         return Err(invalid("import and spec.base both say where the files come from".to_owned()).hint("leave one of them out"));
     }
-    if let TaskWork::Agent(agent) = &asked.spec.work
-        && agent.prompt.trim().is_empty()
+    if let TaskWork::Agent(AgentSpec { prompt, .. }) | TaskWork::External(ExternalSpec { prompt, .. }) = &asked.spec.work
+        && prompt.trim().is_empty()
     {
         return Err(invalid("spec.work.prompt is empty".to_owned()).hint("say what the agent shall do"));
     }
@@ -120,10 +122,10 @@ fn apply(spec: &mut TaskSpec, imported: &Imported) {
     };
     let asked = std::mem::replace(&mut spec.environment, imported.environment.clone());
     overlay(&mut spec.environment, asked);
-    if let TaskWork::Agent(agent) = &mut spec.work
-        && agent.verify.is_none()
+    if let TaskWork::Agent(AgentSpec { verify, .. }) | TaskWork::External(ExternalSpec { verify, .. }) = &mut spec.work
+        && verify.is_none()
     {
-        agent.verify.clone_from(&imported.verify);
+        verify.clone_from(&imported.verify);
     }
 }
 

@@ -6,7 +6,9 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{Carried, CreateTask, RebaseGit, Rebased};
-use helix_protocol::{Base, Code, Failure, ObjectId, Principal, SnapshotId, StepId, TaskId, TaskRecord, TaskSpec, TaskWork};
+use helix_protocol::{
+    AgentSpec, Base, Code, ExternalSpec, Failure, ObjectId, Principal, SnapshotId, StepId, TaskId, TaskRecord, TaskSpec, TaskWork,
+};
 
 use crate::api::{RebaseRequest, RebasedTask};
 use crate::peer::principal;
@@ -62,8 +64,10 @@ fn spec(task: &TaskRecord, head: StepId, repository: &std::path::Path, rebased: 
     };
     (spec.fork_of, spec.fork_files) = (Some(head), Some(rebased.merged));
     (spec.depends_on, spec.group) = (Vec::new(), None);
-    if let TaskWork::Agent(agent) = &mut spec.work {
-        agent.prompt = prompt(&short, rebased);
+    if let TaskWork::Agent(AgentSpec { prompt: asked, .. }) | TaskWork::External(ExternalSpec { prompt: asked, .. }) =
+        &mut spec.work
+    {
+        *asked = prompt(&short, rebased);
     }
     spec
 }

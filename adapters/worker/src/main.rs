@@ -1,5 +1,6 @@
 //! The binary `helix-worker`: one per worker folder, detached, reached through a socket.
 
+mod agent;
 mod attach;
 mod control;
 mod folder;
@@ -89,6 +90,9 @@ enum Verb {
         #[arg(long, value_name = "FOLDER")]
         probe: Option<PathBuf>,
     },
+    /// Has an agent make one turn in a workspace. Started by the worker.
+    #[command(hide = true)]
+    Agent,
     /// Watches a worker. Started by it.
     #[command(hide = true)]
     Guard {
@@ -134,6 +138,7 @@ fn main() -> ExitCode {
         Verb::Status { folder, json } => control::print_status(&WorkerFolder::new(folder), json),
         Verb::Stop { folder, wipe } => control::stop(&WorkerFolder::new(folder), wipe),
         Verb::Facts { json } => facts(json),
+        Verb::Agent => agent::run(),
         Verb::Guard { folder, incarnation } => guard::run(&folder, incarnation).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|failure| {

@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_protocol::{
-    ExitReport, Failure, Message, ModelReply, ModelRequest, Question, SnapshotId, StepRecord, TaskId, TaskRecord, TaskSpec,
-    TaskStatus, ToolCall, ToolOutcome,
+    AgentTurn, ExitReport, Failure, Message, ModelReply, ModelRequest, ModelTraffic, Question, SnapshotId, StepRecord, TaskId,
+    TaskRecord, TaskSpec, TaskStatus, TaskWork, ToolCall, ToolOutcome, TurnReport,
 };
 
 /// What a question begins with that asks whether calls may be made. Its answer is the kind's to read, and no part of the
@@ -40,6 +40,11 @@ pub trait StepHost: Send {
 
     /// A command in the workspace, to its end, its output spooled; long ones are snapshotted on a timer meanwhile.
     async fn run(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure>;
+
+    /// A turn of an agent of somebody else's making, in the workspace, to its end, snapshotted on a timer meanwhile as a command is.
+    /// Where `traffic` is the gateway's, the turn gets a key of its own for it, and what it spends is the step's. `turn` comes without
+    /// the access to it.
+    async fn turn(&mut self, turn: AgentTurn, traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure>;
 
     /// The next call's key: a hash of (task, attempt, step, how many calls this step made before).
     fn next_call(&mut self) -> helix_protocol::CallKey;
@@ -144,6 +149,11 @@ pub trait TaskKind: Send + Sync + 'static {
     /// Whether what people say to a running task is heard: whether its steps read the conversation.
     fn hears(&self) -> bool {
         false
+    }
+
+    /// Refuses a task of this kind that could never begin, before it is made.
+    fn check(&self, _work: &TaskWork) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// Makes one step. Called again with the same ordinal after a crash: replies come from the journal, workspace tools

@@ -105,6 +105,8 @@ codes! {
     ProgramMissing = "program_missing", 6, "The worker has no program of that name. Install it there, or say what the task needs with `--needs` so that it goes to a worker that has it.";
     /// A command that failed.
     CommandFailed = "command_failed", 10, "The command ended with an exit code other than 0, or by a signal. `helix task log` shows its output.";
+    /// An agent of somebody else's making that did not keep to its part.
+    AgentFailed = "agent_failed", 10, "The agent's program ended, fell silent or said something that cannot be understood in the middle of a turn. Nothing of that turn is committed. The message has what it wrote last; `helix task log` has the rest. docs/agents.md says how each agent is set up.";
     /// The worker lacks content.
     ObjectsMissing = "objects_missing", 6, "The worker lacks some objects of the snapshot. The node sends them and asks again by itself; seen by a person, it means the content store lost them: run `helix doctor`.";
     /// Bytes that do not have the hash they were sent under.

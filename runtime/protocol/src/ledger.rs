@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Budget, Code, KeyId, ModelCallId, Money, OwnerId, ProjectId, TaskId, Timestamp, Usage};
 
+impl GatewayKey {
+    /// What every key begins with, so that scanners for leaked secrets know one.
+    pub const PREFIX: &str = "helix-";
+}
+
 /// A key with which a client calls models through the gateway. The key itself is known only to whoever was given it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayKey {

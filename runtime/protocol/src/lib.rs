@@ -6,6 +6,7 @@
 
 mod content;
 mod event;
+mod external;
 mod failure;
 mod ids;
 mod ledger;
@@ -21,6 +22,9 @@ mod worker;
 
 pub use content::{Change, ChangeKind, FileMode, ObjectId, ParseObjectIdError, SkipReason, SkippedFile, SnapshotId};
 pub use event::{Event, EventKind, NewEvent, Severity};
+pub use external::{
+    AgentEnd, AgentProgram, AgentTurn, Began, ExternalSpec, GatewayAccess, ModelTraffic, Permission, Speaks, TurnLimits, TurnReport,
+};
 pub use failure::{Code, Failure};
 pub use ids::{
     AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RemarkId, RunId,

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CallKey, Change, Confinement, Environment, Epoch, ExitReport, Failure, NodeId, ObjectId, RunId, SkippedFile, TaskId, ToolCall,
-    ToolOutcome, WorkerFacts, WorkerId,
+    AgentTurn, CallKey, Change, Confinement, Environment, Epoch, ExitReport, Failure, NodeId, ObjectId, RunId, SkippedFile, TaskId,
+    ToolCall, ToolOutcome, TurnReport, WorkerFacts, WorkerId,
 };
 
 /// The newest protocol version this build speaks.
@@ -27,6 +27,9 @@ pub const MAX_CONTROL_FRAME: usize = 8 * 1024 * 1024;
 pub const MAX_CHUNK: usize = 64 * 1024;
 /// How many unacknowledged bytes a bulk stream may have in flight when it opens.
 pub const INITIAL_CREDIT: u32 = 1024 * 1024;
+
+/// The capability of workers that know [`Request::Turn`].
+pub const AGENT_TURNS: &str = "agent-turns";
 
 /// A bulk stream's number, unique per connection and side.
 pub type StreamId = u32;
@@ -236,6 +239,20 @@ pub enum Request {
         /// Killed, with everything it started, after this many milliseconds.
         timeout_ms: Option<u64>,
     },
+    /// Has an agent of somebody else's making take a turn in a workspace, as a command that is started and watched. As `Run`. Only
+    /// workers whose capabilities name [`AGENT_TURNS`] know it.
+    Turn {
+        /// The task.
+        task: TaskId,
+        /// The epoch.
+        epoch: Epoch,
+        /// Names the turn for good.
+        key: CallKey,
+        /// The run's id for output paging: what the agent says, as it says it.
+        run: RunId,
+        /// The turn.
+        turn: Box<AgentTurn>,
+    },
     /// Stops what runs under a key: SIGTERM, then SIGKILL after `grace_ms`, the whole group.
     Cancel {
         /// The task.
@@ -359,6 +376,13 @@ pub enum Response {
     /// The command ended.
     Ran {
         /// How.
+        report: ExitReport,
+    },
+    /// The agent's turn ended.
+    Turned {
+        /// What came of it.
+        turn: Box<TurnReport>,
+        /// How its program ended.
         report: ExitReport,
     },
     /// Whether there was anything to stop.

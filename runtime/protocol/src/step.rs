@@ -230,6 +230,13 @@ pub enum JournalBody {
         /// Why it failed.
         reason: String,
     },
+    /// What an agent of somebody else's making spent through the gateway in a turn.
+    Charged {
+        /// The turn.
+        call: CallKey,
+        /// All of it.
+        spend: Spend,
+    },
     /// Before an effect outside the workspace.
     Intended {
         /// The call.

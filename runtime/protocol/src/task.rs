@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Capability, Epoch, Isolation, Money, Network, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId, Thinking,
-    Timestamp, WorkerId,
+    AttemptId, Capability, Epoch, ExternalSpec, Isolation, Money, Network, NodeId, OwnerId, ProjectId, SnapshotId, StepId, TaskId,
+    Thinking, Timestamp, WorkerId,
 };
 
 /// Where a task stands. The transitions are in actors/tasks (`machine`).
@@ -269,6 +269,8 @@ pub enum TaskWork {
     Command(CommandSpec),
     /// A model with tools.
     Agent(AgentSpec),
+    /// An agent of somebody else's making.
+    External(ExternalSpec),
     /// A kind registered under this name through the `TaskKind` port.
     Custom {
         /// The registered name.
@@ -279,11 +281,12 @@ pub enum TaskWork {
 }
 
 impl TaskWork {
-    /// The kind's name: `command`, `agent`, or the registered one.
+    /// The kind's name: `command`, `agent`, `external`, or the registered one.
     pub fn kind(&self) -> &str {
         match self {
             Self::Command(_) => "command",
             Self::Agent(_) => "agent",
+            Self::External(_) => "external",
             Self::Custom { name, .. } => name,
         }
     }

@@ -43,6 +43,7 @@ impl Charge {
             JournalBody::Reserved { call, money, tokens } => (call, ChargeKind::Reserved, *money, *tokens),
             JournalBody::Replied { call, reply } => (call, ChargeKind::Settled, reply.usage.cost, reply.usage.total_tokens()),
             JournalBody::CallFailed { call, charged, tokens, .. } => (call, ChargeKind::Settled, *charged, *tokens),
+            JournalBody::Charged { call, spend } => (call, ChargeKind::Settled, spend.money, spend.tokens),
             JournalBody::Intended { .. } | JournalBody::Resulted { .. } | JournalBody::Heard { .. } => return None,
         };
         Some(Self { call: call.clone(), kind, money, tokens })

@@ -156,7 +156,8 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
-    /// What an owner's tasks and keys spent since `since`, in money and tokens, reservations of unfinished steps included.
+    /// What an owner's tasks and keys spent since `since`, in money and tokens, reservations of unfinished steps included. What the
+    /// keys of an external agent's task spent is in its steps.
     async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError>;
     /// Keys of the gateway, in the order in which they were made.
     async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError>;

@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// A result is told to the workspace's owner while the lease lasts. It is kept all the same: the call was done.
-    fn answer_of(&self, result: Answer, workspace: &Workspace, epoch: Epoch) -> Answer {
+    pub(super) fn answer_of(&self, result: Answer, workspace: &Workspace, epoch: Epoch) -> Answer {
         let response = result?;
         workspace.check(epoch)?;
         self.lease.check()?;
@@ -61,7 +61,12 @@ impl Engine {
     }
 
     /// Runs `work` unless it runs or has run under this key, and waits for its result. The work goes on when the asker leaves.
-    async fn once(self: &Arc<Self>, task: TaskId, key: CallKey, work: impl Future<Output = Answer> + Send + 'static) -> Answer {
+    pub(super) async fn once(
+        self: &Arc<Self>,
+        task: TaskId,
+        key: CallKey,
+        work: impl Future<Output = Answer> + Send + 'static,
+    ) -> Answer {
         let (waiter, result) = oneshot::channel();
         let begun = self.calls.lock().begin(task, &key, waiter);
         match begun {
@@ -149,7 +154,7 @@ impl Engine {
     ) -> Result<ToolOutcome, Failure> {
         let run = RunId::new();
         let timeout_ms = arguments.timeout_s.map_or(limits.timeout_ms, |seconds| seconds.saturating_mul(1000));
-        let command = Command { run, text: arguments.command, timeout_ms: Some(timeout_ms) };
+        let command = Command::shell(run, arguments.command, Some(timeout_ms));
         let Ran { report, spool } = self.run_command(workspace, opening, key, command).await?;
         let limit = limits.output_bytes as usize;
         let mut notes = match report.exit_code {
@@ -190,7 +195,7 @@ impl Engine {
     ) -> Result<ToolOutcome, Failure> {
         let run = RunId::new();
         let timeout_ms = arguments.timeout_s.map(|seconds| seconds.saturating_mul(1000));
-        let command = Command { run, text: arguments.command, timeout_ms };
+        let command = Command::shell(run, arguments.command, timeout_ms);
         let (engine, opened) = (Arc::clone(self), Arc::clone(workspace));
         let mut running =
             tokio::spawn(

@@ -160,7 +160,7 @@ impl Engine {
         }
         workspace.state.lock().kept.setup = None;
         let key = CallKey(format!("setup of epoch {}", open.epoch));
-        let command = Command { run: RunId::new(), text: command, timeout_ms: Some(SETUP_TIMEOUT_MS) };
+        let command = Command::shell(RunId::new(), command, Some(SETUP_TIMEOUT_MS));
         let report = self.run_inside(workspace, Opening(open.epoch), &key, command).await?.report;
         if report.exit_code == 0 {
             workspace.state.lock().kept.setup = Some(SetUp { fingerprint, on: open.tree });

@@ -1,5 +1,6 @@
 //! Commands in a workspace, and the reports of their ends.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,36 @@ use helix_protocol::{CallKey, ExitReport, Failure, RunId};
 
 use super::{Engine, blocking};
 use crate::command::{CommandLine, run};
-use crate::sandbox::Sandbox;
+use crate::masking::Secrets;
+use crate::sandbox::{Program, Sandbox};
 use crate::spool::{Spool, TAIL};
 use crate::surroundings::{Marks, variables};
 use crate::workspace::{Opening, Workspace};
 
 /// A command to be run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Command {
     pub(super) run: RunId,
     pub(super) text: String,
     pub(super) timeout_ms: Option<u64>,
+    /// The worker's own program instead; `text` is what the report calls it then.
+    pub(super) own: Option<Own>,
+}
+
+impl Command {
+    /// A shell's.
+    pub(super) fn shell(run: RunId, text: String, timeout_ms: Option<u64>) -> Self {
+        Self { run, text, timeout_ms, own: None }
+    }
+}
+
+/// The worker's own program, run as a command.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) arguments: Vec<String>,
+    pub(super) input: OwnedFd,
+    /// Masked in its output beside the task's secrets.
+    pub(super) secret: Option<String>,
 }
 
 /// A command that has ended.
@@ -48,12 +68,12 @@ impl Engine {
         key: &CallKey,
         command: Command,
     ) -> Result<Ran, Failure> {
-        let Command { run: id, text, timeout_ms } = command;
+        let Command { run: id, text, timeout_ms, own } = command;
         workspace.check_opening(opening)?;
         let spool = self.spools.create(&workspace.output(), id)?;
         // Registered before the opening is looked at: whoever opens anew afterwards finds and stops this run.
         let stopper = workspace.starting(key);
-        let line = self.line(workspace, opening, id, &text, timeout_ms).await;
+        let line = self.line(workspace, opening, Command { run: id, text: text.clone(), timeout_ms, own }).await;
         let ending = match line {
             Ok(line) => run(line, Arc::clone(&spool), &stopper).await,
             Err(failure) => Err(failure),
@@ -70,14 +90,8 @@ impl Engine {
         Ok(Ran { report, spool })
     }
 
-    async fn line(
-        &self,
-        workspace: &Arc<Workspace>,
-        opening: Opening,
-        run: RunId,
-        text: &str,
-        timeout_ms: Option<u64>,
-    ) -> Result<CommandLine, Failure> {
+    async fn line(&self, workspace: &Arc<Workspace>, opening: Opening, command: Command) -> Result<CommandLine, Failure> {
+        let Command { run, text, timeout_ms, own } = command;
         workspace.check_opening(opening)?;
         self.lease.check()?;
         let (environment, epoch) = {
@@ -98,12 +112,22 @@ impl Engine {
         let mut state = workspace.state.lock();
         state.clean = false;
         let policy = sandbox.as_ref().map(|sandbox| sandbox.policy());
+        let (program, input, secret) = match own {
+            None => (Program::Shell(text), None, None),
+            Some(own) => (Program::Own(own.arguments), Some(own.input), own.secret),
+        };
+        let secrets = match secret {
+            None => state.masks.clone(),
+            Some(secret) => Secrets::new(state.secrets.iter().map(|(_, value)| value.as_str()).chain([secret.as_str()])),
+        };
         Ok(CommandLine {
             run,
-            command: text.to_owned(),
+            program,
+            input,
+            own: self.sandboxes.program().to_owned(),
             folder: workspace.root(),
             variables: variables(&state.environment, &state.secrets, &state.ports, marks, policy),
-            secrets: state.masks.clone(),
+            secrets,
             timeout: timeout_ms.map(Duration::from_millis),
             sandbox: sandbox.clone(),
         })

@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use helix_protocol::{Isolation, Network, Sandboxing};
@@ -34,8 +35,8 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    while let Ok(Some((order, output))) = receive::<Order>(&socket) {
-        carry_out(order, output, &said);
+    while let Ok(Some((order, descriptors))) = receive::<Order>(&socket) {
+        carry_out(order, descriptors, &said);
     }
     ExitCode::SUCCESS
 }
@@ -96,10 +97,10 @@ fn close_in(policy: &Policy) -> Result<(), String> {
     Ok(())
 }
 
-fn carry_out(order: Order, output: Vec<OwnedFd>, said: &Voice) {
+fn carry_out(order: Order, descriptors: Vec<OwnedFd>, said: &Voice) {
     let id = order.id;
     let refused = |error: &io::Error| Said::Refused { id, errno: error.raw_os_error().unwrap_or(libc::EIO) };
-    match start(order, output) {
+    match start(order, descriptors) {
         Ok(child) => {
             said.say(&Said::Started { id, pid: child.id().cast_signed() });
             let voice = said.clone();
@@ -113,16 +114,21 @@ fn carry_out(order: Order, output: Vec<OwnedFd>, said: &Voice) {
     }
 }
 
-fn start(order: Order, mut output: Vec<OwnedFd>) -> io::Result<Child> {
-    let output = output.pop().ok_or(io::ErrorKind::InvalidInput)?;
+/// The worker's own program, wherever it lies and whatever covers it: this process runs it.
+const OWN: &str = "/proc/self/exe";
+
+fn start(order: Order, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
+    let mut descriptors = descriptors.into_iter();
+    let output = descriptors.next().ok_or(io::ErrorKind::InvalidInput)?;
+    let input = descriptors.next().map_or_else(Stdio::null, Stdio::from);
     let both = output.try_clone()?;
-    Command::new("/bin/sh")
-        .arg("-c")
-        .arg(order.command)
+    order
+        .program
+        .command(Path::new(OWN))
         .current_dir(order.folder)
         .env_clear()
         .envs(order.variables)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(output)
         .stderr(both)
         .process_group(0)

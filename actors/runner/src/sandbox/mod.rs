@@ -24,6 +24,8 @@ use helix_protocol::{Confinement, Environment, Failure, Sandboxing};
 pub use inside::{probe, run};
 pub use policy::Policy;
 pub use running::{Sandbox, SandboxCommand, Spawned};
+pub(crate) use wire::frame;
+pub use wire::{Program, receive, send_length};
 
 /// The first Landlock that decides which named sockets may be connected to.
 const LANDLOCK_WITH_SOCKETS: u32 = 9;

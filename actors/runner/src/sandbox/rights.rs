@@ -73,6 +73,8 @@ pub fn restrict(policy: &Policy) -> Result<(), String> {
             rules = allow(rules, &path, read)?;
         }
     }
+    // The worker's own program drives agents in there, and may lie in what is hidden.
+    rules = allow(rules, Path::new("/proc/self/exe"), read)?;
     let write = AccessFs::from_all(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let workspace = if confinement.isolation == Isolation::ReadOnly { read | AccessFs::ReadDir } else { write };
     rules = allow(rules, &policy.workspace, workspace)?;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::namespaces::map_every_id;
 use super::policy::Policy;
-use super::wire::{LONGEST_LINE, Order, Said, frame, send_length};
+use super::wire::{LONGEST_LINE, Order, Program, Said, frame, send_length};
 
 /// How long a sandbox may take to stand. It takes milliseconds; a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A command for a sandbox.
 #[derive(Clone, Debug)]
 pub struct SandboxCommand {
-    /// For `sh -c`.
-    pub command: String,
+    /// What.
+    pub program: Program,
     /// Where.
     pub folder: PathBuf,
     /// With these variables and no others.
@@ -137,9 +137,9 @@ impl Sandbox {
         !self.runs.lock().over
     }
 
-    /// Starts a command in it; its output goes to `output`. `None` where the sandbox ended before it told whether the command runs.
-    pub async fn spawn(&self, command: SandboxCommand, output: OwnedFd) -> Result<Option<Spawned>, Failure> {
-        let SandboxCommand { command, folder, variables } = command;
+    /// Starts a command in it. `descriptors` are those of its output and, behind it, of its input where it has one. `None` where the sandbox ended before it told whether the command runs.
+    pub async fn spawn(&self, command: SandboxCommand, descriptors: Vec<OwnedFd>) -> Result<Option<Spawned>, Failure> {
+        let SandboxCommand { program, folder, variables } = command;
         let gone =
             || Failure::new(Code::Internal, "the sandbox has ended").hint("run the command again: another one is made for it");
         let (started, ended, order) = {
@@ -153,14 +153,14 @@ impl Sandbox {
             let (running, ended) = oneshot::channel();
             runs.starting.insert(id, starting);
             runs.running.insert(id, running);
-            (started, ended, Order { id, command, folder: folder.clone(), variables })
+            (started, ended, Order { id, program, folder: folder.clone(), variables })
         };
         {
             let mut writer = self.writer.lock().await;
-            send(&mut writer, &order, Some(&output)).await.map_err(|_| gone())?;
+            send(&mut writer, &order, &descriptors).await.map_err(|_| gone())?;
         }
         // Only what runs in the sandbox may hold it open.
-        drop(output);
+        drop(descriptors);
         match started.await {
             Ok(Ok(group)) => {
                 Ok(Some(Spawned { group, sandbox: self.process.id().unwrap_or_default(), ended: Told::NotYet(ended) }))
@@ -238,14 +238,14 @@ async fn listen(mut lines: Lines, runs: Arc<Mutex<Runs>>) {
 
 async fn stand(policy: &Policy, lines: &mut Lines, writer: &mut OwnedWriteHalf, process: Option<u32>) -> Result<(), String> {
     let broken = |error: io::Error| format!("its process does not listen: {error}");
-    send(writer, policy, None).await.map_err(broken)?;
+    send(writer, policy, &[]).await.map_err(broken)?;
     loop {
         match lines.next().await {
             Some(Said::Ready) => return Ok(()),
             Some(Said::NeedsIds) => {
                 let child = process.ok_or("its process has ended")?;
                 map_every_id(child).map_err(|error| format!("its ids cannot be mapped: {error}"))?;
-                send(writer, &(), None).await.map_err(broken)?;
+                send(writer, &(), &[]).await.map_err(broken)?;
             }
             Some(Said::Failed { reason }) => return Err(reason),
             Some(Said::Started { .. } | Said::Refused { .. } | Said::Ended { .. }) | None => {
@@ -255,10 +255,10 @@ async fn stand(policy: &Policy, lines: &mut Lines, writer: &mut OwnedWriteHalf, 
     }
 }
 
-async fn send(writer: &mut OwnedWriteHalf, value: &impl serde::Serialize, descriptor: Option<&OwnedFd>) -> io::Result<()> {
+async fn send(writer: &mut OwnedWriteHalf, value: &impl serde::Serialize, descriptors: &[OwnedFd]) -> io::Result<()> {
     let (length, text) = frame(value);
     let socket: &UnixStream = writer.as_ref();
-    let descriptors: Vec<_> = descriptor.iter().map(|descriptor| descriptor.as_fd()).collect();
+    let descriptors: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
     socket.async_io(Interest::WRITABLE, || send_length(socket, length, &descriptors)).await?;
     writer.write_all(&text).await
 }

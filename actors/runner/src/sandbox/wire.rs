@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -22,13 +22,42 @@ const LONGEST_FRAME: usize = 16 << 20;
 /// Descriptors that come with a length, at most.
 const DESCRIPTORS: usize = 2;
 
-/// A command for the sandbox; its output's descriptor comes along.
+/// What is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// This, by `sh -c`.
+    Shell(String),
+    /// The worker's own program, with these arguments. The only one that gets a standard input.
+    Own(Vec<String>),
+}
+
+impl Program {
+    /// What is started, by `own` where it is the worker's.
+    pub fn command(&self, own: &Path) -> std::process::Command {
+        match self {
+            // By its path: searching for it would cost a failed start for each folder of PATH.
+            Self::Shell(text) => {
+                let mut command = std::process::Command::new("/bin/sh");
+                command.arg("-c").arg(text);
+                command
+            }
+            Self::Own(arguments) => {
+                let mut command = std::process::Command::new(own);
+                command.args(arguments);
+                command
+            }
+        }
+    }
+}
+
+/// A command for the sandbox; the descriptor of its output comes along, and behind it that of its input where it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Names it between the two.
     pub id: u64,
-    /// For `sh -c`.
-    pub command: String,
+    /// What.
+    pub program: Program,
     /// Where.
     pub folder: PathBuf,
     /// With these variables and no others.

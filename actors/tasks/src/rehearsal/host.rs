@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use helix_messages::{Difference, Differs};
 use helix_ports::{ChildEnd, SnapshotNote, StepHost};
 use helix_protocol::{
-    Block, CallKey, Code, ExitReport, Failure, Message, ModelReply, ModelRequest, Question, Role, SnapshotId, StepRecord,
-    StopReason, TaskId, TaskRecord, TaskSpec, ToolCall, ToolOutcome, Usage, WorkspaceTool,
+    AgentTurn, Block, CallKey, Code, ExitReport, Failure, Message, ModelReply, ModelRequest, ModelTraffic, Question, Role,
+    SnapshotId, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, ToolCall, ToolOutcome, TurnReport, Usage, WorkspaceTool,
 };
 
 use super::{asked, difference, is_as_then, last_of_model, shown};
@@ -223,6 +223,10 @@ impl StepHost for Recorded {
             }
             None => Err(self.unmade(format!("runs `{command}`"))),
         }
+    }
+
+    async fn turn(&mut self, turn: AgentTurn, _traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure> {
+        Err(self.unmade(format!("has the agent {} take a turn", turn.agent)))
     }
 
     fn next_call(&mut self) -> CallKey {

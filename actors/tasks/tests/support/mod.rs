@@ -86,6 +86,7 @@ impl Outside {
         let store: Arc<dyn RecordStore> = Arc::clone(&self.records) as Arc<dyn RecordStore>;
         let records = Records::new(writer.clone(), Arc::clone(&store), Duration::from_secs(5));
         let args = TasksArgs {
+            gateway: helix_config::GatewayConfig::default(),
             node: self.node,
             address: tasks_address,
             records: records.clone(),

@@ -1,5 +1,6 @@
 //! `helix run`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,8 +8,8 @@ use clap::{Args, ValueEnum};
 use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, default_title};
 use helix_messages::{ImportGit, WorkerView};
 use helix_protocol::{
-    AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, Failure, Isolation, Money, Needs,
-    Network, OnFailure, Priority, Reasoning, TaskRecord, TaskSpec, TaskWork, Thinking,
+    AgentProgram, AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, ExternalSpec, Failure,
+    Isolation, ModelTraffic, Money, Needs, Network, OnFailure, Priority, Reasoning, TaskRecord, TaskSpec, TaskWork, Thinking,
 };
 use uuid::Uuid;
 
@@ -26,6 +27,7 @@ Examples:
   helix run \"fix the failing test\" --repo . --verify \"cargo test\"
   helix run \"port this to Python 3.13\" --repo ~/code/tool --attempts 3 --budget-usd 2
   helix run \"explain the build\" --repo . --base-url http://127.0.0.1:11434/v1 --model qwen3
+  helix run \"fix the failing test\" --repo . --agent claude-acp
   helix run --command \"cargo build\" --command \"cargo test\" --repo . --needs cargo
   helix run --command \"./train.sh\" --gpus 1 --memory 16G --detach --on-failure keep
 
@@ -69,6 +71,15 @@ pub(super) struct Run {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Agent")]
 struct Agent {
+    /// An agent that you already have instead of Helix' own, by its name in docs/agents.md or helix.yaml, for example claude-acp, codex
+    #[arg(long = "agent", value_name = "NAME", conflicts_with_all = ["command", "reasoning", "thinking", "web_host", "sub_agents"])]
+    external: Option<String>,
+    /// The same for any agent that speaks the Agent Client Protocol on its standard input and output, by its command line
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["command", "external", "reasoning", "thinking", "web_host", "sub_agents"])]
+    agent_command: Option<String>,
+    /// That agent calls its model with keys of its own, which Helix does not see: no budget holds. It needs --network host
+    #[arg(long, conflicts_with = "command")]
+    own_models: bool,
     /// The model, as its provider knows it [default: llm.providers.NAME.model]
     #[arg(long, conflicts_with = "command")]
     model: Option<String>,
@@ -100,6 +111,53 @@ struct Agent {
     /// How many tasks of its own it may make
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "command", value_parser = clap::value_parser!(u32).range(0..=16))]
     sub_agents: u32,
+}
+
+/// What an agent is called that is given by its command line.
+const UNNAMED: &str = "acp";
+
+impl Agent {
+    fn is_external(&self) -> bool {
+        self.external.is_some() || self.agent_command.is_some()
+    }
+
+    /// The work of an agent that is not ours.
+    fn external(self, prompt: String) -> ExternalSpec {
+        let model = match (self.provider, self.model) {
+            (Some(provider), Some(model)) => Some(format!("{provider}/{model}")),
+            (Some(provider), None) => Some(provider),
+            (None, model) => model,
+        };
+        let program =
+            self.agent_command.map(|command| AgentProgram { command, environment: everywhere(), ..AgentProgram::default() });
+        ExternalSpec {
+            model,
+            max_steps: self.max_steps,
+            verify: self.verify,
+            approval: self.approval.into(),
+            program,
+            models: if self.own_models { ModelTraffic::Own } else { ModelTraffic::Gateway },
+            ..ExternalSpec::new(self.external.unwrap_or_else(|| UNNAMED.to_owned()), prompt)
+        }
+    }
+}
+
+/// Variables of an agent that nobody knows: a home in the workspace, so that its session is committed, and the gateway under the names
+/// that most clients read.
+fn everywhere() -> BTreeMap<String, String> {
+    let pairs = [
+        ("HOME", "{session}/home"),
+        ("CARGO_HOME", "{home}/.cargo"),
+        ("RUSTUP_HOME", "{home}/.rustup"),
+        ("OPENAI_BASE_URL", "{gateway}/v1"),
+        ("OPENAI_API_KEY", "{key}"),
+        ("ANTHROPIC_BASE_URL", "{gateway}"),
+        ("ANTHROPIC_API_KEY", "{key}"),
+        ("GOOGLE_GEMINI_BASE_URL", "{gateway}"),
+        ("GEMINI_API_KEY", "{key}"),
+        ("HELIX_MODEL", "{model}"),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -289,6 +347,7 @@ impl Run {
 
     async fn request(self, client: &Client) -> Result<CreateTaskRequest, Failure> {
         let work = match self.prompt {
+            Some(prompt) if self.agent.is_external() => TaskWork::External(self.agent.external(prompt)),
             Some(prompt) => TaskWork::Agent(AgentSpec {
                 prompt,
                 model: self.agent.model,

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_actor_agents::{AgentKind, AgentLimits};
+use helix_actor_agents::{AgentKind, AgentLimits, ExternalKind};
 use helix_actor_cluster::ClusterArgs;
 use helix_actor_fleet::FleetArgs;
 use helix_actor_models::ModelsArgs;
@@ -89,6 +89,7 @@ impl Tree {
         let (providers, default) = providers(&config.llm)?;
         let agent = AgentKind::new(AgentLimits::new(&config.llm, &default)).with_web(web(&config.web));
         let agent: Arc<dyn TaskKind> = Arc::new(agent);
+        let external: Arc<dyn TaskKind> = Arc::new(ExternalKind::new(&config.agents, AgentLimits::new(&config.llm, &default)));
         let fleet_args = FleetArgs {
             address: fleet_address,
             records: records.clone(),
@@ -107,9 +108,10 @@ impl Tree {
             fleet: fleet.clone(),
             models: models.clone(),
             events: events.clone(),
-            kinds: vec![agent],
+            kinds: vec![agent, external],
             tasks: config.tasks.clone(),
             workspace: config.workspace.clone(),
+            gateway: config.gateway.clone(),
             budgets: config.budgets,
             lease: config.workers.lease,
             takeover: TAKEOVER,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::LedgerFilter;
-use helix_protocol::{Failure, GatewayKey, KeyId, ProjectId, Spent, Timestamp};
+use helix_protocol::{Failure, GatewayKey, KeyId, ProjectId, Spent, TaskWork, Timestamp};
 use serde::Deserialize;
 
 use super::{Gateway, keys};
@@ -31,6 +31,14 @@ async fn create(gateway: web::Data<Gateway>, request: HttpRequest, bytes: Bytes)
     let asked: CreateKeyRequest = body::read(&bytes)?;
     if asked.name.trim().is_empty() {
         return Err(invalid("`name` is missing".to_owned()).hint("say what the key is for").into());
+    }
+    if let Some(task) = asked.task {
+        let records = gateway.records.clone();
+        let found = gateway.run(async move { Ok(records.read().task(task).await?) }).await?;
+        if found.is_some_and(|task| matches!(task.spec.work, TaskWork::External(_))) {
+            let message = "this task's agent gets a key with each of its turns, and what those spend is the task's".to_owned();
+            return Err(invalid(message).hint("make one that is for no task").into());
+        }
     }
     let (secret, hash) = keys::make();
     let now = Timestamp::now();

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 
 /// How long keys that were read are taken for what they are. A revocation through this node holds at once.
 const FRESH: Duration = Duration::from_secs(5);
+/// The same for a task's key, which ends with a turn, and for one that is not among those that were read, which may be new.
+const AGAIN: Duration = Duration::from_millis(50);
 /// The window of a rate limit.
 const MINUTE: Duration = Duration::from_secs(60);
-/// What every key begins with, so that scanners for leaked secrets know one.
-const PREFIX: &str = "helix-";
 
 /// Why a caller is turned away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub(crate) struct Caller {
 /// A new key: what is told once, and what is kept.
 pub(crate) fn make() -> (String, String) {
     let secret: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret = format!("{PREFIX}{secret}");
+    let secret = format!("{}{secret}", GatewayKey::PREFIX);
     let hash = hash(&secret);
     (secret, hash)
 }
@@ -107,8 +107,11 @@ impl Keys {
     async fn find(&self, hash: &str) -> Result<Option<Arc<GatewayKey>>, Failure> {
         {
             let known = self.known.lock();
-            if known.read.is_some_and(|read| read.elapsed() < FRESH) {
-                return Ok(known.by_hash.get(hash).cloned());
+            let found = known.by_hash.get(hash).cloned();
+            // A turn's key is made and revoked beside the gateway, which is told of neither.
+            let fresh = if found.as_ref().is_some_and(|key| key.task.is_none()) { FRESH } else { AGAIN };
+            if known.read.is_some_and(|read| read.elapsed() < fresh) {
+                return Ok(found);
             }
         }
         let keys = self.records.read().gateway_keys().await?;
@@ -319,6 +322,6 @@ mod tests {
     fn a_key_is_made_of_chance_and_kept_by_its_hash() {
         let ((one, hash_of_one), (other, _)) = (make(), make());
         assert_ne!(one, other);
-        assert_eq!((one.len(), hash_of_one), (PREFIX.len() + 64, hash(&one)));
+        assert_eq!((one.len(), hash_of_one), (GatewayKey::PREFIX.len() + 64, hash(&one)));
     }
 }

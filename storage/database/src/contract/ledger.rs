@@ -1,7 +1,8 @@
 //! Claims about the gateway's keys and the ledger.
 
 use helix_protocol::{
-    Budget, CallOutcome, GatewayKey, KeyId, ModelCall, ModelCallId, Money, OwnerId, ProjectId, Spent, TaskId, Timestamp, Usage,
+    Budget, CallOutcome, ExternalSpec, GatewayKey, KeyId, ModelCall, ModelCallId, Money, OwnerId, ProjectId, Spent, TaskId,
+    TaskSpec, TaskWork, Timestamp, Usage,
 };
 
 use super::stage::Stage;
@@ -86,4 +87,11 @@ pub(super) async fn what_the_gateway_spent_counts_against_the_owners_day(stage: 
     stage.done(Write::ModelCalls(calls)).await;
     assert_eq!(stage.store.spent_since(OwnerId::LOCAL, Timestamp(2)).await, Ok((Money(7), 15)));
     assert_eq!(stage.store.spent_since(OwnerId::LOCAL, Timestamp(0)).await, Ok((Money(14), 30)));
+    let own = stage.new_task().await;
+    let external = TaskSpec::new("external", TaskWork::External(ExternalSpec::new("codex", "mend it")));
+    let external = stage.create(external).await;
+    let keyed = [own.id, external.id].map(|task| call(5, Some(task), Some(KeyId::new()))).to_vec();
+    stage.done(Write::ModelCalls(keyed)).await;
+    // What an external agent's turn spent is in its step, and is not counted twice.
+    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, Timestamp(0)).await, Ok((Money(21), 45)));
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use helix_protocol::{
     AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Remark, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, Timestamp,
+    StepSummary, TaskId, TaskRecord, TaskWork, Timestamp,
 };
 
 use super::tables::Tables;
@@ -120,7 +120,9 @@ impl Tables {
             self.lost_spend.values().filter(|lost| lost.owner == owner && lost.at >= since).map(|lost| (lost.money, lost.tokens));
         let journalled = self.journal.values().filter(|(entry, at)| *at >= since && owned(entry.task));
         let unfinished = charge::total(journalled.filter_map(|(entry, _)| Charge::of(&entry.body)));
+        let charged = |task: TaskId| self.tasks.get(&task).is_some_and(|row| matches!(row.record.spec.work, TaskWork::External(_)));
         let keyed = self.calls.values().filter(|call| call.key.is_some() && call.owner == owner && call.at >= since);
+        let keyed = keyed.filter(|call| !call.task.is_some_and(charged));
         committed
             .chain(lost)
             .chain(keyed.map(|call| (call.usage.cost, call.usage.total_tokens())))

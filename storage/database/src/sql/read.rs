@@ -170,7 +170,8 @@ pub(super) async fn spent_since(pool: &AnyPool, owner: OwnerId, since: Timestamp
         "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens FROM (\
             SELECT money, tokens FROM steps WHERE owner_id = $1 AND committed_at >= $2 \
             UNION ALL SELECT money, tokens FROM lost_spend WHERE owner_id = $1 AND created_at >= $2 \
-            UNION ALL SELECT money, tokens FROM model_calls WHERE owner_id = $1 AND ended_at >= $2 AND key_id IS NOT NULL) spent",
+            UNION ALL SELECT money, tokens FROM model_calls WHERE owner_id = $1 AND ended_at >= $2 AND key_id IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM distributed_tasks t WHERE t.id = model_calls.task_id AND t.kind = 'external')) spent",
     );
     let sums = sums.bind(owner.to_string()).bind(since.0).fetch_one(pool).await.map_err(failure)?;
     let (money, tokens) = charge::total(open.iter().map(charge).collect::<Result<Vec<_>>>()?);

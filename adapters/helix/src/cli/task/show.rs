@@ -2,7 +2,7 @@
 
 use clap::Args;
 use helix_adapter_http::api::QuestionList;
-use helix_protocol::{Base, Environment, Failure, Question, TaskRecord, TaskWork, Timestamp};
+use helix_protocol::{Base, Environment, Failure, ModelTraffic, Question, TaskRecord, TaskWork, Timestamp};
 use serde::Serialize;
 
 use super::Which;
@@ -55,6 +55,17 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
         TaskWork::Command(command) => {
             for (i, line) in command.commands.iter().enumerate() {
                 row(if i == 0 { "commands" } else { "" }, line.clone());
+            }
+        }
+        TaskWork::External(agent) => {
+            let model = agent.model.as_ref().map_or_else(String::new, |model| format!(", model {model}"));
+            let keys = if agent.models == ModelTraffic::Own { ", with keys of its own" } else { "" };
+            row("kind", format!("the agent {}{model}{keys}", agent.agent));
+            for (i, line) in agent.prompt.lines().enumerate() {
+                row(if i == 0 { "prompt" } else { "" }, line.to_owned());
+            }
+            if let Some(verify) = &agent.verify {
+                row("verified by", verify.clone());
             }
         }
         TaskWork::Custom { name, .. } => row("kind", name.clone()),

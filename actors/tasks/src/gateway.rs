@@ -1,0 +1,140 @@
+//! An agent's way to models through this node's gateway: a key for one turn, and what was spent with it.
+//!
+//! The key may spend what the task, and its owner's day, have left. It is revoked when its turn ends, and ends by itself should nobody
+//! be left to do that. What calls cost is in the ledger; the step is charged the difference between that and what its task was charged
+//! already, so a turn that is made again, or whose end was lost with its node, is charged once.
+
+use std::time::Duration;
+
+use helix_database::Write;
+use helix_messages::LedgerFilter;
+use helix_protocol::{
+    Budget, Code, Failure, GatewayAccess, GatewayKey, KeyId, Money, Spend, Spent, TaskId, TaskRecord, Timestamp, WorkerId,
+    WorkerTarget,
+};
+
+use crate::shared::Shared;
+
+/// How long a key is good where nobody revokes it.
+const VALID: Duration = Duration::from_secs(24 * 60 * 60);
+/// The ledger gathers entries for a moment before it writes them.
+const LEDGER_LAG: Duration = Duration::from_millis(400);
+/// Calls of a turn that are counted.
+const COUNTED: u32 = 10_000;
+
+/// Makes a key for a turn of a task on a worker. `spent` is what its task was charged already.
+pub(crate) async fn access(shared: &Shared, task: &TaskRecord, worker: WorkerId, spent: Spent) -> Result<GatewayAccess, Failure> {
+    let url = address(shared, worker).await?;
+    let mut budget = left(task.spec.budget, spent);
+    if shared.daily != Budget::default() {
+        let (owner, since) = (task.owner, shared.now().day_start());
+        let (money, tokens) = shared.read(|records| async move { records.read().spent_since(owner, since).await }).await?;
+        let today = left(shared.daily, Spent { money, tokens });
+        budget = Budget { money: least(budget.money, today.money), tokens: least(budget.tokens, today.tokens) };
+    }
+    if budget.money.is_some_and(|money| money <= Money::ZERO) || budget.tokens == Some(0) {
+        return Err(Failure::new(Code::BudgetExhausted, "nothing is left of the budget for another turn of the agent")
+            .hint("`helix task resume --budget-usd N` raises it"));
+    }
+    let secret: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = format!("{}{secret}", GatewayKey::PREFIX);
+    let key = GatewayKey {
+        id: KeyId::new(),
+        name: format!("task {}", task.id.short()),
+        hash: blake3::hash(secret.as_bytes()).to_hex().to_string(),
+        owner: task.owner,
+        project: task.project,
+        task: Some(task.id),
+        models: Vec::new(),
+        budget,
+        daily: Budget::default(),
+        requests_per_minute: None,
+        created_at: shared.now(),
+        expires_at: Some(shared.now().after(VALID)),
+        revoked_at: None,
+    };
+    shared.write(Write::CreateKey(Box::new(key))).await?;
+    Ok(GatewayAccess { url, key: secret })
+}
+
+/// Where a worker reaches the gateway.
+async fn address(shared: &Shared, worker: WorkerId) -> Result<String, Failure> {
+    let config = &shared.args.gateway;
+    let workers = shared.read(|records| async move { records.read().workers().await }).await?;
+    let found = workers.into_iter().find(|found| found.id == worker);
+    let is_here = found.is_some_and(|found| matches!(found.target, WorkerTarget::Local { .. }));
+    let missing = |message: &str, hint: &str| Err(Failure::new(Code::InvalidConfig, message).hint(hint));
+    match config.listen.parse::<std::net::SocketAddr>() {
+        Ok(listen) if is_here => {
+            let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
+            Ok(format!(
+                "http://{}",
+                if listen.is_ipv6() && host.contains(':') {
+                    format!("[{host}]:{}", listen.port())
+                } else {
+                    format!("{host}:{}", listen.port())
+                }
+            ))
+        }
+        _ if !config.address.is_empty() => Ok(config.address.trim_end_matches('/').to_owned()),
+        Ok(_) => missing(
+            "an agent on another machine's worker does not reach this node's gateway",
+            "set `gateway.address` to where that machine reaches it, or give the agent keys of its own with --own-models",
+        ),
+        Err(_) => missing(
+            "the agent's models are to be reached through this node's gateway, which does not listen",
+            "set `gateway.listen: 127.0.0.1:4141` in helix.yaml and start the node again, or give the agent keys of its own with --own-models",
+        ),
+    }
+}
+
+fn left(budget: Budget, spent: Spent) -> Budget {
+    Budget {
+        money: budget.money.map(|most| Money((most.0 - spent.money.0).max(0))),
+        tokens: budget.tokens.map(|most| most.saturating_sub(spent.tokens)),
+    }
+}
+
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Refuses every key of the task from now on, those of earlier owners included.
+pub(crate) async fn revoke(shared: &Shared, task: TaskId) -> Result<(), Failure> {
+    let keys = shared.read(|records| async move { records.read().gateway_keys().await }).await?;
+    for key in keys.into_iter().filter(|key| key.task == Some(task) && key.name.starts_with("task ") && key.revoked_at.is_none()) {
+        shared.write(Write::RevokeKey(key.id)).await?;
+    }
+    Ok(())
+}
+
+/// What the task's calls cost beyond what it was `charged` already. Calls are counted from `since`.
+pub(crate) async fn uncharged(shared: &Shared, task: TaskId, charged: Spent, since: Timestamp) -> Result<Spend, Failure> {
+    tokio::time::sleep(LEDGER_LAG).await;
+    let filter = LedgerFilter { task: Some(task), ..LedgerFilter::default() };
+    let spent = shared.read(|records| async move { records.read().ledger_spent(filter).await }).await?;
+    let counted = LedgerFilter { since, limit: COUNTED, ..filter };
+    let calls = shared.read(|records| async move { records.read().ledger(counted).await }).await?;
+    Ok(Spend {
+        model_calls: u32::try_from(calls.len()).unwrap_or(u32::MAX),
+        tokens: spent.tokens.saturating_sub(charged.tokens),
+        money: Money((spent.money.0 - charged.money.0).max(0)),
+        uncertain_calls: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_may_spend_what_both_its_task_and_the_day_have_left() {
+        let budget = Budget { money: Some(Money(100)), tokens: None };
+        assert_eq!(left(budget, Spent { money: Money(30), tokens: 9 }), Budget { money: Some(Money(70)), tokens: None });
+        assert_eq!(left(budget, Spent { money: Money(130), tokens: 9 }).money, Some(Money(0)));
+        assert_eq!((least(Some(3), Some(2)), least(None, Some(2)), least::<u64>(None, None)), (Some(2), Some(2), None));
+    }
+}

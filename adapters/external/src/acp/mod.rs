@@ -1,0 +1,145 @@
+//! The client's side of the Agent Client Protocol, version 1 (<https://agentclientprotocol.com>): one turn of an agent.
+//!
+//! The agent reads and writes files and runs commands by itself, held by the sandbox that it is in: the client's file system and
+//! terminals, which the protocol has for editors, are declared absent. What it asks to be allowed is decided by the task's policy; where
+//! that is a person's to say, the turn is cancelled, so that nothing waits in memory for somebody who may come in days.
+
+mod peer;
+mod turn;
+mod wire;
+
+use std::path::Path;
+use std::time::Duration;
+
+use helix_protocol::{AgentEnd, AgentTurn, Began, Code, Failure, TurnReport};
+use serde_json::json;
+
+use crate::program::Program;
+use crate::session::Session;
+use peer::{Peer, Refused};
+use turn::Turn;
+use wire::{Initialized, Prompted, Session as WireSession};
+
+/// The version of the protocol.
+const VERSION: u16 = 1;
+/// How long an agent may take to end a turn that was cancelled.
+const CANCELLING: Duration = Duration::from_secs(10);
+
+/// Makes a turn to its end.
+pub(crate) async fn take_turn(
+    turn: &AgentTurn,
+    workspace: &Path,
+    program: &Program,
+    session: &mut Session,
+) -> Result<TurnReport, Failure> {
+    let mut peer = Peer::new(turn.agent.clone(), program.start(&turn.program.command, &[])?);
+    let made = make(&mut peer, turn, workspace, session).await;
+    match made {
+        Ok(report) => {
+            // It may write its session down only as it leaves.
+            peer.leave().await;
+            Ok(report)
+        }
+        Err(Stopped::Failed(failure)) => Err(failure),
+        Err(Stopped::Gone(when)) => Err(peer.ended(when).await),
+    }
+}
+
+/// Why a turn cannot go on.
+enum Stopped {
+    Failed(Failure),
+    /// The program's output has ended.
+    Gone(&'static str),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut Session) -> Result<TurnReport, Stopped> {
+    let starting = Duration::from_millis(turn.limits.start_ms);
+    let mut state = Turn::new(turn);
+    let initialize = json!({
+        "protocolVersion": VERSION,
+        "clientCapabilities": { "fs": { "readTextFile": false, "writeTextFile": false }, "terminal": false },
+        "clientInfo": { "name": "helix", "title": "Helix", "version": env!("CARGO_PKG_VERSION") },
+    });
+    let begun = peer.call::<Initialized>("initialize", &initialize, &mut state, starting).await;
+    let about = begun.map_err(|refused| refused.into_stopped(&turn.agent, "as it was started"))?;
+    if about.protocol_version != VERSION {
+        let message = format!(
+            "the agent {} speaks version {} of the Agent Client Protocol, and this client {VERSION}",
+            turn.agent, about.protocol_version
+        );
+        return Err(Failure::new(Code::VersionMismatch, message).hint("install a version of the agent that speaks it").into());
+    }
+    let (id, began) = open(peer, turn, workspace, session, &about, &mut state, starting).await?;
+    session.keep(&turn.agent, &id)?;
+
+    let text = if began == Began::Resumed { turn.prompt.clone() } else { crate::told(turn) };
+    let prompt = json!({ "sessionId": id, "prompt": [{ "type": "text", "text": text }] });
+    state.listen(&id);
+    let silent = Duration::from_millis(turn.limits.silent_ms);
+    let prompted = peer.call::<Prompted>("session/prompt", &prompt, &mut state, silent).await;
+    let end = match (prompted, state.asked()) {
+        // Whatever it says of a turn that we cancelled: what was asked is what counts.
+        (Ok(_) | Err(Refused::Answered(_) | Refused::Late), Some((permission, detail))) => AgentEnd::Asks { permission, detail },
+        (Ok(Prompted { stop_reason }), None) => ending(&stop_reason),
+        (Err(refused), _) => return Err(refused.into_stopped(&turn.agent, "in the middle of its turn")),
+    };
+    Ok(TurnReport { program: about.name(&turn.agent), began, messages: state.into_messages(), end })
+}
+
+fn ending(stop: &str) -> AgentEnd {
+    match stop {
+        "max_tokens" | "max_turn_requests" => AgentEnd::Cut,
+        "refusal" => AgentEnd::Refused,
+        "cancelled" => AgentEnd::Stopped,
+        _ => AgentEnd::Done,
+    }
+}
+
+/// Takes the session up that the workspace has, where the agent can; begins one otherwise.
+async fn open(
+    peer: &mut Peer,
+    turn: &AgentTurn,
+    workspace: &Path,
+    session: &Session,
+    about: &Initialized,
+    state: &mut Turn<'_>,
+    starting: Duration,
+) -> Result<(String, Began), Stopped> {
+    let cwd = workspace.display().to_string();
+    let way = match () {
+        () if about.agent_capabilities.session_capabilities.resume.is_some() => Some("session/resume"),
+        () if about.agent_capabilities.load_session => Some("session/load"),
+        () => None,
+    };
+    if let (Some(id), Some(way)) = (session.id(), way) {
+        // What it replays of earlier turns is not this one's: nothing is listened to before the prompt.
+        let params = json!({ "sessionId": id, "cwd": cwd, "mcpServers": [] });
+        match peer.call::<serde_json::Value>(way, &params, state, starting).await {
+            Ok(_) => return Ok((id.to_owned(), Began::Resumed)),
+            Err(Refused::Answered(error)) => eprintln!("[its session {id} cannot be taken up: {}]", error.message),
+            Err(refused) => return Err(refused.into_stopped(&turn.agent, "as it took its session up")),
+        }
+    }
+    let began = if turn.before.is_empty() { Began::New } else { Began::Told };
+    let params = json!({ "cwd": cwd, "mcpServers": [] });
+    match peer.call::<WireSession>("session/new", &params, state, starting).await {
+        Ok(made) => Ok((made.session_id, began)),
+        Err(Refused::Answered(error)) if error.code == wire::AUTH_REQUIRED => {
+            let ways: Vec<&str> = about.auth_methods.iter().map(|method| method.name.as_str()).collect();
+            let message = format!("the agent {} wants a login: {}", turn.agent, error.message);
+            let hint = format!(
+                "give it a key in its environment (`agents.programs.{}.environment`, or a secret of the task); it offers: {}",
+                turn.agent,
+                if ways.is_empty() { "nothing".to_owned() } else { ways.join(", ") }
+            );
+            Err(Failure::new(Code::InvalidConfig, message).hint(hint).into())
+        }
+        Err(refused) => Err(refused.into_stopped(&turn.agent, "as its session was begun")),
+    }
+}

@@ -1,0 +1,187 @@
+//! The agent's program as a peer of JSON-RPC: one request of ours at a time, whatever it sends meanwhile handled as it comes.
+
+use std::time::Duration;
+
+use helix_protocol::{Code, Failure};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::ChildStdout;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::Stopped;
+use super::turn::{Answer, Turn};
+use super::wire::{Incoming, METHOD_NOT_FOUND, RpcError};
+use crate::program::Running;
+
+/// The longest message of an agent, in bytes.
+const LONGEST: u64 = 32 << 20;
+/// Messages that may wait to be handled.
+const WAITING: usize = 64;
+/// Lines that are no message before the first that is one; then this is no agent.
+const GARBAGE: usize = 64;
+
+/// The program, and what comes from it.
+pub struct Peer {
+    agent: String,
+    running: Running,
+    incoming: mpsc::Receiver<Result<Incoming, Failure>>,
+    next: i64,
+}
+
+/// Why a request has no answer of the form that was expected.
+pub enum Refused {
+    /// The agent says no.
+    Answered(RpcError),
+    /// It says nothing for too long, in seconds.
+    Silent(u64),
+    /// It did not end a cancelled turn.
+    Late,
+    /// Its output has ended.
+    Gone,
+    /// What it says cannot be understood.
+    Garbage(Failure),
+}
+
+impl Refused {
+    pub fn into_stopped(self, agent: &str, when: &'static str) -> Stopped {
+        let failed = |message: String| Stopped::Failed(Failure::new(Code::AgentFailed, message));
+        match self {
+            Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", error.text())),
+            Self::Silent(seconds) => Stopped::Failed(
+                Failure::new(Code::AgentFailed, format!("the agent {agent} said nothing for {seconds} s {when}"))
+                    .hint("`agents.silent_ms` and `agents.start_ms` in helix.yaml say how long it may"),
+            ),
+            Self::Late => failed(format!("the agent {agent} did not end a turn that was cancelled")),
+            Self::Gone => Stopped::Gone(when),
+            Self::Garbage(failure) => Stopped::Failed(failure),
+        }
+    }
+}
+
+impl Peer {
+    pub fn new(agent: String, mut running: Running) -> Self {
+        let (heard, incoming) = mpsc::channel(WAITING);
+        if let Some(output) = running.child.stdout.take() {
+            tokio::spawn(read(agent.clone(), output, heard));
+        }
+        Self { agent, running, incoming, next: 0 }
+    }
+
+    /// Asks, and handles what comes until the answer does. `patience` is how long nothing may come.
+    pub async fn call<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: &Value,
+        turn: &mut Turn<'_>,
+        patience: Duration,
+    ) -> Result<T, Refused> {
+        self.next += 1;
+        let id = self.next;
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await?;
+        let mut cancelled = None;
+        loop {
+            let until = cancelled.unwrap_or_else(|| Instant::now() + patience);
+            let heard = match timeout_at(until, self.incoming.recv()).await {
+                Ok(Some(heard)) => heard.map_err(Refused::Garbage)?,
+                Ok(None) => return Err(Refused::Gone),
+                Err(_) if cancelled.is_some() => return Err(Refused::Late),
+                Err(_) => return Err(Refused::Silent(patience.as_secs())),
+            };
+            match heard {
+                Incoming { method: Some(method), id: Some(id), params, .. } => match turn.asked_for(&method, params) {
+                    Answer::Result(result) => self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": result })).await?,
+                    Answer::Cancel { session, result } => {
+                        self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": result })).await?;
+                        let params = json!({ "sessionId": session });
+                        self.send(&json!({ "jsonrpc": "2.0", "method": "session/cancel", "params": params })).await?;
+                        cancelled.get_or_insert(Instant::now() + super::CANCELLING);
+                    }
+                    Answer::Unknown => {
+                        let error = json!({ "code": METHOD_NOT_FOUND, "message": format!("this client has no {method}") });
+                        self.send(&json!({ "jsonrpc": "2.0", "id": id, "error": error })).await?;
+                    }
+                },
+                Incoming { method: Some(method), params, .. } => turn.told(&method, params),
+                Incoming { id: Some(answered), error, result, .. } if answered == json!(id) => {
+                    return match error {
+                        Some(error) => Err(Refused::Answered(error)),
+                        None => serde_json::from_value(result.unwrap_or_default())
+                            .map_err(|error| Refused::Garbage(self.nonsense(&format!("its answer to {method} is none: {error}")))),
+                    };
+                }
+                // An answer to nothing that was asked.
+                Incoming { .. } => {}
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &Value) -> Result<(), Refused> {
+        let mut line = message.to_string();
+        line.push('\n');
+        let Some(input) = &mut self.running.child.stdin else { return Err(Refused::Gone) };
+        let sent = async {
+            input.write_all(line.as_bytes()).await?;
+            input.flush().await
+        };
+        sent.await.map_err(|_| Refused::Gone)
+    }
+
+    fn nonsense(&self, what: &str) -> Failure {
+        nonsense(&self.agent, what)
+    }
+
+    /// Lets the program leave.
+    pub async fn leave(self) {
+        self.running.leave().await;
+    }
+
+    /// Why its output has ended.
+    pub async fn ended(self, when: &str) -> Failure {
+        self.running.ended(when).await
+    }
+}
+
+fn nonsense(agent: &str, what: &str) -> Failure {
+    Failure::new(Code::AgentFailed, format!("the agent {agent} does not speak the Agent Client Protocol: {what}"))
+        .hint("its command may need an option for that, or print something else first; `helix task log` shows it")
+}
+
+/// Reads messages, a line each. What is none is shown as output.
+async fn read(agent: String, output: ChildStdout, heard: mpsc::Sender<Result<Incoming, Failure>>) {
+    let (mut output, mut understood, mut garbage) = (BufReader::new(output), false, 0);
+    loop {
+        let mut line = Vec::new();
+        match (&mut output).take(LONGEST).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let message = if line.len() as u64 >= LONGEST {
+            Err(nonsense(&agent, &format!("a message of it is longer than {} MiB", LONGEST >> 20)))
+        } else if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        } else {
+            match serde_json::from_slice::<Incoming>(&line) {
+                Ok(message) => {
+                    understood = true;
+                    Ok(message)
+                }
+                Err(_) => {
+                    let text = String::from_utf8_lossy(&line);
+                    let text = crate::transcript::cut(text.trim_end(), 4_000);
+                    println!("{text}");
+                    garbage += 1;
+                    if understood || garbage < GARBAGE {
+                        continue;
+                    }
+                    Err(nonsense(&agent, &format!("it says {:?}", crate::transcript::cut(text, 200))))
+                }
+            }
+        };
+        let over = message.is_err();
+        if heard.send(message).await.is_err() || over {
+            return;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What an agent says and asks in a turn, and what is answered.
+
+use helix_protocol::{AgentTurn, Approval, Message, Permission};
+use serde_json::{Value, json};
+
+use super::wire::{PermissionOption, PermissionRequest, ToolCall, Update};
+use crate::transcript::{Transcript, cut};
+
+/// How much of a call a person is shown, in bytes.
+const SHOWN: usize = 4_000;
+
+/// What a request of the agent's is answered with.
+pub enum Answer {
+    Result(Value),
+    /// The same, and the turn is cancelled.
+    Cancel {
+        session: String,
+        result: Value,
+    },
+    /// This client has no such thing.
+    Unknown,
+}
+
+/// A turn under way.
+pub struct Turn<'a> {
+    turn: &'a AgentTurn,
+    /// The session that is listened to; none before the prompt.
+    session: Option<String>,
+    transcript: Transcript,
+    asked: Option<(Permission, String)>,
+}
+
+impl<'a> Turn<'a> {
+    pub fn new(turn: &'a AgentTurn) -> Self {
+        Self { turn, session: None, transcript: Transcript::default(), asked: None }
+    }
+
+    /// From now on what the session says is the turn's.
+    pub fn listen(&mut self, session: &str) {
+        self.session = Some(session.to_owned());
+    }
+
+    /// What a person has to be asked, with what is shown of it.
+    pub fn asked(&self) -> Option<(Permission, String)> {
+        self.asked.clone()
+    }
+
+    pub fn into_messages(self) -> Vec<Message> {
+        self.transcript.into_messages()
+    }
+
+    /// The agent tells something.
+    pub fn told(&mut self, method: &str, params: Value) {
+        if method != "session/update" || self.session.is_none() {
+            return;
+        }
+        let Ok(Update { session_id, update }) = serde_json::from_value(params) else { return };
+        if self.session.as_deref() != Some(session_id.as_str()) {
+            return;
+        }
+        let text = || update["content"]["text"].as_str().unwrap_or_default();
+        match update["sessionUpdate"].as_str().unwrap_or_default() {
+            "agent_message_chunk" => {
+                print!("{}", text());
+                self.transcript.say(text());
+            }
+            "agent_thought_chunk" => self.transcript.think(text()),
+            "plan" => {
+                let entries = update["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let line = |entry: &Value| {
+                    format!(
+                        "- [{}] {}",
+                        entry["status"].as_str().unwrap_or("pending"),
+                        entry["content"].as_str().unwrap_or_default()
+                    )
+                };
+                self.transcript.plan(&entries.iter().map(line).collect::<Vec<_>>().join("\n"));
+            }
+            kind @ ("tool_call" | "tool_call_update") => {
+                let begins = kind == "tool_call";
+                if let Ok(call) = serde_json::from_value::<ToolCall>(update) {
+                    if begins {
+                        println!("\n[{}]", cut(call.title.as_deref().unwrap_or("a tool"), 200));
+                    }
+                    self.note(call);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The agent asks something.
+    pub fn asked_for(&mut self, method: &str, params: Value) -> Answer {
+        if method != "session/request_permission" {
+            return Answer::Unknown;
+        }
+        let Ok(request) = serde_json::from_value::<PermissionRequest>(params) else { return Answer::Unknown };
+        let PermissionRequest { tool_call, options } = request;
+        let id = tool_call.tool_call_id.clone();
+        self.note(tool_call);
+        let call = self.transcript.call(&id);
+        let permission = Permission { kind: call.kind.clone(), title: one_line(&call.title) };
+        let detail = call.input.as_ref().map(|input| cut(&input.to_string(), SHOWN).to_owned()).unwrap_or_default();
+        let cancelled = json!({ "outcome": { "outcome": "cancelled" } });
+        let Some(session) = self.session.clone().filter(|_| self.asked.is_none()) else { return Answer::Result(cancelled) };
+        let refused = self.turn.refused.iter().any(|refused| refused.covers(&permission));
+        let chosen = if refused {
+            option(&options, &["reject_once", "reject_always"])
+        } else if self.may(&permission) {
+            option(&options, &["allow_once", "allow_always"])
+        } else {
+            println!("\n[asks for approval: {}]", permission.title);
+            self.asked = Some((permission, detail));
+            return Answer::Cancel { session, result: cancelled };
+        };
+        let outcome = chosen.map(|option| json!({ "outcome": { "outcome": "selected", "optionId": option.option_id } }));
+        Answer::Result(outcome.unwrap_or(cancelled))
+    }
+
+    fn may(&self, asked: &Permission) -> bool {
+        let by_policy = match (self.turn.approval, asked.kind.as_str()) {
+            (Approval::Full, _) | (_, "read" | "search" | "think") => true,
+            (Approval::AutoEdit, kind) => kind == "edit",
+            (Approval::Suggest, _) => false,
+        };
+        by_policy || self.turn.allowed.iter().any(|allowed| allowed.covers(asked))
+    }
+
+    /// Takes note of what is new of a call.
+    fn note(&mut self, new: ToolCall) {
+        let call = self.transcript.call(&new.tool_call_id);
+        if let Some(title) = new.title {
+            call.title = title;
+        }
+        if let Some(kind) = new.kind {
+            call.kind = kind;
+        }
+        if let Some(locations) = new.locations {
+            call.places = locations.into_iter().map(|location| location.path).take(64).collect();
+        }
+        if new.raw_input.is_some() {
+            call.input = new.raw_input;
+        }
+        let ended = matches!(new.status.as_deref(), Some("completed" | "failed"));
+        call.failed = call.failed || new.status.as_deref() == Some("failed");
+        for part in new.content.unwrap_or_default() {
+            match part["type"].as_str().unwrap_or_default() {
+                "content" if ended => call.add_result(part["content"]["text"].as_str().unwrap_or_default()),
+                "diff" => {
+                    let path = part["path"].as_str().unwrap_or_default().to_owned();
+                    if !call.places.contains(&path) && call.places.len() < 64 {
+                        call.places.push(path);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(output) = new.raw_output.filter(|_| ended && call.result.is_empty()) {
+            let text = output.as_str().map_or_else(|| output.to_string(), str::to_owned);
+            call.add_result(&text);
+        }
+    }
+}
+
+/// A title as a question shows it, so that an answer finds it again.
+fn one_line(title: &str) -> String {
+    cut(&title.split_whitespace().collect::<Vec<_>>().join(" "), 500).trim_end().to_owned()
+}
+
+fn option<'a>(options: &'a [PermissionOption], kinds: &[&str]) -> Option<&'a PermissionOption> {
+    kinds.iter().find_map(|kind| options.iter().find(|option| option.kind == *kind))
+}

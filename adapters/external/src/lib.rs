@@ -1,0 +1,46 @@
+//! Agents that people already have, driven from within a workspace.
+//!
+//! [`take_turn`] runs in a process of its own on the worker, in the task's sandbox, as a command of the workspace. The agent is its
+//! child. It is told one turn and answers with one report; what must survive is in the workspace, in [`Session`]'s folder, so it is
+//! committed with the step's files and comes back with them, on whatever worker.
+//!
+//! The Agent Client Protocol is spoken by our own types (`acp`) and not by the official SDK: it and its schema crate turn
+//! `serde_json/preserve_order` on, which cargo then turns on for the whole program, and what is hashed and compared as JSON elsewhere
+//! (equal requests, repeated calls) relies on sorted keys. What a client needs is eight messages; agents made with the official SDKs
+//! are what it is tested against.
+
+mod acp;
+mod program;
+mod session;
+mod single;
+mod transcript;
+
+use std::path::Path;
+
+use helix_protocol::{AgentTurn, Failure, Speaks, TurnReport};
+
+pub use session::FOLDER;
+use session::Session;
+
+/// Makes a turn to its end. `gateway` is the address under which the agent reaches the gateway, without a path.
+pub async fn take_turn(turn: &AgentTurn, workspace: &Path, gateway: Option<&str>) -> Result<TurnReport, Failure> {
+    let mut session = Session::open(workspace, turn)?;
+    let program = program::Program::new(turn, workspace, session.folder(), gateway);
+    program.write_files()?;
+    match turn.program.speaks {
+        Speaks::Acp => acp::take_turn(turn, workspace, &program, &mut session).await,
+        Speaks::Command => single::take_turn(turn, &program, &mut session).await,
+    }
+}
+
+/// What an agent is told where it does not know what was said before.
+fn told(turn: &AgentTurn) -> String {
+    if turn.before.is_empty() {
+        return turn.prompt.clone();
+    }
+    format!(
+        "You are taking over work that was begun in another session. The files are as that session left them. What was said so far:\n\n\
+         {}\n\nGo on with this:\n\n{}",
+        turn.before, turn.prompt
+    )
+}

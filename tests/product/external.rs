@@ -1,0 +1,176 @@
+//! Agents that people already have: a turn of one is a step, and nothing of it is lost, made twice or paid by nobody.
+//!
+//! The agent is `tests/harness/agent.py`, which speaks the Agent Client Protocol and misbehaves on demand.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use helix_adapter_http::api::{AnswerRequest, KeyList, Ledger, LogPage, QuestionList};
+use helix_protocol::{
+    AgentProgram, Approval, CallOutcome, Code, EventKind, ExternalSpec, Question, TaskId, TaskRecord, TaskSpec, TaskStatus,
+    TaskWork,
+};
+use serde_json::json;
+
+use crate::harness::{HELIX, Product, Setup, Signal, Verdict, scenario, transcript};
+
+const AGENT: &str = include_str!("../harness/agent.py");
+
+/// What starts the agent.
+fn command(product: &Product, mode: &str) -> String {
+    let program = product.folder().join("agent.py");
+    std::fs::write(&program, AGENT).expect("the folder is writable");
+    format!("exec python3 {} {mode} {}", program.display(), product.folder().display())
+}
+
+fn spec(product: &Product, mode: &str) -> ExternalSpec {
+    let pairs =
+        [("HOME", "{session}/home"), ("OPENAI_BASE_URL", "{gateway}/v1"), ("OPENAI_API_KEY", "{key}"), ("HELIX_MODEL", "{model}")];
+    let environment = BTreeMap::from(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let program = AgentProgram { command: command(product, mode), environment, ..AgentProgram::default() };
+    ExternalSpec { program: Some(program), ..ExternalSpec::new("fake", "make a file") }
+}
+
+impl Product {
+    async fn external(&self, spec: ExternalSpec) -> TaskId {
+        self.create(TaskSpec { max_retries: Some(0), ..TaskSpec::new("external", TaskWork::External(spec)) }).await
+    }
+
+    /// What the agent said in each step.
+    async fn said(&self, task: TaskId) -> Vec<String> {
+        let page = self.client.get::<LogPage>(&format!("/tasks/{task}/log")).await.expect("there is a log");
+        page.steps.into_iter().map(|step| step.said).collect()
+    }
+
+    async fn questions(&self, task: TaskId) -> Vec<Question> {
+        self.client.get::<QuestionList>(&format!("/tasks/{task}/questions")).await.expect("they are listed").questions
+    }
+
+    async fn keys_in_use(&self) -> usize {
+        let keys = self.client.get::<KeyList>("/keys").await.expect("they are listed").keys;
+        keys.iter().filter(|key| key.revoked_at.is_none()).count()
+    }
+}
+
+/// A product whose gateway listens.
+async fn with_gateway(setup: Setup) -> Product {
+    // Free a moment ago; nobody else here asks for this one by name.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let answers =
+        [scenario("over the gateway", [json!({"text": "I am the model.", "usage": {"input_tokens": 900, "output_tokens": 40}})])];
+    setup.model(transcript(answers)).set("gateway.listen", format!("127.0.0.1:{port}")).start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_is_a_step_with_files_and_transcript_and_the_next_turn_takes_the_session_up() {
+    let product = with_gateway(Setup::workers(1)).await;
+    let verify = Some("test $(wc -l < made.txt) = 2".to_owned());
+    let task = product.external(ExternalSpec { verify, ..spec(&product, "plain") }).await;
+    product.completed(task).await;
+    let steps = product.steps(task).await;
+    assert_eq!(steps.len(), 2, "the check failed once");
+    assert!(steps.iter().all(|step| step.files_changed > 0), "{steps:?}");
+    let said = product.said(task).await;
+    assert!(said[0].contains("Turn 1 of my session. I was told: make a file"), "{said:?}");
+    assert!(said[1].contains("Turn 2 of my session. I was told: ") && said[1].contains("made.txt"), "{said:?}");
+    assert_eq!((product.keys_in_use().await, product.judge().await), (0, Verdict::default()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_runs_an_agent_by_its_command() {
+    let product = with_gateway(Setup::workers(1)).await;
+    let mut run = Command::new(HELIX);
+    run.args(["run", "make a file", "--agent-command", &command(&product, "plain"), "--data"]);
+    run.arg(product.node.folder().root());
+    let output = tokio::task::spawn_blocking(move || run.output().expect("it runs")).await.expect("no panic");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("Turn 1 of my session"), "{said}");
+
+    let mut unknown = Command::new(HELIX);
+    unknown.args(["--json", "run", "make a file", "--agent", "nobody", "--data"]).arg(product.node.folder().root());
+    let output = tokio::task::spawn_blocking(move || unknown.output().expect("it runs")).await.expect("no panic");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("no agent is called") && said.contains("claude-acp"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_is_a_question_and_its_answer_lets_the_agent_go_on() {
+    let product = with_gateway(Setup::workers(1)).await;
+    let asking = ExternalSpec { approval: Approval::Suggest, ..spec(&product, "asks") };
+    let task = product.external(asking).await;
+    product.until("it asks", async || !product.questions(task).await.is_empty()).await;
+    let question = product.questions(task).await.remove(0);
+    assert!(question.text.contains("edit\n- write made.txt\n") && question.text.contains("\"path\""), "{}", question.text);
+    product.until("it is parked", async || product.record(task).await.worker.is_none()).await;
+    let answer = AnswerRequest { answer: "yes".to_owned() };
+    let _: TaskRecord = product.client.post(&format!("/questions/{}/answer", question.id), &answer).await.expect("answered");
+    product.completed(task).await;
+    let said = product.said(task).await;
+    assert!(said.len() == 2 && said[1].contains("It is allowed now"), "{said:?}");
+    assert_eq!(product.questions(task).await.len(), 1, "it was asked once");
+
+    let task = product.external(spec(&product, "asks")).await;
+    product.completed(task).await;
+    assert_eq!(product.steps(task).await.len(), 1, "a policy that allows everything asks nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_call_through_the_gateway_is_the_tasks_spend_and_its_key_ends_with_the_turn() {
+    let product = with_gateway(Setup::workers(1)).await;
+    let task = product.external(spec(&product, "model")).await;
+    product.completed(task).await;
+    assert!(product.said(task).await[0].contains("The model says: I am the model."), "{:?}", product.said(task).await);
+    let spend = product.steps(task).await[0].spend;
+    assert_eq!((spend.model_calls, spend.tokens, product.record(task).await.tokens), (1, 940, 940));
+    let ledger: Ledger = product.client.query("/llm/ledger", &[("task", &task.to_string())]).await.expect("there is one");
+    assert_eq!((ledger.calls.len(), ledger.spent.tokens), (1, 940));
+    assert!(ledger.calls[0].key.is_some() && ledger.calls[0].outcome == CallOutcome::Answered, "{:?}", ledger.calls[0]);
+
+    let key = std::fs::read_to_string(product.folder().join("key")).expect("the agent left it");
+    assert!(key.starts_with("helix-"), "{key}");
+    let listen = gateway_of(product.folder());
+    let body = json!({"model": "scripted", "messages": [{"role": "user", "content": "over the gateway"}]});
+    let url = format!("http://{listen}/v1/chat/completions");
+    let late = reqwest::Client::new().post(url).bearer_auth(key).json(&body).send().await.expect("the gateway answers");
+    assert_eq!(late.status(), 401, "the key is dead");
+}
+
+fn gateway_of(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join("helix.yaml")).expect("it was written");
+    let config: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    config["gateway"]["listen"].as_str().expect("it listens").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_or_talks_nonsense_fails_the_task_with_its_own_words_and_commits_nothing() {
+    let product = with_gateway(Setup::workers(1)).await;
+    for (mode, words) in [("dies", "fatal: no licence was found"), ("garbage", "Welcome to the interactive mode!")] {
+        let task = product.external(spec(&product, mode)).await;
+        let record = product.ended(task).await;
+        assert_eq!(record.status, TaskStatus::Failed, "{mode}");
+        assert!(record.reason.contains(words), "{mode}: {}", record.reason);
+        let heard = product.oracle.heard_of(task);
+        let failed = heard.iter().rev().find(|event| event.event.kind == EventKind::TaskFailed).expect("it failed");
+        assert_eq!(failed.event.detail["code"], json!(Code::AgentFailed), "{mode}");
+        assert!(product.steps(task).await.iter().all(|step| step.files_changed == 0), "{mode}");
+    }
+    assert_eq!(product.keys_in_use().await, 0, "whatever became of their turns");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_in_the_middle_of_a_turn_costs_no_step_and_doubles_none() {
+    let product = with_gateway(Setup::workers(2)).await;
+    let verify = Some("test $(wc -l < made.txt) = 2".to_owned());
+    let task = product.external(ExternalSpec { verify, ..spec(&product, "slow") }).await;
+    product.until("the second turn is under way", async || product.folder().join("begun").exists()).await;
+    let worker = product.record(task).await.worker.expect("it has one");
+    product.signal(worker, Signal::KILL).await;
+    product.completed(task).await;
+    let steps = product.steps(task).await;
+    assert_eq!(steps.iter().map(|step| step.ordinal).collect::<Vec<_>>(), [1, 2]);
+    assert_ne!(steps[1].worker, Some(worker), "another worker made it again");
+    let said = product.said(task).await;
+    assert!(said[1].contains("Turn 2 of my session"), "it took up the session of its first turn: {said:?}");
+    assert_eq!((product.keys_in_use().await, product.judge().await), (0, Verdict::default()));
+}
