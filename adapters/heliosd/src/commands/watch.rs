@@ -28,8 +28,9 @@ pub struct Watch {
 
 /// Operations read at once.
 const AT_ONCE: usize = 256;
-/// How often it is looked whether somebody still listens.
-const LOOK_UP: Duration = Duration::from_millis(500);
+/// How often it is looked whether somebody still listens. No divisor of the engine's tick, which closes a repository that another process
+/// wants where it finds it unused: looks at the same moment of every tick would keep it from that for minutes.
+const LOOK_UP: Duration = Duration::from_millis(700);
 
 impl Verb for Watch {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
