@@ -33,12 +33,12 @@ fn spec(product: &Product, mode: &str) -> ExternalSpec {
 }
 
 impl Product {
-    async fn external(&self, spec: ExternalSpec) -> TaskId {
+    pub async fn external(&self, spec: ExternalSpec) -> TaskId {
         self.create(TaskSpec { max_retries: Some(0), ..TaskSpec::new("external", TaskWork::External(spec)) }).await
     }
 
     /// What the agent said in each step.
-    async fn said(&self, task: TaskId) -> Vec<String> {
+    pub async fn said(&self, task: TaskId) -> Vec<String> {
         let page = self.client.get::<LogPage>(&format!("/tasks/{task}/log")).await.expect("there is a log");
         page.steps.into_iter().map(|step| step.said).collect()
     }
@@ -47,7 +47,7 @@ impl Product {
         self.client.get::<QuestionList>(&format!("/tasks/{task}/questions")).await.expect("they are listed").questions
     }
 
-    async fn keys_in_use(&self) -> usize {
+    pub async fn keys_in_use(&self) -> usize {
         let keys = self.client.get::<KeyList>("/keys").await.expect("they are listed").keys;
         keys.iter().filter(|key| key.revoked_at.is_none()).count()
     }
@@ -55,10 +55,14 @@ impl Product {
 
 /// A product whose gateway listens.
 async fn with_gateway(setup: Setup) -> Product {
+    let answer = json!({"text": "I am the model.", "usage": {"input_tokens": 900, "output_tokens": 40}});
+    with_gateway_before(setup, vec![scenario("over the gateway", [answer])]).await
+}
+
+/// The same, with a model that answers so.
+pub async fn with_gateway_before(setup: Setup, answers: Vec<serde_json::Value>) -> Product {
     // Free a moment ago; nobody else here asks for this one by name.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    let answers =
-        [scenario("over the gateway", [json!({"text": "I am the model.", "usage": {"input_tokens": 900, "output_tokens": 40}})])];
     setup.model(transcript(answers)).set("gateway.listen", format!("127.0.0.1:{port}")).start().await
 }
 

@@ -8,6 +8,7 @@
 mod harness;
 
 mod adoption;
+mod agents_of_others;
 mod command_line;
 mod content;
 mod external;
