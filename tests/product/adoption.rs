@@ -99,10 +99,9 @@ async fn an_agent_whose_node_is_killed_between_and_in_its_tool_calls_makes_none_
     };
     let turns = (1..=2).map(|turn| serde_json::json!({"text": "I work.", "calls": calls(turn).collect::<Vec<_>>()}));
     let conversation = scenario("tools", turns.chain([serde_json::json!({"text": "All is done."})]));
-    // What is adopted is told here, not how long a worker waits for its next node: a machine under load may take its time to start one.
-    let lease = serde_json::json!({"heartbeat_ms": 1_000, "suspect_ms": 3_000, "fence_ms": 40_000, "reassign_ms": 50_000});
-    let setup = Setup::workers(1).model(transcript([conversation])).set("workers.lease", lease);
-    let mut product = setup.set("tasks.writable", serde_json::json!([folder.path()])).start().await;
+    let setup =
+        Setup::workers(1).real_leases().model(transcript([conversation])).set("tasks.writable", serde_json::json!([folder.path()]));
+    let mut product = setup.start().await;
     let task = product.agent("tools, under a killed node").await;
     let mut trail = product.oracle.whole_trail();
     // In the middle of a call, between two, and in one of the next step.
