@@ -27,7 +27,7 @@ mod tools;
 
 use anyhow::Result;
 
-use report::{Asked, Bench, Report, Scale};
+use report::{Asked, Bench, Report};
 use tools::Stage;
 
 const BENCH: Bench = Bench { name: "helios", command: "make bench-helios", beside: &[("git", "--version")] };
@@ -55,12 +55,5 @@ fn main() -> Result<()> {
             Err(error) => eprintln!("{part} could not be measured: {error:#}"),
         }
     }
-    report.print();
-    if scale == Scale::Full {
-        report.keep()?;
-    }
-    if asked.write {
-        report.write(&plots::write(&report.figures(), &report::root().join("docs"))?)?;
-    }
-    Ok(())
+    report.end(&asked, |figures| plots::write(figures, &report::root().join("docs")))
 }

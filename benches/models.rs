@@ -32,7 +32,7 @@ mod upstream;
 
 use anyhow::Result;
 
-use report::{Asked, Bench, Report, Scale};
+use report::{Asked, Bench, Report};
 use stage::Stage;
 
 const BENCH: Bench = Bench { name: "models", command: "make bench-models", beside: &[("python3", "--version")] };
@@ -76,12 +76,5 @@ async fn measure(asked: &Asked) -> Result<()> {
     if asked.wants("codec") {
         report.take(codec::throughput(scale)?);
     }
-    report.print();
-    if scale == Scale::Full {
-        report.keep()?;
-    }
-    if asked.write {
-        report.write("")?;
-    }
-    Ok(())
+    report.end(asked, |_| Ok(String::new()))
 }

@@ -185,13 +185,26 @@ impl Report {
         self.figures.extend(figures);
     }
 
+    /// Prints the table; keeps the figures of a full run; writes them into the document where that was asked for, with what `above` makes
+    /// of them over the table.
+    pub fn end(&self, asked: &Asked, above: impl FnOnce(&[Figure]) -> Result<String>) -> Result<()> {
+        self.print();
+        if asked.scale == Scale::Full {
+            self.keep()?;
+        }
+        if asked.write {
+            self.write(&above(&self.figures())?)?;
+        }
+        Ok(())
+    }
+
     /// Prints the table.
-    pub fn print(&self) {
+    fn print(&self) {
         println!("{}", self.document());
     }
 
     /// Appends the JSON lines.
-    pub fn keep(&self) -> Result<()> {
+    fn keep(&self) -> Result<()> {
         let path = self.bench.file();
         create_dir_all(path.parent().context("a file in a folder")?)?;
         let mut file: File = OpenOptions::new().create(true).append(true).open(path)?;
@@ -202,7 +215,7 @@ impl Report {
     }
 
     /// Replaces what is between the bench's markers of docs/benchmarks.md, with `above` over the table.
-    pub fn write(&self, above: &str) -> Result<()> {
+    fn write(&self, above: &str) -> Result<()> {
         let path = root().join("docs/benchmarks.md");
         let (begin, end) = (self.bench.begin(), self.bench.end());
         let old = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -213,7 +226,7 @@ impl Report {
     }
 
     /// Every figure, in the order of the table.
-    pub fn figures(&self) -> Vec<Figure> {
+    fn figures(&self) -> Vec<Figure> {
         self.before.iter().chain(&self.figures).cloned().collect()
     }
 

@@ -23,7 +23,7 @@ mod weight;
 use anyhow::Result;
 use helix_database::testing::{Durability, TestPostgres};
 
-use report::{Asked, Bench, Report, Scale};
+use report::{Asked, Bench, Report};
 use stage::{Setting, Stage};
 
 const BENCH: Bench = Bench { name: "spine", command: "make bench", beside: &[("psql", "--version")] };
@@ -83,12 +83,5 @@ async fn measure(asked: &Asked) -> Result<()> {
     if asked.wants("size") {
         report.take(vec![weight::program_size()?]);
     }
-    report.print();
-    if scale == Scale::Full {
-        report.keep()?;
-    }
-    if asked.write {
-        report.write("")?;
-    }
-    Ok(())
+    report.end(asked, |_| Ok(String::new()))
 }
