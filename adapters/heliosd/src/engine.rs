@@ -46,7 +46,9 @@ type Place = Arc<Mutex<Option<Arc<OpenRepository>>>>;
 /// A repository that nobody has used for this long is closed.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
 /// One that another process waits for is closed when nobody has used it for this long.
-const WANTED: Duration = Duration::from_millis(200);
+pub const WANTED: Duration = Duration::from_millis(200);
+/// How often it is looked for something to give up.
+pub const TICK: Duration = Duration::from_secs(1);
 
 struct Presence {
     sessions: usize,

@@ -22,7 +22,7 @@ use rustix::time::Timespec;
 
 use crate::acceptors::Acceptors;
 use crate::console::FATAL;
-use crate::engine::Engine;
+use crate::engine::{Engine, TICK};
 use crate::{detach, log_file};
 
 /// How the engine is to serve.
@@ -32,9 +32,6 @@ pub struct Serve {
     /// How long it stays without a connection.
     pub idle: Duration,
 }
-
-/// How often it looks for something to give up.
-const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How long a leaving engine waits for the commands that run.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -158,7 +155,8 @@ fn stay(engine: &Arc<Engine>, socket: &Socket, idle: Duration) {
 
 /// Until somebody says that the engine shall leave, or a tick has passed.
 fn wait(engine: &Engine) -> io::Result<()> {
-    match poll(&mut [PollFd::from_borrowed_fd(engine.wake().as_fd(), PollFlags::IN)], Some(&TICK)) {
+    let tick = Timespec { tv_sec: TICK.as_secs().cast_signed(), tv_nsec: 0 };
+    match poll(&mut [PollFd::from_borrowed_fd(engine.wake().as_fd(), PollFlags::IN)], Some(&tick)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -12,7 +12,7 @@ use super::{Verb, undo};
 use crate::console::OK;
 use crate::context::Context;
 use crate::engine::location::Location;
-use crate::engine::{Engine, OpenRepository};
+use crate::engine::{Engine, OpenRepository, TICK, WANTED};
 
 /// Prints every change of branches, heads and experiments as a line of JSON
 #[derive(Parser)]
@@ -28,9 +28,10 @@ pub struct Watch {
 
 /// Operations read at once.
 const AT_ONCE: usize = 256;
-/// How often it is looked whether somebody still listens. No divisor of the engine's tick, which closes a repository that another process
-/// wants where it finds it unused: looks at the same moment of every tick would keep it from that for minutes.
-const LOOK_UP: Duration = Duration::from_millis(700);
+/// How often it is looked whether somebody still listens.
+const LOOK_UP: Duration = Duration::from_millis(500);
+/// How long a watcher stays away from a repository that another process waits for, so that the engine finds it unused.
+const GIVE_WAY: Duration = TICK.saturating_add(WANTED);
 
 impl Verb for Watch {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
@@ -84,10 +85,11 @@ impl Watched<'_> {
                 upto = next;
             }
             told = Some(upto);
+            let away = if open.is_wanted() { GIVE_WAY } else { LOOK_UP };
             drop(open);
             (self.check)()?;
             if left > 0 {
-                changes.wait(seen, LOOK_UP);
+                changes.wait(seen, away);
             }
         }
         Ok(())
