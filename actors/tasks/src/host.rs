@@ -3,6 +3,8 @@
 //! The workspace is opened while the kind does its first thinking, or when it is first needed by a task that does nothing at all.
 //! While a command runs, its workspace is snapshotted on a timer: see [`crate::steps`] for what becomes of those steps.
 
+mod commands;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +17,12 @@ use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
     AgentTurn, AskedModel, Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply,
-    ModelRequest, ModelTraffic, Money, Question, Remark, RemarkId, Role, RunId, SnapshotId, Spend, Spent, StepId, StepRecord,
-    TaskId, TaskRecord, TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
+    ModelRequest, ModelTraffic, Money, Question, Remark, RemarkId, Role, SnapshotId, StepId, StepRecord, TaskId, TaskRecord,
+    TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::budget::{self, Amount, Limit};
-use crate::commit;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Pauses, Shared};
@@ -299,53 +300,6 @@ impl Host {
             }
         }
     }
-
-    /// Waits for something that runs in the workspace, whose files are kept on a timer meanwhile.
-    async fn watched(&mut self, key: CallKey, request: Request) -> Result<Response, Failure> {
-        self.running = Some(key);
-        let (shared, worker) = (Arc::clone(&self.shared), self.lease.worker);
-        let ran = request_worker(&shared, worker, request);
-        tokio::pin!(ran);
-        let interval = Duration::from_millis(self.shared.args.tasks.snapshot_interval_ms.max(1));
-        let answer = loop {
-            tokio::select! {
-                answer = &mut ran => break answer,
-                () = tokio::time::sleep(interval) => self.keep_unfinished().await?,
-            }
-        };
-        self.running = None;
-        self.remember(answer)
-    }
-
-    /// What the task was charged so far.
-    fn charged(&self) -> Spent {
-        let Spend { money, tokens, .. } = self.replay.spend();
-        Spent { money: self.task.spent + money, tokens: self.task.tokens + tokens }
-    }
-
-    /// Ends the turn's way to models, however the turn ended, and charges what it spent.
-    async fn settle_turn(&mut self, call: CallKey) -> Result<(), Failure> {
-        let task = self.lease.task;
-        gateway::revoke(&self.shared, task).await?;
-        let spend = gateway::uncharged(&self.shared, task, self.charged(), self.started_at()).await?;
-        if self.broken.is_none() && spend != Spend::default() {
-            self.journal(JournalBody::Charged { call, spend }).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes the files of the command that runs as an unfinished step. What goes wrong here costs a snapshot and not the command,
-    /// unless somebody else owns the task by now.
-    async fn keep_unfinished(&mut self) -> Result<(), Failure> {
-        match commit::unfinished(self, self.kept).await {
-            Ok(kept) => self.kept = kept,
-            Err(failure) if verdict(failure.code) == Verdict::Stale => return self.remember(Err(failure)),
-            Err(failure) => {
-                tracing::warn!(task = %self.lease.task, "the running command's files could not be snapshotted: {failure}")
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The key of a call: the same for every owner that makes the same step again.
@@ -356,16 +310,6 @@ pub(crate) fn call_key(task: &TaskRecord, ordinal: u64, call: u64) -> CallKey {
     hash.update(&ordinal.to_be_bytes());
     hash.update(&call.to_be_bytes());
     CallKey(hash.finalize().to_hex().to_string())
-}
-
-/// The run that a key has in a workspace: the same however often it is asked for, another one once the workspace was opened anew.
-fn run_id(key: &CallKey, opened: Epoch) -> RunId {
-    let mut hash = blake3::Hasher::new();
-    hash.update(key.0.as_bytes());
-    hash.update(&opened.0.to_be_bytes());
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.finalize().as_bytes()[..16]);
-    RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 /// Asks a worker. While it has fenced itself, or its branch is away, the request is repeated: the fleet says when it is lost.
@@ -494,53 +438,11 @@ impl StepHost for Host {
     }
 
     async fn run(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure> {
-        let ready = self.ready().await;
-        self.remember(ready)?;
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
-        }
-        let (task, worker, epoch) = (self.lease.task, self.lease.worker, self.lease.epoch);
-        let key = self.next_call();
-        let run = run_id(&key, self.lease.opened);
-        let input = serde_json::json!({"command": command, "run": run});
-        self.shared.args.events.show(telling::tool_started(task, worker, "run", &input));
-        let began = tokio::time::Instant::now();
-        let request = Request::Run { task, epoch, key: key.clone(), run, command: command.to_owned(), timeout_ms };
-        let answer = self.watched(key, request).await?;
-        let Response::Ran { report } = answer else { return Err(unexpected("run a command", &answer)) };
-        let duration = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.args.events.show(telling::tool_finished(task, worker, "run", report.exit_code != 0, duration));
-        self.exits.push(report.clone());
-        Ok(report)
+        self.run_command(command, timeout_ms).await
     }
 
-    async fn turn(&mut self, mut turn: AgentTurn, traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure> {
-        let ready = self.ready().await;
-        self.remember(ready)?;
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
-        }
-        let (task, worker, epoch) = (self.lease.task, self.lease.worker, self.lease.epoch);
-        let key = self.next_call();
-        let run = run_id(&key, self.lease.opened);
-        if traffic == ModelTraffic::Gateway {
-            let access = gateway::access(&self.shared, &self.task, worker, self.charged()).await;
-            turn.gateway = Some(self.remember(access)?);
-        }
-        let input = serde_json::json!({"command": format!("agent {}", turn.agent), "run": run});
-        self.shared.args.events.show(telling::tool_started(task, worker, "run", &input));
-        let began = tokio::time::Instant::now();
-        let request = Request::Turn { task, epoch, key: key.clone(), run, turn: Box::new(turn) };
-        let answer = self.watched(key.clone(), request).await;
-        if traffic == ModelTraffic::Gateway {
-            self.settle_turn(key).await?;
-        }
-        let duration = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.args.events.show(telling::tool_finished(task, worker, "run", answer.is_err(), duration));
-        let answer = answer?;
-        let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };
-        self.exits.push(report.clone());
-        Ok((*turn, report))
+    async fn turn(&mut self, turn: AgentTurn, traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure> {
+        self.take_turn(turn, traffic).await
     }
 
     async fn effect(

@@ -1,0 +1,125 @@
+//! What runs in the workspace until it ends: commands, and the turns of agents that people already have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_protocol::link::{Request, Response};
+use helix_protocol::{AgentTurn, CallKey, Epoch, ExitReport, Failure, JournalBody, ModelTraffic, RunId, Spend, Spent, TurnReport};
+
+use super::{Host, request_worker, unexpected};
+use crate::retry::{Verdict, verdict};
+use crate::{commit, gateway, telling};
+
+impl Host {
+    /// A command, to its end.
+    pub(super) async fn run_command(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure> {
+        let (key, run) = self.next_run().await?;
+        let (task, epoch) = (self.lease.task, self.lease.epoch);
+        let request = Request::Run { task, epoch, key: key.clone(), run, command: command.to_owned(), timeout_ms };
+        let answer = self.watched(command, key, run, request).await?;
+        let Response::Ran { report } = answer else { return Err(unexpected("run a command", &answer)) };
+        self.exits.push(report.clone());
+        Ok(report)
+    }
+
+    /// A turn of an agent, with a way to models for as long as it takes.
+    pub(super) async fn take_turn(
+        &mut self,
+        mut turn: AgentTurn,
+        traffic: ModelTraffic,
+    ) -> Result<(TurnReport, ExitReport), Failure> {
+        let (key, run) = self.next_run().await?;
+        if traffic == ModelTraffic::Gateway {
+            let access = gateway::access(&self.shared, &self.task, self.lease.worker, self.charged()).await;
+            turn.gateway = Some(self.remember(access)?);
+        }
+        let (task, epoch, shown) = (self.lease.task, self.lease.epoch, format!("agent {}", turn.agent));
+        let request = Request::Turn { task, epoch, key: key.clone(), run, turn: Box::new(turn) };
+        let answer = self.watched(&shown, key.clone(), run, request).await;
+        if traffic == ModelTraffic::Gateway {
+            self.settle_turn(key).await?;
+        }
+        let answer = answer?;
+        let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };
+        self.exits.push(report.clone());
+        Ok((*turn, report))
+    }
+
+    /// The key and the run of what is started next, in a workspace that is there.
+    async fn next_run(&mut self) -> Result<(CallKey, RunId), Failure> {
+        let ready = self.ready().await;
+        self.remember(ready)?;
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let key = helix_ports::StepHost::next_call(self);
+        let run = run_id(&key, self.lease.opened);
+        Ok((key, run))
+    }
+
+    /// Waits for something that runs in the workspace, shown as `command`. The workspace's files are kept on a timer meanwhile.
+    async fn watched(&mut self, command: &str, key: CallKey, run: RunId, request: Request) -> Result<Response, Failure> {
+        let (shared, task, worker) = (Arc::clone(&self.shared), self.lease.task, self.lease.worker);
+        let input = serde_json::json!({"command": command, "run": run});
+        shared.args.events.show(telling::tool_started(task, worker, "run", &input));
+        let began = tokio::time::Instant::now();
+        self.running = Some(key);
+        let ran = request_worker(&shared, worker, request);
+        tokio::pin!(ran);
+        let interval = Duration::from_millis(self.shared.args.tasks.snapshot_interval_ms.max(1));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut ran => break answer,
+                () = tokio::time::sleep(interval) => self.keep_unfinished().await?,
+            }
+        };
+        self.running = None;
+        let is_error = match &answer {
+            Ok(Response::Ran { report }) => report.exit_code != 0,
+            answer => answer.is_err(),
+        };
+        let duration = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        shared.args.events.show(telling::tool_finished(task, worker, "run", is_error, duration));
+        self.remember(answer)
+    }
+
+    /// What the task was charged so far.
+    fn charged(&self) -> Spent {
+        let Spend { money, tokens, .. } = self.replay.spend();
+        Spent { money: self.task.spent + money, tokens: self.task.tokens + tokens }
+    }
+
+    /// Ends the turn's way to models, however the turn ended, and charges what it spent.
+    async fn settle_turn(&mut self, call: CallKey) -> Result<(), Failure> {
+        let task = self.lease.task;
+        gateway::revoke(&self.shared, task).await?;
+        let spend = gateway::uncharged(&self.shared, task, self.charged(), self.started_at()).await?;
+        if self.broken.is_none() && spend != Spend::default() {
+            self.journal(JournalBody::Charged { call, spend }).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the files of the command that runs as an unfinished step. What goes wrong here costs a snapshot and not the command,
+    /// unless somebody else owns the task by now.
+    async fn keep_unfinished(&mut self) -> Result<(), Failure> {
+        match commit::unfinished(self, self.kept).await {
+            Ok(kept) => self.kept = kept,
+            Err(failure) if verdict(failure.code) == Verdict::Stale => return self.remember(Err(failure)),
+            Err(failure) => {
+                tracing::warn!(task = %self.lease.task, "the running command's files could not be snapshotted: {failure}")
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The run that a key has in a workspace: the same however often it is asked for, another one once the workspace was opened anew.
+fn run_id(key: &CallKey, opened: Epoch) -> RunId {
+    let mut hash = blake3::Hasher::new();
+    hash.update(key.0.as_bytes());
+    hash.update(&opened.0.to_be_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
