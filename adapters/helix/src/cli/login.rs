@@ -8,6 +8,7 @@ use helix_config::{ModelsConfig, ProviderConfig, ProviderKind};
 use helix_protocol::{Code, Failure, Timestamp};
 use serde::Serialize;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
 use super::context::out;
@@ -42,6 +43,8 @@ impl Login {
         let provider = provider(&models, &name)?;
         let Some(endpoint) = login_endpoint(&name, &provider) else { return Err(takes_a_key(&name, &provider)) };
         let login = DeviceLogin::new(endpoint)?;
+        // Heard from here on: whoever sees the code may give up at once.
+        let mut given_up = signal(SignalKind::interrupt()).map_err(|error| Failure::io("the signal of Ctrl-C", &error))?;
         let work = async {
             let invitation = context.waiting(&format!("asking {name} for a code"), login.begin()).await?;
             invite(context, &name, &invitation)?;
@@ -51,7 +54,7 @@ impl Login {
         };
         let token = tokio::select! {
             token = work => token?,
-            _ = tokio::signal::ctrl_c() => {
+            _ = given_up.recv() => {
                 return Err(Failure::new(Code::Cancelled, format!("the login to {name} was given up; nothing was stored"))
                     .hint(format!("`helix login {name}` begins anew, with another code")));
             }
