@@ -71,7 +71,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("actix-web", &["helix-adapter-http"]),
     // The id of a call is a hash too, so is what an equal request is found by, and what is kept of a key; all call the same function
     // of the same library.
-    ("blake3", &["helix-objects", "helix-actor-tasks", "helix-actor-models", "helix-adapter-http"]),
+    ("blake3", &["helix-objects", "helix-actor-tasks", "helix-actor-models", "helix-adapter-http", "helix-messages"]),
     // Checksums of git's packs, and its object ids: the processor's own instructions for them, which gix does not use.
     ("crc32fast", &["helix-versions"]),
     // Pages that are not UTF-8.

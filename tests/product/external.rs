@@ -91,6 +91,13 @@ async fn the_command_line_runs_an_agent_by_its_command() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("Turn 1 of my session"), "{said}");
 
+    let mut cut_off = Command::new(HELIX);
+    cut_off.args(["--json", "run", "make a file", "--agent-command", "agent", "--own-models", "--network", "none", "--data"]);
+    cut_off.arg(product.node.folder().root());
+    let output = tokio::task::spawn_blocking(move || cut_off.output().expect("it runs")).await.expect("no panic");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("--network host"), "{said}");
+
     let mut unknown = Command::new(HELIX);
     unknown.args(["--json", "run", "make a file", "--agent", "nobody", "--data"]).arg(product.node.folder().root());
     let output = tokio::task::spawn_blocking(move || unknown.output().expect("it runs")).await.expect("no panic");

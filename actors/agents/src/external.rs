@@ -98,6 +98,7 @@ impl TaskKind for ExternalKind {
             prompt,
             before,
             model,
+            sandboxed: host.task().spec.environment.isolation().is_sandboxed(),
             approval: spec.approval,
             allowed: asked.allowed,
             refused: asked.refused,

@@ -4,10 +4,11 @@
 //! be left to do that. What calls cost is in the ledger; the step is charged the difference between that and what its task was charged
 //! already, so a turn that is made again, or whose end was lost with its node, is charged once.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use helix_database::Write;
-use helix_messages::LedgerFilter;
+use helix_messages::{LedgerFilter, new_key_secret};
 use helix_protocol::{
     Budget, Code, Failure, GatewayAccess, GatewayKey, KeyId, Money, Spend, Spent, TaskId, TaskRecord, Timestamp, WorkerId,
     WorkerTarget,
@@ -36,12 +37,11 @@ pub(crate) async fn access(shared: &Shared, task: &TaskRecord, worker: WorkerId,
         return Err(Failure::new(Code::BudgetExhausted, "nothing is left of the budget for another turn of the agent")
             .hint("`helix task resume --budget-usd N` raises it"));
     }
-    let secret: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret = format!("{}{secret}", GatewayKey::PREFIX);
+    let (secret, hash) = new_key_secret();
     let key = GatewayKey {
         id: KeyId::new(),
         name: format!("task {}", task.id.short()),
-        hash: blake3::hash(secret.as_bytes()).to_hex().to_string(),
+        hash,
         owner: task.owner,
         project: task.project,
         task: Some(task.id),
@@ -64,17 +64,10 @@ async fn address(shared: &Shared, worker: WorkerId) -> Result<String, Failure> {
     let found = workers.into_iter().find(|found| found.id == worker);
     let is_here = found.is_some_and(|found| matches!(found.target, WorkerTarget::Local { .. }));
     let missing = |message: &str, hint: &str| Err(Failure::new(Code::InvalidConfig, message).hint(hint));
-    match config.listen.parse::<std::net::SocketAddr>() {
+    match config.listen.parse::<SocketAddr>() {
         Ok(listen) if is_here => {
-            let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
-            Ok(format!(
-                "http://{}",
-                if listen.is_ipv6() && host.contains(':') {
-                    format!("[{host}]:{}", listen.port())
-                } else {
-                    format!("{host}:{}", listen.port())
-                }
-            ))
+            let host = if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() };
+            Ok(format!("http://{}", SocketAddr::new(host, listen.port())))
         }
         _ if !config.address.is_empty() => Ok(config.address.trim_end_matches('/').to_owned()),
         Ok(_) => missing(

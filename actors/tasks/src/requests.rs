@@ -10,8 +10,8 @@ use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
-    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, Network, Principal, Question, QuestionId, Remark, StepId,
-    TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question, QuestionId,
+    Remark, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 use serde_json::{Value, json};
 
@@ -62,7 +62,13 @@ fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failu
         environment.network = Some(Network::Host);
         return Ok(());
     }
-    environment.network.get_or_insert(granted);
+    let network = *environment.network.get_or_insert(granted);
+    if let (TaskWork::External(agent), Network::None) = (&spec.work, network)
+        && agent.models == ModelTraffic::Own
+    {
+        let message = "an agent that calls its models with keys of its own needs the network, and the task has none";
+        return Err(Failure::new(Code::InvalidRequest, message).hint("add --network host, or leave --own-models out"));
+    }
     let more = config.writable.iter().filter(|path| !environment.writable.contains(path)).cloned().collect::<Vec<_>>();
     environment.writable.extend(more);
     if let Some(wrong) = environment.writable.iter().find(|path| !path.starts_with('/') && *path != "~" && !path.starts_with("~/"))

@@ -35,6 +35,7 @@ impl Program {
             ("{home}", home),
             ("{model}", turn.model.clone()),
             ("{gateway}", gateway.map(str::to_owned)),
+            ("{sandboxed}", turn.sandboxed.then(|| "1".to_owned())),
             ("{key}", turn.gateway.as_ref().map(|gateway| gateway.key.clone())),
         ];
         let fill = |map: &BTreeMap<String, String>| {

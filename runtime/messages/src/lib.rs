@@ -6,6 +6,7 @@
 
 mod events;
 mod fleet;
+mod key_secret;
 mod models;
 mod records;
 mod takeover;
@@ -16,6 +17,7 @@ pub use events::Events;
 pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 /// The filters of the records' reads and the changes of the records, so that whoever has a handle needs no second crate.
 pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write};
+pub use key_secret::{key_secret_hash, new_key_secret};
 pub use models::{Models, ModelsMsg, OnBehalf, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
 pub use takeover::Takeover;

@@ -1,6 +1,7 @@
 //! The one writer of the records.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_database::{Applied, RecordError, RecordStore, Write};
@@ -31,17 +32,29 @@ pub struct Records {
     writer: Address<RecordsMsg>,
     store: Arc<dyn RecordStore>,
     timeout: Duration,
+    key_changes: Arc<AtomicU64>,
 }
 
 impl Records {
     /// A handle. `timeout` bounds the wait for a write.
     pub fn new(writer: Address<RecordsMsg>, store: Arc<dyn RecordStore>, timeout: Duration) -> Self {
-        Self { writer, store, timeout }
+        Self { writer, store, timeout, key_changes: Arc::default() }
     }
 
     /// Applies a write durably.
     pub async fn write(&self, write: Write) -> Result<Applied, Failure> {
-        self.writer.ask(self.timeout, |reply| RecordsMsg::Write { write: Box::new(write), reply }).await
+        let of_keys = matches!(write, Write::CreateKey(_) | Write::RevokeKey(_));
+        let answer = self.writer.ask(self.timeout, |reply| RecordsMsg::Write { write: Box::new(write), reply }).await;
+        if of_keys {
+            // Also where the answer was lost: the write may stand.
+            self.key_changes.fetch_add(1, Ordering::Release);
+        }
+        answer
+    }
+
+    /// Changes with every key of the gateway that is made or revoked through this handle or a clone of it.
+    pub fn key_changes(&self) -> u64 {
+        self.key_changes.load(Ordering::Acquire)
     }
 
     /// The read side.

@@ -68,8 +68,8 @@ pub enum ModelTraffic {
 }
 
 /// How an agent's program is run. In its variables `{session}` is the folder of its session files in the workspace, `{workspace}` the
-/// workspace, `{home}` the home of the worker's user, `{model}` the model, `{gateway}` the gateway's address without a path, and `{key}`
-/// the key for it. A variable whose placeholder has no value in a turn is left out.
+/// workspace, `{home}` the home of the worker's user, `{model}` the model, `{gateway}` the gateway's address without a path, `{key}`
+/// the key for it, and `{sandboxed}` is `1` in a sandbox. A variable whose placeholder has no value in a turn is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentProgram {
@@ -114,6 +114,8 @@ pub struct AgentTurn {
     pub before: String,
     /// The model.
     pub model: Option<String>,
+    /// Whether it runs in a sandbox.
+    pub sandboxed: bool,
     /// What it may do without being allowed to.
     pub approval: Approval,
     /// What a person allowed beyond that.

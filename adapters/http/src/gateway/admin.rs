@@ -8,7 +8,7 @@ use helix_messages::LedgerFilter;
 use helix_protocol::{Failure, GatewayKey, KeyId, ProjectId, Spent, TaskWork, Timestamp};
 use serde::Deserialize;
 
-use super::{Gateway, keys};
+use super::Gateway;
 use crate::api::{CreateKeyRequest, CreatedKey, KeyList, KeyView, Ledger};
 use crate::body::{self, invalid};
 use crate::peer;
@@ -40,7 +40,7 @@ async fn create(gateway: web::Data<Gateway>, request: HttpRequest, bytes: Bytes)
             return Err(invalid(message).hint("make one that is for no task").into());
         }
     }
-    let (secret, hash) = keys::make();
+    let (secret, hash) = helix_messages::new_key_secret();
     let now = Timestamp::now();
     let key = GatewayKey {
         id: KeyId::new(),
@@ -59,7 +59,6 @@ async fn create(gateway: web::Data<Gateway>, request: HttpRequest, bytes: Bytes)
     };
     let (records, made) = (gateway.records.clone(), key.clone());
     gateway.run(async move { records.write(helix_messages::Write::CreateKey(Box::new(made))).await }).await?;
-    gateway.keys.changed();
     Ok(HttpResponse::Created().json(CreatedKey { secret, key: KeyView::new(key, Spent::default()) }))
 }
 
@@ -82,7 +81,6 @@ async fn revoke(gateway: web::Data<Gateway>, id: web::Path<String>) -> Result<Ht
     let id: KeyId = id.parse().map_err(|_| invalid(format!("{:?} is not the id of a key", id.as_str())))?;
     let records = gateway.records.clone();
     gateway.run(async move { records.write(helix_messages::Write::RevokeKey(id)).await }).await?;
-    gateway.keys.changed();
     Ok(HttpResponse::NoContent().finish())
 }
 

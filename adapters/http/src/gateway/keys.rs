@@ -7,14 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_messages::{LedgerFilter, Records};
+use helix_messages::{LedgerFilter, Records, key_secret_hash};
 use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Money, Spent, Timestamp, Usage};
 use parking_lot::Mutex;
 
-/// How long keys that were read are taken for what they are. A revocation through this node holds at once.
+/// How long keys that were read are taken for what they are. What this node makes or revokes holds at once.
 const FRESH: Duration = Duration::from_secs(5);
-/// The same for a task's key, which ends with a turn, and for one that is not among those that were read, which may be new.
-const AGAIN: Duration = Duration::from_millis(50);
 /// The window of a rate limit.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -41,7 +39,8 @@ pub(crate) struct Keys {
 
 #[derive(Default)]
 struct Known {
-    read: Option<Instant>,
+    /// When, and which changes of this node's it has seen.
+    read: Option<(Instant, u64)>,
     by_hash: HashMap<String, Arc<GatewayKey>>,
 }
 
@@ -62,26 +61,9 @@ pub(crate) struct Caller {
     account: Arc<Mutex<Account>>,
 }
 
-/// A new key: what is told once, and what is kept.
-pub(crate) fn make() -> (String, String) {
-    let secret: String = rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret = format!("{}{secret}", GatewayKey::PREFIX);
-    let hash = hash(&secret);
-    (secret, hash)
-}
-
-fn hash(secret: &str) -> String {
-    blake3::hash(secret.as_bytes()).to_hex().to_string()
-}
-
 impl Keys {
     pub fn new(records: Records) -> Self {
         Self { records, known: Mutex::default(), accounts: Mutex::default() }
-    }
-
-    /// Forgets what was read, after a change.
-    pub fn changed(&self) {
-        self.known.lock().read = None;
     }
 
     /// The caller of a key. Must run on the node's threads. Refused with 401, and with 429 beyond its rate.
@@ -90,7 +72,7 @@ impl Keys {
         let secret = secret.ok_or_else(|| {
             refused("no key was sent", "send one of this node's keys as the API key; `helix key create NAME` makes one")
         })?;
-        let key = self.find(&hash(secret)).await.map_err(|failure| Refusal::new(503, failure))?;
+        let key = self.find(&key_secret_hash(secret)).await.map_err(|failure| Refusal::new(503, failure))?;
         let key = key.ok_or_else(|| refused("this key is not known", "`helix key list` shows those that exist"))?;
         if key.revoked_at.is_some() {
             return Err(refused(&format!("the key {:?} was revoked", key.name), "ask for another one"));
@@ -105,19 +87,17 @@ impl Keys {
     }
 
     async fn find(&self, hash: &str) -> Result<Option<Arc<GatewayKey>>, Failure> {
+        let changes = self.records.key_changes();
         {
             let known = self.known.lock();
-            let found = known.by_hash.get(hash).cloned();
-            // A turn's key is made and revoked beside the gateway, which is told of neither.
-            let fresh = if found.as_ref().is_some_and(|key| key.task.is_none()) { FRESH } else { AGAIN };
-            if known.read.is_some_and(|read| read.elapsed() < fresh) {
-                return Ok(found);
+            if known.read.is_some_and(|(read, seen)| read.elapsed() < FRESH && seen == changes) {
+                return Ok(known.by_hash.get(hash).cloned());
             }
         }
         let keys = self.records.read().gateway_keys().await?;
         let mut known = self.known.lock();
         known.by_hash = keys.into_iter().map(|key| (key.hash.clone(), Arc::new(key))).collect();
-        known.read = Some(Instant::now());
+        known.read = Some((Instant::now(), changes));
         Ok(known.by_hash.get(hash).cloned())
     }
 
@@ -316,12 +296,5 @@ mod tests {
         let caller = caller(None, None);
         assert!(caller.may_ask("coder").is_ok());
         assert_eq!(caller.may_ask("other").expect_err("not its own").status, 403);
-    }
-
-    #[test]
-    fn a_key_is_made_of_chance_and_kept_by_its_hash() {
-        let ((one, hash_of_one), (other, _)) = (make(), make());
-        assert_ne!(one, other);
-        assert_eq!((one.len(), hash_of_one), (GatewayKey::PREFIX.len() + 64, hash(&one)));
     }
 }
