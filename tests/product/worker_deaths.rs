@@ -33,7 +33,8 @@ pub async fn moment(trail: &mut Trail, task: TaskId, after: u64, kind: EventKind
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_between_any_two_journal_writes_costs_no_step_and_no_reply() {
-    let product = Setup::workers(3).model(transcript([diligent("diligent", 8, 20)])).start().await;
+    // Twice and more the steps that are killed in: a kill that comes late on a busy machine still comes before the end.
+    let product = Setup::workers(3).model(transcript([diligent("diligent", 16, 20)])).start().await;
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
     for _ in 0..rounds(1) {
