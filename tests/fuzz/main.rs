@@ -9,6 +9,7 @@ mod mutation;
 
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mutation::Mutator;
@@ -72,9 +73,21 @@ fn no_parser_panics_or_reads_what_it_would_not_write() {
     println!("seed {seed}");
     // What a panic says is told once, with the input.
     std::panic::set_hook(Box::new(|_| {}));
-    let found: Vec<String> = TARGETS.iter().filter_map(|(name, target)| feed(name, *target, seed)).collect();
+    let found = feed_all(seed);
     drop(std::panic::take_hook());
     assert_eq!(found, Vec::<String>::new());
+}
+
+/// Feeds every target its time, as many at once as there are processors; answers with what they could not stand.
+fn feed_all(seed: u64) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let take = || TARGETS.get(next.fetch_add(1, Ordering::Relaxed));
+    let feed_on = || std::iter::from_fn(take).filter_map(|(name, target)| feed(name, *target, seed)).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let feeding: Vec<_> = (0..processors).map(|_| scope.spawn(feed_on)).collect();
+        feeding.into_iter().flat_map(|one| one.join().expect("a target's panic is caught")).collect()
+    })
 }
 
 /// Feeds one target; answers with what it could not stand.
