@@ -7,13 +7,16 @@
 //! are checked once more, so a process id that was reused meanwhile is never hit.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use helix_protocol::{RunId, TaskId};
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
@@ -64,58 +67,43 @@ impl ProcessSet {
     }
 
     /// False for what a worker of another folder started for the same task.
-    fn is_of_its_worker(&self, environment: &[u8]) -> bool {
+    fn is_of_its_worker(&self, seen: &Seen) -> bool {
         let (Some(folder), true) = (&self.folder, self.of_one_worker) else { return true };
         let mark = format!("{FOLDER_MARK}=");
-        let mut folders = environment.split(|byte| *byte == 0).filter_map(|variable| variable.strip_prefix(mark.as_bytes()));
+        let mut folders = seen.marks.iter().filter_map(|variable| variable.strip_prefix(mark.as_bytes()));
         folders.next().is_none_or(|of| folder.starts_with(std::ffi::OsStr::from_bytes(of)))
     }
 
-    fn is(&self, process: &Path) -> bool {
-        if let Ok(environment) = fs::read(process.join("environ"))
-            && environment.split(|byte| *byte == 0).any(|variable| variable == self.mark)
-            && self.is_of_its_worker(&environment)
-        {
+    fn is(&self, seen: &Seen) -> bool {
+        if seen.marks.contains(&self.mark) && self.is_of_its_worker(seen) {
             return true;
         }
-        let Some(folder) = &self.folder else { return false };
-        // Somebody who looks around in a workspace from a terminal is not meant.
-        if stat_field(process, TERMINAL).is_none_or(|terminal| terminal != b"0") {
-            return false;
-        }
+        let (Some(folder), Some(cwd)) = (&self.folder, &seen.cwd) else { return false };
         // A deleted folder is shown with " (deleted)" behind it; its beginning still tells.
-        fs::read_link(process.join("cwd")).is_ok_and(|cwd| {
-            cwd.starts_with(folder)
-                || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat())
-        })
+        let works_there = cwd.starts_with(folder)
+            || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat());
+        // Somebody who looks around in a workspace from a terminal is not meant.
+        works_there && stat_field(&of_process(seen.pid), TERMINAL).is_some_and(|terminal| terminal == b"0")
     }
 
     /// Everything that runs and is meant, this process and what is already dead aside.
     pub fn find(&self) -> Vec<Process> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let own = getpid().as_raw_nonzero().get();
-        entries
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                let number: i32 = entry.file_name().to_str()?.parse().ok()?;
-                if number == own || number == 1 {
-                    return None;
-                }
-                // Cheap marks first; the pidfd is opened only for what seems to fit, and then it must fit again.
-                let path = entry.path();
-                if !self.is(&path) {
-                    return None;
-                }
-                let pid = Pid::from_raw(number)?;
-                let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        let everything = everything();
+        let fitting = everything.iter().filter(|seen| self.is(seen));
+        fitting
+            .filter_map(|seen| {
+                // The pidfd is opened only for what seems to fit, and then it must fit again.
+                let pidfd = match pidfd_open(Pid::from_raw(seen.pid)?, PidfdFlags::empty()) {
                     Ok(pidfd) => Some(pidfd),
                     // Before Linux 5.3; a reused process id is then as unlikely as anywhere.
                     Err(Errno::NOSYS) => None,
                     Err(_) => return None,
                 };
+                let path = of_process(seen.pid);
                 let state = state(&path)?;
                 let parent = stat_field(&path, PARENT).and_then(|parent| std::str::from_utf8(&parent).ok()?.parse().ok());
-                (self.is(&path) && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: number, state, parent, pidfd })
+                let still = self.is(&Seen::look(seen.pid, &mut Vec::new()));
+                (still && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: seen.pid, state, parent, pidfd })
             })
             .collect()
     }
@@ -180,6 +168,51 @@ impl ProcessSet {
     }
 }
 
+/// What tells whose a process is.
+#[derive(Debug)]
+struct Seen {
+    pid: i32,
+    /// Its variables that may be ours.
+    marks: Vec<Vec<u8>>,
+    cwd: Option<PathBuf>,
+}
+
+impl Seen {
+    /// Reads it, through a buffer that is used again. Of a process that is gone, or is not to be looked at, there is nothing.
+    fn look(pid: i32, environment: &mut Vec<u8>) -> Self {
+        let process = of_process(pid);
+        environment.clear();
+        // Without the length that a file of /proc does not have and the standard library would ask for.
+        let _ = fs::File::open(process.join("environ")).and_then(|file| file.take(u64::MAX).read_to_end(environment));
+        let variables = environment.split(|byte| *byte == 0);
+        let marks = variables.filter(|variable| variable.starts_with(b"HELIX_")).map(<[u8]>::to_vec).collect();
+        Self { pid, marks, cwd: fs::read_link(process.join("cwd")).ok() }
+    }
+}
+
+/// Every process of the machine, this one and the first aside, as it was after this was called.
+///
+/// Looking at one costs some 30 µs, there may be hundreds, and each command of each task ends with a look. So whoever waits for a
+/// look that has begun before they asked shares the next one with all others who do.
+fn everything() -> Arc<Vec<Seen>> {
+    static LATEST: Mutex<Option<(Instant, Arc<Vec<Seen>>)>> = Mutex::new(None);
+    let asked = Instant::now();
+    let mut latest = LATEST.lock();
+    if let Some((begun, seen)) = &*latest
+        && *begun >= asked
+    {
+        return Arc::clone(seen);
+    }
+    let begun = Instant::now();
+    let own = getpid().as_raw_nonzero().get();
+    let mut environment = Vec::new();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| ![own, 1].contains(pid));
+    let seen = Arc::new(pids.map(|pid| Seen::look(pid, &mut environment)).collect());
+    *latest = Some((begun, Arc::clone(&seen)));
+    seen
+}
+
 /// How far freezing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frozen {
@@ -213,14 +246,17 @@ impl Process {
 
 /// Whether a process is a living child of another.
 pub fn is_child(pid: Pid, parent: u32) -> bool {
-    let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
-    stat_field(&process, PARENT).is_some_and(|found| found == parent.to_string().as_bytes())
+    stat_field(&of_process(pid.as_raw_nonzero().get()), PARENT).is_some_and(|found| found == parent.to_string().as_bytes())
 }
 
 /// Fields of `/proc/PID/stat`, counted from the one behind the program's name.
 const STATE: usize = 0;
 const PARENT: usize = 1;
 const TERMINAL: usize = 4;
+
+fn of_process(pid: i32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
 
 fn state(process: &Path) -> Option<u8> {
     stat_field(process, STATE)?.first().copied()
