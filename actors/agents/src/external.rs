@@ -89,7 +89,7 @@ impl TaskKind for ExternalKind {
         let model = match (&spec.model, spec.models) {
             (Some(model), _) => Some(model.clone()),
             // The gateway has the node's default model for it; with keys of its own it has a default of its own.
-            (None, ModelTraffic::Gateway) => Some(self.models.model(None, None).to_owned()).filter(|model| !model.is_empty()),
+            (None, ModelTraffic::Gateway) => Some(self.models.default_name().to_owned()).filter(|model| !model.is_empty()),
             (None, ModelTraffic::Own) => None,
         };
         let turn = AgentTurn {

@@ -71,7 +71,7 @@ impl TaskKind for AgentKind {
         let web = Web { fetch: self.web.is_some(), search: self.web.as_ref().is_some_and(|web| web.can_search()) };
         let step = Step {
             kind: self,
-            limits: self.limits.of(spec.provider.as_deref()),
+            limits: self.limits.of(spec.provider.as_deref(), spec.model.as_deref()),
             tools: Toolset::new(&spec, family, web),
             family,
             session: host.task().id.to_string(),

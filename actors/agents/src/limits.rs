@@ -1,13 +1,17 @@
-//! What the agent must know of the models it runs on.
+//! What the agent must know of the models it runs on: how large they are, and what they are called.
+//!
+//! Only what is configured counts, and never what a server said a moment ago: a step that is made again must decide as it did.
 
 use std::collections::BTreeMap;
 
-use helix_config::{ModelTable, ModelsConfig, ProviderConfig};
+use helix_config::{GroupConfig, ModelTable, ModelsConfig, ProviderConfig, ProviderKind};
 
 /// Most tokens asked for where nobody configured a limit.
 const MOST_ASKED: u32 = 32_000;
+/// What a server on one's own machine is asked to take where nobody configured it, however much its model could.
+const USUAL_OF_SERVERS: u64 = 32_768;
 
-/// Sizes of one provider's models.
+/// Sizes of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelLimits {
     /// Most tokens of an answer.
@@ -17,16 +21,19 @@ pub struct ModelLimits {
 }
 
 impl ModelLimits {
-    /// Those of the provider's own model, by the capability table where the provider's configuration says nothing.
-    fn of(provider: &ProviderConfig, table: &ModelTable) -> Self {
-        let entry = provider.model_entry(table, &provider.model);
-        let output = entry.output_tokens.unwrap_or(4_096);
+    /// Those of a provider's model, by the capability table where the provider's configuration says nothing.
+    fn of(provider: &ProviderConfig, table: &ModelTable, model: &str) -> Self {
+        let entry = provider.model_entry(table, model);
+        let context_tokens = match entry.context_tokens.unwrap_or(128_000) {
+            known if provider.context_tokens == 0 && is_server(provider.kind) => known.min(USUAL_OF_SERVERS),
+            known => known,
+        };
         // An answer's most is reserved before each call, and few turns come near what the largest models can write.
         let most = if provider.max_tokens > 0 { u32::MAX } else { MOST_ASKED };
-        Self {
-            max_tokens: u32::try_from(output).unwrap_or(u32::MAX).min(most),
-            context_tokens: entry.context_tokens.unwrap_or(128_000),
-        }
+        let output = u32::try_from(entry.output_tokens.unwrap_or(4_096)).unwrap_or(u32::MAX);
+        // At least half is left for what is asked, or nothing could be.
+        let half = u32::try_from(context_tokens / 2).unwrap_or(u32::MAX);
+        Self { max_tokens: output.min(most).min(half), context_tokens }
     }
 
     /// Tokens that a conversation may have.
@@ -35,49 +42,161 @@ impl ModelLimits {
     }
 }
 
-/// Sizes by provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// True of servers that take as much as they were set up for, and cut silently what is more.
+fn is_server(kind: ProviderKind) -> bool {
+    matches!(kind, ProviderKind::Ollama | ProviderKind::LlamaCpp)
+}
+
+/// What is known of every model that a task can name.
+#[derive(Clone, Debug, PartialEq)]
 pub struct AgentLimits {
-    /// Of tasks that name no provider.
-    pub default: ModelLimits,
-    /// Of the others.
-    pub providers: BTreeMap<String, ModelLimits>,
-    /// The models of tasks that name none, by provider; under the empty name that of tasks that name no provider either.
-    pub models: BTreeMap<String, String>,
+    providers: BTreeMap<String, ProviderConfig>,
+    groups: BTreeMap<String, GroupConfig>,
+    table: ModelTable,
+    /// Who answers tasks that name nobody.
+    default: String,
 }
 
 impl AgentLimits {
-    /// The limits of a task's models.
-    pub fn of(&self, provider: Option<&str>) -> ModelLimits {
-        provider.and_then(|name| self.providers.get(name)).copied().unwrap_or(self.default)
+    /// From the configuration, and the providers that exist because `env` has their keys.
+    pub fn new(config: &ModelsConfig, env: &impl Fn(&str) -> Option<String>) -> Self {
+        let providers = config.all_providers(env);
+        let default = config.default_of(&providers);
+        Self { providers, groups: config.groups.clone(), table: config.table(), default }
+    }
+
+    /// The limits of a task's model. The router gives a turn to a deployment that it fits, so a group takes what its largest takes.
+    pub fn of(&self, provider: Option<&str>, model: Option<&str>) -> ModelLimits {
+        let deployments = self.deployments(provider, model);
+        let limits = || deployments.iter().map(|(provider, model)| ModelLimits::of(provider, &self.table, model));
+        let unknown = || ModelLimits::of(&ProviderConfig::default(), &self.table, "");
+        let (Some(max_tokens), Some(context_tokens)) =
+            (limits().map(|limits| limits.max_tokens).min(), limits().map(|limits| limits.context_tokens).max())
+        else {
+            return unknown();
+        };
+        ModelLimits { max_tokens, context_tokens }
     }
 
     /// The model that a task runs on, as far as the configuration says; empty where it does not.
     pub fn model<'a>(&'a self, provider: Option<&str>, model: Option<&'a str>) -> &'a str {
-        model.or_else(|| self.models.get(provider.unwrap_or_default()).map(String::as_str)).unwrap_or_default()
+        self.deployments(provider, model).first().map_or(model.unwrap_or_default(), |(_, model)| model)
     }
 
-    /// From the configuration. `default` is the name of the provider of tasks that name none.
-    pub fn new(config: &ModelsConfig, default: &str) -> Self {
-        let table = config.table();
-        let mut providers: BTreeMap<String, ModelLimits> =
-            config.providers.iter().map(|(name, provider)| (name.clone(), ModelLimits::of(provider, &table))).collect();
-        // The router gives a turn to a deployment that it fits, so a group takes what its largest takes.
-        let groups = config.groups.iter().filter_map(|(name, group)| {
-            let limits = || group.deployments.iter().filter_map(|one| providers.get(&one.provider));
-            let max_tokens = limits().map(|limits| limits.max_tokens).min()?;
-            let context_tokens = limits().map(|limits| limits.context_tokens).max()?;
-            Some((name.clone(), ModelLimits { max_tokens, context_tokens }))
-        });
-        let groups: Vec<_> = groups.collect();
-        providers.extend(groups);
-        let usual = || ModelLimits::of(&ProviderConfig::default(), &table);
-        let mut models: BTreeMap<String, String> =
-            config.providers.iter().map(|(name, provider)| (name.clone(), provider.model.clone())).collect();
-        if let Some(model) = models.get(default).cloned() {
-            models.insert(String::new(), model);
+    /// What the node's gateway is asked for where a task names no model: the default provider's own, or the default group; empty where
+    /// there is neither.
+    pub fn default_name(&self) -> &str {
+        let own = self.providers.get(&self.default).map(|provider| provider.model.as_str());
+        own.unwrap_or_else(|| self.groups.get_key_value(&self.default).map_or("", |(name, _)| name))
+    }
+
+    /// Who may answer: names stand for what they stand for in the router.
+    fn deployments<'a>(&'a self, provider: Option<&str>, model: Option<&'a str>) -> Vec<(&'a ProviderConfig, &'a str)> {
+        let model = model.filter(|model| !model.is_empty());
+        let (name, model) = match (provider, model) {
+            (Some(name), model) => (name, model),
+            (None, None) => (self.default.as_str(), None),
+            (None, Some(group)) if self.groups.contains_key(group) => (group, None),
+            (None, Some(model)) => match model.split_once('/').filter(|(name, _)| self.knows(name)) {
+                Some((name, rest)) => (name, Some(rest)),
+                None => (self.owner(model), Some(model)),
+            },
+        };
+        if let Some(group) = self.groups.get(name) {
+            let all = self.of_group(group);
+            let named: Vec<_> = all.iter().copied().filter(|(_, own)| model == Some(*own)).collect();
+            return if named.is_empty() { all } else { named };
         }
-        let default = providers.get(default).copied().unwrap_or_else(usual);
-        Self { default, providers, models }
+        self.providers.get(name).map(|found| (found, model.unwrap_or(found.model.as_str()))).into_iter().collect()
+    }
+
+    fn of_group<'a>(&'a self, group: &'a GroupConfig) -> Vec<(&'a ProviderConfig, &'a str)> {
+        let of = |one: &'a helix_config::DeploymentConfig| {
+            let provider = self.providers.get(&one.provider)?;
+            Some((provider, if one.model.is_empty() { provider.model.as_str() } else { one.model.as_str() }))
+        };
+        group.deployments.iter().filter_map(of).collect()
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.providers.contains_key(name) || self.groups.contains_key(name)
+    }
+
+    /// Who is asked for a model that is named alone: the default where it has it, else whoever has it, else the default all the same.
+    fn owner(&self, model: &str) -> &str {
+        let has = |group: &GroupConfig| self.of_group(group).iter().any(|(_, own)| *own == model);
+        if self.groups.get(&self.default).is_some_and(has) {
+            return &self.default;
+        }
+        let group = self.groups.iter().find(|(_, group)| has(group)).map(|(name, _)| name);
+        let provider = || self.providers.iter().find(|(_, provider)| provider.model == model).map(|(name, _)| name);
+        group.or_else(provider).unwrap_or(&self.default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_config::DeploymentConfig;
+
+    use super::*;
+    use crate::families::{Dialect, Family};
+
+    fn by_key(variable: &'static str) -> impl Fn(&str) -> Option<String> {
+        move |name| (name == variable).then(|| "a key".to_owned())
+    }
+
+    #[test]
+    fn a_provider_that_exists_by_its_key_alone_has_its_models_sizes_and_family() {
+        let limits = AgentLimits::new(&ModelsConfig::default(), &by_key("ANTHROPIC_API_KEY"));
+        assert_eq!(limits.of(None, None), ModelLimits { max_tokens: 32_000, context_tokens: 1_000_000 });
+        assert_eq!(Family::of(limits.model(None, None)).name, "anthropic");
+        let limits = AgentLimits::new(&ModelsConfig::default(), &by_key("OPENAI_API_KEY"));
+        assert_eq!(limits.of(None, None), ModelLimits { max_tokens: 32_000, context_tokens: 1_050_000 });
+        assert_eq!(Family::of(limits.model(None, None)).edit, Dialect::ApplyPatch);
+    }
+
+    #[test]
+    fn a_model_that_a_task_names_has_its_own_sizes() {
+        let limits = AgentLimits::new(&ModelsConfig::default(), &by_key("ANTHROPIC_API_KEY"));
+        let small = ModelLimits { max_tokens: 4_096, context_tokens: 200_000 };
+        assert_eq!(limits.of(None, Some("claude-3-haiku-20240307")), small);
+        assert_eq!(limits.of(Some("anthropic"), Some("claude-3-haiku-20240307")), small);
+        assert_eq!(limits.of(None, Some("anthropic/claude-3-haiku-20240307")), small);
+        assert_eq!(limits.model(None, Some("anthropic/claude-3-haiku-20240307")), "claude-3-haiku-20240307");
+    }
+
+    #[test]
+    fn a_group_takes_what_its_largest_deployment_takes_and_asks_what_its_least_gives() {
+        let deployment = |model: &str| DeploymentConfig {
+            provider: "anthropic".to_owned(),
+            model: model.to_owned(),
+            ..DeploymentConfig::default()
+        };
+        let deployments = ["claude-3-haiku-20240307", ""].map(deployment).to_vec();
+        let group = GroupConfig { deployments, ..GroupConfig::default() };
+        let mut config = ModelsConfig::default();
+        config.groups.insert("coder".to_owned(), group);
+        let limits = AgentLimits::new(&config, &by_key("ANTHROPIC_API_KEY"));
+        for named in [limits.of(Some("coder"), None), limits.of(None, Some("coder"))] {
+            assert_eq!(named, ModelLimits { max_tokens: 4_096, context_tokens: 1_000_000 });
+        }
+        assert_eq!(limits.of(Some("coder"), Some("claude-3-haiku-20240307")).context_tokens, 200_000);
+    }
+
+    #[test]
+    fn a_server_of_ones_own_leaves_room_for_a_conversation_before_it_says_how_much_it_takes() {
+        let provider = |kind, context_tokens| ProviderConfig { context_tokens, ..ProviderConfig::of(kind) };
+        for (kind, model) in
+            [(ProviderKind::Ollama, "qwen3:8b"), (ProviderKind::Ollama, "gpt-oss:20b"), (ProviderKind::LlamaCpp, "")]
+        {
+            let of = |context_tokens| {
+                let mut config = ModelsConfig::default();
+                config.providers.insert("here".to_owned(), provider(kind, context_tokens));
+                AgentLimits::new(&config, &|_| None).of(None, Some(model))
+            };
+            assert_eq!(of(0).context_tokens, USUAL_OF_SERVERS, "{kind:?} {model}");
+            assert!(of(0).room() >= USUAL_OF_SERVERS / 2 && of(4_096).room() >= 2_048, "{kind:?} {model}");
+            assert_eq!(of(65_536).context_tokens, 65_536);
+        }
     }
 }

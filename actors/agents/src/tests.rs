@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use helix_config::{ModelsConfig, ProviderConfig};
 use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
     AgentSpec, AgentTurn, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, Message, ModelReply, ModelRequest,
@@ -266,8 +267,17 @@ fn record(task: TaskId, ordinal: u64, result: &StepResult) -> StepRecord {
 
 const LIMITS: ModelLimits = ModelLimits { max_tokens: 1_000, context_tokens: 10_000 };
 
-fn kind(default: ModelLimits) -> AgentKind {
-    AgentKind::new(AgentLimits { default, providers: BTreeMap::new(), models: BTreeMap::new() })
+fn kind(limits: ModelLimits) -> AgentKind {
+    AgentKind::new(sized(limits, ""))
+}
+
+/// The limits of a node with one provider, whose models all have this size.
+fn sized(limits: ModelLimits, model: &str) -> AgentLimits {
+    let ModelLimits { max_tokens, context_tokens } = limits;
+    let provider = ProviderConfig { max_tokens, context_tokens, model: model.to_owned(), ..ProviderConfig::default() };
+    let mut config = ModelsConfig::default();
+    config.providers.insert("test".to_owned(), provider);
+    AgentLimits::new(&config, &|_| None)
 }
 
 fn spec() -> AgentSpec {

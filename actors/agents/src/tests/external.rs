@@ -7,8 +7,7 @@ use super::*;
 use crate::ExternalKind;
 
 fn external() -> ExternalKind {
-    let models = BTreeMap::from([(String::new(), "default-model".to_owned())]);
-    ExternalKind::new(&AgentsConfig::default(), AgentLimits { default: LIMITS, providers: BTreeMap::new(), models })
+    ExternalKind::new(&AgentsConfig::default(), sized(LIMITS, "default-model"))
 }
 
 fn host(spec: ExternalSpec, ends: Vec<(&str, AgentEnd)>) -> FakeHost {

@@ -87,9 +87,9 @@ impl Tree {
         let fleet = Fleet::new(fleet_address.clone());
 
         let (providers, default) = providers(&config.llm)?;
-        let agent = AgentKind::new(AgentLimits::new(&config.llm, &default)).with_web(web(&config.web));
-        let agent: Arc<dyn TaskKind> = Arc::new(agent);
-        let external: Arc<dyn TaskKind> = Arc::new(ExternalKind::new(&config.agents, AgentLimits::new(&config.llm, &default)));
+        let limits = AgentLimits::new(&config.llm, &|name| std::env::var(name).ok());
+        let agent: Arc<dyn TaskKind> = Arc::new(AgentKind::new(limits.clone()).with_web(web(&config.web)));
+        let external: Arc<dyn TaskKind> = Arc::new(ExternalKind::new(&config.agents, limits));
         let fleet_args = FleetArgs {
             address: fleet_address,
             records: records.clone(),
