@@ -25,11 +25,18 @@ pub(crate) fn of_call(name: &str, input: &Value, outcome: &ToolOutcome) -> Strin
     phrase
 }
 
-/// A call as a person is asked about it: whole, so that nothing is allowed unseen.
+/// A call as a person is asked about it: with all that it would do, so that nothing is allowed unseen.
 pub(crate) fn asked_for(name: &str, input: &Value) -> String {
     const MOST: usize = 4_000;
-    let subject = ["command", "path", "patch", "title"].iter().find_map(|key| input.get(key).and_then(Value::as_str));
-    let text = subject.map_or_else(|| input.to_string(), str::to_owned);
+    let field = |key: &str| input.get(key).and_then(Value::as_str);
+    let subject = ["command", "path", "patch", "title"].iter().find_map(|key| field(key));
+    let mut text = subject.map_or_else(|| input.to_string(), str::to_owned);
+    if input.get("all") == Some(&Value::Bool(true)) {
+        text.push_str(", everywhere in it");
+    }
+    for (key, sign) in [("old", "-"), ("new", "+"), ("content", "+"), ("prompt", ">")] {
+        text.extend(field(key).into_iter().flat_map(str::lines).map(|line| format!("\n    {sign} {line}")));
+    }
     if text.chars().count() > MOST {
         let shown: String = text.chars().take(MOST).collect();
         return format!("{name} {shown}… and {} more characters, which the step's log shows", text.chars().count() - MOST);
@@ -52,4 +59,23 @@ pub(crate) fn shortened(text: &str) -> String {
     let more = line.chars().count() > SHOWN || text.trim().lines().count() > 1;
     let shown: String = line.chars().take(SHOWN).collect();
     if more { format!("{}…", shown.trim_end()) } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_person_is_shown_what_a_change_takes_away_and_what_it_puts_in_its_place() {
+        let edit = json!({"path": "a.rs", "old": "one\ntwo", "new": "three", "all": true});
+        let shown = "edit a.rs, everywhere in it\n    - one\n    - two\n    + three";
+        assert_eq!(asked_for("edit", &edit), shown);
+        assert_eq!(asked_for("write", &json!({"path": "a", "content": "x\ny\n"})), "write a\n    + x\n    + y");
+        assert_eq!(asked_for("sub_agent", &json!({"title": "t", "prompt": "do it"})), "sub_agent t\n    > do it");
+        assert_eq!(asked_for("shell", &json!({"command": "make\nmake install"})), "shell make\nmake install");
+        let long = asked_for("write", &json!({"path": "a", "content": "x".repeat(9_000)}));
+        assert!(long.ends_with("… and 5008 more characters, which the step's log shows"), "{}", &long[long.len() - 80..]);
+    }
 }

@@ -15,7 +15,7 @@ async fn nothing_is_done_before_the_person_allows_it_and_a_restart_changes_nothi
     let mut host = asking(Approval::Suggest, vec![turn, says("done")]);
     let first = host.steps(1).await;
     let TurnEnd::Ask { question, choices } = &first.end else { panic!("{:?}", first.end) };
-    assert_eq!(question, "approve step 1 #2: write\n- write b.txt");
+    assert_eq!(question, "approve step 1 #2: write\n- write b.txt\n    + two");
     assert_eq!(choices, &["yes", "no", "always"]);
     assert!(!host.files.contains_key("b.txt"));
     assert_eq!(first.messages.last().map(|message| message.role), Some(Role::Assistant), "the calls wait for their answers");
