@@ -1,43 +1,70 @@
 //! Long conversations: the provider's prompt cache, and making room.
 
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use helix_adapter_models::anthropic::AnthropicMessages;
+use helix_adapter_models::{Format, Turn};
+use helix_ports::ModelCapabilities;
+
 use super::*;
 
-/// A provider's prompt cache by the rules that Anthropic documents: what is cached are prefixes that end at a marker; at most four
-/// markers, on the tools, the system message and the last two of the person's; a marker looks back over at most 20 blocks for a
-/// prefix that was written before; prefixes below the least size are not kept.
+/// A provider's prompt cache by the rules that Anthropic documents, over the very requests that our provider would send: what is cached
+/// are prefixes that end at a marker, of which there are at most four; a marker looks back over at most 20 blocks for a prefix that
+/// was written before; prefixes below the least size are not kept. A hit keeps an entry alive, so nothing expires while an agent works.
 #[derive(Default)]
 struct Cache {
-    written: std::collections::HashSet<String>,
+    written: HashSet<u64>,
     input: u64,
     read: u64,
 }
 
-const LEAST_TOKENS: u64 = 1_024;
+const LEAST_TOKENS: u32 = 1_024;
 const LOOK_BACK: usize = 20;
+
+/// One block of a prompt: the prefix that ends with it, and whether a marker does.
+struct Placed {
+    prefix: u64,
+    tokens: u64,
+    marked: bool,
+}
+
+/// The blocks of an encoded request, in the order in which the provider reads them.
+fn blocks_of(body: &Value) -> Vec<Placed> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut all: Vec<(String, Value)> = Vec::new();
+    all.extend(list(&body["tools"]).into_iter().map(|tool| ("tool".to_owned(), tool)));
+    all.extend(list(&body["system"]).into_iter().map(|block| ("system".to_owned(), block)));
+    for message in list(&body["messages"]) {
+        let role = message["role"].as_str().expect("a role").to_owned();
+        all.extend(list(&message["content"]).into_iter().map(|block| (role.clone(), block)));
+    }
+    let (mut hasher, mut bytes) = (DefaultHasher::new(), 0);
+    let placed = all.into_iter().map(|(role, mut block)| {
+        let marked = block.as_object_mut().expect("an object").remove("cache_control").is_some();
+        let text = block.to_string();
+        (&role, &text).hash(&mut hasher);
+        bytes += text.len() as u64;
+        Placed { prefix: hasher.finish(), tokens: bytes / 4, marked }
+    });
+    placed.collect()
+}
 
 impl Cache {
     fn ask(&mut self, request: &ModelRequest) {
-        let mut blocks = vec![serde_json::to_string(&request.tools).expect("tools")];
-        let mut ends = vec![0];
-        for message in &request.messages {
-            let role = format!("{:?}", message.role);
-            blocks.extend(message.blocks.iter().map(|block| format!("{role} {}", serde_json::to_string(block).expect("a block"))));
-            ends.push(blocks.len() - 1);
-        }
-        let of_user: Vec<usize> = ends[1..]
-            .iter()
-            .zip(&request.messages)
-            .filter(|(_, message)| message.role == Role::User)
-            .map(|(end, _)| *end)
-            .collect();
-        let markers: Vec<usize> = [0, ends[1]].into_iter().chain(of_user.iter().rev().take(2).rev().copied()).collect();
-        let prefix = |end: usize| blocks[..=end].join("\n");
-        let tokens = |end: usize| prefix(end).len() as u64 / 4;
-        let found = markers.iter().rev().flat_map(|marker| (marker.saturating_sub(LOOK_BACK)..=*marker).rev());
-        let hit = found.filter(|end| self.written.contains(&prefix(*end))).max();
-        self.input += tokens(blocks.len() - 1);
-        self.read += hit.map_or(0, tokens);
-        self.written.extend(markers.into_iter().filter(|end| tokens(*end) >= LEAST_TOKENS).map(prefix));
+        let capabilities = ModelCapabilities { cache_markers: true, cache_least: LEAST_TOKENS, ..ModelCapabilities::default() };
+        let (max_tokens, capabilities) = (request.max_tokens, &capabilities);
+        let turn = Turn { request, model: "claude", capabilities, max_tokens, temperature: None, stream: true };
+        let blocks = blocks_of(&AnthropicMessages::default().encode(&turn).body);
+        let markers: Vec<usize> = blocks.iter().enumerate().filter(|(_, block)| block.marked).map(|(at, _)| at).collect();
+        assert!(markers.len() <= 4, "{markers:?}");
+        let looked_at = markers.iter().flat_map(|marker| marker.saturating_sub(LOOK_BACK)..=*marker);
+        let hit = looked_at.filter(|at| self.written.contains(&blocks[*at].prefix)).max();
+        self.input += blocks.last().map_or(0, |last| last.tokens);
+        self.read += hit.map_or(0, |at| blocks[at].tokens);
+        let kept = markers.into_iter().filter(|at| blocks[*at].tokens >= u64::from(LEAST_TOKENS));
+        self.written.extend(kept.map(|at| blocks[at].prefix));
     }
 
     fn share(&self) -> f64 {
@@ -92,6 +119,24 @@ async fn over_50_turns_at_least_nine_tenths_of_the_input_are_read_from_the_cache
         assert_eq!(pair[1].messages[..pair[0].messages.len()], pair[0].messages[..], "append-only");
         assert_eq!(pair[0].tools, pair[1].tools);
     }
+}
+
+#[tokio::test]
+async fn turns_of_more_calls_than_the_cache_looks_back_over_are_found_again() {
+    let limits = ModelLimits { max_tokens: 4_000, context_tokens: 1_000_000 };
+    let of = |turn: usize| {
+        let one = |number: usize| {
+            let path = format!("g{turn}-{number}.txt");
+            call(&format!("w{turn}-{number}"), "write", json!({"path": path, "content": "x".repeat(200)}))
+        };
+        calls((0..2 * LOOK_BACK).map(one).collect())
+    };
+    let mut host = FakeHost::new(AgentSpec { max_steps: 100, ..spec() }, (0..30).map(of).collect());
+    host.limits = limits;
+    host.steps(30).await;
+    let mut cache = Cache::default();
+    host.requests.iter().for_each(|request| cache.ask(request));
+    assert!(cache.share() >= 0.9, "{}", cache.share());
 }
 
 #[tokio::test]
