@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use helix_ports::{DeltaSink, Provider, ProviderError, RawAnswer, RawCall};
-use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Usage};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, Usage};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -162,7 +162,10 @@ fn priced(provider: Arc<dyn Provider>, model: String, usage: oneshot::Receiver<U
     let (told, priced) = oneshot::channel();
     tokio::spawn(async move {
         let Ok(mut usage) = usage.await else { return };
-        if let Some(price) = provider.price(Some(&model)) {
+        // Some providers say themselves what a call cost, and they know better.
+        if usage.cost == Money::ZERO
+            && let Some(price) = provider.price_at(Some(&model), usage.input_tokens)
+        {
             usage.cost = price.of(&usage);
         }
         // Nobody asks what it cost.

@@ -191,9 +191,12 @@ async fn ask(
 ) -> Result<ModelReply, ProviderError> {
     let model = &candidate.deployment.model;
     let capabilities = pool.route(&candidate.deployment).args.provider.capabilities(named(model));
-    let request = match request.model.as_deref() == named(model) {
+    // The answer's limit was chosen for those that were asked for; a fallback is not to refuse because it writes less.
+    let most = u32::try_from(capabilities.output_tokens).unwrap_or(u32::MAX);
+    let max_tokens = if candidate.tier > 0 { request.max_tokens.min(most) } else { request.max_tokens };
+    let request = match request.model.as_deref() == named(model) && request.max_tokens == max_tokens {
         true => request,
-        false => Arc::new(ModelRequest { model: named(model).map(str::to_owned), ..(*request).clone() }),
+        false => Arc::new(ModelRequest { model: named(model).map(str::to_owned), max_tokens, ..(*request).clone() }),
     };
     let choice = request.tool_choice.clone();
     let free = matches!(choice, ToolChoice::Auto | ToolChoice::None);

@@ -156,7 +156,7 @@ impl Pool {
 
     /// The most that a turn of so many tokens can cost; `None` without a price.
     fn most(&self, deployment: &Deployment, prompt: u64, answer: u64) -> Option<Money> {
-        let price = self.route(deployment).args.provider.price(named(&deployment.model))?;
+        let price = self.route(deployment).args.provider.price_at(named(&deployment.model), prompt)?;
         let input = price.input.max(price.cached).max(price.cache_write);
         let millionths = i128::from(prompt) * i128::from(input.0) + i128::from(answer) * i128::from(price.output.0);
         Some(Money(i64::try_from((millionths + 999_999) / 1_000_000).unwrap_or(i64::MAX)))

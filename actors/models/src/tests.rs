@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Limits, ModelsArgs, ProviderArgs, branch};
 
+mod long;
+
 type Answer = Result<(), ProviderError>;
 
 /// Answers as it is told, each call after a second; `Ok` for ever once nothing is left.
@@ -27,6 +29,8 @@ struct FakeProvider {
     name: String,
     answers: Mutex<VecDeque<Answer>>,
     calls: Mutex<Vec<Instant>>,
+    asked: Mutex<Vec<ModelRequest>>,
+    context_tokens: u64,
     running: AtomicUsize,
     most_running: AtomicUsize,
     finished: AtomicUsize,
@@ -39,15 +43,26 @@ impl FakeProvider {
     }
 
     fn build(name: &str, answers: impl IntoIterator<Item = Answer>, panics: bool) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::plain(name, answers, panics))
+    }
+
+    /// One whose model takes so many tokens.
+    fn taking(name: &str, context_tokens: u64, answers: impl IntoIterator<Item = Answer>) -> Arc<Self> {
+        Arc::new(Self { context_tokens, ..Self::plain(name, answers, false) })
+    }
+
+    fn plain(name: &str, answers: impl IntoIterator<Item = Answer>, panics: bool) -> Self {
+        Self {
             name: name.to_owned(),
             answers: Mutex::new(answers.into_iter().collect()),
             calls: Mutex::new(Vec::new()),
+            asked: Mutex::new(Vec::new()),
+            context_tokens: ModelCapabilities::default().context_tokens,
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             panics,
-        })
+        }
     }
 
     fn calls(&self) -> usize {
@@ -82,8 +97,9 @@ impl Provider for FakeProvider {
     async fn generate(&self, _request: &ModelRequest) -> Result<ModelReply, ProviderError> {
         unreachable!("a provider that streams is asked to")
     }
-    async fn generate_stream(&self, _request: &ModelRequest, _deltas: DeltaSink) -> Result<ModelReply, ProviderError> {
+    async fn generate_stream(&self, request: &ModelRequest, _deltas: DeltaSink) -> Result<ModelReply, ProviderError> {
         self.calls.lock().push(Instant::now());
+        self.asked.lock().push(request.clone());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         let _running = Running(&self.running);
         self.most_running.fetch_max(running, Ordering::SeqCst);
@@ -97,7 +113,7 @@ impl Provider for FakeProvider {
         Ok(Vec::new())
     }
     fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
-        ModelCapabilities::default()
+        ModelCapabilities { context_tokens: self.context_tokens, ..ModelCapabilities::default() }
     }
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
         Some(TokenPrice {
@@ -106,6 +122,19 @@ impl Provider for FakeProvider {
             cache_write: Money(1_000_000),
             output: Money(2_000_000),
         })
+    }
+    fn price_at(&self, model: Option<&str>, input_tokens: u64) -> Option<TokenPrice> {
+        let price = self.price(model)?;
+        let double = |money: Money| Money(2 * money.0);
+        match self.name == "dear-when-long" && input_tokens >= 500 {
+            true => Some(TokenPrice {
+                input: double(price.input),
+                cached: double(price.cached),
+                cache_write: double(price.cache_write),
+                output: double(price.output),
+            }),
+            false => Some(price),
+        }
     }
     async fn health(&self) -> ProviderHealth {
         ProviderHealth { availability: Availability::Available, latency_ms: Some(1), message: String::new() }
@@ -449,14 +478,4 @@ async fn an_equal_request_at_temperature_0_is_answered_once_where_that_is_allowe
     assert_eq!(a.calls(), 1);
     models.generate(ModelRequest { reuse: false, ..same }, None).await.expect("answered");
     assert_eq!(a.calls(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_turn_that_overflows_a_model_goes_to_the_others() {
-    let overflow = Err(ProviderError::Final(Failure::new(Code::ContextOverflow, "too long")));
-    // Both take as much, so the one that said no speaks for the other.
-    let (a, b) = (FakeProvider::new("a", [overflow.clone()]), FakeProvider::new("b", []));
-    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
-    assert_eq!(models.generate(request(Some("team")), None).await.map(drop), overflow);
-    assert_eq!(b.calls(), 0);
 }

@@ -22,6 +22,20 @@ pub fn request_tokens(request: &ModelRequest) -> u64 {
     REQUEST + messages + tools
 }
 
+/// Fewest tokens that `request`'s prompt can be: no usual vocabulary has more than six bytes of a long text in a token. Pictures are left
+/// out, because they count by their size.
+pub fn least_tokens(request: &ModelRequest) -> u64 {
+    const BYTES_PER_TOKEN: u64 = 6;
+    let blocks = request.messages.iter().flat_map(|message| &message.blocks);
+    let bytes = |block: &Block| match block {
+        Block::Text { text, .. } | Block::Thinking { text, .. } => text.len(),
+        Block::ToolUse { name, input, .. } => name.len() + input.as_str().map_or_else(|| input.to_string().len(), str::len),
+        Block::ToolResult { content, .. } => content.len(),
+        Block::Image { .. } | Block::Unknown { .. } => 0,
+    };
+    blocks.map(|block| bytes(block) as u64).sum::<u64>() / BYTES_PER_TOKEN
+}
+
 /// Most tokens that one tool's description is likely to be.
 pub(crate) fn tool_tokens(tool: &ToolSchema) -> u64 {
     TOOL + text_tokens(&tool.name) + text_tokens(&tool.description) + text_tokens(&tool.parameters.to_string())

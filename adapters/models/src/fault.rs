@@ -91,6 +91,16 @@ impl Faults<'_> {
         }
     }
 
+    /// A prompt that is not sent, because its model does not take it.
+    pub fn too_long(&self, model: &str, tokens: u64, takes: u64) -> ProviderError {
+        let name = &self.settings.name;
+        let message = format!("the conversation has {tokens} tokens, and {model} of {name} takes {takes}: nothing was sent");
+        ProviderError::Final(Failure::new(Code::ContextOverflow, message).hint(
+            "name a model with a larger context, fork an earlier step with a narrower prompt, or say under `llm.models` \
+             (`context_tokens`) that this one takes more",
+        ))
+    }
+
     /// A success that holds an error, or nonsense.
     pub fn decode(&self, error: DecodeError, progress: Progress) -> ProviderError {
         let name = &self.settings.name;

@@ -1,5 +1,6 @@
 //! A provider over HTTP: one format, one base URL, one key.
 
+mod fitting;
 mod probing;
 
 use std::collections::BTreeMap;
@@ -170,8 +171,9 @@ impl HttpProvider {
         let model = request.model.as_deref().unwrap_or(&self.settings.model);
         self.measure(model).await;
         let capabilities = self.capabilities(Some(model));
-        let encoded = self.format.encode(&self.turn(request, model, &capabilities, stream));
-        self.ask(encoded, request, if stream { "text/event-stream" } else { "application/json" }).await
+        let turn = self.turn(request, model, &capabilities, stream);
+        self.fits(&turn).await?;
+        self.ask(self.format.encode(&turn), request, if stream { "text/event-stream" } else { "application/json" }).await
     }
 
     fn turn<'a>(
@@ -254,8 +256,7 @@ impl HttpProvider {
             reply.usage.input_tokens = request_tokens(request);
             reply.usage.output_tokens = reply.blocks.iter().map(block_tokens).sum();
         }
-        let configured = self.settings.prices.get(model).copied();
-        let price = configured.or_else(|| self.facts(Some(model)).price_at(reply.usage.input_tokens));
+        let price = self.price_at(Some(model), reply.usage.input_tokens);
         // Some providers say themselves what a call cost, and they know better.
         if let Some(price) = price.filter(|_| reply.usage.cost == Money::ZERO) {
             reply.usage.cost = cost(&reply.usage, price);
@@ -307,6 +308,12 @@ impl HttpProvider {
         let listing = self.json(response).await?;
         let names = self.format.decode_models(&listing).ok_or_else(|| self.faults().page(listing.to_string().as_bytes()))?;
         Ok(names.iter().map(|name| self.info(name)).collect())
+    }
+
+    /// The provider's own count of a prompt.
+    async fn count(&self, encoded: Encoded, request: &ModelRequest) -> Result<u64, ProviderError> {
+        let answer = self.json(self.ask(encoded, request, "application/json").await?).await?;
+        self.format.decode_count(&answer).ok_or_else(|| self.faults().page(answer.to_string().as_bytes()))
     }
 
     async fn json(&self, response: Response) -> Result<Value, ProviderError> {
@@ -374,6 +381,11 @@ impl Provider for HttpProvider {
         configured.or_else(|| self.facts(model).price)
     }
 
+    fn price_at(&self, model: Option<&str>, input_tokens: u64) -> Option<TokenPrice> {
+        let configured = self.settings.prices.get(model.unwrap_or(&self.settings.model)).copied();
+        configured.or_else(|| self.facts(model).price_at(input_tokens))
+    }
+
     async fn health(&self) -> ProviderHealth {
         let began = Instant::now();
         let sign = match self.format.health_probe() {
@@ -410,11 +422,10 @@ impl Provider for HttpProvider {
     async fn count_tokens(&self, request: &ModelRequest) -> Result<u64, ProviderError> {
         let model = request.model.as_deref().unwrap_or(&self.settings.model);
         let capabilities = self.capabilities(Some(model));
-        let Some(encoded) = self.format.encode_count(&self.turn(request, model, &capabilities, false)) else {
-            return Ok(request_tokens(request));
-        };
-        let answer = self.json(self.ask(encoded, request, "application/json").await?).await?;
-        self.format.decode_count(&answer).ok_or_else(|| self.faults().page(answer.to_string().as_bytes()))
+        match self.format.encode_count(&self.turn(request, model, &capabilities, false)) {
+            Some(encoded) => self.count(encoded, request).await,
+            None => Ok(request_tokens(request)),
+        }
     }
 
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {

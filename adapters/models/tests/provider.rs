@@ -5,14 +5,16 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::{ChatCompletions, decode_request, encode_chunks, encode_reply};
+use helix_adapter_models::servers::LlamaCpp;
 use helix_adapter_models::{ApiKey, HttpProvider, Settings, price_per_million};
 use helix_ports::{Availability, Provider, ProviderError};
 use helix_protocol::{
     Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
-use support::{Answer, EVENTS, Server, events, judged, response, serve};
+use support::{Answer, EVENTS, Server, events, json_response, judged, response, serve, serve_by};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -252,4 +254,51 @@ async fn models_are_listed_with_their_prices() {
     let priced: Vec<(&str, bool)> = models.iter().map(|model| (model.name.as_str(), model.price.is_some())).collect();
     assert_eq!(priced, [("small", true), ("large", false)]);
     assert_eq!(provider.health().await.availability, Availability::Available);
+}
+
+/// A prompt of 3,000 words: at least 3,000 tokens, and some 6,000 by the upper estimate.
+fn long() -> ModelRequest {
+    ModelRequest { messages: vec![Message::text(Role::User, "lorem ".repeat(3_000))], max_tokens: 100, ..ModelRequest::default() }
+}
+
+#[tokio::test]
+async fn a_prompt_near_the_limit_is_counted_by_the_provider_and_one_beyond_it_is_not_sent() {
+    for (counted, sent) in [(5_001, false), (4_999, true)] {
+        let server = serve_by(move |_, (head, _)| match head.contains("count_tokens") {
+            true => json_response("200 OK", &json!({"input_tokens": counted})),
+            false => json_response("529 Overloaded", &json!({})),
+        })
+        .await;
+        let provider = HttpProvider::new(Settings { context_tokens: 5_000, ..settings(&server) }, AnthropicMessages::default());
+        let error = judged(provider.expect("a provider").generate(&long()).await);
+        let asked = server.requests.lock().await.len();
+        let expected = if sent { (("retryable", Code::ModelFailed), 2) } else { (("final", Code::ContextOverflow), 1) };
+        assert_eq!((error, asked), expected, "{counted}");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_far_below_the_limit_is_sent_without_a_count_and_so_is_one_that_cannot_be_counted() {
+    let server = serve(vec![json_response("529 Overloaded", &json!({}))]).await;
+    for (context_tokens, requests) in [(100_000, 1), (5_000, 3)] {
+        let provider = HttpProvider::new(Settings { context_tokens, ..settings(&server) }, AnthropicMessages::default());
+        assert_eq!(judged(provider.expect("a provider").generate(&long()).await), ("retryable", Code::ModelFailed));
+        assert_eq!(server.requests.lock().await.len(), requests);
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_it_takes_is_not_overrun_silently() {
+    let server = serve_by(|_, (head, _)| match head.starts_with("get /props") {
+        true => json_response("200 OK", &json!({"default_generation_settings": {"n_ctx": 2_000}})),
+        false => json_response("503 Service Unavailable", &json!({})),
+    })
+    .await;
+    let settings = Settings { context_tokens: 0, ..settings(&server) };
+    let provider = HttpProvider::new(settings, LlamaCpp::at(&server.base_url)).expect("a provider");
+    // 18,000 bytes are at least 3,000 tokens.
+    let error = provider.generate(&long()).await.expect_err("too long");
+    assert_eq!(error.failure().code, Code::ContextOverflow);
+    assert_eq!(error.failure().message, "the conversation has 3000 tokens, and small of test takes 2000: nothing was sent");
+    assert_eq!(judged(provider.generate(&request()).await), ("retryable", Code::ModelFailed), "a short one is sent");
 }

@@ -247,6 +247,10 @@ pub trait Provider: Send + Sync + 'static {
     fn capabilities(&self, model: Option<&str>) -> ModelCapabilities;
     /// The price of a model, where known.
     fn price(&self, model: Option<&str>) -> Option<TokenPrice>;
+    /// The price of a request with so many input tokens: some models cost more where they are asked much at once.
+    fn price_at(&self, model: Option<&str>, _input_tokens: u64) -> Option<TokenPrice> {
+        self.price(model)
+    }
     /// Asks it for a sign of life.
     async fn health(&self) -> ProviderHealth;
     /// Refused with `model_unavailable` where no call can be made before somebody sets something up, a key for one. No network.

@@ -1,0 +1,59 @@
+//! Turns that are longer than a model takes, or longer than it writes.
+
+use super::*;
+
+/// A refusal of a conversation as too long.
+fn overflow() -> Answer {
+    Err(ProviderError::Final(Failure::new(Code::ContextOverflow, "too long")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_overflows_a_model_goes_to_a_larger_one_of_its_group_or_of_the_fallbacks() {
+    for (deployments, fallbacks) in [(&["small", "large"][..], &[][..]), (&["small"], &["large"])] {
+        let (small, large) = (FakeProvider::taking("small", 1_000, [overflow()]), FakeProvider::taking("large", 9_000, []));
+        let team = group(RoutingStrategy::RoundRobin, deployments, fallbacks);
+        let (models, _handle) = grouped(&[&small, &large], team, Limits::default()).await;
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("large")));
+        assert_eq!((small.calls(), large.calls()), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_too_long_for_whom_the_strategy_prefers_is_not_sent_there() {
+    // The prompt is 500 tokens long, and 100 are asked for.
+    let (small, large) = (FakeProvider::taking("small", 599, []), FakeProvider::taking("large", 600, []));
+    let (models, _handle) =
+        grouped(&[&small, &large], group(RoutingStrategy::Cost, &["small", "large"], &[]), Limits::default()).await;
+    assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("large")));
+    assert_eq!(small.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overflow_speaks_for_every_model_that_is_no_larger() {
+    let (a, b) = (FakeProvider::new("a", [overflow()]), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
+    assert_eq!(models.generate(request(Some("team")), None).await.map(drop), overflow());
+    assert_eq!(b.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_is_asked_for_no_longer_an_answer_than_it_writes() {
+    let most = u32::try_from(ModelCapabilities::default().output_tokens).expect("a number");
+    let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a"], &["b"]), Limits::default()).await;
+    let long = ModelRequest { max_tokens: most + 1, ..request(Some("team")) };
+    assert_eq!(models.generate(long, None).await, Ok(reply("b")));
+    let asked = |provider: &FakeProvider| provider.asked.lock()[0].max_tokens;
+    assert_eq!((asked(&a), asked(&b)), (most + 1, most));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_turn_is_quoted_at_the_price_of_long_ones() {
+    let (usual, long) = (FakeProvider::new("usual", []), FakeProvider::new("dear-when-long", []));
+    let (models, _handle) = models(&[&usual, &long], Limits::default()).await;
+    let quoted = |name| models.quote(request(Some(name)));
+    assert_eq!(
+        (quoted("usual").await.expect("a quote").money, quoted("dear-when-long").await.expect("a quote").money),
+        (Money(700), Money(1_400))
+    );
+}

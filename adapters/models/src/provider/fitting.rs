@@ -1,0 +1,30 @@
+//! Whether a prompt fits its model, found out before it is sent.
+//!
+//! A server of one's own may cut silently what it does not take, and a prompt of millions of tokens is minutes on its way before it is
+//! refused. Most prompts are far below the limit by an upper estimate, and nothing is asked about them.
+
+use helix_ports::ProviderError;
+
+use super::HttpProvider;
+use crate::format::Turn;
+use crate::{least_tokens, request_tokens};
+
+impl HttpProvider {
+    /// Refuses with `context_overflow` what the model certainly does not take: by the provider's own count where it counts, else by
+    /// a lower estimate, which only a size that the server itself told is held against. What cannot be counted now is sent.
+    pub(super) async fn fits(&self, turn: &Turn<'_>) -> Result<(), ProviderError> {
+        let takes = turn.capabilities.context_tokens;
+        if request_tokens(turn.request) <= takes {
+            return Ok(());
+        }
+        let told = self.measured.read().get(turn.model).is_some_and(Option::is_some);
+        let tokens = match self.format.encode_count(turn) {
+            Some(encoded) => self.count(encoded, turn.request).await.ok(),
+            None => told.then(|| least_tokens(turn.request)),
+        };
+        match tokens.filter(|tokens| *tokens > takes) {
+            Some(tokens) => Err(self.faults().too_long(turn.model, tokens, takes)),
+            None => Ok(()),
+        }
+    }
+}
