@@ -24,8 +24,13 @@ pub(crate) struct Asked {
     pub bytes: Bytes,
     pub body: Value,
     pub session: Option<String>,
+    /// The client takes an answer that an equal request had.
+    pub reuse: bool,
     pub head: AnswerHead,
 }
+
+/// By this header, `true`, a client takes kept answers.
+const REUSE: &str = "x-helix-reuse";
 
 /// What an address says beside the body.
 struct Address {
@@ -204,7 +209,8 @@ async fn read(
     let now = Timestamp::now();
     let head = AnswerHead { id: uuid::Uuid::now_v7().simple().to_string(), created: now.0 / 1_000_000, model: model.clone() };
     let session = session(caller.as_ref(), &body);
-    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, head })
+    let reuse = request.headers().get(REUSE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, reuse, head })
 }
 
 /// The body, up to a limit that is told in the client's format.
@@ -251,9 +257,14 @@ fn session(caller: Option<&Caller>, body: &Value) -> Option<String> {
 
 async fn answer(gateway: &web::Data<Gateway>, asked: Asked) -> Result<HttpResponse, Refusal> {
     let reservation = reserve(gateway, &asked).await?;
-    let (reservation, asked) = match passing::pass(gateway, asked, reservation).await? {
-        passing::Passed::Answered(response) => return Ok(response),
-        passing::Passed::NotSpoken(asked, reservation) => (reservation, *asked),
+    // Answers are kept in the internal form, so bytes that pass unread have none.
+    let (reservation, asked) = if may_be_kept(&asked) {
+        (reservation, asked)
+    } else {
+        match passing::pass(gateway, asked, reservation).await? {
+            passing::Passed::Answered(response) => return Ok(response),
+            passing::Passed::NotSpoken(asked, reservation) => (reservation, *asked),
+        }
     };
     let request = decode(&asked)?;
     match asked.operation {
@@ -268,10 +279,17 @@ async fn answer(gateway: &web::Data<Gateway>, asked: Asked) -> Result<HttpRespon
     }
 }
 
+/// True where the client takes a kept answer and the request can have one.
+fn may_be_kept(asked: &Asked) -> bool {
+    let certain = |request: ModelRequest| request.sampling.temperature == Some(0.0);
+    asked.reuse && asked.operation != RawOperation::CountTokens && decode(asked).is_ok_and(certain)
+}
+
 fn decode(asked: &Asked) -> Result<ModelRequest, Refusal> {
     let decoded = asked.format.decode(&asked.body);
     let request = decoded.map_err(|message| Refusal::new(400, Failure::new(Code::InvalidRequest, message)))?;
-    Ok(ModelRequest { provider: None, model: Some(asked.model.clone()), session: asked.session.clone(), ..request })
+    let (model, session) = (Some(asked.model.clone()), asked.session.clone());
+    Ok(ModelRequest { provider: None, model, session, reuse: asked.reuse, ..request })
 }
 
 /// Sets aside what the call can cost, where its key has a limit.

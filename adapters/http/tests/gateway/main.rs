@@ -74,6 +74,44 @@ async fn bytes_pass_untouched_where_both_sides_speak_the_same_and_only_the_name_
     assert_eq!(answer["sent"], json!(body.to_string()));
 }
 
+/// The ledger's entries once there are so many, the last first.
+async fn entered(served: &Served, count: usize) -> Vec<helix_protocol::ModelCall> {
+    for _ in 0..100 {
+        let calls = served.store.ledger(LedgerFilter { limit: 10, ..LedgerFilter::default() }).await.expect("memory answers");
+        if calls.len() >= count {
+            return calls;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("there are no {count} calls in the ledger");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_equal_request_at_temperature_0_is_answered_once_where_the_client_takes_kept_answers() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    let ask = |model: &'static str, temperature: f64, reuse: &'static str| {
+        let (address, key) = (served.address, key.clone());
+        async move {
+            let body = json!({"temperature": temperature, "model": model, "messages": [{"role": "user", "content": "hi"}]});
+            let request = reqwest::Client::new().post(format!("http://{address}{CHAT}")).bearer_auth(key);
+            let response = request.header("x-helix-reuse", reuse).json(&body).send().await.expect("the gateway answers");
+            let answer: Value = response.json().await.expect("JSON");
+            answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+        }
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Whoever speaks the client's own format is asked in the internal form then, or nothing could be kept.
+    for model in ["coder", "passed-1"] {
+        assert_eq!([ask(model, 0.0, "true").await, ask(model, 0.0, "true").await], [GREETING, GREETING]);
+    }
+    assert_eq!([ask("coder", 0.5, "true").await, ask("coder", 0.0, "false").await], [GREETING, GREETING]);
+    let calls = entered(&served, 6).await;
+    let told: Vec<(CallOutcome, i64)> = calls.iter().rev().map(|call| (call.outcome, call.usage.cost.0)).collect();
+    let (made, kept) = ((CallOutcome::Answered, 25), (CallOutcome::Reused, 0));
+    assert_eq!(told, [made, kept, made, kept, made, made]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_is_in_the_ledger_with_what_it_used() {
     let served = Served::start().await;
@@ -81,15 +119,7 @@ async fn every_call_is_in_the_ledger_with_what_it_used() {
     post(&served, &key, CHAT, &chat("coder", "hi")).await;
     post(&served, &key, CHAT, &chat("coder", "refuse")).await;
     post(&served, &key, CHAT, &chat("passed-1", "hi")).await;
-    let all = LedgerFilter { limit: 10, ..LedgerFilter::default() };
-    let mut calls = Vec::new();
-    for _ in 0..100 {
-        calls = served.store.ledger(all).await.expect("memory answers");
-        if calls.len() == 3 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let calls = entered(&served, 3).await;
     let told: Vec<(&str, u64, i64, CallOutcome)> = calls
         .iter()
         .rev()
@@ -104,7 +134,7 @@ async fn every_call_is_in_the_ledger_with_what_it_used() {
         ]
     );
     assert!(calls.iter().all(|call| call.actor == "test" && call.key.is_some()));
-    assert_eq!(served.store.ledger_spent(all).await, Ok(Spent { money: Money(36), tokens: 26 }));
+    assert_eq!(served.store.ledger_spent(LedgerFilter::default()).await, Ok(Spent { money: Money(36), tokens: 26 }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
