@@ -42,7 +42,7 @@ pub fn throughput(scale: Scale) -> Result<Vec<Figure>> {
         ("chat completions", Box::new(ChatCompletions::at(""))),
         ("responses", Box::new(Responses)),
         ("messages", Box::new(AnthropicMessages::default())),
-        ("generateContent", Box::new(Gemini)),
+        ("generateContent", Box::<Gemini>::default()),
         ("Ollama's chat", Box::new(Ollama)),
     ];
     let (request, capabilities, clients) = (conversation(), ModelCapabilities::default(), client_formats());

@@ -11,6 +11,7 @@ mod manual;
 mod model_table;
 mod provider_kind;
 mod refusal;
+mod safety;
 mod sections;
 mod validate;
 
@@ -18,6 +19,7 @@ pub use agents_table::{AGENT_TABLE, check_program};
 pub use loader::{Loaded, Source};
 pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable};
 pub use provider_kind::ProviderKind;
+pub use safety::{HarmCategory, SafetyThreshold};
 pub use sections::{
     AgentsConfig, BudgetsConfig, Config, DatabaseConfig, DeploymentConfig, GatewayConfig, GroupConfig, LeaseConfig, LogFormat,
     LoggingConfig, LoginConfig, ModelsConfig, PriceConfig, ProjectFile, ProviderConfig, RoutingStrategy, SearchKind, ServerConfig,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LoginConfig, ModelEntry, ModelTable, ModelsConfig, PriceConfig, ProviderConfig};
+use crate::{HarmCategory, LoginConfig, ModelEntry, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, SafetyThreshold};
 
 /// What a provider speaks and where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -144,6 +144,7 @@ pub(crate) struct WrittenProvider {
     login: LoginConfig,
     max_tokens: u32,
     temperature: Option<f64>,
+    safety: BTreeMap<HarmCategory, SafetyThreshold>,
     context_tokens: u64,
     idle_timeout_ms: u64,
     call_timeout_ms: u64,
@@ -165,6 +166,7 @@ impl Default for WrittenProvider {
             login: usual.login,
             max_tokens: usual.max_tokens,
             temperature: usual.temperature,
+            safety: usual.safety,
             context_tokens: usual.context_tokens,
             idle_timeout_ms: usual.idle_timeout_ms,
             call_timeout_ms: usual.call_timeout_ms,
@@ -187,6 +189,7 @@ impl From<WrittenProvider> for ProviderConfig {
             login: written.login,
             max_tokens: written.max_tokens,
             temperature: written.temperature,
+            safety: written.safety,
             context_tokens: written.context_tokens,
             idle_timeout_ms: written.idle_timeout_ms,
             call_timeout_ms: written.call_timeout_ms,

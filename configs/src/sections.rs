@@ -8,7 +8,7 @@ use helix_protocol::{AgentProgram, AtMost, Environment, Isolation, Network, Secr
 use serde::{Deserialize, Serialize};
 
 use crate::provider_kind::WrittenProvider;
-use crate::{ModelEntry, ProviderKind};
+use crate::{HarmCategory, ModelEntry, ProviderKind, SafetyThreshold};
 
 /// The whole of helix.yaml.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -302,6 +302,9 @@ pub struct ProviderConfig {
     pub max_tokens: u32,
     /// 0 to 2; absent leaves it to the provider.
     pub temperature: Option<f64>,
+    /// What Gemini refuses: `off`, `none`, `high`, `medium` or `low` by `harassment`, `hate`, `sexual`, `dangerous` and `jailbreak`; what is
+    /// not named is left to the service.
+    pub safety: BTreeMap<HarmCategory, SafetyThreshold>,
     /// Tokens of a whole request that the models take. 0: as the capability table has it.
     pub context_tokens: u64,
     /// How long a call may take without a byte arriving, in milliseconds.
@@ -330,6 +333,7 @@ impl Default for ProviderConfig {
             login: LoginConfig::default(),
             max_tokens: 0,
             temperature: None,
+            safety: BTreeMap::new(),
             context_tokens: 0,
             idle_timeout_ms: 120_000,
             call_timeout_ms: 900_000,

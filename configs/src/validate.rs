@@ -163,6 +163,9 @@ fn models(config: &Config) -> Result<(), Failure> {
         if let Some(temperature) = temperature.filter(|temperature| !(0.0..=2.0).contains(temperature)) {
             return Err(wrong(&key("temperature"), temperature, "from 0 to 2"));
         }
+        if !provider.safety.is_empty() && provider.kind != ProviderKind::Gemini {
+            return Err(wrong(&key("safety"), "set", "left out: only a provider of the kind gemini has such filters"));
+        }
         at_least_one(&key("concurrency"), (*concurrency).into())?;
         for (model, price) in prices {
             for (part, dollars) in [("input", price.input), ("cached", price.cached), ("output", price.output)] {

@@ -128,7 +128,7 @@ async fn our_providers_converse_over_a_litellm_proxy_in_every_format_that_it_ser
     let mut formats = vec![
         provider("chat completions", format!("{base}/v1"), ChatCompletions::at(base)),
         provider("messages", format!("{base}/v1"), AnthropicMessages::default()),
-        provider("generateContent", format!("{base}/v1beta"), Gemini),
+        provider("generateContent", format!("{base}/v1beta"), Gemini::default()),
         provider("responses", format!("{base}/v1"), Responses),
     ];
     while let Some(provider) = formats.pop() {

@@ -37,7 +37,7 @@ pub fn anthropic(bytes: &[u8]) {
 
 /// Gemini's `generateContent`.
 pub fn gemini(bytes: &[u8]) {
-    read(&Gemini, bytes);
+    read(&Gemini::default(), bytes);
 }
 
 /// Ollama's chat.
@@ -150,7 +150,7 @@ fn format(wire: WireFormat) -> Box<dyn Format> {
         WireFormat::OpenaiChat => Box::new(ChatCompletions::at("")),
         WireFormat::OpenaiResponses => Box::new(Responses),
         WireFormat::Anthropic => Box::new(AnthropicMessages::default()),
-        WireFormat::Gemini => Box::new(Gemini),
+        WireFormat::Gemini => Box::<Gemini>::default(),
         WireFormat::Ollama => Box::new(Ollama),
     }
 }

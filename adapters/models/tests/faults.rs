@@ -36,7 +36,7 @@ impl Peer {
             Self::Responses => HttpProvider::new(settings, Responses),
             Self::Ollama => HttpProvider::new(settings, Ollama),
             Self::Anthropic => HttpProvider::new(settings, AnthropicMessages::default()),
-            Self::Gemini => HttpProvider::new(settings, Gemini),
+            Self::Gemini => HttpProvider::new(settings, Gemini::default()),
         }
     }
 

@@ -104,7 +104,10 @@ fn speaking(config: &ProviderConfig, settings: Settings) -> Result<HttpProvider,
             HttpProvider::new(settings, format)
         }
         ProviderKind::Anthropic => HttpProvider::new(settings, AnthropicMessages::default()),
-        ProviderKind::Gemini => HttpProvider::new(settings, Gemini),
+        ProviderKind::Gemini => {
+            let safety = config.safety.iter().map(|(category, threshold)| (category.wire(), threshold.wire()));
+            HttpProvider::new(settings, Gemini::with_safety(safety.collect()))
+        }
         ProviderKind::OpenaiCompatible | ProviderKind::Openai => HttpProvider::new(settings, ChatCompletions::at(&config.base_url)),
     }
 }

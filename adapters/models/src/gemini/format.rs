@@ -2,15 +2,26 @@
 
 use helix_ports::{RawCall, RawOperation};
 use helix_protocol::{ModelReply, WireFormat};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::request::{encode_count, model_path};
 use super::{StreamDecoder, decode_reply, encode_request};
 use crate::format::{DecodeError, Decoder, Encoded, Format, KeyHeader, Turn};
 
 /// Gemini's `generateContent`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gemini;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gemini {
+    /// What is refused as harmful: categories with their thresholds, as the service names them. A request that says it itself is left
+    /// alone.
+    safety: Vec<(&'static str, &'static str)>,
+}
+
+impl Gemini {
+    /// The same with thresholds of safety, by category.
+    pub fn with_safety(safety: Vec<(&'static str, &'static str)>) -> Self {
+        Self { safety }
+    }
+}
 
 impl Format for Gemini {
     fn wire(&self) -> WireFormat {
@@ -23,7 +34,12 @@ impl Format for Gemini {
 
     fn encode(&self, turn: &Turn<'_>) -> Encoded {
         let operation = if turn.stream { RawOperation::Stream } else { RawOperation::Generate };
-        Encoded { path: path(turn.model, operation), headers: Vec::new(), body: encode_request(turn) }
+        let mut body = encode_request(turn);
+        if let Some(fields) = body.as_object_mut().filter(|_| !self.safety.is_empty()) {
+            let settings = self.safety.iter().map(|(category, threshold)| json!({"category": category, "threshold": threshold}));
+            fields.entry("safetySettings").or_insert_with(|| settings.collect());
+        }
+        Encoded { path: path(turn.model, operation), headers: Vec::new(), body }
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

@@ -16,7 +16,7 @@ use crate::testing::{arguments, body_of, conversation, never_shorter, read, serv
 mod streams;
 
 fn encoded(request: &ModelRequest, capabilities: &ModelCapabilities) -> Value {
-    Gemini.encode(&turn(request, capabilities)).body
+    Gemini::default().encode(&turn(request, capabilities)).body
 }
 
 fn turn<'a>(request: &'a ModelRequest, capabilities: &'a ModelCapabilities) -> Turn<'a> {
@@ -158,6 +158,22 @@ fn what_a_client_asks_besides_comes_through() {
 }
 
 #[test]
+fn the_nodes_thresholds_of_safety_are_sent_unless_the_request_has_its_own() {
+    let format = Gemini::with_safety(vec![("HARM_CATEGORY_HARASSMENT", "BLOCK_NONE"), ("HARM_CATEGORY_JAILBREAK", "OFF")]);
+    let sent = |request: &ModelRequest| format.encode(&turn(request, &ModelCapabilities::default())).body["safetySettings"].clone();
+    let ours = json!([
+        {"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"},
+        {"category": "HARM_CATEGORY_JAILBREAK", "threshold": "OFF"},
+    ]);
+    assert_eq!(sent(&user("u")), ours);
+    let own = json!([{"category": "HARM_CATEGORY_HATE_SPEECH", "threshold": "BLOCK_LOW_AND_ABOVE"}]);
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "u"}]}], "safetySettings": own});
+    assert_eq!(sent(&decode_request(&body, "m").expect("decodes")), own);
+    let counted = format.encode_count(&turn(&user("u"), &ModelCapabilities::default())).expect("it counts");
+    assert!(counted.body.pointer("/generateContentRequest/safetySettings").is_none(), "they are no part of a prompt");
+}
+
+#[test]
 fn a_client_may_write_with_underscores_and_in_capitals() {
     let body = json!({
         "system_instruction": {"parts": {"text": "s"}},
@@ -219,7 +235,7 @@ fn a_request_that_cannot_be_read_says_where_it_is_wrong() {
 fn paths_name_the_model_and_lead_nowhere_else() {
     let path = |model: &str, operation| {
         let call = RawCall { operation, model: model.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
-        Gemini.raw_path(&call).expect("a path")
+        Gemini::default().raw_path(&call).expect("a path")
     };
     assert_eq!(path("gemini-x", RawOperation::Generate), "models/gemini-x:generateContent");
     assert_eq!(path("models/gemini-x", RawOperation::Stream), "models/gemini-x:streamGenerateContent?alt=sse");
@@ -231,13 +247,13 @@ fn paths_name_the_model_and_lead_nowhere_else() {
 #[test]
 fn tokens_are_counted_and_models_listed_by_its_own_calls() {
     let request = user("u");
-    let count = Gemini.encode_count(&turn(&request, &ModelCapabilities::default())).expect("it counts");
+    let count = Gemini::default().encode_count(&turn(&request, &ModelCapabilities::default())).expect("it counts");
     assert_eq!(count.path, "models/gemini-x:countTokens");
     assert_eq!(count.body["generateContentRequest"]["model"], "models/gemini-x");
     assert_eq!(decode_request(&count.body, "gemini-x").map(|request| request.messages), Ok(request.messages));
-    assert_eq!(Gemini.decode_count(&json!({"totalTokens": 7})), Some(7));
+    assert_eq!(Gemini::default().decode_count(&json!({"totalTokens": 7})), Some(7));
     let models = json!({"models": [{"name": "models/gemini-x", "inputTokenLimit": 2_097_152}]});
-    assert_eq!(Gemini.decode_models(&models), Some(vec!["gemini-x".to_owned()]));
+    assert_eq!(Gemini::default().decode_models(&models), Some(vec!["gemini-x".to_owned()]));
 }
 
 #[test]
@@ -293,7 +309,7 @@ proptest! {
         let reply = ModelReply { model: "m".to_owned(), blocks, stop, usage };
         prop_assert_eq!(decode_reply(encode_reply(&reply, "id", 1).to_string().as_bytes()), Ok(reply.clone()));
         let events = served(&mut StreamEncoder::new("m", "id", 1), &reply, piece);
-        prop_assert_eq!(read(&Gemini, &body_of(&events), 50).map(|(reply, _)| reply), Ok(reply));
+        prop_assert_eq!(read(&Gemini::default(), &body_of(&events), 50).map(|(reply, _)| reply), Ok(reply));
     }
 
     #[test]
@@ -323,7 +339,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(data in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode_reply(&data);
-        let _ = read(&Gemini, &data, 9);
+        let _ = read(&Gemini::default(), &data, 9);
         let _ = serde_json::from_slice::<Value>(&data).map(|body| decode_request(&body, "m"));
     }
 }

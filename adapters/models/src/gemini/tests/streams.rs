@@ -34,7 +34,7 @@ fn recorded() -> ModelReply {
 
 #[test]
 fn a_recorded_stream_is_read_part_by_part_and_its_signatures_go_back_on_their_own_parts() {
-    let (reply, shown) = read(&Gemini, RECORDED.as_bytes(), 13).expect("an answer");
+    let (reply, shown) = read(&Gemini::default(), RECORDED.as_bytes(), 13).expect("an answer");
     assert_eq!(reply, recorded());
     assert_eq!(shown[1], ModelDelta::Text { text: "Grü".to_owned() });
     assert!(shown.contains(&ModelDelta::ToolInput { index: 1, text: "{\"path\":\"b\"}".to_owned() }));
@@ -75,7 +75,7 @@ fn a_signed_text_stands_alone() {
 
 #[test]
 fn a_stream_cut_at_any_byte_is_never_a_shorter_answer() {
-    never_shorter(&Gemini, RECORDED.as_bytes());
+    never_shorter(&Gemini::default(), RECORDED.as_bytes());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_signature_survives_a_client_of_the_chat_format() {
         })
     };
     assert_eq!(signed(&request.messages[0].blocks), signed(&reply.blocks));
-    let (_, shown) = read(&Gemini, RECORDED.as_bytes(), 99).expect("an answer");
+    let (_, shown) = read(&Gemini::default(), RECORDED.as_bytes(), 99).expect("an answer");
     let mut encoder = chat::StreamEncoder::new("m", "id", 0);
     let mut events: Vec<_> = shown.iter().flat_map(|delta| encoder.push(delta)).collect();
     events.extend(encoder.finish(&reply));
@@ -140,7 +140,7 @@ fn reasons_to_finish_have_their_meaning() {
 fn a_blocked_prompt_ends_its_stream() {
     let body =
         b"data: {\"promptFeedback\":{\"blockReason\":\"PROHIBITED_CONTENT\"},\"usageMetadata\":{\"promptTokenCount\":3}}\n\n";
-    let (reply, _) = read(&Gemini, body, 9).expect("an answer");
+    let (reply, _) = read(&Gemini::default(), body, 9).expect("an answer");
     assert_eq!((reply.stop, reply.blocks.len(), reply.usage.input_tokens), (StopReason::Refusal, 0, 3));
 }
 
