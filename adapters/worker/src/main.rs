@@ -129,6 +129,11 @@ enum LogTo {
 }
 
 fn main() -> ExitCode {
+    // A command waits for this one, which has no options to be read.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|verb| verb == "sandbox") && arguments.next().is_none() {
+        return sandbox::run();
+    }
     let done = match Cli::parse().verb {
         Verb::Sandbox { probe: None } => return sandbox::run(),
         Verb::Sandbox { probe: Some(folder) } => return sandbox::probe(&folder),

@@ -1,8 +1,9 @@
 //! The sandbox's process: `helix-worker sandbox`. It shuts itself in, then starts what the worker orders.
 //!
 //! One process a workspace, and not one a command: what one command leaves running, the next one can reach on its loopback, signal
-//! and end, because all of them are inside the same walls. It has one thread until the walls stand. Nothing is done between a fork
-//! and an exec of the worker, which has many threads, where only the calls that are safe for signals are.
+//! and end, because all of them are inside the same walls. It has one thread when what holds for a thread alone is put on it: the one that
+//! raises the loopback has ended by then. Nothing is done between a fork and an exec of the worker, which has many threads, where only
+//! the calls that are safe for signals are.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -68,11 +69,12 @@ fn shut_in(socket: &UnixStream, said: &Voice) -> Result<(), String> {
     mounts::make_private(&policy.temporary).map_err(|error| format!("{}: {error}", policy.temporary.display()))?;
     if on.namespaces {
         let sockets = mounts::sockets();
-        namespaces::leave(on.network, || {
+        let loopback = namespaces::leave(on.network, || {
             said.say(&Said::NeedsIds);
             receive::<()>(socket)?.map(drop).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         })?;
         mounts::arrange(&policy, &outside(&policy, sockets))?;
+        loopback.wait()?;
     }
     close_in(&policy)
 }
@@ -180,6 +182,7 @@ fn try_namespaces(folder: &std::path::Path) -> Result<(), String> {
         hidden: vec![folder.to_owned()],
     };
     // Who is root has only one id here; what matters is whether mounts and networks can be made.
-    namespaces::leave_alone(Network::None)?;
-    mounts::arrange(&policy, &[])
+    let loopback = namespaces::leave_alone(Network::None)?;
+    mounts::arrange(&policy, &[])?;
+    loopback.wait()
 }

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use helix_protocol::Network;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
@@ -23,19 +24,42 @@ const KEPT_BY_ROOT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::NET_BIND_SERVICE);
 
+/// A thread that asks one thing of the kernel needs little.
+const STACK: usize = 64 * 1024;
+
+/// The loopback of a new network namespace on its way up, beside whatever else is made. The kernel takes one such request at a time,
+/// also from other namespaces and while it takes an old one down, so it may be a while.
+#[must_use = "commands need the loopback, and nothing may run beside them"]
+pub struct Loopback(Option<JoinHandle<io::Result<()>>>);
+
+impl Loopback {
+    fn raise(network: Network) -> io::Result<Self> {
+        if network != Network::None {
+            return Ok(Self(None));
+        }
+        std::thread::Builder::new().stack_size(STACK).spawn(raise_loopback).map(|raising| Self(Some(raising)))
+    }
+
+    /// Waits until it is up.
+    pub fn wait(self) -> Result<(), String> {
+        let raised = self.0.map_or(Ok(()), |raising| raising.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())));
+        raised.map_err(|error| format!("the loopback of a new network namespace does not come up: {error}"))
+    }
+}
+
 /// Leaves the machine's namespaces. Root has `ask_for_ids`, which returns once the parent has written the maps.
-pub fn leave(network: Network, ask_for_ids: impl FnOnce() -> io::Result<()>) -> Result<(), String> {
+pub fn leave(network: Network, ask_for_ids: impl FnOnce() -> io::Result<()>) -> Result<Loopback, String> {
     let (uid, gid) = (geteuid(), getegid());
     enter(network, || if uid.is_root() { ask_for_ids() } else { map_own_id(uid, gid) })
 }
 
 /// As `leave`, with the own id alone whoever this is: nobody has to be asked.
-pub fn leave_alone(network: Network) -> Result<(), String> {
+pub fn leave_alone(network: Network) -> Result<Loopback, String> {
     let (uid, gid) = (geteuid(), getegid());
     enter(network, || map_own_id(uid, gid))
 }
 
-fn enter(network: Network, map_ids: impl FnOnce() -> io::Result<()>) -> Result<(), String> {
+fn enter(network: Network, map_ids: impl FnOnce() -> io::Result<()>) -> Result<Loopback, String> {
     let mut flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNS | UnshareFlags::NEWIPC;
     if network == Network::None {
         flags |= UnshareFlags::NEWNET;
@@ -43,11 +67,9 @@ fn enter(network: Network, map_ids: impl FnOnce() -> io::Result<()>) -> Result<(
     unshare(flags).map_err(|error| format!("new namespaces are refused: {error}"))?;
     // Entering one hides a process from those who look for what a worker started; they must find it at any moment.
     set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(|error| format!("the process cannot be made visible: {error}"))?;
+    let loopback = Loopback::raise(network).map_err(|error| format!("no thread for the loopback: {error}"))?;
     map_ids().map_err(|error| format!("ids cannot be mapped in a new user namespace: {error}"))?;
-    if network == Network::None {
-        raise_loopback().map_err(|error| format!("the loopback of a new network namespace does not come up: {error}"))?;
-    }
-    Ok(())
+    Ok(loopback)
 }
 
 fn map_own_id(uid: Uid, gid: Gid) -> io::Result<()> {

@@ -106,6 +106,8 @@ pub fn hidden(folder: &Path, told: &[PathBuf]) -> Vec<PathBuf> {
         let keys = std::fs::read_dir("/etc/ssh").into_iter().flatten().flatten().map(|entry| entry.path());
         all.extend(keys.filter(|key| key.extension().is_none_or(|end| end != "pub") && key.to_string_lossy().contains("_key")));
     }
+    homes.sort();
+    homes.dedup();
     all.extend(homes.iter().flat_map(|home| PRIVATE_IN_HOME.iter().map(|name| home.join(name))));
     outermost(all)
 }
