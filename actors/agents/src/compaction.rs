@@ -1,10 +1,12 @@
 //! Making room in a conversation that nears what its model takes.
 //!
 //! Looked at before every turn of the model, so in the middle of its work too. First old answers of tools go; where that is not
-//! enough the model summarises. The task's list of what is to be done is kept beside the conversation and stated anew. What
+//! enough the model summarises. Old answers also go where the conversation has rested for so long that the provider's prompt cache has
+//! forgotten it: all of it is read at the full price then, and cached anew, so what goes is paid for neither now nor in later turns. The
+//! task's list of what is to be done is kept beside the conversation and stated anew. What
 //! results is recorded with the step, from a new system message on (see [`conversation`](crate::conversation)).
 
-use helix_protocol::{Block, Message, ModelReply, Role};
+use helix_protocol::{Block, Message, ModelReply, Question, Role, StepRecord};
 use serde_json::Value;
 
 use crate::ModelLimits;
@@ -20,6 +22,9 @@ const PROTECTED_TOKENS: u64 = 40_000;
 const PROTECTED_TURNS: usize = 2;
 /// Answers below this size are not worth taking out.
 const SMALL: usize = 400;
+
+/// No provider keeps a prompt longer than this without being paid for it, in microseconds.
+const FORGOTTEN_US: i64 = 3_600 * 1_000_000;
 
 /// What the model is asked for its summary.
 const SUMMARISE: &str = "\
@@ -74,6 +79,25 @@ pub(crate) fn look(conversation: &Conversation, limits: ModelLimits, need: Need)
     // What is summarised must fit itself.
     let fits = |messages: &[Message]| tokens(messages) * 100 < room * FULL;
     Room::Summarise(if need == Need::Due && fits(&pruned) { pruned } else { prune(messages, 0) })
+}
+
+/// The conversation without old answers of tools, where that is at least a fifth less.
+pub(crate) fn lighter(conversation: &Conversation, limits: ModelLimits) -> Option<Vec<Message>> {
+    let messages = conversation.messages();
+    let pruned = prune(messages, PROTECTED_TOKENS.min(limits.room() / 3));
+    (tokens(&pruned) * 5 <= tokens(messages) * 4).then_some(pruned)
+}
+
+/// True where the model was last asked before a question that rested so long that its prompt cache has forgotten the conversation. By
+/// what is recorded alone, so that a step that is made again decides the same: `head` is the last step.
+pub(crate) fn is_forgotten(head: &StepRecord, questions: &[Question]) -> bool {
+    let spoke = head.step.messages.iter().any(|message| message.role == Role::Assistant);
+    let rested = |question: &Question| {
+        let Some(answered) = question.answered_at else { return false };
+        let since = question.created_at == head.committed_at || (!spoke && answered <= head.step.started_at);
+        since && answered.0.saturating_sub(question.created_at.0) >= FORGOTTEN_US
+    };
+    questions.iter().max_by_key(|question| question.created_at).is_some_and(rested)
 }
 
 /// The messages up to the last turn with its answers; what a person said since is left out.

@@ -183,7 +183,13 @@ impl Step<'_> {
     /// Makes room in a conversation that has become too long. True where it did.
     async fn make_room(&self, host: &mut dyn StepHost, conversation: &mut Conversation, need: Need) -> Result<bool, Failure> {
         match compaction::look(conversation, self.limits, need) {
-            Room::Enough => Ok(false),
+            Room::Enough => match compaction::lighter(conversation, self.limits).filter(|_| need == Need::Due) {
+                Some(kept) if self.is_forgotten(host).await? => {
+                    conversation.restart(kept);
+                    Ok(true)
+                }
+                _ => Ok(false),
+            },
             Room::Pruned(kept) => {
                 conversation.restart(kept);
                 Ok(true)
@@ -196,6 +202,12 @@ impl Step<'_> {
                 Ok(true)
             }
         }
+    }
+
+    /// Whether the conversation has rested for so long that no prompt cache has it any more.
+    async fn is_forgotten(&self, host: &mut dyn StepHost) -> Result<bool, Failure> {
+        let questions = host.questions().await?;
+        Ok(host.head().is_some_and(|head| compaction::is_forgotten(head, &questions)))
     }
 
     /// One reply. A conversation that the model refuses as too long is shortened and asked about once more.
