@@ -8,6 +8,9 @@ use crate::chat::{ChatCompletions, LengthField, ThinkingField};
 use crate::dollars;
 use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
 
+/// The longest name of a session that the service takes.
+const LONGEST_SESSION: usize = 256;
+
 /// Chat completions of OpenRouter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenRouter {
@@ -33,6 +36,18 @@ impl Format for OpenRouter {
             encoded.body["models"] = [turn.model].into_iter().chain(others).collect();
         }
         encoded.body["usage"] = json!({"include": true});
+        let mut say = |field: &str, value: Value| {
+            // What a client says itself stands.
+            encoded.body.as_object_mut().map(|body| body.entry(field).or_insert(value));
+        };
+        if turn.capabilities.cache_markers {
+            // The service puts the marker itself, at the end of what can be kept; without a word nothing of a Claude's prompt is.
+            say("cache_control", json!({"type": "ephemeral"}));
+        }
+        // Turns of one session go to the same of the many who serve a model, where their prompt is cached.
+        if let Some(session) = turn.request.session.as_ref().filter(|session| session.len() <= LONGEST_SESSION) {
+            say("session_id", json!(session));
+        }
         encoded
     }
 
@@ -91,7 +106,7 @@ fn cost_in(data: &[u8]) -> Option<Money> {
 mod tests {
     use super::*;
     use helix_ports::ModelCapabilities;
-    use helix_protocol::ModelRequest;
+    use helix_protocol::{Extra, ModelRequest, WireFormat};
 
     #[test]
     fn other_models_are_named_after_the_first_and_not_twice() {
@@ -101,6 +116,25 @@ mod tests {
             Turn { request: &request, model: "a/one", capabilities: &capabilities, max_tokens: 1, temperature: None, stream: true };
         let body = format.encode(&turn).body;
         assert_eq!((&body["models"], &body["usage"]), (&json!(["a/one", "b/two"]), &json!({"include": true})));
+    }
+
+    #[test]
+    fn a_claudes_prompt_is_cached_and_a_session_stays_where_that_is() {
+        let body = |cache_markers: bool, request: &ModelRequest| {
+            let capabilities = ModelCapabilities { cache_markers, ..ModelCapabilities::default() };
+            let model = "anthropic/claude-sonnet-5-5";
+            let turn = Turn { request, model, capabilities: &capabilities, max_tokens: 1, temperature: None, stream: true };
+            OpenRouter::new(Vec::new()).encode(&turn).body
+        };
+        let of = |session: String| ModelRequest { session: Some(session), ..ModelRequest::default() };
+        let sent = body(true, &of("task-1".to_owned()));
+        assert_eq!((&sent["cache_control"], &sent["session_id"]), (&json!({"type": "ephemeral"}), &json!("task-1")));
+        let sent = body(false, &of("x".repeat(257)));
+        assert!(sent.get("cache_control").is_none() && sent.get("session_id").is_none(), "{sent}");
+        let own = json!({"cache_control": {"type": "ephemeral", "ttl": "1h"}});
+        let extra = Extra::of(WireFormat::OpenaiChat, own.as_object().expect("an object").clone());
+        let sent = body(true, &ModelRequest { extra, ..ModelRequest::default() });
+        assert_eq!(sent["cache_control"]["ttl"], "1h");
     }
 
     #[test]
