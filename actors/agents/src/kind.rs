@@ -18,7 +18,7 @@ use crate::families::Family;
 use crate::prompt::opening;
 use crate::reasoning::Phase;
 use crate::toolset::{Toolset, Web};
-use crate::{AgentLimits, ModelLimits, instructions, reasoning, repetition, summary, tree};
+use crate::{AgentLimits, ModelLimits, instructions, pictures, reasoning, repetition, summary, tree};
 
 /// Makes the steps of agent tasks. Holds nothing but limits and the way to the web, so one serves every task.
 pub struct AgentKind {
@@ -31,6 +31,7 @@ struct Step<'a> {
     kind: &'a AgentKind,
     spec: AgentSpec,
     limits: ModelLimits,
+    pictures: bool,
     family: &'static Family,
     tools: Toolset,
     session: String,
@@ -72,6 +73,7 @@ impl TaskKind for AgentKind {
         let step = Step {
             kind: self,
             limits: self.limits.of(spec.provider.as_deref(), spec.model.as_deref()),
+            pictures: self.limits.takes_pictures(spec.provider.as_deref(), spec.model.as_deref()),
             tools: Toolset::new(&spec, family, web),
             family,
             session: host.task().id.to_string(),
@@ -98,7 +100,7 @@ impl Step<'_> {
         let mut conversation = self.opened(host).await?;
         let Made { mut ending, touched } = match conversation.unanswered() {
             Some((at, blocks)) => self.answer(host, &mut conversation, at, &blocks, None, ordinal).await?,
-            None => match tree::carry_on(host, &self.spec, &mut conversation).await? {
+            None => match tree::carry_on(host, &self.spec, self.limits.max_tokens, &mut conversation).await? {
                 // Files that were taken over are the step's without a look at the workspace.
                 Some(ending) => ending.into(),
                 None => self.turn(host, &mut conversation, ordinal).await?,
@@ -245,7 +247,7 @@ impl Step<'_> {
         ModelRequest {
             provider: self.spec.provider.clone(),
             model: self.spec.model.clone(),
-            messages,
+            messages: if self.pictures { messages } else { pictures::left_out(messages) },
             tools: self.tools.schemas(),
             max_tokens: self.limits.max_tokens,
             thinking: self.spec.thinking,

@@ -24,6 +24,7 @@ mod families;
 mod instructions;
 mod kind;
 mod limits;
+mod pictures;
 mod prompt;
 mod reasoning;
 mod repetition;

@@ -78,6 +78,12 @@ impl AgentLimits {
         ModelLimits { max_tokens, context_tokens }
     }
 
+    /// Whether a task's model takes pictures; of a group, whether any of its deployments does, to which the router gives them.
+    pub fn takes_pictures(&self, provider: Option<&str>, model: Option<&str>) -> bool {
+        let takes = |(provider, model): (&ProviderConfig, &str)| provider.model_entry(&self.table, model).images == Some(true);
+        self.deployments(provider, model).into_iter().any(takes)
+    }
+
     /// The model that a task runs on, as far as the configuration says; empty where it does not.
     pub fn model<'a>(&'a self, provider: Option<&str>, model: Option<&'a str>) -> &'a str {
         self.deployments(provider, model).first().map_or(model.unwrap_or_default(), |(_, model)| model)

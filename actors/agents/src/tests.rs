@@ -7,10 +7,10 @@ use futures::future::BoxFuture;
 use helix_config::{ModelsConfig, ProviderConfig};
 use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
-    AgentSpec, AgentTurn, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, Message, ModelReply, ModelRequest,
-    ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, SnapshotId, Spend, StepId,
-    StepOutcome, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall, ToolOutcome,
-    TurnReport, Usage,
+    AgentSpec, AgentTurn, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, ImageSource, Message, ModelReply,
+    ModelRequest, ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, SnapshotId, Spend,
+    StepId, StepOutcome, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall,
+    ToolOutcome, TurnReport, Usage,
 };
 use serde_json::{Value, json};
 
@@ -174,6 +174,7 @@ impl StepHost for FakeHost {
                 let found: Vec<&str> = self.files.keys().map(String::as_str).filter(|path| path.ends_with("AGENTS.md")).collect();
                 Ok(ToolOutcome::ok(if found.is_empty() { "no path fits".to_owned() } else { found.join("\n") }))
             }
+            "read" if text("path").ends_with(".png") => Ok(ToolOutcome { images: vec![picture()], ..ToolOutcome::ok("shown") }),
             "read" => match self.files.get(&text("path")) {
                 Some(content) => Ok(ToolOutcome::ok(format!("     1\t{content}"))),
                 None => Err(Failure::new(Code::FileNotFound, "no such file").hint("look with glob")),
@@ -228,6 +229,10 @@ impl StepHost for FakeHost {
     fn note(&mut self, note: SnapshotNote) {
         self.note = Some(note);
     }
+}
+
+fn picture() -> ImageSource {
+    ImageSource::Base64 { media_type: "image/png".to_owned(), data: "aGk=".to_owned() }
 }
 
 fn exit(command: &str, exit_code: i32) -> ExitReport {

@@ -67,6 +67,7 @@ enum Attempts {
 pub(crate) async fn carry_on(
     host: &mut dyn StepHost,
     spec: &AgentSpec,
+    max_tokens: u32,
     conversation: &mut Conversation,
 ) -> Result<Option<Ending>, Failure> {
     let Reasoning::TreeOfThoughts { .. } = spec.reasoning else { return Ok(None) };
@@ -85,7 +86,7 @@ pub(crate) async fn carry_on(
             Ok(Some(Ending::new(summary, TurnEnd::Await { tasks })))
         }
         Attempts::Won(at, end) => promote(host, conversation, at, approaches.len(), &end, "it passed the check first").await,
-        Attempts::Ended(ends) => match chosen(host, spec, &ends).await? {
+        Attempts::Ended(ends) => match chosen(host, spec, max_tokens, &ends).await? {
             Some((at, why)) => promote(host, conversation, at, ends.len(), &ends[at], &why).await,
             None => {
                 let reasons: Vec<String> =
@@ -131,7 +132,12 @@ async fn attempts(host: &mut dyn StepHost, spec: &AgentSpec, approaches: &[Strin
 }
 
 /// The best of those that completed, with the reason; by a model where there are several.
-async fn chosen(host: &mut dyn StepHost, spec: &AgentSpec, ends: &[ChildEnd]) -> Result<Option<(usize, String)>, Failure> {
+async fn chosen(
+    host: &mut dyn StepHost,
+    spec: &AgentSpec,
+    max_tokens: u32,
+    ends: &[ChildEnd],
+) -> Result<Option<(usize, String)>, Failure> {
     let completed: Vec<usize> =
         ends.iter().enumerate().filter(|(_, end)| end.status == TaskStatus::Completed).map(|(at, _)| at).collect();
     match completed.as_slice() {
@@ -148,7 +154,8 @@ async fn chosen(host: &mut dyn StepHost, spec: &AgentSpec, ends: &[ChildEnd]) ->
         provider: spec.provider.clone(),
         model: spec.model.clone(),
         messages: vec![Message::text(Role::System, JUDGE), Message::text(Role::User, question)],
-        max_tokens: 2_000,
+        // A model that thinks before it judges must not have used them up by then.
+        max_tokens,
         thinking: spec.thinking,
         ..ModelRequest::default()
     };

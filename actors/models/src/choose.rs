@@ -33,7 +33,7 @@ pub(crate) struct Standing {
     pub obstacle: Obstacle,
     /// Tokens that its model takes in one request.
     pub context: u64,
-    /// Whether the turn fits into them, by an upper estimate.
+    /// Whether the turn fits into them, by an upper estimate, and its pictures are taken.
     pub fits: bool,
 }
 

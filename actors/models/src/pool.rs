@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use helix_kernel::Address;
 use helix_ports::ProviderError;
-use helix_protocol::{Code, ModelRequest, Money, ToolChoice};
+use helix_protocol::{Block, Code, ModelRequest, Money, ToolChoice};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -150,7 +150,7 @@ impl Pool {
             failing: (record.failing * 20.0).round() / 20.0,
             obstacle,
             context: capabilities.context_tokens,
-            fits: tokens + answer <= capabilities.context_tokens,
+            fits: tokens + answer <= capabilities.context_tokens && (capabilities.images || !request.is_some_and(has_pictures)),
         }
     }
 
@@ -228,6 +228,14 @@ fn key(deployment: &Deployment) -> DeploymentKey {
 /// The model's name as a provider is asked: none where it is the provider's own.
 pub(crate) fn named(model: &str) -> Option<&str> {
     (!model.is_empty()).then_some(model)
+}
+
+fn has_pictures(request: &ModelRequest) -> bool {
+    request.messages.iter().flat_map(|message| &message.blocks).any(|block| match block {
+        Block::Image { .. } => true,
+        Block::ToolResult { images, .. } => !images.is_empty(),
+        _ => false,
+    })
 }
 
 fn answer_tokens(request: &ModelRequest, most: u64) -> u64 {

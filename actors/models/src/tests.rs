@@ -113,7 +113,8 @@ impl Provider for FakeProvider {
         Ok(Vec::new())
     }
     fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
-        ModelCapabilities { context_tokens: self.context_tokens, ..ModelCapabilities::default() }
+        let (context_tokens, images) = (self.context_tokens, self.name.starts_with("seeing"));
+        ModelCapabilities { context_tokens, images, ..ModelCapabilities::default() }
     }
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
         Some(TokenPrice {

@@ -164,3 +164,19 @@ async fn instructions_of_a_folder_are_told_when_it_is_touched_and_once() {
         .collect();
     assert_eq!(told, [false, true, false]);
 }
+
+#[tokio::test]
+async fn a_model_that_takes_no_pictures_is_told_of_them_and_one_that_does_is_shown_them() {
+    for (model, shown) in [("gpt-4o", true), ("deepseek-chat", false)] {
+        let look = calls(vec![call("p", "read", json!({"path": "a.png"}))]);
+        let mut host = FakeHost::new(spec(), vec![look, says("done")]);
+        let kind = AgentKind::new(sized(LIMITS, model));
+        host.step_of(&kind).await.expect("a step");
+        host.step_of(&kind).await.expect("a step");
+        let kept =
+            Block::ToolResult { id: "p".into(), content: "shown".into(), images: vec![picture()], is_error: false, extra: None };
+        let told = result("p", "shown\n[a picture is left out here, because this model takes none]", false);
+        assert_eq!(host.said[3].blocks, std::slice::from_ref(&kept), "the conversation keeps it, for a fork with another model");
+        assert_eq!(host.requests[1].messages[3].blocks, [if shown { kept } else { told }], "{model}");
+    }
+}

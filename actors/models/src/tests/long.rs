@@ -1,4 +1,4 @@
-//! Turns that are longer than a model takes, or longer than it writes.
+//! Turns that a model does not take: longer than it reads or writes, or with pictures.
 
 use super::*;
 
@@ -56,4 +56,16 @@ async fn a_long_turn_is_quoted_at_the_price_of_long_ones() {
         (quoted("usual").await.expect("a quote").money, quoted("dear-when-long").await.expect("a quote").money),
         (Money(700), Money(1_400))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pictures_go_to_whoever_takes_them() {
+    let (blind, seeing) = (FakeProvider::new("blind", []), FakeProvider::new("seeing", []));
+    let team = group(RoutingStrategy::Cost, &["blind", "seeing"], &[]);
+    let (models, _handle) = grouped(&[&blind, &seeing], team, Limits::default()).await;
+    let image = helix_protocol::ImageSource::Url { url: "https://example.org/a.png".to_owned() };
+    let mut shown = request(Some("team"));
+    shown.messages[0].blocks.push(Block::Image { image, extra: None });
+    assert_eq!(models.generate(shown, None).await, Ok(reply("seeing")));
+    assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("blind")));
 }
