@@ -1,6 +1,7 @@
 //! `helix run`
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,13 +29,14 @@ Examples:
   helix run \"port this to Python 3.13\" --repo ~/code/tool --attempts 3 --budget-usd 2
   helix run \"explain the build\" --repo . --base-url http://127.0.0.1:11434/v1 --model qwen3
   helix run \"fix the failing test\" --repo . --agent claude-acp
+  helix run - --repo . < specification.md
   helix run --command \"cargo build\" --command \"cargo test\" --repo . --needs cargo
   helix run --command \"./train.sh\" --gpus 1 --memory 16G --detach --on-failure keep
 
 The repository's files are copied, uncommitted changes included unless --clean; your checkout is never written to.
 Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
 pub(super) struct Run {
-    /// What the agent shall do
+    /// What the agent shall do; `-` reads it from standard input
     #[arg(required_unless_present = "command", conflicts_with = "command")]
     prompt: Option<String>,
     /// A shell command instead of an agent; several run one after another, each as one step
@@ -282,6 +284,20 @@ struct Limits {
     on_failure: Leftovers,
 }
 
+/// The prompt, of which a command line holds 128 KiB at most: more of it, or a file, comes by standard input.
+fn whole_prompt(prompt: String, mut input: impl Read) -> Result<String, Failure> {
+    if prompt != "-" {
+        return Ok(prompt);
+    }
+    let mut read = String::new();
+    input.read_to_string(&mut read).map_err(|error| Failure::io("standard input", &error))?;
+    if read.trim().is_empty() {
+        return Err(Failure::new(Code::InvalidRequest, "the prompt is to come from standard input, and there is nothing")
+            .hint("give it a file, helix run - < prompt.md, or write the prompt on the command line"));
+    }
+    Ok(read)
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Urgency {
     Low,
@@ -346,7 +362,8 @@ impl Run {
     }
 
     async fn request(self, client: &Client) -> Result<CreateTaskRequest, Failure> {
-        let work = match self.prompt {
+        let prompt = self.prompt.map(|prompt| whole_prompt(prompt, std::io::stdin())).transpose()?;
+        let work = match prompt {
             Some(prompt) if self.agent.is_external() => TaskWork::External(self.agent.external(prompt)),
             Some(prompt) => TaskWork::Agent(AgentSpec {
                 prompt,
@@ -485,6 +502,15 @@ pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dash_is_the_prompt_that_comes_by_standard_input_and_nothing_is_no_prompt() {
+        assert_eq!(whole_prompt("fix it".to_owned(), &b"unread"[..]), Ok("fix it".to_owned()));
+        assert_eq!(whole_prompt("-".to_owned(), &b"line\nline\n"[..]), Ok("line\nline\n".to_owned()));
+        for nothing in [&b" \n"[..], b"\xff"] {
+            assert!(whole_prompt("-".to_owned(), nothing).is_err());
+        }
+    }
 
     #[test]
     fn money_sizes_and_times_are_read_as_people_write_them() {
