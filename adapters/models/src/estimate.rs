@@ -22,10 +22,8 @@ pub fn request_tokens(request: &ModelRequest) -> u64 {
     REQUEST + messages + tools
 }
 
-/// Fewest tokens that `request`'s prompt can be: no usual vocabulary has more than six bytes of a long text in a token. Pictures are left
-/// out, because they count by their size.
-pub fn least_tokens(request: &ModelRequest) -> u64 {
-    const BYTES_PER_TOKEN: u64 = 6;
+/// Bytes of a prompt's words. Pictures are left out, because they count by their size in pixels.
+pub(crate) fn prompt_bytes(request: &ModelRequest) -> u64 {
     let blocks = request.messages.iter().flat_map(|message| &message.blocks);
     let bytes = |block: &Block| match block {
         Block::Text { text, .. } | Block::Thinking { text, .. } => text.len(),
@@ -33,7 +31,7 @@ pub fn least_tokens(request: &ModelRequest) -> u64 {
         Block::ToolResult { content, .. } => content.len(),
         Block::Image { .. } | Block::Unknown { .. } => 0,
     };
-    blocks.map(|block| bytes(block) as u64).sum::<u64>() / BYTES_PER_TOKEN
+    blocks.map(|block| bytes(block) as u64).sum()
 }
 
 /// Most tokens that one tool's description is likely to be.

@@ -166,6 +166,10 @@ pub trait Format: Send + Sync + 'static {
     fn decode_size(&self, _body: &Value) -> Option<Measured> {
         None
     }
+    /// True of servers that leave out, without a word, what of a prompt they do not take.
+    fn cuts_silently(&self) -> bool {
+        false
+    }
     /// Where a raw call goes, under the base URL; `None` where the format has no such operation.
     fn raw_path(&self, call: &RawCall) -> Option<String>;
     /// What an answer's headers say of limits.

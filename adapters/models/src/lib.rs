@@ -37,7 +37,7 @@ mod tools;
 
 pub use client::client_formats;
 pub use credentials::{Access, Credentials};
-pub use estimate::{least_tokens, request_tokens, text_tokens};
+pub use estimate::{request_tokens, text_tokens};
 pub use format::{DecodeError, Decoder, Encoded, Format, Framing, KeyHeader, Measured, Probe, Turn};
 pub use models::{ModelFacts, ModelLookup};
 pub use price::{cost, dollars, price_per_million};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::{ChatCompletions, decode_request, encode_chunks, encode_reply};
+use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::servers::LlamaCpp;
 use helix_adapter_models::{ApiKey, HttpProvider, Settings, price_per_million};
 use helix_ports::{Availability, Provider, ProviderError};
@@ -288,17 +289,28 @@ async fn a_prompt_far_below_the_limit_is_sent_without_a_count_and_so_is_one_that
 }
 
 #[tokio::test]
-async fn what_a_server_says_it_takes_is_not_overrun_silently() {
-    let server = serve_by(|_, (head, _)| match head.starts_with("get /props") {
-        true => json_response("200 OK", &json!({"default_generation_settings": {"n_ctx": 2_000}})),
-        false => json_response("503 Service Unavailable", &json!({})),
+async fn what_a_server_says_it_takes_is_not_overrun_and_one_that_cuts_silently_is_believed_sooner() {
+    let server = serve_by(|_, (head, _)| match (head.starts_with("get /props"), head.contains("/api/show")) {
+        (true, _) => json_response("200 OK", &json!({"default_generation_settings": {"n_ctx": 4_000}})),
+        (_, true) => json_response("200 OK", &json!({"model_info": {"x.context_length": 4_000}})),
+        _ => json_response("503 Service Unavailable", &json!({})),
     })
     .await;
     let settings = Settings { context_tokens: 0, ..settings(&server) };
-    let provider = HttpProvider::new(settings, LlamaCpp::at(&server.base_url)).expect("a provider");
-    // 18,000 bytes are at least 3,000 tokens.
-    let error = provider.generate(&long()).await.expect_err("too long");
-    assert_eq!(error.failure().code, Code::ContextOverflow);
-    assert_eq!(error.failure().message, "the conversation has 3000 tokens, and small of test takes 2000: nothing was sent");
-    assert_eq!(judged(provider.generate(&request()).await), ("retryable", Code::ModelFailed), "a short one is sent");
+    let words = |count: usize| ModelRequest { messages: vec![Message::text(Role::User, "lorem ".repeat(count))], ..long() };
+    let llama = HttpProvider::new(settings.clone(), LlamaCpp::at(&server.base_url)).expect("a provider");
+    let ollama = HttpProvider::new(settings, Ollama).expect("a provider");
+    let told = |error: ProviderError| error.failure().message.clone();
+    // A word with its space has six bytes: one token at least, and likely one and a half.
+    assert_eq!(
+        told(llama.generate(&words(4_002)).await.expect_err("too long")),
+        "the conversation has 4002 tokens, and small of test takes 4000: nothing was sent"
+    );
+    assert_eq!(
+        told(ollama.generate(&words(2_668)).await.expect_err("too long")),
+        "the conversation has 4002 tokens, and small of test takes 4000: nothing was sent"
+    );
+    for sent in [llama.generate(&words(3_999)).await, ollama.generate(&words(2_666)).await] {
+        assert_eq!(judged(sent), ("retryable", Code::ModelFailed));
+    }
 }

@@ -2,7 +2,7 @@
 
 use helix_ports::ModelCapabilities;
 use helix_protocol::{
-    Block, Extra, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool,
+    Block, Extra, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -109,6 +109,27 @@ fn results_stand_right_after_their_calls_and_before_any_text() {
         {"role": "user", "content": "and now?"},
     ]);
     assert_eq!(body["messages"], expected);
+}
+
+#[test]
+fn pictures_are_parts_of_what_the_user_says_and_those_of_a_result_follow_it() {
+    let png = ImageSource::Base64 { media_type: "image/png".to_owned(), data: "aGk=".to_owned() };
+    let far = ImageSource::Url { url: "https://example.org/a.png".to_owned() };
+    let shown = Message { role: Role::User, blocks: vec![Block::text("look"), Block::Image { image: far.clone(), extra: None }] };
+    let result =
+        Block::ToolResult { id: "a".to_owned(), content: "a.png".to_owned(), images: vec![png], is_error: false, extra: None };
+    let asked = request(vec![shown.clone(), Message { role: Role::User, blocks: vec![result] }]);
+    let body = encoded(&asked, LengthField::MaxTokens);
+    let expected = json!([
+        {"role": "user", "content": [
+            {"type": "text", "text": "look"},
+            {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+        ]},
+        {"role": "tool", "tool_call_id": "a", "content": "a.png"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}]},
+    ]);
+    assert_eq!(body["messages"], expected);
+    assert_eq!(decode_request(&body).expect("decodes").messages[0], shown);
 }
 
 #[test]

@@ -73,6 +73,10 @@ impl Format for Ollama {
         Some(Measured { usual, most: length })
     }
 
+    fn cuts_silently(&self) -> bool {
+        true
+    }
+
     fn raw_path(&self, call: &RawCall) -> Option<String> {
         match call.operation {
             RawOperation::Generate | RawOperation::Stream => Some("api/chat".to_owned()),
