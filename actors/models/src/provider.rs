@@ -70,6 +70,11 @@ impl actor::Actor for ProviderActor {
         }
         Ok(())
     }
+
+    async fn post_stop(&self, _: actor::ActorRef<Self::Msg>, state: &mut ProviderState) -> Result<(), actor::ActorProcessingErr> {
+        state.args.provider.close().await;
+        Ok(())
+    }
 }
 
 impl ProviderState {

@@ -31,6 +31,7 @@ struct FakeProvider {
     calls: Mutex<Vec<Instant>>,
     asked: Mutex<Vec<ModelRequest>>,
     context_tokens: u64,
+    closed: AtomicUsize,
     running: AtomicUsize,
     most_running: AtomicUsize,
     finished: AtomicUsize,
@@ -61,6 +62,7 @@ impl FakeProvider {
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
+            closed: AtomicUsize::new(0),
             panics,
         }
     }
@@ -155,7 +157,9 @@ impl Provider for FakeProvider {
     async fn forward(&self, _call: RawCall) -> Result<RawAnswer, ProviderError> {
         unreachable!("nobody passes bytes on here")
     }
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 fn reply(name: &str) -> ModelReply {
@@ -314,6 +318,14 @@ async fn a_provider_actor_that_dies_leaves_its_calls_uncertain_and_comes_back() 
     assert_eq!(names, [("provider:a", 1), ("router", 0)]);
     let answer = models.generate(request(None), None).await;
     assert_eq!(a.calls(), 2, "the new incarnation makes calls: {answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_provider_is_closed_with_the_branch() {
+    let (a, b) = (FakeProvider::new("a", []), FakeProvider::new("b", []));
+    let (_models, handle) = models(&[&a, &b], Limits::default()).await;
+    handle.shutdown().await.expect("it ends");
+    assert_eq!([&a, &b].map(|provider| provider.closed.load(Ordering::SeqCst)), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
