@@ -7,6 +7,8 @@ use helix_protocol::ObjectId;
 
 /// Beneath this many bytes compression costs more than it saves.
 const COMPRESS_FROM: usize = 256;
+/// From so many bytes on, what waits to be compressed is shared with who wrote it.
+const COPIED_BELOW: usize = 4 << 10;
 /// What an entry costs beside its bytes.
 pub(super) const ENTRY_BYTES: usize = 96;
 
@@ -117,8 +119,9 @@ impl Shard {
 
     /// Adds content that is compressed later.
     pub(super) fn insert_fresh(&mut self, id: ObjectId, bytes: &Bytes) {
-        // A copy, so that a small piece does not keep a large buffer alive.
-        self.insert(id, Content::Plain(Bytes::copy_from_slice(bytes)));
+        // A copy of a small piece, so that it does not keep a large buffer alive. What is larger may, until it is compressed.
+        let kept = if bytes.len() < COPIED_BELOW { Bytes::copy_from_slice(bytes) } else { bytes.clone() };
+        self.insert(id, Content::Plain(kept));
         if bytes.len() >= COMPRESS_FROM {
             self.fresh.push_back(id);
             self.fresh_bytes += bytes.len();

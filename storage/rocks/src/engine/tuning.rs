@@ -69,6 +69,9 @@ fn index(options: &RocksOptions, cache: &Cache) -> Options {
     let mut family = Options::default();
     family.set_block_based_table_factory(&table);
     family.set_write_buffer_size(options.write_buffer_bytes / 4);
+    // New content is asked for once before it is written, and is not found: neither in memory nor in tables is it searched for.
+    family.set_memtable_whole_key_filtering(true);
+    family.set_memtable_prefix_bloom_ratio(0.02);
     family.set_compression_type(DBCompressionType::Lz4);
     family
 }

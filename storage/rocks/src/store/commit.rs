@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use helix_objects::{Displaced, Family, Ledger, Mark, NewObject, ObjectError, RecordChange};
+use helix_objects::{Displaced, Expect, Family, Ledger, Mark, NewObject, ObjectError, RecordChange};
 use helix_protocol::ObjectId;
 use parking_lot::Mutex;
 use rocksdb::WriteBatch;
@@ -113,6 +113,17 @@ impl RocksStore {
     }
 }
 
+/// What a change of a record is, where the record is as the changes before it leave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    /// The record is not what was expected.
+    Refused,
+    /// It has another value then.
+    Changes,
+    /// It was only to be checked: there is nothing to write. A commit checks more records than it changes.
+    Same,
+}
+
 /// A batch that grows draft by draft.
 struct Group<'a> {
     engine: &'a Engine,
@@ -130,33 +141,43 @@ struct Group<'a> {
 impl Group<'_> {
     /// Adds a draft, or refuses it and adds nothing.
     fn add(&mut self, draft: &Draft<'_>) -> Result<Mark, ObjectError> {
+        let mut written = Vec::with_capacity(draft.changes.len());
         for change in draft.changes {
-            if !self.allows(change)? {
-                return Err(ObjectError::Moved { family: change.family, key: change.key.clone() });
+            match self.judge(change)? {
+                Judged::Refused => return Err(ObjectError::Moved { family: change.family, key: change.key.clone() }),
+                Judged::Changes => written.push(change),
+                Judged::Same => {}
             }
         }
-        let mut mark = self.add_objects(draft.objects)?;
-        for change in draft.changes {
+        let mark = self.add_objects(draft.objects)?;
+        let is_written = !written.is_empty();
+        for change in written {
             self.displace(change)?;
             self.engine.add_change(self.batch, change);
             if !self.alone {
                 self.changed.insert((change.family, change.key.clone()), change.value.clone());
             }
         }
-        if !draft.changes.is_empty() {
-            self.head.ordinal += 1;
-            mark = Mark(self.head.ordinal);
-        }
-        Ok(mark)
+        // What was checked was written by then: it is on disk with what is there already.
+        self.head.ordinal += u64::from(is_written);
+        Ok(if draft.changes.is_empty() { mark } else { Mark(self.head.ordinal) })
     }
 
-    fn allows(&self, change: &RecordChange) -> Result<bool, ObjectError> {
+    fn judge(&self, change: &RecordChange) -> Result<Judged, ObjectError> {
+        if change.expect == Expect::Anything {
+            return Ok(Judged::Changes);
+        }
+        let judged = |found: Option<&[u8]>| match change.expect.allows(found) {
+            false => Judged::Refused,
+            true if found == change.value.as_deref() => Judged::Same,
+            true => Judged::Changes,
+        };
         if !self.changed.is_empty()
             && let Some(found) = self.changed.get(&(change.family, change.key.clone()))
         {
-            return Ok(change.expect.allows(found.as_deref()));
+            return Ok(judged(found.as_deref()));
         }
-        Ok(change.expect.allows(self.engine.record(change.family, &change.key)?.as_deref()))
+        Ok(judged(self.engine.record(change.family, &change.key)?.as_deref()))
     }
 
     /// Remembers what a record loses, for a collection under way.

@@ -100,6 +100,34 @@ fn content_pins_and_the_mark_are_there_after_opening_again() {
 }
 
 #[test]
+fn what_a_change_only_checks_is_checked_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (absent, head, other) = (Bytes::from_static(b"absent"), Bytes::from_static(b"head"), Bytes::from_static(b"other"));
+    let change = |key: &Bytes, expect, value| RecordChange { family: Family::Workspaces, key: key.clone(), expect, value };
+    let (one, two) = (Bytes::from_static(b"1"), Bytes::from_static(b"2"));
+    let made = store.commit(&[], &[change(&head, Expect::Absent, Some(one.clone()))], Durability::Group).unwrap();
+    let checks = [change(&absent, Expect::Absent, None), change(&head, Expect::Value(one.clone()), Some(one.clone()))];
+    let bytes = |store: &RocksStore| {
+        let files = fs::read_dir(folder.path().join("db")).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        (logs.map(|path| fs::metadata(path).unwrap().len()).sum::<u64>(), store.mark())
+    };
+    let before = bytes(&store);
+    assert_eq!(store.commit(&[], &checks, Durability::NoSync).unwrap(), made, "it is on disk with what is there");
+    assert_eq!(bytes(&store), before, "nothing was written");
+    let with = |last: RecordChange| [checks.as_slice(), &[last]].concat();
+    let refused = store.commit(&[], &with(change(&other, Expect::Value(two.clone()), Some(two.clone()))), Durability::NoSync);
+    assert!(matches!(refused, Err(ObjectError::Moved { family: Family::Workspaces, key }) if key == other));
+    let mark = store.commit(&[], &with(change(&other, Expect::Absent, Some(two.clone()))), Durability::Group).unwrap();
+    assert!(mark > made);
+    store.close().unwrap();
+    let store = open(folder.path());
+    let found = store.records(Family::Workspaces, b"", None, 9).unwrap();
+    assert_eq!((store.mark(), found), (mark, vec![(head, one), (other, two)]));
+}
+
+#[test]
 fn a_log_that_is_gone_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
