@@ -91,6 +91,7 @@ fn the_corpus_is_written() {
         write("records", records.into_iter().map(|(_, value)| value));
     }
     write("ignore-rules", ["*.o\n!keep.o\n/target/\n", "a/**/b\n\\#x\n \\ \n[a-c]?.[!x]\n", "**/logs/**\n!**/logs/\n#comment\r\n"]);
+    write("git", git_examples());
     write("pack", helix_rocks::fuzzing::pack_examples());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let rocks = helix_rocks::RocksStore::open(folder.path()).expect("an empty folder");
@@ -112,4 +113,20 @@ fn the_corpus_is_written() {
             "setup: make\nlockfiles: [Cargo.lock]\ncaches: [target]\nports: 2\n",
         ],
     );
+}
+
+/// A tree, a commit, a tag, and a difference behind the bytes it is from.
+fn git_examples() -> [Vec<u8>; 4] {
+    let entries = [("100644", "a.txt"), ("100755", "b"), ("40000", "c"), ("160000", "d"), ("120000", "e")];
+    let id = |place: usize| (place as u8..).take(20);
+    let entry =
+        |(place, (mode, name)): (usize, &(&str, &str))| format!("{mode} {name}\0").into_bytes().into_iter().chain(id(place));
+    let tree = entries.iter().enumerate().flat_map(entry).collect();
+    let commit = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nparent 0123456789abcdef0123456789abcdef01234567\n\
+        author Ada Lovelace <ada@localhost> 1700000000 +0100\ncommitter Ada <ada@localhost> 1700000001 -0530\nencoding ISO-8859-1\n\
+        gpgsig -----BEGIN PGP SIGNATURE-----\n \n iQEz\n -----END PGP SIGNATURE-----\n\na subject\n\nand a body\n";
+    let tag = "object 0123456789abcdef0123456789abcdef01234567\ntype commit\ntag v1\ntagger Ada <ada@localhost> 1700000000 +0000\n\n\
+        a version\n";
+    let difference = [b"\x100123456789abcdef\x10\x0e\x90\x05\x04new \x91\x0b\x05".as_slice()].concat();
+    [tree, commit.into(), tag.into(), difference]
 }

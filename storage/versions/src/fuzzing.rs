@@ -29,3 +29,9 @@ pub fn records(bytes: &[u8]) {
 pub fn ignore_rules(bytes: &[u8]) {
     crate::workspace::fuzz_ignore_rules(bytes);
 }
+
+/// What is read of a git repository: see [`crate::git`].
+#[cfg(feature = "git")]
+pub fn git(bytes: &[u8]) {
+    crate::git::fuzz(bytes);
+}

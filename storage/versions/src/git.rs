@@ -13,6 +13,7 @@ mod id_hash;
 mod import;
 mod map;
 mod pack_writer;
+mod packs;
 mod progress;
 mod reach;
 mod read_ahead;
@@ -61,4 +62,34 @@ fn failed(path: &Path, error: impl std::fmt::Display) -> VersionError {
 /// The folder a person would call the repository.
 fn place(repository: &gix::Repository) -> PathBuf {
     repository.workdir().unwrap_or(repository.git_dir()).to_owned()
+}
+
+/// What a git repository that somebody else made may hold: a tree, a commit, a tag, a difference of a pack. None of them panics; a tree is
+/// read as it stands.
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut again = Vec::new();
+    let mut is_tree = true;
+    for entry in tree_text::entries(bytes) {
+        match entry {
+            Ok(entry) => {
+                let _ = (entry.is_safe(), entry.has_canonical_mode());
+                tree_text::push(&mut again, entry.mode, entry.name, entry.id);
+            }
+            Err(_) => is_tree = false,
+        }
+    }
+    assert!(!is_tree || again == bytes);
+    if let Ok(text) = commit_text::parse(bytes) {
+        let nothing = helix_protocol::ObjectId([0; 32]);
+        let parents = vec![helix_protocol::SnapshotId(nothing); text.parents.len()];
+        commit_text::read(bytes, &text, text.tree, nothing, parents, true).snapshot.encode();
+    }
+    if commit_text::tag_target(bytes).is_some() {
+        commit_text::read_tag(bytes);
+    }
+    if let Some((cut, rest)) = bytes.split_first() {
+        let (base, difference) = rest.split_at(usize::from(*cut).min(rest.len()));
+        packs::applied(base, difference);
+    }
 }

@@ -100,7 +100,7 @@ impl<'a> GitObjects<'a> {
     /// beneath differs.
     fn learn(&mut self, (git, ours): Hint) -> Result<(), VersionError> {
         let Some(reader) = self.reader.as_mut().filter(|_| !self.pack.has(git) && self.learnt.insert(git)) else { return Ok(()) };
-        let raw = reader.read(git, Kind::Tree)?.to_vec();
+        let raw = reader.read(git, Kind::Tree)?;
         let tree = self.tree_of(ours)?;
         self.present.insert(git);
         for entry in entries(&raw).filter_map(Result::ok).filter(|entry| entry.names() != Names::Submodule) {

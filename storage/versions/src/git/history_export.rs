@@ -345,7 +345,7 @@ impl Export<'_> {
         let ours = self.repository.snapshot(id)?.tree;
         let mut reader = self.target.reader();
         let raw = reader.read(commit, Kind::Commit)?;
-        let text = commit_text::parse(raw)
+        let text = commit_text::parse(&raw)
             .map_err(|reason| failed(&self.target.place, format!("commit {commit} is damaged: {reason}")))?;
         self.made.insert(id, (commit, Some((text.tree, ours))));
         Ok((text.tree, ours))

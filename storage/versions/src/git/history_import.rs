@@ -29,6 +29,10 @@ use crate::{Annotation, Caller, RefExpect, Repository, Snapshot, VersionError};
 /// Commits are held in memory up to so many bytes between being found and being converted; what is beyond is read twice.
 const HELD_BYTES: usize = 32 << 20;
 
+/// The trees of so many commits are read together, of more each time while they fit a window: how much is new in them nobody knows before.
+const FEWEST_TOGETHER: usize = 64;
+const MOST_TOGETHER: usize = 4_096;
+
 /// What an import did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportReport {
@@ -120,7 +124,7 @@ struct Node {
     tree: GitId,
     parents: Vec<GitId>,
     /// The commit as it stands, while few bytes of them are held.
-    raw: Option<Vec<u8>>,
+    raw: Option<Bytes>,
 }
 
 struct Import<'a> {
@@ -195,9 +199,8 @@ impl<'a> Import<'a> {
                 return Ok((id, kind));
             }
             let target =
-                commit_text::tag_target(raw).ok_or_else(|| failed(&self.source.place, format!("tag {id} names no object")))?;
+                commit_text::tag_target(&raw).ok_or_else(|| failed(&self.source.place, format!("tag {id} names no object")))?;
             if self.map.find(id).is_none() {
-                let raw = Bytes::copy_from_slice(raw);
                 // What it leads to is filled in when that is converted.
                 self.add_row(Row { git: id, ours: ObjectId([0; 32]), kind: Kind::Tag, extra: Some(raw) })?;
             }
@@ -246,11 +249,13 @@ impl<'a> Import<'a> {
 
     /// Converts commits from `from` on, as many as fit a window, and returns where the next one begins.
     fn convert_window(&mut self, from: usize) -> Result<usize, VersionError> {
-        let mut to = from;
+        let (mut to, mut together) = (from, FEWEST_TOGETHER);
         while to < self.nodes.len() && !self.converter.is_full() {
-            let hint = self.hint(to)?;
-            self.converter.note_tree(self.nodes[to].tree, hint)?;
-            to += 1;
+            let end = self.nodes.len().min(to + together);
+            let trees =
+                (to..end).map(|place| Ok((self.nodes[place].tree, self.hint(place)?))).collect::<Result<_, VersionError>>()?;
+            self.converter.note_trees(trees)?;
+            (to, together) = (end, MOST_TOGETHER.min(2 * together));
         }
         self.converter.convert(&mut self.changes)?;
         for place in from..to {
@@ -286,7 +291,7 @@ impl<'a> Import<'a> {
         let extra = match (read.follows, known.follows) {
             (true, true) => None,
             (true, false) => Some(Bytes::from([b"t", tree.as_slice()].concat())),
-            (false, _) => Some(Bytes::from([b"r", raw.as_slice()].concat())),
+            (false, _) => Some(Bytes::from([b"r", raw.as_ref()].concat())),
         };
         let object = read.snapshot.encode();
         let id = SnapshotId(object.id());
@@ -319,7 +324,7 @@ impl<'a> Import<'a> {
     fn convert_tips(&mut self, tips: Vec<(GitId, (GitId, Kind))>) -> Result<IdMap<GitId, Peeled>, VersionError> {
         for (_, (git, kind)) in &tips {
             match kind {
-                Kind::Tree => self.converter.note_tree(*git, None)?,
+                Kind::Tree => self.converter.note_trees(vec![(*git, None)])?,
                 Kind::Blob => self.converter.note_blob(*git),
                 Kind::Commit | Kind::Tag => {}
             }
@@ -387,7 +392,7 @@ fn annotations(source: &Source, peeled: &IdMap<GitId, Peeled>) -> Result<BTreeMa
     let mut reader = source.reader();
     let mut annotations = BTreeMap::new();
     for (id, _) in peeled.iter().filter(|(id, peeled)| **id != peeled.git && peeled.kind == Kind::Commit) {
-        annotations.insert(*id, commit_text::read_tag(reader.read(*id, Kind::Tag)?));
+        annotations.insert(*id, commit_text::read_tag(&reader.read(*id, Kind::Tag)?));
     }
     Ok(annotations)
 }

@@ -44,7 +44,7 @@ impl Reach {
         while let Some(id) = open.pop() {
             let raw = reader.read(id, Kind::Commit)?;
             let text =
-                commit_text::parse(raw).map_err(|reason| failed(&target.place, format!("commit {id} is damaged: {reason}")))?;
+                commit_text::parse(&raw).map_err(|reason| failed(&target.place, format!("commit {id} is damaged: {reason}")))?;
             open.extend(text.parents.into_iter().filter(|parent| self.known.insert(*parent)));
         }
         Ok(self.known.contains(&commit))
@@ -56,7 +56,7 @@ fn peel(reader: &mut Reader, mut id: GitId) -> Option<GitId> {
     loop {
         match reader.read_any(id).ok()? {
             (Kind::Commit, _) => return Some(id),
-            (Kind::Tag, raw) => id = tag_target(raw)?,
+            (Kind::Tag, raw) => id = tag_target(&raw)?,
             _ => return None,
         }
     }

@@ -2,29 +2,32 @@
 //! object checked against its id.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use gix::ObjectId as GitId;
 use gix::objs::Kind;
 use gix::odb::pack::Find;
-use gix::odb::pack::cache::DecodeEntry;
+use gix::odb::pack::cache::Never;
 use sha1::{Digest, Sha1};
 
-use super::bounded::BoundedMap;
 use super::map::{GitRefs, GitTarget};
+use super::packs::{Packs, Place, Unpacker};
 use super::{failed, open, place};
 use crate::VersionError;
 
-type Handle = gix::odb::store::Handle<std::sync::Arc<gix::odb::Store>>;
+type Handle = gix::odb::store::Handle<Arc<gix::odb::Store>>;
 
-/// Bytes of decoded objects that one reader keeps, because others are stored as differences from them.
-const CACHE_BYTES: usize = 48 << 20;
+/// Bytes of objects that one reader keeps; two and more together keep twice as much, and each of them at least the second number.
+const KEPT_BYTES: usize = 48 << 20;
+const LEAST_KEPT_BYTES: usize = 16 << 20;
 
 /// See the module.
 pub(super) struct Source {
     pub(super) repository: gix::Repository,
     pub(super) place: PathBuf,
     objects: Handle,
-    indexes: Vec<gix::odb::pack::index::File>,
+    packs: Arc<Packs>,
 }
 
 impl Source {
@@ -40,30 +43,32 @@ impl Source {
             });
         }
         let folder = repository.objects.store_ref().path().to_owned();
-        let indexes = pack_indexes(&folder);
+        let packs = Arc::new(Packs::open(&folder));
         let handle = gix::odb::at(folder, gix::hash::Kind::Sha1).and_then(|handle| handle.into_arc());
         let mut objects = handle.map_err(|error| failed(&place, error))?.into_inner();
         objects.prevent_pack_unload();
-        Ok(Self { repository, place, objects, indexes })
+        Ok(Self { repository, place, objects, packs })
     }
 
     /// A reader of its own for one thread.
     pub(super) fn reader(&self) -> Reader {
         Reader {
             objects: self.objects.clone(),
-            cache: DeltaBases(BoundedMap::new(CACHE_BYTES)),
-            buffer: Vec::new(),
+            packs: Arc::clone(&self.packs),
+            unpacker: Unpacker::new(KEPT_BYTES),
             place: self.place.clone(),
         }
     }
 
-    /// Where an object is among the packs, for reading many in the order of the disk. What is not in a pack comes first.
-    pub(super) fn position(&self, id: GitId) -> (usize, u64) {
-        let find = |(pack, index): (usize, &gix::odb::pack::index::File)| {
-            let entry = index.lookup(id)?;
-            Some((pack + 1, index.pack_offset_at_index(entry)))
-        };
-        self.indexes.iter().enumerate().find_map(find).unwrap_or_default()
+    /// One reader for each of so many threads that read together.
+    pub(super) fn readers(&self, threads: usize) -> Vec<Reader> {
+        let share = (2 * KEPT_BYTES / threads.max(2)).max(LEAST_KEPT_BYTES);
+        (0..threads).map(|_| Reader { unpacker: Unpacker::new(share), ..self.reader() }).collect()
+    }
+
+    /// Where an object is among the packs, for reading many in the order of the disk. What is in none comes first.
+    pub(super) fn position(&self, id: GitId) -> Option<Place> {
+        self.packs.find(id)
     }
 
     /// Every ref with what it says, `HEAD` among them, without `refs/replace/`.
@@ -82,13 +87,6 @@ impl Source {
         refs.insert(b"HEAD".to_vec(), target(head.target()));
         Ok(refs)
     }
-}
-
-/// The packs' indexes. One that cannot be read is left out here: it only gives an order, and what reads objects says what is wrong.
-fn pack_indexes(objects: &Path) -> Vec<gix::odb::pack::index::File> {
-    let files = std::fs::read_dir(objects.join("pack")).into_iter().flatten().flatten().map(|file| file.path());
-    let indexes = files.filter(|path| path.extension().is_some_and(|extension| extension == "idx"));
-    indexes.filter_map(|path| gix::odb::pack::index::File::at(path, gix::hash::Kind::Sha1).ok()).collect()
 }
 
 fn target(target: gix::refs::TargetRef<'_>) -> GitTarget {
@@ -133,28 +131,37 @@ fn says_sha256(path: &Path) -> bool {
 /// Reads objects, remembering what others are stored as differences from.
 pub(super) struct Reader {
     objects: Handle,
-    cache: DeltaBases,
-    buffer: Vec<u8>,
+    packs: Arc<Packs>,
+    unpacker: Unpacker,
     place: PathBuf,
 }
 
 impl Reader {
     /// An object of a kind, checked against its id.
-    pub(super) fn read(&mut self, id: GitId, kind: Kind) -> Result<&[u8], VersionError> {
-        let (found, _) = self.read_any(id)?;
+    pub(super) fn read(&mut self, id: GitId, kind: Kind) -> Result<Bytes, VersionError> {
+        let (found, bytes) = self.read_any(id)?;
         if found != kind {
             return Err(failed(&self.place, format!("object {id} is a {found}, not a {kind}")));
         }
-        Ok(&self.buffer)
+        Ok(bytes)
     }
 
     /// An object of any kind, checked against its id.
-    pub(super) fn read_any(&mut self, id: GitId) -> Result<(Kind, &[u8]), VersionError> {
+    pub(super) fn read_any(&mut self, id: GitId) -> Result<(Kind, Bytes), VersionError> {
         if id.is_empty_tree() {
-            self.buffer.clear();
-            return Ok((Kind::Tree, &[]));
+            return Ok((Kind::Tree, Bytes::new()));
         }
-        let found = self.objects.try_find_cached(&id, &mut self.buffer, &mut self.cache);
+        let unpacked = self.packs.find(id).and_then(|place| self.unpacker.object(&self.packs, place));
+        match unpacked.filter(|(kind, bytes)| git_id(*kind, bytes) == id) {
+            Some(found) => Ok(found),
+            // Loose, in another repository's folder, or damaged, and there once more perhaps.
+            None => self.read_elsewhere(id),
+        }
+    }
+
+    fn read_elsewhere(&self, id: GitId) -> Result<(Kind, Bytes), VersionError> {
+        let mut buffer = Vec::new();
+        let found = self.objects.try_find_cached(&id, &mut buffer, &mut Never);
         let kind = match found.map(|found| found.map(|(data, _)| data.kind)) {
             Ok(Some(kind)) => kind,
             Ok(None) => {
@@ -163,15 +170,10 @@ impl Reader {
             }
             Err(error) => return Err(failed(&self.place, format!("object {id} cannot be read: {error}"))),
         };
-        if git_id(kind, &self.buffer) != id {
+        if git_id(kind, &buffer) != id {
             return Err(failed(&self.place, format!("object {id} is damaged: its bytes have another hash")));
         }
-        Ok((kind, &self.buffer))
-    }
-
-    /// What was read last, for who wants to keep it.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.buffer)
+        Ok((kind, Bytes::from(buffer)))
     }
 
     /// Whether the repository has the object.
@@ -190,27 +192,4 @@ pub(super) fn git_id(kind: Kind, bytes: &[u8]) -> GitId {
     };
     let header = format!("{name} {}\0", bytes.len());
     GitId::Sha1(Sha1::new().chain_update(header.as_bytes()).chain_update(bytes).finalize().into())
-}
-
-/// Decoded objects by where they are.
-struct DeltaBases(BoundedMap<(u32, u64), Decoded, std::hash::RandomState>);
-
-#[derive(Clone)]
-struct Decoded {
-    kind: Kind,
-    compressed_size: usize,
-    data: std::sync::Arc<[u8]>,
-}
-
-impl DecodeEntry for DeltaBases {
-    fn put(&mut self, pack_id: u32, offset: u64, data: &[u8], kind: Kind, compressed_size: usize) {
-        self.0.insert((pack_id, offset), Decoded { kind, compressed_size, data: data.into() }, data.len() + 64);
-    }
-
-    fn get(&mut self, pack_id: u32, offset: u64, out: &mut Vec<u8>) -> Option<(Kind, usize)> {
-        let Decoded { kind, compressed_size, data } = self.0.get(&(pack_id, offset))?;
-        out.clear();
-        out.extend_from_slice(&data);
-        Some((kind, compressed_size))
-    }
 }
