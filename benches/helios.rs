@@ -11,6 +11,8 @@ mod agents;
 mod commands;
 #[path = "helios/history.rs"]
 mod history;
+#[path = "helios/least.rs"]
+mod least;
 #[path = "helios/pairs.rs"]
 mod pairs;
 #[path = "helios/plots.rs"]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::least::{LEAST, client_of_nobody};
 use crate::pairs::Pairs;
 use crate::report::{Figure, Scale};
 use crate::tools::{Stage, Tool, changing, root, text, twins, write_files};
@@ -82,6 +83,13 @@ pub fn moves(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
         |round| git.timed(&[&["branch", &format!("b{round}")]]),
     )?;
     figures.push(branch.figure("branch, 1,000 files", "git branch", Some(10.0)));
+    let nobody = client_of_nobody(stage)?;
+    let least = Pairs::take(
+        count,
+        |round| helios.timed(&[&["branch", &format!("c{round}")]]),
+        |round| nobody.timed(&[&["branch", &format!("c{round}")]]),
+    )?;
+    figures.push(least.figure(&format!("branch, 1,000 files, {LEAST}"), "the same client, answered by nobody", None));
 
     for version in 1..=count + 1 {
         commit_ours(&helios, version)?;

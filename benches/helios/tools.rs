@@ -77,6 +77,12 @@ impl Tool {
         Self { folder: folder.to_owned(), ..self.clone() }
     }
 
+    /// The same with a variable of the environment.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn output(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).envs(self.variables.iter().cloned()).args(arguments);
