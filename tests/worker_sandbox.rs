@@ -129,6 +129,36 @@ async fn a_command_changes_its_workspace_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_workspace_is_seen_under_one_name_on_every_worker_and_where_it_lies() {
+    for _ in 0..2 {
+        let bench = Bench::start();
+        let node = bench.connect(1).await;
+        if !able(&node).namespaces {
+            eprintln!("skipped: without namespaces a workspace is where it lies");
+            return;
+        }
+        let environment = Environment {
+            isolation: Some(Isolation::ReadOnly),
+            caches: vec!["target".to_owned()],
+            setup: None,
+            ..Environment::default()
+        };
+        let (space, reading) = (
+            Space::at(&node, Isolation::Workspace, Network::None).await,
+            Space::open(&node, environment).await.expect("opened"),
+        );
+        let lies = bench.root(space.task);
+        assert_eq!(space.succeeds("pwd; echo x > here; readlink /proc/self/cwd").await, "/run/workspace\n/run/workspace\n");
+        assert_eq!(space.succeeds(&format!("cat {0}/here; echo y > {0}/there; cat there", lies.display())).await, "x\ny\n");
+        assert_eq!(std::fs::read_to_string(lies.join("here")).expect("written"), "x\n");
+        std::fs::create_dir(bench.root(reading.task).join("target")).expect("made");
+        reading.succeeds("cd /run/workspace && echo x > target/file").await;
+        reading.fails("echo x > /run/workspace/file").await;
+        reading.fails("touch /run/beside").await;
+    }
+}
+
+#[tokio::test]
 async fn temporary_files_are_the_tasks_own_and_stay_between_commands() {
     let bench = Bench::start();
     let node = bench.connect(1).await;

@@ -32,13 +32,23 @@ pub struct Seen {
     pub line: String,
 }
 
-/// Every process whose working folder lies below `folder`.
+/// Where a sandbox shows a workspace, and the variable by which a command of a worker names that worker's folder.
+const SANDBOXED: (&str, &str) = ("/run/workspace", "HELIX_FOLDER=");
+
+/// Every process whose working folder lies below `folder`. Of one in a sandbox its worker's folder does, or is what `folder` lies below.
 pub fn processes_in(folder: &Path) -> Vec<Seen> {
     let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let is_of_worker = |process: &Path| {
+        let variables = std::fs::read(process.join("environ")).unwrap_or_default();
+        let variables = String::from_utf8_lossy(&variables);
+        let worker = variables.split('\0').find_map(|variable| variable.strip_prefix(SANDBOXED.1)).map(Path::new);
+        worker.is_some_and(|worker| worker.starts_with(&folder) || folder.starts_with(worker))
+    };
     let look = |entry: std::fs::DirEntry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let place = std::fs::read_link(entry.path().join("cwd")).ok()?;
-        let state = place.starts_with(&folder).then(|| state_of(pid))??;
+        let is_there = place.starts_with(&folder) || (place.starts_with(SANDBOXED.0) && is_of_worker(&entry.path()));
+        let state = is_there.then(|| state_of(pid))??;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
         Some(Seen { pid, state, line: String::from_utf8_lossy(&line).replace('\0', " ") })
     };

@@ -30,7 +30,7 @@ use crate::processes::ProcessSet;
 use crate::sandbox::Sandboxes;
 use crate::spool::Spools;
 use crate::surroundings::Ports;
-use crate::workspace::{Opening, Workspace, not_open, remove_tree, stale};
+use crate::workspace::{Opening, TASKS, Workspace, not_open, remove_tree, stale};
 
 /// Results kept of each task, for requests that are repeated.
 const KEPT_RESULTS: usize = 64;
@@ -73,7 +73,7 @@ impl Engine {
     /// Opens the folder: the guard first, then whatever an earlier incarnation left running is ended, then the store.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, Failure> {
         let Settings { folder, program, spill, clock, hidden } = settings;
-        let tasks = folder.join("tasks");
+        let tasks = folder.join(TASKS);
         std::fs::create_dir_all(&tasks).map_err(|error| Failure::io(tasks.display(), &error))?;
         // New with every start: nobody starts twice within a microsecond.
         let incarnation = u64::try_from(helix_protocol::Timestamp::now().0).unwrap_or_default();

@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::processes::ProcessSet;
+use crate::workspace::TASKS;
 
 /// What the guard says once it holds its lock.
 const READY: &[u8] = b"ready\n";
@@ -40,7 +41,7 @@ pub fn run(folder: &Path, incarnation: u64) -> Result<(), Failure> {
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
     io::stdout().write_all(READY).map_err(failed)?;
     io::stdout().flush().map_err(failed)?;
-    let processes = ProcessSet::of_worker(incarnation, &folder.join("tasks"));
+    let processes = ProcessSet::of_worker(incarnation, &folder.join(TASKS));
     let watched =
         watch(&processes).map_err(|error| Failure::new(Code::Internal, format!("the guard cannot watch the worker: {error}")));
     processes

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -19,6 +20,9 @@ use helix_protocol::{RunId, TaskId};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
+
+use crate::sandbox::WORKSPACE;
+use crate::workspace::{FILES, TASKS};
 
 /// The variable that names the worker's incarnation.
 pub const WORKER_MARK: &str = "HELIX_WORKER";
@@ -53,7 +57,7 @@ impl ProcessSet {
     pub fn of_folder(folder: &Path) -> Self {
         let mut mark = format!("{FOLDER_MARK}=").into_bytes();
         mark.extend_from_slice(folder.as_os_str().as_bytes());
-        Self { mark, folder: Some(folder.join("tasks")), of_one_worker: false }
+        Self { mark, folder: Some(folder.join(TASKS)), of_one_worker: false }
     }
 
     /// Whatever this worker started for a task, or works in its workspace. Another worker of the same machine may have the task by now.
@@ -81,9 +85,28 @@ impl ProcessSet {
         let (Some(folder), Some(cwd)) = (&self.folder, &seen.cwd) else { return false };
         // A deleted folder is shown with " (deleted)" behind it; its beginning still tells.
         let works_there = cwd.starts_with(folder)
-            || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat());
+            || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat())
+            || (cwd.starts_with(WORKSPACE) && self.sees(seen, folder));
         // Somebody who looks around in a workspace from a terminal is not meant.
         works_there && stat_field(&of_process(seen.pid), TERMINAL).is_some_and(|terminal| terminal == b"0")
+    }
+
+    /// Whether a sandboxed process, whose working folder is told by the name that it has in there, works in this workspace, or in one
+    /// that a worker keeps in this folder of tasks.
+    fn sees(&self, seen: &Seen, folder: &Path) -> bool {
+        // One that says its task is not this one's: there may be many, and each command ends with a look.
+        if self.of_one_worker && seen.marks.iter().any(|mark| mark.starts_with(TASK_MARK.as_bytes())) {
+            return false;
+        }
+        // The link leads into the process' own view.
+        let workspace = of_process(seen.pid).join("root").join(WORKSPACE.trim_start_matches('/'));
+        let Ok(workspace) = fs::metadata(workspace) else { return false };
+        let is =
+            |path: &Path| fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (workspace.dev(), workspace.ino()));
+        if self.of_one_worker {
+            return is(folder);
+        }
+        fs::read_dir(folder).into_iter().flatten().flatten().any(|task| is(&task.path().join(FILES)))
     }
 
     /// Everything that runs and is meant, this process and what is already dead aside.

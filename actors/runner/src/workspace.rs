@@ -22,6 +22,10 @@ use crate::processes::ProcessSet;
 use crate::sandbox::Sandbox;
 use crate::spool::OUTPUT;
 
+/// Below a worker's folder: its tasks.
+pub const TASKS: &str = "tasks";
+/// Below a task's folder: the workspace itself.
+pub const FILES: &str = "files";
 /// The largest file that snapshots carry until a node says otherwise.
 const FILE_CAP: u64 = 64 << 20;
 /// Outputs that wait for the node, at most.
@@ -173,7 +177,7 @@ impl Workspace {
 
     /// The workspace itself.
     pub fn root(&self) -> PathBuf {
-        self.home.join("files")
+        self.home.join(FILES)
     }
 
     /// Where spools are.

@@ -13,6 +13,7 @@ pub const FOLDER: &str = ".helix/agent";
 #[derive(Debug)]
 pub(crate) struct Session {
     folder: PathBuf,
+    workspace: String,
     known: Option<Known>,
 }
 
@@ -20,6 +21,9 @@ pub(crate) struct Session {
 struct Known {
     agent: String,
     session: String,
+    /// Where its workspace was. Agents look for sessions by it, and work there again: one that lies elsewhere now has to be begun anew.
+    #[serde(default)]
+    workspace: String,
 }
 
 impl Session {
@@ -30,8 +34,10 @@ impl Session {
         let made = fs::create_dir_all(&folder).and_then(|()| if ignore.exists() { Ok(()) } else { fs::write(&ignore, "*\n") });
         made.map_err(|error| Failure::io(folder.display(), &error))?;
         let known = fs::read(folder.join("session.json")).ok().and_then(|text| serde_json::from_slice::<Known>(&text).ok());
+        let workspace = workspace.display().to_string();
         // A fork may go on with another agent: it is told what was said.
-        Ok(Self { known: known.filter(|known| known.agent == turn.agent), folder })
+        let known = known.filter(|known| known.agent == turn.agent && known.workspace == workspace);
+        Ok(Self { known, workspace, folder })
     }
 
     /// Where the agent keeps its files.
@@ -49,11 +55,47 @@ impl Session {
         if self.id() == Some(session) {
             return Ok(());
         }
-        let known = Known { agent: agent.to_owned(), session: session.to_owned() };
+        let known = Known { agent: agent.to_owned(), session: session.to_owned(), workspace: self.workspace.clone() };
         let file = self.folder.join("session.json");
         let text = serde_json::to_vec(&known).expect("our own types can always be encoded");
         fs::write(&file, text).map_err(|error| Failure::io(file.display(), &error))?;
         self.known = Some(known);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{AgentProgram, Approval, TurnLimits};
+
+    use super::*;
+
+    fn turn(agent: &str) -> AgentTurn {
+        AgentTurn {
+            agent: agent.to_owned(),
+            program: AgentProgram::default(),
+            prompt: String::new(),
+            before: String::new(),
+            model: None,
+            sandboxed: true,
+            approval: Approval::Full,
+            allowed: Vec::new(),
+            refused: Vec::new(),
+            gateway: None,
+            limits: TurnLimits { start_ms: 1, silent_ms: 1 },
+        }
+    }
+
+    #[test]
+    fn a_session_is_taken_up_by_the_same_agent_in_the_same_place_alone() {
+        let (here, there) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let mut session = Session::open(here.path(), &turn("a")).expect("made");
+        assert_eq!(session.id(), None);
+        session.keep("a", "s1").expect("kept");
+        let known = |workspace: &Path, agent: &str| Session::open(workspace, &turn(agent)).expect("opened").id().map(str::to_owned);
+        assert_eq!((known(here.path(), "a").as_deref(), known(here.path(), "b")), (Some("s1"), None));
+        fs::create_dir_all(there.path().join(FOLDER)).expect("made");
+        fs::copy(here.path().join(FOLDER).join("session.json"), there.path().join(FOLDER).join("session.json")).expect("copied");
+        assert_eq!(known(there.path(), "a"), None);
     }
 }

@@ -125,7 +125,7 @@ impl Engine {
             program,
             input,
             own: self.sandboxes.program().to_owned(),
-            folder: workspace.root(),
+            folder: policy.map_or_else(|| workspace.root(), |policy| policy.seen_workspace().to_owned()),
             variables: variables(&state.environment, &state.secrets, &state.ports, marks, policy),
             secrets,
             timeout: timeout_ms.map(Duration::from_millis),

@@ -22,7 +22,7 @@ use std::time::Duration;
 use helix_protocol::{Confinement, Environment, Failure, Sandboxing};
 
 pub use inside::{probe, run};
-pub use policy::Policy;
+pub use policy::{Policy, WORKSPACE};
 pub use running::{Sandbox, SandboxCommand, Spawned};
 pub(crate) use wire::frame;
 pub use wire::{Program, receive, send_length};

@@ -1,5 +1,5 @@
 //! What of the machine's files is seen in the sandbox, and how: everything read-only, the workspace and what else is granted writable
-//! on top of it, `/tmp`, `/run` and `/dev` its own, and nothing where credentials are.
+//! on top of it and under a name that is the same on every worker, `/tmp`, `/run` and `/dev` its own, and nothing where credentials are.
 //!
 //! Landlock refuses content and names; a read-only mount refuses modes, owners, times and attributes too. Devices are few, because a
 //! device is written through a read-only mount. Sockets that lie in `/tmp`, `/run` or what is hidden are not there; those that are
@@ -15,7 +15,7 @@ use helix_protocol::Isolation;
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree};
 
-use super::policy::Policy;
+use super::policy::{Policy, WORKSPACE};
 
 /// Devices that commands find, with those of graphics cards.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
@@ -73,6 +73,9 @@ pub fn arrange(policy: &Policy, sockets: &[PathBuf]) -> Result<(), String> {
         }
     }
     inner.iter().try_for_each(|place| place.put().map_err(|error| at(&place.at, &error)))?;
+    // Taken with the caches that were put into it.
+    let everywhere = place(&policy.workspace, Path::new(WORKSPACE))?;
+    everywhere.put().map_err(|error| at(&everywhere.at, &error))?;
     for folder in covered.into_iter().chain(["/dev".into(), "/run".into()]) {
         let attributes = READ_ONLY;
         open_tree(CWD, &folder, OpenTreeFlags::OPEN_TREE_CLOEXEC)

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use helix_protocol::{Confinement, Environment, Isolation};
 use serde::{Deserialize, Serialize};
 
+/// Where commands see their workspace, on whatever worker: what remembers paths (a virtual environment, a cache of CMake, an agent's
+/// session) is right again after a move. It is seen where it lies as well.
+pub const WORKSPACE: &str = "/run/workspace";
+
 /// Below a home: what holds keys, tokens, sessions and histories. Folders and files.
 const PRIVATE_IN_HOME: &[&str] = &[
     ".ssh",
@@ -85,6 +89,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Where commands work, as they see it. Only a view of files can give every worker's the same name.
+    pub fn seen_workspace(&self) -> &Path {
+        if self.confinement.namespaces { Path::new(WORKSPACE) } else { &self.workspace }
+    }
+
     /// Where commands put temporary files, as they see it.
     pub fn seen_temporary(&self) -> &Path {
         if self.confinement.namespaces { Path::new("/tmp") } else { &self.temporary }
