@@ -13,6 +13,8 @@ mod commands;
 mod history;
 #[path = "helios/least.rs"]
 mod least;
+#[path = "helios/memory.rs"]
+mod memory;
 #[path = "helios/pairs.rs"]
 mod pairs;
 #[path = "helios/plots.rs"]
@@ -35,7 +37,7 @@ use tools::Stage;
 const BENCH: Bench = Bench { name: "helios", command: "make bench-helios", beside: &[("git", "--version")] };
 
 /// The parts, in the order in which they run.
-const PARTS: [&str; 7] = ["process", "commit", "status", "moves", "agents", "history", "size"];
+const PARTS: [&str; 8] = ["process", "commit", "status", "moves", "agents", "history", "memory", "size"];
 
 fn main() -> Result<()> {
     let asked = Asked::read(&PARTS)?;
@@ -50,6 +52,7 @@ fn main() -> Result<()> {
             "moves" => commands::moves(&stage, scale),
             "agents" => agents::side_by_side(&stage, scale),
             "history" => history::there_and_back(&stage, scale),
+            "memory" => memory::of_the_engine(&stage, scale),
             _ => size::after_packing(&stage, scale),
         };
         match figures {

@@ -204,3 +204,26 @@ fn a_repository_that_is_not_used_is_let_go_for_who_waits() {
     wait_until("the word that somebody waits is taken back", || !root.join(".helios/wanted").exists());
     user.commit(&root, "f", "2");
 }
+
+#[test]
+fn an_engine_that_nobody_asks_gives_its_memory_back() {
+    let user = User::new();
+    let root = user.repository("work");
+    // Several versions of a large text are packed as one group, which is read whole.
+    let line = |version: usize, at: usize| format!("line {at} of version {}\n", if at % 97 == version { version } else { 0 });
+    for version in 0..5 {
+        let text: String = (0..500_000).map(|at| line(version, at)).collect();
+        user.commit(&root, "large", &text);
+    }
+    user.ok(&root, &["gc", "--aggressive"]);
+    user.ok(&root, &["checkout", "HEAD~3"]);
+    let engine = user.engine().expect("it runs");
+    let resident = || -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{engine}/statm")).expect("it runs");
+        statm.split(' ').nth(1).expect("a number").parse::<u64>().expect("a number") * 4_096
+    };
+    wait_until("less than 100 MB are resident", || resident() < 100_000_000);
+    assert_eq!(user.engine(), Some(engine));
+    user.ok(&root, &["checkout", "HEAD~1"]);
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}

@@ -22,6 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::console::Console;
+use crate::memory;
 use location::Location;
 pub use open::OpenRepository;
 pub use store::PinnedStore;
@@ -45,6 +46,8 @@ type Place = Arc<Mutex<Option<Arc<OpenRepository>>>>;
 
 /// A repository that nobody has used for this long is closed.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
+/// One that nobody has used for this long lets go of memory.
+const RESTING: Duration = Duration::from_secs(10);
 /// One that another process waits for is closed when nobody has used it for this long.
 pub const WANTED: Duration = Duration::from_millis(200);
 /// How often it is looked for something to give up.
@@ -182,21 +185,29 @@ impl Engine {
         while presence.sessions > 0 && !self.left.wait_until(&mut presence, until).timed_out() {}
     }
 
-    /// Closes repositories that nobody has used for a while, and those that another process waits for.
+    /// Closes repositories that nobody has used for a while, lets others rest, and closes those that another process waits for.
     pub fn tidy(&self) {
         self.close_where(|repository| {
             let unused = repository.unused_for();
             unused > UNUSED || (unused > WANTED && (repository.is_wanted() || !repository.is_still_there()))
         });
+        let mut rested = false;
         for repository in self.unused() {
+            rested |= repository.unused_for() > RESTING && repository.rest();
             let due = repository.due();
             if due != Due::Nothing {
                 // It holds the repository open until it is done.
-                let work = move || upkeep::look_after(&repository, due);
+                let work = move || {
+                    upkeep::look_after(&repository, due);
+                    repository.tire();
+                };
                 if let Err(error) = thread::Builder::new().name("upkeep".to_owned()).spawn(work) {
                     tracing::warn!(%error, "no thread to look after a repository");
                 }
             }
+        }
+        if rested {
+            memory::give_back();
         }
     }
 

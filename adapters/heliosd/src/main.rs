@@ -14,6 +14,7 @@ mod detach;
 mod engine;
 mod here;
 mod log_file;
+mod memory;
 mod one_shot;
 mod operations;
 mod render;

@@ -23,7 +23,7 @@ use rustix::time::Timespec;
 use crate::acceptors::Acceptors;
 use crate::console::FATAL;
 use crate::engine::{Engine, TICK};
-use crate::{detach, log_file};
+use crate::{detach, log_file, memory};
 
 /// How the engine is to serve.
 pub struct Serve {
@@ -45,6 +45,7 @@ pub fn serve(options: &Serve) -> ExitCode {
         detach::close_inherited();
         detach::leave_session();
     }
+    memory::keep_little();
     match listen(options) {
         Ok(Some((engine, socket))) => {
             stay(&engine, &socket, options.idle);

@@ -91,6 +91,12 @@ impl<S: ObjectStore> Cached<S> {
         self.cache.squeeze(|_| true);
     }
 
+    /// As [`squeeze`](Self::squeeze), and keeps only about `bytes` of what was used last.
+    pub fn shrink(&self, bytes: usize) {
+        self.squeeze();
+        self.cache.shards.iter().for_each(|shard| shard.lock().shrink(bytes / SHARDS));
+    }
+
     fn remember(&self, id: ObjectId, bytes: &Bytes) {
         let waits = {
             let mut shard = self.cache.shard(&id).lock();
@@ -323,6 +329,23 @@ mod tests {
         assert_eq!(cached.read(object.id()).unwrap(), object.bytes());
         let stats = cached.cache_stats();
         assert!(stats.bytes < 2_000, "13,000 repeating bytes are kept compressed, not in {} bytes", stats.bytes);
+    }
+
+    #[test]
+    fn a_cache_that_shrinks_keeps_what_was_used_last() {
+        let cached = Cached::new(MemoryStore::new(), 8 << 20);
+        let objects: Vec<NewObject> =
+            (0..2_000).map(|number| NewObject::new(Bytes::from(format!("line of text {number}\n").repeat(200)))).collect();
+        cached.put(&objects, Durability::NoSync).unwrap();
+        cached.read(objects[0].id()).unwrap();
+        let before = cached.cache_stats();
+        cached.shrink(64 << 10);
+        let after = cached.cache_stats();
+        assert!(before.bytes > 64 << 10 && after.bytes <= 64 << 10, "from {} to {} bytes", before.bytes, after.bytes);
+        cached.read(objects[0].id()).unwrap();
+        assert_eq!(cached.cache_stats().hits, after.hits + 1, "it was used last");
+        assert_eq!(&cached.read(objects[1].id()).unwrap(), objects[1].bytes());
+        assert_eq!(cached.cache_stats().misses, after.misses + 1);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use rocksdb::properties::{
     BLOCK_CACHE_USAGE, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_PENDING_COMPACTION_BYTES, ESTIMATE_TABLE_READERS_MEM, LIVE_SST_FILES_SIZE,
     PropName,
 };
-use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, DBPinnableSlice, FlushOptions, WriteBatch};
+use rocksdb::{BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBPinnableSlice, FlushOptions, WriteBatch};
 use zstd::bulk::Compressor;
 
 use crate::{Compression, RocksOptions};
@@ -67,6 +67,9 @@ pub(crate) struct Head {
 pub(crate) struct Engine {
     path: PathBuf,
     db: DB,
+    /// Blocks of tables; all families share it.
+    blocks: Cache,
+    blocks_bytes: usize,
     compression: Compression,
     /// For content as it arrives; used by who writes.
     compressor: Mutex<Option<Compressor<'static>>>,
@@ -114,9 +117,10 @@ impl Engine {
         // Each opening begins a log, and each one that is kept is read again at the next: so there are never many.
         let replayed = if Logs::of(path)?.count < MOST_LOGS { Replayed::Kept } else { Replayed::Written };
         let database = tuning::database(options, replayed).map_err(failed)?;
-        let db = DB::open_cf_descriptors(&database, path, tuning::families(options)).map_err(failed)?;
+        let blocks = Cache::new_lru_cache(options.block_cache_bytes);
+        let db = DB::open_cf_descriptors(&database, path, tuning::families(options, &blocks)).map_err(failed)?;
         let options_file = OptionsFile::take(path)?;
-        Ok(Self::over(path, db, options, options_file))
+        Ok(Self::over(path, db, blocks, options, options_file))
     }
 
     /// Opens without changing anything: what is read is what opening for writing would recover.
@@ -126,16 +130,20 @@ impl Engine {
         read_only.create_missing_column_families(false);
         // An older program made it perhaps, and knew fewer families.
         let there = DB::list_cf(&read_only, path).map_err(failed)?;
-        let families = tuning::families(options).into_iter().filter(|family| there.iter().any(|name| name == family.name()));
+        let blocks = Cache::new_lru_cache(options.block_cache_bytes);
+        let families =
+            tuning::families(options, &blocks).into_iter().filter(|family| there.iter().any(|name| name == family.name()));
         let db = DB::open_cf_descriptors_read_only(&read_only, path, families, false).map_err(failed)?;
-        Ok(Self::over(path, db, options, None))
+        Ok(Self::over(path, db, blocks, options, None))
     }
 
-    fn over(path: &Path, db: DB, options: &RocksOptions, options_file: Option<OptionsFile>) -> Self {
+    fn over(path: &Path, db: DB, blocks: Cache, options: &RocksOptions, options_file: Option<OptionsFile>) -> Self {
         let unpacked = UnpackedGroups::new(options.pack_cache_bytes);
         Self {
             path: path.to_owned(),
             db,
+            blocks,
+            blocks_bytes: options.block_cache_bytes,
             compression: options.compression,
             compressor: Mutex::default(),
             unpacked,
@@ -218,11 +226,25 @@ impl Engine {
         if logs.bytes < LONG_LOG_BYTES && logs.count < MANY_LOGS { Ok(()) } else { self.flush() }
     }
 
-    fn flush(&self) -> Result<(), ObjectError> {
+    /// Writes into tables what is in none yet.
+    pub(crate) fn flush(&self) -> Result<(), ObjectError> {
         let families: Vec<&ColumnFamily> = every_family().map(|name| self.family(name)).collect();
         let mut flush = FlushOptions::default();
         flush.set_wait(true);
         self.db.flush_cfs_opt(&families, &flush).map_err(failed)
+    }
+
+    /// Lets go of what was read and can be read again: unpacked groups and blocks of tables.
+    pub(crate) fn forget_read(&self) {
+        self.unpacked.clear();
+        let mut blocks = self.blocks.clone();
+        blocks.set_capacity(0);
+        blocks.set_capacity(self.blocks_bytes);
+    }
+
+    /// Bytes that are in memory and in the log, and in no table.
+    pub(crate) fn buffered_bytes(&self) -> Result<u64, ObjectError> {
+        self.sum(&[CUR_SIZE_ALL_MEM_TABLES])
     }
 
     /// Writes everything into tables and merges them, so that nothing that was deleted is left.

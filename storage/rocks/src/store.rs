@@ -33,6 +33,8 @@ use writer::{Room, Writer};
 
 /// The folder's format this program writes.
 const FORMAT: u32 = 2;
+/// So much that only the log has on disk becomes tables when the store rests.
+const MUCH_BUFFERED: u64 = 16 << 20;
 /// The file that says how far writes were acknowledged.
 const MARK: &str = "mark";
 
@@ -190,6 +192,20 @@ impl RocksStore {
             self.writer.lock().failed = true;
         })?;
         self.mark_file.advance(Mark(covers))
+    }
+
+    /// Lets go of memory that can be had again, for when nobody uses the store: what was read, and what was written where that is much; it
+    /// becomes tables.
+    pub fn rest(&self) -> Result<(), ObjectError> {
+        let buffered = self.with(|engine| {
+            engine.forget_read();
+            engine.buffered_bytes()
+        })?;
+        if buffered >= MUCH_BUFFERED {
+            self.check_space(buffered + self.options.reserve_bytes)?;
+            self.with(Engine::flush)?;
+        }
+        Ok(())
     }
 
     fn written(&self) -> u64 {

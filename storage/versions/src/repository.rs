@@ -234,6 +234,11 @@ impl Repository {
         self.writer().live.bytes()
     }
 
+    /// Lets go of contents that are kept in memory (L0), for when nobody uses the repository: they are in the store.
+    pub fn rest(&self) {
+        self.writer().live.forget_contents();
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.inner.writer.lock()
     }

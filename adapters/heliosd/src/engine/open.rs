@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,9 +42,14 @@ pub struct OpenRepository {
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
     used: Mutex<Instant>,
+    /// It has let go of memory since it was used last.
+    rested: AtomicBool,
     /// Names the store's folder: see [`PinnedStore`]. It is the last field, so it goes after the store.
     pin: Pin,
 }
+
+/// So much compressed content stays in memory while nobody uses a repository.
+const RESTING_CACHE_BYTES: usize = 16 << 20;
 
 type Folder = Arc<Mutex<WorkingFolder>>;
 
@@ -71,6 +77,7 @@ impl OpenRepository {
             settings: Mutex::new(settings),
             folders: Mutex::new(folders.into_iter().collect()),
             used: Mutex::new(Instant::now()),
+            rested: AtomicBool::new(false),
         })
     }
 
@@ -112,6 +119,25 @@ impl OpenRepository {
     /// Says that it is in use.
     pub fn touch(&self) {
         *self.used.lock() = Instant::now();
+        self.tire();
+    }
+
+    /// Says that there may be memory to let go of again.
+    pub fn tire(&self) {
+        self.rested.store(false, Ordering::Release);
+    }
+
+    /// Lets go of memory that can be had again, once after each time it was used. Says whether it did.
+    pub fn rest(&self) -> bool {
+        if self.rested.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.repository.rest();
+        self.store.shrink(RESTING_CACHE_BYTES);
+        if let Err(error) = self.store.store().rest() {
+            tracing::warn!(%error, root = %self.root.display(), "what is buffered of a repository stays in memory");
+        }
+        true
     }
 
     /// How long nobody has used it.

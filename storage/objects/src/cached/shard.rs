@@ -161,6 +161,16 @@ impl Shard {
         }
     }
 
+    /// Keeps about `bytes` of what was used last, and gives the memory of the rest back.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes && self.oldest != END {
+            self.remove(self.oldest);
+        }
+        self.slots.shrink_to_fit();
+        self.places.shrink_to_fit();
+        self.fresh.shrink_to_fit();
+    }
+
     pub(super) fn objects(&self) -> usize {
         self.slots.len()
     }

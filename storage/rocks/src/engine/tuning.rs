@@ -6,16 +6,15 @@ use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionTyp
 use super::{HOT, IDX, META, PACKS, PINS};
 use crate::{Compression, RocksOptions};
 
-pub(super) fn families(options: &RocksOptions) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+pub(super) fn families(options: &RocksOptions, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
     let mut families = vec![
-        ColumnFamilyDescriptor::new(IDX, index(options, &cache)),
-        ColumnFamilyDescriptor::new(HOT, content(options, &cache)),
-        ColumnFamilyDescriptor::new(PACKS, packs(&cache)),
-        ColumnFamilyDescriptor::new(PINS, records(&cache)),
-        ColumnFamilyDescriptor::new(META, records(&cache)),
+        ColumnFamilyDescriptor::new(IDX, index(options, cache)),
+        ColumnFamilyDescriptor::new(HOT, content(options, cache)),
+        ColumnFamilyDescriptor::new(PACKS, packs(cache)),
+        ColumnFamilyDescriptor::new(PINS, records(cache)),
+        ColumnFamilyDescriptor::new(META, records(cache)),
     ];
-    families.extend(Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), records(&cache))));
+    families.extend(Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), records(cache))));
     families
 }
 

@@ -148,7 +148,7 @@ impl RocksStore {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    fn check_space(&self, needed: u64) -> Result<(), ObjectError> {
+    pub(super) fn check_space(&self, needed: u64) -> Result<(), ObjectError> {
         if self.free_bytes()? < needed {
             return Err(ObjectError::io(&self.path, std::io::Error::from(ErrorKind::StorageFull)));
         }

@@ -62,6 +62,13 @@ impl LiveTrees {
         self.trees.clear();
     }
 
+    /// Forgets contents; the trees stay.
+    pub(crate) fn forget_contents(&mut self) {
+        for tree in self.trees.values_mut() {
+            (tree.contents, tree.content_bytes) = (HashMap::new(), 0);
+        }
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.trees.values().map(LiveTree::bytes).sum()
