@@ -75,7 +75,7 @@ impl RocksStore {
         let mut writer = self.writer.lock();
         // Whoever asks whether an object is there is kept out until it is either named or gone.
         collection.dropping(|named| {
-            self.write_locked(&mut writer, Room::Frees, |engine, batch, head| {
+            self.write_locked(&mut writer, Room::Frees, 0, |engine, batch, head| {
                 let unnamed: Vec<ObjectId> = dead.iter().filter(|id| !named(id)).copied().collect();
                 swept = remove(engine, batch, head, &unnamed, how)?;
                 Ok(())

@@ -21,6 +21,9 @@ use crate::pack::Place;
 /// At most this much content goes into one batch with others.
 const GROUP_BYTES: usize = 8 << 20;
 
+/// What a row takes beside its content.
+const ROW_BYTES: usize = 64;
+
 /// What somebody wants written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draft<'a> {
@@ -29,6 +32,11 @@ pub(super) struct Draft<'a> {
 }
 
 impl Draft<'_> {
+    /// About how many bytes it takes in a batch.
+    fn written_bytes(&self) -> usize {
+        self.bytes() + ROW_BYTES * (2 * self.objects.len() + self.changes.len())
+    }
+
     fn bytes(&self) -> usize {
         self.objects.iter().map(|object| object.bytes().len()).sum()
     }
@@ -98,7 +106,8 @@ impl RocksStore {
     /// Writes drafts as one batch and answers each.
     fn write_group(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<Vec<Result<Mark, ObjectError>>, ObjectError> {
         let mut answers = Vec::with_capacity(drafts.len());
-        self.write_locked(writer, Room::Takes, |engine, batch, head| {
+        let bytes = drafts.iter().map(Draft::written_bytes).sum();
+        self.write_locked(writer, Room::Takes, bytes, |engine, batch, head| {
             answers.clear();
             let (given, changed, alone) = (HashMap::new(), HashMap::new(), drafts.len() == 1);
             let mut group = Group { engine, ledger: &self.ledger, batch, head, given, changed, alone };

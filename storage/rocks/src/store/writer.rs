@@ -45,14 +45,16 @@ impl RocksStore {
         room: Room,
         fill: impl FnMut(&Engine, &mut WriteBatch, &mut Head) -> Result<(), ObjectError>,
     ) -> Result<(), ObjectError> {
-        self.write_locked(&mut self.writer.lock(), room, fill)
+        self.write_locked(&mut self.writer.lock(), room, 0, fill)
     }
 
-    /// An error of the database may be an old one, of tables written in the background. So it is opened again, and the batch tried once more.
+    /// Writes a batch of about so many bytes. An error of the database may be an old one, of tables written in the background. So it is
+    /// opened again, and the batch tried once more.
     pub(super) fn write_locked(
         &self,
         writer: &mut Writer,
         room: Room,
+        bytes: usize,
         mut fill: impl FnMut(&Engine, &mut WriteBatch, &mut Head) -> Result<(), ObjectError>,
     ) -> Result<(), ObjectError> {
         let mut tried = None;
@@ -64,7 +66,7 @@ impl RocksStore {
             }
             let mut head = writer.head;
             let outcome = self.with(|engine| {
-                let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES);
+                let mut batch = WriteBatch::with_capacity_bytes(BATCH_BYTES.max(bytes));
                 fill(engine, &mut batch, &mut head)?;
                 if batch.is_empty() {
                     return Ok(Ok(()));

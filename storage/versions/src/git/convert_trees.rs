@@ -23,8 +23,8 @@ use crate::{Tree, VersionError};
 
 /// How many conversions are remembered.
 const REMEMBERED: usize = 2 << 20;
-/// How many bytes of trees a window holds at most.
-pub(super) const WINDOW_BYTES: usize = 64 << 20;
+/// How many bytes of trees a window holds at most: little, because what one window made is written while the next one is read.
+const WINDOW_BYTES: usize = 4 << 20;
 /// A thread of its own is worth it from this many objects on.
 const OBJECTS_PER_THREAD: usize = 64;
 /// More threads than this would wait for the one that writes.

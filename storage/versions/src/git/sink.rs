@@ -4,11 +4,11 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore};
 
-/// A batch has about this many bytes, or this many objects.
-const BATCH_BYTES: usize = 4 << 20;
-const BATCH_OBJECTS: usize = 4_096;
+/// A batch has about this many bytes, or this many objects: few enough that the memory of one is used again for the next.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCH_OBJECTS: usize = 1_024;
 /// Batches that wait for the store at most.
-pub(super) const QUEUED: usize = 4;
+pub(super) const QUEUED: usize = 16;
 
 /// Takes objects from one thread. What is dropped without [`flush`](Self::flush) is not written.
 pub(super) struct Sink {
