@@ -450,15 +450,19 @@ impl Default for WebConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetsConfig {
-    /// What all tasks of one owner may spend in a UTC day, in US dollars. 0 is no limit.
+    /// What all tasks of one owner, and all calls through the gateway, may spend in a UTC day, in US dollars. 0 is no limit.
     pub daily_usd: f64,
     /// The same in tokens. 0 is no limit.
     pub daily_tokens: u64,
+    /// What each project may spend in a UTC day, tasks and calls through the gateway, in US dollars. 0 is no limit.
+    pub project_daily_usd: f64,
+    /// The same in tokens. 0 is no limit.
+    pub project_daily_tokens: u64,
 }
 
 impl Default for BudgetsConfig {
     fn default() -> Self {
-        Self { daily_usd: 20.0, daily_tokens: 0 }
+        Self { daily_usd: 20.0, daily_tokens: 0, project_daily_usd: 0.0, project_daily_tokens: 0 }
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
         return Err(wrong("tasks.retry_backoff_most_ms", config.tasks.retry_backoff_most_ms, "at least tasks.retry_backoff_ms"));
     }
     amount("budgets.daily_usd", config.budgets.daily_usd)?;
+    amount("budgets.project_daily_usd", config.budgets.project_daily_usd)?;
     at_least_one("gateway.body_mib", config.gateway.body_mib)?;
     let listen = &config.gateway.listen;
     if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {

@@ -51,5 +51,5 @@ async fn agents_from_outside_take_turns_over_the_gateway_and_take_their_sessions
         let said = product.said(task).await;
         assert!(said[0].contains("looked at it.") && said[1].contains("looked at it again."), "{name} knew its session: {said:?}");
     }
-    assert_eq!((product.keys_in_use().await, product.judge().await), (0, Verdict::default()));
+    assert_eq!((product.keys().await, product.judge().await), (0, Verdict::default()));
 }

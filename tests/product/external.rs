@@ -47,9 +47,9 @@ impl Product {
         self.client.get::<QuestionList>(&format!("/tasks/{task}/questions")).await.expect("they are listed").questions
     }
 
-    pub async fn keys_in_use(&self) -> usize {
-        let keys = self.client.get::<KeyList>("/keys").await.expect("they are listed").keys;
-        keys.iter().filter(|key| key.revoked_at.is_none()).count()
+    /// How many keys the records have.
+    pub async fn keys(&self) -> usize {
+        self.client.get::<KeyList>("/keys").await.expect("they are listed").keys.len()
     }
 }
 
@@ -78,7 +78,7 @@ async fn a_turn_is_a_step_with_files_and_transcript_and_the_next_turn_takes_the_
     let said = product.said(task).await;
     assert!(said[0].contains("Turn 1 of my session. I was told: make a file"), "{said:?}");
     assert!(said[1].contains("Turn 2 of my session. I was told: ") && said[1].contains("made.txt"), "{said:?}");
-    assert_eq!((product.keys_in_use().await, product.judge().await), (0, Verdict::default()));
+    assert_eq!((product.keys().await, product.judge().await), (0, Verdict::default()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,6 +147,18 @@ async fn a_model_call_through_the_gateway_is_the_tasks_spend_and_its_key_ends_wi
     assert_eq!(late.status(), 401, "the key is dead");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_call_is_refused_at_a_days_limit_has_its_task_wait_for_the_next_day() {
+    let product = with_gateway(Setup::workers(1).set("budgets.project_daily_tokens", 100)).await;
+    let task = product.external(spec(&product, "model")).await;
+    product.until("it waits", async || product.record(task).await.reason.starts_with("waiting for the next day: ")).await;
+    let record = product.record(task).await;
+    assert!(record.reason.contains("today's limit for the project of 100 tokens"), "{}", record.reason);
+    assert_eq!((record.status, record.retries, record.tokens), (TaskStatus::Pending, 0, 0));
+    assert!(product.steps(task).await.is_empty(), "whatever the agent made of it, nothing is committed");
+    assert_eq!(product.keys().await, 0);
+}
+
 fn gateway_of(folder: &Path) -> String {
     let text = std::fs::read_to_string(folder.join("helix.yaml")).expect("it was written");
     let config: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
@@ -166,7 +178,7 @@ async fn an_agent_that_dies_or_talks_nonsense_fails_the_task_with_its_own_words_
         assert_eq!(failed.event.detail["code"], json!(Code::AgentFailed), "{mode}");
         assert!(product.steps(task).await.iter().all(|step| step.files_changed == 0), "{mode}");
     }
-    assert_eq!(product.keys_in_use().await, 0, "whatever became of their turns");
+    assert_eq!(product.keys().await, 0, "whatever became of their turns");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,5 +195,5 @@ async fn a_worker_killed_in_the_middle_of_a_turn_costs_no_step_and_doubles_none(
     assert_ne!(steps[1].worker, Some(worker), "another worker made it again");
     let said = product.said(task).await;
     assert!(said[1].contains("Turn 2 of my session"), "it took up the session of its first turn: {said:?}");
-    assert_eq!((product.keys_in_use().await, product.judge().await), (0, Verdict::default()));
+    assert_eq!((product.keys().await, product.judge().await), (0, Verdict::default()));
 }

@@ -9,10 +9,10 @@ use helix_actor_cluster::ClusterArgs;
 use helix_actor_fleet::FleetArgs;
 use helix_actor_storage::StorageArgs;
 use helix_actor_tasks::TasksArgs;
-use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkersConfig, WorkspaceConfig};
+use helix_config::{LeaseConfig, TasksConfig, WorkersConfig, WorkspaceConfig};
 use helix_database::RecordStore;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{CreateTask, Events, Fleet, Models, Records, ResumeTask, Takeover, Tasks};
+use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, ResumeTask, Spending, Takeover, Tasks};
 use helix_objects::{MemoryStore, ObjectStore};
 use helix_protocol::{Code, Failure, Lifecycle, NodeId, Principal, ProjectId, TaskId, TaskSpec, WorkerId};
 use parking_lot::Mutex;
@@ -117,6 +117,7 @@ impl NodeHost {
             gateway: helix_config::GatewayConfig::default(),
             node,
             address: tasks_address,
+            spending: Spending::new(records.clone(), DailyLimits::default()),
             records,
             objects,
             fleet: handle.clone(),
@@ -129,7 +130,6 @@ impl NodeHost {
                 ..TasksConfig::default()
             },
             workspace: WorkspaceConfig::default(),
-            budgets: BudgetsConfig { daily_usd: 0.0, daily_tokens: 0 },
             lease: LeaseConfig::default(),
             takeover,
             clock,

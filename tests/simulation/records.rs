@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Remark, Spent,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, Remark, Spent,
     StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use parking_lot::Mutex;
@@ -192,8 +192,8 @@ impl RecordStore for Reached {
         self.ask(self.store.events(filter)).await
     }
 
-    async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError> {
-        self.ask(self.store.spent_since(owner, since)).await
+    async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError> {
+        self.ask(self.store.spent_since(payer, since)).await
     }
 
     async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError> {

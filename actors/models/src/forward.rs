@@ -20,7 +20,7 @@ pub(crate) struct Forwarded {
     pub model: String,
 }
 
-/// Passes `call` on. `None` where whoever is to be asked first speaks another format, or where only those who do are left: the
+/// Passes `call` on, once `before` is done. `None` where whoever is to be asked first speaks another format, or where only those who do are left: the
 /// request has to be translated.
 ///
 /// An error answer passes as it came once nobody else can answer, except where it is about our own key.
@@ -29,6 +29,7 @@ pub(crate) async fn forward(
     session: Option<String>,
     format: WireFormat,
     call: RawCall,
+    before: impl Future<Output = Result<(), ProviderError>>,
 ) -> Result<Option<Forwarded>, ProviderError> {
     let plan = pool.directory.plan(None, Some(&call.model)).map_err(ProviderError::Final)?;
     let asked = ModelRequest { session: session.clone(), ..ModelRequest::default() };
@@ -37,6 +38,7 @@ pub(crate) async fn forward(
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);
     }
+    before.await?;
     let others = lineup.iter().any(|candidate| !speaks(candidate));
     let same: Vec<Candidate> = lineup.into_iter().filter(|candidate| speaks(candidate)).collect();
     let last: Mutex<Option<RawAnswer>> = Mutex::new(None);

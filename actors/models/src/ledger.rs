@@ -1,13 +1,14 @@
-//! Writing down every call, beside the answer and never before it.
+//! Writing down every call, beside the answer.
 //!
 //! Entries are gathered and written in groups, so that a task's commit waits for none of them. A call that nobody waits for any more is
-//! written down too: it may have been billed.
+//! written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk before anybody is
+//! asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes that entry's place.
 
 use std::time::Duration;
 
 use helix_messages::{OnBehalf, Records, Write};
 use helix_ports::{DeltaSink, ProviderError, RawAnswer, RawCall, RawOperation};
-use helix_protocol::{CallOutcome, Code, ModelCall, ModelCallId, ModelReply, ModelRequest, Timestamp, Usage, WireFormat};
+use helix_protocol::{CallOutcome, Code, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -23,18 +24,22 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// Where entries go.
 #[derive(Clone)]
-pub(crate) struct Ledger(mpsc::Sender<ModelCall>);
+pub(crate) struct Ledger {
+    entries: mpsc::Sender<ModelCall>,
+    records: Option<Records>,
+}
 
 impl Ledger {
     /// A ledger, and the work that keeps it.
     pub fn new(records: Option<Records>) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (entries, waiting) = mpsc::channel(WAITING);
-        (Self(entries), keep(records, waiting))
+        (Self { entries, records: records.clone() }, keep(records, waiting))
     }
 
     /// An entry for a call that begins.
     pub fn entry(&self, on_behalf: OnBehalf) -> Entry {
-        Entry { ledger: self.clone(), on_behalf, began: Instant::now(), pending: None }
+        let id = on_behalf.set_aside.map_or_else(ModelCallId::new, |(id, _)| id);
+        Entry { ledger: self.clone(), id, on_behalf, began: Instant::now(), pending: None }
     }
 }
 
@@ -63,6 +68,7 @@ async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<ModelCall>) 
 /// One call. Dropped while it is under way it is entered as uncertain.
 pub(crate) struct Entry {
     ledger: Ledger,
+    id: ModelCallId,
     on_behalf: OnBehalf,
     began: Instant,
     /// Who is asked, and the most it can use, while nobody knows how it ends.
@@ -79,10 +85,13 @@ impl Entry {
     ) -> Result<ModelReply, ProviderError> {
         let quote = router::quote(pool, &request).ok();
         if let Some(quote) = quote {
-            let most = Usage { input_tokens: quote.tokens, cost: quote.money, estimated: true, ..Usage::default() };
+            let most = at_most(Spent { money: quote.money, tokens: quote.tokens });
             self.pending = Some((quote.provider, quote.model, most));
         }
-        let answer = drive::generate(pool, request, deltas).await;
+        let answer = match self.set_aside(request.model.as_deref().unwrap_or_default()).await {
+            Ok(()) => drive::generate(pool, request, deltas).await,
+            Err(error) => Err(error),
+        };
         let asked = self.pending.take();
         let (provider, model, most) = asked.unwrap_or_default();
         match &answer {
@@ -109,13 +118,15 @@ impl Entry {
         format: WireFormat,
         call: RawCall,
     ) -> Result<Option<RawAnswer>, ProviderError> {
-        // Nothing of the bytes is read, so the most that they can use is a guess: a token has three bytes at least.
+        // Where nothing was set aside, the most that bytes can use is a guess: a token has three of them at least.
         let guess = Usage { input_tokens: call.body.len() as u64 / 3, estimated: true, ..Usage::default() };
+        let guess = self.on_behalf.set_aside.map_or(guess, |(_, most)| at_most(most));
         let (counts, asked) = (call.operation == RawOperation::CountTokens, call.model.clone());
         if !counts {
             self.pending = Some((String::new(), asked.clone(), guess));
         }
-        let answer = forward::forward(pool, session, format, call).await;
+        let before = self.set_aside(&asked);
+        let answer = forward::forward(pool, session, format, call, before).await;
         self.pending = None;
         match answer {
             Ok(Some(forwarded)) if !counts && forwarded.answer.status < 400 => {
@@ -162,22 +173,41 @@ impl Entry {
     async fn write(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) {
         let entry = self.call(provider, model, usage, outcome, code);
         // An error means that the branch is stopping.
-        let _ = self.ledger.0.send(entry).await;
+        let _ = self.ledger.entries.send(entry).await;
+    }
+
+    /// Has on disk what was set aside for the call.
+    fn set_aside(&self, model: &str) -> impl Future<Output = Result<(), ProviderError>> + Send + use<> {
+        let entry = self.on_behalf.set_aside.map(|(_, most)| {
+            let provider = self.pending.as_ref().map(|(provider, ..)| provider.clone()).unwrap_or_default();
+            self.call(provider, model.to_owned(), at_most(most), CallOutcome::Uncertain, None)
+        });
+        let records = self.ledger.records.clone();
+        async move {
+            let (Some(entry), Some(records)) = (entry, records) else { return Ok(()) };
+            let written = records.write(Write::ModelCalls(vec![entry])).await;
+            written.map(drop).map_err(|failure| ProviderError::Retryable { failure, retry_after: None })
+        }
     }
 
     fn call(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) -> ModelCall {
-        let OnBehalf { owner, actor, task, step, key } = self.on_behalf.clone();
+        let OnBehalf { owner, project, actor, task, step, key, .. } = self.on_behalf.clone();
         let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (id, at) = (ModelCallId::new(), Timestamp::now());
-        ModelCall { id, at, owner, actor, task, step, key, provider, model, usage, latency_ms, outcome, code }
+        let (id, at) = (self.id, Timestamp::now());
+        ModelCall { id, at, owner, project, actor, task, step, key, provider, model, usage, latency_ms, outcome, code }
     }
+}
+
+/// The usage of a call of which only the most that it can use is known.
+fn at_most(most: Spent) -> Usage {
+    Usage { input_tokens: most.tokens, cost: most.money, estimated: true, ..Usage::default() }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let Some((provider, model, most)) = self.pending.take() else { return };
         let entry = self.call(provider, model, most, CallOutcome::Uncertain, Some(Code::Cancelled));
-        if self.ledger.0.try_send(entry).is_err() {
+        if self.ledger.entries.try_send(entry).is_err() {
             tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
         }
     }

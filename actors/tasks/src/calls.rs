@@ -2,14 +2,16 @@
 //!
 //! A call belongs to its step, not to the owner that made it: when the worker dies while a model is thinking, the answer is as
 //! good for the next owner on this node. So a call goes on when its owner is dropped, the next one joins it by its key, and the answer is
-//! kept until it is in the journal. What dies with the node is charged as uncertain, as the journal says.
+//! kept until it is in the journal. What is set aside for it is so until then; what dies with the node is charged as uncertain, as the
+//! journal says.
 
 use std::collections::HashMap;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use helix_messages::SetAside;
 use helix_ports::ProviderError;
-use helix_protocol::{CallKey, Code, Failure, ModelReply, TaskId};
+use helix_protocol::{CallKey, Code, Failure, ModelReply, Spent, TaskId};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -22,6 +24,7 @@ pub(crate) struct Calls(Mutex<HashMap<CallKey, Call>>);
 
 struct Call {
     task: TaskId,
+    set_aside: Option<SetAside>,
     answer: Shared<BoxFuture<'static, Answer>>,
     abort: AbortHandle,
 }
@@ -32,11 +35,12 @@ impl Calls {
         self.0.lock().contains_key(key)
     }
 
-    /// Joins the call of this key; makes it where there is none. Dropping the answer leaves the call under way.
+    /// Joins the call of this key; makes it where there is none, with what was set aside for it. Dropping the answer leaves the call under way.
     pub fn join(
         &self,
         task: TaskId,
         key: &CallKey,
+        set_aside: Option<SetAside>,
         make: impl Future<Output = Answer> + Send + 'static,
     ) -> Shared<BoxFuture<'static, Answer>> {
         let mut calls = self.0.lock();
@@ -49,14 +53,17 @@ impl Calls {
                     Err(ProviderError::Uncertain(failure))
                 })
             });
-            Call { task, answer: answer.boxed().shared(), abort }
+            Call { task, set_aside, answer: answer.boxed().shared(), abort }
         });
         call.answer.clone()
     }
 
-    /// The answer is in the journal.
-    pub fn settle(&self, key: &CallKey) {
-        self.0.lock().remove(key);
+    /// The answer is in the journal, with what the call used.
+    pub fn settle(&self, key: &CallKey, used: Spent) {
+        let call = self.0.lock().remove(key);
+        if let Some(set_aside) = call.and_then(|call| call.set_aside) {
+            set_aside.settle(used);
+        }
     }
 
     /// The task has ended: nobody will want its answers. What is under way is closed.
@@ -94,20 +101,20 @@ mod tests {
             let _ = waiting.await;
             Ok(reply())
         };
-        drop(calls.join(task, &key, call(Arc::clone(&made), waiting)));
+        drop(calls.join(task, &key, None, call(Arc::clone(&made), waiting)));
         assert!(calls.has(&key));
-        let next = calls.join(task, &key, call(Arc::clone(&made), oneshot::channel().1));
+        let next = calls.join(task, &key, None, call(Arc::clone(&made), oneshot::channel().1));
         answer.send(()).expect("the call is under way");
         assert_eq!(next.await, Ok(reply()));
         assert_eq!(made.load(Ordering::Relaxed), 1);
-        calls.settle(&key);
+        calls.settle(&key, Spent::default());
         assert!(!calls.has(&key));
     }
 
     #[tokio::test]
     async fn a_task_that_ended_closes_its_calls() {
         let (calls, task, key) = (Calls::default(), TaskId::new(), CallKey("k".to_owned()));
-        let answer = calls.join(task, &key, std::future::pending());
+        let answer = calls.join(task, &key, None, std::future::pending());
         calls.give_up(task);
         assert!(matches!(answer.await, Err(ProviderError::Uncertain(_))));
         assert!(!calls.has(&key));

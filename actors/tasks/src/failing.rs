@@ -25,6 +25,10 @@ use crate::telling;
 const SPACE: u32 = 3;
 /// Models are asked again after this time, however long they want to be left alone: a limit may be raised, a server mended.
 const UNSERVED: Duration = Duration::from_secs(900);
+/// How the reason of a task begins that waits for the day to turn.
+const NEXT_DAY: &str = "waiting for the next day: ";
+/// The longest that a day can still take.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
 pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
@@ -33,6 +37,7 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
         Verdict::Stale => return Ok(End::Stale),
         Verdict::WorkerGone => return Ok(End::WorkerGone),
         Verdict::OutOfBudget => return ask_for_budget(host, &failure).await,
+        Verdict::NextDay => return wait_for_the_day(host, &failure).await,
         Verdict::Retry | Verdict::NoSpace | Verdict::Unserved | Verdict::Final => {}
     }
     host.stop_running().await;
@@ -145,6 +150,21 @@ async fn ask_for_budget(host: &Host, failure: &Failure) -> Result<End, Failure> 
     let events = vec![telling::asked(host.lease.task, &question)];
     let write = Write::Ask { question: Box::new(question), epoch: host.lease.epoch, events };
     Ok(End::Parked(Box::new(task_of(host.shared.write(write).await?)?)))
+}
+
+/// Lets the task wait at its last step until the day turns. The journal stays, as above.
+async fn wait_for_the_day(host: &Host, failure: &Failure) -> Result<End, Failure> {
+    let reason = format!("{NEXT_DAY}{}", failure.message);
+    let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
+    change.not_before = Some(Some(host.shared.now().day_start().after(DAY)));
+    let event = telling::step_failed(host.lease.task, host.ordinal, failure, "tried again after midnight UTC");
+    let write = Write::Status { change: Box::new(change), events: vec![event] };
+    Ok(End::Waiting(Box::new(task_of(host.shared.write(write).await?)?)))
+}
+
+/// True of a task that waits for the day to turn.
+pub(crate) fn waits_for_the_day(task: &TaskRecord) -> bool {
+    task.reason.starts_with(NEXT_DAY)
 }
 
 /// Fails a task that no step was begun for.

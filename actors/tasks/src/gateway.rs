@@ -1,7 +1,7 @@
 //! An agent's way to models through this node's gateway: a key for one turn, and what was spent with it.
 //!
-//! The key may spend what the task, and its owner's day, have left. It is revoked when its turn ends, and ends by itself should nobody
-//! be left to do that. What calls cost is in the ledger; the step is charged the difference between that and what its task was charged
+//! The key may spend what the task has left; the day's limits hold for its calls as for any. It is forgotten when its turn ends, and ends
+//! by itself should nobody be left to do that. What calls cost is in the ledger; the step is charged the difference between that and what its task was charged
 //! already, so a turn that is made again, or whose end was lost with its node, is charged once.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,21 +26,16 @@ const COUNTED: u32 = 10_000;
 /// Makes a key for a turn of a task on a worker. `spent` is what its task was charged already.
 pub(crate) async fn access(shared: &Shared, task: &TaskRecord, worker: WorkerId, spent: Spent) -> Result<GatewayAccess, Failure> {
     let url = address(shared, worker).await?;
-    let mut budget = left(task.spec.budget, spent);
-    if shared.daily != Budget::default() {
-        let (owner, since) = (task.owner, shared.now().day_start());
-        let (money, tokens) = shared.read(|records| async move { records.read().spent_since(owner, since).await }).await?;
-        let today = left(shared.daily, Spent { money, tokens });
-        budget = Budget { money: least(budget.money, today.money), tokens: least(budget.tokens, today.tokens) };
-    }
+    shared.has_some_left(task).await?;
+    let budget = left(task.spec.budget, spent);
     if budget.money.is_some_and(|money| money <= Money::ZERO) || budget.tokens == Some(0) {
-        return Err(Failure::new(Code::BudgetExhausted, "nothing is left of the budget for another turn of the agent")
-            .hint("`helix task resume --budget-usd N` raises it"));
+        return Err(Failure::new(Code::BudgetExhausted, "nothing is left of the task's budget for another turn of the agent")
+            .hint("`helix task resume --budget N` raises it"));
     }
     let (secret, hash) = new_key_secret();
     let key = GatewayKey {
         id: KeyId::new(),
-        name: format!("task {}", task.id.short()),
+        name: name(task.id),
         hash,
         owner: task.owner,
         project: task.project,
@@ -88,20 +83,35 @@ fn left(budget: Budget, spent: Spent) -> Budget {
     }
 }
 
-fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
+/// Why a turn whose last call was refused is not done. A key's budget is what its task has left.
+pub(crate) fn refused(refusal: Failure) -> Failure {
+    if refusal.code != Code::BudgetExhausted {
+        return refusal;
     }
+    let message = format!("what is left of the task's budget is too little for the agent's next model call: {}", refusal.message);
+    Failure::new(Code::BudgetExhausted, message).hint("`helix task resume --budget N` raises it")
 }
 
-/// Refuses every key of the task from now on, those of earlier owners included.
-pub(crate) async fn revoke(shared: &Shared, task: TaskId) -> Result<(), Failure> {
-    let keys = shared.read(|records| async move { records.read().gateway_keys().await }).await?;
-    for key in keys.into_iter().filter(|key| key.task == Some(task) && key.name.starts_with("task ") && key.revoked_at.is_none()) {
-        shared.write(Write::RevokeKey(key.id)).await?;
+/// Forgets the keys of a task's turns, those of earlier owners included: they are refused from now on. With them go those that ended by
+/// themselves, whose turns nobody was left to end.
+pub(crate) async fn forget(shared: &Shared, task: TaskId) -> Result<(), Failure> {
+    let (keys, now) = (shared.read(|records| async move { records.read().gateway_keys().await }).await?, shared.now());
+    let is_over = |key: &GatewayKey| key.revoked_at.is_some() || key.expires_at.is_some_and(|until| until <= now);
+    for key in keys.into_iter().filter(is_of_a_turn) {
+        if key.task == Some(task) || is_over(&key) {
+            shared.write(Write::RemoveKey(key.id)).await?;
+        }
     }
     Ok(())
+}
+
+fn name(task: TaskId) -> String {
+    format!("task {}", task.short())
+}
+
+/// True of a key that was made here: nobody can make one for the task of an external agent.
+fn is_of_a_turn(key: &GatewayKey) -> bool {
+    key.task.is_some_and(|task| key.name == name(task)) && key.expires_at.is_some()
 }
 
 /// What the task's calls cost beyond what it was `charged` already. Calls are counted from `since`.
@@ -124,10 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_may_spend_what_both_its_task_and_the_day_have_left() {
+    fn a_turn_may_spend_what_its_task_has_left() {
         let budget = Budget { money: Some(Money(100)), tokens: None };
         assert_eq!(left(budget, Spent { money: Money(30), tokens: 9 }), Budget { money: Some(Money(70)), tokens: None });
         assert_eq!(left(budget, Spent { money: Money(130), tokens: 9 }).money, Some(Money(0)));
-        assert_eq!((least(Some(3), Some(2)), least(None, Some(2)), least::<u64>(None, None)), (Some(2), Some(2), None));
     }
 }

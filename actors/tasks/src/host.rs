@@ -12,17 +12,17 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_database::Write;
 use helix_kernel::Boottime;
-use helix_messages::OnBehalf;
+use helix_messages::{OnBehalf, SetAside};
 use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    AgentTurn, AskedModel, Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply,
-    ModelRequest, ModelTraffic, Money, Question, Remark, RemarkId, Role, SnapshotId, StepId, StepRecord, TaskId, TaskRecord,
-    TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
+    AgentTurn, AskedModel, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest,
+    ModelTraffic, Money, Question, Remark, RemarkId, Role, SnapshotId, Spent, StepId, StepRecord, TaskId, TaskRecord, TaskSpec,
+    TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::budget::{self, Amount, Limit};
+use crate::budget::{self, Amount};
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Pauses, Shared};
@@ -199,7 +199,7 @@ impl Host {
             // A worker that cannot be told is lost, and what it runs with it.
             let _ = self.shared.args.fleet.request(self.lease.worker, cancel, Some(Duration::from_millis(2 * GRACE_MS))).await;
             if matches!(self.task.spec.work, TaskWork::External(_))
-                && let Err(failure) = gateway::revoke(&self.shared, self.lease.task).await
+                && let Err(failure) = gateway::forget(&self.shared, self.lease.task).await
             {
                 tracing::warn!(task = %self.lease.task, "keys of a turn that was given up end by themselves: {failure}");
             }
@@ -209,7 +209,7 @@ impl Host {
     fn remember<T>(&mut self, answer: Result<T, Failure>) -> Result<T, Failure> {
         if let Err(failure) = &answer
             && self.broken.is_none()
-            && matches!(verdict(failure.code), Verdict::Stale | Verdict::WorkerGone | Verdict::OutOfBudget)
+            && matches!(verdict(failure.code), Verdict::Stale | Verdict::WorkerGone | Verdict::OutOfBudget | Verdict::NextDay)
         {
             self.broken = Some(failure.clone());
         }
@@ -240,27 +240,29 @@ impl Host {
     }
 
     /// Refuses a call that could pass a limit, and records its reservation otherwise.
-    async fn reserve(&mut self, call: &CallKey, amount: Amount) -> Result<(), Failure> {
+    async fn reserve(&mut self, call: &CallKey, amount: Amount) -> Result<SetAside, Failure> {
         let spent = Amount { money: self.task.spent, tokens: self.task.tokens } + self.replay.committed();
-        let within = budget::check(Limit::Task, self.task.spec.budget, spent, amount);
+        let within = budget::check(self.task.spec.budget, spent, amount);
         self.remember(within)?;
-        let shared = Arc::clone(&self.shared);
-        let _turn = shared.reserving.lock().await;
-        if shared.daily != Budget::default() {
-            let (owner, since) = (self.task.owner, shared.now().day_start());
-            let (money, tokens) = shared.read(|records| async move { records.read().spent_since(owner, since).await }).await?;
-            let within = budget::check(Limit::Daily, shared.daily, Amount { money, tokens }, amount);
-            self.remember(within)?;
+        let admitted = self.shared.admit(&self.task, amount.into()).await;
+        let set_aside = self.remember(admitted)?;
+        let reserved = JournalBody::Reserved { call: call.clone(), money: amount.money, tokens: amount.tokens };
+        match self.journal(reserved).await {
+            Ok(()) => Ok(set_aside),
+            Err(failure) => {
+                set_aside.free();
+                Err(failure)
+            }
         }
-        self.journal(JournalBody::Reserved { call: call.clone(), money: amount.money, tokens: amount.tokens }).await
     }
 
     async fn ask_model(&mut self, call: CallKey, request: ModelRequest) -> Result<ModelReply, Failure> {
         let quote = self.shared.args.models.quote(request.clone()).await?;
         let most = Amount { money: quote.money, tokens: quote.tokens };
         // The call that an earlier owner left under way is reserved already.
+        let mut set_aside = None;
         if !self.shared.calls.has(&call) {
-            self.reserve(&call, most).await?;
+            set_aside = Some(self.reserve(&call, most).await?);
             self.shared.args.events.show(telling::model_called(self.lease.task, &quote.provider, &quote.model));
         }
         // One line of steps is one conversation: it stays where its prompt is cached.
@@ -268,16 +270,18 @@ impl Host {
         let request = ModelRequest { idempotency_key: Some(call.0.clone()), session, ..request };
         let models = self.shared.args.models.on_behalf(OnBehalf {
             owner: self.task.owner,
+            project: self.task.project,
             actor: self.task.spec.work.kind().to_owned(),
             task: Some(self.task.id),
             step: Some(self.ordinal),
-            key: None,
+            ..OnBehalf::default()
         });
-        match self.shared.calls.join(self.lease.task, &call, async move { models.generate(request, None).await }).await {
+        let answer = async move { models.generate(request, None).await };
+        match self.shared.calls.join(self.lease.task, &call, set_aside, answer).await {
             Ok(reply) => {
                 self.journal(JournalBody::Replied { call: call.clone(), reply: reply.clone() }).await?;
-                self.shared.calls.settle(&call);
                 let usage = &reply.usage;
+                self.shared.calls.settle(&call, Spent { money: usage.cost, tokens: usage.total_tokens() });
                 self.shared.args.events.show(telling::model_replied(
                     self.lease.task,
                     &reply.model,
@@ -292,7 +296,7 @@ impl Host {
                 let reason = error.failure().message.clone();
                 let failed = JournalBody::CallFailed { call: call.clone(), charged: charged.money, tokens: charged.tokens, reason };
                 self.journal(failed).await?;
-                self.shared.calls.settle(&call);
+                self.shared.calls.settle(&call, charged.into());
                 if let ProviderError::Retryable { retry_after, .. } = &error {
                     self.again_in = *retry_after;
                 }
@@ -508,7 +512,7 @@ impl StepHost for Host {
     }
 }
 
-/// True of a task that certainly touches no file, so that its workspace is not opened ahead.
+/// True of a task that certainly touches no file in a workspace, so that its workspace is not opened ahead.
 pub(crate) fn does_nothing(task: &TaskRecord) -> bool {
     matches!(&task.spec.work, TaskWork::Command(spec) if spec.commands.is_empty())
 }

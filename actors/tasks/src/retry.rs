@@ -17,6 +17,8 @@ pub enum Verdict {
     Final,
     /// The task parks and asks for money.
     OutOfBudget,
+    /// What may be spent in a day is spent: the step is made again when the day turns, and no retry is used.
+    NextDay,
     /// No model answers at present: the step is made again when one may, and no retry is used.
     Unserved,
     /// The worker went away or fenced itself: the task goes on elsewhere, and no retry is used.
@@ -30,6 +32,7 @@ pub fn verdict(code: Code) -> Verdict {
     match code {
         Code::StaleOwner => Verdict::Stale,
         Code::BudgetExhausted => Verdict::OutOfBudget,
+        Code::DayLimitReached => Verdict::NextDay,
         Code::NoModelAnswers => Verdict::Unserved,
         Code::DiskFull => Verdict::NoSpace,
         Code::WorkerLost | Code::WorkerUnreachable | Code::LeaseExpired => Verdict::WorkerGone,
@@ -99,6 +102,7 @@ mod tests {
         assert_eq!(verdict(Code::WorkerLost), Verdict::WorkerGone);
         assert_eq!(verdict(Code::StaleOwner), Verdict::Stale);
         assert_eq!(verdict(Code::BudgetExhausted), Verdict::OutOfBudget);
+        assert_eq!(verdict(Code::DayLimitReached), Verdict::NextDay);
         assert_eq!(verdict(Code::DiskFull), Verdict::NoSpace);
     }
 

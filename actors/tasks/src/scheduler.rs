@@ -19,6 +19,7 @@ use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, Ta
 
 use self::endings::answer_pauses;
 use crate::drive::{Boundary, End, Handover, Job, close, read_task};
+use crate::failing::{DAY, waits_for_the_day};
 use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
 use crate::shared::Shared;
 use crate::task::{TaskActor, TaskArgs, TaskMsg};
@@ -285,9 +286,10 @@ impl Scheduler {
     }
 
     /// A task that waits, with its time on the clock that nobody can set. The records have it on the wall clock: whatever that was set
-    /// to meanwhile, no retry waits longer than the longest backoff.
+    /// to meanwhile, no retry waits longer than the longest backoff, and nothing for the next day longer than a day.
     fn waiting(&self, task: &TaskRecord) -> Waiting {
         let (shared, most) = (&self.shared, Duration::from_millis(self.shared.args.tasks.retry_backoff_most_ms));
+        let most = if waits_for_the_day(task) { DAY } else { most };
         let left = task.not_before.map(|due| due.since(shared.now()).min(most)).filter(|left| !left.is_zero());
         Waiting::of(task, left.map(|left| shared.args.clock.boottime().after(left)))
     }

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_config::{BudgetsConfig, GatewayConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
+use helix_config::{GatewayConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{Applied, Write};
 use helix_kernel::{Address, Clock};
-use helix_messages::{Events, Fleet, Models, Records, Takeover, TasksMsg};
+use helix_messages::{Events, Fleet, Models, Payers, Records, SetAside, Spending, Takeover, TasksMsg};
 use helix_objects::{Durability, Mark, ObjectStore};
 use helix_ports::TaskKind;
-use helix_protocol::{Base, Budget, Code, Failure, NodeId, ObjectId, SnapshotId, TaskRecord, Timestamp};
+use helix_protocol::{Base, Code, Failure, Money, NodeId, ObjectId, SnapshotId, Spent, TaskRecord, Timestamp};
 use helix_versions::{Signature, Snapshot};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
-use crate::budget;
 use crate::calls::Calls;
 use crate::retry::Backoff;
 
@@ -42,8 +41,8 @@ pub struct TasksArgs {
     pub workspace: WorkspaceConfig,
     /// Where the gateway is, for agents that reach models through it.
     pub gateway: GatewayConfig,
-    /// Spending limits.
-    pub budgets: BudgetsConfig,
+    /// What owners and projects may spend in a day.
+    pub spending: Spending,
     /// Lease times: for one lease after its start, the node reassigns nothing for silence.
     pub lease: LeaseConfig,
     /// What becomes of tasks that another node left behind.
@@ -55,10 +54,7 @@ pub struct TasksArgs {
 /// The arguments, with what is made of them once.
 pub(crate) struct Shared {
     pub args: TasksArgs,
-    pub daily: Budget,
     pub backoff: Backoff,
-    /// Held from the reading of the day's spend until the reservation is recorded, so that two calls never both see the last dollar.
-    pub reserving: Mutex<()>,
     /// Model calls under way: they outlive their owner.
     pub calls: Calls,
     empty: OnceCell<Files>,
@@ -102,17 +98,9 @@ impl Pauses {
 
 impl Shared {
     pub fn new(args: TasksArgs) -> Self {
-        let daily = budget::daily(args.budgets.daily_usd, args.budgets.daily_tokens);
         let first = Duration::from_millis(args.tasks.retry_backoff_ms);
         let most = Duration::from_millis(args.tasks.retry_backoff_most_ms);
-        Self {
-            args,
-            daily,
-            backoff: Backoff { first, most },
-            reserving: Mutex::new(()),
-            calls: Calls::default(),
-            empty: OnceCell::new(),
-        }
+        Self { args, backoff: Backoff { first, most }, calls: Calls::default(), empty: OnceCell::new() }
     }
 
     /// True of a task that this node may go on with: its own, nobody's, or that of a node whose lease has passed to this one.
@@ -155,6 +143,22 @@ impl Shared {
                 answer => return answer,
             }
         }
+    }
+
+    /// Lets a call of a task in where the day's limits of its owner and its project allow it; waits while the records are away.
+    pub async fn admit(&self, task: &TaskRecord, most: Spent) -> Result<SetAside, Failure> {
+        let (payers, mut pauses) = (Payers { owner: task.owner, project: task.project }, Pauses::new());
+        loop {
+            match self.args.spending.admit(payers, most, self.now()).await {
+                Err(failure) if is_away(failure.code) => pauses.pause().await,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Refuses where nothing is left of the day of a task's owner or project.
+    pub async fn has_some_left(&self, task: &TaskRecord) -> Result<(), Failure> {
+        self.admit(task, Spent { money: Money(1), tokens: 1 }).await.map(SetAside::free)
     }
 
     /// Works on the content store, off the runtime's threads where it may wait for a disk.

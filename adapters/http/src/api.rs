@@ -264,10 +264,25 @@ pub struct SystemStatus {
     pub workers: Vec<WorkerView>,
     /// How many tasks each worker holds, by its name; workers without any are absent.
     pub held: BTreeMap<String, u64>,
-    /// Spent since the UTC day began, in money.
+    /// Spent since the UTC day began over all tasks and keys, in money.
     pub spent_today: Money,
     /// The same in tokens.
     pub tokens_today: u64,
+    /// What may be spent in a day over all tasks and keys.
+    #[serde(default)]
+    pub daily: Budget,
+    /// The same for the project, where there is a limit.
+    #[serde(default)]
+    pub project: Option<ProjectDay>,
+}
+
+/// A project's day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectDay {
+    /// Spent since the UTC day began.
+    pub spent: Spent,
+    /// What may be spent.
+    pub daily: Budget,
 }
 
 /// GET /health.

@@ -14,7 +14,7 @@ mod streaming;
 use std::sync::Arc;
 
 use actix_web::web;
-use helix_messages::{Models, Records};
+use helix_messages::{Models, Records, Spending};
 use helix_ports::ClientFormat;
 use helix_protocol::WireFormat;
 use tokio::runtime::Handle;
@@ -29,6 +29,8 @@ pub struct GatewayArgs {
     pub models: Models,
     /// Where keys and the ledger are.
     pub records: Records,
+    /// What owners and projects may spend in a day.
+    pub spending: Spending,
     /// The formats that clients may speak.
     pub formats: Vec<Arc<dyn ClientFormat>>,
     /// Largest request, in bytes.
@@ -40,6 +42,7 @@ pub(crate) struct Gateway {
     pub models: Models,
     pub records: Records,
     pub keys: Keys,
+    pub spending: Spending,
     formats: Vec<Arc<dyn ClientFormat>>,
     body_bytes: usize,
     /// The node's own threads: connections to models belong to them.
@@ -58,8 +61,8 @@ pub(crate) enum Access {
 impl Gateway {
     /// Must be called inside the node's runtime.
     pub fn new(args: GatewayArgs) -> Self {
-        let GatewayArgs { models, records, formats, body_bytes } = args;
-        Self { models, keys: Keys::new(records.clone()), records, formats, body_bytes, runtime: Handle::current() }
+        let GatewayArgs { models, records, spending, formats, body_bytes } = args;
+        Self { models, keys: Keys::new(records.clone()), records, spending, formats, body_bytes, runtime: Handle::current() }
     }
 
     /// The format that clients of an address speak.

@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use helix_kernel::SupervisorHandle;
-use helix_messages::{Events, Fleet, Models, Records, Tasks, Versions};
+use helix_messages::{Events, Fleet, Models, Records, Spending, Tasks, Versions};
 use helix_ports::ClientFormat;
 
 pub use api::NodeInfo;
@@ -48,6 +48,8 @@ pub struct HttpArgs {
     pub versions: Versions,
     /// The records.
     pub records: Records,
+    /// What owners and projects may spend in a day.
+    pub spending: Spending,
     /// Live events.
     pub events: Events,
     /// The root of the tree, which is shown.

@@ -76,6 +76,7 @@ pub async fn serve(listener: UnixListener, args: HttpArgs, shutdown: Shutdown) -
     let gateway = web::Data::new(Gateway::new(GatewayArgs {
         models: args.models.clone(),
         records: args.records.clone(),
+        spending: args.spending.clone(),
         formats: args.formats.clone(),
         body_bytes: args.gateway_bytes,
     }));

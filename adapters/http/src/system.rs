@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpResponse, web};
-use helix_messages::TaskFilter;
-use helix_protocol::{Failure, OwnerId};
+use helix_messages::{DailyLimits, TaskFilter};
+use helix_protocol::{Budget, Failure, OwnerId, Payer, ProjectId, Spent};
 
 use crate::HttpArgs;
-use crate::api::{Health, ProviderList, SystemStatus};
+use crate::api::{Health, ProjectDay, ProviderList, SystemStatus};
 use crate::problem::Problem;
 use crate::server::Node;
 
@@ -28,7 +28,15 @@ async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
     let records = args.records.read();
     let workers = args.fleet.list().await?;
     let now = records.now().await?;
-    let (spent_today, tokens_today) = records.spent_since(OwnerId::LOCAL, now.day_start()).await?;
+    let today = async |payer| records.spent_since(payer, now.day_start()).await;
+    let (spent_today, tokens_today) = today(Payer::Owner(OwnerId::LOCAL)).await?;
+    let DailyLimits { owner: daily, project: of_project } = args.spending.limits();
+    let project = if of_project == Budget::default() {
+        None
+    } else {
+        let (money, tokens) = today(Payer::Project(ProjectId::DEFAULT)).await?;
+        Some(ProjectDay { spent: Spent { money, tokens }, daily: of_project })
+    };
     let (mut tasks, mut held) = (BTreeMap::new(), BTreeMap::new());
     for task in records.tasks(TaskFilter::default()).await? {
         *tasks.entry(task.status.as_str().to_owned()).or_default() += 1;
@@ -37,7 +45,7 @@ async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
             *held.entry(view.record.name.clone()).or_default() += 1;
         }
     }
-    Ok(SystemStatus { node: args.info.clone(), tasks, workers, held, spent_today, tokens_today })
+    Ok(SystemStatus { node: args.info.clone(), tasks, workers, held, spent_today, tokens_today, daily, project })
 }
 
 /// GET /system/tree

@@ -9,6 +9,7 @@ mod fleet;
 mod key_secret;
 mod models;
 mod records;
+mod spending;
 mod takeover;
 mod tasks;
 mod versions;
@@ -20,6 +21,7 @@ pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write};
 pub use key_secret::{key_secret_hash, new_key_secret};
 pub use models::{Models, ModelsMsg, OnBehalf, ProviderView, Quote};
 pub use records::{Records, RecordsMsg};
+pub use spending::{DailyLimits, Payers, SetAside, Spending};
 pub use takeover::Takeover;
 pub use tasks::{
     CreateTask, Difference, Differs, ForkTask, LostWorker, Replayed, ReplayedStep, ResumeTask, RetryTask, Say, TaskWhy, Tasks,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use helix_kernel::{Address, Reply};
 use helix_ports::{DeltaSink, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
-use helix_protocol::{Code, Failure, KeyId, ModelReply, ModelRequest, Money, OwnerId, TaskId, WireFormat};
+use helix_protocol::{
+    Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, WireFormat,
+};
 use serde::{Deserialize, Serialize};
 
 /// The most a call can cost, whoever of those that may answer it does: what is reserved before it.
@@ -38,6 +40,8 @@ pub struct ProviderView {
 pub struct OnBehalf {
     /// Who pays.
     pub owner: OwnerId,
+    /// For which project.
+    pub project: ProjectId,
     /// Who asks: a program or a user.
     pub actor: String,
     /// For which task.
@@ -46,11 +50,22 @@ pub struct OnBehalf {
     pub step: Option<u64>,
     /// With which key of the gateway.
     pub key: Option<KeyId>,
+    /// The most that the call can use, and the entry of the ledger that says so on disk before anybody is asked. `None` where no limit is
+    /// about the call, or where a journal has its reservation.
+    pub set_aside: Option<(ModelCallId, Spent)>,
 }
 
 impl Default for OnBehalf {
     fn default() -> Self {
-        Self { owner: OwnerId::LOCAL, actor: "node".to_owned(), task: None, step: None, key: None }
+        Self {
+            owner: OwnerId::LOCAL,
+            project: ProjectId::DEFAULT,
+            actor: "node".to_owned(),
+            task: None,
+            step: None,
+            key: None,
+            set_aside: None,
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Records {
 
     /// Applies a write durably.
     pub async fn write(&self, write: Write) -> Result<Applied, Failure> {
-        let of_keys = matches!(write, Write::CreateKey(_) | Write::RevokeKey(_));
+        let of_keys = matches!(write, Write::CreateKey(_) | Write::RevokeKey(_) | Write::RemoveKey(_));
         let answer = self.writer.ask(self.timeout, |reply| RecordsMsg::Write { write: Box::new(write), reply }).await;
         if of_keys {
             // Also where the answer was lost: the write may stand.
@@ -52,7 +52,7 @@ impl Records {
         answer
     }
 
-    /// Changes with every key of the gateway that is made or revoked through this handle or a clone of it.
+    /// Changes with every key of the gateway that is made, revoked or removed through this handle or a clone of it.
     pub fn key_changes(&self) -> u64 {
         self.key_changes.load(Ordering::Acquire)
     }

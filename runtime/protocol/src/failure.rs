@@ -146,7 +146,9 @@ codes! {
     /// A conversation longer than the model takes.
     ContextOverflow = "context_overflow", 7, "The conversation no longer fits the model's context. The task keeps its last step. Name a model with a larger context, raise `context_tokens` if the model takes more, or fork an earlier step with a narrower prompt.";
     /// Out of budget.
-    BudgetExhausted = "budget_exhausted", 8, "The next model call could exceed the budget, so it was not made. The task is parked at its last step. Raise the budget with `helix task resume --budget`, or cancel.";
+    BudgetExhausted = "budget_exhausted", 8, "The next model call could exceed the budget, so it was not made. The task is parked at its last step. Raise the budget with `helix task resume --budget USD`, or cancel.";
+    /// A day's limit of an owner or a project.
+    DayLimitReached = "day_limit_reached", 8, "The next model call could pass what an owner or a project may spend in a UTC day, so it was not made; the message says whose limit it is. A task waits at its last step and goes on by itself when the day turns; a client of the gateway is refused with HTTP 402 until then. To go on at once, raise `budgets` in helix.yaml and start the node again. `helix status` shows what was spent today.";
     /// The database is away.
     DatabaseUnavailable = "database_unavailable", 9, "The database does not answer. Nothing is acknowledged until it does; the node tries again by itself.";
     /// The database is damaged or said no.

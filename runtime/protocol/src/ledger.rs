@@ -47,6 +47,15 @@ pub struct GatewayKey {
     pub revoked_at: Option<Timestamp>,
 }
 
+/// Whose spend is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Payer {
+    /// An owner, over all of its tasks and its calls through the gateway.
+    Owner(OwnerId),
+    /// A project, over all of its own.
+    Project(ProjectId),
+}
+
 /// How a model call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,7 +66,8 @@ pub enum CallOutcome {
     Reused,
     /// Without an answer, and nothing was billed.
     Failed,
-    /// It may have been billed: nobody knows what it used, and the most that it could have is charged.
+    /// It may have been billed: nobody knows what it used, and the most that it could have is charged. Also while it is under way, where
+    /// that had to be on disk before it was made: so it stays should the node die meanwhile.
     Uncertain,
 }
 
@@ -70,6 +80,9 @@ pub struct ModelCall {
     pub at: Timestamp,
     /// Who pays.
     pub owner: OwnerId,
+    /// For which project.
+    #[serde(default = "default_project")]
+    pub project: ProjectId,
     /// Who asked: a program or a user.
     pub actor: String,
     /// The task it was made for.
@@ -78,7 +91,7 @@ pub struct ModelCall {
     /// The step of the task, by its number.
     #[serde(default)]
     pub step: Option<u64>,
-    /// The gateway's key it was made with. Only such calls count here against budgets: those of steps are in the steps.
+    /// The gateway's key it was made with.
     #[serde(default)]
     pub key: Option<KeyId>,
     /// Who answered; who was asked first where nobody did.
@@ -96,6 +109,11 @@ pub struct ModelCall {
     pub code: Option<Code>,
 }
 
+/// That of the calls which were entered before a call had a project.
+fn default_project() -> ProjectId {
+    ProjectId::DEFAULT
+}
+
 /// What was spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
@@ -103,4 +121,40 @@ pub struct Spent {
     pub money: Money,
     /// In tokens.
     pub tokens: u64,
+}
+
+impl Spent {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { money: self.money + other.money, tokens: self.tokens.saturating_add(other.tokens) }
+    }
+
+    /// What is left of this without the other, which is never less than nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        let money = Money((self.money.0 - other.money.0).max(0));
+        Self { money, tokens: self.tokens.saturating_sub(other.tokens) }
+    }
+}
+
+impl Budget {
+    /// True where a call that takes at most `most` could come nearer to this limit.
+    pub fn concerns(&self, most: Spent) -> bool {
+        (self.money.is_some() && most.money > Money::ZERO) || (self.tokens.is_some() && most.tokens > 0)
+    }
+
+    /// What stands in the way of a call, in words, where `spent` and the most that it can take together pass this limit, which is called
+    /// `name`. A limit is reached, not passed, when exactly
+    /// everything is spent, and what takes nothing of it is never in its way.
+    pub fn in_the_way(&self, name: &str, spent: Spent, call: Spent) -> Option<String> {
+        let after = spent.plus(call);
+        if let Some(most) = self.money.filter(|most| call.money > Money::ZERO && after.money > *most) {
+            let (spent, call) = (spent.money, call.money);
+            return Some(format!("{spent} of {name} of {most} are spent, and the next model call could cost {call}"));
+        }
+        let most = self.tokens.filter(|most| call.tokens > 0 && after.tokens > *most)?;
+        let (spent, call) = (spent.tokens, call.tokens);
+        Some(format!("{spent} of {name} of {most} tokens are spent, and the next model call could take {call}"))
+    }
 }

@@ -30,7 +30,7 @@ pub use ids::{
     AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RemarkId, RunId,
     StepId, TaskId, WorkerId,
 };
-pub use ledger::{CallOutcome, GatewayKey, ModelCall, Spent};
+pub use ledger::{CallOutcome, GatewayKey, ModelCall, Payer, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage};
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};

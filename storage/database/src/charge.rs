@@ -51,14 +51,18 @@ impl Charge {
 }
 
 /// The sum of charges in the order they were journalled: what was settled, and the reservations of
-/// calls that have neither replied nor failed. A call that is tried again has the same key.
+/// calls that have neither replied nor failed. A call that is tried again has the same key; where nothing is known of the try before,
+/// its node died with it, and it stays charged.
 pub(crate) fn total(charges: impl IntoIterator<Item = Charge>) -> (Money, u64) {
     let mut open: BTreeMap<CallKey, (Money, u64)> = BTreeMap::new();
     let (mut money, mut tokens) = (Money::ZERO, 0u64);
     for charge in charges {
         match charge.kind {
             ChargeKind::Reserved => {
-                open.insert(charge.call, (charge.money, charge.tokens));
+                if let Some((lost_money, lost_tokens)) = open.insert(charge.call, (charge.money, charge.tokens)) {
+                    money += lost_money;
+                    tokens = tokens.saturating_add(lost_tokens);
+                }
             }
             ChargeKind::Settled => {
                 open.remove(&charge.call);
@@ -96,5 +100,15 @@ mod tests {
             charge("a", ChargeKind::Reserved, 100, 50),
         ];
         assert_eq!(total(charges), (Money(200), 100));
+    }
+
+    #[test]
+    fn a_try_that_died_with_its_node_stays_charged() {
+        let charges = [
+            charge("a", ChargeKind::Reserved, 100, 50),
+            charge("a", ChargeKind::Reserved, 90, 40),
+            charge("a", ChargeKind::Settled, 30, 20),
+        ];
+        assert_eq!(total(charges), (Money(130), 70));
     }
 }

@@ -247,7 +247,9 @@ pub(crate) trait Rows: Send {
     async fn key(&mut self, id: KeyId) -> Result<Option<GatewayKey>, RecordError>;
     /// Records a key or replaces it.
     async fn put_key(&mut self, key: &GatewayKey) -> Result<(), RecordError>;
-    /// Enters a model call, unless it is there already.
+    /// Forgets a key, if there is one.
+    async fn delete_key(&mut self, id: KeyId) -> Result<(), RecordError>;
+    /// Enters a model call. One that is there already stays, unless it is uncertain.
     async fn insert_call(&mut self, call: &ModelCall) -> Result<(), RecordError>;
 
     /// Gives an event its place among all events and records it.

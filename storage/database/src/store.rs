@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, ObjectId,
-    OwnerId, Question, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, ObjectId, Payer,
+    Question, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -156,9 +156,10 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
-    /// What an owner's tasks and keys spent since `since`, in money and tokens, reservations of unfinished steps included. What the
-    /// keys of an external agent's task spent is in its steps.
-    async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError>;
+    /// What a payer's tasks and calls through the gateway spent since `since`, in money and tokens, reservations of unfinished steps
+    /// included. Each call counts once: that of a step in its journal and then in its step; any other, those of external agents' turns
+    /// among them, in the ledger.
+    async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError>;
     /// Keys of the gateway, in the order in which they were made.
     async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError>;
     /// Model calls, newest first.

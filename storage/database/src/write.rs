@@ -184,7 +184,11 @@ pub enum Write {
     CreateKey(Box<GatewayKey>),
     /// Refuses a key from now on. Answers `Done`, also where it was revoked before. Refused with `NotFound`.
     RevokeKey(KeyId),
-    /// Enters model calls into the ledger. Answers `Done`. A call that is there already is not entered again.
+    /// Forgets a key, so that it is refused as one that nobody made. Answers `Done`, also where there is none. The ledger keeps what was
+    /// spent with it.
+    RemoveKey(KeyId),
+    /// Enters model calls into the ledger. Answers `Done`. A call that is there already is not entered again, except over an entry that
+    /// is uncertain: what is known of a call takes the place of what was feared.
     ModelCalls(Vec<ModelCall>),
 }
 

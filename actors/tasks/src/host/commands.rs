@@ -32,12 +32,17 @@ impl Host {
         if traffic == ModelTraffic::Gateway {
             let access = gateway::access(&self.shared, &self.task, self.lease.worker, self.charged()).await;
             turn.gateway = Some(self.remember(access)?);
+            self.shared.args.spending.note(self.lease.task, None);
         }
         let (task, epoch, shown) = (self.lease.task, self.lease.epoch, format!("agent {}", turn.agent));
         let request = Request::Turn { task, epoch, key: key.clone(), run, turn: Box::new(turn) };
         let answer = self.watched(&shown, key.clone(), run, request).await;
         if traffic == ModelTraffic::Gateway {
             self.settle_turn(key).await?;
+            // An agent whose last call was refused has not done what it was asked, whatever it made of that.
+            if let Some(refused) = self.shared.args.spending.take_refusal(self.lease.task) {
+                return self.remember(Err(gateway::refused(refused)));
+            }
         }
         let answer = answer?;
         let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };
@@ -92,7 +97,7 @@ impl Host {
     /// Ends the turn's way to models, however the turn ended, and charges what it spent.
     async fn settle_turn(&mut self, call: CallKey) -> Result<(), Failure> {
         let task = self.lease.task;
-        gateway::revoke(&self.shared, task).await?;
+        gateway::forget(&self.shared, task).await?;
         let spend = gateway::uncharged(&self.shared, task, self.charged(), self.started_at()).await?;
         if self.broken.is_none() && spend != Spend::default() {
             self.journal(JournalBody::Charged { call, spend }).await?;

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_actor_tasks::TasksArgs;
-use helix_config::{BudgetsConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
+use helix_config::{LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{MemoryStore, RecordStore};
 use helix_kernel::{Address, ChildSpec, Clock, SimulatedClock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{CreateTask, Events, Fleet, Models, Records, Takeover, Tasks, TasksMsg};
+use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, TasksMsg};
 use helix_objects::ObjectStore;
 use helix_protocol::{
     AttemptId, CommandSpec, Failure, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
@@ -41,7 +41,7 @@ pub struct Outside {
     pub log: ModelLog,
     pub faults: Faults,
     pub tasks: TasksConfig,
-    pub budgets: BudgetsConfig,
+    pub limits: DailyLimits,
     pub clock: Clock,
     /// What may happen to a simulated clock.
     pub machine: Option<SimulatedClock>,
@@ -70,7 +70,7 @@ impl Outside {
             log: ModelLog::default(),
             faults: Faults::default(),
             tasks: TasksConfig::default(),
-            budgets: BudgetsConfig { daily_usd: 0.0, daily_tokens: 0 },
+            limits: DailyLimits::default(),
             clock,
             machine: None,
         }
@@ -97,7 +97,7 @@ impl Outside {
             kinds: vec![Arc::new(Talk)],
             tasks: self.tasks.clone(),
             workspace: WorkspaceConfig::default(),
-            budgets: self.budgets,
+            spending: Spending::new(records.clone(), self.limits),
             lease: LEASE,
             takeover: Takeover::Never,
             clock: self.clock.clone(),
@@ -163,14 +163,28 @@ impl Node {
     }
 
     pub async fn until_within(&self, task: TaskId, wanted: &[TaskStatus], within: Duration) -> TaskRecord {
+        self.until_it_within(task, |record| wanted.contains(&record.status), within).await
+    }
+
+    /// Waits until the records show what is wanted, as above.
+    pub async fn until_it(&self, task: TaskId, is_wanted: impl Fn(&TaskRecord) -> bool) -> TaskRecord {
+        self.until_it_within(task, is_wanted, Duration::from_secs(600)).await
+    }
+
+    async fn until_it_within(&self, task: TaskId, is_wanted: impl Fn(&TaskRecord) -> bool, within: Duration) -> TaskRecord {
         let mut events = self.events.watch();
         let began = tokio::time::Instant::now();
         loop {
             let record = self.task(task).await;
-            if wanted.contains(&record.status) {
+            if is_wanted(&record) {
                 return record;
             }
-            assert!(began.elapsed() < within, "task {task} is {} ({}), not {wanted:?}", record.status, record.reason);
+            assert!(
+                began.elapsed() < within,
+                "task {task} is {} ({}), which is not what was waited for",
+                record.status,
+                record.reason
+            );
             let _ = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
         }
     }

@@ -1,8 +1,8 @@
 //! `helix status`
 
 use clap::Args;
-use helix_adapter_http::api::SystemStatus;
-use helix_protocol::{Failure, Timestamp};
+use helix_adapter_http::api::{ProjectDay, SystemStatus};
+use helix_protocol::{Budget, Failure, Spent, Timestamp};
 
 use super::Context;
 use super::style::{Style, age, dollars, grouped};
@@ -26,16 +26,18 @@ impl Status {
 fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
     let node = &status.node;
     let mut out = format!(
-        "{} {} has been up for {}, process {}\n  data      {}\n  records   {}\n  today     {}, {} tokens\n",
+        "{} {} has been up for {}, process {}\n  data      {}\n  records   {}\n  today     {}\n",
         style.bold("node"),
         node.node.short(),
         age(node.started_at, now),
         node.pid,
         node.data.display(),
         node.database,
-        dollars(status.spent_today),
-        grouped(status.tokens_today),
+        day(Spent { money: status.spent_today, tokens: status.tokens_today }, status.daily),
     );
+    if let Some(ProjectDay { spent, daily }) = status.project {
+        out.push_str(&format!("  project   {}\n", day(spent, daily)));
+    }
     let counts: Vec<String> = status.tasks.iter().map(|(state, count)| format!("{count} {}", state.replace('_', " "))).collect();
     out.push_str(&format!("  tasks     {}\n\n", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }));
     if status.workers.is_empty() {
@@ -44,6 +46,13 @@ fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
         out.push_str(&table(&status.workers, Some(&status.held), now, style));
     }
     out
+}
+
+/// What was spent in a day, of what may be.
+fn day(spent: Spent, daily: Budget) -> String {
+    let money = daily.money.map(|most| format!(" of {}", dollars(most))).unwrap_or_default();
+    let tokens = daily.tokens.map(|most| format!(" of {}", grouped(most))).unwrap_or_default();
+    format!("{}{money}, {}{tokens} tokens", dollars(spent.money), grouped(spent.tokens))
 }
 
 #[cfg(test)]
@@ -74,6 +83,11 @@ mod tests {
             held: BTreeMap::from([("alpha".to_owned(), 2)]),
             spent_today: Money(1_234_567),
             tokens_today: 98_765,
+            daily: Budget { money: Some(Money(20_000_000)), tokens: None },
+            project: Some(ProjectDay {
+                spent: Spent { money: Money(500_000), tokens: 4_321 },
+                daily: Budget { money: Some(Money(5_000_000)), tokens: Some(1_000_000) },
+            }),
         };
         insta::assert_snapshot!(render(&status, Timestamp(90 * minute), Style::Plain));
     }

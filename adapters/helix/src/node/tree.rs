@@ -23,10 +23,10 @@ use helix_actor_models::ModelsArgs;
 use helix_actor_storage::{ContentUpkeep, StorageArgs};
 use helix_actor_tasks::TasksArgs;
 use helix_adapter_http::{HttpArgs, NodeInfo};
-use helix_config::Config;
+use helix_config::{BudgetsConfig, Config};
 use helix_database::Write;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{Events, Fleet, Models, Records, Takeover, Tasks, Versions};
+use helix_messages::{DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, Versions};
 use helix_objects::ObjectStore;
 use helix_ports::TaskKind;
 use helix_protocol::{Failure, NewEvent, Timestamp};
@@ -81,6 +81,7 @@ impl Tree {
         let fleet_address = FleetArgs::unbound_address();
 
         let records = Records::new(storage.writer.clone(), Arc::clone(&stores.records), WRITE_LIMIT);
+        let spending = Spending::new(records.clone(), daily_limits(&config.budgets));
         let versions = Versions::new(storage.repositories.clone());
         let models = Models::new(models_address.clone(), MODEL_LIMIT);
         let tasks = Tasks::new(tasks_address.clone());
@@ -112,7 +113,7 @@ impl Tree {
             tasks: config.tasks.clone(),
             workspace: config.workspace.clone(),
             gateway: config.gateway.clone(),
-            budgets: config.budgets,
+            spending: spending.clone(),
             lease: config.workers.lease,
             takeover: TAKEOVER,
             clock,
@@ -133,6 +134,7 @@ impl Tree {
             models,
             versions,
             records: records.clone(),
+            spending,
             events,
             tree: branches.handle(),
             info: info(taken, config),
@@ -159,6 +161,13 @@ impl Tree {
     /// Stops every branch, the last started first.
     pub async fn stop(&self) -> Result<(), Failure> {
         self.root.shutdown().await
+    }
+}
+
+fn daily_limits(budgets: &BudgetsConfig) -> DailyLimits {
+    DailyLimits {
+        owner: DailyLimits::of(budgets.daily_usd, budgets.daily_tokens),
+        project: DailyLimits::of(budgets.project_daily_usd, budgets.project_daily_tokens),
     }
 }
 

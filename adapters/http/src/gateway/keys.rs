@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_messages::{LedgerFilter, Records, key_secret_hash};
-use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Money, Spent, Timestamp, Usage};
+use helix_messages::{LedgerFilter, Records, SetAside, key_secret_hash};
+use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Spent, Timestamp, Usage};
 use parking_lot::Mutex;
 
 /// How long keys that were read are taken for what they are. What this node makes or revokes holds at once.
@@ -95,6 +95,8 @@ impl Keys {
             }
         }
         let keys = self.records.read().gateway_keys().await?;
+        // Nobody can use what a key had that was removed.
+        self.accounts.lock().retain(|id, _| keys.iter().any(|key| key.id == *id));
         let mut known = self.known.lock();
         known.by_hash = keys.into_iter().map(|key| (key.hash.clone(), Arc::new(key))).collect();
         known.read = Some((Instant::now(), changes));
@@ -119,6 +121,11 @@ impl Caller {
     /// True where nothing that is used has to be known before.
     pub fn is_unlimited(&self) -> bool {
         self.key.budget == Budget::default() && self.key.daily == Budget::default()
+    }
+
+    /// True where a limit of the key is about a call that takes at most this.
+    pub fn is_concerned(&self, most: Spent) -> bool {
+        self.key.budget.concerns(most) || self.key.daily.concerns(most)
     }
 
     /// Refused where the key may not name this model.
@@ -152,10 +159,10 @@ impl Caller {
     }
 
     /// Sets aside the most that a call can use. Refused with 402 where that could pass a limit.
-    pub fn reserve(&self, most: Spent, now: Timestamp) -> Result<Reservation, Refusal> {
+    pub fn reserve(&self, most: Spent, now: Timestamp) -> Result<OfKey, Refusal> {
         let mut account = self.account.lock();
         account.roll(now);
-        let after = |spent: Spent| plus(plus(spent, account.reserved), most);
+        let after = |spent: Spent| spent.plus(account.reserved).plus(most);
         let limits = [("its budget", self.key.budget, account.total), ("its limit for a day", self.key.daily, account.today.1)];
         for (whose, limit, spent) in limits {
             let after = after(spent);
@@ -164,8 +171,8 @@ impl Caller {
                 let message = format!(
                     "the next call of the key {:?} could pass {whose}: {} and {} tokens are spent or reserved, and it could take {} and {} tokens",
                     self.key.name,
-                    plus(spent, account.reserved).money,
-                    plus(spent, account.reserved).tokens,
+                    spent.plus(account.reserved).money,
+                    spent.plus(account.reserved).tokens,
                     most.money,
                     most.tokens,
                 );
@@ -173,8 +180,8 @@ impl Caller {
                 return Err(Refusal::new(402, failure));
             }
         }
-        account.reserved = plus(account.reserved, most);
-        Ok(Reservation { account: Arc::clone(&self.account), most, settled: false })
+        account.reserved = account.reserved.plus(most);
+        Ok(OfKey { account: Arc::clone(&self.account), most, settled: false })
     }
 }
 
@@ -187,36 +194,52 @@ impl Account {
     }
 }
 
-/// What is set aside for a call. Dropped unsettled, nobody knows what it used, and all of it counts as spent.
+/// What is set aside for a call: of its key's limits and of the day of its owner and its project. Dropped unsettled, nobody knows what it
+/// used, and all of it counts as spent.
 #[derive(Debug)]
 pub(crate) struct Reservation {
+    pub of_key: Option<OfKey>,
+    pub of_day: SetAside,
+}
+
+impl Reservation {
+    /// The call used this.
+    pub fn settle(self, usage: &Usage) {
+        self.used(Spent { money: usage.cost, tokens: usage.total_tokens() });
+    }
+
+    /// The call was certainly not billed.
+    pub fn free(self) {
+        self.used(Spent::default());
+    }
+
+    fn used(self, used: Spent) {
+        if let Some(mut of_key) = self.of_key {
+            of_key.end(used);
+        }
+        self.of_day.settle(used);
+    }
+}
+
+/// What is set aside of a key's limits.
+#[derive(Debug)]
+pub(crate) struct OfKey {
     account: Arc<Mutex<Account>>,
     most: Spent,
     settled: bool,
 }
 
-impl Reservation {
-    /// The call used this.
-    pub fn settle(mut self, usage: &Usage) {
-        self.end(Spent { money: usage.cost, tokens: usage.total_tokens() });
-    }
-
-    /// The call was certainly not billed.
-    pub fn free(mut self) {
-        self.end(Spent::default());
-    }
-
+impl OfKey {
     fn end(&mut self, used: Spent) {
         self.settled = true;
         let mut account = self.account.lock();
-        account.reserved.money = Money((account.reserved.money.0 - self.most.money.0).max(0));
-        account.reserved.tokens = account.reserved.tokens.saturating_sub(self.most.tokens);
-        account.total = plus(account.total, used);
-        account.today.1 = plus(account.today.1, used);
+        account.reserved = account.reserved.minus(self.most);
+        account.total = account.total.plus(used);
+        account.today.1 = account.today.1.plus(used);
     }
 }
 
-impl Drop for Reservation {
+impl Drop for OfKey {
     fn drop(&mut self) {
         if !self.settled {
             self.end(self.most);
@@ -224,13 +247,9 @@ impl Drop for Reservation {
     }
 }
 
-fn plus(one: Spent, other: Spent) -> Spent {
-    Spent { money: one.money + other.money, tokens: one.tokens.saturating_add(other.tokens) }
-}
-
 #[cfg(test)]
 mod tests {
-    use helix_protocol::{OwnerId, ProjectId};
+    use helix_protocol::{Money, OwnerId, ProjectId};
 
     use super::*;
 
@@ -257,6 +276,10 @@ mod tests {
         Spent { money: Money(money), tokens }
     }
 
+    fn end(mut reserved: OfKey, used: Spent) {
+        reserved.end(used);
+    }
+
     const DAY: i64 = 86_400_000_000;
 
     #[test]
@@ -265,9 +288,9 @@ mod tests {
         let first = caller.reserve(most(6, 1), Timestamp(0)).expect("there is enough");
         let refused = caller.reserve(most(5, 1), Timestamp(0)).expect_err("11 of 10");
         assert_eq!((refused.status, refused.failure.code), (402, Code::BudgetExhausted));
-        first.settle(&Usage { cost: Money(2), ..Usage::default() });
+        end(first, most(2, 0));
         let second = caller.reserve(most(8, 1), Timestamp(0)).expect("8 are left");
-        second.free();
+        end(second, Spent::default());
         drop(caller.reserve(most(8, 1), Timestamp(0)).expect("it was free"));
         assert!(caller.reserve(most(1, 1), Timestamp(0)).is_err(), "a call nobody heard of counts as spent");
     }

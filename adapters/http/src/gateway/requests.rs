@@ -1,17 +1,22 @@
 //! One handler for each address: what it asks for, and the way every request takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::StreamExt;
+use helix_messages::{OnBehalf, Payers};
 use helix_ports::{AnswerHead, ClientFormat, RawOperation};
-use helix_protocol::{Code, Failure, ModelRequest, OwnerId, Spent, Timestamp, WireFormat};
+use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Role, Spent, Timestamp, WireFormat};
 use serde_json::Value;
 
 use super::answer::{refusal, whole};
 use super::keys::{Caller, Refusal, Reservation};
 use super::{Access, Gateway, passing, streaming};
+
+/// How long a day is.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request that was let in and read.
 pub(crate) struct Asked {
@@ -27,6 +32,8 @@ pub(crate) struct Asked {
     /// The client takes an answer that an equal request had.
     pub reuse: bool,
     pub head: AnswerHead,
+    /// What was set aside for it, under its entry in the ledger.
+    pub set_aside: Option<(ModelCallId, Spent)>,
 }
 
 /// By this header, `true`, a client takes kept answers.
@@ -210,7 +217,7 @@ async fn read(
     let head = AnswerHead { id: uuid::Uuid::now_v7().simple().to_string(), created: now.0 / 1_000_000, model: model.clone() };
     let session = session(caller.as_ref(), &body);
     let reuse = request.headers().get(REUSE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, reuse, head })
+    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, reuse, head, set_aside: None })
 }
 
 /// The body, up to a limit that is told in the client's format.
@@ -255,8 +262,8 @@ fn session(caller: Option<&Caller>, body: &Value) -> Option<String> {
     Some(format!("{whose}:{}", hash.finalize().to_hex()))
 }
 
-async fn answer(gateway: &web::Data<Gateway>, asked: Asked) -> Result<HttpResponse, Refusal> {
-    let reservation = reserve(gateway, &asked).await?;
+async fn answer(gateway: &web::Data<Gateway>, mut asked: Asked) -> Result<HttpResponse, Refusal> {
+    let reservation = reserve(gateway, &mut asked).await?;
     // Answers are kept in the internal form, so bytes that pass unread have none.
     let (reservation, asked) = if may_be_kept(&asked) {
         (reservation, asked)
@@ -292,26 +299,77 @@ fn decode(asked: &Asked) -> Result<ModelRequest, Refusal> {
     Ok(ModelRequest { provider: None, model, session, reuse: asked.reuse, ..request })
 }
 
-/// Sets aside what the call can cost, where its key has a limit.
-async fn reserve(gateway: &Gateway, asked: &Asked) -> Result<Option<Reservation>, Refusal> {
-    let limited = asked.caller.as_ref().filter(|caller| !caller.is_unlimited() && asked.operation != RawOperation::CountTokens);
-    let Some(caller) = limited else { return Ok(None) };
-    let (models, request) = (gateway.models.clone(), decode(asked)?);
+/// Sets aside the most that the call can use, where its key, its owner or its project has a limit.
+async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservation>, Refusal> {
+    let caller = asked.caller.clone().filter(|caller| !caller.is_unlimited());
+    if (caller.is_none() && !gateway.spending.is_limited()) || asked.operation == RawOperation::CountTokens {
+        return Ok(None);
+    }
+    let (models, request) = (gateway.models.clone(), decode(asked).unwrap_or_else(|_| unread(asked)));
     let quote = gateway.run(async move { models.quote(request).await }).await;
     let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
-    caller.reserve(Spent { money: quote.money, tokens: quote.tokens }, Timestamp::now()).map(Some)
+    let most = Spent { money: quote.money, tokens: quote.tokens };
+    let refusal = match set_aside(gateway, asked, caller.as_ref(), most).await {
+        Ok(reservation) => {
+            if caller.as_ref().is_some_and(|caller| caller.is_concerned(most)) || gateway.spending.concerns(most) {
+                asked.set_aside = Some((ModelCallId::new(), most));
+            }
+            note(gateway, asked, None);
+            return Ok(Some(reservation));
+        }
+        Err(refusal) => refusal,
+    };
+    if refusal.status == 402 {
+        note(gateway, asked, Some(refusal.failure.clone()));
+    }
+    Err(refusal)
+}
+
+async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, most: Spent) -> Result<Reservation, Refusal> {
+    let (spending, now) = (gateway.spending.clone(), Timestamp::now());
+    let OnBehalf { owner, project, .. } = on_behalf(asked);
+    let admitted = gateway.run(async move { spending.admit(Payers { owner, project }, most, now).await }).await;
+    let of_day = admitted.map_err(|failure| match failure.code {
+        Code::DayLimitReached => {
+            let left = now.day_start().after(DAY).since(now);
+            Refusal { status: 402, failure, retry_after: Some(left) }
+        }
+        _ => Refusal::new(503, failure),
+    })?;
+    match caller.map(|caller| caller.reserve(most, now)).transpose() {
+        Ok(of_key) => Ok(Reservation { of_key, of_day }),
+        Err(refusal) => {
+            of_day.free();
+            Err(refusal)
+        }
+    }
+}
+
+/// The end of an agent's turn asks how its last call fared.
+fn note(gateway: &Gateway, asked: &Asked, refused: Option<Failure>) {
+    if let Some(task) = asked.caller.as_ref().and_then(|caller| caller.key.task) {
+        gateway.spending.note(task, refused);
+    }
+}
+
+/// A request that passes though it cannot be read here: all of it is taken for text.
+fn unread(asked: &Asked) -> ModelRequest {
+    let text = String::from_utf8_lossy(&asked.bytes).into_owned();
+    ModelRequest { model: Some(asked.model.clone()), messages: vec![Message::text(Role::User, text)], ..ModelRequest::default() }
 }
 
 /// Whom a call is written down for.
-pub(crate) fn on_behalf(asked: &Asked) -> helix_messages::OnBehalf {
+pub(crate) fn on_behalf(asked: &Asked) -> OnBehalf {
     match &asked.caller {
-        Some(caller) => helix_messages::OnBehalf {
+        Some(caller) => OnBehalf {
             owner: caller.key.owner,
+            project: caller.key.project,
             actor: caller.key.name.clone(),
             task: caller.key.task,
             step: None,
             key: Some(caller.key.id),
+            set_aside: asked.set_aside,
         },
-        None => helix_messages::OnBehalf { owner: OwnerId::LOCAL, actor: "gateway".to_owned(), task: None, step: None, key: None },
+        None => OnBehalf { actor: "gateway".to_owned(), set_aside: asked.set_aside, ..OnBehalf::default() },
     }
 }

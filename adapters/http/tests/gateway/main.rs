@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use helix_database::{LedgerFilter, RecordStore};
-use helix_protocol::{Budget, CallOutcome, Money, Spent, Timestamp};
+use helix_messages::{DailyLimits, Payers, Spending};
+use helix_protocol::{Budget, CallOutcome, Code, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
 use scripted::{GREETING, PIECE, Served};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,6 +61,75 @@ async fn a_key_has_its_models_its_rate_and_its_budget() {
     assert_eq!([ask(narrow.clone(), "coder").await, ask(narrow, "translated/scripted-1").await], [200, 403]);
     assert_eq!([ask(slow.clone(), "coder").await, ask(slow, "coder").await], [200, 429]);
     assert_eq!([ask(poor.clone(), "coder").await, ask(poor, "coder").await], [200, 402]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_counts_against_the_day_of_its_owner_whatever_the_key_and_a_project_has_its_own() {
+    // 142 millionths are reserved for a call, 25 are used; see above.
+    let day = |money: i64| Budget { money: Some(Money(money)), tokens: None };
+    let served = Served::limited(DailyLimits { owner: day(170), project: Budget::default() }).await;
+    let (one, other) = (served.key(|_| {}).await, served.key(|_| {}).await);
+    assert_eq!(post(&served, &one, CHAT, &chat("coder", "hi")).await.0, 200);
+    assert_eq!(post(&served, &other, CHAT, &chat("coder", "hi")).await.0, 200, "25 are spent, and 142 fit");
+    let refused = send(&served, &one, CHAT, &chat("coder", "hi")).await;
+    assert_eq!(refused.status(), 402);
+    let wait = refused.headers()["retry-after"].to_str().expect("a number").parse::<u64>().expect("a number");
+    assert!((1..=86_400).contains(&wait), "until midnight UTC");
+    let error: Value = refused.json().await.expect("JSON");
+    assert!(error["error"]["message"].as_str().expect("a message").contains("today's limit for all tasks and keys"), "{error}");
+
+    let project = ProjectId::new();
+    let served = Served::limited(DailyLimits { owner: Budget::default(), project: day(150) }).await;
+    let (theirs, ours) = (served.key(|key| key.project = project).await, served.key(|_| {}).await);
+    let ask = async |key: &str| post(&served, key, CHAT, &chat("coder", "hi")).await.0;
+    assert_eq!([ask(&theirs).await, ask(&theirs).await, ask(&ours).await], [200, 402, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_under_way_is_charged_in_full_before_it_is_made_so_that_a_node_that_dies_does_not_forget_it() {
+    let day = Budget { money: Some(Money(1_000)), tokens: None };
+    let served = Served::limited(DailyLimits { owner: day, project: Budget::default() }).await;
+    let key = served.key(|_| {}).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (address, secret) = (served.address, key.clone());
+    let asking = tokio::spawn(async move {
+        let request = reqwest::Client::new().post(format!("http://{address}{CHAT}")).bearer_auth(secret);
+        let mut body = chat("coder", "endless");
+        body["stream"] = json!(true);
+        request.json(&body).send().await?.text().await
+    });
+    let charged = async || {
+        let payer = Payer::Owner(OwnerId::LOCAL);
+        served.store.spent_since(payer, Timestamp(0)).await.expect("memory answers").0
+    };
+    for _ in 0..500 {
+        if served.running.load(Ordering::SeqCst) == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(served.running.load(Ordering::SeqCst), 1, "the provider was asked");
+    assert_eq!(charged().await, Money(142));
+    // The same records under another node, which never heard of the call.
+    let next = Spending::new(served.records.clone(), DailyLimits { owner: day, project: Budget::default() });
+    let payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
+    let admit = async |money| next.admit(payers, Spent { money: Money(money), tokens: 0 }, Timestamp::now()).await;
+    assert!(admit(1_000 - 142 + 1).await.is_err() && admit(1_000 - 142).await.is_ok());
+    asking.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_told_whether_the_last_call_of_its_agent_was_refused() {
+    let day = Budget { money: Some(Money(170)), tokens: None };
+    let served = Served::limited(DailyLimits { owner: day, project: Budget::default() }).await;
+    let task = TaskId::new();
+    let of_task = served.key(|key| key.task = Some(task)).await;
+    let ask = async || post(&served, &of_task, CHAT, &chat("coder", "hi")).await.0;
+    assert_eq!([ask().await, ask().await], [200, 200]);
+    assert_eq!(served.spending.take_refusal(task), None);
+    assert_eq!(ask().await, 402);
+    let refused = served.spending.take_refusal(task).expect("it was refused");
+    assert_eq!((refused.code, served.spending.take_refusal(task)), (Code::DayLimitReached, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

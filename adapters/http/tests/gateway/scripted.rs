@@ -13,7 +13,7 @@ use helix_config::{DeploymentConfig, GroupConfig};
 use helix_database::{MemoryStore, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Shutdown, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{Models, Records, RecordsMsg};
+use helix_messages::{DailyLimits, Models, Records, RecordsMsg, Spending};
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall,
     RawOperation, TokenPrice,
@@ -213,13 +213,19 @@ pub struct Served {
     pub store: Arc<MemoryStore>,
     pub running: Arc<AtomicUsize>,
     pub flooded: Arc<AtomicUsize>,
-    records: Records,
+    pub records: Records,
+    pub spending: Spending,
     shutdown: Shutdown,
     _tree: SupervisorHandle,
 }
 
 impl Served {
     pub async fn start() -> Self {
+        Self::limited(DailyLimits::default()).await
+    }
+
+    /// With limits for a day.
+    pub async fn limited(limits: DailyLimits) -> Self {
         let store = Arc::new(MemoryStore::new());
         let (writer, router) = (Address::unbound("records", 64), Address::unbound("router", 64));
         let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
@@ -252,15 +258,17 @@ impl Served {
         let tree = helix_kernel::start(spec).await.expect("the tree starts");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
+        let spending = Spending::new(records.clone(), limits);
         let args = GatewayArgs {
             models: Models::new(router, Duration::from_secs(60)),
             records: records.clone(),
+            spending: spending.clone(),
             formats: helix_adapter_models::client_formats(),
             body_bytes: 1 << 20,
         };
         let shutdown = Shutdown::new();
         tokio::spawn(serve_gateway(listener, args, shutdown.clone()));
-        Self { address, store, running, flooded, records, shutdown, _tree: tree }
+        Self { address, store, running, flooded, records, spending, shutdown, _tree: tree }
     }
 
     /// Records a key and answers what it is.

@@ -13,8 +13,8 @@ use helix_database::{Applied, MemoryStore, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Shutdown, Strategy, SupervisorSpec};
 use helix_messages::{
-    Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Quote, Records, RecordsMsg, Tasks, TasksMsg, Versions, VersionsMsg,
-    WorkerView,
+    DailyLimits, Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Quote, Records, RecordsMsg, Spending, Tasks, TasksMsg,
+    Versions, VersionsMsg, WorkerView,
 };
 use helix_protocol::{
     AttemptId, Code, Environment, Failure, Lifecycle, NodeId, ObjectId, SnapshotId, TaskId, Timestamp, WorkerHealth, WorkerId,
@@ -82,6 +82,7 @@ impl Node {
             models: Models::new(models, Duration::from_secs(5)),
             versions: Versions::new(versions),
             records: records.clone(),
+            spending: Spending::new(records.clone(), DailyLimits::default()),
             events: events.clone(),
             tree,
             info: NodeInfo {

@@ -146,5 +146,8 @@ claims! {
     ledger:
         a_key_is_kept_as_it_was_made_and_revoked_once
         the_ledger_is_read_newest_first_and_a_call_counts_once
-        what_the_gateway_spent_counts_against_the_owners_day;
+        a_removed_key_is_gone_and_the_ledger_keeps_what_it_spent
+        what_is_known_of_a_call_takes_the_place_of_what_was_feared_and_stays
+        every_call_counts_once_against_its_owner_and_its_project
+        what_an_external_agent_spends_counts_as_it_is_spent_and_not_again_with_its_step;
 }

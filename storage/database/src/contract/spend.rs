@@ -1,7 +1,7 @@
 //! Claims about what was spent.
 
 use helix_protocol::{
-    Block, CallKey, JournalBody, ModelReply, Money, OwnerId, Principal, StopReason, TaskId, TaskStatus, Timestamp, Usage,
+    Block, CallKey, JournalBody, ModelReply, Money, OwnerId, Payer, Principal, StopReason, TaskId, TaskStatus, Timestamp, Usage,
 };
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ pub(super) async fn spend_counts_committed_steps_since_an_instant(stage: Stage) 
     let other = Principal { owner: OwnerId(Uuid::from_u128(9)), actor: "api".to_owned() };
     let theirs = stage.task_after(creation_under(TaskId::new(), spec("theirs"), None, other.clone())).await;
     stage.next_step(&stage.claim(&theirs).await).await;
-    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, BEGINNING).await, Ok((Money(6800), 2400)));
-    assert_eq!(stage.store.spent_since(other.owner, BEGINNING).await, Ok((Money(3400), 1200)));
+    assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await, Ok((Money(6800), 2400)));
+    assert_eq!(stage.store.spent_since(Payer::Owner(other.owner), BEGINNING).await, Ok((Money(3400), 1200)));
     let tomorrow = Timestamp::now().after(std::time::Duration::from_secs(86_400));
-    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, tomorrow).await, Ok((Money::ZERO, 0)));
+    assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), tomorrow).await, Ok((Money::ZERO, 0)));
 }
 
 pub(super) async fn spend_includes_reservations_of_unfinished_steps(stage: Stage) {
@@ -42,9 +42,9 @@ pub(super) async fn spend_includes_reservations_of_unfinished_steps(stage: Stage
     for (body, sequence) in bodies.into_iter().zip(1..) {
         stage.done(journal(entry(&owner, sequence, body))).await;
     }
-    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, BEGINNING).await, Ok((Money(7 + 20 + 100), 15 + 30 + 200)));
+    assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await, Ok((Money(7 + 20 + 100), 15 + 30 + 200)));
     stage.next_step(&owner).await;
-    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, BEGINNING).await, Ok((Money(3400), 1200)));
+    assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await, Ok((Money(3400), 1200)));
 }
 
 pub(super) async fn spend_of_a_dropped_journal_is_not_forgotten(stage: Stage) {
@@ -52,10 +52,10 @@ pub(super) async fn spend_of_a_dropped_journal_is_not_forgotten(stage: Stage) {
     let (step, task) = stage.next_step(&owner).await;
     stage.done(journal(entry(&task, 1, call_failed("a", 20, 30)))).await;
     stage.done(journal(entry(&task, 2, reserved("b", 5, 6)))).await;
-    let before = stage.store.spent_since(OwnerId::LOCAL, BEGINNING).await;
+    let before = stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await;
     assert_eq!(before, Ok((Money(3425), 1236)));
     stage.set(task.id, TaskStatus::Paused).await;
     let back = stage.task_after(Write::Rollback { task: task.id, step: step.id, events: Vec::new() }).await;
     assert_eq!((back.spent, back.tokens), (Money(3425), 1236));
-    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, BEGINNING).await, before);
+    assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await, before);
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Remark, Spent,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, Remark, Spent,
     StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use tokio::sync::Mutex;
@@ -115,8 +115,8 @@ impl RecordStore for MemoryStore {
         Ok(self.tables.lock().await.filtered_events(filter))
     }
 
-    async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError> {
-        Ok(self.tables.lock().await.spent_since(owner, since))
+    async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError> {
+        Ok(self.tables.lock().await.spent_since(payer, since))
     }
 
     async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError> {

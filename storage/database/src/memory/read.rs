@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Remark, StepId, StepRecord,
-    StepSummary, TaskId, TaskRecord, TaskWork, Timestamp,
+    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Payer, ProjectId, Question, Remark, StepId,
+    StepRecord, StepSummary, TaskId, TaskRecord, TaskWork, Timestamp,
 };
 
 use super::tables::Tables;
@@ -112,20 +112,27 @@ impl Tables {
         self.calls.values().filter(fits)
     }
 
-    pub(super) fn spent_since(&self, owner: OwnerId, since: Timestamp) -> (Money, u64) {
-        let owned = |task: TaskId| self.tasks.get(&task).is_some_and(|row| row.record.owner == owner);
-        let steps = self.steps.values().filter(|record| record.committed_at >= since && owned(record.step.task));
+    pub(super) fn spent_since(&self, payer: Payer, since: Timestamp) -> (Money, u64) {
+        let pays = |owner: OwnerId, project: ProjectId| match payer {
+            Payer::Owner(payer) => owner == payer,
+            Payer::Project(payer) => project == payer,
+        };
+        // What the turns of an external agent spend is in the ledger as it is spent, and in its steps for the task alone.
+        let ledgered =
+            |task: TaskId| self.tasks.get(&task).is_some_and(|row| matches!(row.record.spec.work, TaskWork::External(_)));
+        let paid = |task: TaskId| self.tasks.get(&task).is_some_and(|row| pays(row.record.owner, row.record.project));
+        let counts = |task: TaskId| paid(task) && !ledgered(task);
+        let steps = self.steps.values().filter(|record| record.committed_at >= since && counts(record.step.task));
         let committed = steps.map(|record| (record.step.spend.money, record.step.spend.tokens));
-        let lost =
-            self.lost_spend.values().filter(|lost| lost.owner == owner && lost.at >= since).map(|lost| (lost.money, lost.tokens));
-        let journalled = self.journal.values().filter(|(entry, at)| *at >= since && owned(entry.task));
+        let lost = self.lost_spend.values().filter(|lost| lost.at >= since && counts(lost.task));
+        let lost = lost.map(|lost| (lost.money, lost.tokens));
+        let journalled = self.journal.values().filter(|(entry, at)| *at >= since && counts(entry.task));
         let unfinished = charge::total(journalled.filter_map(|(entry, _)| Charge::of(&entry.body)));
-        let charged = |task: TaskId| self.tasks.get(&task).is_some_and(|row| matches!(row.record.spec.work, TaskWork::External(_)));
-        let keyed = self.calls.values().filter(|call| call.key.is_some() && call.owner == owner && call.at >= since);
-        let keyed = keyed.filter(|call| !call.task.is_some_and(charged));
+        let served = self.calls.values().filter(|call| call.key.is_some() || call.task.is_none());
+        let served = served.filter(|call| call.at >= since && pays(call.owner, call.project));
         committed
             .chain(lost)
-            .chain(keyed.map(|call| (call.usage.cost, call.usage.total_tokens())))
+            .chain(served.map(|call| (call.usage.cost, call.usage.total_tokens())))
             .chain([unfinished])
             .fold((Money::ZERO, 0), |(money, tokens), (more_money, more_tokens)| (money + more_money, tokens + more_tokens))
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question, QuestionId, Remark,
-    RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, CallOutcome, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question, QuestionId,
+    Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 
 use super::tables::{LostSpend, Tables};
@@ -175,7 +175,7 @@ impl Rows for MemoryRows<'_> {
 
     async fn record_lost_spend(&mut self, task: &TaskRecord, money: Money, tokens: u64, now: Timestamp) -> Result<(), RecordError> {
         let next = self.tables.lost_spend.len() as u64;
-        self.put(|tables| &mut tables.lost_spend, next, LostSpend { owner: task.owner, at: now, money, tokens });
+        self.put(|tables| &mut tables.lost_spend, next, LostSpend { task: task.id, at: now, money, tokens });
         Ok(())
     }
 
@@ -252,8 +252,13 @@ impl Rows for MemoryRows<'_> {
         Ok(())
     }
 
+    async fn delete_key(&mut self, id: KeyId) -> Result<(), RecordError> {
+        self.take(|tables| &mut tables.keys_of_gateway, id);
+        Ok(())
+    }
+
     async fn insert_call(&mut self, call: &ModelCall) -> Result<(), RecordError> {
-        if !self.tables.calls.contains_key(&call.id) {
+        if self.tables.calls.get(&call.id).is_none_or(|known| known.outcome == CallOutcome::Uncertain) {
             self.put(|tables| &mut tables.calls, call.id, call.clone());
         }
         Ok(())

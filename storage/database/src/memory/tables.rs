@@ -13,7 +13,7 @@ use crate::rows::TaskRow;
 /// What a dropped journal had spent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LostSpend {
-    pub owner: OwnerId,
+    pub task: TaskId,
     pub at: Timestamp,
     pub money: Money,
     pub tokens: u64,

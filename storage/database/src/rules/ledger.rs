@@ -23,6 +23,12 @@ pub(super) async fn revoke_key(rows: &mut dyn Rows, id: KeyId, now: Timestamp) -
     Ok(Applied::Done { events: Vec::new() })
 }
 
+/// What was spent with it stays in the ledger, whose entries name their key and whom it was for.
+pub(super) async fn remove_key(rows: &mut dyn Rows, id: KeyId) -> Result<Applied, RecordError> {
+    rows.delete_key(id).await?;
+    Ok(Applied::Done { events: Vec::new() })
+}
+
 pub(super) async fn record_calls(rows: &mut dyn Rows, calls: &[ModelCall]) -> Result<Applied, RecordError> {
     for call in calls {
         rows.insert_call(call).await?;

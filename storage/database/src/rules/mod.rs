@@ -40,6 +40,7 @@ pub(crate) async fn perform(rows: &mut dyn Rows, write: &Write, now: Timestamp) 
         Write::RemoveWorker { worker, events } => workers::remove(rows, *worker, events, now).await,
         Write::CreateKey(key) => ledger::create_key(rows, key).await,
         Write::RevokeKey(key) => ledger::revoke_key(rows, *key, now).await,
+        Write::RemoveKey(key) => ledger::remove_key(rows, *key).await,
         Write::ModelCalls(calls) => ledger::record_calls(rows, calls).await,
         Write::Events(events) => Ok(Applied::Done { events: events::record(rows, events, None, now).await? }),
     }

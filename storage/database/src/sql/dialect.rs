@@ -187,6 +187,6 @@ fn tasks_of(write: &Write, touched: &mut Vec<TaskId>) {
         Write::Events(events) => touched.extend(events.iter().filter_map(|event| event.task)),
         // The task of a question is known only to its row, and workers belong to no task.
         Write::Answer { .. } | Write::Worker { .. } | Write::WorkerLifecycle { .. } | Write::RemoveWorker { .. } => {}
-        Write::CreateKey(_) | Write::RevokeKey(_) | Write::ModelCalls(_) => {}
+        Write::CreateKey(_) | Write::RevokeKey(_) | Write::RemoveKey(_) | Write::ModelCalls(_) => {}
     }
 }

@@ -27,6 +27,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "long messages", sql: include_str!("../../migrations/0002_long_messages.sql") },
     Migration { version: 3, name: "gateway", sql: include_str!("../../migrations/0003_gateway.sql") },
     Migration { version: 4, name: "remarks", sql: include_str!("../../migrations/0004_remarks.sql") },
+    Migration { version: 5, name: "spend of projects", sql: include_str!("../../migrations/0005_spend_of_projects.sql") },
 ];
 
 /// Brings the schema to the newest of `migrations`. With `file`, an existing database that has to be

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Question, Remark, Spent, StepId,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, Payer, Question, Remark, Spent, StepId,
     StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
@@ -159,21 +159,54 @@ pub(super) async fn events(pool: &AnyPool, sql: &'static str, filter: EventFilte
     all(pool, select).await?.iter().map(columns::event).collect()
 }
 
-pub(super) async fn spent_since(pool: &AnyPool, owner: OwnerId, since: Timestamp) -> Result<(Money, u64)> {
-    let open = query(
-        "SELECT charge, call_key, money, tokens FROM journal \
-         WHERE owner_id = $1 AND created_at >= $2 AND charge IS NOT NULL ORDER BY attempt_id, sequence",
-    );
+/// True of rows whose task's calls are in the ledger as they are made, and in its steps for the task alone.
+macro_rules! ledgered {
+    ($task:literal) => {
+        concat!("EXISTS (SELECT 1 FROM distributed_tasks t WHERE t.id = ", $task, " AND t.kind = 'external')")
+    };
+}
+
+/// What the journals of a payer's unfinished steps say, where this column is the payer.
+macro_rules! open_spend {
+    ($payer:literal) => {
+        concat!(
+            "SELECT charge, call_key, money, tokens FROM journal WHERE ",
+            $payer,
+            " = $1 AND created_at >= $2 AND charge IS NOT NULL AND NOT ",
+            ledgered!("journal.task_id"),
+            " ORDER BY attempt_id, sequence"
+        )
+    };
+}
+
+/// What a payer has spent for good: its steps, dropped journals, and the calls that belong to no step of ours.
+macro_rules! settled_spend {
+    ($payer:literal) => {
+        concat!(
+            "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens FROM (\
+             SELECT money, tokens FROM steps WHERE ",
+            $payer,
+            " = $1 AND committed_at >= $2 AND NOT ",
+            ledgered!("steps.task_id"),
+            " UNION ALL SELECT money, tokens FROM lost_spend WHERE ",
+            $payer,
+            " = $1 AND created_at >= $2 AND NOT ",
+            ledgered!("lost_spend.task_id"),
+            " UNION ALL SELECT money, tokens FROM model_calls WHERE ",
+            $payer,
+            " = $1 AND ended_at >= $2 AND (key_id IS NOT NULL OR task_id IS NULL)) spent"
+        )
+    };
+}
+
+pub(super) async fn spent_since(pool: &AnyPool, payer: Payer, since: Timestamp) -> Result<(Money, u64)> {
+    let (open, sums, id) = match payer {
+        Payer::Owner(owner) => (open_spend!("owner_id"), settled_spend!("owner_id"), owner.to_string()),
+        Payer::Project(project) => (open_spend!("project_id"), settled_spend!("project_id"), project.to_string()),
+    };
     // The journal first: a step committed in between is then counted twice for a moment, never not at all.
-    let open = all(pool, open.bind(owner.to_string()).bind(since.0)).await?;
-    let sums = query(
-        "SELECT CAST(COALESCE(SUM(money), 0) AS BIGINT) AS money, CAST(COALESCE(SUM(tokens), 0) AS BIGINT) AS tokens FROM (\
-            SELECT money, tokens FROM steps WHERE owner_id = $1 AND committed_at >= $2 \
-            UNION ALL SELECT money, tokens FROM lost_spend WHERE owner_id = $1 AND created_at >= $2 \
-            UNION ALL SELECT money, tokens FROM model_calls WHERE owner_id = $1 AND ended_at >= $2 AND key_id IS NOT NULL \
-            AND NOT EXISTS (SELECT 1 FROM distributed_tasks t WHERE t.id = model_calls.task_id AND t.kind = 'external')) spent",
-    );
-    let sums = sums.bind(owner.to_string()).bind(since.0).fetch_one(pool).await.map_err(failure)?;
+    let open = all(pool, query(open).bind(id.clone()).bind(since.0)).await?;
+    let sums = query(sums).bind(id).bind(since.0).fetch_one(pool).await.map_err(failure)?;
     let (money, tokens) = charge::total(open.iter().map(charge).collect::<Result<Vec<_>>>()?);
     Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
 }

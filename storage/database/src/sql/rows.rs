@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, CallKey, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, ProjectId, Question,
-    QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, CallKey, CallOutcome, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, ProjectId,
+    Question, QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -599,19 +599,29 @@ impl Rows for SqlRows<'_> {
         Ok(())
     }
 
+    async fn delete_key(&mut self, id: KeyId) -> Result<(), RecordError> {
+        self.touch(query("DELETE FROM gateway_keys WHERE id = $1").bind(id.to_string())).await?;
+        Ok(())
+    }
+
     async fn insert_call(&mut self, call: &ModelCall) -> Result<(), RecordError> {
         let insert = query(
-            "INSERT INTO model_calls (id, ended_at, owner_id, task_id, key_id, money, tokens, body) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO model_calls (id, ended_at, owner_id, project_id, task_id, key_id, money, tokens, uncertain, body) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, money = excluded.money, tokens = excluded.tokens, \
+                uncertain = excluded.uncertain, body = excluded.body \
+             WHERE model_calls.uncertain = 1",
         );
         let insert = insert
             .bind(call.id.to_string())
             .bind(call.at.0)
             .bind(call.owner.to_string())
+            .bind(call.project.to_string())
             .bind(call.task.map(|task| task.to_string()))
             .bind(call.key.map(|key| key.to_string()))
             .bind(call.usage.cost.0)
             .bind(big(call.usage.total_tokens()))
+            .bind(i64::from(call.outcome == CallOutcome::Uncertain))
             .bind(json(call)?);
         self.touch(insert).await?;
         Ok(())

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, OwnerId, Question, Remark, Spent,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, Remark, Spent,
     StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::{AnyConnection, AnyPool, Connection};
@@ -179,8 +179,8 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
         read::events(&self.readers, D::EVENTS, filter).await
     }
 
-    async fn spent_since(&self, owner: OwnerId, since: Timestamp) -> Result<(Money, u64), RecordError> {
-        read::spent_since(&self.readers, owner, since).await
+    async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError> {
+        read::spent_since(&self.readers, payer, since).await
     }
 
     async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError> {

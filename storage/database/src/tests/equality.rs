@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Epoch, Event, EventId, EventKind, NewStep, NodeId, OwnerId, Principal, ProjectId, Question, QuestionId,
-    Remark, RemarkId, StepId, TaskId, TaskSpec, TaskStatus, Timestamp, WorkerId,
+    AttemptId, Checkpoint, Epoch, Event, EventId, EventKind, NewStep, NodeId, OwnerId, Payer, Principal, ProjectId, Question,
+    QuestionId, Remark, RemarkId, StepId, TaskId, TaskSpec, TaskStatus, Timestamp, WorkerId,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -174,8 +174,8 @@ async fn assert_equal_reads(memory: &dyn RecordStore, sqlite: &dyn RecordStore) 
     let (a, b) = (memory.events(every).await.unwrap(), sqlite.events(every).await.unwrap());
     assert_eq!(a.into_iter().map(unnamed_event).collect::<Vec<_>>(), b.into_iter().map(unnamed_event).collect::<Vec<_>>());
     for since in [0, 20] {
-        let spent = memory.spent_since(OwnerId::LOCAL, Timestamp(since)).await;
-        assert_eq!(sqlite.spent_since(OwnerId::LOCAL, Timestamp(since)).await, spent);
+        let spent = memory.spent_since(Payer::Owner(OwnerId::LOCAL), Timestamp(since)).await;
+        assert_eq!(sqlite.spent_since(Payer::Owner(OwnerId::LOCAL), Timestamp(since)).await, spent);
     }
     for task in tasks {
         assert_eq!(sqlite.steps(task.id).await, memory.steps(task.id).await);

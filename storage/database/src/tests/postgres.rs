@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, TaskStatus, Timestamp};
+use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, TaskStatus, Timestamp};
 use sqlx::{AnyConnection, Connection, query, raw_sql};
 
 use super::proxy::Proxy;
@@ -90,7 +90,10 @@ async fn a_commit_whose_answer_was_lost_is_made_once() {
     let task = stage.task(owner.id).await;
     assert_eq!((task.head, task.steps, task.spent), (Some(step.id), 1, step.spend.money));
     assert_eq!(events(&*stage.store).await, [EventKind::TaskCreated, EventKind::StepCompleted]);
-    assert_eq!(stage.store.spent_since(OwnerId::LOCAL, Timestamp(0)).await, Ok((step.spend.money, step.spend.tokens)));
+    assert_eq!(
+        stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), Timestamp(0)).await,
+        Ok((step.spend.money, step.spend.tokens))
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,336 @@
+//! What everybody who pays together may spend in a UTC day: an owner over all tasks and keys, a project over all of its own.
+//!
+//! One gate for tasks and for the gateway. What a payer has spent is summed up from the records once, when its first call is let in, and
+//! counted here from then on: a call is let in while what is spent, what is set aside for calls under way and the most that it can use
+//! stay within every limit. Every call of a node passes here, and one node at a time works with its records. What must outlive the node is
+//! not here: a task's reservation is in its journal before its call, one of the gateway in the ledger.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use helix_protocol::{Budget, Code, Failure, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
+use parking_lot::Mutex;
+
+use crate::Records;
+
+/// What any owner and any project may spend in a day. Nothing named is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DailyLimits {
+    /// Each owner.
+    pub owner: Budget,
+    /// Each project.
+    pub project: Budget,
+}
+
+impl DailyLimits {
+    /// The limit of a day as a configuration gives it: 0 is no limit.
+    pub fn of(usd: f64, tokens: u64) -> Budget {
+        // A limit in dollars fits in an i64 of micro-dollars up to nine billion; a float beyond that saturates.
+        let money = (usd > 0.0).then_some(Money((usd * 1_000_000.0).round() as i64));
+        Budget { money, tokens: (tokens > 0).then_some(tokens) }
+    }
+}
+
+/// Who pays for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payers {
+    /// The owner.
+    pub owner: OwnerId,
+    /// The project.
+    pub project: ProjectId,
+}
+
+/// The gate. Cheap to clone; every clone is the same one.
+#[derive(Clone)]
+pub struct Spending(Arc<Gate>);
+
+struct Gate {
+    records: Records,
+    limits: DailyLimits,
+    /// Held while a payer's spend is summed up, so that it is once.
+    summing: tokio::sync::Mutex<()>,
+    accounts: Mutex<BTreeMap<Payer, Account>>,
+    /// Why the last call of an agent's turn was refused, by its task.
+    refused: Mutex<HashMap<TaskId, Failure>>,
+}
+
+/// What a payer has used.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    /// The first instant of the day that is counted.
+    day: Timestamp,
+    spent: Spent,
+    /// For calls under way, in whatever day they began.
+    set_aside: Spent,
+}
+
+impl Account {
+    /// A day begins with nothing spent: what is under way is charged to the day in which it ends. A clock that is set back leaves the day
+    /// as it is, for a limit must not begin anew with it.
+    fn roll(&mut self, now: Timestamp) {
+        let day = now.day_start();
+        if day > self.day {
+            *self = Self { day, spent: Spent::default(), ..*self };
+        }
+    }
+}
+
+impl Spending {
+    /// Over these records.
+    pub fn new(records: Records, limits: DailyLimits) -> Self {
+        let (summing, accounts, refused) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Gate { records, limits, summing, accounts, refused }))
+    }
+
+    /// True where a call that takes at most this has to be let in.
+    pub fn concerns(&self, most: Spent) -> bool {
+        self.0.limits.owner.concerns(most) || self.0.limits.project.concerns(most)
+    }
+
+    /// The limits of a day.
+    pub fn limits(&self) -> DailyLimits {
+        self.0.limits
+    }
+
+    /// True where any limit is set.
+    pub fn is_limited(&self) -> bool {
+        self.0.limits != DailyLimits::default()
+    }
+
+    /// Lets a call in that takes at most `most`, which is set aside until the answer is settled. Refused with `day_limit_reached` where it
+    /// could pass the limit of one who pays.
+    pub async fn admit(&self, payers: Payers, most: Spent, now: Timestamp) -> Result<SetAside, Failure> {
+        if !self.concerns(most) {
+            return Ok(SetAside { gate: Arc::clone(&self.0), payers, most: Spent::default(), settled: false });
+        }
+        let limited = self.0.limited(payers);
+        for (payer, ..) in &limited {
+            self.0.sum_up(*payer, now).await?;
+        }
+        let mut accounts = self.0.accounts.lock();
+        for (payer, limit, name) in &limited {
+            let Some(account) = accounts.get_mut(payer) else { continue };
+            account.roll(now);
+            if let Some(why) = limit.in_the_way(name, account.spent.plus(account.set_aside), most) {
+                return Err(Failure::new(Code::DayLimitReached, why)
+                    .hint("come back after midnight UTC, or raise `budgets` in helix.yaml and start the node again"));
+            }
+        }
+        for (payer, ..) in &limited {
+            if let Some(account) = accounts.get_mut(payer) {
+                account.set_aside = account.set_aside.plus(most);
+            }
+        }
+        Ok(SetAside { gate: Arc::clone(&self.0), payers, most, settled: false })
+    }
+
+    /// Notes how the last call of a task's agent fared at a limit: refused with this, or let in.
+    pub fn note(&self, task: TaskId, refused: Option<Failure>) {
+        let mut known = self.0.refused.lock();
+        match refused {
+            Some(failure) => known.insert(task, failure),
+            None => known.remove(&task),
+        };
+    }
+
+    /// Why the last call of a task's agent was refused, if it was; forgotten with this.
+    pub fn take_refusal(&self, task: TaskId) -> Option<Failure> {
+        self.0.refused.lock().remove(&task)
+    }
+}
+
+impl Gate {
+    /// Who of the payers has a limit, with what the limit is called.
+    fn limited(&self, payers: Payers) -> Vec<(Payer, Budget, &'static str)> {
+        let DailyLimits { owner, project } = self.limits;
+        let limits = [
+            (Payer::Owner(payers.owner), owner, "today's limit for all tasks and keys"),
+            (Payer::Project(payers.project), project, "today's limit for the project"),
+        ];
+        limits.into_iter().filter(|(_, limit, _)| *limit != Budget::default()).collect()
+    }
+
+    /// Opens a payer's account, with what the records say. Nothing of it is under way then: it would have been let in.
+    async fn sum_up(&self, payer: Payer, now: Timestamp) -> Result<(), Failure> {
+        if self.accounts.lock().contains_key(&payer) {
+            return Ok(());
+        }
+        let _once = self.summing.lock().await;
+        if self.accounts.lock().contains_key(&payer) {
+            return Ok(());
+        }
+        let day = now.day_start();
+        let (money, tokens) = self.records.read().spent_since(payer, day).await?;
+        let account = Account { day, spent: Spent { money, tokens }, set_aside: Spent::default() };
+        self.accounts.lock().insert(payer, account);
+        Ok(())
+    }
+
+    fn end(&self, payers: Payers, most: Spent, used: Spent) {
+        let mut accounts = self.accounts.lock();
+        for payer in [Payer::Owner(payers.owner), Payer::Project(payers.project)] {
+            if let Some(account) = accounts.get_mut(&payer) {
+                account.set_aside = account.set_aside.minus(most);
+                account.spent = account.spent.plus(used);
+            }
+        }
+    }
+}
+
+/// What is set aside for a call. Dropped unsettled, nobody knows what the call used, and all of it counts as spent.
+pub struct SetAside {
+    gate: Arc<Gate>,
+    payers: Payers,
+    most: Spent,
+    settled: bool,
+}
+
+impl SetAside {
+    /// The call used this.
+    pub fn settle(mut self, used: Spent) {
+        self.end(used);
+    }
+
+    /// The call was certainly not billed.
+    pub fn free(mut self) {
+        self.end(Spent::default());
+    }
+
+    fn end(&mut self, used: Spent) {
+        self.settled = true;
+        self.gate.end(self.payers, self.most, used);
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.end(self.most);
+        }
+    }
+}
+
+impl std::fmt::Debug for SetAside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SetAside").field("payers", &self.payers).field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use helix_database::{MemoryStore, RecordStore, Write};
+    use helix_kernel::Address;
+    use helix_protocol::{CallOutcome, ModelCall, ModelCallId, Usage};
+
+    use super::*;
+
+    const DAY: i64 = 86_400_000_000;
+    const OURS: Payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
+
+    fn theirs() -> Payers {
+        Payers { project: ProjectId::new(), ..OURS }
+    }
+
+    fn over(store: MemoryStore, limits: DailyLimits) -> Spending {
+        let records = Records::new(Address::unbound("records", 1), Arc::new(store), Duration::from_secs(1));
+        Spending::new(records, limits)
+    }
+
+    fn of_owner(tokens: u64) -> Spending {
+        over(MemoryStore::new(), DailyLimits { owner: DailyLimits::of(0.0, tokens), project: Budget::default() })
+    }
+
+    fn tokens(tokens: u64) -> Spent {
+        Spent { money: Money(0), tokens }
+    }
+
+    async fn admit(spending: &Spending, payers: Payers, most: u64) -> Result<SetAside, Failure> {
+        spending.admit(payers, tokens(most), Timestamp(5)).await
+    }
+
+    #[test]
+    fn zero_in_the_configuration_is_no_limit() {
+        assert_eq!(DailyLimits::of(0.0, 0), Budget { money: None, tokens: None });
+        assert_eq!(DailyLimits::of(20.0, 5), Budget { money: Some(Money(20_000_000)), tokens: Some(5) });
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_cannot_be_set_aside_again_and_what_was_not_used_can() {
+        let spending = of_owner(100);
+        let first = admit(&spending, OURS, 60).await.expect("there is enough");
+        let refused = admit(&spending, theirs(), 50).await.expect_err("110 of 100, in whatever project");
+        assert_eq!(refused.code, Code::DayLimitReached);
+        assert_eq!(
+            refused.message,
+            "60 of today's limit for all tasks and keys of 100 tokens are spent, and the next model call could take 50"
+        );
+        first.settle(tokens(10));
+        let second = admit(&spending, OURS, 90).await.expect("90 are left");
+        second.free();
+        drop(admit(&spending, OURS, 90).await.expect("it was free"));
+        assert!(admit(&spending, OURS, 1).await.is_err(), "a call nobody heard of counts as spent");
+    }
+
+    #[tokio::test]
+    async fn a_projects_limit_is_its_own() {
+        let spending = over(MemoryStore::new(), DailyLimits { owner: Budget::default(), project: DailyLimits::of(0.0, 100) });
+        let _set_aside = admit(&spending, OURS, 100).await.expect("all of it");
+        let refused = admit(&spending, OURS, 1).await.expect_err("nothing is left");
+        assert!(refused.message.contains("today's limit for the project of 100 tokens"), "{refused}");
+        assert!(admit(&spending, theirs(), 100).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_day_begins_with_nothing_spent_and_charges_what_ends_in_it() {
+        let spending = of_owner(100);
+        let across = admit(&spending, OURS, 70).await.expect("there is enough");
+        drop(admit(&spending, OURS, 30).await.expect("all of it"));
+        let at = |now| spending.admit(OURS, tokens(31), Timestamp(now));
+        assert!(at(DAY - 1).await.is_err());
+        assert!(at(DAY).await.is_err(), "70 are still under way");
+        across.settle(tokens(69));
+        at(DAY).await.expect("69 of today are spent").free();
+        assert!(at(DAY - 1).await.is_ok(), "a clock that is set back changes nothing");
+        assert!(at(2 * DAY).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_a_node_spent_or_left_under_way_counts_for_the_next_one() {
+        let store = MemoryStore::new();
+        let most = Usage { input_tokens: 80, estimated: true, ..Usage::default() };
+        let left = ModelCall {
+            id: ModelCallId::new(),
+            at: Timestamp(1),
+            owner: OwnerId::LOCAL,
+            project: ProjectId::DEFAULT,
+            actor: "somebody".to_owned(),
+            task: None,
+            step: None,
+            key: None,
+            provider: String::new(),
+            model: "m".to_owned(),
+            usage: most,
+            latency_ms: 0,
+            outcome: CallOutcome::Uncertain,
+            code: None,
+        };
+        store.apply(vec![Write::ModelCalls(vec![left])]).await.expect("the store answers");
+        let spending = over(store, DailyLimits { owner: DailyLimits::of(0.0, 100), project: Budget::default() });
+        assert!(admit(&spending, OURS, 21).await.is_err());
+        assert!(admit(&spending, OURS, 20).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_costs_nothing_is_let_in_whatever_was_spent() {
+        let spending = over(MemoryStore::new(), DailyLimits { owner: DailyLimits::of(0.000_1, 0), project: Budget::default() });
+        spending
+            .admit(OURS, Spent { money: Money(100), tokens: 5 }, Timestamp(5))
+            .await
+            .expect("all of it")
+            .settle(Spent { money: Money(150), tokens: 5 });
+        assert!(spending.admit(OURS, Spent { money: Money(1), tokens: 5 }, Timestamp(5)).await.is_err());
+        assert!(!spending.concerns(tokens(5)) && admit(&spending, OURS, 5).await.is_ok());
+    }
+}
