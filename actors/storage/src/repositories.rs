@@ -2,6 +2,7 @@
 //!
 //! Parent: storage, rest for one, permanent. Everything is done on blocking threads; nothing is kept between requests.
 
+mod diff;
 mod export;
 mod import;
 mod rebase;
@@ -12,10 +13,9 @@ use bytes::Bytes;
 use helix_database::RecordStore;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
-use helix_messages::{ExportGit, Exported, FileDiff, VersionsMsg};
+use helix_messages::{DiffTrees, ExportGit, Exported, FileDiff, VersionsMsg};
 use helix_objects::ObjectStore;
-use helix_protocol::{Code, Failure, FileMode, ObjectId, SnapshotId};
-use helix_versions::{EntryChange, Snapshot, TreeEntry};
+use helix_protocol::{Code, Failure, ObjectId};
 
 /// Takes repositories in and writes branches.
 pub struct RepositoriesActor;
@@ -59,7 +59,7 @@ impl Actor for RepositoriesActor {
             VersionsMsg::ImportGit { import, reply } => state.on_thread(reply, move || import::import(&objects, &import)),
             VersionsMsg::ExportGit { export, reply } => state.export(*export, reply),
             VersionsMsg::RebaseGit { rebase, reply } => state.on_thread(reply, move || rebase::rebase(&*objects, &rebase)),
-            VersionsMsg::Diff { from, to, reply } => state.on_thread(reply, move || compare(&*objects, from, to)),
+            VersionsMsg::Diff { trees, reply } => state.diff(*trees, reply),
             VersionsMsg::ReadObject { object, limit, reply } => state.on_thread(reply, move || read(&*objects, object, limit)),
             VersionsMsg::Answered => {}
         }
@@ -74,6 +74,11 @@ impl RepositoriesState {
             let done = tokio::task::spawn_blocking(work).await;
             answer(reply, done.unwrap_or_else(|_| Err(Failure::new(Code::Internal, "work on a repository panicked"))))
         });
+    }
+
+    fn diff(&mut self, trees: DiffTrees, reply: Reply<Vec<FileDiff>>) {
+        let RepositoriesArgs { records, objects } = self.args.clone();
+        self.work.start(async move { answer(reply, diff::diff(&*records, objects, trees).await) });
     }
 
     fn export(&mut self, export: ExportGit, reply: Reply<Exported>) {
@@ -97,26 +102,4 @@ fn read(objects: &dyn ObjectStore, object: ObjectId, limit: u64) -> Result<Bytes
         ));
     }
     Ok(bytes)
-}
-
-/// Every path that differs, with its patch. A snapshot's id stands for its tree.
-fn compare(objects: &dyn ObjectStore, from: Option<ObjectId>, to: ObjectId) -> Result<Vec<FileDiff>, Failure> {
-    let tree = |id| Snapshot::load(objects, SnapshotId(id)).map_or(id, |snapshot| snapshot.tree);
-    let changes = helix_versions::diff_entries(objects, from.map(tree), tree(to))?;
-    changes.iter().map(|change| file_diff(objects, change)).collect()
-}
-
-fn file_diff(objects: &dyn ObjectStore, change: &EntryChange) -> Result<FileDiff, Failure> {
-    let content = |entry: &Option<TreeEntry>| match entry {
-        Some(entry) if entry.mode != FileMode::Directory => objects.read(entry.id),
-        _ => Ok(Bytes::new()),
-    };
-    let described = change.describe();
-    let (old, new) = (content(&change.before)?, content(&change.after)?);
-    let name = |side: &str, entry: &Option<TreeEntry>| match entry {
-        Some(_) => format!("{side}/{}", described.path),
-        None => "/dev/null".to_owned(),
-    };
-    let patch = helix_versions::diff_text(&name("a", &change.before), &old, &name("b", &change.after), &new);
-    Ok(FileDiff { change: described, patch })
 }

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::ETAG;
 use actix_web::{HttpResponse, web};
-use helix_messages::TaskFilter;
+use helix_messages::{DiffTrees, LineToExport, TaskFilter};
 use helix_protocol::link::{Request, Response};
 use helix_protocol::{Base, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, TaskRecord, TaskStatus};
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RemarkList, RunOutput, StepList, TaskList};
 use crate::body::invalid;
 use crate::problem::Problem;
+use crate::rebase::Origin;
 use crate::running::Running;
 use crate::server::Node;
 use crate::{HttpArgs, rebase, resolve};
@@ -123,9 +124,11 @@ pub(crate) async fn remarks(node: web::Data<Node>, id: Id) -> Result<HttpRespons
 pub(crate) struct DiffQuery {
     from: Option<String>,
     to: Option<String>,
+    #[serde(default)]
+    all: bool,
 }
 
-/// GET /tasks/{id}/diff?from=&to=: steps by number, id or checkpoint. From what the task began with to its head where
+/// GET /tasks/{id}/diff?from=&to=&all=: what git ignores is marked, and has patches only where `all` asks for them. Steps by number, id or checkpoint. From what the task began with to its head where
 /// nothing is said; `from=base` says it.
 pub(crate) async fn diff(node: web::Data<Node>, id: Id, query: web::Query<DiffQuery>) -> Result<HttpResponse, Problem> {
     let (args, query) = (node.args.clone(), query.into_inner());
@@ -137,10 +140,19 @@ pub(crate) async fn diff(node: web::Data<Node>, id: Id, query: web::Query<DiffQu
                 None | Some("base") => base(&args, &task).await?,
                 Some(step) => Some(tree(&args, &task, step).await?),
             };
-            args.versions.diff(from, to).await
+            let export = line(&args, &task, query.to.as_deref()).await?;
+            args.versions.diff(DiffTrees { from, to, export, all: query.all }).await
         })
         .await?;
     Ok(HttpResponse::Ok().json(files))
+}
+
+/// What an export of the task up to that step would be made of.
+async fn line(args: &HttpArgs, task: &TaskRecord, to: Option<&str>) -> Result<LineToExport, Failure> {
+    let head = resolve::step(&args.records, task, to.unwrap_or("head")).await?;
+    let carried = rebase::carried(args, task).await?;
+    let Origin { repository, git_commit, .. } = rebase::origin(args, task).await?;
+    Ok(LineToExport { repository, parent: git_commit, head: Some(head), carried })
 }
 
 async fn tree(args: &HttpArgs, task: &TaskRecord, step: &str) -> Result<ObjectId, Failure> {

@@ -27,4 +27,6 @@ pub use tasks::{
     CreateTask, Difference, Differs, ForkTask, LostWorker, Replayed, ReplayedStep, ResumeTask, RetryTask, Say, TaskWhy, Tasks,
     TasksMsg, WorkerReason,
 };
-pub use versions::{Carried, ExportGit, Exported, FileDiff, ImportGit, Imported, RebaseGit, Rebased, Versions, VersionsMsg};
+pub use versions::{
+    Carried, DiffTrees, ExportGit, Exported, FileDiff, ImportGit, Imported, LineToExport, RebaseGit, Rebased, Versions, VersionsMsg,
+};

@@ -122,6 +122,35 @@ pub struct FileDiff {
     pub change: Change,
     /// Unified text, empty for binary files.
     pub patch: String,
+    /// An export leaves the file out: git ignores or forbids it. Its patch is empty where it was not asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
+}
+
+/// What two trees are compared as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiffTrees {
+    /// The older; `None` for the empty tree. A snapshot's id stands for its tree.
+    pub from: Option<ObjectId>,
+    /// The newer.
+    pub to: ObjectId,
+    /// The export whose last tree the newer is, so that both agree about what git ignores.
+    pub export: LineToExport,
+    /// Patches of what is left out too.
+    pub all: bool,
+}
+
+/// A line of steps, and what its export would stand on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineToExport {
+    /// The repository; `None` where the task was made from none.
+    pub repository: Option<PathBuf>,
+    /// The commit that the first step stands on.
+    pub parent: Option<String>,
+    /// The last step; `None` where there is none.
+    pub head: Option<StepId>,
+    /// Where the line was carried onto the parent.
+    pub carried: Option<Carried>,
 }
 
 /// What the repositories can be asked.
@@ -149,12 +178,10 @@ pub enum VersionsMsg {
         /// The answer.
         reply: Reply<Rebased>,
     },
-    /// What differs between two trees; a snapshot's id stands for its tree. Sent by the HTTP face.
+    /// What differs between two trees. Sent by the HTTP face.
     Diff {
-        /// The older; `None` for the empty tree.
-        from: Option<ObjectId>,
-        /// The newer.
-        to: ObjectId,
+        /// Which.
+        trees: Box<DiffTrees>,
         /// The answer.
         reply: Reply<Vec<FileDiff>>,
     },
@@ -203,8 +230,8 @@ impl Versions {
     }
 
     /// Compares two trees.
-    pub async fn diff(&self, from: Option<ObjectId>, to: ObjectId) -> Result<Vec<FileDiff>, Failure> {
-        self.address.ask(SLOW, |reply| VersionsMsg::Diff { from, to, reply }).await
+    pub async fn diff(&self, trees: DiffTrees) -> Result<Vec<FileDiff>, Failure> {
+        self.address.ask(SLOW, |reply| VersionsMsg::Diff { trees: Box::new(trees), reply }).await
     }
 
     /// Reads one object.

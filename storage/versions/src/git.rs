@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use crate::VersionError;
 
-pub use export::{BranchAt, Export, ExportCommit, Exported, export};
+pub use export::{BranchAt, Export, ExportCommit, Exported, Line, export, left_out};
 pub use history_export::{ExportRefs, ExportReport, export_history};
 pub use history_import::{GitHead, ImportReport, import_history};
 pub use history_refs::{RefOutcome, RefReport};

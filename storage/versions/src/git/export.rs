@@ -6,8 +6,11 @@
 //! build folder that a step carries does not turn up in a branch. Empty folders do not either, nor
 //! names that git forbids (`.git` in any case).
 
+mod looking;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use gix::bstr::{BString, ByteSlice};
 use gix::objs::tree::{Entry, EntryKind};
@@ -21,7 +24,9 @@ use super::convert::entries;
 use super::{failed, open, place};
 use crate::read::push_name;
 use crate::tree::{MAX_DEPTH, Tree, TreeEntry};
-use crate::{BranchName, Signature, VersionError, show_path, walk};
+use crate::{BranchName, Signature, VersionError, show_path};
+
+pub use looking::{Line, left_out};
 
 /// Where a branch must be for an export to move it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,10 +94,9 @@ pub fn export(store: &dyn ObjectStore, what: &Export<'_>) -> Result<Exported, Ve
         BranchAt::Anywhere => PreviousValue::Any,
     };
 
-    let mut writer = Writer::new(store, &repository, &root);
+    let mut writer = Writer::new(store, &repository, &root, Content::Written);
     if let Some(parent) = parent {
-        let tree = repository.find_commit(parent).and_then(|commit| Ok(commit.tree_id()?.detach())).map_err(git)?;
-        writer.tracked.extend(entries(&repository, tree)?.into_iter().map(|entry| entry.path));
+        writer.track(parent)?;
     }
     let (mut made, mut left_out) = (Vec::with_capacity(what.commits.len()), Vec::new());
     for commit in what.commits {
@@ -163,15 +167,30 @@ fn move_branch(
     if as_expected { Err(failed(root, error)) } else { Err(VersionError::BranchMoved { branch: what.branch.to_string() }) }
 }
 
+/// What becomes of the content of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// It is written into the repository.
+    Written,
+    /// Nobody wants it: only which files are exported.
+    Left,
+}
+
+/// The ignore files beneath a folder, by their paths in it.
+type IgnoreFiles = Arc<Vec<(Vec<u8>, ObjectId)>>;
+
 /// Turns trees into git trees, remembering what it turned already.
 struct Writer<'a> {
     store: &'a dyn ObjectStore,
     repository: &'a gix::Repository,
     place: &'a Path,
+    content: Content,
     blobs: HashMap<ObjectId, gix::ObjectId>,
     /// Folders by path and tree, as long as the ignore rules stay the same.
     folders: HashMap<(Vec<u8>, ObjectId), Turned>,
-    rules: Vec<(Vec<u8>, ObjectId)>,
+    rules: IgnoreFiles,
+    /// The ignore files of every folder that was met: most folders are those of the tree before.
+    ignore_files: HashMap<ObjectId, IgnoreFiles>,
     /// What git tracks by now, so that ignore rules do not apply to it.
     tracked: HashSet<Vec<u8>>,
 }
@@ -185,14 +204,16 @@ struct Turned {
 }
 
 impl<'a> Writer<'a> {
-    fn new(store: &'a dyn ObjectStore, repository: &'a gix::Repository, place: &'a Path) -> Self {
+    fn new(store: &'a dyn ObjectStore, repository: &'a gix::Repository, place: &'a Path, content: Content) -> Self {
         Self {
             store,
             repository,
             place,
+            content,
             blobs: HashMap::new(),
             folders: HashMap::new(),
-            rules: Vec::new(),
+            rules: IgnoreFiles::default(),
+            ignore_files: HashMap::new(),
             tracked: HashSet::new(),
         }
     }
@@ -202,13 +223,16 @@ impl<'a> Writer<'a> {
         move |error| failed(place, error)
     }
 
+    /// Takes everything in a commit for tracked.
+    fn track(&mut self, commit: gix::ObjectId) -> Result<(), VersionError> {
+        let tree = self.repository.find_commit(commit).and_then(|commit| Ok(commit.tree_id()?.detach())).map_err(self.git())?;
+        self.tracked.extend(entries(self.repository, tree)?.into_iter().map(|entry| entry.path));
+        Ok(())
+    }
+
     /// A commit's tree, and what is left out of it.
     fn root(&mut self, tree: ObjectId) -> Result<(gix::ObjectId, Vec<String>), VersionError> {
-        let rules: Vec<(Vec<u8>, ObjectId)> = walk(self.store, tree)?
-            .into_iter()
-            .filter(|entry| matches!(entry.mode, FileMode::Regular | FileMode::Executable) && is_ignore_file(&entry.path))
-            .map(|entry| (entry.path, entry.id))
-            .collect();
+        let rules = self.ignore_files(tree, 0)?;
         if rules != self.rules {
             self.folders.clear();
             self.rules = rules;
@@ -225,11 +249,36 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The ignore files of a tree.
+    fn ignore_files(&mut self, tree: ObjectId, depth: usize) -> Result<IgnoreFiles, VersionError> {
+        if let Some(known) = self.ignore_files.get(&tree) {
+            return Ok(Arc::clone(known));
+        }
+        let mut found = Vec::new();
+        for entry in Tree::load(self.store, tree)?.entries() {
+            match entry.mode {
+                FileMode::Regular | FileMode::Executable if entry.name == b".gitignore" => {
+                    found.push((entry.name.clone(), entry.id))
+                }
+                // What lies deeper is refused when it is turned.
+                FileMode::Directory if depth < MAX_DEPTH => {
+                    for (path, id) in self.ignore_files(entry.id, depth + 1)?.iter() {
+                        found.push(([&entry.name[..], b"/", path].concat(), *id));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let found = Arc::new(found);
+        self.ignore_files.insert(tree, Arc::clone(&found));
+        Ok(found)
+    }
+
     /// An index in memory of the ignore files, which is where gix looks for them without a working folder.
     fn index_of_rules(&mut self) -> Result<gix::index::File, VersionError> {
         let mut editor = self.repository.empty_tree().edit().map_err(self.git())?;
-        for (path, id) in self.rules.clone() {
-            let blob = self.blob(id)?;
+        for (path, id) in Arc::clone(&self.rules).iter() {
+            let blob = self.blob(*id)?;
             editor.upsert(path.as_bstr(), EntryKind::Blob, blob).map_err(self.git())?;
         }
         let tree = editor.write().map_err(self.git())?;
@@ -311,17 +360,17 @@ impl<'a> Writer<'a> {
             FileMode::Symlink => EntryKind::Link,
             _ => EntryKind::Blob,
         };
-        Ok(Some((kind, self.blob(entry.id)?)))
+        let blob = match self.content {
+            Content::Written => self.blob(entry.id)?,
+            Content::Left => gix::ObjectId::empty_blob(self.repository.object_hash()),
+        };
+        Ok(Some((kind, blob)))
     }
 
     fn tracks_beneath(&self, folder: &[u8]) -> bool {
         let beneath = |path: &Vec<u8>| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"));
         self.tracked.iter().any(beneath)
     }
-}
-
-fn is_ignore_file(path: &[u8]) -> bool {
-    path == b".gitignore" || path.ends_with(b"/.gitignore")
 }
 
 /// Names that git refuses in a tree, on whatever system it is checked out.

@@ -9,7 +9,7 @@ use std::process::Command;
 use helix_objects::{MemoryStore, ObjectStore};
 use helix_protocol::{ObjectId, SkipReason, Timestamp};
 
-use super::{BranchAt, Export, ExportCommit, IncludeUncommitted, export, import};
+use super::{BranchAt, Export, ExportCommit, IncludeUncommitted, Line, export, import, left_out};
 use crate::{BranchName, ScanPolicy, Signature, Snapshot, StatCache, VersionError, entry_at, missing_closure, read_file, scan};
 
 const YES: IncludeUncommitted = IncludeUncommitted::Yes { file_cap_bytes: 1 << 20 };
@@ -372,6 +372,45 @@ fn ignored_files_are_exported_only_where_git_tracks_them() {
     assert_eq!(files, "kept.log\nweb/.gitignore\nweb/keep.log");
     assert_eq!(exported.left_out, vec!["other.log", "target/", "web/dist/"]);
     repository.git(&["fsck", "--strict", "--no-dangling"]);
+}
+
+#[test]
+fn what_an_export_would_leave_out_is_known_without_one_and_without_a_trace_in_the_repository() {
+    let (repository, place, store) = (Repository::sample(), tempfile::tempdir().unwrap(), MemoryStore::new());
+    let write = |path: &str, content: &str| {
+        fs::create_dir_all(place.path().join(path).parent().unwrap()).unwrap();
+        fs::write(place.path().join(path), content).unwrap();
+    };
+    let tree = || scanned(&store, place.path());
+    write("made.txt", "tracked from here on\n");
+    write(".helix/.gitignore", "*\n");
+    write(".helix/agent/session", "1\n");
+    let first = tree();
+    write(".gitignore", "made.txt\nbuild/\n");
+    write("build/out", "2\n");
+    write("web/.gitignore", "*.map\n");
+    write("web/a.map", "3\n");
+    let trees = [first, tree()];
+    let before = state(&repository.path().join(".git"));
+    let head = repository.head();
+    let line = Line { repository: Some(repository.path()), parent: Some(&head), trees: &trees };
+    let found = left_out(&store, &line).unwrap();
+    assert_eq!(
+        found,
+        [vec![".helix/.gitignore", ".helix/agent/"], vec![".helix/.gitignore", ".helix/agent/", "build/", "web/a.map"]]
+    );
+    assert_eq!(state(&repository.path().join(".git")), before);
+    let commits = trees.map(|tree| ExportCommit { tree, message: "m".into(), author: who(1) });
+    let what = Export {
+        repository: repository.path(),
+        branch: &branch("helix/same"),
+        expected: BranchAt::Nowhere,
+        parent: Some(&head),
+        commits: &commits,
+    };
+    assert_eq!(export(&store, &what).unwrap().left_out, found[1], "the export agrees");
+    let alone = Line { repository: None, parent: None, trees: &trees };
+    assert_eq!(left_out(&store, &alone).unwrap(), found, "the trees' own rules are enough");
 }
 
 #[test]

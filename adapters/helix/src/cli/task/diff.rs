@@ -15,6 +15,7 @@ Examples:
   helix task diff 3f2a91c0                      from what it began with to its last step
   helix task diff 3f2a91c0 --from 4 --to 7      between two steps
   helix task diff 3f2a91c0 --stat               paths only
+  helix task diff 3f2a91c0 --all                what git ignores too
   helix task diff 3f2a91c0 | git apply          the patch, taken into your checkout")]
 pub(in crate::cli) struct Diff {
     #[command(flatten)]
@@ -28,6 +29,9 @@ pub(in crate::cli) struct Diff {
     /// Paths only
     #[arg(long)]
     stat: bool,
+    /// Files that git ignores too, which an export leaves out
+    #[arg(long)]
+    all: bool,
 }
 
 impl Diff {
@@ -35,12 +39,32 @@ impl Diff {
         let mut query = Vec::new();
         query.extend(self.from.as_deref().map(|step| ("from", step)));
         query.extend(self.to.as_deref().map(|step| ("to", step)));
+        if self.all {
+            query.push(("all", "true"));
+        }
         let files: Vec<FileDiff> = context.client()?.query(&self.which.path("diff"), &query).await?;
-        context.print(&files, |files| if self.stat { stat(files, context.style) } else { patches(files, context.style) })
+        let shown = |file: &&FileDiff| self.all || !file.left_out;
+        context.print(&files, |files| {
+            let shown: Vec<&FileDiff> = files.iter().filter(shown).collect();
+            if self.stat { stat(&shown, context.style) } else { patches(&shown, context.style) }
+        })?;
+        if let Some(note) = hidden(files.iter().filter(|file| !shown(file)).count()) {
+            context.say(&note);
+        }
+        Ok(())
     }
 }
 
-fn stat(files: &[FileDiff], style: Style) -> String {
+/// What is said of files that are not shown.
+fn hidden(count: usize) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 file that git ignores is not shown; --all shows it".to_owned()),
+        several => Some(format!("{several} files that git ignores are not shown; --all shows them")),
+    }
+}
+
+fn stat(files: &[&FileDiff], style: Style) -> String {
     let mut out = String::new();
     for file in files {
         let mark = match file.change.kind {
@@ -53,7 +77,7 @@ fn stat(files: &[FileDiff], style: Style) -> String {
     out
 }
 
-fn patches(files: &[FileDiff], style: Style) -> String {
+fn patches(files: &[&FileDiff], style: Style) -> String {
     let mut out = String::new();
     for file in files {
         if file.patch.is_empty() {
