@@ -9,6 +9,7 @@ mod harness;
 
 mod adoption;
 mod agents_of_others;
+mod attempts;
 mod command_line;
 mod content;
 mod external;

@@ -69,18 +69,18 @@ fn sub_agent(parent: &TaskSpec, agent: &AgentSpec, input: &Value, files: Option<
         Some(snapshot) => helix_protocol::Base::Snapshot { snapshot, git_commit: None, repository: None },
         None => parent.base.clone(),
     };
-    TaskSpec { base, fork_of: None, ..belonging(parent, text("title"), work, agent.sub_agents + 1) }
+    TaskSpec { base, fork_of: None, ..belonging(parent, text("title"), TaskWork::Agent(work), agent.sub_agents + 1) }
 }
 
 /// A task of an agent's own, with one of `shares` equal shares of its budget.
-pub(crate) fn belonging(parent: &TaskSpec, title: String, work: AgentSpec, shares: u32) -> TaskSpec {
+pub(crate) fn belonging(parent: &TaskSpec, title: String, work: TaskWork, shares: u32) -> TaskSpec {
     let Budget { money, tokens } = parent.budget;
     let shares = shares.max(1);
     let budget = Budget {
         money: money.map(|money| Money(money.0 / i64::from(shares))),
         tokens: tokens.map(|tokens| tokens / u64::from(shares)),
     };
-    TaskSpec { title, work: TaskWork::Agent(work), depends_on: Vec::new(), fork_files: None, group: None, budget, ..parent.clone() }
+    TaskSpec { title, work, depends_on: Vec::new(), fork_files: None, group: None, budget, ..parent.clone() }
 }
 
 /// What a sub-agent's call is answered with.

@@ -1,6 +1,7 @@
 //! The agent loop: a model with tools, one turn a step.
 //!
 //! [`AgentKind`] is the task kind `agent`; [`ExternalKind`] has agents of other people's making do the same, a turn of theirs a step.
+//! [`AttemptsKind`] has a piece of work done several times and takes the best.
 //! [`AgentKind`] It keeps nothing: a step is made from the conversation that the host has, and
 //! ends as the messages that are committed with it. So a repeated step, on whatever worker, asks the same questions in
 //! the same order, and the journal answers those that were answered before.
@@ -14,6 +15,7 @@
 
 mod approvals;
 mod arguments;
+mod attempts;
 mod calls;
 mod children;
 mod compaction;
@@ -35,6 +37,7 @@ mod toolset;
 mod tree;
 mod web;
 
+pub use attempts::AttemptsKind;
 pub use external::ExternalKind;
 pub use kind::AgentKind;
 pub use limits::{AgentLimits, ModelLimits};

@@ -6,8 +6,9 @@
 //! where it has none, a model compares the answers once all have ended.
 
 use helix_ports::{ChildEnd, StepHost, TurnEnd};
-use helix_protocol::{AgentSpec, Block, Failure, Message, ModelRequest, Reasoning, Role, TaskId, TaskSpec, TaskStatus};
+use helix_protocol::{AgentSpec, Block, Failure, Message, Reasoning, Role, TaskSpec, TaskWork};
 
+use crate::attempts::{self, Attempts, Gate, Judge};
 use crate::children::belonging;
 use crate::conversation::Conversation;
 use crate::endings::Ending;
@@ -16,11 +17,6 @@ use crate::summary::shortened;
 
 const APPROACHES: &str = "Before anything is done, think of different ways to do it.";
 const CHOSEN: &str = "The approaches were followed, each in a copy of the files.";
-const JUDGE: &str = "\
-You compare attempts at one task. Judge by what the task asks: whether it is done, whether it is right, whether the change is \
-small and clean. An attempt that says that it could not finish is worse than one that did. Answer with your reasons in a few \
-sentences and then, on a line of its own, `BEST:` and the attempt's number.";
-
 /// True where no approaches were asked for yet.
 pub(crate) fn is_due(conversation: &Conversation) -> bool {
     conversation.turns_since(APPROACHES).is_none()
@@ -55,14 +51,6 @@ fn approaches(text: &str) -> Vec<String> {
     found
 }
 
-/// Where the attempts stand.
-enum Attempts {
-    Waiting(Vec<TaskId>),
-    Ended(Vec<ChildEnd>),
-    /// One passed the check.
-    Won(usize, ChildEnd),
-}
-
 /// Makes the attempts, waits for them, chooses one; `None` where the conversation is in another phase.
 pub(crate) async fn carry_on(
     host: &mut dyn StepHost,
@@ -80,8 +68,8 @@ pub(crate) async fn carry_on(
         conversation.say(format!("{CHOSEN} There was but one, so follow it yourself."));
         return Ok(Some(Ending::new("one approach only", TurnEnd::Continue)));
     }
-    match attempts(host, spec, &approaches).await? {
-        Attempts::Waiting(tasks) => {
+    match followed(host, spec, &approaches).await? {
+        Attempts::Waiting { tasks, .. } => {
             let summary = format!("{} of {} approaches are being followed", tasks.len(), approaches.len());
             Ok(Some(Ending::new(summary, TurnEnd::Await { tasks })))
         }
@@ -98,37 +86,21 @@ pub(crate) async fn carry_on(
     }
 }
 
-async fn attempts(host: &mut dyn StepHost, spec: &AgentSpec, approaches: &[String]) -> Result<Attempts, Failure> {
+async fn followed(host: &mut dyn StepHost, spec: &AgentSpec, approaches: &[String]) -> Result<Attempts, Failure> {
     let parent = host.task().spec.clone();
     let group = host.task().id;
     // The step that wrote the approaches down when the attempts are made; later the attempts are known by their names.
     let from = host.head().map(|head| head.step.id);
-    let (mut ends, mut waiting) = (Vec::new(), Vec::new());
-    for (at, approach) in approaches.iter().enumerate() {
+    let shares = u32::try_from(approaches.len()).unwrap_or(1);
+    let branch = |(at, approach): (usize, &String)| {
         let prompt = format!("Of these approaches follow this one, and no other:\n\n{}", approach.trim());
-        let work = AgentSpec { prompt, reasoning: Reasoning::Direct, sub_agents: 0, ..spec.clone() };
+        let work = TaskWork::Agent(AgentSpec { prompt, reasoning: Reasoning::Direct, sub_agents: 0, ..spec.clone() });
         let title = format!("{} · approach {}", parent.title, at + 1);
-        let shares = u32::try_from(approaches.len()).unwrap_or(1);
         let branch = TaskSpec { fork_of: from, group: Some(group), ..belonging(&parent, title, work, shares) };
-        let task = host.child(&format!("approach {}", at + 1), branch).await?;
-        match host.child_end(task).await? {
-            Some(end) => ends.push((at, end)),
-            None => waiting.push(task),
-        }
-    }
-    if spec.verify.is_some()
-        && let Some((at, end)) = ends.iter().find(|(_, end)| end.status == TaskStatus::Completed).cloned()
-    {
-        for task in waiting {
-            host.cancel_child(task).await?;
-        }
-        return Ok(Attempts::Won(at, end));
-    }
-    if waiting.is_empty() {
-        Ok(Attempts::Ended(ends.into_iter().map(|(_, end)| end).collect()))
-    } else {
-        Ok(Attempts::Waiting(waiting))
-    }
+        (format!("approach {}", at + 1), branch)
+    };
+    let gate = if spec.verify.is_some() { Gate::Completed } else { Gate::Judged };
+    attempts::carry_on(host, approaches.iter().enumerate().map(branch).collect(), gate).await
 }
 
 /// The best of those that completed, with the reason; by a model where there are several.
@@ -138,40 +110,9 @@ async fn chosen(
     max_tokens: u32,
     ends: &[ChildEnd],
 ) -> Result<Option<(usize, String)>, Failure> {
-    let completed: Vec<usize> =
-        ends.iter().enumerate().filter(|(_, end)| end.status == TaskStatus::Completed).map(|(at, _)| at).collect();
-    match completed.as_slice() {
-        [] => return Ok(None),
-        [at] => return Ok(Some((*at, "it alone was completed".to_owned()))),
-        _ => {}
-    }
-    let mut question = format!("The task:\n{}\n", spec.prompt);
-    for at in &completed {
-        let end = &ends[*at];
-        question.push_str(&format!("\nAttempt {} changed {} and says:\n{}\n", at + 1, listed(&end.changed), end.answer));
-    }
-    let request = ModelRequest {
-        provider: spec.provider.clone(),
-        model: spec.model.clone(),
-        messages: vec![Message::text(Role::System, JUDGE), Message::text(Role::User, question)],
-        // A model that thinks before it judges must not have used them up by then.
-        max_tokens,
-        thinking: spec.thinking,
-        ..ModelRequest::default()
-    };
-    let reply = host.model(request).await?;
-    let text = Message { role: Role::Assistant, blocks: reply.blocks }.as_text();
-    let named = text.lines().rev().find_map(|line| {
-        let number = line.trim().trim_matches(['*', '`']).strip_prefix("BEST:")?;
-        number.trim_matches(|c: char| !c.is_ascii_digit()).parse::<usize>().ok()
-    });
-    let at = named.and_then(|number| number.checked_sub(1)).filter(|at| completed.contains(at));
-    // A judge that names none has not judged: the first that was completed is as good as any.
-    Ok(Some(at.map_or((completed[0], "the judge named none".to_owned()), |at| (at, shortened(&text)))))
-}
-
-fn listed(paths: &[String]) -> String {
-    if paths.is_empty() { "no file".to_owned() } else { paths.join(", ") }
+    let AgentSpec { prompt, provider, model, thinking, .. } = spec;
+    let judge = Judge { task: prompt, provider: provider.as_deref(), model: model.as_deref(), max_tokens, thinking: *thinking };
+    judge.choose(host, ends).await
 }
 
 async fn promote(

@@ -65,6 +65,15 @@ impl Taken {
 
 /// Snapshots the workspace, unless the step certainly changed nothing. The files are in the node's store afterwards, synced.
 pub(crate) async fn take(host: &mut Host, note: Option<SnapshotNote>, message: &str) -> Result<Taken, Failure> {
+    let taken = looked_at(host, note, message).await?;
+    let Some(before) = host.began_with.map(|files| files.tree) else { return Ok(taken) };
+    // What other files brought with them the step has changed as much as what was done to them since.
+    let after = taken.files.tree;
+    let changes = host.shared.on_store(move |store| Ok(helix_versions::diff(store, before, after)?)).await?;
+    Ok(Taken { changes, ..taken })
+}
+
+async fn looked_at(host: &mut Host, note: Option<SnapshotNote>, message: &str) -> Result<Taken, Failure> {
     let untouched = matches!(host.workspace, Workspace::Closed | Workspace::Opening(_));
     if note == Some(SnapshotNote::NoFiles) || (untouched && note.is_none()) {
         return Ok(Taken::nothing(host.files));

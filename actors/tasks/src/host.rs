@@ -68,6 +68,8 @@ pub(crate) struct Host {
     pub ordinal: u64,
     /// What the step starts from.
     pub files: Files,
+    /// What it started from, where other files took the place of those.
+    pub began_with: Option<Files>,
     pub workspace: Workspace,
     pub replay: Replay,
     /// Said by a person since the last turn; committed in front of the step's own messages.
@@ -115,6 +117,7 @@ impl Host {
             turns,
             ordinal,
             files,
+            began_with: None,
             workspace,
             replay,
             said,
@@ -491,6 +494,7 @@ impl StepHost for Host {
     }
 
     async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure> {
+        self.began_with.get_or_insert(self.files);
         self.files = self.shared.files_of(snapshot).await?;
         // What is opened next holds these; nothing of the step's own files is asked for any more.
         self.workspace = Workspace::Closed;
@@ -514,5 +518,10 @@ impl StepHost for Host {
 
 /// True of a task that certainly touches no file in a workspace, so that its workspace is not opened ahead.
 pub(crate) fn does_nothing(task: &TaskRecord) -> bool {
-    matches!(&task.spec.work, TaskWork::Command(spec) if spec.commands.is_empty())
+    match &task.spec.work {
+        TaskWork::Command(spec) => spec.commands.is_empty(),
+        // It takes the files of others.
+        TaskWork::Attempts(_) => true,
+        _ => false,
+    }
 }

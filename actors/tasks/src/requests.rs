@@ -10,8 +10,8 @@ use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
-    AttemptId, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question, QuestionId,
-    Remark, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AttemptId, AttemptsSpec, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question,
+    QuestionId, Remark, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     refuse_circle(shared, id, &spec.depends_on).await?;
     spec.max_retries.get_or_insert(shared.args.tasks.max_retries);
     settle_sandbox(&mut spec, &shared.args.tasks)?;
-    if matches!(spec.work, TaskWork::External(_)) {
+    if matches!(spec.work.attempted(), TaskWork::External(_)) {
         spec.needs.capabilities.push(Capability(AGENT_TURNS.to_owned()));
     }
     let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
@@ -48,9 +48,9 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
 
 /// Fills in what nobody said of the sandbox, so that the task's record says what it runs under whatever the node is configured to later.
 fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failure> {
-    let granted = match spec.work {
+    let granted = match spec.work.attempted() {
         TaskWork::Command(_) => config.command_network,
-        TaskWork::Agent(_) | TaskWork::External(_) | TaskWork::Custom { .. } => config.network,
+        _ => config.network,
     };
     let environment = &mut spec.environment;
     environment.isolation.get_or_insert(config.isolation);
@@ -63,7 +63,7 @@ fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failu
         return Ok(());
     }
     let network = *environment.network.get_or_insert(granted);
-    if let (TaskWork::External(agent), Network::None) = (&spec.work, network)
+    if let (TaskWork::External(agent), Network::None) = (spec.work.attempted(), network)
         && agent.models == ModelTraffic::Own
     {
         let message = "an agent that calls its models with keys of its own needs the network, and the task has none";
@@ -84,6 +84,9 @@ async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
     let kind = shared.kind(spec.work.kind());
     if let Some(kind) = &kind {
         kind.check(&spec.work)?;
+        if let TaskWork::Attempts(AttemptsSpec { work, .. }) = &spec.work {
+            shared.kind(work.kind()).map_or(Ok(()), |kind| kind.check(work))?;
+        }
     } else {
         let kinds: Vec<&str> = shared.args.kinds.iter().map(|kind| kind.name()).collect();
         return refuse(
@@ -94,7 +97,7 @@ async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
     if spec.timeout_ms == Some(0) {
         return refuse("a task with a time-out of 0 ms could never begin".to_owned(), "leave it out for no limit");
     }
-    match &spec.work {
+    match spec.work.attempted() {
         TaskWork::Command(command) if command.commands.iter().any(|line| line.trim().is_empty()) => {
             return refuse("one of the commands is empty".to_owned(), "leave it out; a task without any command does nothing");
         }
@@ -168,6 +171,8 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
     spec.parent = None;
     spec.depends_on = Vec::new();
     if let Some(prompt) = fork.prompt {
+        // What was attempted several times goes on once.
+        spec.work = spec.work.attempted().clone();
         match &mut spec.work {
             TaskWork::Agent(agent) => agent.prompt = prompt,
             TaskWork::External(agent) => agent.prompt = prompt,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
     Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark, RemarkId,
-    RunId, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, Timestamp,
+    RunId, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub struct CreateTaskRequest {
     /// Takes this repository in first: it becomes the base, and its project file the environment where the spec names none.
     #[serde(default)]
     pub import: Option<ImportGit>,
-    /// How many tasks of the same spec are made, each on its own line.
+    /// How often the work is attempted: more than once makes one task that has so many made and takes the best.
     #[serde(default = "one")]
     pub attempts: u32,
 }
@@ -253,6 +253,42 @@ pub struct RunOutput {
     pub ended: bool,
 }
 
+/// GET /tasks/ID/attempts: nothing for a task that has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptList {
+    /// In their order.
+    pub attempts: Vec<AttemptView>,
+    /// What they cost together, in money.
+    pub spent: Money,
+    /// The same in tokens.
+    pub tokens: u64,
+    /// What their steps wrote into files, in bytes, before anything of it was shared or compressed.
+    pub bytes: u64,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// It is a task of its own.
+    pub task: TaskId,
+    /// Its number.
+    pub number: u64,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// Why, for people.
+    pub reason: String,
+    /// Its steps.
+    pub steps: u64,
+    /// What it cost, in money.
+    pub spent: Money,
+    /// The same in tokens.
+    pub tokens: u64,
+    /// What its steps wrote into files, in bytes.
+    pub bytes: u64,
+    /// Its files are the task's.
+    pub taken: bool,
+}
+
 /// GET /system/status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SystemStatus {
@@ -431,6 +467,7 @@ pub fn default_title(work: &helix_protocol::TaskWork) -> String {
         TaskWork::Command(command) => command.commands.first().cloned().unwrap_or_else(|| "nothing".to_owned()),
         TaskWork::Agent(agent) => agent.prompt.clone(),
         TaskWork::External(agent) => agent.prompt.clone(),
+        TaskWork::Attempts(attempts) => return default_title(&attempts.work),
         TaskWork::Custom { name, .. } => name.clone(),
     };
     let line = text.trim().lines().next().unwrap_or_default();

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{CreateTask, Imported};
 use helix_protocol::{
-    AgentSpec, Base, Code, Environment, ExternalSpec, Failure, ModelRequest, Principal, ProjectId, TaskSpec, TaskWork,
+    AgentSpec, AttemptsSpec, Base, Code, Environment, ExternalSpec, Failure, ModelRequest, Principal, ProjectId, TaskSpec, TaskWork,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -20,8 +20,6 @@ use crate::problem::Problem;
 use crate::server::Node;
 use crate::{HttpArgs, api};
 
-/// Most attempts of one request.
-const MOST_ATTEMPTS: u32 = 64;
 /// Longest idempotency key.
 const LONGEST_KEY: usize = 255;
 
@@ -65,8 +63,8 @@ fn read(bytes: &[u8]) -> Result<CreateTaskRequest, Failure> {
         spec.entry("base").or_insert_with(|| json!({ "from": "empty" }));
     }
     let mut asked: CreateTaskRequest = body::from_value(value)?;
-    if asked.attempts == 0 || asked.attempts > MOST_ATTEMPTS {
-        return Err(invalid(format!("attempts is {}", asked.attempts)).hint(format!("from 1 to {MOST_ATTEMPTS}")));
+    if asked.attempts == 0 || asked.attempts > AttemptsSpec::MOST {
+        return Err(invalid(format!("attempts is {}", asked.attempts)).hint(format!("from 1 to {}", AttemptsSpec::MOST)));
     }
     if asked.import.is_some() && asked.spec.base != Base::Empty {
         return Err(invalid("import and spec.base both say where the files come from".to_owned()).hint("leave one of them out"));
@@ -101,16 +99,11 @@ async fn make(
     if let Some(imported) = &imported {
         apply(&mut spec, imported);
     }
-    let mut tasks = Vec::new();
-    for attempt in 1..=attempts {
-        if attempts > 1 {
-            spec.group = tasks.first().map(|first: &helix_protocol::TaskRecord| first.id);
-        }
-        let idempotency_key = key.as_ref().map(|key| if attempt == 1 { key.clone() } else { format!("{key}/{attempt}") });
-        let create = CreateTask { spec: spec.clone(), principal: principal.clone(), project: ProjectId::DEFAULT, idempotency_key };
-        tasks.push(args.tasks.create(create).await?);
+    if attempts > 1 {
+        spec.work = TaskWork::Attempts(AttemptsSpec { count: attempts, work: Box::new(spec.work) });
     }
-    Ok(CreatedTasks { tasks, imported })
+    let create = CreateTask { spec, principal, project: ProjectId::DEFAULT, idempotency_key: key };
+    Ok(CreatedTasks { tasks: vec![args.tasks.create(create).await?], imported })
 }
 
 /// The snapshot becomes the base; the project file fills what the spec left open.

@@ -64,6 +64,8 @@ fn spec(task: &TaskRecord, head: StepId, repository: &std::path::Path, rebased: 
     };
     (spec.fork_of, spec.fork_files) = (Some(head), Some(rebased.merged));
     (spec.depends_on, spec.group) = (Vec::new(), None);
+    // What was attempted several times goes on once.
+    spec.work = spec.work.attempted().clone();
     if let TaskWork::Agent(AgentSpec { prompt: asked, .. }) | TaskWork::External(ExternalSpec { prompt: asked, .. }) =
         &mut spec.work
     {

@@ -39,8 +39,8 @@ pub use step::{
     StepRecord, StepSummary,
 };
 pub use task::{
-    AgentSpec, Approval, AtMost, Base, Budget, CommandSpec, Criticality, Environment, Needs, OnFailure, Priority, Reasoning,
-    SecretRef, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AgentSpec, Approval, AtMost, AttemptsSpec, Base, Budget, CommandSpec, Criticality, Environment, Needs, OnFailure, Priority,
+    Reasoning, SecretRef, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 pub use time::{Money, Timestamp};
 pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};

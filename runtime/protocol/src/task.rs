@@ -261,6 +261,23 @@ pub enum Reasoning {
     },
 }
 
+/// Best of several attempts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptsSpec {
+    /// How many, from 2 to 64.
+    pub count: u32,
+    /// What each does. One that is checked (`verify`), or runs commands, has passed when it completes: the first that does is taken and the
+    /// others are given up. Of any other all are waited for, and a model compares them.
+    pub work: Box<TaskWork>,
+}
+
+impl AttemptsSpec {
+    /// The least that is worth the name.
+    pub const LEAST: u32 = 2;
+    /// The most of one task.
+    pub const MOST: u32 = 64;
+}
+
 /// What a task does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -271,6 +288,8 @@ pub enum TaskWork {
     Agent(AgentSpec),
     /// An agent of somebody else's making.
     External(ExternalSpec),
+    /// The same work several times, side by side; the best one's files become the task's.
+    Attempts(AttemptsSpec),
     /// A kind registered under this name through the `TaskKind` port.
     Custom {
         /// The registered name.
@@ -281,12 +300,21 @@ pub enum TaskWork {
 }
 
 impl TaskWork {
+    /// The work that is done in the end: where it is attempted several times, that of each attempt.
+    pub fn attempted(&self) -> &TaskWork {
+        match self {
+            Self::Attempts(attempts) => &attempts.work,
+            other => other,
+        }
+    }
+
     /// The kind's name: `command`, `agent`, `external`, or the registered one.
     pub fn kind(&self) -> &str {
         match self {
             Self::Command(_) => "command",
             Self::Agent(_) => "agent",
             Self::External(_) => "external",
+            Self::Attempts(_) => "attempts",
             Self::Custom { name, .. } => name,
         }
     }
@@ -447,7 +475,7 @@ pub struct TaskSpec {
     /// The task that made this one, and waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
-    /// Attempts of one `--attempts N` share this id: the first one's.
+    /// Attempts at one thing share this id: that of the task which takes the best one's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<TaskId>,
 }

@@ -1,9 +1,10 @@
 //! Ways of reasoning, each seen as steps.
 
-use helix_protocol::{Effort, Reasoning, Thinking, ToolChoice};
+use helix_protocol::{AttemptsSpec, Budget, CommandSpec, Effort, Reasoning, Thinking, ToolChoice};
 
 use super::others::end;
 use super::*;
+use crate::AttemptsKind;
 
 fn reasoning(reasoning: Reasoning, replies: Vec<ModelReply>) -> FakeHost {
     FakeHost::new(AgentSpec { reasoning, ..spec() }, replies)
@@ -128,4 +129,82 @@ async fn thinking_is_asked_for_as_the_spec_says() {
     let mut host = FakeHost::new(AgentSpec { thinking, ..spec() }, vec![says("done")]);
     host.steps(1).await;
     assert_eq!((host.requests[0].thinking, host.requests[0].show_thinking), (thinking, true));
+}
+
+/// A task of several attempts at this work.
+fn attempts(work: TaskWork, replies: Vec<ModelReply>) -> FakeHost {
+    let mut host = FakeHost::new(spec(), replies);
+    host.task.spec.budget = Budget { money: Some(Money(300)), tokens: None };
+    host.task.spec.work = TaskWork::Attempts(AttemptsSpec { count: 3, work: Box::new(work) });
+    host
+}
+
+fn several() -> AttemptsKind {
+    AttemptsKind::new(sized(LIMITS, ""))
+}
+
+async fn next(host: &mut FakeHost) -> StepResult {
+    host.step_of(&several()).await.expect("a step")
+}
+
+#[tokio::test]
+async fn the_first_attempt_that_passes_its_check_is_taken_and_the_others_are_given_up() {
+    let work = TaskWork::Agent(AgentSpec { verify: Some("./run-tests".to_owned()), ..spec() });
+    let mut host = attempts(work.clone(), Vec::new());
+    let first = next(&mut host).await;
+    let TurnEnd::Await { tasks } = first.end else { panic!("not waiting") };
+    assert_eq!((tasks.len(), first.summary.as_str()), (3, "makes 3 attempts"));
+    assert_eq!(host.note, Some(SnapshotNote::NoFiles));
+    for (_, attempt) in host.children.values() {
+        assert_eq!((&attempt.work, attempt.group), (&work, Some(host.task.id)));
+        assert_eq!(attempt.budget.money, Some(Money(100)), "an equal share");
+    }
+    host.ends.insert(tasks[0], end(TaskStatus::Failed, "no"));
+    let second = next(&mut host).await;
+    assert_eq!(
+        (second.summary.as_str(), second.end),
+        ("1 of 3 attempts have ended", TurnEnd::Await { tasks: tasks[1..].to_vec() })
+    );
+    let won = end(TaskStatus::Completed, "an index it is");
+    host.ends.insert(tasks[2], won.clone());
+    let last = next(&mut host).await;
+    assert_eq!(last.summary, "attempt 3 of 3 (it passed first): an index it is");
+    assert_eq!(last.end, TurnEnd::Finished);
+    assert_eq!((host.taken, host.cancelled), (vec![won.snapshot.expect("files")], vec![tasks[1]]));
+    assert!(host.requests.is_empty(), "nobody had to judge");
+}
+
+#[tokio::test]
+async fn attempts_without_a_check_are_all_waited_for_and_a_model_takes_the_best() {
+    let mut host = attempts(TaskWork::Agent(spec()), vec![says("The second is small and clean.\nBEST: 2")]);
+    let TurnEnd::Await { tasks } = next(&mut host).await.end else { panic!("not waiting") };
+    host.ends.insert(tasks[0], end(TaskStatus::Completed, "long"));
+    host.ends.insert(tasks[1], end(TaskStatus::Completed, "short"));
+    assert!(matches!(next(&mut host).await.end, TurnEnd::Await { .. }), "the third is waited for");
+    host.ends.insert(tasks[2], end(TaskStatus::Failed, "no"));
+    let last = next(&mut host).await;
+    assert!(last.summary.starts_with("attempt 2 of 3 (The second is small and clean."), "{}", last.summary);
+    assert_eq!((last.end, host.cancelled.len()), (TurnEnd::Finished, 0));
+}
+
+#[tokio::test]
+async fn commands_that_have_run_are_their_own_check_and_where_none_succeeds_the_task_fails() {
+    let command = CommandSpec { commands: vec!["make".to_owned()], ..CommandSpec::default() };
+    let mut host = attempts(TaskWork::Command(command), Vec::new());
+    let TurnEnd::Await { tasks } = next(&mut host).await.end else { panic!("not waiting") };
+    for task in &tasks {
+        host.ends.insert(*task, end(TaskStatus::Failed, ""));
+    }
+    let TurnEnd::Failed(failure) = next(&mut host).await.end else { panic!("not failed") };
+    assert!(failure.message.starts_with("no attempt succeeded; attempt 1 failed: "), "{failure}");
+    host.ends.insert(tasks[1], end(TaskStatus::Completed, ""));
+    assert_eq!(next(&mut host).await.summary, "attempt 2 of 3 (it passed first)");
+}
+
+#[test]
+fn so_many_attempts_are_refused_and_attempts_at_attempts() {
+    let of = |count, work| TaskWork::Attempts(AttemptsSpec { count, work: Box::new(work) });
+    let agent = || TaskWork::Agent(spec());
+    assert_eq!([1, 2, 64, 65].map(|count| several().check(&of(count, agent())).is_ok()), [false, true, true, false]);
+    assert!(several().check(&of(2, of(2, agent()))).is_err());
 }

@@ -183,9 +183,14 @@ impl<'a> View<'a> {
         }
     }
 
-    async fn question(&self, task: TaskId) -> Result<(), Failure> {
+    async fn question(&mut self, task: TaskId) -> Result<(), Failure> {
         let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
         if let Some(open) = asked.questions.iter().find(|question| question.answer.is_none()) {
+            if let Some(own) = open.text.strip_prefix(CHILDREN) {
+                // Nobody has to answer: what it waits for is shown instead.
+                self.followed.extend(own.split(", ").filter_map(|task| task.parse::<TaskId>().ok()));
+                return Ok(());
+            }
             let choices = if open.choices.is_empty() { "TEXT".to_owned() } else { open.choices.join("|") };
             let short = task.short();
             let next = if wants_budget(open) {

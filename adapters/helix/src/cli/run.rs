@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, default_title};
+use helix_adapter_http::api::{AttemptList, CreateTaskRequest, CreatedTasks, default_title};
 use helix_messages::{ImportGit, WorkerView};
 use helix_protocol::{
     AgentProgram, AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, ExternalSpec, Failure,
@@ -18,6 +18,7 @@ use super::Context;
 use super::follow::{Followed, Start, conclude, follow};
 use super::server;
 use super::style::{bytes, grouped};
+use super::task::attempts;
 use super::typed::Typed;
 use crate::client::{Client, Watch, segment};
 
@@ -51,7 +52,7 @@ pub(super) struct Run {
     /// Return at once instead of following
     #[arg(long, short)]
     detach: bool,
-    /// How many independent attempts to make
+    /// How often the work is attempted, side by side; the best attempt's files are taken
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     attempts: u32,
     #[command(flatten)]
@@ -334,7 +335,7 @@ impl Run {
             }
             None => context.client_or_start().await?,
         };
-        let detach = self.detach;
+        let (detach, several) = (self.detach, self.attempts > 1);
         let request = self.request(&client).await?;
         // Watching begins before the task exists, so its first event is seen.
         let mut watch = if detach { None } else { Some(Watch::open(&client, None, None).await?) };
@@ -348,9 +349,14 @@ impl Run {
         };
         let ids: Vec<_> = created.tasks.iter().map(|task| task.id).collect();
         // Of several attempts none is meant.
-        let typed = if ids.len() == 1 { Typed::at_terminal() } else { None };
+        let typed = if several { None } else { Typed::at_terminal() };
         match follow(context, &client, watch, &ids, Start::Now, typed).await? {
-            Followed::Ended(ended) => conclude(context, &ended)?,
+            Followed::Ended(ended) => {
+                if several {
+                    compare(context, &client, &ended).await?;
+                }
+                conclude(context, &ended)?;
+            }
             Followed::Left => {
                 let short = created.tasks.first().map(|task| task.id.short()).unwrap_or_default();
                 context.say(&format!(
@@ -422,6 +428,15 @@ impl Run {
         };
         Ok(CreateTaskRequest { spec, import, attempts: self.attempts })
     }
+}
+
+/// What the attempts came to.
+async fn compare(context: &Context, client: &Client, ended: &[TaskRecord]) -> Result<(), Failure> {
+    for task in ended {
+        let list: AttemptList = client.get(&format!("/tasks/{}/attempts", task.id)).await?;
+        context.say(&format!("\n{}", attempts(&list, context.style).trim_end()));
+    }
+    Ok(())
 }
 
 /// The node has another working folder than this command.

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_actor_agents::{AgentKind, AgentLimits, ExternalKind};
+use helix_actor_agents::{AgentKind, AgentLimits, AttemptsKind, ExternalKind};
 use helix_actor_cluster::ClusterArgs;
 use helix_actor_fleet::FleetArgs;
 use helix_actor_models::ModelsArgs;
@@ -90,7 +90,8 @@ impl Tree {
         let (providers, default) = providers(&config.llm)?;
         let limits = AgentLimits::new(&config.llm, &|name| std::env::var(name).ok());
         let agent: Arc<dyn TaskKind> = Arc::new(AgentKind::new(limits.clone()).with_web(web(&config.web)));
-        let external: Arc<dyn TaskKind> = Arc::new(ExternalKind::new(&config.agents, limits));
+        let external: Arc<dyn TaskKind> = Arc::new(ExternalKind::new(&config.agents, limits.clone()));
+        let attempts: Arc<dyn TaskKind> = Arc::new(AttemptsKind::new(limits));
         let fleet_args = FleetArgs {
             address: fleet_address,
             records: records.clone(),
@@ -109,7 +110,7 @@ impl Tree {
             fleet: fleet.clone(),
             models: models.clone(),
             events: events.clone(),
-            kinds: vec![agent, external],
+            kinds: vec![agent, external, attempts],
             tasks: config.tasks.clone(),
             workspace: config.workspace.clone(),
             gateway: config.gateway.clone(),

@@ -20,6 +20,8 @@ mod show;
 mod steps;
 mod why;
 
+pub(super) use show::attempts;
+
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};

@@ -1,13 +1,13 @@
 //! `helix task show`
 
 use clap::Args;
-use helix_adapter_http::api::QuestionList;
+use helix_adapter_http::api::{AttemptList, AttemptView, QuestionList};
 use helix_protocol::{Base, Environment, Failure, ModelTraffic, Question, TaskRecord, TaskWork, Timestamp};
 use serde::Serialize;
 
 use super::Which;
 use crate::cli::Context;
-use crate::cli::style::{Style, Table, age, dollars, grouped, span};
+use crate::cli::style::{Style, Table, age, bytes, dollars, grouped, span};
 
 /// Show what is known of a task
 #[derive(Debug, Args)]
@@ -21,6 +21,7 @@ pub(in crate::cli) struct Show {
 struct Shown {
     task: TaskRecord,
     questions: Vec<Question>,
+    attempts: AttemptList,
 }
 
 impl Show {
@@ -28,7 +29,15 @@ impl Show {
         let client = context.client()?;
         let task: TaskRecord = client.get(&self.which.path("")).await?;
         let questions = client.get::<QuestionList>(&format!("/tasks/{}/questions", task.id)).await?.questions;
-        context.print(&Shown { task, questions }, |shown| render(&shown.task, &shown.questions, Timestamp::now(), context.style))
+        let attempts = client.get::<AttemptList>(&format!("/tasks/{}/attempts", task.id)).await?;
+        context.print(&Shown { task, questions, attempts }, |shown| {
+            let Shown { task, questions, attempts } = shown;
+            let mut out = render(task, questions, Timestamp::now(), context.style);
+            if !attempts.attempts.is_empty() {
+                out.push_str(&format!("\n{}", self::attempts(attempts, context.style)));
+            }
+            out
+        })
     }
 }
 
@@ -39,7 +48,10 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     row("title", task.spec.title.clone());
     let reason = if task.reason.is_empty() { String::new() } else { format!(": {}", task.reason) };
     row("state", format!("{}{reason}", style.status(task.status)));
-    match &task.spec.work {
+    if let TaskWork::Attempts(attempts) = &task.spec.work {
+        row("attempts", format!("{}, the best one's files are taken", attempts.count));
+    }
+    match task.spec.work.attempted() {
         TaskWork::Agent(agent) => {
             row(
                 "kind",
@@ -68,7 +80,7 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
                 row("verified by", verify.clone());
             }
         }
-        TaskWork::Custom { name, .. } => row("kind", name.clone()),
+        TaskWork::Attempts(_) | TaskWork::Custom { .. } => row("kind", task.spec.work.attempted().kind().to_owned()),
     }
     row("files from", base(&task.spec.base));
     row("sandbox", sandbox(&task.spec.environment, style));
@@ -93,6 +105,27 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
         row("question", format!("{} ({answer})", question.text));
     }
     table.render()
+}
+
+/// What every attempt came to, and what they cost together.
+pub(in crate::cli) fn attempts(list: &AttemptList, style: Style) -> String {
+    let mut table = Table::new(style, &["ATTEMPT", "TASK", "STATE", "STEPS", "SPENT", "TOKENS", "WRITTEN", ""]);
+    for attempt in &list.attempts {
+        let AttemptView { task, number, status, reason, steps, spent, tokens, bytes: written, taken } = attempt;
+        let note = if *taken { style.green("taken") } else { reason.lines().next().unwrap_or_default().to_owned() };
+        table.row([
+            number.to_string(),
+            task.short(),
+            style.status(*status),
+            steps.to_string(),
+            dollars(*spent),
+            grouped(*tokens),
+            bytes(*written),
+            note,
+        ]);
+    }
+    let AttemptList { spent, tokens, bytes: written, .. } = list;
+    format!("{}together  {}, {} tokens, {} written\n", table.render(), dollars(*spent), grouped(*tokens), bytes(*written))
 }
 
 fn sandbox(environment: &Environment, style: Style) -> String {
