@@ -8,6 +8,7 @@
 mod harness;
 
 mod adoption;
+mod agents;
 mod agents_of_others;
 mod attempts;
 mod command_line;
