@@ -11,16 +11,21 @@ mod passing;
 mod requests;
 mod streaming;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix_web::web;
 use helix_messages::{Models, Records, Spending};
 use helix_ports::ClientFormat;
 use helix_protocol::WireFormat;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 pub(crate) use admin::configure as configure_admin;
 use keys::Keys;
+
+/// How many names of models are remembered; clients may give any.
+const UNPRICED: usize = 1_024;
 
 /// What the gateway is made of.
 #[derive(Clone)]
@@ -43,6 +48,8 @@ pub(crate) struct Gateway {
     pub records: Records,
     pub keys: Keys,
     pub spending: Spending,
+    /// Names of models that have no price: limits of money are not about them.
+    unpriced: Mutex<HashSet<String>>,
     formats: Vec<Arc<dyn ClientFormat>>,
     body_bytes: usize,
     /// The node's own threads: connections to models belong to them.
@@ -62,7 +69,30 @@ impl Gateway {
     /// Must be called inside the node's runtime.
     pub fn new(args: GatewayArgs) -> Self {
         let GatewayArgs { models, records, spending, formats, body_bytes } = args;
-        Self { models, keys: Keys::new(records.clone()), records, spending, formats, body_bytes, runtime: Handle::current() }
+        Self {
+            models,
+            keys: Keys::new(records.clone()),
+            records,
+            spending,
+            unpriced: Mutex::default(),
+            formats,
+            body_bytes,
+            runtime: Handle::current(),
+        }
+    }
+
+    /// True of a model that is known to have no price. Prices are of the configuration, so this holds for as long as the node runs.
+    fn is_unpriced(&self, model: &str) -> bool {
+        self.unpriced.lock().contains(model)
+    }
+
+    /// Notes a model that has no price, so that the next request for it need not be read and counted before it passes.
+    fn note_unpriced(&self, model: &str) {
+        let mut unpriced = self.unpriced.lock();
+        if unpriced.len() >= UNPRICED {
+            unpriced.clear();
+        }
+        unpriced.insert(model.to_owned());
     }
 
     /// The format that clients of an address speak.

@@ -23,6 +23,11 @@ pub struct DailyLimits {
 }
 
 impl DailyLimits {
+    /// True where any is of tokens.
+    pub fn are_of_tokens(&self) -> bool {
+        self.owner.tokens.is_some() || self.project.tokens.is_some()
+    }
+
     /// The limit of a day as a configuration gives it: 0 is no limit.
     pub fn of(usd: f64, tokens: u64) -> Budget {
         // A limit in dollars fits in an i64 of micro-dollars up to nine billion; a float beyond that saturates.

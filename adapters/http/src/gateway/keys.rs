@@ -123,6 +123,11 @@ impl Caller {
         self.key.budget == Budget::default() && self.key.daily == Budget::default()
     }
 
+    /// True where the key may use only so many tokens.
+    pub fn is_limited_in_tokens(&self) -> bool {
+        self.key.budget.tokens.is_some() || self.key.daily.tokens.is_some()
+    }
+
     /// True where a limit of the key is about a call that takes at most this.
     pub fn is_concerned(&self, most: Spent) -> bool {
         self.key.budget.concerns(most) || self.key.daily.concerns(most)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use helix_messages::{OnBehalf, Payers};
 use helix_ports::{AnswerHead, ClientFormat, RawOperation};
-use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Role, Spent, Timestamp, WireFormat};
+use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Role, Spent, Timestamp, WireFormat};
 use serde_json::Value;
 
 use super::answer::{refusal, whole};
@@ -305,10 +305,18 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
     if (caller.is_none() && !gateway.spending.is_limited()) || asked.operation == RawOperation::CountTokens {
         return Ok(None);
     }
+    let of_tokens = gateway.spending.limits().are_of_tokens() || caller.as_ref().is_some_and(Caller::is_limited_in_tokens);
+    if !of_tokens && gateway.is_unpriced(&asked.model) {
+        note(gateway, asked, None);
+        return Ok(None);
+    }
     let (models, request) = (gateway.models.clone(), decode(asked).unwrap_or_else(|_| unread(asked)));
     let quote = gateway.run(async move { models.quote(request).await }).await;
     let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
     let most = Spent { money: quote.money, tokens: quote.tokens };
+    if most.money == Money::ZERO && most.tokens > 0 {
+        gateway.note_unpriced(&asked.model);
+    }
     let refusal = match set_aside(gateway, asked, caller.as_ref(), most).await {
         Ok(reservation) => {
             if caller.as_ref().is_some_and(|caller| caller.is_concerned(most)) || gateway.spending.concerns(most) {

@@ -119,6 +119,19 @@ async fn a_call_under_way_is_charged_in_full_before_it_is_made_so_that_a_node_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_without_a_price_passes_however_little_money_is_left_and_not_where_tokens_are_limited() {
+    let little = Budget { money: Some(Money(1)), tokens: None };
+    let served = Served::limited(DailyLimits { owner: little, project: Budget::default() }).await;
+    let key = served.key(|_| {}).await;
+    let ask = async |key: &str, model: &str| post(&served, key, CHAT, &chat(model, "hi")).await.0;
+    let model = "another/scripted-2";
+    assert_eq!([ask(&key, model).await, ask(&key, model).await, ask(&key, "coder").await], [200, 200, 402]);
+    // 92 tokens are set aside for a call, which uses 18.
+    let narrow = served.key(|key| key.budget = Budget { money: None, tokens: Some(100) }).await;
+    assert_eq!([ask(&narrow, model).await, ask(&narrow, model).await], [200, 402]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_told_whether_the_last_call_of_its_agent_was_refused() {
     let day = Budget { money: Some(Money(170)), tokens: None };
     let served = Served::limited(DailyLimits { owner: day, project: Budget::default() }).await;

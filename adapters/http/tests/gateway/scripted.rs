@@ -153,7 +153,7 @@ impl Provider for Scripted {
     }
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
         let one = Money(1_000_000);
-        Some(TokenPrice { input: one, cached: one, cache_write: one, output: Money(2_000_000) })
+        (self.name != "another").then_some(TokenPrice { input: one, cached: one, cache_write: one, output: Money(2_000_000) })
     }
     async fn health(&self) -> ProviderHealth {
         ProviderHealth { availability: Availability::Available, latency_ms: None, message: String::new() }
