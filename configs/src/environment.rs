@@ -6,15 +6,29 @@
 use helix_protocol::{Code, Failure};
 use serde_json::Value;
 
-use crate::{Config, Source};
+use crate::{Config, ProviderKind, Source};
 
 /// Names known from elsewhere and short ones, before the exact ones, which therefore win.
 const ALIASES: &[(&str, &str)] = &[
     ("DATABASE_URL", "/database/url"),
     ("HELIX_DATA", "/server/data"),
-    ("HELIX_LOG", "/logging/level"),
+    (LOG, "/logging/level"),
     ("WORKER_MAX_TASKS", "/workers/slots"),
 ];
+
+/// A model server's address, without a section of its own.
+const MODEL_SERVER: &str = "OPENAI_BASE_URL";
+/// Says what is logged, and nothing about what a node does.
+const LOG: &str = "HELIX_LOG";
+
+/// True of a variable that makes a node another one than its file says: whatever overrides a key, and the keys of providers, which
+/// exist where their key does. A node that must be as its file says is started without them.
+pub fn changes_a_node(name: &str) -> bool {
+    let overrides = name.starts_with("HELIX_") || name == MODEL_SERVER || ALIASES.iter().any(|(alias, _)| *alias == name);
+    // Servers without keys name no variable.
+    let is_key = !name.is_empty() && ProviderKind::ALL.into_iter().any(|kind| kind.key_env() == name);
+    (overrides && name != LOG) || is_key
+}
 
 /// Applies every variable that is set, and names them.
 pub(crate) fn apply(config: &mut Config, env: &impl Fn(&str) -> Option<String>) -> Result<Vec<Source>, Failure> {
@@ -42,9 +56,9 @@ pub(crate) fn apply(config: &mut Config, env: &impl Fn(&str) -> Option<String>) 
         }
     }
     *config = serde_json::from_value(tree).expect("every override was tried on its own");
-    if let Some(url) = env("OPENAI_BASE_URL") {
+    if let Some(url) = env(MODEL_SERVER) {
         config.llm.providers.entry("openai".to_owned()).or_default().base_url = url;
-        used.push(Source::Variable { name: "OPENAI_BASE_URL".to_owned(), key: "llm.providers.openai.base_url".to_owned() });
+        used.push(Source::Variable { name: MODEL_SERVER.to_owned(), key: "llm.providers.openai.base_url".to_owned() });
     }
     Ok(used)
 }
@@ -162,5 +176,21 @@ mod tests {
         assert_eq!(failure.hint, "it overrides workers.local of helix.yaml; correct it or unset it");
         assert!(with(&[("HELIX_WORKERS_LOCAL", "99999999999")]).is_err());
         assert!(with(&[("HELIX_LOGGING_FORMAT", "xml")]).is_err());
+    }
+
+    #[test]
+    fn what_overrides_the_file_or_makes_a_provider_changes_a_node_and_nothing_else_does() {
+        let changing = [
+            "DATABASE_URL",
+            "HELIX_DATABASE_HOST",
+            "HELIX_DATA",
+            "HELIX_CONFIG",
+            "WORKER_MAX_TASKS",
+            "OPENAI_BASE_URL",
+            "ANTHROPIC_API_KEY",
+            "GITHUB_TOKEN",
+        ];
+        assert!(changing.iter().all(|name| changes_a_node(name)));
+        assert!(["HELIX_LOG", "PATH", "HOME", "TMPDIR", ""].iter().all(|name| !changes_a_node(name)));
     }
 }

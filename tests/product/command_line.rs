@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use helix_config::changes_a_node;
 use helix_protocol::{TaskRecord, TaskStatus};
 use serde_json::Value;
 
@@ -28,6 +29,9 @@ impl Person {
     /// What this person types, ready to be run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(HELIX);
+        for (name, _) in std::env::vars().filter(|(name, _)| changes_a_node(name)) {
+            command.env_remove(name);
+        }
         command.current_dir(self.folder.path()).env("HELIX_DATA", self.data()).env("HOME", self.folder.path()).env("NO_COLOR", "1");
         command.env_remove("XDG_DATA_HOME").args(arguments);
         command
@@ -37,7 +41,8 @@ impl Person {
         self.command(arguments).output().expect("the program runs")
     }
 
-    fn git(&self, folder: &Path, arguments: &[&str]) -> String {
+    /// What git says in a folder.
+    pub fn git(&self, folder: &Path, arguments: &[&str]) -> String {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=Somebody", "-c", "user.email=somebody@localhost", "-c", "commit.gpgsign=false"]);
         let output = git.current_dir(folder).args(arguments).output().expect("git runs");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use helix_adapter_http::api::WorkerList;
+use helix_config::ProviderKind;
 use helix_messages::WorkerView;
 use helix_protocol::{Code, Failure};
 
@@ -18,6 +19,11 @@ const WORKERS: usize = 3;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Prices of the scripted model, so that the demo has something to count: US dollars per million tokens.
 const PRICES: &str = "{ input: 2.0, cached: 0.2, output: 8.0 }";
+
+/// Where the key of a real model is.
+const KEY: &str = "OPENAI_API_KEY";
+/// Where its server is, unless `--base-url` says it.
+const SERVER: &str = "OPENAI_BASE_URL";
 
 /// Everything that runs for the demo. [`leave`](Self::leave) takes it down in order.
 pub struct Stage {
@@ -34,18 +40,21 @@ pub struct Stage {
 impl Stage {
     /// Makes the folder, starts the model server and the node, and waits for its workers.
     pub async fn set(demo: &Demo) -> Result<Self, Failure> {
-        let folder = std::env::temp_dir().join(format!("helix-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| Failure::io(folder.display(), &error))?;
+        // A folder of its own: what an earlier demo kept stays, and nobody else has made it.
+        let folder = std::env::temp_dir().join(format!("helix-demo-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::create_dir(&folder).map_err(|error| Failure::io(folder.display(), &error))?;
         let model = match demo.model {
             Some(_) => None,
             None => Some(start_model(&folder).await?),
         };
         let config = folder.join("helix.yaml");
-        let text = configuration(demo, model.as_ref());
+        let key = std::env::var(KEY).ok().filter(|key| !key.trim().is_empty() && demo.model.is_some());
+        let text = configuration(demo, model.as_ref(), key.is_some());
         std::fs::write(&config, text).map_err(|error| Failure::io(config.display(), &error))?;
         let program = std::env::current_exe().map_err(|error| Failure::io("this program", &error))?;
         let data = DataFolder::locate(&folder.join("data"))?;
-        let node = tokio::task::spawn_blocking(move || NodeProcess::start(&program, &data, &config))
+        let variables = key.map(|key| (KEY.to_owned(), key)).into_iter().collect();
+        let node = tokio::task::spawn_blocking(move || NodeProcess::start_with(&program, &data, &config, variables))
             .await
             .map_err(|_| Failure::new(Code::Internal, "starting the node panicked"))??;
         let client = node.client()?;
@@ -125,7 +134,7 @@ async fn start_model(folder: &Path) -> Result<ScriptedServer, Failure> {
     ScriptedServer::start(transcript, address, &folder.join("model.jsonl")).await.map_err(internal)
 }
 
-fn configuration(demo: &Demo, model: Option<&ScriptedServer>) -> String {
+fn configuration(demo: &Demo, model: Option<&ScriptedServer>, has_key: bool) -> String {
     let provider = match (model, &demo.model) {
         (Some(server), _) => {
             format!(
@@ -135,8 +144,10 @@ fn configuration(demo: &Demo, model: Option<&ScriptedServer>) -> String {
             )
         }
         (None, Some(name)) => {
-            let url = demo.base_url.as_deref().unwrap_or("https://api.openai.com/v1");
-            let key = if demo.base_url.is_some() && std::env::var_os("OPENAI_API_KEY").is_none() { "" } else { "OPENAI_API_KEY" };
+            let named = demo.base_url.clone().or_else(|| std::env::var(SERVER).ok().filter(|url| !url.is_empty()));
+            // A server of one's own may want no key; the service always does, and says so.
+            let key = if named.is_some() && !has_key { "" } else { KEY };
+            let url = named.unwrap_or_else(|| ProviderKind::Openai.base_url().to_owned());
             format!("  providers:\n    yours:\n      base_url: {url}\n      key_env: \"{key}\"\n      model: {name}\n")
         }
         (None, None) => String::new(),

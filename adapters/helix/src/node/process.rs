@@ -1,4 +1,7 @@
 //! A node as a child process: what the demo, the tests and the benches start, kill and start again.
+//!
+//! It is what its file says, whatever the environment holds: a person's DATABASE_URL is for their own programs, and not a place for
+//! the tables of a demo.
 
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt as _;
@@ -6,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use helix_config::changes_a_node;
 use helix_protocol::{Code, Failure};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -21,20 +25,32 @@ pub struct NodeProcess {
     program: PathBuf,
     folder: DataFolder,
     config: PathBuf,
+    variables: Vec<(String, String)>,
     child: Child,
 }
 
 impl NodeProcess {
     /// Runs `program up` on a data folder and returns once the node answers. It logs into the folder.
     pub fn start(program: &Path, folder: &DataFolder, config: &Path) -> Result<Self, Failure> {
-        let mut child = spawn(program, folder, config)?;
+        Self::start_with(program, folder, config, Vec::new())
+    }
+
+    /// The same, with these environment variables, for example the key of a provider that the file names.
+    pub fn start_with(
+        program: &Path,
+        folder: &DataFolder,
+        config: &Path,
+        variables: Vec<(String, String)>,
+    ) -> Result<Self, Failure> {
+        let mut child = spawn(program, folder, config, &variables)?;
         background::wait_for_socket(folder, Some(&mut child))?;
-        Ok(Self { program: program.to_owned(), folder: folder.clone(), config: config.to_owned(), child })
+        Ok(Self { program: program.to_owned(), folder: folder.clone(), config: config.to_owned(), variables, child })
     }
 
     /// Starts a node again after [`kill`](Self::kill) or [`stop`](Self::stop).
     pub fn start_again(&mut self) -> Result<(), Failure> {
-        *self = Self::start(&self.program, &self.folder, &self.config)?;
+        let variables = std::mem::take(&mut self.variables);
+        *self = Self::start_with(&self.program, &self.folder, &self.config, variables)?;
         Ok(())
     }
 
@@ -85,13 +101,19 @@ impl Drop for NodeProcess {
     }
 }
 
-fn spawn(program: &Path, folder: &DataFolder, config: &Path) -> Result<Child, Failure> {
+fn spawn(program: &Path, folder: &DataFolder, config: &Path, variables: &[(String, String)]) -> Result<Child, Failure> {
     std::fs::create_dir_all(folder.root()).map_err(|error| Failure::io(folder.root().display(), &error))?;
     let path = folder.log();
     let io = |error: std::io::Error| Failure::io(path.display(), &error);
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
     let mut command = Command::new(program);
     command.arg("--data").arg(folder.root()).arg("--config").arg(config).arg("up");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(changes_a_node) {
+            command.env_remove(name);
+        }
+    }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(log.try_clone().map_err(io)?).stderr(log);
     // A Ctrl-C at the terminal is for whoever started the node, which then stops it in order.
     command.process_group(0);
