@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use helix_adapter_http::api::{ProviderList, SystemStatus};
-use helix_config::Config;
+use helix_config::{Config, ModelsConfig, ProviderConfig};
 use helix_protocol::{Code, Failure, Timestamp};
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::Context;
 use super::style::{Style, mebibytes};
 use crate::client::Client;
 use crate::node::DataFolder;
+use crate::node::providers::logins;
 
 /// Less free disk than this is worth a word, in MiB.
 const LITTLE_DISK_MIB: u64 = 2 * 1024;
@@ -105,7 +106,8 @@ impl Doctor {
             }
             Err(failure) => checks.push(Check::failed("data folder", failure)),
         }
-        checks.extend(keys(&config, |name| std::env::var(name).is_ok_and(|value| !value.is_empty())));
+        let logins = logins().and_then(|store| store.names().ok()).unwrap_or_default();
+        checks.extend(keys(&config.llm, &|name| std::env::var(name).ok(), |name| logins.iter().any(|known| known == name)));
         let bad = checks.iter().any(|check| check.verdict == Verdict::Bad);
         context.print(&checks, |checks| render(checks, context.style))?;
         Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -250,26 +252,27 @@ async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
     checks
 }
 
-fn keys(config: &Config, is_set: impl Fn(&str) -> bool) -> Vec<Check> {
-    let mut providers = config.llm.providers.clone();
-    if providers.is_empty() {
-        providers.insert("openai".to_owned(), helix_config::ProviderConfig::default());
-    }
-    let mut checks = Vec::new();
-    for (name, provider) in providers {
-        checks.push(if provider.key_env.is_empty() {
-            Check::good("model key", format!("{name} needs none"))
-        } else if is_set(&provider.key_env) {
-            Check::good("model key", format!("{name}: {} is set", provider.key_env))
-        } else {
-            let next = format!(
-                "export {}=… before `helix up`, or name a local server: configs/examples/local-model.yaml; commands need none",
-                provider.key_env
-            );
-            Check::warning("model key", format!("{name}: {} is not set", provider.key_env), next)
-        });
-    }
-    checks
+/// Every provider that a node would have, with what lets it in: a key in the environment, a login, or nothing.
+fn keys(models: &ModelsConfig, env: &impl Fn(&str) -> Option<String>, logged_in: impl Fn(&str) -> bool) -> Vec<Check> {
+    let check = |(name, provider): (String, ProviderConfig)| {
+        let is_set = env(&provider.key_env).is_some_and(|key| !key.trim().is_empty());
+        match provider.key_env.as_str() {
+            variable if !variable.is_empty() && is_set => Check::good("model key", format!("{name}: {variable} is set")),
+            _ if provider.login_place().is_some() && logged_in(&name) => Check::good("model key", format!("{name}: logged in")),
+            "" if provider.login_place().is_some() => {
+                let next = format!("`helix login {name}`; commands need none");
+                Check::warning("model key", format!("{name}: nobody is logged in"), next)
+            }
+            "" => Check::good("model key", format!("{name} needs none")),
+            variable => {
+                let next = format!(
+                    "export {variable}=… before `helix up`, or name a local server: configs/examples/local-model.yaml; commands need none"
+                );
+                Check::warning("model key", format!("{name}: {variable} is not set"), next)
+            }
+        }
+    };
+    models.all_providers(env).into_iter().map(check).collect()
 }
 
 fn render(checks: &[Check], style: Style) -> String {
@@ -304,9 +307,25 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_a_warning_that_names_the_variable() {
-        let checks = keys(&Config::default(), |_| false);
-        assert_eq!((checks[0].verdict, checks[0].found.as_str()), (Verdict::Warning, "openai: OPENAI_API_KEY is not set"));
-        assert_eq!(keys(&Config::default(), |name| name == "OPENAI_API_KEY")[0].verdict, Verdict::Good);
+        let found = |set: &str, login: &str| -> Vec<_> {
+            let env = |name: &str| (name == set).then(|| "k".to_owned());
+            let checks = keys(&ModelsConfig::default(), &env, |name| name == login);
+            checks.into_iter().map(|check| (check.verdict, check.found)).collect()
+        };
+        let (good, missing) = (Verdict::Good, Verdict::Warning);
+        assert_eq!(found("", ""), [(missing, "openai: OPENAI_API_KEY is not set".to_owned())]);
+        assert_eq!(found("OPENAI_API_KEY", ""), [(good, "openai: OPENAI_API_KEY is set".to_owned())]);
+        assert_eq!(found("ANTHROPIC_API_KEY", ""), [(good, "anthropic: ANTHROPIC_API_KEY is set".to_owned())]);
+    }
+
+    #[test]
+    fn a_login_counts_as_a_key_and_a_server_may_need_none() {
+        let text = "llm:\n  providers:\n    local: {base_url: 'http://127.0.0.1:1/v1', key_env: \"\"}\n    \
+                    work: {kind: qwen, client_id: c, key_env: \"\"}\n";
+        let models = Config::parse(text, "helix.yaml").expect("right").llm;
+        let found = |login: &str| keys(&models, &|_| None, |name| name == login).into_iter().map(|check| check.found);
+        assert_eq!(found("work").collect::<Vec<_>>(), ["local needs none", "work: logged in"]);
+        assert_eq!(found("").collect::<Vec<_>>(), ["local needs none", "work: nobody is logged in"]);
     }
 
     #[test]
