@@ -275,7 +275,7 @@ impl Step<'_> {
 
 pub(crate) fn step_limit(max_steps: u32) -> Failure {
     Failure::new(Code::StepLimit, format!("the agent had not finished after {max_steps} steps, which is its limit"))
-        .hint("`helix task retry --max-steps N` goes on from here")
+        .hint("`helix task fork TASK --max-steps N` goes on from here, with more of them")
 }
 
 fn has_calls(blocks: &[Block]) -> bool {

@@ -182,6 +182,9 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
             }
         }
     }
+    if let Some(most) = fork.max_steps {
+        grant_steps(&mut spec.work, most, step.step.ordinal)?;
+    }
     let write = Write::CreateTask {
         id: TaskId::new(),
         attempt: AttemptId::new(),
@@ -191,6 +194,24 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
         idempotency_key: None,
     };
     task_of(shared.write(write).await?)
+}
+
+/// Another limit of steps for an agent that goes on after step `made`.
+fn grant_steps(work: &mut TaskWork, most: u32, made: u64) -> Result<(), Failure> {
+    let limit = match work {
+        TaskWork::Agent(agent) => &mut agent.max_steps,
+        TaskWork::External(agent) => &mut agent.max_steps,
+        other => {
+            let message = format!("a task of kind {:?} has no limit of steps", other.kind());
+            return Err(Failure::new(Code::InvalidRequest, message).hint("fork it without one"));
+        }
+    };
+    if u64::from(most) <= made {
+        let message = format!("a limit of {most} steps leaves none to make after step {made}");
+        return Err(Failure::new(Code::InvalidRequest, message).hint("the steps of the line it goes on from count too"));
+    }
+    *limit = most;
+    Ok(())
 }
 
 async fn change(
@@ -373,4 +394,20 @@ pub(crate) async fn broken(shared: &Shared, task: TaskId, reason: &str) -> Resul
     let what = format!("tried again in {} ms", delay.as_millis());
     let event = telling::step_failed(task, record.steps + 1, &failure, &what);
     task_of(shared.write(Write::Status { change: Box::new(again), events: vec![event] }).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::AgentSpec;
+
+    use super::*;
+
+    #[test]
+    fn an_agent_is_granted_more_steps_than_it_has_made_or_none() {
+        let mut work = TaskWork::Agent(AgentSpec::new("mend it"));
+        for (most, made, granted) in [(9, 8, true), (8, 8, false), (1, 0, true)] {
+            assert_eq!(grant_steps(&mut work, most, made).is_ok(), granted, "{most} after {made}");
+        }
+        assert!(matches!(work, TaskWork::Agent(AgentSpec { max_steps: 1, .. })));
+    }
 }

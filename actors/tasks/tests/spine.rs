@@ -421,11 +421,13 @@ async fn any_step_can_be_forked_and_a_head_moved_back() {
     let task = node.create(talk(3)).await.expect("made").id;
     node.until(task, TaskStatus::Completed).await;
     let line = node.line(task).await;
-    let fork = ForkTask { step: line[0].id, prompt: None, title: Some("again".to_owned()), principal: me() };
+    let fork = ForkTask { step: line[0].id, prompt: None, title: Some("again".to_owned()), max_steps: None, principal: me() };
     let fork = node.tasks.fork(fork).await.expect("forked").id;
     node.until(fork, TaskStatus::Completed).await;
     assert_eq!(node.files(fork).await, node.files(task).await, "the same turns said the same");
     assert_eq!(node.line(fork).await[0].id, line[0].id);
+    let limited = ForkTask { step: line[0].id, prompt: None, title: None, max_steps: Some(9), principal: me() };
+    assert_eq!(node.tasks.fork(limited).await.expect_err("it is no agent").code, Code::InvalidRequest);
     let checkpoint = node.tasks.checkpoint(task, Some(line[1].id), "good".to_owned()).await.expect("named");
     assert_eq!(checkpoint.step, line[1].id);
     let back = node.tasks.rollback(task, line[1].id, me()).await.expect("moved");
@@ -456,7 +458,13 @@ async fn a_fork_may_begin_with_files_of_its_own_and_keeps_them_when_its_worker_d
     outside.world.kill(running.worker.expect("it runs"));
     node.until(fork, TaskStatus::Completed).await;
     assert_eq!(node.files(fork).await, files(&[("b", "2\n3\n")]));
-    let again = ForkTask { step: node.line(fork).await.last().expect("a head").id, prompt: None, title: None, principal: me() };
+    let again = ForkTask {
+        step: node.line(fork).await.last().expect("a head").id,
+        prompt: None,
+        title: None,
+        max_steps: None,
+        principal: me(),
+    };
     let again = node.tasks.fork(again).await.expect("forked");
     assert_eq!(again.spec.fork_files, None, "a fork of what came of them has its step's files");
 }

@@ -123,6 +123,8 @@ pub struct ForkRequest {
     pub prompt: Option<String>,
     /// The new task's title.
     pub title: Option<String>,
+    /// Most steps of an agent, those it goes on from counted; as the original where absent.
+    pub max_steps: Option<u32>,
 }
 
 /// POST /tasks/{id}/export.

@@ -119,13 +119,13 @@ pub(crate) async fn rollback(node: web::Data<Node>, id: Id, bytes: Bytes, reques
 
 /// POST /tasks/{id}/fork
 pub(crate) async fn fork(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (ForkRequest { step, prompt, title }, principal) = (body::read(&bytes)?, principal(&request));
+    let (ForkRequest { step, prompt, title, max_steps }, principal) = (body::read(&bytes)?, principal(&request));
     let forked = with(&node, id, &request, |args, task| async move {
         let step = match optional_step(&args, &task, step).await? {
             Some(step) => step,
             None => resolve::head(&task)?,
         };
-        args.tasks.fork(ForkTask { step, prompt, title, principal }).await
+        args.tasks.fork(ForkTask { step, prompt, title, max_steps, principal }).await
     });
     let task = forked.await?;
     Ok(HttpResponse::Created().insert_header((LOCATION, format!("/api/v1/tasks/{}", task.id))).json(task))

@@ -164,7 +164,7 @@ fn folder_of(target: &WorkerTarget) -> Result<&Path, ConnectError> {
     match target {
         WorkerTarget::Local { folder } if !folder.is_empty() => Ok(Path::new(folder)),
         WorkerTarget::Local { .. } => Err(ConnectError::Refused(
-            Failure::new(Code::InvalidRequest, "a local worker needs a folder").hint("name one: `helix worker add FOLDER`"),
+            Failure::new(Code::InvalidRequest, "a local worker needs a folder").hint("`helix worker add local` chooses one"),
         )),
         other => Err(ConnectError::Refused(Failure::new(Code::InvalidRequest, format!("{other} is not on this machine")))),
     }

@@ -34,6 +34,8 @@ pub struct ForkTask {
     pub prompt: Option<String>,
     /// The new task's title; taken from the original where `None`.
     pub title: Option<String>,
+    /// How many steps an agent may have made at the end, those of the line it goes on from counted; as the original where `None`.
+    pub max_steps: Option<u32>,
     /// Who asks.
     pub principal: Principal,
 }

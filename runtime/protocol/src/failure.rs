@@ -132,7 +132,7 @@ codes! {
     /// Frames that cannot be understood.
     ProtocolError = "protocol_error", 6, "A frame on the link was cut, too large or not understood, so the connection was closed. It is opened again by itself; unacknowledged requests are repeated.";
     /// No common protocol version.
-    VersionMismatch = "version_mismatch", 6, "Node and worker have no protocol version in common. `helix worker add` again installs the worker of this node's version.";
+    VersionMismatch = "version_mismatch", 6, "Node and worker have no protocol version in common. A worker of an older build is replaced by this node's as soon as it holds nothing; where the two cannot speak at all, `helix worker remove NAME --force` and `helix worker add` put this node's program there.";
     /// No model or no key.
     ModelUnavailable = "model_unavailable", 7, "No provider is configured for this model, or its key is missing. Set OPENAI_API_KEY or name a server with `--base-url`; `helix doctor` shows what was found.";
     /// The provider refused.
@@ -162,7 +162,7 @@ codes! {
     /// The task ended without success.
     TaskFailed = "task_failed", 10, "The task ended without success. `helix task show` has the reason, `helix task log` the output, and `helix task retry` goes on from its last step.";
     /// Too many steps.
-    StepLimit = "step_limit", 10, "The agent made as many steps as it was allowed and had not finished. `helix task retry --max-steps N` goes on.";
+    StepLimit = "step_limit", 10, "The agent made as many steps as it was allowed and had not finished. `helix task fork TASK --max-steps N` goes on from its last step, files and conversation.";
     /// A bug.
     Internal = "internal", 1, "Something happened that should not be possible. Please report it with the message and the output of `helix doctor`.";
 }

@@ -19,6 +19,8 @@ mod server;
 mod status;
 pub mod style;
 mod task;
+#[cfg(test)]
+mod texts;
 pub mod timeline;
 mod tree;
 mod typed;

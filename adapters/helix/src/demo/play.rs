@@ -194,7 +194,8 @@ impl<'a> Play<'a> {
     /// Continues a past step of a task as a task of its own.
     async fn fork(&mut self, task: TaskId) -> Result<TaskId, Failure> {
         let step = STEPS_BEFORE_KILL.to_string();
-        let request = ForkRequest { step: Some(step.clone()), prompt: None, title: Some("a second attempt".to_owned()) };
+        let request =
+            ForkRequest { step: Some(step.clone()), title: Some("a second attempt".to_owned()), ..ForkRequest::default() };
         let fork: TaskRecord = self.stage.client.post(&format!("/tasks/{task}/fork"), &request).await?;
         tell(&format!("task {}: forked from step {step} of task {}, files and conversation", fork.id.short(), task.short()));
         self.tasks.push(fork.id);

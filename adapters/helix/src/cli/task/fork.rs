@@ -12,7 +12,8 @@ use crate::cli::Context;
 #[command(after_help = "\
 Examples:
   helix task fork 3f2a91c0 --step 4
-  helix task fork 3f2a91c0 --step 4 --prompt \"try it without the new dependency\"")]
+  helix task fork 3f2a91c0 --step 4 --prompt \"try it without the new dependency\"
+  helix task fork 3f2a91c0 --max-steps 200      an agent that had reached its limit goes on")]
 pub(in crate::cli) struct Fork {
     #[command(flatten)]
     which: Which,
@@ -25,11 +26,14 @@ pub(in crate::cli) struct Fork {
     /// A line for listings [default: the original's]
     #[arg(long)]
     title: Option<String>,
+    /// Most steps of an agent, those it goes on from counted [default: the original's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_steps: Option<u32>,
 }
 
 impl Fork {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let request = ForkRequest { step: self.step, prompt: self.prompt, title: self.title };
+        let request = ForkRequest { step: self.step, prompt: self.prompt, title: self.title, max_steps: self.max_steps };
         let task: TaskRecord = context.client()?.post(&self.which.path("fork"), &request).await?;
         context.print(&task, |task| {
             let short = task.id.short();
