@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn beat(load: f64, memory_percent: u8, disk_percent: u8) -> Heartbeat {
-        Heartbeat { sequence: 0, load, memory_percent, disk_percent }
+        Heartbeat { sequence: 0, load, memory_percent, disk_percent, free_mib: None }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! view), the records, and the worker itself.
 
 mod connecting;
+mod machine;
 mod row;
 
 use std::collections::VecDeque;
@@ -16,11 +17,12 @@ use helix_link::{Closed, Event, Incoming, LinkHandle, Side};
 use helix_messages::{FleetMsg, LostWorker, Records, WorkerView};
 use helix_ports::{ConnectError, DeathProof};
 use helix_protocol::link::{Heartbeat, HeartbeatAck, Notice};
-use helix_protocol::{Code, EventKind, Failure, Lifecycle, Severity, WorkerHealth, WorkerStatus};
+use helix_protocol::{Code, EventKind, Failure, Lifecycle, Severity, WorkerFacts, WorkerHealth, WorkerStatus};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::task::AbortHandle;
 
+use self::machine::Looks;
 use self::row::{Report, Row};
 use crate::backoff::{Attempts, Starts};
 use crate::dial::{Dialled, Dialler};
@@ -38,6 +40,8 @@ pub(crate) enum WorkerMsg {
     Due { errand: u64 },
     /// A heartbeat came, and was acknowledged.
     Heard { connection: u64, beat: Heartbeat },
+    /// The worker has looked at its machine again, or could not.
+    Inspected { connection: u64, outcome: Result<Box<WorkerFacts>, Failure> },
     /// The worker tells something.
     Noticed { connection: u64, notice: Notice },
     /// The connection ended.
@@ -78,6 +82,7 @@ pub(crate) struct WorkerState {
     view: WorkerView,
     lease: Lease,
     health: Health,
+    looks: Looks,
     link: Option<(u64, LinkHandle)>,
     /// What is under way while there is no connection: a dial, a start or a pause. Older ones do not count.
     errand: u64,
@@ -110,6 +115,7 @@ impl Actor for WorkerActor {
             view,
             lease,
             health: Health::default(),
+            looks: Looks::default(),
             link: None,
             errand: 0,
             running: None,
@@ -140,9 +146,10 @@ impl Actor for WorkerActor {
             WorkerMsg::Due { errand } if errand == state.errand => state.dial(),
             WorkerMsg::Dialled { .. } | WorkerMsg::Started { .. } | WorkerMsg::Due { .. } => {}
             WorkerMsg::Heard { connection, beat } if state.is_current(connection) => state.heard(&beat),
+            WorkerMsg::Inspected { connection, outcome } if state.is_current(connection) => state.inspected(outcome),
             WorkerMsg::Noticed { connection, notice } if state.is_current(connection) => state.noticed(&notice),
             WorkerMsg::Closed { connection, how } if state.is_current(connection) => state.closed(&how),
-            WorkerMsg::Heard { .. } | WorkerMsg::Noticed { .. } | WorkerMsg::Closed { .. } => {}
+            WorkerMsg::Heard { .. } | WorkerMsg::Inspected { .. } | WorkerMsg::Noticed { .. } | WorkerMsg::Closed { .. } => {}
             WorkerMsg::Look => state.look(),
             WorkerMsg::Recorded { outcome } => state.recorded(outcome),
             WorkerMsg::Rewrite => state.rewrite(),
@@ -171,19 +178,6 @@ impl WorkerState {
         let now = self.args.dialler.clock.wall();
         self.args.line.saw(now);
         self.view.record.last_seen_at = Some(now);
-    }
-
-    fn heard(&mut self, beat: &Heartbeat) {
-        self.saw();
-        self.read_lease();
-        let cores = self.view.record.facts.as_ref().map_or(1, |facts| facts.resources.cores);
-        if let Some(health) = self.health.take(beat, cores) {
-            if matches!(health, WorkerHealth::Degraded | WorkerHealth::Unhealthy) {
-                let detail = json!({ "load": beat.load, "memory_percent": beat.memory_percent, "disk_percent": beat.disk_percent });
-                self.tell(EventKind::WorkerHealthDegraded, Severity::Warning, "is under strain", detail);
-            }
-            self.set_health(health);
-        }
     }
 
     fn noticed(&mut self, notice: &Notice) {

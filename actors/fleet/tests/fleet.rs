@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fake::{Machine, Node, addition};
-use helix_messages::TasksMsg;
+use helix_messages::{TasksMsg, WorkerView};
 use helix_objects::{Durability, Mark, NewObject, ObjectStore, Pin, hash};
 use helix_ports::DeathProof;
 use helix_protocol::link::{Holding, OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    CallKey, Code, Environment, Epoch, FileMode, Lifecycle, ObjectId, TaskId, ToolCall, ToolOutcome, WorkerHealth, WorkerStatus,
+    CallKey, Capability, Code, Environment, Epoch, FileMode, Lifecycle, ObjectId, TaskId, ToolCall, ToolOutcome, WorkerHealth,
+    WorkerStatus,
 };
 use helix_versions::{Tree, TreeEntry};
 use serde_json::json;
@@ -405,6 +406,22 @@ async fn lasting_strain_is_told_once() {
     node.until(|view| view.record.health == WorkerHealth::Unhealthy).await;
     tokio::time::sleep(secs(60)).await;
     assert_eq!(node.events().await, ["worker.connected", "worker.health_degraded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_free_follows_the_heartbeats_and_a_program_that_was_installed_since_is_found() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let free = |view: &WorkerView| view.record.facts.as_ref().unwrap().resources.memory_free_mib;
+    node.until(|view| view.ready && free(view) == 90).await;
+    *machine.memory_percent.lock() = 60;
+    node.until(|view| free(view) == 40).await;
+    tokio::time::sleep(secs(90)).await;
+    machine.capabilities.lock().push(Capability("docker".to_owned()));
+    let asked_at = node.clock.wall();
+    let view = node.until(|view| !view.record.facts.as_ref().unwrap().capabilities.is_empty()).await;
+    assert!(view.ready && node.clock.wall().0 - asked_at.0 <= 601_000_000, "within ten minutes, over the connection that stands");
+    assert_eq!(node.events().await, ["worker.connected"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,7 +170,8 @@ impl Engine {
                 Ok(Response::Output { data, ended })
             }
             Request::Close { task, epoch } => self.close_workspace(task, epoch).await,
-            Request::Inspect => Ok(Response::Inspected { facts: self.inspector.look(Pace::Prompt).await }),
+            // Nobody waits for it, and commands run beside it.
+            Request::Inspect => Ok(Response::Inspected { facts: self.inspector.look(Pace::Quiet).await }),
             Request::Ping => Ok(Response::Pong),
             Request::Stop { .. } => Err(Failure::new(Code::Internal, "a stop did not reach the worker's actor")),
         }

@@ -118,6 +118,7 @@ impl Inspector {
             load: now.load,
             memory_percent: percent(now.memory_mib, now.memory_free_mib),
             disk_percent: percent(now.disk_mib, now.disk_free_mib),
+            free_mib: Some((now.memory_free_mib, now.disk_free_mib)),
         }
     }
 

@@ -74,7 +74,7 @@ fn welcome() -> Welcome {
 }
 
 fn beat(sequence: u64) -> Heartbeat {
-    Heartbeat { sequence, load: 0.5, memory_percent: 1, disk_percent: 2 }
+    Heartbeat { sequence, load: 0.5, memory_percent: 1, disk_percent: 2, free_mib: Some((3, 4)) }
 }
 
 fn samples() -> Vec<Frame> {

@@ -172,6 +172,9 @@ pub struct Heartbeat {
     pub memory_percent: u8,
     /// Disk in use where workspaces are, percent.
     pub disk_percent: u8,
+    /// Memory free for programs, and disk free where workspaces are, in MiB; a worker of an older build says neither.
+    #[serde(default)]
+    pub free_mib: Option<(u64, u64)>,
 }
 
 /// The node heard a heartbeat.

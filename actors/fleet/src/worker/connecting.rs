@@ -10,6 +10,7 @@ use helix_protocol::link::{Request, Welcome};
 use helix_protocol::{Code, EventKind, Lifecycle, Severity, WorkerStatus};
 use serde_json::json;
 
+use super::machine::Looks;
 use super::{WorkerMsg, WorkerState, pump};
 use crate::backoff::{Attempts, Leased, Starts};
 use crate::dial::Dialled;
@@ -142,6 +143,7 @@ impl WorkerState {
         self.view.pid = Some(welcome.pid);
         self.view.holds = welcome.holds;
         self.view.record.facts = Some(welcome.facts);
+        self.looks = Looks::begin(self.now());
         self.saw();
         self.args.line.up(Connected { number, link: link.handle.clone() });
         let pump = pump(number, link.incoming, link.handle, self.me.clone());

@@ -19,8 +19,8 @@ use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_ports::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 use helix_protocol::link::{Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
 use helix_protocol::{
-    CallKey, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth,
-    WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
+    CallKey, Capability, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts,
+    WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -59,6 +59,7 @@ pub struct Machine {
     pub build: Mutex<String>,
     pub installed: Mutex<String>,
     pub memory_percent: Mutex<u8>,
+    pub capabilities: Mutex<Vec<Capability>>,
     /// The connection that was made last.
     pub link: Mutex<Option<LinkHandle>>,
 }
@@ -85,6 +86,7 @@ impl Machine {
             build: Mutex::new("fake".to_owned()),
             installed: Mutex::new("fake".to_owned()),
             memory_percent: Mutex::new(10),
+            capabilities: Mutex::default(),
             link: Mutex::default(),
         })
     }
@@ -99,6 +101,18 @@ impl Machine {
             now.running = false;
             now.cuts += 1;
         });
+    }
+
+    fn facts(&self) -> WorkerFacts {
+        WorkerFacts {
+            os: "linux".to_owned(),
+            arch: "x86_64".to_owned(),
+            hostname: "fake".to_owned(),
+            capabilities: self.capabilities.lock().clone(),
+            toolchains: Vec::new(),
+            resources: Resources { cores: 4, memory_mib: 100, disk_mib: 100, ..Resources::default() },
+            sandbox: Sandboxing::default(),
+        }
     }
 
     /// The worker tells something.
@@ -124,7 +138,7 @@ impl Machine {
             build: self.build.lock().clone(),
             incarnation,
             pid: 4_000 + u32::try_from(incarnation).unwrap(),
-            facts: facts(),
+            facts: self.facts(),
             holds: self.holds.lock().clone(),
         };
         let link = greeting.welcome(welcome).await.ok()?;
@@ -153,7 +167,17 @@ impl Machine {
         loop {
             if !self.conditions.borrow().frozen {
                 let memory_percent = *self.memory_percent.lock();
-                if link.heartbeat(Heartbeat { sequence, load: 0.0, memory_percent, disk_percent: 10 }).await.is_err() {
+                if link
+                    .heartbeat(Heartbeat {
+                        sequence,
+                        load: 0.0,
+                        memory_percent,
+                        disk_percent: 10,
+                        free_mib: Some((100 - u64::from(memory_percent), 90)),
+                    })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
                 sequence += 1;
@@ -211,6 +235,7 @@ impl Machine {
                 asked.reply.send(Ok(Response::Stopping)).await;
                 return self.kill();
             }
+            Request::Inspect => Ok(Response::Inspected { facts: self.facts() }),
             other => Err(Failure::new(Code::InvalidRequest, format!("the fake worker does not do {other:?}"))),
         };
         asked.reply.send(result).await;
@@ -236,18 +261,6 @@ impl Machine {
             }
             let _ = writer.finish().await;
         }
-    }
-}
-
-fn facts() -> WorkerFacts {
-    WorkerFacts {
-        os: "linux".to_owned(),
-        arch: "x86_64".to_owned(),
-        hostname: "fake".to_owned(),
-        capabilities: Vec::new(),
-        toolchains: Vec::new(),
-        resources: Resources { cores: 4, ..Resources::default() },
-        sandbox: Sandboxing::default(),
     }
 }
 

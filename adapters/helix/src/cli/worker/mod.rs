@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use helix_messages::WorkerView;
-use helix_protocol::{Failure, Lifecycle, Timestamp, WorkerHealth, WorkerStatus};
+use helix_protocol::{Failure, Lifecycle, Resources, Timestamp, WorkerHealth, WorkerStatus};
 
 use super::Context;
 use super::style::{Style, Table, age, cut, mebibytes};
+
+/// From this share on a machine is called degraded.
+const STRAIN: f64 = 0.7;
 
 /// Add, look at, empty and remove the machines that do the work
 #[derive(Debug, Subcommand)]
@@ -85,15 +88,32 @@ pub(super) fn state(view: &WorkerView, style: Style) -> String {
         (_, WorkerStatus::Offline, _) => style.red("offline"),
         (_, WorkerStatus::Inactive, _) => style.yellow("disconnected"),
         _ if !view.ready => style.yellow("not ready"),
-        (_, _, WorkerHealth::Degraded) => style.yellow("degraded"),
-        (_, _, WorkerHealth::Unhealthy) => style.red("unhealthy"),
+        (_, _, WorkerHealth::Degraded | WorkerHealth::Unhealthy) => strained(view, style),
         _ => style.green("ready"),
+    }
+}
+
+/// What a worker that is under strain is short of. It takes tasks all the same, and a busy processor is no fault.
+fn strained(view: &WorkerView, style: Style) -> String {
+    let Some(facts) = &view.record.facts else { return style.yellow("degraded") };
+    let Resources { cores, load, memory_mib, memory_free_mib, disk_mib, disk_free_mib, .. } = facts.resources;
+    #[allow(clippy::cast_precision_loss)]
+    let used = |all: u64, free: u64| if all == 0 { 0.0 } else { 1.0 - free as f64 / all as f64 };
+    let (memory, disk) = (used(memory_mib, memory_free_mib), used(disk_mib, disk_free_mib));
+    let paint = |word: &str| if view.record.health == WorkerHealth::Unhealthy { style.red(word) } else { style.yellow(word) };
+    let busy = load / f64::from(cores.max(1));
+    match memory.max(disk) {
+        // Every share is small by now: a heartbeat is late, or the strain has just ended.
+        worst if worst.max(busy) <= STRAIN => style.yellow("degraded"),
+        worst if worst < busy => style.yellow("busy"),
+        worst if worst > memory => paint("low on disk"),
+        _ => paint("low on memory"),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use helix_protocol::{Capability, Resources, Sandboxing, WorkerFacts, WorkerId, WorkerRecord, WorkerTarget};
+    use helix_protocol::{Capability, Sandboxing, WorkerFacts, WorkerId, WorkerRecord, WorkerTarget};
     use uuid::Uuid;
 
     use super::*;
@@ -140,6 +160,23 @@ pub(crate) mod tests {
             pid: Some(12),
             holds: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_worker_under_strain_says_what_it_is_short_of() {
+        let word = |change: fn(&mut Resources), health| {
+            let mut view = view("alpha", true);
+            view.record.health = health;
+            change(&mut view.record.facts.as_mut().expect("connected").resources);
+            state(&view, Style::Plain)
+        };
+        let (little, much) = (WorkerHealth::Degraded, WorkerHealth::Unhealthy);
+        assert_eq!(word(|machine| machine.load = 7.9, much), "busy");
+        assert_eq!(word(|machine| machine.memory_free_mib = 900, much), "low on memory");
+        assert_eq!(word(|machine| machine.disk_free_mib = 9_000, much), "low on disk");
+        assert_eq!(word(|machine| machine.disk_free_mib = 120_000, little), "low on disk");
+        assert_eq!(word(|machine| machine.disk_free_mib = 400_000, little), "degraded");
+        assert_eq!(word(|_| {}, WorkerHealth::Healthy), "ready");
     }
 
     #[test]
