@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use helix_adapter_http::api::SystemStatus;
 use helix_protocol::{Code, Failure};
+use serde_json::json;
 
 use super::Context;
 
@@ -40,7 +41,6 @@ impl Down {
             }
         };
         context.waiting("tasks are parking at their step boundaries", ended).await;
-        context.say("the node has ended");
-        Ok(())
+        context.print(&json!({ "ended": true, "pid": status.node.pid }), |_| "the node has ended".to_owned())
     }
 }

@@ -1,6 +1,7 @@
 //! `helix up`
 
 use clap::Args;
+use helix_adapter_http::api::SystemStatus;
 use helix_config::LogFormat;
 use helix_kernel::{Shutdown, telemetry};
 use helix_protocol::Failure;
@@ -27,9 +28,8 @@ impl Up {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let loaded = context.load()?;
         if self.detach {
-            context.client_or_start().await?;
-            context.say("the node is up; `helix status` shows it, `helix down` stops it");
-            return Ok(());
+            let status: SystemStatus = context.client_or_start().await?.get("/system/status").await?;
+            return context.print(&status.node, |_| "the node is up; `helix status` shows it, `helix down` stops it".to_owned());
         }
         let format = match loaded.config.logging.format {
             LogFormat::Text => telemetry::Format::Human,

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use helix_protocol::{Code, Epoch, Event, EventKind, Failure, StepId, StepOutcome, StepSummary, TaskId, WorkerId};
 use serde::Serialize;
 
+use super::Killer;
+
 /// What `helix demo --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
@@ -36,8 +38,14 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The promise, held against the figures: a demo that lost something must not end well.
-    pub fn judge(&self) -> Result<(), Failure> {
+    /// The promise, held against the figures: a demo that lost something must not end well, and neither must one that was to kill a
+    /// worker and shows no task that went on elsewhere. A real model may be done before the moment comes; the scripted one is not.
+    pub(super) fn judge(&self, killer: Killer) -> Result<(), Failure> {
+        let is_scripted = self.model_calls_repeated.is_some();
+        if is_scripted && killer == Killer::Auto && (self.kills == 0 || self.resumed_in_ms.is_empty()) {
+            return Err(Failure::new(Code::Internal, "no worker was killed in the middle of a step, so nothing was shown")
+                .hint("run it again; with --kill ask the killing is yours"));
+        }
         let kept = self.lost_steps == 0 && self.double_steps == 0 && self.model_calls_repeated.unwrap_or(0) == 0;
         if kept && self.tests_passed != Some(false) {
             return Ok(());
@@ -208,6 +216,33 @@ mod tests {
         let line = BTreeMap::from([(task, vec![step(kept, task, attempt, 1)])]);
         assert_eq!(account.judge(&line, &line), Verdict { steps: 2, lost: 1, double: 0 });
         assert_eq!(account.bytes_logical(), 20);
+    }
+
+    #[test]
+    fn a_demo_that_lost_or_repeated_something_or_killed_nobody_ends_badly() {
+        let good = Figures {
+            steps: 24,
+            lost_steps: 0,
+            double_steps: 0,
+            model_calls_repeated: Some(0),
+            kills: 1,
+            resumed_in_ms: vec![37],
+            result_branch: "helix/demo".to_owned(),
+            tests_passed: Some(true),
+            bytes_logical: 1,
+            bytes_stored: 1,
+        };
+        assert_eq!(good.judge(Killer::Auto), Ok(()));
+        let bad = |change: fn(&mut Figures), killer| {
+            let mut figures = good.clone();
+            change(&mut figures);
+            figures.judge(killer).is_err()
+        };
+        assert!(bad(|figures| figures.lost_steps = 1, Killer::Ask) && bad(|figures| figures.double_steps = 1, Killer::Ask));
+        assert!(bad(|figures| figures.model_calls_repeated = Some(1), Killer::Ask));
+        assert!(bad(|figures| figures.tests_passed = Some(false), Killer::Ask));
+        assert!(bad(|figures| figures.kills = 0, Killer::Auto) && !bad(|figures| figures.kills = 0, Killer::Ask));
+        assert!(bad(|figures| figures.resumed_in_ms.clear(), Killer::Auto));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Demo {
         if keep == Keep::Everything {
             tell(&format!("kept: {}", folder.display()));
         }
-        ending.figures.judge()
+        ending.figures.judge(self.kill)
     }
 }
 
