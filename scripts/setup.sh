@@ -32,6 +32,28 @@ rust_is_new_enough() {
     [ "$(printf '%s\n%s\n' "$rust_needed" "$found" | sort -V | head -n 1)" = "$rust_needed" ]
 }
 
+# What another system calls the packages that Debian calls so; and its command, where it is known.
+elsewhere() {
+    local command names package
+    declare -A names
+    if has dnf; then
+        command="sudo dnf install -y"
+        names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-client]=openssh-clients)
+    elif has zypper; then
+        command="sudo zypper install -y"
+        names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-server]=openssh [openssh-client]=openssh)
+    elif has pacman; then
+        command="sudo pacman -S --needed"
+        names=([libc6-dev]=glibc [g++]=gcc [libclang-dev]=clang [openssh-server]=openssh [openssh-client]=openssh)
+    else
+        say "this machine has no apt; install with its own package manager what Debian calls: ${packages[*]}"
+        return
+    fi
+    for package in "${packages[@]}"; do command+=" ${names[$package]:-$package}"; done
+    say "this machine has no apt; run this, then try again:"
+    say "  $command"
+}
+
 packages=()
 has git || packages+=(git)
 has cc || packages+=(gcc libc6-dev)
@@ -48,7 +70,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     say "missing: ${packages[*]}"
     install="apt-get install -y --no-install-recommends ${packages[*]}"
     if ! has apt-get; then
-        say "this machine has no apt; install with its own package manager what Debian calls: ${packages[*]}"
+        elsewhere
         exit 1
     elif [ "$(id -u)" = 0 ]; then
         export DEBIAN_FRONTEND=noninteractive
@@ -62,7 +84,14 @@ if [ ${#packages[@]} -gt 0 ]; then
                 exit 1
             fi
             read -r -p "install them with sudo apt-get? [y/N] " answer
-            case $answer in y | Y | yes) ;; *) say "nothing was installed: sudo $install"; exit 1 ;; esac
+            case $answer in
+                y | Y | yes) ;;
+                *)
+                    say "nothing was installed; this does it:"
+                    say "  sudo apt-get update && sudo $install"
+                    exit 1
+                    ;;
+            esac
         fi
         sudo apt-get update -qq >&2
         sudo DEBIAN_FRONTEND=noninteractive $install -qq >&2
@@ -79,8 +108,12 @@ if ! rust_is_new_enough; then
         rustup toolchain install "$rust_needed" --profile minimal >&2
         rustup override set "$rust_needed" >&2
     else
-        say "Rust $rust_needed or newer is needed; found: $(cargo --version 2>/dev/null || echo none)"
-        say "install it with rustup (https://rustup.rs), then: rustup toolchain install $rust_needed"
+        say "Rust $rust_needed or newer is needed; found: $(cargo --version 2>/dev/null || echo none). Run this, then try again:"
+        if has rustup; then
+            say "  rustup toolchain install $rust_needed --profile minimal && rustup override set $rust_needed"
+        else
+            say "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain $rust_needed && . ~/.cargo/env"
+        fi
         exit 1
     fi
 fi

@@ -1,0 +1,150 @@
+//! `scripts/setup.sh` on machines that lack something: what it installs, what it only says, and that it changes nothing unasked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A machine whose programs are these. What changes it is written down instead.
+struct Machine {
+    folder: tempfile::TempDir,
+}
+
+/// How setting it up ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Ended {
+    code: Option<i32>,
+    said: String,
+    /// What was run that changes the machine.
+    done: Vec<String>,
+}
+
+impl Machine {
+    /// With everything that is needed, as the user of this id.
+    fn complete(user: u32) -> Self {
+        let machine = Self { folder: tempfile::tempdir().expect("a temporary folder") };
+        std::fs::create_dir(machine.programs()).expect("the folder is writable");
+        for name in ["bash", "awk", "sort", "head", "grep", "dirname", "env"] {
+            let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name)).into_iter().find(|path| path.exists());
+            symlink(found.unwrap_or_else(|| panic!("{name} is on every machine")), machine.programs().join(name)).expect("a link");
+        }
+        for name in ["git", "cc", "c++", "make"] {
+            machine.has(name, "exit 0");
+        }
+        machine.has("id", &format!("echo {user}"));
+        machine.has_rust("1.95.0")
+    }
+
+    fn programs(&self) -> PathBuf {
+        self.folder.path().join("programs")
+    }
+
+    fn done(&self) -> PathBuf {
+        self.folder.path().join("done")
+    }
+
+    fn has(&self, name: &str, script: &str) {
+        let path = self.programs().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("the folder is writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("the script is ours");
+    }
+
+    /// A program that changes the machine.
+    fn changes_by(self, name: &str) -> Self {
+        self.has(name, &format!("echo {name} \"$@\" >> {}", self.done().display()));
+        self
+    }
+
+    fn with_sudo(self) -> Self {
+        self.has("sudo", "exec env \"$@\"");
+        self
+    }
+
+    fn has_rust(self, version: &str) -> Self {
+        self.has("cargo", &format!("echo cargo {version}"));
+        self
+    }
+
+    fn lacks(self, name: &str) -> Self {
+        std::fs::remove_file(self.programs().join(name)).expect("it was there");
+        self
+    }
+
+    fn set_up(&self, yes: &[(&str, &str)]) -> Ended {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/setup.sh");
+        let mut command = Command::new(self.programs().join("bash"));
+        command.arg(script).arg("build").env_clear().env("PATH", self.programs()).env("LIBCLANG_PATH", "/nowhere");
+        let output = command.envs(yes.iter().copied()).stdin(Stdio::null()).output().expect("the script runs");
+        let done = std::fs::read_to_string(self.done()).unwrap_or_default();
+        Ended {
+            code: output.status.code(),
+            said: String::from_utf8(output.stderr).expect("text"),
+            done: done.lines().map(str::to_owned).collect(),
+        }
+    }
+}
+
+const INSTALL: &str = "apt-get install -y --no-install-recommends git g++";
+const YES: [(&str, &str); 1] = [("YES", "1")];
+
+fn without_a_compiler(user: u32) -> Machine {
+    Machine::complete(user).lacks("git").lacks("c++")
+}
+
+#[test]
+fn nothing_is_said_or_done_where_nothing_is_missing() {
+    let ended = Machine::complete(1_000).changes_by("apt-get").set_up(&[]);
+    assert_eq!(ended, Ended { code: Some(0), said: String::new(), done: Vec::new() });
+}
+
+#[test]
+fn root_installs_with_apt_at_once() {
+    let ended = without_a_compiler(0).changes_by("apt-get").set_up(&[]);
+    assert_eq!((ended.code, ended.done), (Some(0), vec!["apt-get update -qq".to_owned(), format!("{INSTALL} -qq")]));
+}
+
+#[test]
+fn with_sudo_it_asks_or_says_the_command_and_yes_is_an_answer() {
+    let machine = || without_a_compiler(1_000).changes_by("apt-get").with_sudo();
+    let nobody_to_ask = machine().set_up(&[]);
+    assert_eq!((nobody_to_ask.code, nobody_to_ask.done), (Some(1), Vec::new()));
+    assert!(nobody_to_ask.said.contains(&format!("\n  sudo apt-get update && sudo {INSTALL}\n")), "{}", nobody_to_ask.said);
+    let told = machine().set_up(&YES);
+    assert_eq!((told.code, told.done), (Some(0), vec!["apt-get update -qq".to_owned(), format!("{INSTALL} -qq")]));
+}
+
+#[test]
+fn without_root_and_sudo_the_command_is_said_and_nothing_done() {
+    let ended = without_a_compiler(1_000).changes_by("apt-get").set_up(&YES);
+    assert_eq!((ended.code, ended.done), (Some(1), Vec::new()));
+    assert!(ended.said.ends_with(&format!("\n  apt-get update && {INSTALL}\n")), "{}", ended.said);
+}
+
+#[test]
+fn without_apt_the_command_of_what_is_there_is_said() {
+    let said = |manager: &str| {
+        let ended = without_a_compiler(0).changes_by(manager).set_up(&YES);
+        assert_eq!((ended.code, ended.done), (Some(1), Vec::new()));
+        ended.said
+    };
+    assert!(said("dnf").ends_with("\n  sudo dnf install -y git gcc-c++\n"));
+    assert!(said("zypper").ends_with("\n  sudo zypper install -y git gcc-c++\n"));
+    assert!(said("pacman").ends_with("\n  sudo pacman -S --needed git gcc\n"));
+    assert!(said("something-else").contains("what Debian calls: git g++"));
+}
+
+#[test]
+fn an_older_rust_is_replaced_by_rustup_where_that_was_allowed_and_else_the_command_is_said() {
+    let older = || Machine::complete(1_000).has_rust("1.94.1");
+    let alone = older().set_up(&YES);
+    assert_eq!(alone.code, Some(1));
+    assert!(alone.said.contains("found: cargo 1.94.1") && alone.said.contains("--default-toolchain 1.95"), "{}", alone.said);
+    let asked = older().changes_by("rustup").set_up(&[]);
+    assert_eq!((asked.code, asked.done), (Some(1), Vec::new()));
+    assert!(asked.said.contains("\n  rustup toolchain install 1.95 "), "{}", asked.said);
+    let told = older().changes_by("rustup").set_up(&YES);
+    assert_eq!(told.code, Some(0), "{}", told.said);
+    assert_eq!(told.done, ["rustup toolchain install 1.95 --profile minimal", "rustup override set 1.95"]);
+    assert_eq!(Machine::complete(1_000).has_rust("1.100.0").set_up(&[]).code, Some(0));
+}
