@@ -30,6 +30,43 @@ pub fn changes_a_node(name: &str) -> bool {
     (overrides && name != LOG) || is_key
 }
 
+/// Variables that are read by something else than the configuration: its own place, what tasks and tests find in their environment.
+const READ_ELSEWHERE: &[&str] = &[
+    "HELIX_CONFIG",
+    "HELIX_CACHE",
+    "HELIX_BLESS",
+    "HELIX_CAMPAIGN",
+    "HELIX_SEED",
+    "HELIX_SEEDS",
+    "HELIX_TASK",
+    "HELIX_EPOCH",
+    "HELIX_PORT",
+    "HELIX_PORTS",
+    "HELIX_WORKER",
+    "HELIX_FOLDER",
+];
+
+/// Of these variables, those that are named as if they were Helix's and that nothing reads: a key that was mistyped, a list, which
+/// only a file can hold, or a name from elsewhere. `config` is what was loaded under them.
+pub fn unread(config: &Config, names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let tree = serde_json::to_value(config).expect("a configuration is plain data");
+    let mut leaves = Vec::new();
+    scalars(&tree, String::new(), &mut leaves);
+    let keys: Vec<String> = leaves.iter().map(|pointer| variable_of(pointer)).collect();
+    let is_part = |name: &str| DATABASE_PARTS.iter().any(|part| name.strip_prefix("HELIX_DATABASE_") == Some(part));
+    let is_read = |name: &str| {
+        READ_ELSEWHERE.contains(&name)
+            || is_part(name)
+            || ALIASES.iter().any(|(alias, _)| *alias == name)
+            || keys.iter().any(|key| key == name)
+    };
+    names.into_iter().filter(|name| name.starts_with("HELIX_") && !is_read(name)).collect()
+}
+
+fn variable_of(pointer: &str) -> String {
+    format!("HELIX{}", pointer.replace(['/', '-'], "_").to_uppercase())
+}
+
 /// Applies every variable that is set, and names them.
 pub(crate) fn apply(config: &mut Config, env: &impl Fn(&str) -> Option<String>) -> Result<Vec<Source>, Failure> {
     let mut used = Vec::new();
@@ -50,7 +87,7 @@ pub(crate) fn apply(config: &mut Config, env: &impl Fn(&str) -> Option<String>) 
     let mut leaves = Vec::new();
     scalars(&tree, String::new(), &mut leaves);
     for pointer in leaves {
-        let variable = format!("HELIX{}", pointer.replace(['/', '-'], "_").to_uppercase());
+        let variable = variable_of(&pointer);
         if let Some(text) = env(&variable) {
             set(&mut tree, &variable, &pointer, text)?;
         }
@@ -92,11 +129,13 @@ fn override_one(tree: &mut Value, variable: &str, pointer: &str, text: &str) -> 
     tried.map(|_| ()).map_err(|error| Failure::new(Code::InvalidConfig, format!("{variable} is {text:?}: {error}")))
 }
 
+const DATABASE_PARTS: [&str; 6] = ["HOST", "PORT", "USER", "PASSWORD", "NAME", "SSLMODE"];
+
 /// A PostgreSQL URL out of HELIX_DATABASE_{HOST,PORT,USER,PASSWORD,NAME,SSLMODE}; `None` where no host is named.
 fn database_parts(env: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, Failure> {
     let part = |name: &str| env(&format!("HELIX_DATABASE_{name}"));
     let Some(host) = part("HOST") else {
-        return match ["PORT", "USER", "PASSWORD", "NAME", "SSLMODE"].iter().find(|name| part(name).is_some()) {
+        return match DATABASE_PARTS.iter().find(|name| part(name).is_some()) {
             Some(name) => {
                 Err(Failure::new(Code::InvalidConfig, format!("HELIX_DATABASE_{name} is set and HELIX_DATABASE_HOST is not"))
                     .hint("set HELIX_DATABASE_HOST too, or the whole address in HELIX_DATABASE_URL"))
@@ -192,5 +231,22 @@ mod tests {
         ];
         assert!(changing.iter().all(|name| changes_a_node(name)));
         assert!(["HELIX_LOG", "PATH", "HOME", "TMPDIR", ""].iter().all(|name| !changes_a_node(name)));
+    }
+
+    #[test]
+    fn a_variable_that_nothing_reads_is_found() {
+        let names = [
+            "HELIX_WORKERS_SLOTS",
+            "HELIX_WORKER_SLOTS",
+            "HELIX_DATABASE_HOST",
+            "HELIX_SERVER_URL",
+            "HELIX_TASKS_WRITABLE",
+            "HELIX_LOG",
+            "HELIX_CONFIG",
+            "PATH",
+            "REDIS_URL",
+        ];
+        let found = unread(&Config::default(), names.map(str::to_owned));
+        assert_eq!(found, ["HELIX_WORKER_SLOTS", "HELIX_SERVER_URL", "HELIX_TASKS_WRITABLE"]);
     }
 }

@@ -160,6 +160,11 @@ The environment wins over the file. Every scalar key has a variable, `HELIX_<SEC
 | `OPENAI_BASE_URL` | `llm.providers.openai.base_url` |
 | `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`, `XAI_API_KEY`, `DASHSCOPE_API_KEY`, `OPENROUTER_API_KEY`, `GITHUB_TOKEN` | the keys of the providers `openai`, `anthropic`, `gemini`, `xai`, `qwen`, `openrouter`, `copilot`, which exist where these are set; `key_env` names another variable |
 | `WORKER_MAX_TASKS` | `workers.slots` |
+| `WORKER_CAPABILITIES` | on a worker: words that `--needs` can ask for, beside what is found by itself, separated by commas |
+
+Names of other platforms that mean nothing here: `REDIS_URL` and `WORKER_ID`. `HELIX_SERVER_URL`, `HELIX_AUTH_JWT_SECRET` and those of
+Slack, Discord, Telegram and mail are for what this version does not have. A variable that begins with `HELIX_` and that nothing reads is
+named by `helix doctor` and `helix config check`.
 ";
 
 const PROJECT: &str = "

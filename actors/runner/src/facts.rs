@@ -18,6 +18,8 @@ use tokio::process::Command;
 /// How long a program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(3);
 const MIB: u64 = 1024 * 1024;
+/// What a person says the machine has, beside what is found.
+const NAMED: &str = "WORKER_CAPABILITIES";
 
 /// How much of the machine looking at it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ impl Inspector {
             words.push(Sandboxing::CAPABILITY.to_owned());
         }
         words.push(AGENT_TURNS.to_owned());
+        words.extend(named(&std::env::var(NAMED).unwrap_or_default()));
         words.sort();
         words.dedup();
         WorkerFacts {
@@ -140,6 +143,11 @@ impl Inspector {
     }
 }
 
+/// The words of a list; what could not be asked for is left out.
+fn named(list: &str) -> impl Iterator<Item = String> {
+    list.split([',', ' ']).filter(|word| word.parse::<Capability>().is_ok()).map(str::to_owned)
+}
+
 /// The known programs on PATH.
 fn programs() -> Vec<(&'static str, PathBuf)> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -185,6 +193,13 @@ fn disk(folder: &Path) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_person_says_the_machine_has_is_a_list_of_words() {
+        let words: Vec<String> = named("licence-x, quiet room,,NOT/one").collect();
+        assert_eq!(words, ["licence-x", "quiet", "room"]);
+        assert_eq!(named("").count(), 0);
+    }
 
     #[tokio::test]
     async fn a_machine_is_described_in_the_words_tasks_ask_with() {

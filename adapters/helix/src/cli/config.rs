@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use helix_config::{Config, DEFAULTS};
+use helix_config::{Config, DEFAULTS, unread};
 use helix_protocol::Failure;
 use serde_json::json;
 
 use super::Context;
-use super::context::out;
+use super::context::{names_of_variables, out};
 
 /// Judge or show the configuration
 #[derive(Debug, Subcommand)]
@@ -43,7 +43,12 @@ impl ConfigCommand {
                     None => context.load()?,
                 };
                 let sources: Vec<String> = loaded.sources.iter().map(ToString::to_string).collect();
-                context.print(&json!({ "valid": true, "sources": sources }), |_| format!("valid: {}", sources.join(" < ")))
+                let unread = unread(&loaded.config, names_of_variables());
+                for name in &unread {
+                    context.say(&format!("{name} is set, and nothing reads it"));
+                }
+                let answer = json!({ "valid": true, "sources": sources, "unread": unread });
+                context.print(&answer, |_| format!("valid: {}", sources.join(" < ")))
             }
             Self::Show { defaults: true } => out(DEFAULTS),
             Self::Show { defaults: false } => {

@@ -132,6 +132,11 @@ impl Context {
     }
 }
 
+/// The names of this process' environment.
+pub(super) fn names_of_variables() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
 /// Writes to standard output. A reader that has gone (`helix task list | head`) is no fault.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();

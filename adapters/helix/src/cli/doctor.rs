@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use helix_adapter_http::api::{ProviderList, SystemStatus};
-use helix_config::{Config, ModelsConfig, ProviderConfig};
+use helix_config::{Config, ModelsConfig, ProviderConfig, unread};
 use helix_protocol::{Code, Failure, Timestamp};
 use serde::Serialize;
 
 use super::Context;
+use super::context::names_of_variables;
 use super::style::{Style, mebibytes};
 use crate::client::Client;
 use crate::node::DataFolder;
@@ -88,6 +89,10 @@ impl Doctor {
                 Config::default()
             }
         };
+        checks.extend(unread(&config, names_of_variables()).into_iter().map(|name| {
+            let next = "unset it; docs/configuration.md has the names of variables, and a list is set in helix.yaml alone";
+            Check::warning("environment", format!("{name} is set, and nothing reads it"), next)
+        }));
         checks.push(clock(Timestamp::now()));
         checks.push(
             program(
