@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
-use sqlx::{AnyPool, query};
+use sqlx::{AnyPool, Row, query};
 
 use crate::sql::dialect::{Dialect, Postgres};
 use crate::sql::error::failure;
@@ -20,6 +20,8 @@ const WRITERS: u32 = 3;
 const READERS: u32 = 8;
 /// How long a lost server is looked for before `Unavailable` is answered.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The oldest version that is taken, as the server numbers it: the contract is held on no older one.
+const OLDEST: i64 = 150_000;
 
 impl PostgresStore {
     /// Connects to `url` (`postgres://user:password@host:port/database`; a socket's folder goes into
@@ -38,8 +40,19 @@ impl PostgresStore {
 
 async fn prepare(writer: &AnyPool) -> Result<(), RecordError> {
     let mut connection = writer.acquire().await.map_err(failure)?;
+    let version = query("SELECT current_setting('server_version_num')::BIGINT AS number").fetch_one(&mut *connection);
+    judge(version.await.map_err(failure)?.try_get("number").map_err(failure)?)?;
     migrate::<Postgres>(&mut connection, MIGRATIONS, None).await?;
     number_events_after_the_last(&mut connection).await
+}
+
+/// Refuses a server that is too old before anything of it is changed.
+fn judge(version: i64) -> Result<(), RecordError> {
+    if version >= OLDEST {
+        return Ok(());
+    }
+    let (found, needed) = (version / 10_000, OLDEST / 10_000);
+    Err(RecordError::Backend(format!("the server is PostgreSQL {found}, and {needed} or newer is needed")))
 }
 
 async fn pool(connections: u32, url: &str) -> Result<AnyPool, RecordError> {
@@ -57,4 +70,16 @@ async fn number_events_after_the_last(connection: &mut sqlx::AnyConnection) -> R
     );
     update.execute(connection).await.map_err(failure)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_by_its_version() {
+        assert_eq!([150_000, 150_018, 180_001].map(judge), [Ok(()), Ok(()), Ok(())]);
+        let refusal = judge(140_022).expect_err("too old").to_string();
+        assert!(refusal.contains("PostgreSQL 14, and 15 or newer"), "{refusal}");
+    }
 }
