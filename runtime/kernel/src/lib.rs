@@ -1,6 +1,6 @@
 //! What every actor of Helix stands on.
 //!
-//! ractor runs actors; this crate adds what it lacks and re-exports it as [`actor`], so that no
+//! ractor runs actors; this crate adds what it lacks and re-exports what is used of it as [`actor`], so that no
 //! other crate names ractor:
 //!
 //! - **Supervision**: a tree is data ([`SupervisorSpec`], [`ChildSpec`]) and [`start`] runs it.
@@ -98,5 +98,13 @@ pub use supervisor::{
 };
 pub use work::Work;
 
-/// The actor system underneath.
-pub use ractor as actor;
+/// What is used of the actor system underneath, and no more: its ports of output lose what a slow subscriber does not take in time, so
+/// whoever must not miss anything reads the records; its bare references die with their incarnation, so others are given an
+/// [`Address`](crate::Address).
+pub mod actor {
+    pub use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, RpcReplyPort, call, call_t};
+}
+
+// A supervisor mends the panic of one actor; a process that ends by it takes everybody with it.
+#[cfg(panic = "abort")]
+compile_error!("the kernel needs panic = \"unwind\"");
