@@ -9,7 +9,7 @@ use helix_adapter_ssh::testing::TestSshd;
 use helix_messages::WorkerView;
 use helix_protocol::{EventKind, WorkerTarget};
 
-use crate::harness::{HELIX, Product, Setup, Verdict, end_everything_in};
+use crate::harness::{HELIX, Product, Setup, Verdict, end_everything_in, rounds};
 
 /// Another machine. Whatever still runs there at the end is ended.
 struct Machine(TestSshd);
@@ -76,16 +76,18 @@ async fn installed_cut_restored_and_removed(product: &Product, machine: &Machine
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_behind_the_built_in_client_is_installed_from_nothing_cut_restored_and_removed() {
-    let machine = Machine::start();
-    let product = Setup::workers(0).patient_leases().start().await;
-    let WorkerTarget::Russh { user, host, port, key, host_key } = machine.0.russh_target().expect("its host key can be read")
-    else {
-        panic!("another target");
-    };
-    let address = format!("ssh://{user}@{host}:{port}");
-    assert!(!machine.installed().exists());
-    let output = helix(&product, &["worker", "add", &address, "--key", &key, "--host-key", &host_key, "--name", "attic"]);
-    installed_cut_restored_and_removed(&product, &machine, &answer(&output)).await;
+    for _ in 0..rounds(1) {
+        let machine = Machine::start();
+        let product = Setup::workers(0).patient_leases().start().await;
+        let WorkerTarget::Russh { user, host, port, key, host_key } = machine.0.russh_target().expect("its host key can be read")
+        else {
+            panic!("another target");
+        };
+        let address = format!("ssh://{user}@{host}:{port}");
+        assert!(!machine.installed().exists());
+        let output = helix(&product, &["worker", "add", &address, "--key", &key, "--host-key", &host_key, "--name", "attic"]);
+        installed_cut_restored_and_removed(&product, &machine, &answer(&output)).await;
+    }
 }
 
 /// `helix`, for a person whose `ssh` reads this configuration.
@@ -107,13 +109,15 @@ fn with_private_ssh(folder: &Path, machine: &Machine) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_behind_an_alias_of_the_systems_ssh_is_installed_from_nothing_cut_restored_and_removed() {
-    let machine = Machine::start();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let program = with_private_ssh(folder.path(), &machine);
-    let product = Setup::workers(0).patient_leases().program(&program).start().await;
-    assert!(!machine.installed().exists());
-    let output = helix(&product, &["worker", "add", "box"]);
-    installed_cut_restored_and_removed(&product, &machine, &answer(&output)).await;
+    for _ in 0..rounds(1) {
+        let machine = Machine::start();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = with_private_ssh(folder.path(), &machine);
+        let product = Setup::workers(0).patient_leases().program(&program).start().await;
+        assert!(!machine.installed().exists());
+        let output = helix(&product, &["worker", "add", "box"]);
+        installed_cut_restored_and_removed(&product, &machine, &answer(&output)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,15 +90,17 @@ async fn a_node_killed_at_any_moment_costs_no_step_and_no_reply() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_told_to_stop_parks_its_tasks_and_goes_on_with_them_at_its_next_start() {
-    let mut product = Setup::workers(2).patient_leases().model(transcript([diligent("diligent", 6, 20)])).start().await;
-    let undisturbed = product.agent("diligent, in peace").await;
-    let tree = product.completed(undisturbed).await;
-    let mut trail = product.oracle.trail();
-    let task = product.agent("diligent, under a stopped node").await;
-    moment(&mut trail, task, 2, EventKind::ToolStarted).await;
-    let status = tokio::task::block_in_place(|| product.node.stop()).expect("it leaves");
-    assert_eq!(status.code(), Some(0));
-    product.start_node_again();
-    assert_eq!(product.completed(task).await, tree);
-    assert_eq!(product.judge().await, Verdict::default());
+    for _ in 0..rounds(1) {
+        let mut product = Setup::workers(2).patient_leases().model(transcript([diligent("diligent", 6, 20)])).start().await;
+        let undisturbed = product.agent("diligent, in peace").await;
+        let tree = product.completed(undisturbed).await;
+        let mut trail = product.oracle.trail();
+        let task = product.agent("diligent, under a stopped node").await;
+        moment(&mut trail, task, 2, EventKind::ToolStarted).await;
+        let status = tokio::task::block_in_place(|| product.node.stop()).expect("it leaves");
+        assert_eq!(status.code(), Some(0));
+        product.start_node_again();
+        assert_eq!(product.completed(task).await, tree);
+        assert_eq!(product.judge().await, Verdict::default());
+    }
 }

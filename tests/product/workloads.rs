@@ -18,86 +18,93 @@ async fn said(product: &Product, task: helix_protocol::TaskId) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_tasks_carries_its_files_over_three_workers() {
-    let product = Setup::workers(3).start().await;
-    let workers: Vec<_> = product.workers().await.into_iter().map(|worker| worker.record.id).collect();
-    let mut chain = Vec::new();
-    for (at, worker) in workers.iter().enumerate() {
-        let commands = [format!("echo link-{at} >> chain"), "mkdir -p build && cp chain build/copy && cat chain".to_owned()];
-        let mut spec = command_spec(&[&commands[0], &commands[1]]);
-        spec.needs = Needs { worker: Some(*worker), ..Needs::default() };
-        if let Some(before) = chain.last() {
-            spec.base = Base::Task { task: *before };
-            spec.depends_on = vec![*before];
+    for _ in 0..rounds(1) {
+        let product = Setup::workers(3).start().await;
+        let workers: Vec<_> = product.workers().await.into_iter().map(|worker| worker.record.id).collect();
+        let mut chain = Vec::new();
+        for (at, worker) in workers.iter().enumerate() {
+            let commands = [format!("echo link-{at} >> chain"), "mkdir -p build && cp chain build/copy && cat chain".to_owned()];
+            let mut spec = command_spec(&[&commands[0], &commands[1]]);
+            spec.needs = Needs { worker: Some(*worker), ..Needs::default() };
+            if let Some(before) = chain.last() {
+                spec.base = Base::Task { task: *before };
+                spec.depends_on = vec![*before];
+            }
+            chain.push(product.create(spec).await);
         }
-        chain.push(product.create(spec).await);
+        for task in &chain {
+            product.completed(*task).await;
+        }
+        let mut ran_on = Vec::new();
+        for task in &chain {
+            ran_on.extend(product.steps(*task).await.last().expect("a step").worker);
+        }
+        assert_eq!(ran_on, workers);
+        assert_eq!(said(&product, chain[2]).await.last().map(String::as_str), Some("link-0\nlink-1\nlink-2\n"));
+        assert_eq!(product.judge().await, Verdict::default());
     }
-    for task in &chain {
-        product.completed(*task).await;
-    }
-    let mut ran_on = Vec::new();
-    for task in &chain {
-        ran_on.extend(product.steps(*task).await.last().expect("a step").worker);
-    }
-    assert_eq!(ran_on, workers);
-    assert_eq!(said(&product, chain[2]).await.last().map(String::as_str), Some("link-0\nlink-1\nlink-2\n"));
-    assert_eq!(product.judge().await, Verdict::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_command_tasks_on_four_workers_are_each_done_once() {
     const TASKS: usize = 200;
-    let product = Setup::workers(4).set("workers.slots", 4).start().await;
-    let outside = product.folder().join("done");
-    let started = Instant::now();
-    let mut tasks = Vec::new();
-    for number in 0..TASKS {
-        let command = format!("echo {number} > result; echo {number} >> {}", outside.display());
-        tasks.push(product.command(&[&command]).await);
+    for _ in 0..rounds(1) {
+        let product = Setup::workers(4).set("workers.slots", 4).start().await;
+        let outside = product.folder().join("done");
+        let started = Instant::now();
+        let mut tasks = Vec::new();
+        for number in 0..TASKS {
+            let command = format!("echo {number} > result; echo {number} >> {}", outside.display());
+            tasks.push(product.command(&[&command]).await);
+        }
+        for task in &tasks {
+            let record = product.ended(*task).await;
+            assert_eq!((record.status, record.steps, record.retries), (TaskStatus::Completed, 1, 0), "{}", record.reason);
+        }
+        eprintln!("{TASKS} command tasks on four workers took {:?}", started.elapsed());
+        let text = std::fs::read_to_string(&outside).expect("the tasks wrote it");
+        let mut numbers: Vec<usize> = text.lines().map(|line| line.parse().expect("a number")).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..TASKS).collect::<Vec<_>>());
+        assert_eq!(product.judge().await, Verdict::default());
     }
-    for task in &tasks {
-        let record = product.ended(*task).await;
-        assert_eq!((record.status, record.steps, record.retries), (TaskStatus::Completed, 1, 0), "{}", record.reason);
-    }
-    eprintln!("{TASKS} command tasks on four workers took {:?}", started.elapsed());
-    let text = std::fs::read_to_string(&outside).expect("the tasks wrote it");
-    let mut numbers: Vec<usize> = text.lines().map(|line| line.parse().expect("a number")).collect();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (0..TASKS).collect::<Vec<_>>());
-    assert_eq!(product.judge().await, Verdict::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_drained_under_load_hands_its_tasks_over_between_steps() {
     const STEPS: usize = 4;
-    let product = Setup::workers(3).start().await;
-    let outside = product.folder().join("done");
-    let mut trail = product.oracle.trail();
-    let mut tasks = Vec::new();
-    for number in 0..12 {
-        let commands: Vec<String> = (0..STEPS)
-            .map(|step| format!("echo {number}.{step} >> {0}; echo {step} >> steps; sleep 0.1", outside.display()))
-            .collect();
-        tasks.push(product.command(&commands.iter().map(String::as_str).collect::<Vec<_>>()).await);
+    for _ in 0..rounds(1) {
+        let product = Setup::workers(3).start().await;
+        let outside = product.folder().join("done");
+        let mut trail = product.oracle.trail();
+        let mut tasks = Vec::new();
+        for number in 0..12 {
+            let commands: Vec<String> = (0..STEPS)
+                .map(|step| format!("echo {number}.{step} >> {0}; echo {step} >> steps; sleep 0.1", outside.display()))
+                .collect();
+            tasks.push(product.command(&commands.iter().map(String::as_str).collect::<Vec<_>>()).await);
+        }
+        let first = trail.until("a first step", |event| event.event.kind == EventKind::StepCompleted).await;
+        let drained = first.event.worker.expect("it names its worker");
+        let view: WorkerView = product.client.post(&format!("/workers/{drained}/drain"), &()).await.expect("it is drained");
+        assert_eq!(view.record.id, drained);
+        let moved = trail.until("a task moves", |event| event.event.kind == EventKind::TaskReassigned).await;
+        assert_eq!((moved.event.worker, moved.event.detail["proof"].as_str()), (Some(drained), Some("drained")));
+        let mut trees = BTreeMap::new();
+        for task in &tasks {
+            *trees.entry(product.completed(*task).await).or_insert(0) += 1;
+            let record = product.record(*task).await;
+            assert_eq!((record.retries, record.steps), (0, STEPS as u64));
+        }
+        assert_eq!(trees.into_values().collect::<Vec<_>>(), [12], "every task made the same files");
+        let mut done: Vec<String> =
+            std::fs::read_to_string(&outside).expect("the tasks wrote it").lines().map(str::to_owned).collect();
+        let count = done.len();
+        done.sort_unstable();
+        done.dedup();
+        assert_eq!((count, done.len()), (12 * STEPS, 12 * STEPS), "no command ran twice");
+        assert_eq!(product.judge().await, Verdict::default());
     }
-    let first = trail.until("a first step", |event| event.event.kind == EventKind::StepCompleted).await;
-    let drained = first.event.worker.expect("it names its worker");
-    let view: WorkerView = product.client.post(&format!("/workers/{drained}/drain"), &()).await.expect("it is drained");
-    assert_eq!(view.record.id, drained);
-    let moved = trail.until("a task moves", |event| event.event.kind == EventKind::TaskReassigned).await;
-    assert_eq!((moved.event.worker, moved.event.detail["proof"].as_str()), (Some(drained), Some("drained")));
-    let mut trees = BTreeMap::new();
-    for task in &tasks {
-        *trees.entry(product.completed(*task).await).or_insert(0) += 1;
-        let record = product.record(*task).await;
-        assert_eq!((record.retries, record.steps), (0, STEPS as u64));
-    }
-    assert_eq!(trees.into_values().collect::<Vec<_>>(), [12], "every task made the same files");
-    let mut done: Vec<String> = std::fs::read_to_string(&outside).expect("the tasks wrote it").lines().map(str::to_owned).collect();
-    let count = done.len();
-    done.sort_unstable();
-    done.dedup();
-    assert_eq!((count, done.len()), (12 * STEPS, 12 * STEPS), "no command ran twice");
-    assert_eq!(product.judge().await, Verdict::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,28 +150,30 @@ fn server(told: &std::path::Path) -> (u32, u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detached_server_is_gone_when_its_task_has_ended_and_when_its_workspace_is_taken_back() {
-    let product = Setup::workers(1).start().await;
-    let told = product.folder().join("server");
-    let start = format!("{SERVER}{0}; while [ ! -e {0} ]; do sleep 0.01; done", told.display());
+    for _ in 0..rounds(1) {
+        let product = Setup::workers(1).start().await;
+        let told = product.folder().join("server");
+        let start = format!("{SERVER}{0}; while [ ! -e {0} ]; do sleep 0.01; done", told.display());
 
-    let task = product.create(serving(&[&start])).await;
-    product.completed(task).await;
-    let (pid, port) = server(&told);
-    product.until("it is gone with its task", async || state_of(pid).is_none()).await;
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "and its port is free");
+        let task = product.create(serving(&[&start])).await;
+        product.completed(task).await;
+        let (pid, port) = server(&told);
+        product.until("it is gone with its task", async || state_of(pid).is_none()).await;
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "and its port is free");
 
-    std::fs::remove_file(&told).expect("it was written");
-    let again = product.folder().join("again");
-    let wait = format!("if [ ! -e {0} ]; then touch {0}; {start}; sleep 600; fi", again.display());
-    let task = product.create(serving(&["echo before > file", &wait, "cat file"])).await;
-    product.until("the server runs", async || told.exists()).await;
-    let (pid, port) = server(&told);
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "it serves");
-    let mut trail = product.oracle.trail();
-    let worker = product.workers().await[0].record.id;
-    product.signal(worker, Signal::KILL).await;
-    trail.until("the next step", |event| event.event.task == Some(task) && event.event.kind == EventKind::StepCompleted).await;
-    assert_eq!(state_of(pid), None, "it is gone before its workspace is used again");
-    product.completed(task).await;
-    assert_eq!(product.judge().await, Verdict::default());
+        std::fs::remove_file(&told).expect("it was written");
+        let again = product.folder().join("again");
+        let wait = format!("if [ ! -e {0} ]; then touch {0}; {start}; sleep 600; fi", again.display());
+        let task = product.create(serving(&["echo before > file", &wait, "cat file"])).await;
+        product.until("the server runs", async || told.exists()).await;
+        let (pid, port) = server(&told);
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "it serves");
+        let mut trail = product.oracle.trail();
+        let worker = product.workers().await[0].record.id;
+        product.signal(worker, Signal::KILL).await;
+        trail.until("the next step", |event| event.event.task == Some(task) && event.event.kind == EventKind::StepCompleted).await;
+        assert_eq!(state_of(pid), None, "it is gone before its workspace is used again");
+        product.completed(task).await;
+        assert_eq!(product.judge().await, Verdict::default());
+    }
 }
