@@ -3,6 +3,7 @@
 //! A command prints its answer to standard output and everything else to standard error. A failure is printed as
 //! `error[code]: message` with a hint, or as JSON under `--json`, and its code decides the exit code.
 
+mod amounts;
 mod attach;
 mod completions;
 mod config;

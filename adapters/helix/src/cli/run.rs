@@ -1,6 +1,7 @@
 //! `helix run`
 
-use std::collections::BTreeMap;
+mod agent;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,12 +10,14 @@ use clap::{Args, ValueEnum};
 use helix_adapter_http::api::{AttemptList, CreateTaskRequest, CreatedTasks, default_title};
 use helix_messages::{ImportGit, WorkerView};
 use helix_protocol::{
-    AgentProgram, AgentSpec, Approval, Base, Budget, Capability, Code, CommandSpec, Criticality, Effort, ExternalSpec, Failure,
-    Isolation, ModelTraffic, Money, Needs, Network, OnFailure, Priority, Reasoning, TaskRecord, TaskSpec, TaskWork, Thinking,
+    Base, Budget, Capability, Code, CommandSpec, Criticality, Failure, Isolation, Money, Needs, Network, OnFailure, Priority,
+    TaskRecord, TaskSpec, TaskWork,
 };
 use uuid::Uuid;
 
+use self::agent::Agent;
 use super::Context;
+use super::amounts::{parse_dollars, parse_duration_ms, parse_mib};
 use super::follow::{Followed, Start, conclude, follow};
 use super::server;
 use super::style::{bytes, grouped};
@@ -69,148 +72,6 @@ pub(super) struct Run {
     /// Globs of files that a command task keeps as artifacts
     #[arg(long, value_name = "GLOB", requires = "command")]
     artifact: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Agent")]
-struct Agent {
-    /// An agent that you already have instead of Helix' own, by its name in docs/agents.md or helix.yaml, for example claude-acp, codex
-    #[arg(long = "agent", value_name = "NAME", conflicts_with_all = ["command", "reasoning", "thinking", "web_host", "sub_agents"])]
-    external: Option<String>,
-    /// The same for any agent that speaks the Agent Client Protocol on its standard input and output, by its command line
-    #[arg(long, value_name = "CMD", conflicts_with_all = ["command", "external", "reasoning", "thinking", "web_host", "sub_agents"])]
-    agent_command: Option<String>,
-    /// That agent calls its model with keys of its own, which Helix does not see: no budget holds. It needs --network host
-    #[arg(long, conflicts_with = "command")]
-    own_models: bool,
-    /// The model, as its provider knows it [default: llm.providers.NAME.model]
-    #[arg(long, conflicts_with = "command")]
-    model: Option<String>,
-    /// The provider's name in helix.yaml [default: llm.default_provider]
-    #[arg(long, conflicts_with = "command")]
-    provider: Option<String>,
-    /// A model server that speaks the OpenAI format, /v1 included, instead of a configured one. Without OPENAI_API_KEY it is
-    /// taken to need no key
-    #[arg(long, value_name = "URL", conflicts_with_all = ["command", "provider"], requires = "model")]
-    base_url: Option<String>,
-    /// A command that must succeed before the agent's "done" is believed
-    #[arg(long, value_name = "CMD", conflicts_with = "command")]
-    verify: Option<String>,
-    /// Most steps
-    #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "command")]
-    max_steps: u32,
-    /// How it comes to its answer: direct, chain-of-thought, reflection[:ROUNDS], progressive[:EVERY], tree[:BRANCHES]
-    #[arg(long, value_name = "MODE", value_parser = parse_reasoning, conflicts_with = "command")]
-    reasoning: Option<Reasoning>,
-    /// How long the model thinks: off, detect, adaptive, a number of tokens, or minimal, low, medium, high, xhigh, max
-    #[arg(long, value_name = "HOW", value_parser = parse_thinking, conflicts_with = "command")]
-    thinking: Option<Thinking>,
-    /// What it may do without asking
-    #[arg(long, value_enum, default_value_t = Policy::Full, conflicts_with = "command")]
-    approval: Policy,
-    /// A host it may fetch pages from, for example docs.rs or *.python.org; without any it has no tools for the web
-    #[arg(long, value_name = "HOST", conflicts_with = "command")]
-    web_host: Vec<String>,
-    /// How many tasks of its own it may make
-    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "command", value_parser = clap::value_parser!(u32).range(0..=16))]
-    sub_agents: u32,
-}
-
-/// What an agent is called that is given by its command line.
-const UNNAMED: &str = "acp";
-
-impl Agent {
-    fn is_external(&self) -> bool {
-        self.external.is_some() || self.agent_command.is_some()
-    }
-
-    /// The work of an agent that is not ours.
-    fn external(self, prompt: String) -> ExternalSpec {
-        let model = match (self.provider, self.model) {
-            (Some(provider), Some(model)) => Some(format!("{provider}/{model}")),
-            (Some(provider), None) => Some(provider),
-            (None, model) => model,
-        };
-        let program =
-            self.agent_command.map(|command| AgentProgram { command, environment: everywhere(), ..AgentProgram::default() });
-        ExternalSpec {
-            model,
-            max_steps: self.max_steps,
-            verify: self.verify,
-            approval: self.approval.into(),
-            program,
-            models: if self.own_models { ModelTraffic::Own } else { ModelTraffic::Gateway },
-            ..ExternalSpec::new(self.external.unwrap_or_else(|| UNNAMED.to_owned()), prompt)
-        }
-    }
-}
-
-/// Variables of an agent that nobody knows: a home in the workspace, so that its session is committed, and the gateway under the names
-/// that most clients read.
-fn everywhere() -> BTreeMap<String, String> {
-    let pairs = [
-        ("HOME", "{session}/home"),
-        ("CARGO_HOME", "{home}/.cargo"),
-        ("RUSTUP_HOME", "{home}/.rustup"),
-        ("OPENAI_BASE_URL", "{gateway}/v1"),
-        ("OPENAI_API_KEY", "{key}"),
-        ("ANTHROPIC_BASE_URL", "{gateway}"),
-        ("ANTHROPIC_API_KEY", "{key}"),
-        ("GOOGLE_GEMINI_BASE_URL", "{gateway}"),
-        ("GEMINI_API_KEY", "{key}"),
-        ("HELIX_MODEL", "{model}"),
-    ];
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Policy {
-    /// It looks; every change of a file and every command is asked for
-    Suggest,
-    /// It writes files; every command is asked for
-    AutoEdit,
-    /// It asks for nothing
-    Full,
-}
-
-impl From<Policy> for Approval {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::Suggest => Self::Suggest,
-            Policy::AutoEdit => Self::AutoEdit,
-            Policy::Full => Self::Full,
-        }
-    }
-}
-
-fn parse_reasoning(text: &str) -> Result<Reasoning, String> {
-    let (mode, number) = text.split_once(':').map_or((text, None), |(mode, number)| (mode, Some(number)));
-    let number = number.map(|number| number.parse::<u32>().map_err(|_| format!("{number:?} is not a number"))).transpose()?;
-    Ok(match mode {
-        "direct" => Reasoning::Direct,
-        "chain-of-thought" => Reasoning::ChainOfThought,
-        "reflection" => Reasoning::Reflection { rounds: number.unwrap_or(2) },
-        "progressive" => Reasoning::Progressive { every: number.unwrap_or(10) },
-        "tree" => Reasoning::TreeOfThoughts { branches: number.unwrap_or(3) },
-        _ => return Err("one of direct, chain-of-thought, reflection, progressive, tree".to_owned()),
-    })
-}
-
-fn parse_thinking(text: &str) -> Result<Thinking, String> {
-    Ok(match text {
-        "off" => Thinking::Off,
-        "detect" => Thinking::Detect,
-        "adaptive" => Thinking::Adaptive,
-        "minimal" => Thinking::Effort(Effort::Minimal),
-        "low" => Thinking::Effort(Effort::Low),
-        "medium" => Thinking::Effort(Effort::Medium),
-        "high" => Thinking::Effort(Effort::High),
-        "xhigh" => Thinking::Effort(Effort::Xhigh),
-        "max" => Thinking::Effort(Effort::Max),
-        number => {
-            Thinking::Budget(number.parse().map_err(|_| "off, detect, adaptive, a number of tokens, or an effort".to_owned())?)
-        }
-    })
 }
 
 #[derive(Debug, Args)]
@@ -370,19 +231,7 @@ impl Run {
     async fn request(self, client: &Client) -> Result<CreateTaskRequest, Failure> {
         let prompt = self.prompt.map(|prompt| whole_prompt(prompt, std::io::stdin())).transpose()?;
         let work = match prompt {
-            Some(prompt) if self.agent.is_external() => TaskWork::External(self.agent.external(prompt)),
-            Some(prompt) => TaskWork::Agent(AgentSpec {
-                prompt,
-                model: self.agent.model,
-                provider: self.agent.provider,
-                max_steps: self.agent.max_steps,
-                verify: self.agent.verify,
-                reasoning: self.agent.reasoning.unwrap_or_default(),
-                thinking: self.agent.thinking.unwrap_or_default(),
-                approval: self.agent.approval.into(),
-                web_hosts: self.agent.web_host,
-                sub_agents: self.agent.sub_agents,
-            }),
+            Some(prompt) => self.agent.work(prompt),
             None => TaskWork::Command(CommandSpec { commands: self.command, artifacts: self.artifact }),
         };
         let mut spec = TaskSpec::new(self.title.unwrap_or_else(|| default_title(&work)), work);
@@ -473,47 +322,6 @@ fn introduce(context: &Context, created: &CreatedTasks) {
     }
 }
 
-pub(super) fn parse_dollars(text: &str) -> Result<Money, String> {
-    let dollars: f64 =
-        text.trim_start_matches('$').parse().map_err(|_| "an amount of US dollars is expected, for example 1.50".to_owned())?;
-    if !(0.0..=1e9).contains(&dollars) {
-        return Err("an amount from 0 to a billion US dollars is expected".to_owned());
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    Ok(Money((dollars * 1e6).round() as i64))
-}
-
-/// A size in MiB.
-fn parse_mib(text: &str) -> Result<u64, String> {
-    let wanted = || "a size in M, G or T is expected, for example 512M or 8G".to_owned();
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let scale = match unit {
-        "" if text == "0" => 1,
-        "M" | "MiB" => 1,
-        "G" | "GiB" => 1024,
-        "T" | "TiB" => 1024 * 1024,
-        _ => return Err(wanted()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wanted())?;
-    number.checked_mul(scale).ok_or_else(wanted)
-}
-
-pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let scale = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err("a number with s, m, h or d is expected, for example 30m".to_owned()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "a number with s, m, h or d is expected, for example 30m".to_owned())?;
-    number.checked_mul(scale).filter(|ms| *ms > 0).ok_or_else(|| "a time above zero is expected".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -524,23 +332,6 @@ mod tests {
         assert_eq!(whole_prompt("-".to_owned(), &b"line\nline\n"[..]), Ok("line\nline\n".to_owned()));
         for nothing in [&b" \n"[..], b"\xff"] {
             assert!(whole_prompt("-".to_owned(), nothing).is_err());
-        }
-    }
-
-    #[test]
-    fn money_sizes_and_times_are_read_as_people_write_them() {
-        assert_eq!(parse_dollars("$1.50"), Ok(Money(1_500_000)));
-        assert_eq!(parse_dollars("0.000001"), Ok(Money(1)));
-        for wrong in ["", "-1", "nan", "inf", "a"] {
-            assert!(parse_dollars(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(["90s", "30m", "12h", "250ms", "5"].map(parse_duration_ms), [90_000, 1_800_000, 43_200_000, 250, 5_000].map(Ok));
-        assert_eq!(["512M", "8G", "2GiB", "1T", "0"].map(parse_mib), [512, 8_192, 2_048, 1_048_576, 0].map(Ok));
-        for wrong in ["", "512", "G", "8K", "-1G", "18446744073709551615T"] {
-            assert!(parse_mib(wrong).is_err(), "{wrong}");
-        }
-        for wrong in ["", "0s", "m", "1y", "99999999999999999999d", "184467440737095516h"] {
-            assert!(parse_duration_ms(wrong).is_err(), "{wrong}");
         }
     }
 }

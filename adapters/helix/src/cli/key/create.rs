@@ -5,7 +5,7 @@ use helix_adapter_http::api::{CreateKeyRequest, CreatedKey};
 use helix_protocol::{Budget, Failure, Money, TaskRecord};
 
 use crate::cli::Context;
-use crate::cli::run::{parse_dollars, parse_duration_ms};
+use crate::cli::amounts::{parse_dollars, parse_duration_ms};
 use crate::client::segment;
 
 /// Make a key; it is shown once, and only its hash is kept

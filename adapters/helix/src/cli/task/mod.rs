@@ -100,7 +100,7 @@ impl Which {
 #[derive(Debug, Args)]
 struct NewBudget {
     /// A new limit of money for the whole task, in US dollars
-    #[arg(long = "budget", alias = "budget-usd", value_name = "USD", value_parser = super::run::parse_dollars)]
+    #[arg(long = "budget", alias = "budget-usd", value_name = "USD", value_parser = super::amounts::parse_dollars)]
     money: Option<Money>,
     /// A new limit of tokens for the whole task
     #[arg(long = "budget-tokens", value_name = "N")]
