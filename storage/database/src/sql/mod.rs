@@ -8,6 +8,7 @@
 pub(crate) mod columns;
 pub(crate) mod dialect;
 pub(crate) mod error;
+pub(crate) mod group;
 pub(crate) mod migrate;
 pub(crate) mod read;
 pub(crate) mod rows;

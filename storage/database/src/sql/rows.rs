@@ -1,212 +1,23 @@
-//! The rows in SQL, inside the transaction of one group. The statements are the same for both databases.
+//! The rows in SQL. The statements are the same for both databases.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, CallKey, CallOutcome, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, ProjectId,
-    Question, QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, Timestamp, WorkerId, WorkerRecord,
+    AttemptId, CallKey, CallOutcome, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question,
+    QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, Timestamp, WorkerId, WorkerRecord,
 };
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, query, raw_sql};
+use sqlx::any::AnyRow;
+use sqlx::query;
 use uuid::Uuid;
 
 use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, step_content, task_columns, word};
-use super::error::{clash, failure};
-use super::specs::Specs;
-use super::statements::{APPEND_JOURNAL, Batch, CHANGE_TASK, DROP_JOURNALS, INSERT_EVENTS, INSERT_STEP, ON_LINE, PUT_WORKER};
+use super::error::clash;
+use super::group::SqlRows;
+use super::statements::{APPEND_JOURNAL, CHANGE_TASK, INSERT_STEP, ON_LINE, PUT_WORKER};
 use crate::RecordError;
 use crate::charge::{Charge, ChargeKind};
 use crate::rows::{Change, Guard, Holder, Rows, StepPlace, TaskRow};
-
-/// A group's transaction.
-///
-/// A statement costs a hop to the connection's thread or to the server, so what nothing in the transaction reads (events) or seldom
-/// does (the journal's rows that are to go) is gathered and written for the whole group at once.
-pub(crate) struct SqlRows<'t> {
-    connection: &'t mut AnyConnection,
-    specs: &'t Specs,
-    read_specs: Vec<(TaskId, Arc<TaskSpec>)>,
-    next_event: u64,
-    last_event: u64,
-    events: Vec<Event>,
-    drops: Vec<(AttemptId, u64)>,
-    /// Those of earlier members that went since the last mark.
-    dropped: Vec<(AttemptId, u64)>,
-    /// Something was changed since the last mark.
-    changed: bool,
-    /// There is a savepoint.
-    saved: bool,
-    /// Where the member began; none before the first.
-    mark: Option<Mark>,
-}
-
-/// What was gathered when a member began.
-#[derive(Clone, Copy)]
-struct Mark {
-    next_event: u64,
-    events: usize,
-    drops: usize,
-    read_specs: usize,
-    savepoint: Savepoint,
-}
-
-/// Whether a member can be taken back by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Savepoint {
-    /// It has a savepoint.
-    Set,
-    /// Only the whole transaction can be: nearly every member is refused, if at all, before it has changed anything.
-    Spared,
-}
-
-impl<'t> SqlRows<'t> {
-    /// `events` are the sequences that this transaction may give.
-    pub fn new(connection: &'t mut AnyConnection, specs: &'t Specs, events: std::ops::Range<u64>) -> Self {
-        Self {
-            connection,
-            specs,
-            read_specs: Vec::new(),
-            next_event: events.start,
-            last_event: events.end,
-            events: Vec::new(),
-            drops: Vec::new(),
-            dropped: Vec::new(),
-            changed: false,
-            saved: false,
-            mark: None,
-        }
-    }
-
-    /// The next member begins: to this point [`undo`](Self::undo) goes back.
-    pub async fn mark(&mut self, savepoint: Savepoint) -> Result<(), RecordError> {
-        if savepoint == Savepoint::Set {
-            let sql = if self.saved { "RELEASE SAVEPOINT member; SAVEPOINT member" } else { "SAVEPOINT member" };
-            self.saved = true;
-            raw_sql(sql).execute(&mut *self.connection).await.map_err(failure)?;
-        }
-        self.changed = false;
-        self.dropped.clear();
-        self.mark = Some(Mark {
-            next_event: self.next_event,
-            events: self.events.len(),
-            drops: self.drops.len(),
-            read_specs: self.read_specs.len(),
-            savepoint,
-        });
-        Ok(())
-    }
-
-    /// True where the member has changed nothing that would have to be taken back.
-    pub fn is_untouched(&self) -> bool {
-        !self.changed
-    }
-
-    /// Takes back what was done since the mark. Without a savepoint that may only be what is gathered.
-    pub async fn undo(&mut self) -> Result<(), RecordError> {
-        let Some(mark) = self.mark else { return Ok(()) };
-        self.next_event = mark.next_event;
-        self.events.truncate(mark.events);
-        self.drops.truncate(mark.drops);
-        self.read_specs.truncate(mark.read_specs);
-        if mark.savepoint == Savepoint::Set {
-            self.drops.append(&mut self.dropped);
-            raw_sql("ROLLBACK TO SAVEPOINT member").execute(&mut *self.connection).await.map_err(failure)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what was gathered. Answers with the specs met on the way, to be kept once the transaction is committed.
-    pub async fn finish(mut self) -> Result<Vec<(TaskId, Arc<TaskSpec>)>, RecordError> {
-        self.drop_gathered().await?;
-        let events = std::mem::take(&mut self.events);
-        let mut rest = &events[..];
-        while !rest.is_empty() {
-            let (rows, more) = rest.split_at(Batch::of(rest.len()));
-            self.insert_events(rows).await?;
-            rest = more;
-        }
-        Ok(self.read_specs)
-    }
-
-    async fn insert_events(&mut self, events: &[Event]) -> Result<(), RecordError> {
-        let mut insert = query(INSERT_EVENTS.get(events.len()));
-        for event in events {
-            insert = insert
-                .bind(big(event.sequence))
-                .bind(event.id.to_string())
-                .bind(event.event.task.map(|task| task.to_string()))
-                .bind(big(event.task_sequence))
-                .bind(event.event.worker.map(|worker| worker.to_string()))
-                .bind(OwnerId::LOCAL.to_string())
-                .bind(ProjectId::DEFAULT.to_string())
-                .bind(i64::from(event.schema))
-                .bind(event.event.kind.as_str())
-                .bind(word(&event.event.severity)?)
-                .bind(event.event.actor.clone())
-                .bind(event.event.message.clone())
-                .bind(event.at.0)
-                .bind(json(&event.event.detail)?);
-        }
-        self.touch(insert).await?;
-        Ok(())
-    }
-
-    /// Before somebody looks at the journal of an attempt.
-    async fn settle_journal(&mut self, attempt: AttemptId) -> Result<(), RecordError> {
-        if self.drops.iter().any(|(dropped, _)| *dropped == attempt) { self.drop_gathered().await } else { Ok(()) }
-    }
-
-    /// The journal's rows that are to go, before somebody looks at the journal or the group ends.
-    async fn drop_gathered(&mut self) -> Result<(), RecordError> {
-        let (drops, changed) = (std::mem::take(&mut self.drops), self.changed);
-        let mut rest = &drops[..];
-        while !rest.is_empty() {
-            let (some, more) = rest.split_at(Batch::of(rest.len()));
-            let delete = some.iter().fold(query(DROP_JOURNALS.get(some.len())), |delete, (attempt, ordinal)| {
-                delete.bind(attempt.to_string()).bind(big(*ordinal))
-            });
-            self.touch(delete).await?;
-            rest = more;
-        }
-        // Those before the mark are not this member's doing, and go again if they are taken back with it.
-        self.changed = changed;
-        if let Some(mark) = &mut self.mark {
-            self.dropped.extend_from_slice(&drops[..mark.drops]);
-            self.changed |= drops.len() > mark.drops;
-            mark.drops = 0;
-        }
-        Ok(())
-    }
-
-    async fn one(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Option<AnyRow>, RecordError> {
-        query.fetch_optional(&mut *self.connection).await.map_err(failure)
-    }
-
-    async fn all(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<AnyRow>, RecordError> {
-        query.fetch_all(&mut *self.connection).await.map_err(failure)
-    }
-
-    /// Executes and answers how many rows it touched.
-    async fn touch(&mut self, query: Query<'_, Any, AnyArguments>) -> Result<u64, RecordError> {
-        let rows = query.execute(&mut *self.connection).await.map_err(failure)?.rows_affected();
-        self.changed |= rows > 0;
-        Ok(rows)
-    }
-
-    async fn spec(&mut self, id: TaskId) -> Result<Arc<TaskSpec>, RecordError> {
-        let read = self.read_specs.iter().find(|(task, _)| *task == id).map(|(_, spec)| Arc::clone(spec));
-        if let Some(spec) = read.or_else(|| self.specs.get(id)) {
-            return Ok(spec);
-        }
-        let row = self.one(query("SELECT spec FROM distributed_tasks WHERE id = $1").bind(id.to_string())).await?;
-        let row = row.ok_or_else(|| RecordError::NotFound(format!("task {id}")))?;
-        let spec: Arc<TaskSpec> = Arc::new(columns::from_json(&row, "spec")?);
-        self.read_specs.push((id, Arc::clone(&spec)));
-        Ok(spec)
-    }
-}
 
 /// A value for a `CASE WHEN $n = 1` and the value beside it.
 fn given<T, V>(value: Option<T>, inner: impl FnOnce(T) -> Option<V>) -> (i64, Option<V>) {
@@ -257,7 +68,7 @@ impl Rows for SqlRows<'_> {
             self.touch(insert.bind(task.id.to_string()).bind(dependency.to_string())).await?;
         }
         // It is claimed next.
-        self.read_specs.push((task.id, Arc::clone(&row.asked)));
+        self.keep_spec(task.id, Arc::clone(&row.asked));
         Ok(true)
     }
 
@@ -309,7 +120,7 @@ impl Rows for SqlRows<'_> {
             .bind(big(change.events))
             .bind(now.0);
         let Some(row) = self.one(update).await? else { return Ok(None) };
-        self.changed = true;
+        self.has_changed();
         Ok(Some(columns::task(&row, self.spec(id).await?)?))
     }
 
@@ -317,7 +128,9 @@ impl Rows for SqlRows<'_> {
         let update =
             query("UPDATE distributed_tasks SET event_sequence = event_sequence + $2 WHERE id = $1 RETURNING event_sequence");
         let row = self.one(update.bind(task.to_string()).bind(big(count_of))).await?;
-        self.changed |= row.is_some();
+        if row.is_some() {
+            self.has_changed();
+        }
         row.map(|row| count(&row, "event_sequence")).transpose()
     }
 
@@ -435,7 +248,7 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn drop_journal(&mut self, attempt: AttemptId, ordinal: u64) -> Result<(), RecordError> {
-        self.drops.push((attempt, ordinal));
+        self.gather_drop(attempt, ordinal);
         Ok(())
     }
 
@@ -579,8 +392,7 @@ impl Rows for SqlRows<'_> {
 
     async fn key(&mut self, id: KeyId) -> Result<Option<GatewayKey>, RecordError> {
         let select = query("SELECT body FROM gateway_keys WHERE id = $1").bind(id.to_string());
-        let row = select.fetch_optional(&mut *self.connection).await.map_err(failure)?;
-        row.map(|row| columns::from_json(&row, "body")).transpose()
+        self.one(select).await?.map(|row| columns::from_json(&row, "body")).transpose()
     }
 
     async fn put_key(&mut self, key: &GatewayKey) -> Result<(), RecordError> {
@@ -627,14 +439,8 @@ impl Rows for SqlRows<'_> {
         Ok(())
     }
 
-    async fn insert_event(&mut self, mut event: Event) -> Result<Event, RecordError> {
-        if self.next_event == self.last_event {
-            return Err(RecordError::Backend("one group records more events than a transaction can number".to_owned()));
-        }
-        event.sequence = self.next_event;
-        self.next_event += 1;
-        self.events.push(event.clone());
-        Ok(event)
+    async fn insert_event(&mut self, event: Event) -> Result<Event, RecordError> {
+        self.gather_event(event)
     }
 }
 

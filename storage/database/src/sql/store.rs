@@ -12,8 +12,8 @@ use sqlx::{AnyConnection, AnyPool, Connection};
 
 use super::dialect::Dialect;
 use super::error::{clash, ends_the_group, failure, is_clash};
+use super::group::{Savepoint, SqlRows};
 use super::read;
-use super::rows::{Savepoint, SqlRows};
 use super::specs::Specs;
 use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
