@@ -4,6 +4,8 @@
 //! While a command runs, its workspace is snapshotted on a timer: see [`crate::steps`] for what becomes of those steps.
 
 mod commands;
+mod models;
+mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +14,22 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_database::Write;
 use helix_kernel::Boottime;
-use helix_messages::{OnBehalf, SetAside};
-use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
-use helix_protocol::link::{OpenWorkspace, Request, Response, ToolLimits};
+use helix_ports::{ChildEnd, SnapshotNote, StepHost};
+use helix_protocol::link::{Request, Response, ToolLimits};
 use helix_protocol::{
     AgentTurn, AskedModel, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest,
-    ModelTraffic, Money, Question, Remark, RemarkId, Role, SnapshotId, Spent, StepId, StepRecord, TaskId, TaskRecord, TaskSpec,
-    TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
+    ModelTraffic, Question, Remark, RemarkId, Role, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork,
+    Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
 };
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::budget::{self, Amount};
+pub(crate) use self::workspace::{Workspace, adopt};
+
+use self::workspace::request_worker;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
-use crate::shared::{Files, Pauses, Shared};
-use crate::{children, gateway, rehearsal, said, secrets, telling};
+use crate::shared::{Files, Shared};
+use crate::{children, gateway, rehearsal, said, telling};
 
-/// How long a worker's branch may be away before a request is given up.
-const AWAY: Duration = Duration::from_secs(30);
 /// Between SIGTERM and SIGKILL for a command that is given up.
 const GRACE_MS: u64 = 2_000;
 
@@ -42,16 +42,6 @@ pub(crate) struct Lease {
     pub name: String,
     /// The epoch under which the workspace was opened: this one, or where it was adopted an earlier owner's.
     pub opened: Epoch,
-}
-
-/// The workspace on the worker.
-pub(crate) enum Workspace {
-    /// Not there under this lease, or not with the right files.
-    Closed,
-    /// On its way.
-    Opening(AbortOnDropHandle<Result<(), Failure>>),
-    /// It held these files when the last step ended, and holds what this one has done since.
-    Open,
 }
 
 /// One step being made.
@@ -173,28 +163,6 @@ impl Host {
         self.note.take()
     }
 
-    /// Lets the workspace be made ready while something else is done.
-    pub fn open_ahead(&mut self) {
-        if matches!(self.workspace, Workspace::Closed) {
-            let (shared, lease, task, files) = (Arc::clone(&self.shared), self.lease.clone(), self.task.clone(), self.files);
-            let opening = tokio::spawn(async move { open(&shared, &lease, &task, files).await });
-            self.workspace = Workspace::Opening(AbortOnDropHandle::new(opening));
-        }
-    }
-
-    /// Waits until the workspace holds the step's files.
-    pub async fn ready(&mut self) -> Result<(), Failure> {
-        self.open_ahead();
-        if let Workspace::Opening(opening) = &mut self.workspace {
-            let opened = opening.await;
-            self.workspace = Workspace::Closed;
-            opened
-                .unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("opening the workspace ended early: {error}"))))?;
-            self.workspace = Workspace::Open;
-        }
-        Ok(())
-    }
-
     /// Stops what still runs, for a step that is given up.
     pub async fn stop_running(&mut self) {
         if let Some(key) = self.running.take() {
@@ -241,72 +209,6 @@ impl Host {
         self.replay.apply(entry.sequence, &entry.body);
         Ok(())
     }
-
-    /// Refuses a call that could pass a limit, and records its reservation otherwise.
-    async fn reserve(&mut self, call: &CallKey, amount: Amount) -> Result<SetAside, Failure> {
-        let spent = Amount { money: self.task.spent, tokens: self.task.tokens } + self.replay.committed();
-        let within = budget::check(self.task.spec.budget, spent, amount);
-        self.remember(within)?;
-        let admitted = self.shared.admit(&self.task, amount.into()).await;
-        let set_aside = self.remember(admitted)?;
-        let reserved = JournalBody::Reserved { call: call.clone(), money: amount.money, tokens: amount.tokens };
-        match self.journal(reserved).await {
-            Ok(()) => Ok(set_aside),
-            Err(failure) => {
-                set_aside.free();
-                Err(failure)
-            }
-        }
-    }
-
-    async fn ask_model(&mut self, call: CallKey, request: ModelRequest) -> Result<ModelReply, Failure> {
-        let quote = self.shared.args.models.quote(request.clone()).await?;
-        let most = Amount { money: quote.money, tokens: quote.tokens };
-        // The call that an earlier owner left under way is reserved already.
-        let mut set_aside = None;
-        if !self.shared.calls.has(&call) {
-            set_aside = Some(self.reserve(&call, most).await?);
-            self.shared.args.events.show(telling::model_called(self.lease.task, &quote.provider, &quote.model));
-        }
-        // One line of steps is one conversation: it stays where its prompt is cached.
-        let session = request.session.clone().or_else(|| Some(self.task.attempt.to_string()));
-        let request = ModelRequest { idempotency_key: Some(call.0.clone()), session, ..request };
-        let models = self.shared.args.models.on_behalf(OnBehalf {
-            owner: self.task.owner,
-            project: self.task.project,
-            actor: self.task.spec.work.kind().to_owned(),
-            task: Some(self.task.id),
-            step: Some(self.ordinal),
-            ..OnBehalf::default()
-        });
-        let answer = async move { models.generate(request, None).await };
-        match self.shared.calls.join(self.lease.task, &call, set_aside, answer).await {
-            Ok(reply) => {
-                self.journal(JournalBody::Replied { call: call.clone(), reply: reply.clone() }).await?;
-                let usage = &reply.usage;
-                self.shared.calls.settle(&call, Spent { money: usage.cost, tokens: usage.total_tokens() });
-                self.shared.args.events.show(telling::model_replied(
-                    self.lease.task,
-                    &reply.model,
-                    usage.total_tokens(),
-                    usage.cost,
-                ));
-                Ok(reply)
-            }
-            Err(error) => {
-                let uncertain = matches!(error, ProviderError::Uncertain(_));
-                let charged = if uncertain { most } else { Amount { money: Money::ZERO, tokens: 0 } };
-                let reason = error.failure().message.clone();
-                let failed = JournalBody::CallFailed { call: call.clone(), charged: charged.money, tokens: charged.tokens, reason };
-                self.journal(failed).await?;
-                self.shared.calls.settle(&call, charged.into());
-                if let ProviderError::Retryable { retry_after, .. } = &error {
-                    self.again_in = *retry_after;
-                }
-                Err(error.into())
-            }
-        }
-    }
 }
 
 /// The key of a call: the same for every owner that makes the same step again.
@@ -317,73 +219,6 @@ pub(crate) fn call_key(task: &TaskRecord, ordinal: u64, call: u64) -> CallKey {
     hash.update(&ordinal.to_be_bytes());
     hash.update(&call.to_be_bytes());
     CallKey(hash.finalize().to_hex().to_string())
-}
-
-/// Asks a worker. While it has fenced itself, or its branch is away, the request is repeated: the fleet says when it is lost.
-pub(crate) async fn request_worker(shared: &Shared, worker: WorkerId, request: Request) -> Result<Response, Failure> {
-    let (began, mut pauses) = (tokio::time::Instant::now(), Pauses::new());
-    loop {
-        let answer = shared.args.fleet.request(worker, request.clone(), None).await;
-        let Err(failure) = answer else { return answer };
-        let away = matches!(failure.code, Code::Overloaded | Code::ShuttingDown) && began.elapsed() < AWAY;
-        if !away && failure.code != Code::LeaseExpired {
-            return Err(failure);
-        }
-        pauses.pause().await;
-    }
-}
-
-/// Goes on with the workspace as the worker has it. Answers with the epoch under which it was opened; `None` where the step that
-/// began from these files cannot go on there, so that the workspace has to be opened.
-pub(crate) async fn adopt(shared: &Shared, lease: &Lease, files: Files) -> Option<Epoch> {
-    let request = Request::Adopt { task: lease.task, epoch: lease.epoch, tree: files.tree };
-    match request_worker(shared, lease.worker, request).await {
-        Ok(Response::Adopted { opened }) => {
-            tracing::info!(task = %lease.task, epoch = %lease.epoch, worker = lease.name, "the step goes on where it is");
-            Some(opened)
-        }
-        Ok(other) => {
-            tracing::warn!(task = %lease.task, "{}", unexpected("adopt a workspace", &other));
-            None
-        }
-        Err(failure) => {
-            tracing::info!(task = %lease.task, worker = lease.name, "the step is made again: {failure}");
-            None
-        }
-    }
-}
-
-async fn open(shared: &Shared, lease: &Lease, task: &TaskRecord, files: Files) -> Result<(), Failure> {
-    let open = OpenWorkspace {
-        task: lease.task,
-        epoch: lease.epoch,
-        tree: files.tree,
-        environment: task.spec.environment.clone(),
-        secrets: secrets::resolve(&task.spec.environment.secrets).await?,
-        file_cap_bytes: shared.args.workspace.file_cap_bytes,
-    };
-    let (began, mut pauses) = (tokio::time::Instant::now(), Pauses::new());
-    let answer = loop {
-        match shared.args.fleet.open(lease.worker, open.clone()).await {
-            Err(failure) if failure.code == Code::LeaseExpired => pauses.pause().await,
-            Err(failure) if matches!(failure.code, Code::Overloaded | Code::ShuttingDown) && began.elapsed() < AWAY => {
-                pauses.pause().await
-            }
-            answer => break answer?,
-        }
-    };
-    match answer {
-        Response::Opened { setup: Some(report), .. } if report.exit_code != 0 => Err(Failure::new(
-            Code::CommandFailed,
-            format!(
-                "the setup command `{}` ended with exit code {}; its output ended with:\n{}",
-                report.command, report.exit_code, report.tail
-            ),
-        )
-        .hint("it is named in helix.project.yaml")),
-        Response::Opened { .. } => Ok(()),
-        other => Err(unexpected("open", &other)),
-    }
 }
 
 fn unexpected(asked: &str, answer: &Response) -> Failure {
