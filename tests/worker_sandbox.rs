@@ -143,10 +143,8 @@ async fn a_workspace_is_seen_under_one_name_on_every_worker_and_where_it_lies() 
             setup: None,
             ..Environment::default()
         };
-        let (space, reading) = (
-            Space::at(&node, Isolation::Workspace, Network::None).await,
-            Space::open(&node, environment).await.expect("opened"),
-        );
+        let (space, reading) =
+            (Space::at(&node, Isolation::Workspace, Network::None).await, Space::open(&node, environment).await.expect("opened"));
         let lies = bench.root(space.task);
         assert_eq!(space.succeeds("pwd; echo x > here; readlink /proc/self/cwd").await, "/run/workspace\n/run/workspace\n");
         assert_eq!(space.succeeds(&format!("cat {0}/here; echo y > {0}/there; cat there", lies.display())).await, "x\ny\n");
