@@ -3,8 +3,13 @@
     agent.py MODE [FOLDER]
 
 `plain` does its work; `asks` wants to be allowed first; `model` asks its model over the gateway it was given and leaves its key in
-FOLDER; `slow` stands still in its second turn until FOLDER has the file `begun`, which it makes; `dies` ends in the middle of its turn;
-`garbage` does not speak the protocol. Its session is a number of turns in its home.
+FOLDER; `slow` stands still in its second turn until FOLDER has the file `begun`, which it makes. Its session is a number of turns in its
+home.
+
+What goes wrong: `dies` ends in the middle of its turn, having asked its model nothing; `dies-once` asks it, and ends where FOLDER has no
+`begun`; `garbage` does not speak the protocol; `mute` never answers at all; `hangs` answers everything but the prompt; `floods` says
+more than anybody keeps, `huge` in one message; `sessionless` begins a session without a name, `endless` ends a turn without saying why;
+`babbles` says much that is no message of the protocol, and does its work; `stubborn` asks, and goes on when its turn is cancelled.
 """
 
 import json
@@ -54,6 +59,40 @@ def allowed(session):
     return None
 
 
+def flood(session):
+    for number in range(24):
+        say(session, "w" * (1 << 20))
+        update(session, sessionUpdate="agent_thought_chunk", content={"type": "text", "text": "t" * (1 << 20)})
+        update(session, sessionUpdate="tool_call", toolCallId="f%d" % number, title="read " + "x" * (1 << 20), kind="read",
+               status="completed", rawInput={"path": "p" * (1 << 20)},
+               content=[{"type": "content", "content": {"type": "text", "text": "r" * (1 << 20)}}])
+    for number in range(10000):
+        update(session, sessionUpdate="tool_call", toolCallId="g%d" % number, title="read", kind="read", status="completed")
+
+
+def babble(session):
+    for line in ['{"jsonrpc": "2.0", "method": "session/upd', "not JSON at all", "[1, 2]", "null", '"text"', "{}", "\u0000", ""]:
+        print(line, flush=True)
+    sys.stdout.buffer.write(b"\xff\xfe\n")
+    send({"id": "nobody asked", "result": 1})
+    send({"id": 12345, "error": {"code": "a text", "message": 7}})
+    send({"method": "session/update"})
+    send({"method": "session/update", "params": {"sessionId": session, "update": 7}})
+    send({"method": "session/update", "params": {"sessionId": "another", "update": {"sessionUpdate": "agent_message_chunk"}}})
+    update(session, sessionUpdate="of the future", content=[])
+    update(session, sessionUpdate="tool_call", toolCallId={"not": "a text"})
+    update(session, sessionUpdate="tool_call_update", toolCallId="never begun", status="completed", content=None, locations=7)
+    send({"id": 901, "method": "fs/read_text_file", "params": {"sessionId": session, "path": "/etc/passwd"}})
+    send({"id": 902, "method": "session/request_permission", "params": {"no": "call"}})
+    refused = set()
+    for line in sys.stdin:
+        answer = json.loads(line)
+        if "error" in answer:
+            refused.add(answer["id"])
+        if refused == {901, 902}:
+            return
+
+
 def turn(session, text):
     turns = 1 + (int(open(session_file).read()) if os.path.exists(session_file) else 0)
     if mode == "dies":
@@ -61,6 +100,23 @@ def turn(session, text):
             half.write("half\n")
         print("fatal: no licence was found", file=sys.stderr, flush=True)
         sys.exit(3)
+    if mode == "dies-once" and not os.path.exists(os.path.join(folder, "begun")):
+        open(os.path.join(folder, "begun"), "w").close()
+        ask_model()
+        print("fatal: the disk of the agent is on fire", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 9)
+    if mode == "hangs":
+        open(os.path.join(folder, "begun"), "w").close()
+        time.sleep(600)
+    if mode == "stubborn":
+        allowed(session)
+        time.sleep(600)
+    if mode == "floods":
+        flood(session)
+    if mode == "huge":
+        say(session, "x" * (33 << 20))
+    if mode == "babbles":
+        babble(session)
     if mode == "slow" and turns == 2 and not os.path.exists(os.path.join(folder, "begun")):
         with open("made.txt", "a") as made:
             made.write("half a turn\n")
@@ -82,6 +138,8 @@ def turn(session, text):
     return "end_turn"
 
 
+if mode == "mute":
+    time.sleep(600)
 if mode == "garbage":
     for number in range(100):
         print("Welcome to the interactive mode!", flush=True)
@@ -95,7 +153,7 @@ for line in sys.stdin:
         send({"id": id, "result": {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}, "agentInfo": about}})
     elif method == "session/new":
         os.makedirs(os.environ["HOME"], exist_ok=True)
-        send({"id": id, "result": {"sessionId": "s1"}})
+        send({"id": id, "result": {} if mode == "sessionless" else {"sessionId": "s1"}})
     elif method == "session/load":
         if os.path.exists(session_file) or mode == "asks":
             send({"id": id, "result": None})
@@ -103,4 +161,4 @@ for line in sys.stdin:
             send({"id": id, "error": {"code": -32002, "message": "there is no such session"}})
     elif method == "session/prompt":
         stop = turn(params["sessionId"], params["prompt"][0]["text"])
-        send({"id": id, "result": {"stopReason": stop}})
+        send({"id": id, "result": {} if mode == "endless" else {"stopReason": stop}})

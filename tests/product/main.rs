@@ -8,6 +8,7 @@
 mod harness;
 
 mod adoption;
+mod agent_faults;
 mod agents;
 mod agents_of_others;
 mod attempts;

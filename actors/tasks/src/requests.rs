@@ -19,7 +19,7 @@ use crate::commit::task_of;
 use crate::drive::{BUDGET_QUESTION, read_task};
 use crate::machine::Happening;
 use crate::shared::Shared;
-use crate::{children, dependencies, secrets, telling};
+use crate::{children, dependencies, gateway, secrets, telling};
 
 /// Most that is said at once.
 const SAID_BYTES: usize = 32 * 1024;
@@ -229,6 +229,12 @@ pub(crate) async fn cancel(shared: &Shared, task: TaskId, principal: &Principal)
     let reason = format!("cancelled by {}", principal.actor);
     let event = telling::by(EventKind::TaskCancelled, task, &principal.actor, reason.clone(), Value::Null);
     let cancelled = change(shared, Happening::Cancel.change(task, None, reason), event).await?;
+    // Whoever drives it is stopped in the middle of the turn, and would not do it.
+    if matches!(cancelled.spec.work, TaskWork::External(_))
+        && let Err(failure) = gateway::forget(shared, task).await
+    {
+        tracing::warn!(%task, "keys of a turn that was cancelled end by themselves: {failure}");
+    }
     for child in own {
         let (door, principal) = (shared.args.address.clone(), principal.clone());
         tokio::spawn(async move {

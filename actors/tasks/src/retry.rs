@@ -44,6 +44,7 @@ pub fn verdict(code: Code) -> Verdict {
         | Code::DependencyCycle
         | Code::CommandFailed
         | Code::ProgramMissing
+        | Code::AgentNotStarted
         | Code::TaskFailed
         | Code::StepLimit
         | Code::ModelRefused
@@ -98,6 +99,7 @@ mod tests {
     fn a_failed_command_is_not_tried_again_and_a_failed_model_is() {
         assert_eq!(verdict(Code::CommandFailed), Verdict::Final);
         assert_eq!(verdict(Code::ModelFailed), Verdict::Retry);
+        assert_eq!((verdict(Code::AgentFailed), verdict(Code::AgentNotStarted)), (Verdict::Retry, Verdict::Final));
         assert_eq!(verdict(Code::NoModelAnswers), Verdict::Unserved);
         assert_eq!(verdict(Code::WorkerLost), Verdict::WorkerGone);
         assert_eq!(verdict(Code::StaleOwner), Verdict::Stale);

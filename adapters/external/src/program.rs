@@ -108,16 +108,16 @@ impl Running {
         tokio::time::timeout(LEAVING, self.child.wait()).await.ok()?.ok().map(code)
     }
 
-    /// Why nothing more comes from it.
-    pub async fn ended(mut self, when: &str) -> Failure {
+    /// Why nothing more comes from it, as a failure of this code.
+    pub async fn ended(mut self, code_of_it: Code, when: &str) -> Failure {
         let status = tokio::time::timeout(LEAVING, self.child.wait()).await;
         match status.ok().and_then(Result::ok).map(code) {
             Some(NO_SUCH_PROGRAM) => {
                 Failure::new(Code::ProgramMissing, format!("the program of the agent {} is not on this worker", self.agent))
                     .hint("install it there; docs/agents.md says how each is run, and `agents.programs` in helix.yaml changes it")
             }
-            Some(code) => Failure::new(Code::AgentFailed, format!("the agent {} ended with exit code {code} {when}", self.agent)),
-            None => Failure::new(Code::AgentFailed, format!("the agent {} closed its output {when}", self.agent)),
+            Some(code) => Failure::new(code_of_it, format!("the agent {} ended with exit code {code} {when}", self.agent)),
+            None => Failure::new(code_of_it, format!("the agent {} closed its output {when}", self.agent)),
         }
     }
 }

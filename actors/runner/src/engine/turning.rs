@@ -125,7 +125,7 @@ fn mask_value(value: &mut serde_json::Value, secrets: &Secrets) {
 fn with_output(mut failure: Failure, output: &str) -> Failure {
     let skipped = output.chars().count().saturating_sub(QUOTED);
     let tail: String = output.chars().skip(skipped).collect();
-    if matches!(failure.code, Code::AgentFailed | Code::ProgramMissing) && !tail.trim().is_empty() {
+    if matches!(failure.code, Code::AgentFailed | Code::AgentNotStarted | Code::ProgramMissing) && !tail.trim().is_empty() {
         failure.message = format!("{}; its output ended with:\n{}", failure.message, tail.trim());
     }
     failure

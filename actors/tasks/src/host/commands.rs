@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_protocol::link::{Request, Response};
-use helix_protocol::{AgentTurn, CallKey, Epoch, ExitReport, Failure, JournalBody, ModelTraffic, RunId, Spend, Spent, TurnReport};
+use helix_protocol::{
+    AgentTurn, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, ModelTraffic, RunId, Spend, Spent, TurnReport,
+};
 
 use super::{Host, request_worker, unexpected};
 use crate::retry::{Verdict, verdict};
@@ -36,13 +38,14 @@ impl Host {
         }
         let (task, epoch, shown) = (self.lease.task, self.lease.epoch, format!("agent {}", turn.agent));
         let request = Request::Turn { task, epoch, key: key.clone(), run, turn: Box::new(turn) };
-        let answer = self.watched(&shown, key.clone(), run, request).await;
+        let mut answer = self.watched(&shown, key.clone(), run, request).await;
         if traffic == ModelTraffic::Gateway {
-            self.settle_turn(key).await?;
+            let spend = self.settle_turn(key).await?;
             // An agent whose last call was refused has not done what it was asked, whatever it made of that.
             if let Some(refused) = self.shared.args.spending.take_refusal(self.lease.task) {
                 return self.remember(Err(gateway::refused(refused)));
             }
+            answer = answer.map_err(|failure| if spend.model_calls == 0 { not_started(failure) } else { failure });
         }
         let answer = answer?;
         let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };
@@ -94,15 +97,15 @@ impl Host {
         Spent { money: self.task.spent + money, tokens: self.task.tokens + tokens }
     }
 
-    /// Ends the turn's way to models, however the turn ended, and charges what it spent.
-    async fn settle_turn(&mut self, call: CallKey) -> Result<(), Failure> {
+    /// Ends the turn's way to models, however the turn ended, and charges what it spent, which is answered.
+    async fn settle_turn(&mut self, call: CallKey) -> Result<Spend, Failure> {
         let task = self.lease.task;
         gateway::forget(&self.shared, task).await?;
         let spend = gateway::uncharged(&self.shared, task, self.charged(), self.started_at()).await?;
         if self.broken.is_none() && spend != Spend::default() {
             self.journal(JournalBody::Charged { call, spend }).await?;
         }
-        Ok(())
+        Ok(spend)
     }
 
     /// Takes the files of the command that runs as an unfinished step. What goes wrong here costs a snapshot and not the command,
@@ -117,6 +120,13 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// An agent that failed and has asked its model nothing did so for a reason that another try would meet again: an option, a login, a
+/// file that is missing.
+fn not_started(failure: Failure) -> Failure {
+    let code = if failure.code == Code::AgentFailed { Code::AgentNotStarted } else { failure.code };
+    Failure { code, ..failure }
 }
 
 /// The run that a key has in a workspace: the same however often it is asked for, another one once the workspace was opened anew.

@@ -32,7 +32,7 @@ pub(crate) async fn take_turn(
     program: &Program,
     session: &mut Session,
 ) -> Result<TurnReport, Failure> {
-    let mut peer = Peer::new(turn.agent.clone(), program.start(&turn.program.command, &[])?);
+    let mut peer = Peer::new(program.start(&turn.program.command, &[])?);
     let made = make(&mut peer, turn, workspace, session).await;
     match made {
         Ok(report) => {
@@ -41,7 +41,32 @@ pub(crate) async fn take_turn(
             Ok(report)
         }
         Err(Stopped::Failed(failure)) => Err(failure),
-        Err(Stopped::Gone(when)) => Err(peer.ended(when).await),
+        Err(Stopped::Gone(stage)) => Err(peer.ended(stage).await),
+    }
+}
+
+/// How far a turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    TakingUp,
+    Beginning,
+    Working,
+}
+
+impl Stage {
+    /// What a failure in it is: before there is a session the agent would fail in the same way again.
+    fn code(self) -> Code {
+        if self == Self::Working { Code::AgentFailed } else { Code::AgentNotStarted }
+    }
+
+    fn when(self) -> &'static str {
+        match self {
+            Self::Starting => "as it was started",
+            Self::TakingUp => "as it took its session up",
+            Self::Beginning => "as its session was begun",
+            Self::Working => "in the middle of its turn",
+        }
     }
 }
 
@@ -49,7 +74,7 @@ pub(crate) async fn take_turn(
 enum Stopped {
     Failed(Failure),
     /// The program's output has ended.
-    Gone(&'static str),
+    Gone(Stage),
 }
 
 impl From<Failure> for Stopped {
@@ -67,7 +92,7 @@ async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut
         "clientInfo": { "name": "helix", "title": "Helix", "version": env!("CARGO_PKG_VERSION") },
     });
     let begun = peer.call::<Initialized>("initialize", &initialize, &mut state, starting).await;
-    let about = begun.map_err(|refused| refused.into_stopped(&turn.agent, "as it was started"))?;
+    let about = begun.map_err(|refused| refused.into_stopped(&turn.agent, Stage::Starting))?;
     if about.protocol_version != VERSION {
         let message = format!(
             "the agent {} speaks version {} of the Agent Client Protocol, and this client {VERSION}",
@@ -87,7 +112,7 @@ async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut
         // Whatever it says of a turn that we cancelled: what was asked is what counts.
         (Ok(_) | Err(Refused::Answered(_) | Refused::Late), Some((permission, detail))) => AgentEnd::Asks { permission, detail },
         (Ok(Prompted { stop_reason }), None) => ending(&stop_reason),
-        (Err(refused), _) => return Err(refused.into_stopped(&turn.agent, "in the middle of its turn")),
+        (Err(refused), _) => return Err(refused.into_stopped(&turn.agent, Stage::Working)),
     };
     Ok(TurnReport { program: about.name(&turn.agent), began, messages: state.into_messages(), end })
 }
@@ -123,7 +148,7 @@ async fn open(
         match peer.call::<serde_json::Value>(way, &params, state, starting).await {
             Ok(_) => return Ok((id.to_owned(), Began::Resumed)),
             Err(Refused::Answered(error)) => eprintln!("[its session {id} cannot be taken up: {}]", error.message),
-            Err(refused) => return Err(refused.into_stopped(&turn.agent, "as it took its session up")),
+            Err(refused) => return Err(refused.into_stopped(&turn.agent, Stage::TakingUp)),
         }
     }
     let began = if turn.before.is_empty() { Began::New } else { Began::Told };
@@ -140,6 +165,6 @@ async fn open(
             );
             Err(Failure::new(Code::InvalidConfig, message).hint(hint).into())
         }
-        Err(refused) => Err(refused.into_stopped(&turn.agent, "as its session was begun")),
+        Err(refused) => Err(refused.into_stopped(&turn.agent, Stage::Beginning)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use helix_protocol::{Code, Failure};
+use helix_protocol::Failure;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -10,9 +10,9 @@ use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::Stopped;
 use super::turn::{Answer, Turn};
 use super::wire::{Incoming, METHOD_NOT_FOUND, RpcError};
+use super::{Stage, Stopped};
 use crate::program::Running;
 
 /// The longest message of an agent, in bytes.
@@ -24,9 +24,8 @@ const GARBAGE: usize = 64;
 
 /// The program, and what comes from it.
 pub struct Peer {
-    agent: String,
     running: Running,
-    incoming: mpsc::Receiver<Result<Incoming, Failure>>,
+    incoming: mpsc::Receiver<Result<Incoming, String>>,
     next: i64,
 }
 
@@ -41,32 +40,32 @@ pub enum Refused {
     /// Its output has ended.
     Gone,
     /// What it says cannot be understood.
-    Garbage(Failure),
+    Garbage(String),
 }
 
 impl Refused {
-    pub fn into_stopped(self, agent: &str, when: &'static str) -> Stopped {
-        let failed = |message: String| Stopped::Failed(Failure::new(Code::AgentFailed, message));
-        match self {
+    pub fn into_stopped(self, agent: &str, stage: Stage) -> Stopped {
+        let when = stage.when();
+        let failed = |message: String| Failure::new(stage.code(), message);
+        Stopped::Failed(match self {
             Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", error.text())),
-            Self::Silent(seconds) => Stopped::Failed(
-                Failure::new(Code::AgentFailed, format!("the agent {agent} said nothing for {seconds} s {when}"))
-                    .hint("`agents.silent_ms` and `agents.start_ms` in helix.yaml say how long it may"),
-            ),
+            Self::Silent(seconds) => failed(format!("the agent {agent} said nothing for {seconds} s {when}"))
+                .hint("`agents.silent_ms` and `agents.start_ms` in helix.yaml say how long it may"),
             Self::Late => failed(format!("the agent {agent} did not end a turn that was cancelled")),
-            Self::Gone => Stopped::Gone(when),
-            Self::Garbage(failure) => Stopped::Failed(failure),
-        }
+            Self::Garbage(what) => failed(format!("the agent {agent} does not speak the Agent Client Protocol: {what}"))
+                .hint("its command may need an option for that, or print something else first; `helix task log` shows it"),
+            Self::Gone => return Stopped::Gone(stage),
+        })
     }
 }
 
 impl Peer {
-    pub fn new(agent: String, mut running: Running) -> Self {
+    pub fn new(mut running: Running) -> Self {
         let (heard, incoming) = mpsc::channel(WAITING);
         if let Some(output) = running.child.stdout.take() {
-            tokio::spawn(read(agent.clone(), output, heard));
+            tokio::spawn(read(output, heard));
         }
-        Self { agent, running, incoming, next: 0 }
+        Self { running, incoming, next: 0 }
     }
 
     /// Asks, and handles what comes until the answer does. `patience` is how long nothing may come.
@@ -108,7 +107,7 @@ impl Peer {
                     return match error {
                         Some(error) => Err(Refused::Answered(error)),
                         None => serde_json::from_value(result.unwrap_or_default())
-                            .map_err(|error| Refused::Garbage(self.nonsense(&format!("its answer to {method} is none: {error}")))),
+                            .map_err(|error| Refused::Garbage(format!("its answer to {method} is none: {error}"))),
                     };
                 }
                 // An answer to nothing that was asked.
@@ -128,28 +127,19 @@ impl Peer {
         sent.await.map_err(|_| Refused::Gone)
     }
 
-    fn nonsense(&self, what: &str) -> Failure {
-        nonsense(&self.agent, what)
-    }
-
     /// Lets the program leave.
     pub async fn leave(self) {
         self.running.leave().await;
     }
 
     /// Why its output has ended.
-    pub async fn ended(self, when: &str) -> Failure {
-        self.running.ended(when).await
+    pub async fn ended(self, stage: Stage) -> Failure {
+        self.running.ended(stage.code(), stage.when()).await
     }
 }
 
-fn nonsense(agent: &str, what: &str) -> Failure {
-    Failure::new(Code::AgentFailed, format!("the agent {agent} does not speak the Agent Client Protocol: {what}"))
-        .hint("its command may need an option for that, or print something else first; `helix task log` shows it")
-}
-
 /// Reads messages, a line each. What is none is shown as output.
-async fn read(agent: String, output: ChildStdout, heard: mpsc::Sender<Result<Incoming, Failure>>) {
+async fn read(output: ChildStdout, heard: mpsc::Sender<Result<Incoming, String>>) {
     let (mut output, mut understood, mut garbage) = (BufReader::new(output), false, 0);
     loop {
         let mut line = Vec::new();
@@ -158,7 +148,7 @@ async fn read(agent: String, output: ChildStdout, heard: mpsc::Sender<Result<Inc
             Ok(_) => {}
         }
         let message = if line.len() as u64 >= LONGEST {
-            Err(nonsense(&agent, &format!("a message of it is longer than {} MiB", LONGEST >> 20)))
+            Err(format!("a message of it is longer than {} MiB", LONGEST >> 20))
         } else if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         } else {
@@ -175,7 +165,7 @@ async fn read(agent: String, output: ChildStdout, heard: mpsc::Sender<Result<Inc
                     if understood || garbage < GARBAGE {
                         continue;
                     }
-                    Err(nonsense(&agent, &format!("it says {:?}", crate::transcript::cut(text, 200))))
+                    Err(format!("it says {:?}", crate::transcript::cut(text, 200)))
                 }
             }
         };
