@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs agents that people have, as they are published on npm, and prints the folder of their programs.
+# Installs agents that people have, as they are published on npm and PyPI, and prints the folder of their programs.
 #
 #   scripts/agents.sh           installs what is missing
 #   scripts/agents.sh --where   only says where they are, or would be
@@ -7,17 +7,32 @@
 # They are large, so only `make campaign` installs them, in the cache of scripts/once.sh.
 set -euo pipefail
 . "$(dirname "$0")/once.sh"
-packages=(opencode-ai@1.18.33 @openai/codex@0.171.0 @agentclientprotocol/claude-agent-acp@0.49.0 @anthropic-ai/claude-code@2.1.197)
+node=(
+    opencode-ai@1.18.33 @openai/codex@0.171.0 @agentclientprotocol/claude-agent-acp@0.49.0 @anthropic-ai/claude-code@2.1.197
+    @google/gemini-cli@0.61.0
+)
+# goose is published there for this machine alone.
+goose=@aaif/goose-binary-linux-x64
+if [ "$(uname -sm)" = "Linux x86_64" ]; then node+=("$goose@1.52.0"); fi
+python=(aider-chat==0.86.2)
 
 install() {
     echo '{"private": true}' >package.json
-    npm install --silent --no-audit --no-fund "${packages[@]}"
+    npm install --silent --no-audit --no-fund "${node[@]}"
+    python3 -m venv python
+    python/bin/pip install --quiet --disable-pip-version-check "${python[@]}"
+    mkdir bin
+    for program in opencode codex claude-agent-acp claude gemini; do
+        ln -s "../node_modules/.bin/$program" bin/
+    done
+    if [ -e "node_modules/$goose" ]; then ln -s "../node_modules/$goose/bin/goose" bin/; fi
+    ln -s ../python/bin/aider bin/
 }
 
 if [ "${1:-}" = --where ]; then
-    once --where agents "${packages[@]}"
+    once --where agents "${node[@]}" "${python[@]}"
 else
-    needs 1 "no agent from outside is run" npm
-    once agents "agents from npm" "${packages[@]}"
+    needs 1 "no agent from outside is run" npm python3
+    once agents "agents from npm and PyPI" "${node[@]}" "${python[@]}"
 fi
-echo "$folder/node_modules/.bin"
+echo "$folder/bin"

@@ -9,6 +9,7 @@
 //! scenarios:
 //!   - name: roman
 //!     phrase: roman numerals  # chosen where the first user message contains this, whatever its case
+//!     offered: shell          # ... and the request offers this tool; of no meaning where absent
 //!     turns:                  # the n-th is said where the request has n assistant messages, recoveries not counted
 //!       - text: I look.
 //!         delay_ms: 500       # before the answer begins
@@ -62,6 +63,9 @@ pub struct Scenario {
     pub name: String,
     /// What the first user message contains.
     pub phrase: String,
+    /// A tool that the request offers: tells agents apart that are given the same prompt, and their main conversation from side ones.
+    #[serde(default)]
+    pub offered: Option<String>,
     /// What is said, in order.
     pub turns: Vec<Turn>,
 }
@@ -170,7 +174,10 @@ impl Transcript {
     /// The scenario of a conversation.
     pub(crate) fn scenario(&self, request: &ModelRequest) -> Option<&Scenario> {
         let first = request.messages.iter().find(|message| message.role == Role::User)?.as_text().to_lowercase();
-        self.scenarios.iter().find(|scenario| first.contains(&scenario.phrase.to_lowercase()))
+        let offers = |wanted: &String| request.tools.iter().any(|tool| tool.name == *wanted);
+        self.scenarios
+            .iter()
+            .find(|scenario| first.contains(&scenario.phrase.to_lowercase()) && scenario.offered.as_ref().is_none_or(offers))
     }
 }
 
