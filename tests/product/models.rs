@@ -5,7 +5,7 @@ use helix_messages::TaskWhy;
 use helix_protocol::{AgentSpec, EventKind, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::{Value, json};
 
-use crate::harness::{Product, Setup, Verdict, diligent, transcript};
+use crate::harness::{Product, Setup, Verdict, diligent, scenario, transcript};
 
 /// A product whose model is given up soon, after so many repetitions of a call.
 async fn impatient(repetitions: u32) -> Product {
@@ -114,4 +114,38 @@ async fn a_task_whose_only_model_is_away_waits_for_it_says_why_and_uses_no_retry
         assert_eq!(product.judge().await, Verdict::default(), "{status}");
     });
     futures::future::join_all(tests).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_misuses_its_tools_is_told_and_one_that_comes_to_nothing_is_stopped() {
+    let call = |tool: &str, arguments: Value| json!({"tool": tool, "arguments": arguments});
+    let misuse = [call("frobnicate", json!({})), call("read", json!("{\"path\": ")), call("read", json!({"file": 3}))];
+    let again = json!({"text": "I look again.", "calls": [call("shell", json!({"command": "echo the same"}))]});
+    let product = Setup::workers(1)
+        .model(transcript([
+            scenario("misuse", [json!({"text": "I try.", "calls": misuse}), json!({"text": "I see."})]),
+            scenario("forever", std::iter::repeat_n(again, 40)),
+            scenario("nothing", [json!({"text": ""})]),
+        ]))
+        .start()
+        .await;
+
+    let task = product.agent("misuse your tools").await;
+    product.completed(task).await;
+    let steps = product.steps(task).await;
+    assert_eq!((steps.len(), steps.iter().map(|step| step.files_changed).sum::<u64>()), (2, 0), "{steps:?}");
+    let ran = product.oracle.heard_of(task).into_iter().filter(|event| event.event.kind == EventKind::ToolStarted);
+    assert_eq!(ran.count(), 1, "arguments for another schema are judged where the tool is, and the others reach nobody");
+
+    for (prompt, steps, words) in
+        [("go on forever", 6, "goes round in circles"), ("say nothing", 3, "an empty answer 3 times in a row")]
+    {
+        let agent = AgentSpec { max_steps: 60, ..AgentSpec::new(prompt) };
+        let spec = TaskSpec { max_retries: Some(0), ..TaskSpec::new(prompt, TaskWork::Agent(agent)) };
+        let task = product.create(spec).await;
+        let record = product.ended(task).await;
+        assert_eq!((record.status, record.steps), (TaskStatus::Failed, steps), "{prompt}: {}", record.reason);
+        assert!(record.reason.contains(words), "{prompt}: {}", record.reason);
+    }
+    assert_eq!(product.judge().await, Verdict::default());
 }
