@@ -31,7 +31,7 @@ campaign: ## the long counts: 30 kills of each kind, 500 of the version store's 
 	@scripts/litellm.sh >/dev/null || echo "*** LiteLLM could not be installed: our providers are NOT driven over it ***" >&2
 	@scripts/agents.sh >/dev/null || echo "*** agents could not be installed: none from outside is run ***" >&2
 	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 cargo test --workspace --tests --no-fail-fast -- --nocapture
-	@$(ROCKSDB) && HELIX_CAMPAIGN=500 cargo test -p heliosd --test helios deaths::every -- --nocapture
+	@$(ROCKSDB) && HELIX_CAMPAIGN=500 cargo test --workspace --test helios deaths::every -- --nocapture
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo-deny (where installed), layers
