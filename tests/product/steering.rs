@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use helix::scripted::read_log;
 use helix_adapter_http::api::{RemarkList, SayRequest};
-use helix_protocol::{Code, EventKind, RemarkId, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{AgentSpec, Code, EventKind, RemarkId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::json;
 
 use crate::harness::{HELIX, Product, Setup, Signal, Verdict, command_spec, diligent, scenario, transcript};
@@ -88,6 +88,19 @@ async fn a_task_does_not_end_before_it_has_read_what_was_said_during_its_last_tu
     product.say(task, WORDS).await;
     product.completed(task).await;
     assert_eq!(product.steps(task).await.len(), 2, "one turn more");
+    product.heard_once(task, &[WORDS]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_before_the_first_turn_does_not_take_the_place_of_the_task() {
+    let turns = [json!({"text": "I am done."}), json!({"text": "I leave them."})];
+    let product = Setup::workers(1).model(transcript([scenario("short", turns)])).start().await;
+    let before = product.command(&["sleep 2"]).await;
+    let agent = TaskWork::Agent(AgentSpec::new("short"));
+    let task = product.create(TaskSpec { depends_on: vec![before], ..TaskSpec::new("short", agent) }).await;
+    product.say(task, WORDS).await;
+    product.completed(task).await;
+    assert_eq!(product.steps(task).await.len(), 2, "it is answered before the task ends");
     product.heard_once(task, &[WORDS]).await;
 }
 

@@ -191,7 +191,8 @@ impl Drive {
             said,
         };
         let mut host = Host::new(Arc::clone(&self.shared), begin);
-        if self.kind.hears() {
+        // What is said before the first turn is heard by the next one: a conversation begins with what the task is.
+        if self.kind.hears() && self.turn.is_some() {
             host.hear().await?;
         }
         Ok(host)
