@@ -332,7 +332,8 @@ async fn every_provider_is_closed_with_the_branch() {
 async fn a_quote_is_the_prompt_at_the_full_price_and_the_longest_answer() {
     let a = FakeProvider::new("a", []);
     let (models, _handle) = models(&[&a], Limits::default()).await;
-    let quote = Quote { provider: "a".to_owned(), model: "small".to_owned(), tokens: 600, money: Money(700) };
+    let capabilities = a.capabilities(None);
+    let quote = Quote { provider: "a".to_owned(), model: "small".to_owned(), tokens: 600, money: Money(700), capabilities };
     assert_eq!(models.quote(request(None)).await, Ok(quote));
     assert_eq!(models.quote(request(Some("x"))).await.expect_err("unknown").code, Code::ModelUnavailable);
     assert_eq!(a.calls(), 0);

@@ -108,6 +108,8 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .route("/v1/messages", web::post().to(requests::messages))
         .route("/v1/messages/count_tokens", web::post().to(requests::count_tokens))
         .route("/api/chat", web::post().to(requests::ollama))
+        .route("/api/generate", web::post().to(requests::ollama_prompt))
+        .route("/api/show", web::post().to(requests::ollama_show))
         .route("/api/tags", web::get().to(requests::models))
         .route("/api/version", web::get().to(requests::ollama_version))
         .route("/v1/models", web::get().to(requests::models))

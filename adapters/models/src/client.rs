@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use helix_ports::{AnswerHead, ClientFormat, ClientStream};
+use helix_ports::{AnswerHead, ClientFormat, ClientStream, ModelCapabilities};
 use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, WireFormat};
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         stream: chat_stream,
         count: |tokens| json!({"total_tokens": tokens}),
         models: openai_models,
+        describe: None,
+        prompts: Prompts::Unknown,
     };
     let responses = Served {
         wire: WireFormat::OpenaiResponses,
@@ -32,6 +34,8 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         stream: |_, head, id| Box::new(responses::StreamEncoder::new(&head.model, id, head.created)),
         count: |tokens| json!({"object": "response.input_tokens", "input_tokens": tokens}),
         models: openai_models,
+        describe: None,
+        prompts: Prompts::Unknown,
     };
     let anthropic = Served {
         wire: WireFormat::Anthropic,
@@ -43,6 +47,8 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         stream: |_, head, id| Box::new(anthropic::StreamEncoder::new(&head.model, id, head.created)),
         count: |tokens| json!({"input_tokens": tokens}),
         models: anthropic_models,
+        describe: None,
+        prompts: Prompts::Unknown,
     };
     let gemini = Served {
         wire: WireFormat::Gemini,
@@ -55,6 +61,23 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         stream: |_, head, id| Box::new(gemini::StreamEncoder::new(&head.model, id, head.created)),
         count: |tokens| json!({"totalTokens": tokens}),
         models: gemini_models,
+        describe: None,
+        prompts: Prompts::Unknown,
+    };
+    // The format has no address for counting.
+    let count: fn(u64) -> Value = |tokens| json!({"prompt_eval_count": tokens});
+    let prompts = Served {
+        wire: WireFormat::Ollama,
+        prefix: "",
+        framing: Framing::Ndjson,
+        decode: ollama::decode_prompt,
+        encode: ollama::encode_response,
+        error: ollama::encode_error,
+        stream: |_, head, _| Box::new(ollama::ResponseEncoder::new(&head.model, head.created)),
+        count,
+        models: ollama_models,
+        describe: None,
+        prompts: Prompts::AreThese,
     };
     let ollama = Served {
         wire: WireFormat::Ollama,
@@ -64,9 +87,10 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         encode: ollama::encode_reply,
         error: ollama::encode_error,
         stream: |_, head, _| Box::new(ollama::StreamEncoder::new(&head.model, head.created)),
-        // The format has no address for it.
-        count: |tokens| json!({"prompt_eval_count": tokens}),
+        count,
         models: ollama_models,
+        describe: Some(ollama::describe),
+        prompts: Prompts::By(Arc::new(prompts)),
     };
     vec![Arc::new(chat), Arc::new(responses), Arc::new(anthropic), Arc::new(gemini), Arc::new(ollama)]
 }
@@ -84,6 +108,18 @@ struct Served {
     stream: fn(&Value, &AnswerHead, &str) -> Box<dyn ServedStream>,
     count: fn(u64) -> Value,
     models: fn(&[String]) -> Value,
+    describe: Option<fn(&str, &ModelCapabilities) -> Value>,
+    prompts: Prompts,
+}
+
+/// Where a format takes a prompt in place of a conversation.
+enum Prompts {
+    /// Nowhere.
+    Unknown,
+    /// At the address of this other one.
+    By(Arc<dyn ClientFormat>),
+    /// Here.
+    AreThese,
 }
 
 impl Served {
@@ -131,6 +167,22 @@ impl ClientFormat for Served {
 
     fn models(&self, names: &[String]) -> Value {
         (self.models)(names)
+    }
+
+    fn describe(&self, model: &str, capabilities: &ModelCapabilities) -> Option<Value> {
+        self.describe.map(|describe| describe(model, capabilities))
+    }
+
+    fn prompts(&self) -> Option<Arc<dyn ClientFormat>> {
+        match &self.prompts {
+            Prompts::By(format) => Some(Arc::clone(format)),
+            Prompts::Unknown | Prompts::AreThese => None,
+        }
+    }
+
+    /// A provider is asked with conversations.
+    fn passes(&self) -> bool {
+        !matches!(self.prompts, Prompts::AreThese)
     }
 }
 

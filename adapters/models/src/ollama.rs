@@ -6,6 +6,7 @@
 //! - A context of its own accord: `num_ctx` is sent with every request, so that the size we count with is the one that holds.
 
 mod format;
+mod prompt;
 mod request;
 mod serve;
 mod stream;
@@ -13,6 +14,7 @@ mod stream;
 mod tests;
 
 pub use format::Ollama;
+pub use prompt::{ResponseEncoder, decode_prompt, describe, encode_response};
 pub use request::encode_request;
 pub use serve::{StreamEncoder, decode_request, encode_error, encode_reply};
 pub use stream::StreamDecoder;

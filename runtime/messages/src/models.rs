@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use helix_kernel::{Address, Reply};
-use helix_ports::{DeltaSink, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
+use helix_ports::{DeltaSink, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
 use helix_protocol::{
     Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, WireFormat,
 };
@@ -20,6 +20,8 @@ pub struct Quote {
     pub tokens: u64,
     /// In money by the price table; zero where no price is known.
     pub money: Money,
+    /// What the model that is asked first can do.
+    pub capabilities: ModelCapabilities,
 }
 
 /// A provider as listings show it.

@@ -1,7 +1,11 @@
 //! Formats that the gateway's clients speak. No I/O: what was read, and what is to be written.
 
+use std::sync::Arc;
+
 use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, WireFormat};
 use serde_json::Value;
+
+use crate::ModelCapabilities;
 
 /// Names an answer in the client's format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,18 @@ pub trait ClientFormat: Send + Sync + 'static {
     fn count(&self, tokens: u64) -> Value;
     /// The models that can be asked for.
     fn models(&self, names: &[String]) -> Value;
+    /// One of them, and what it can do; `None` where the format has no such address.
+    fn describe(&self, _model: &str, _capabilities: &ModelCapabilities) -> Option<Value> {
+        None
+    }
+    /// The format's other address: a prompt in place of a conversation; `None` where there is none.
+    fn prompts(&self) -> Option<Arc<dyn ClientFormat>> {
+        None
+    }
+    /// False where its bytes must be read and written anew, even for a provider of the same name.
+    fn passes(&self) -> bool {
+        true
+    }
 }
 
 /// Writes one answer in pieces. Called in this order: `start`, `push` for each piece, then `finish` or `error`.

@@ -65,7 +65,13 @@ impl Actor for FakeModels {
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, log: &mut ModelLog) -> Result<(), ActorProcessingErr> {
         match message.take() {
             ModelsMsg::Quote { reply, .. } => {
-                let quote = Quote { provider: "fake".to_owned(), model: "m".to_owned(), tokens: 50, money: RESERVED };
+                let quote = Quote {
+                    provider: "fake".to_owned(),
+                    model: "m".to_owned(),
+                    tokens: 50,
+                    money: RESERVED,
+                    capabilities: Default::default(),
+                };
                 let _ = reply.send(Ok(quote));
             }
             ModelsMsg::Generate { request, reply, .. } => {

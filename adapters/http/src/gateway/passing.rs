@@ -21,6 +21,9 @@ pub(crate) enum Passed {
 
 /// Passes a request on where somebody speaks its format.
 pub(crate) async fn pass(gateway: &web::Data<Gateway>, asked: Asked, reservation: Option<Reservation>) -> Result<Passed, Refusal> {
+    if !asked.format.passes() {
+        return Ok(Passed::NotSpoken(Box::new(asked), reservation));
+    }
     let call = RawCall {
         operation: asked.operation,
         model: asked.model.clone(),

@@ -125,6 +125,50 @@ pub(crate) async fn ollama(
     serve(&gateway, **access, &request, body, address).await
 }
 
+/// POST /api/generate: a prompt in place of a conversation.
+pub(crate) async fn ollama_prompt(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let Some(format) = gateway.format(WireFormat::Ollama).and_then(|format| format.prompts()) else {
+        return unspoken(WireFormat::Ollama);
+    };
+    let address = Address { wire: WireFormat::Ollama, operation: None, model: None };
+    serve_as(&gateway, **access, &request, body, address, format).await
+}
+
+/// POST /api/show: what a model can do.
+pub(crate) async fn ollama_show(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let Some(format) = gateway.format(WireFormat::Ollama).cloned() else { return unspoken(WireFormat::Ollama) };
+    let shown = async {
+        let caller = admit(&gateway, **access, &request).await?;
+        let bytes = whole_body(body, gateway.body_bytes).await?;
+        let invalid = |message: String| Refusal::new(400, Failure::new(Code::InvalidRequest, message));
+        let body: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
+        let named = ["model", "name"].iter().find_map(|field| body.get(*field)?.as_str()).filter(|name| !name.is_empty());
+        let model = named.ok_or_else(|| invalid("`model` is missing".to_owned()))?.to_owned();
+        if let Some(caller) = &caller {
+            caller.may_ask(&model)?;
+        }
+        let (models, asked) = (gateway.models.clone(), ModelRequest { model: Some(model.clone()), ..ModelRequest::default() });
+        let quote = gateway.run(async move { models.quote(asked).await }).await;
+        let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
+        Ok(format.describe(&model, &quote.capabilities))
+    };
+    match shown.await {
+        Ok(Some(described)) => HttpResponse::Ok().json(described),
+        Ok(None) => unspoken(WireFormat::Ollama),
+        Err(refused) => refusal(Some(&*format), &refused),
+    }
+}
+
 /// GET /api/version: by which clients of Ollama know that it is one.
 pub(crate) async fn ollama_version() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
@@ -164,6 +208,17 @@ async fn serve(
     address: Address,
 ) -> HttpResponse {
     let Some(format) = gateway.format(address.wire).cloned() else { return unspoken(address.wire) };
+    serve_as(gateway, access, request, body, address, format).await
+}
+
+async fn serve_as(
+    gateway: &web::Data<Gateway>,
+    access: Access,
+    request: &HttpRequest,
+    body: web::Payload,
+    address: Address,
+    format: Arc<dyn ClientFormat>,
+) -> HttpResponse {
     let answered = async {
         let asked = read(gateway, access, request, body, address, Arc::clone(&format)).await?;
         answer(gateway, asked).await

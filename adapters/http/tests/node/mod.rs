@@ -219,7 +219,13 @@ fn answer_models(message: ModelsMsg) -> BoxFuture<'static, ()> {
         match message {
             ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),
             ModelsMsg::Quote { reply, .. } => {
-                let quote = Quote { provider: "a".to_owned(), model: "m".to_owned(), tokens: 1, money: helix_protocol::Money(1) };
+                let quote = Quote {
+                    provider: "a".to_owned(),
+                    model: "m".to_owned(),
+                    tokens: 1,
+                    money: helix_protocol::Money(1),
+                    capabilities: Default::default(),
+                };
                 let _ = reply.send(Ok(quote));
             }
             _ => panic!("no test asks this"),

@@ -1,4 +1,4 @@
-"""The official `ollama` client over /api/chat: plain, streaming, tools, images, errors, models."""
+"""The official `ollama` client over /api/chat, /api/generate and /api/show: plain, streaming, tools, images, errors, models."""
 
 import os
 
@@ -58,6 +58,28 @@ try:
     raise SystemExit("a wrong key was taken")
 except ollama.ResponseError as error:
     assert error.status_code == 401 and "not known" in error.error, error
+
+answer = client.generate(model=MODEL, prompt="hi", system="be brief", options={"num_predict": 50})
+assert answer.response == "hello from the model" and answer.done and answer.done_reason == "stop", answer
+assert (answer.prompt_eval_count, answer.eval_count) == (11, 7), answer
+pieces = list(client.generate(model=MODEL, prompt="hi", stream=True))
+assert "".join(piece.response or "" for piece in pieces) == "hello from the model" and len(pieces) > 2, pieces
+assert [piece.done for piece in pieces] == [False] * (len(pieces) - 1) + [True], pieces
+assert client.generate(model=MODEL, prompt="what is this", images=[pixel]).response == "1 picture"
+for refused, status, said in [
+    (dict(prompt="busy"), 503, "the script says so"),
+    (dict(prompt="hi", raw=True), 400, "/api/chat"),
+    (dict(prompt=""), 400, "`prompt` is missing"),
+]:
+    try:
+        client.generate(model=MODEL, **refused)
+        raise SystemExit(f"{refused} was not refused")
+    except ollama.ResponseError as error:
+        assert error.status_code == status and said in error.error, error
+
+shown = client.show(MODEL)
+assert "completion" in shown.capabilities and "tools" in shown.capabilities, shown
+assert shown.modelinfo["helix.context_length"] > 0, shown
 
 names = [model.model for model in client.list().models]
 assert "coder" in names and MODEL in names, names
