@@ -157,6 +157,47 @@ async fn a_stream_cut_at_any_byte_is_uncertain_and_never_a_shorter_answer() {
     }
 }
 
+/// The answer with one of its events told twice, and with two neighbours in the other order.
+fn shuffled(peer: Peer) -> Vec<(String, Vec<u8>)> {
+    let (bytes, _) = peer.stream();
+    let body = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    let (head, body) = bytes.split_at(body);
+    let end = if peer == Peer::Ollama { "\n" } else { "\n\n" };
+    let text = String::from_utf8(body.to_vec()).expect("text");
+    let events: Vec<&str> = text.split_inclusive(end).collect();
+    let with = |events: Vec<&str>| [head, events.concat().as_bytes()].concat();
+    let twice = (0..events.len()).map(|at| (format!("event {at} twice"), with([&events[..=at], &events[at..]].concat())));
+    let swapped = (1..events.len()).map(|at| {
+        let mut events = events.clone();
+        events.swap(at - 1, at);
+        (format!("event {at} before the one before it"), with(events))
+    });
+    twice.chain(swapped).collect()
+}
+
+#[tokio::test]
+async fn events_told_twice_or_in_another_order_never_make_a_call_up_or_make_it_twice() {
+    for peer in PEERS {
+        for (how, bytes) in shuffled(peer) {
+            match answer(peer, Answer::Bytes(bytes)).await {
+                Err(ProviderError::Uncertain(failure)) => assert!(!failure.message.is_empty(), "{peer:?} {how}"),
+                Err(other) => panic!("{peer:?} {how}: {other:?}"),
+                Ok(reply) => {
+                    let calls = reply.blocks.iter().filter_map(|block| match block {
+                        Block::ToolUse { name, input, .. } => Some((name.as_str(), input)),
+                        _ => None,
+                    });
+                    let calls: Vec<_> = calls.collect();
+                    // Arguments that are no object stay a text, which the model is told.
+                    let right =
+                        |(name, input): &(&str, &Value)| *name == "read" && (**input == json!({"path": "x"}) || input.is_string());
+                    assert!(calls.len() <= 1 && calls.iter().all(right), "{peer:?} {how}: {calls:?}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_of_the_format_is_uncertain_garbage() {
     for peer in PEERS {
