@@ -97,6 +97,10 @@ impl StreamDecoder {
             Wanted::Answered { name } => name.to_owned(),
         };
         let mut block = parts::decode(part, &mut id).map_err(|error| garbage(&error))?;
+        // A call told twice is one; another one under the same id has an id made for it.
+        if matches!(block, Block::ToolUse { .. }) && self.blocks.contains(&block) {
+            return Ok(());
+        }
         if let Block::ToolUse { id, .. } = &mut block
             && !self.ids.insert(id.clone())
         {

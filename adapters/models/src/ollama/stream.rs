@@ -143,11 +143,10 @@ impl StreamDecoder {
         }
     }
 
-    /// A call comes whole. Older servers give it no id.
+    /// A call comes whole. Older servers give it no id. One that is told twice under its id is one.
     fn call(&mut self, call: Call, deltas: &mut Vec<ModelDelta>) {
         self.began = true;
         let index = self.calls;
-        self.calls += 1;
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{index}"));
         let input = match call.function.arguments {
             Value::Null => json!({}),
@@ -164,9 +163,14 @@ impl StreamDecoder {
             other => Value::String(other.to_string()),
         };
         let written = input.as_str().map_or_else(|| input.to_string(), str::to_owned);
-        deltas.push(ModelDelta::ToolUse { index, id: id.clone(), name: call.function.name.clone() });
+        let block = Block::ToolUse { id: id.clone(), name: call.function.name.clone(), input, extra: None };
+        if self.blocks.contains(&block) {
+            return;
+        }
+        self.calls += 1;
+        deltas.push(ModelDelta::ToolUse { index, id, name: call.function.name });
         deltas.push(ModelDelta::ToolInput { index, text: written });
-        self.blocks.push(Block::ToolUse { id, name: call.function.name, input, extra: None });
+        self.blocks.push(block);
     }
 }
 

@@ -123,6 +123,16 @@ fn an_answer_keeps_the_order_of_its_parts_and_its_counts() {
 }
 
 #[test]
+fn a_call_that_is_told_twice_is_one_and_one_without_an_id_is_another_each_time() {
+    let call = |id: Option<&str>, path: &str| json!({"message": {"tool_calls": [{"id": id, "function": {"name": "read", "arguments": {"path": path}}}]}});
+    let done = json!({"message": {"content": ""}, "done": true});
+    let calls = |first, second| decoded(&[first, second, done.clone()]).expect("an answer").blocks.len();
+    assert_eq!(calls(call(Some("a"), "x"), call(Some("a"), "x")), 1);
+    assert_eq!(calls(call(Some("a"), "x"), call(Some("b"), "x")), 2);
+    assert_eq!(calls(call(None, "x"), call(None, "x")), 2);
+}
+
+#[test]
 fn an_answer_that_is_not_done_is_none_and_an_error_is_told() {
     let begun = json!({"message": {"content": "I"}, "done": false});
     assert!(matches!(decoded(std::slice::from_ref(&begun)), Err(DecodeError::Garbage(_))));
