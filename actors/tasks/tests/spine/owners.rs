@@ -1,0 +1,228 @@
+//! Workers and nodes that come and go: who has a task, and that it goes on from its last step.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use helix_protocol::{Isolation, Lifecycle, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus};
+
+use crate::files;
+use crate::support::{Outside, commands};
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_worker_costs_no_step_and_no_paid_reply() {
+    let outside = Outside::new();
+    let (one, two) = (outside.world.add("one", 4), outside.world.add("two", 4));
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1", "append a 2; sleep 5000", "append a 3"])).await.expect("made");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let at = node.task(task.id).await.worker.expect("it runs");
+    outside.world.kill(at);
+    let done = node.until(task.id, TaskStatus::Completed).await;
+    assert_eq!(done.epoch.0, 2);
+    assert_eq!(node.files(task.id).await, files(&[("a", "1\n2\n3\n")]), "the half-run command began anew on the restored files");
+    let other = if at == one { two } else { one };
+    let workers: Vec<_> = node.line(task.id).await.iter().map(|step| step.worker).collect();
+    assert_eq!(workers, [Some(at), Some(other), Some(other)]);
+    assert_eq!(node.task(task.id).await.retries, 0);
+    let events = outside.events_of(task.id).await;
+    assert!(events.iter().any(|event| event == "task.reassigned"), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_another_worker_a_task_waits_and_goes_on_when_one_comes() {
+    let outside = Outside::new();
+    let one = outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1", "sleep 5000; append a 2"])).await.expect("made");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    outside.world.kill(one);
+    let waiting = node.until(task.id, TaskStatus::WaitingForWorker).await;
+    assert_eq!(waiting.reason, "one is lost and no other worker is free");
+    let why = node.tasks.why(task.id).await.expect("explained");
+    assert_eq!(why.workers.iter().map(|w| w.reason.as_str()).collect::<Vec<_>>(), ["it is not connected"]);
+    outside.world.add("two", 1);
+    node.until(task.id, TaskStatus::Completed).await;
+    assert_eq!(node.files(task.id).await, files(&[("a", "1\n2\n")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_command_is_snapshotted_and_on_failure_decides_what_the_next_owner_starts_from() {
+    for (on_failure, expected) in [(OnFailure::Rollback, "1\n2\n"), (OnFailure::Keep, "1\n2\n2\n"), (OnFailure::Fork, "1\n2\n")] {
+        let mut outside = Outside::new();
+        outside.tasks.snapshot_interval_ms = 1_000;
+        outside.world.add("one", 1);
+        outside.world.add("two", 1);
+        let node = outside.start().await;
+        let mut spec = commands(&["append a 1", "append a 2; sleep 5000"]);
+        spec.on_failure = on_failure;
+        let task = node.create(spec).await.expect("made");
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let running = node.task(task.id).await;
+        outside.world.kill(running.worker.expect("it runs"));
+        node.until(task.id, TaskStatus::Completed).await;
+        assert_eq!(node.files(task.id).await, files(&[("a", expected)]), "{on_failure:?}");
+        let outcomes: Vec<_> = node.line(task.id).await.iter().map(|step| (step.ordinal, step.outcome)).collect();
+        assert_eq!(outcomes[..2], [(1, StepOutcome::Continue), (1, StepOutcome::Unfinished)], "{on_failure:?}");
+        assert_eq!(outcomes.last(), Some(&(2, StepOutcome::Finished)));
+        let forks = outside.all_tasks().await.into_iter().filter(|task| task.spec.fork_of.is_some()).collect::<Vec<_>>();
+        assert_eq!(forks.len(), usize::from(on_failure == OnFailure::Fork));
+        assert!(forks.iter().all(|fork| fork.status == TaskStatus::Paused));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_worker_loses_its_tasks_at_their_step_boundaries() {
+    let outside = Outside::new();
+    let (one, two) = (outside.world.add("one", 8), outside.world.add("two", 8));
+    outside.world.set_ready(two, false);
+    let node = outside.start().await;
+    let mut tasks = Vec::new();
+    for _ in 0..6 {
+        tasks.push(
+            node.create(commands(&["append a 1; sleep 1000", "append a 2; sleep 1000", "append a 3"])).await.expect("made").id,
+        );
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    outside.world.set_ready(two, true);
+    outside.world.set_lifecycle(one, Lifecycle::Draining);
+    for task in &tasks {
+        node.until(*task, TaskStatus::Completed).await;
+        assert_eq!(node.files(*task).await, files(&[("a", "1\n2\n3\n")]));
+        let workers: Vec<_> = node.line(*task).await.iter().map(|step| step.worker).collect();
+        assert_eq!(workers, [Some(one), Some(two), Some(two)]);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let closed: BTreeSet<_> = outside.world.closed().into_iter().filter(|(worker, _)| *worker == one).collect();
+    assert_eq!(closed.len(), tasks.len(), "nothing is left on the drained worker");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_tasks_on_four_workers() {
+    let outside = Outside::new();
+    for name in ["one", "two", "three", "four"] {
+        outside.world.add(name, 5);
+    }
+    let node = outside.start().await;
+    let mut tasks = Vec::new();
+    for _ in 0..200 {
+        tasks.push(node.create(commands(&["append a 1; sleep 10", "append a 2"])).await.expect("made").id);
+    }
+    for task in tasks {
+        node.until(task, TaskStatus::Completed).await;
+        assert_eq!(node.files(task).await, files(&[("a", "1\n2\n")]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_node_adopts_its_tasks_on_the_workers_that_hold_them() {
+    let outside = Outside::new();
+    let (one, two) = (outside.world.add("one", 4), outside.world.add("two", 4));
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1", "append a 2; sleep 5000", "append a 3"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let at = node.task(task).await.worker.expect("it runs");
+    outside.world.set_ready(at, false);
+    node.kill().await;
+    let node = outside.start().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(node.task(task).await.epoch.0, 1, "within the lease nothing is reassigned for silence");
+    outside.world.set_ready(at, true);
+    let done = node.until(task, TaskStatus::Completed).await;
+    assert_eq!(done.epoch.0, 2);
+    assert!(node.line(task).await.iter().all(|step| step.worker == Some(at)));
+    assert_eq!(node.files(task).await, files(&[("a", "1\n2\n3\n")]));
+    let epochs: Vec<_> = outside.world.effects().into_iter().map(|(_, _, epoch, _)| epoch.0).collect();
+    assert_eq!(epochs, [1, 1, 2], "the command in the middle was begun under the first owner, and not again");
+    assert_eq!(outside.world.opened(), 1);
+    // One that does not come back is not waited for beyond its lease.
+    let task = node.create(commands(&["append a 1; sleep 5000", "append a 2"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let at = node.task(task).await.worker.expect("it runs");
+    outside.world.set_ready(at, false);
+    node.kill().await;
+    let node = outside.start().await;
+    node.until(task, TaskStatus::Completed).await;
+    let other = if at == one { two } else { one };
+    assert!(node.line(task).await.iter().all(|step| step.worker == Some(other)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_command_goes_on_whatever_was_kept_of_its_files() {
+    for on_failure in [OnFailure::Rollback, OnFailure::Keep, OnFailure::Fork] {
+        let mut outside = Outside::new();
+        outside.tasks.snapshot_interval_ms = 1_000;
+        outside.world.add("one", 1);
+        let node = outside.start().await;
+        let mut spec = commands(&["append a 1", "append a 2; sleep 5000"]);
+        spec.on_failure = on_failure;
+        let task = node.create(spec).await.expect("made").id;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        node.kill().await;
+        let node = outside.start().await;
+        node.until(task, TaskStatus::Completed).await;
+        assert_eq!(node.files(task).await, files(&[("a", "1\n2\n")]), "{on_failure:?}");
+        let line: Vec<_> = node.line(task).await.iter().map(|step| (step.ordinal, step.outcome)).collect();
+        assert_eq!(line[..2], [(1, StepOutcome::Continue), (1, StepOutcome::Unfinished)], "{on_failure:?}");
+        assert_eq!((line.last(), outside.world.effects().len()), (Some(&(2, StepOutcome::Finished)), 2), "{on_failure:?}");
+        assert!(outside.all_tasks().await.iter().all(|task| task.spec.fork_of.is_none()), "nothing died, so nothing is forked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_go_on_with_a_step_is_opened_anew() {
+    let outside = Outside::new();
+    let worker = outside.world.add("one", 1);
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1", "append a 2; sleep 5000", "append a 3"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.kill().await;
+    outside.world.forget_answers(worker);
+    let node = outside.start().await;
+    node.until(task, TaskStatus::Completed).await;
+    assert_eq!(node.files(task).await, files(&[("a", "1\n2\n3\n")]), "the half-run command began anew on the restored files");
+    assert_eq!((outside.world.effects().len(), outside.world.opened()), (4, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_node_parks_its_tasks_at_step_boundaries_and_they_stay_assigned() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let short = node.create(commands(&["sleep 300; append a 1", "append a 2"])).await.expect("made").id;
+    let long = node.create(commands(&["sleep 60000; append a 1"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(node.tasks.park(Duration::from_secs(5)).await, Ok(1), "the long one is left in the middle of its step");
+    let parked = node.task(short).await;
+    assert_eq!((parked.status, parked.steps), (TaskStatus::Running, 1));
+    node.kill().await;
+    let node = outside.start().await;
+    node.until(short, TaskStatus::Completed).await;
+    node.until(long, TaskStatus::Completed).await;
+    assert_eq!(node.files(short).await, files(&[("a", "1\n2\n")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_waits_for_a_worker_that_can_give_its_sandbox_and_one_without_needs_none() {
+    let outside = Outside::new();
+    let worker = outside.world.add("old", 4);
+    let sandbox = Sandboxing { seccomp: true, lacks: vec!["no Landlock".to_owned()], ..Sandboxing::default() };
+    outside.world.set_sandbox(worker, sandbox.clone());
+    let node = outside.start().await;
+    let held = node.create(commands(&["append a 1"])).await.expect("made");
+    let environment = &held.spec.environment;
+    assert_eq!(
+        (environment.isolation, environment.network),
+        (Some(Isolation::Workspace), Some(Network::Host)),
+        "a person typed it"
+    );
+    let mut free = commands(&["append a 1"]);
+    free.environment.isolation = Some(Isolation::Full);
+    let free = node.create(free).await.expect("made");
+    node.until(free.id, TaskStatus::Completed).await;
+    assert_eq!(node.task(held.id).await.status, TaskStatus::Pending);
+    let why = node.tasks.why(held.id).await.expect("explained");
+    assert_eq!(why.workers[0].reason, "it has no sandbox (no Landlock)");
+    assert!(why.next.iter().any(|next| next.contains("--unsandboxed")), "{:?}", why.next);
+    outside.world.set_sandbox(worker, Sandboxing { landlock: 3, lacks: Vec::new(), ..sandbox });
+    node.until(held.id, TaskStatus::Completed).await;
+}

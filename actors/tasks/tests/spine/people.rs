@@ -1,0 +1,188 @@
+//! What people do to tasks: pause, cancel, fork, answer, and ask for what cannot be.
+
+use std::time::Duration;
+
+use helix_messages::{ForkTask, ResumeTask, RetryTask};
+use helix_objects::ObjectStore;
+use helix_protocol::{AtMost, Base, Code, INLINE_MESSAGES, Isolation, Message, Network, TaskStatus};
+
+use crate::files;
+use crate::support::{Outside, commands, me, talk};
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_waits_for_the_step_boundary_and_a_resume_goes_on_from_there() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(commands(&["sleep 1000; append a 1", "append a 2"])).await.expect("made");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let paused = node.tasks.pause(task.id, me()).await.expect("paused");
+    assert_eq!((paused.status, paused.steps), (TaskStatus::Paused, 1));
+    let refused = node.tasks.retry(task.id, RetryTask::default(), me()).await.expect_err("it has not ended");
+    assert_eq!(refused.code, Code::InvalidState);
+    node.tasks.resume(task.id, ResumeTask::default(), me()).await.expect("resumed");
+    node.until(task.id, TaskStatus::Completed).await;
+    assert_eq!(node.files(task.id).await, files(&[("a", "1\n2\n")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_task_stops_at_once_and_its_workspace_is_closed() {
+    let outside = Outside::new();
+    let one = outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1; sleep 500000", "append a 2"])).await.expect("made");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let cancelled = node.tasks.cancel(task.id, me()).await.expect("cancelled");
+    assert_eq!((cancelled.status, cancelled.head), (TaskStatus::Cancelled, None));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(outside.world.closed(), [(one, task.id)]);
+    assert_eq!(node.tasks.cancel(task.id, me()).await.expect_err("it has ended").code, Code::InvalidState);
+    let next = node.create(commands(&[])).await.expect("made");
+    node.until(next.id, TaskStatus::Completed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_step_can_be_forked_and_a_head_moved_back() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(talk(3)).await.expect("made").id;
+    node.until(task, TaskStatus::Completed).await;
+    let line = node.line(task).await;
+    let fork = ForkTask { step: line[0].id, prompt: None, title: Some("again".to_owned()), max_steps: None, principal: me() };
+    let fork = node.tasks.fork(fork).await.expect("forked").id;
+    node.until(fork, TaskStatus::Completed).await;
+    assert_eq!(node.files(fork).await, node.files(task).await, "the same turns said the same");
+    assert_eq!(node.line(fork).await[0].id, line[0].id);
+    let limited = ForkTask { step: line[0].id, prompt: None, title: None, max_steps: Some(9), principal: me() };
+    assert_eq!(node.tasks.fork(limited).await.expect_err("it is no agent").code, Code::InvalidRequest);
+    let checkpoint = node.tasks.checkpoint(task, Some(line[1].id), "good".to_owned()).await.expect("named");
+    assert_eq!(checkpoint.step, line[1].id);
+    let back = node.tasks.rollback(task, line[1].id, me()).await.expect("moved");
+    assert_eq!(back.head, Some(line[1].id));
+    let elsewhere = node.line(fork).await.last().expect("a head").id;
+    assert_eq!(node.tasks.rollback(task, elsewhere, me()).await.expect_err("not on its line").code, Code::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_may_begin_with_files_of_its_own_and_keeps_them_when_its_worker_dies() {
+    let mut outside = Outside::new();
+    outside.tasks.snapshot_interval_ms = 1_000;
+    outside.world.add("one", 1);
+    let node = outside.start().await;
+    let original = node.create(commands(&["append a 1"])).await.expect("made").id;
+    let other = node.create(commands(&["append b 2"])).await.expect("made").id;
+    let (original, other) = (node.until(original, TaskStatus::Completed).await, node.until(other, TaskStatus::Completed).await);
+    let brought = node.line(other.id).await[0].snapshot;
+
+    let mut spec = commands(&["append a 1", "append b 3; sleep 5000"]);
+    spec.fork_files = Some(brought);
+    assert_eq!(node.create(spec.clone()).await.expect_err("no step is named").code, Code::InvalidRequest);
+    spec.fork_of = original.head;
+    let fork = node.create(spec).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let running = node.task(fork).await;
+    outside.world.add("two", 1);
+    outside.world.kill(running.worker.expect("it runs"));
+    node.until(fork, TaskStatus::Completed).await;
+    assert_eq!(node.files(fork).await, files(&[("b", "2\n3\n")]));
+    let again = ForkTask {
+        step: node.line(fork).await.last().expect("a head").id,
+        prompt: None,
+        title: None,
+        max_steps: None,
+        principal: me(),
+    };
+    let again = node.tasks.fork(again).await.expect("forked");
+    assert_eq!(again.spec.fork_files, None, "a fork of what came of them has its step's files");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_parks_the_task_and_its_answer_is_said_in_the_next_turn() {
+    // On the machine's clock some time passes between the asking and the commit; the other one stands still.
+    for outside in [Outside::new(), Outside::new_real()] {
+        a_question_is_answered(&outside).await;
+    }
+}
+
+async fn a_question_is_answered(outside: &Outside) {
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let mut spec = talk(2);
+    spec.work = helix_protocol::TaskWork::Custom { name: "talk".to_owned(), input: serde_json::json!({"steps": 2, "ask": 1}) };
+    let task = node.create(spec).await.expect("made").id;
+    let parked = node.until(task, TaskStatus::WaitingForInput).await;
+    assert_eq!(parked.steps, 1);
+    let refused = node.tasks.resume(task, ResumeTask::default(), me()).await.expect_err("it waits for an answer");
+    assert_eq!(refused.code, Code::InvalidState);
+    node.tasks.resume(task, ResumeTask { budget: None, answer: Some("this one".to_owned()) }, me()).await.expect("resumed");
+    let done = node.until(task, TaskStatus::Completed).await;
+    let head = outside.records_step(done.head.expect("a head")).await;
+    assert_eq!(head.step.messages[0].as_text(), "this one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_at_length_is_kept_as_content_and_the_next_turn_hears_it_whole() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    outside.log.speak_at_length(INLINE_MESSAGES / 2);
+    let node = outside.start().await;
+    let task = node.create(talk(2)).await.expect("made").id;
+    node.until(task, TaskStatus::Completed).await;
+    for (summary, turn) in node.line(task).await.iter().zip(1..) {
+        let step = outside.records_step(summary.id).await.step;
+        assert_eq!(step.messages, [], "its row is small");
+        let object = step.long_messages.expect("it was long");
+        let text = outside.objects.read(object).expect("it is in the content store");
+        let said: Vec<Message> = serde_json::from_slice(&text).expect("a list of messages");
+        let texts: Vec<_> = said.iter().map(|message| message.as_text().trim_end_matches('.').to_owned()).collect();
+        let before = 3 * (turn - 1);
+        let expected = [format!("turn {turn}"), format!("reply after {}", before + 1), format!("reply after {}", before + 2)];
+        assert_eq!(texts, expected, "the model heard everything that was said before");
+    }
+    assert_eq!(outside.objects.pinned().expect("readable"), [], "what a step holds needs no pin");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_gets_what_the_node_is_configured_to_and_a_repository_only_less() {
+    let mut outside = Outside::new();
+    (outside.tasks.network, outside.tasks.writable) = (Network::Host, vec!["~/.cargo".to_owned()]);
+    let node = outside.start().await;
+    let mut spec = talk(1);
+    spec.environment.at_most = AtMost { isolation: Some(Isolation::ReadOnly), network: Some(Network::None) };
+    let made = node.create(spec).await.expect("made").spec.environment;
+    assert_eq!(
+        (made.isolation, made.network, made.writable.as_slice()),
+        (Some(Isolation::Workspace), Some(Network::Host), &["~/.cargo".to_owned()][..])
+    );
+    assert_eq!((made.isolation(), made.network()), (Isolation::ReadOnly, Network::None));
+    let mut wide = talk(1);
+    wide.environment.at_most = AtMost { isolation: Some(Isolation::Full), network: Some(Network::Host) };
+    wide.environment.network = Some(Network::None);
+    let made = node.create(wide).await.expect("made").spec.environment;
+    assert_eq!((made.isolation(), made.network()), (Isolation::Workspace, Network::None));
+    let mut unheld = talk(1);
+    (unheld.environment.isolation, unheld.environment.network) = (Some(Isolation::Full), Some(Network::None));
+    assert_eq!(node.create(unheld).await.expect_err("nothing would hold it").code, Code::InvalidRequest);
+    let mut relative = talk(1);
+    relative.environment.writable = vec!["cache".to_owned()];
+    assert_eq!(node.create(relative).await.expect_err("of which folder").code, Code::InvalidRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_request_is_refused_before_anything_is_recorded() {
+    let outside = Outside::new();
+    let node = outside.start().await;
+    let custom = helix_protocol::TaskWork::Custom { name: "unheard".to_owned(), input: serde_json::Value::Null };
+    let refused = node.create(crate::support::spec(custom)).await.expect_err("nobody knows the kind");
+    assert_eq!((refused.code, refused.hint.as_str()), (Code::InvalidRequest, "this node knows command, talk"));
+    assert_eq!(node.create(commands(&["  "])).await.expect_err("an empty command").code, Code::InvalidRequest);
+    let mut spec = commands(&[]);
+    spec.timeout_ms = Some(0);
+    assert_eq!(node.create(spec).await.expect_err("no time").code, Code::InvalidRequest);
+    let mut spec = commands(&[]);
+    let nowhere = helix_protocol::SnapshotId(helix_protocol::ObjectId([9; 32]));
+    spec.base = Base::Snapshot { snapshot: nowhere, git_commit: None, repository: None };
+    assert_eq!(node.create(spec).await.expect_err("no such snapshot").code, Code::NotFound);
+    assert_eq!(outside.faults.writes(), 0);
+}
