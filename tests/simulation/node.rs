@@ -117,7 +117,7 @@ impl NodeHost {
             gateway: helix_config::GatewayConfig::default(),
             node,
             address: tasks_address,
-            spending: Spending::new(records.clone(), DailyLimits::default()),
+            spending: Spending::new(records.clone(), DailyLimits::default(), clock.clone()),
             records,
             objects,
             fleet: handle.clone(),

@@ -175,7 +175,7 @@ impl Process {
         for sequence in 1.. {
             self.awake().await?;
             self.fence.lock().sent(connection, sequence, self.machine.now());
-            link.heartbeat(Heartbeat { sequence, load: 0.0, memory_percent: 10, disk_percent: 10, free_mib: None }).await.ok()?;
+            link.heartbeat(Heartbeat { sequence, load: 0.0, memory_percent: 10, disk_percent: 10, free: None }).await.ok()?;
             tokio::time::sleep(every).await;
         }
         None

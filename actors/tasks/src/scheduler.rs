@@ -349,6 +349,8 @@ impl Scheduler {
     /// A task reached a final state: whoever waited for it is looked at.
     fn settled(&mut self, task: TaskId) {
         self.shared.calls.give_up(task);
+        // Of an agent's last call nobody will ask how it fared.
+        self.shared.args.spending.note(task, None);
         for dependent in self.dependents.remove(&task).unwrap_or_default() {
             self.look_again(dependent, Duration::ZERO);
         }

@@ -149,7 +149,7 @@ impl Shared {
     pub async fn admit(&self, task: &TaskRecord, most: Spent) -> Result<SetAside, Failure> {
         let (payers, mut pauses) = (Payers { owner: task.owner, project: task.project }, Pauses::new());
         loop {
-            match self.args.spending.admit(payers, most, self.now()).await {
+            match self.args.spending.admit(payers, most).await {
                 Err(failure) if is_away(failure.code) => pauses.pause().await,
                 answer => return answer,
             }

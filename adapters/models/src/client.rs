@@ -108,7 +108,7 @@ struct Served {
     stream: fn(&Value, &AnswerHead, &str) -> Box<dyn ServedStream>,
     count: fn(u64) -> Value,
     models: fn(&[String]) -> Value,
-    describe: Option<fn(&str, &ModelCapabilities) -> Value>,
+    describe: Option<fn(&ModelCapabilities) -> Value>,
     prompts: Prompts,
 }
 
@@ -169,8 +169,8 @@ impl ClientFormat for Served {
         (self.models)(names)
     }
 
-    fn describe(&self, model: &str, capabilities: &ModelCapabilities) -> Option<Value> {
-        self.describe.map(|describe| describe(model, capabilities))
+    fn describe(&self, capabilities: &ModelCapabilities) -> Option<Value> {
+        self.describe.map(|describe| describe(capabilities))
     }
 
     fn prompts(&self) -> Option<Arc<dyn ClientFormat>> {

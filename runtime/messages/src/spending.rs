@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use helix_kernel::Clock;
 use helix_protocol::{Budget, Code, Failure, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
 use parking_lot::Mutex;
 
@@ -52,6 +53,7 @@ pub struct Spending(Arc<Gate>);
 struct Gate {
     records: Records,
     limits: DailyLimits,
+    clock: Clock,
     /// Held while a payer's spend is summed up, so that it is once.
     summing: tokio::sync::Mutex<()>,
     accounts: Mutex<BTreeMap<Payer, Account>>,
@@ -81,10 +83,10 @@ impl Account {
 }
 
 impl Spending {
-    /// Over these records.
-    pub fn new(records: Records, limits: DailyLimits) -> Self {
+    /// Over these records. `clock` says which day it is.
+    pub fn new(records: Records, limits: DailyLimits, clock: Clock) -> Self {
         let (summing, accounts, refused) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-        Self(Arc::new(Gate { records, limits, summing, accounts, refused }))
+        Self(Arc::new(Gate { records, limits, clock, summing, accounts, refused }))
     }
 
     /// True where a call that takes at most this has to be let in.
@@ -104,11 +106,11 @@ impl Spending {
 
     /// Lets a call in that takes at most `most`, which is set aside until the answer is settled. Refused with `day_limit_reached` where it
     /// could pass the limit of one who pays.
-    pub async fn admit(&self, payers: Payers, most: Spent, now: Timestamp) -> Result<SetAside, Failure> {
+    pub async fn admit(&self, payers: Payers, most: Spent) -> Result<SetAside, Failure> {
         if !self.concerns(most) {
             return Ok(SetAside { gate: Arc::clone(&self.0), payers, most: Spent::default(), settled: false });
         }
-        let limited = self.0.limited(payers);
+        let (limited, now) = (self.0.limited(payers), self.0.clock.wall());
         for (payer, ..) in &limited {
             self.0.sum_up(*payer, now).await?;
         }
@@ -172,9 +174,11 @@ impl Gate {
     }
 
     fn end(&self, payers: Payers, most: Spent, used: Spent) {
+        let now = self.clock.wall();
         let mut accounts = self.accounts.lock();
         for payer in [Payer::Owner(payers.owner), Payer::Project(payers.project)] {
             if let Some(account) = accounts.get_mut(&payer) {
+                account.roll(now);
                 account.set_aside = account.set_aside.minus(most);
                 account.spent = account.spent.plus(used);
             }
@@ -226,25 +230,31 @@ mod tests {
     use std::time::Duration;
 
     use helix_database::{MemoryStore, RecordStore, Write};
-    use helix_kernel::Address;
+    use helix_kernel::{Address, SimulatedClock};
     use helix_protocol::{CallOutcome, ModelCall, ModelCallId, Usage};
 
     use super::*;
 
-    const DAY: i64 = 86_400_000_000;
+    const DAY: Duration = Duration::from_secs(86_400);
     const OURS: Payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
 
     fn theirs() -> Payers {
         Payers { project: ProjectId::new(), ..OURS }
     }
 
-    fn over(store: MemoryStore, limits: DailyLimits) -> Spending {
+    /// At midnight.
+    fn over(store: MemoryStore, limits: DailyLimits) -> (Spending, SimulatedClock) {
         let records = Records::new(Address::unbound("records", 1), Arc::new(store), Duration::from_secs(1));
-        Spending::new(records, limits)
+        let (clock, machine) = Clock::simulated();
+        (Spending::new(records, limits, clock), machine)
     }
 
-    fn of_owner(tokens: u64) -> Spending {
+    fn of_owner(tokens: u64) -> (Spending, SimulatedClock) {
         over(MemoryStore::new(), DailyLimits { owner: DailyLimits::of(0.0, tokens), project: Budget::default() })
+    }
+
+    fn clock_now() -> Timestamp {
+        Clock::simulated().0.wall()
     }
 
     fn tokens(tokens: u64) -> Spent {
@@ -252,7 +262,7 @@ mod tests {
     }
 
     async fn admit(spending: &Spending, payers: Payers, most: u64) -> Result<SetAside, Failure> {
-        spending.admit(payers, tokens(most), Timestamp(5)).await
+        spending.admit(payers, tokens(most)).await
     }
 
     #[test]
@@ -263,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_set_aside_cannot_be_set_aside_again_and_what_was_not_used_can() {
-        let spending = of_owner(100);
+        let (spending, _) = of_owner(100);
         let first = admit(&spending, OURS, 60).await.expect("there is enough");
         let refused = admit(&spending, theirs(), 50).await.expect_err("110 of 100, in whatever project");
         assert_eq!(refused.code, Code::DayLimitReached);
@@ -280,25 +290,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_projects_limit_is_its_own() {
-        let spending = over(MemoryStore::new(), DailyLimits { owner: Budget::default(), project: DailyLimits::of(0.0, 100) });
+        let (spending, _) = over(MemoryStore::new(), DailyLimits { owner: Budget::default(), project: DailyLimits::of(0.0, 100) });
         let _set_aside = admit(&spending, OURS, 100).await.expect("all of it");
         let refused = admit(&spending, OURS, 1).await.expect_err("nothing is left");
         assert!(refused.message.contains("today's limit for the project of 100 tokens"), "{refused}");
         assert!(admit(&spending, theirs(), 100).await.is_ok());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_day_begins_with_nothing_spent_and_charges_what_ends_in_it() {
-        let spending = of_owner(100);
+        let (spending, machine) = of_owner(100);
         let across = admit(&spending, OURS, 70).await.expect("there is enough");
         drop(admit(&spending, OURS, 30).await.expect("all of it"));
-        let at = |now| spending.admit(OURS, tokens(31), Timestamp(now));
-        assert!(at(DAY - 1).await.is_err());
-        assert!(at(DAY).await.is_err(), "70 are still under way");
+        let more = async || admit(&spending, OURS, 31).await;
+        tokio::time::advance(DAY - Duration::from_secs(1)).await;
+        assert!(more().await.is_err());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(more().await.is_err(), "70 are still under way");
         across.settle(tokens(69));
-        at(DAY).await.expect("69 of today are spent").free();
-        assert!(at(DAY - 1).await.is_ok(), "a clock that is set back changes nothing");
-        assert!(at(2 * DAY).await.is_ok());
+        more().await.expect("69 of today are spent").free();
+        machine.jump(-1_000_000);
+        more().await.expect("a clock that is set back changes nothing").free();
+        let across = more().await.expect("there is enough");
+        tokio::time::advance(DAY + Duration::from_secs(1)).await;
+        across.settle(tokens(31));
+        assert!(
+            admit(&spending, OURS, 70).await.is_err(),
+            "what ended after midnight is charged to the new day, whoever asks first"
+        );
+        assert!(admit(&spending, OURS, 69).await.is_ok());
     }
 
     #[tokio::test]
@@ -307,7 +327,7 @@ mod tests {
         let most = Usage { input_tokens: 80, estimated: true, ..Usage::default() };
         let left = ModelCall {
             id: ModelCallId::new(),
-            at: Timestamp(1),
+            at: clock_now(),
             owner: OwnerId::LOCAL,
             project: ProjectId::DEFAULT,
             actor: "somebody".to_owned(),
@@ -322,20 +342,21 @@ mod tests {
             code: None,
         };
         store.apply(vec![Write::ModelCalls(vec![left])]).await.expect("the store answers");
-        let spending = over(store, DailyLimits { owner: DailyLimits::of(0.0, 100), project: Budget::default() });
+        let (spending, _) = over(store, DailyLimits { owner: DailyLimits::of(0.0, 100), project: Budget::default() });
         assert!(admit(&spending, OURS, 21).await.is_err());
         assert!(admit(&spending, OURS, 20).await.is_ok());
     }
 
     #[tokio::test]
     async fn what_costs_nothing_is_let_in_whatever_was_spent() {
-        let spending = over(MemoryStore::new(), DailyLimits { owner: DailyLimits::of(0.000_1, 0), project: Budget::default() });
+        let (spending, _) =
+            over(MemoryStore::new(), DailyLimits { owner: DailyLimits::of(0.000_1, 0), project: Budget::default() });
         spending
-            .admit(OURS, Spent { money: Money(100), tokens: 5 }, Timestamp(5))
+            .admit(OURS, Spent { money: Money(100), tokens: 5 })
             .await
             .expect("all of it")
             .settle(Spent { money: Money(150), tokens: 5 });
-        assert!(spending.admit(OURS, Spent { money: Money(1), tokens: 5 }, Timestamp(5)).await.is_err());
+        assert!(spending.admit(OURS, Spent { money: Money(1), tokens: 5 }).await.is_err());
         assert!(!spending.concerns(tokens(5)) && admit(&spending, OURS, 5).await.is_ok());
     }
 }

@@ -42,8 +42,8 @@ pub trait ClientFormat: Send + Sync + 'static {
     fn count(&self, tokens: u64) -> Value;
     /// The models that can be asked for.
     fn models(&self, names: &[String]) -> Value;
-    /// One of them, and what it can do; `None` where the format has no such address.
-    fn describe(&self, _model: &str, _capabilities: &ModelCapabilities) -> Option<Value> {
+    /// What one of them can do; `None` where the format has no such address.
+    fn describe(&self, _capabilities: &ModelCapabilities) -> Option<Value> {
         None
     }
     /// The format's other address: a prompt in place of a conversation; `None` where there is none.

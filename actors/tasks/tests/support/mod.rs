@@ -97,7 +97,7 @@ impl Outside {
             kinds: vec![Arc::new(Talk)],
             tasks: self.tasks.clone(),
             workspace: WorkspaceConfig::default(),
-            spending: Spending::new(records.clone(), self.limits),
+            spending: Spending::new(records.clone(), self.limits, self.clock.clone()),
             lease: LEASE,
             takeover: Takeover::Never,
             clock: self.clock.clone(),

@@ -81,7 +81,7 @@ impl Tree {
         let fleet_address = FleetArgs::unbound_address();
 
         let records = Records::new(storage.writer.clone(), Arc::clone(&stores.records), WRITE_LIMIT);
-        let spending = Spending::new(records.clone(), daily_limits(&config.budgets));
+        let spending = Spending::new(records.clone(), daily_limits(&config.budgets), clock.clone());
         let versions = Versions::new(storage.repositories.clone());
         let models = Models::new(models_address.clone(), MODEL_LIMIT);
         let tasks = Tasks::new(tasks_address.clone());

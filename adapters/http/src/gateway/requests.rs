@@ -157,10 +157,10 @@ pub(crate) async fn ollama_show(
         if let Some(caller) = &caller {
             caller.may_ask(&model)?;
         }
-        let (models, asked) = (gateway.models.clone(), ModelRequest { model: Some(model.clone()), ..ModelRequest::default() });
+        let (models, asked) = (gateway.models.clone(), ModelRequest { model: Some(model), ..ModelRequest::default() });
         let quote = gateway.run(async move { models.quote(asked).await }).await;
         let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
-        Ok(format.describe(&model, &quote.capabilities))
+        Ok(format.describe(&quote.capabilities))
     };
     match shown.await {
         Ok(Some(described)) => HttpResponse::Ok().json(described),
@@ -328,7 +328,16 @@ async fn answer(gateway: &web::Data<Gateway>, mut asked: Asked) -> Result<HttpRe
             passing::Passed::NotSpoken(asked, reservation) => (reservation, *asked),
         }
     };
-    let request = decode(&asked)?;
+    let request = match decode(&asked) {
+        Ok(request) => request,
+        Err(refusal) => {
+            // Nobody was asked.
+            if let Some(reservation) = reservation {
+                reservation.free();
+            }
+            return Err(refusal);
+        }
+    };
     match asked.operation {
         RawOperation::CountTokens => {
             let models = gateway.models.clone();
@@ -354,24 +363,15 @@ fn decode(asked: &Asked) -> Result<ModelRequest, Refusal> {
     Ok(ModelRequest { provider: None, model, session, reuse: asked.reuse, ..request })
 }
 
-/// Sets aside the most that the call can use, where its key, its owner or its project has a limit.
+/// Sets aside the most that the call can use, where its key, its owner or its project has a limit, and tells its task how that went.
 async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservation>, Refusal> {
     let caller = asked.caller.clone().filter(|caller| !caller.is_unlimited());
     if (caller.is_none() && !gateway.spending.is_limited()) || asked.operation == RawOperation::CountTokens {
         return Ok(None);
     }
     let of_tokens = gateway.spending.limits().are_of_tokens() || caller.as_ref().is_some_and(Caller::is_limited_in_tokens);
-    if !of_tokens && gateway.is_unpriced(&asked.model) {
-        note(gateway, asked, None);
-        return Ok(None);
-    }
-    let (models, request) = (gateway.models.clone(), decode(asked).unwrap_or_else(|_| unread(asked)));
-    let quote = gateway.run(async move { models.quote(request).await }).await;
-    let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
-    let most = Spent { money: quote.money, tokens: quote.tokens };
-    if most.money == Money::ZERO && most.tokens > 0 {
-        gateway.note_unpriced(&asked.model);
-    }
+    // A provider may bill a call whose price nobody knew before: what it says is charged all the same.
+    let most = if !of_tokens && gateway.is_unpriced(&asked.model) { Spent::default() } else { most(gateway, asked).await? };
     let refusal = match set_aside(gateway, asked, caller.as_ref(), most).await {
         Ok(reservation) => {
             if caller.as_ref().is_some_and(|caller| caller.is_concerned(most)) || gateway.spending.concerns(most) {
@@ -388,10 +388,21 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
     Err(refusal)
 }
 
+/// The most that a call can use.
+async fn most(gateway: &Gateway, asked: &Asked) -> Result<Spent, Refusal> {
+    let (models, request) = (gateway.models.clone(), decode(asked).unwrap_or_else(|_| unread(asked)));
+    let quote = gateway.run(async move { models.quote(request).await }).await;
+    let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
+    if quote.money == Money::ZERO && quote.tokens > 0 {
+        gateway.note_unpriced(&asked.model);
+    }
+    Ok(Spent { money: quote.money, tokens: quote.tokens })
+}
+
 async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, most: Spent) -> Result<Reservation, Refusal> {
     let (spending, now) = (gateway.spending.clone(), Timestamp::now());
     let OnBehalf { owner, project, .. } = on_behalf(asked);
-    let admitted = gateway.run(async move { spending.admit(Payers { owner, project }, most, now).await }).await;
+    let admitted = gateway.run(async move { spending.admit(Payers { owner, project }, most).await }).await;
     let of_day = admitted.map_err(|failure| match failure.code {
         Code::DayLimitReached => {
             let left = now.day_start().after(DAY).since(now);

@@ -111,11 +111,29 @@ async fn a_call_under_way_is_charged_in_full_before_it_is_made_so_that_a_node_th
     assert_eq!(served.running.load(Ordering::SeqCst), 1, "the provider was asked");
     assert_eq!(charged().await, Money(142));
     // The same records under another node, which never heard of the call.
-    let next = Spending::new(served.records.clone(), DailyLimits { owner: day, project: Budget::default() });
+    let next = Spending::new(
+        served.records.clone(),
+        DailyLimits { owner: day, project: Budget::default() },
+        helix_kernel::Clock::system(),
+    );
     let payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
-    let admit = async |money| next.admit(payers, Spent { money: Money(money), tokens: 0 }, Timestamp::now()).await;
+    let admit = async |money| next.admit(payers, Spent { money: Money(money), tokens: 0 }).await;
     assert!(admit(1_000 - 142 + 1).await.is_err() && admit(1_000 - 142).await.is_ok());
     asking.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_read_costs_nothing() {
+    // Enough for the most that one such request could use, and not for that of two.
+    let day = Budget { money: Some(Money(40_000)), tokens: None };
+    let served = Served::limited(DailyLimits { owner: day, project: Budget::default() }).await;
+    let key = served.key(|key| key.budget = day).await;
+    for _ in 0..3 {
+        let body = json!({"model": "coder", "prompt": "hi", "raw": true});
+        let answer = post(&served, &key, "/api/generate", &body).await;
+        assert_eq!(answer.0, 400, "{answer:?}");
+    }
+    assert_eq!(post(&served, &key, CHAT, &chat("coder", "hi")).await.0, 200, "all of the day is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

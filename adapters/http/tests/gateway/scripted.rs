@@ -12,7 +12,7 @@ use helix_adapter_http::{GatewayArgs, serve_gateway};
 use helix_config::{DeploymentConfig, GroupConfig};
 use helix_database::{MemoryStore, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
-use helix_kernel::{Address, Admitted, ChildSpec, Shutdown, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_kernel::{Address, Admitted, ChildSpec, Clock, Shutdown, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{DailyLimits, Models, Records, RecordsMsg, Spending};
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall,
@@ -258,7 +258,7 @@ impl Served {
         let tree = helix_kernel::start(spec).await.expect("the tree starts");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let spending = Spending::new(records.clone(), limits);
+        let spending = Spending::new(records.clone(), limits, Clock::system());
         let args = GatewayArgs {
             models: Models::new(router, Duration::from_secs(60)),
             records: records.clone(),

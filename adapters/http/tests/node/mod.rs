@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use helix_adapter_http::{HttpArgs, NodeInfo, serve};
 use helix_database::{Applied, MemoryStore, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
-use helix_kernel::{Address, Admitted, ChildSpec, Shutdown, Strategy, SupervisorSpec};
+use helix_kernel::{Address, Admitted, ChildSpec, Clock, Shutdown, Strategy, SupervisorSpec};
 use helix_messages::{
     DailyLimits, Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Quote, Records, RecordsMsg, Spending, Tasks, TasksMsg,
     Versions, VersionsMsg, WorkerView,
@@ -82,7 +82,7 @@ impl Node {
             models: Models::new(models, Duration::from_secs(5)),
             versions: Versions::new(versions),
             records: records.clone(),
-            spending: Spending::new(records.clone(), DailyLimits::default()),
+            spending: Spending::new(records.clone(), DailyLimits::default(), Clock::system()),
             events: events.clone(),
             tree,
             info: NodeInfo {

@@ -99,7 +99,7 @@ impl ServedStream for ResponseEncoder {
 }
 
 /// What a model can do, as far as the node knows. What describes files on a disk is empty.
-pub fn describe(_model: &str, capabilities: &ModelCapabilities) -> Value {
+pub fn describe(capabilities: &ModelCapabilities) -> Value {
     let able = [
         ("completion", true),
         ("tools", capabilities.tools),
