@@ -1,12 +1,14 @@
 //! Passing a client's bytes on to whoever speaks their format.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 use helix_ports::{ProviderError, RawAnswer, RawCall};
 use helix_protocol::{Code, Failure, ModelRequest, WireFormat};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::calls::Call;
@@ -20,27 +22,40 @@ pub(crate) struct Forwarded {
     pub model: String,
 }
 
-/// Passes `call` on, once `before` is done. `None` where whoever is to be asked first speaks another format, or where only those who do are left: the
-/// request has to be translated.
-///
-/// An error answer passes as it came once nobody else can answer, except where it is about our own key.
-pub(crate) async fn forward(
+/// Those who may be asked for bytes in one format.
+pub(crate) struct Speakers {
+    lineup: Vec<Candidate>,
+    /// Whether somebody could answer a translation too.
+    others: bool,
+}
+
+/// Who may be asked for `model` in `format`; `None` where the first to be asked speaks another: the request has to be translated.
+pub(crate) fn speakers(
     pool: &Pool,
-    session: Option<String>,
+    session: Option<&str>,
     format: WireFormat,
-    call: RawCall,
-    before: impl Future<Output = Result<(), ProviderError>>,
-) -> Result<Option<Forwarded>, ProviderError> {
-    let plan = pool.directory.plan(None, Some(&call.model)).map_err(ProviderError::Final)?;
-    let asked = ModelRequest { session: session.clone(), ..ModelRequest::default() };
+    model: &str,
+) -> Result<Option<Speakers>, ProviderError> {
+    let plan = pool.directory.plan(None, Some(model)).map_err(ProviderError::Final)?;
+    let asked = ModelRequest { session: session.map(str::to_owned), ..ModelRequest::default() };
     let lineup = pool.lineup(&plan, &asked);
     let speaks = |candidate: &Candidate| pool.route(&candidate.deployment).args.provider.format() == format;
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);
     }
-    before.await?;
     let others = lineup.iter().any(|candidate| !speaks(candidate));
-    let same: Vec<Candidate> = lineup.into_iter().filter(|candidate| speaks(candidate)).collect();
+    Ok(Some(Speakers { lineup: lineup.into_iter().filter(speaks).collect(), others }))
+}
+
+/// Passes `call` on. `None` where none of these could answer and only those are left who speak another format.
+///
+/// An error answer passes as it came once nobody else can answer, except where it is about our own key.
+pub(crate) async fn forward(
+    pool: &Pool,
+    session: Option<String>,
+    Speakers { lineup: same, others }: Speakers,
+    call: RawCall,
+) -> Result<Option<Forwarded>, ProviderError> {
     let last: Mutex<Option<RawAnswer>> = Mutex::new(None);
     let answer = run(pool, &same, session.as_deref(), |candidate| {
         let call = RawCall {
@@ -99,7 +114,7 @@ fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
 
 /// The body with the model's name as the provider knows it; every other byte stays.
 fn with_model(body: &Bytes, model: &str) -> Bytes {
-    let Ok(fields) = serde_json::from_slice::<BTreeMap<std::borrow::Cow<'_, str>, &RawValue>>(body) else { return body.clone() };
+    let Ok(fields) = serde_json::from_slice::<BTreeMap<Cow<'_, str>, &RawValue>>(body) else { return body.clone() };
     let Some(named) = fields.get("model").map(|value| value.get()) else { return body.clone() };
     if model.is_empty() || serde_json::from_str::<String>(named).is_ok_and(|named| named == model) {
         return body.clone();

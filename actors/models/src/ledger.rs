@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use helix_messages::{OnBehalf, Records, Write};
 use helix_ports::{DeltaSink, ProviderError, RawAnswer, RawCall, RawOperation};
-use helix_protocol::{CallOutcome, Code, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat};
+use helix_protocol::{
+    CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -84,11 +86,13 @@ impl Entry {
         deltas: Option<DeltaSink>,
     ) -> Result<ModelReply, ProviderError> {
         let quote = router::quote(pool, &request).ok();
+        let provider = quote.as_ref().map(|quote| quote.provider.as_str()).unwrap_or_default();
+        let before = self.set_aside(provider, request.model.as_deref().unwrap_or_default()).await;
         if let Some(quote) = quote {
             let most = at_most(Spent { money: quote.money, tokens: quote.tokens });
             self.pending = Some((quote.provider, quote.model, most));
         }
-        let answer = match self.set_aside(request.model.as_deref().unwrap_or_default()).await {
+        let answer = match before {
             Ok(()) => drive::generate(pool, request, deltas).await,
             Err(error) => Err(error),
         };
@@ -122,11 +126,17 @@ impl Entry {
         let guess = Usage { input_tokens: call.body.len() as u64 / 3, estimated: true, ..Usage::default() };
         let guess = self.on_behalf.set_aside.map_or(guess, |(_, most)| at_most(most));
         let (counts, asked) = (call.operation == RawOperation::CountTokens, call.model.clone());
-        if !counts {
-            self.pending = Some((String::new(), asked.clone(), guess));
-        }
-        let before = self.set_aside(&asked);
-        let answer = forward::forward(pool, session, format, call, before).await;
+        let answer = match forward::speakers(pool, session.as_deref(), format, &asked) {
+            Ok(None) => return Ok(None),
+            Ok(Some(speakers)) => match self.set_aside("", &asked).await {
+                Ok(()) => {
+                    self.pending = (!counts).then(|| (String::new(), asked.clone(), guess));
+                    forward::forward(pool, session, speakers, call).await
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
         self.pending = None;
         match answer {
             Ok(Some(forwarded)) if !counts && forwarded.answer.status < 400 => {
@@ -140,7 +150,10 @@ impl Entry {
                 }
                 Ok(Some(forwarded.answer))
             }
-            Ok(None) => Ok(None),
+            Ok(None) => {
+                self.unasked(&asked).await;
+                Ok(None)
+            }
             Err(error) => {
                 let (usage, outcome) = match &error {
                     ProviderError::Uncertain(_) => (guess, CallOutcome::Uncertain),
@@ -177,17 +190,27 @@ impl Entry {
     }
 
     /// Has on disk what was set aside for the call.
-    fn set_aside(&self, model: &str) -> impl Future<Output = Result<(), ProviderError>> + Send + use<> {
-        let entry = self.on_behalf.set_aside.map(|(_, most)| {
-            let provider = self.pending.as_ref().map(|(provider, ..)| provider.clone()).unwrap_or_default();
-            self.call(provider, model.to_owned(), at_most(most), CallOutcome::Uncertain, None)
-        });
-        let records = self.ledger.records.clone();
-        async move {
-            let (Some(entry), Some(records)) = (entry, records) else { return Ok(()) };
-            let written = records.write(Write::ModelCalls(vec![entry])).await;
-            written.map(drop).map_err(|failure| ProviderError::Retryable { failure, retry_after: None })
+    async fn set_aside(&self, provider: &str, model: &str) -> Result<(), ProviderError> {
+        let Some((_, most)) = self.on_behalf.set_aside else { return Ok(()) };
+        let entry = self.call(provider.to_owned(), model.to_owned(), at_most(most), CallOutcome::Uncertain, None);
+        let written = self.at_once(entry).await;
+        written.map_err(|failure| ProviderError::Retryable { failure, retry_after: None })
+    }
+
+    /// Takes what was set aside back: nobody has taken the call. It is on disk before the call is translated and has the same entry.
+    async fn unasked(&self, model: &str) {
+        if self.on_behalf.set_aside.is_none() {
+            return;
         }
+        let entry = self.call(String::new(), model.to_owned(), Usage::default(), CallOutcome::Failed, Some(Code::ModelFailed));
+        if let Err(failure) = self.at_once(entry).await {
+            tracing::error!(%failure, "what was set aside for a call that nobody took stays in the ledger");
+        }
+    }
+
+    async fn at_once(&self, entry: ModelCall) -> Result<(), Failure> {
+        let Some(records) = &self.ledger.records else { return Ok(()) };
+        records.write(Write::ModelCalls(vec![entry])).await.map(drop)
     }
 
     fn call(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) -> ModelCall {
