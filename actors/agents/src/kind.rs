@@ -18,7 +18,7 @@ use crate::families::Family;
 use crate::prompt::opening;
 use crate::reasoning::Phase;
 use crate::toolset::{Toolset, Web};
-use crate::{AgentLimits, ModelLimits, instructions, pictures, reasoning, repetition, summary, tree};
+use crate::{AgentLimits, ModelLimits, instructions, reasoning, repetition, summary, tree};
 
 /// Makes the steps of agent tasks. Holds nothing but limits and the way to the web, so one serves every task.
 pub struct AgentKind {
@@ -247,7 +247,8 @@ impl Step<'_> {
         ModelRequest {
             provider: self.spec.provider.clone(),
             model: self.spec.model.clone(),
-            messages: if self.pictures { messages } else { pictures::left_out(messages) },
+            // The conversation keeps them, for a fork with another model.
+            messages: if self.pictures { messages } else { messages.into_iter().map(Message::without_pictures).collect() },
             tools: self.tools.schemas(),
             max_tokens: self.limits.max_tokens,
             thinking: self.spec.thinking,

@@ -2,7 +2,7 @@
 //!
 //! [`AgentKind`] is the task kind `agent`; [`ExternalKind`] has agents of other people's making do the same, a turn of theirs a step.
 //! [`AttemptsKind`] has a piece of work done several times and takes the best.
-//! [`AgentKind`] It keeps nothing: a step is made from the conversation that the host has, and
+//! A kind keeps nothing: a step is made from the conversation that the host has, and
 //! ends as the messages that are committed with it. So a repeated step, on whatever worker, asks the same questions in
 //! the same order, and the journal answers those that were answered before.
 //!
@@ -26,7 +26,6 @@ mod families;
 mod instructions;
 mod kind;
 mod limits;
-mod pictures;
 mod prompt;
 mod reasoning;
 mod repetition;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_ports::{DeltaSink, ProviderError};
-use helix_protocol::{Block, Code, Failure, ModelDelta, ModelReply, ModelRequest, ToolChoice};
+use helix_protocol::{Block, Code, Failure, Message, ModelDelta, ModelReply, ModelRequest, ToolChoice};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -190,7 +190,7 @@ async fn ask(
     deltas: Option<DeltaSink>,
 ) -> Result<ModelReply, ProviderError> {
     let model = &candidate.deployment.model;
-    let capabilities = pool.route(&candidate.deployment).args.provider.capabilities(named(model));
+    let capabilities = pool.capabilities(&candidate.deployment);
     // The answer's limit was chosen for those that were asked for; a fallback is not to refuse because it writes less.
     let most = u32::try_from(capabilities.output_tokens).unwrap_or(u32::MAX);
     let max_tokens = if candidate.tier > 0 { request.max_tokens.min(most) } else { request.max_tokens };
@@ -198,6 +198,7 @@ async fn ask(
         true => request,
         false => Arc::new(ModelRequest { model: named(model).map(str::to_owned), max_tokens, ..(*request).clone() }),
     };
+    let request = if candidate.blind { Arc::new(without_pictures(&request)) } else { request };
     let choice = request.tool_choice.clone();
     let free = matches!(choice, ToolChoice::Auto | ToolChoice::None);
     if free || capabilities.forced_tools {
@@ -221,6 +222,11 @@ async fn ask(
     let second = ModelReply { usage: insist::together(&first.usage, &second.usage), ..second };
     show(&second, deltas.as_ref()).await;
     Ok(second)
+}
+
+fn without_pictures(request: &ModelRequest) -> ModelRequest {
+    let messages = request.messages.iter().cloned().map(Message::without_pictures).collect();
+    ModelRequest { messages, ..request.clone() }
 }
 
 async fn call(

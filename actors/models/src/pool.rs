@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_kernel::Address;
-use helix_ports::ProviderError;
-use helix_protocol::{Block, Code, ModelRequest, Money, ToolChoice};
+use helix_ports::{ModelCapabilities, ProviderError};
+use helix_protocol::{Code, Message, ModelRequest, Money, ToolChoice};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -64,6 +64,8 @@ pub(crate) struct Candidate {
     pub context: u64,
     /// Nothing may be sent to it for so long.
     pub wait: Duration,
+    /// It stands in for others that take the request's pictures, and takes none.
+    pub blind: bool,
 }
 
 /// Everything the calls share.
@@ -120,9 +122,20 @@ impl Pool {
                     Obstacle::Until(wait) => wait,
                     _ => Duration::ZERO,
                 },
+                blind: false,
             }));
         }
+        if has_pictures(request) {
+            let sees = |one: &Candidate| self.capabilities(&one.deployment).images;
+            let seen = lineup.iter().any(sees);
+            lineup.iter_mut().for_each(|one| one.blind = seen && !sees(one));
+        }
         lineup
+    }
+
+    /// What a deployment's model can do.
+    pub fn capabilities(&self, deployment: &Deployment) -> ModelCapabilities {
+        self.route(deployment).args.provider.capabilities(named(&deployment.model))
     }
 
     fn standing(&self, deployment: &Deployment, request: Option<&ModelRequest>) -> Standing {
@@ -131,7 +144,7 @@ impl Pool {
         let now = Instant::now();
         let cooling = [record.not_before.map(|until| until.saturating_duration_since(now)), route.gate.open_for()];
         let wait = cooling.into_iter().flatten().max().unwrap_or_default();
-        let capabilities = route.args.provider.capabilities(named(&deployment.model));
+        let capabilities = self.capabilities(deployment);
         let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(request));
         let obstacle = if !wait.is_zero() {
             Obstacle::Until(wait)
@@ -166,7 +179,7 @@ impl Pool {
     /// twice.
     pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest) -> (u64, Money) {
         let provider = &self.route(deployment).args.provider;
-        let capabilities = provider.capabilities(named(&deployment.model));
+        let capabilities = self.capabilities(deployment);
         let (prompt, answer) = (provider.estimate_tokens(request), answer_tokens(request, capabilities.output_tokens));
         let money = self.most(deployment, prompt, answer).unwrap_or_default();
         let forced = matches!(request.tool_choice, ToolChoice::Any | ToolChoice::Named(_)) && !capabilities.forced_tools;
@@ -231,11 +244,7 @@ pub(crate) fn named(model: &str) -> Option<&str> {
 }
 
 fn has_pictures(request: &ModelRequest) -> bool {
-    request.messages.iter().flat_map(|message| &message.blocks).any(|block| match block {
-        Block::Image { .. } => true,
-        Block::ToolResult { images, .. } => !images.is_empty(),
-        _ => false,
-    })
+    request.messages.iter().any(Message::has_pictures)
 }
 
 fn answer_tokens(request: &ModelRequest, most: u64) -> u64 {

@@ -146,6 +146,9 @@ impl Block {
     }
 }
 
+/// What stands in a picture's place.
+const PICTURE_LEFT_OUT: &str = "[a picture is left out here, because this model takes none]";
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -172,5 +175,29 @@ impl Message {
             })
             .collect();
         texts.join("\n")
+    }
+
+    /// True where something in it is a picture.
+    pub fn has_pictures(&self) -> bool {
+        self.blocks.iter().any(|block| match block {
+            Block::Image { .. } => true,
+            Block::ToolResult { images, .. } => !images.is_empty(),
+            _ => false,
+        })
+    }
+
+    /// As a model is sent it that takes no pictures: it is told of each, because a provider refuses the whole request for one.
+    pub fn without_pictures(mut self) -> Self {
+        for block in &mut self.blocks {
+            match block {
+                Block::Image { .. } => *block = Block::text(PICTURE_LEFT_OUT),
+                Block::ToolResult { content, images, .. } if !images.is_empty() => {
+                    images.clear();
+                    content.push_str(&format!("\n{PICTURE_LEFT_OUT}"));
+                }
+                _ => {}
+            }
+        }
+        self
     }
 }

@@ -58,14 +58,36 @@ async fn a_long_turn_is_quoted_at_the_price_of_long_ones() {
     );
 }
 
+fn with_a_picture() -> ModelRequest {
+    let image = helix_protocol::ImageSource::Url { url: "https://example.org/a.png".to_owned() };
+    let mut shown = request(Some("team"));
+    shown.messages[0].blocks.push(Block::Image { image, extra: None });
+    shown
+}
+
 #[tokio::test(start_paused = true)]
 async fn pictures_go_to_whoever_takes_them() {
     let (blind, seeing) = (FakeProvider::new("blind", []), FakeProvider::new("seeing", []));
     let team = group(RoutingStrategy::Cost, &["blind", "seeing"], &[]);
     let (models, _handle) = grouped(&[&blind, &seeing], team, Limits::default()).await;
-    let image = helix_protocol::ImageSource::Url { url: "https://example.org/a.png".to_owned() };
-    let mut shown = request(Some("team"));
-    shown.messages[0].blocks.push(Block::Image { image, extra: None });
-    assert_eq!(models.generate(shown, None).await, Ok(reply("seeing")));
+    assert_eq!(models.generate(with_a_picture(), None).await, Ok(reply("seeing")));
     assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("blind")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stands_in_for_a_model_that_takes_pictures_is_told_of_them_where_it_takes_none() {
+    for (deployments, fallbacks) in [(&["blind", "seeing"][..], &[][..]), (&["seeing"], &["blind"])] {
+        let (blind, seeing) = (FakeProvider::new("blind", []), FakeProvider::new("seeing", [busy(Some(100))]));
+        let team = group(RoutingStrategy::Cost, deployments, fallbacks);
+        let (models, _handle) = grouped(&[&blind, &seeing], team, Limits::default()).await;
+        assert_eq!(models.generate(with_a_picture(), None).await, Ok(reply("blind")));
+        assert!(seeing.asked.lock()[0].messages[0].has_pictures());
+        let told = blind.asked.lock()[0].messages[0].clone();
+        assert!(!told.has_pictures() && told.as_text().contains("a picture is left out"), "{told:?}");
+    }
+    // Who is asked alone gets what was sent: nobody knows every model.
+    let blind = FakeProvider::new("blind", []);
+    let (models, _handle) = grouped(&[&blind], group(RoutingStrategy::Cost, &["blind"], &[]), Limits::default()).await;
+    assert_eq!(models.generate(with_a_picture(), None).await, Ok(reply("blind")));
+    assert!(blind.asked.lock()[0].messages[0].has_pictures());
 }
