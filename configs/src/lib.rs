@@ -9,6 +9,7 @@ mod loader;
 #[cfg(test)]
 mod manual;
 mod model_table;
+mod names;
 mod provider_kind;
 mod refusal;
 mod safety;
@@ -19,6 +20,7 @@ pub use agents_table::{AGENT_TABLE, check_program};
 pub use environment::{changes_a_node, unread};
 pub use loader::{Loaded, Source};
 pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable};
+pub use names::ModelNames;
 pub use provider_kind::ProviderKind;
 pub use safety::{HarmCategory, SafetyThreshold};
 pub use sections::{

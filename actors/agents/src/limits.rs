@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use helix_config::{GroupConfig, ModelTable, ModelsConfig, ProviderConfig, ProviderKind};
+use helix_config::{GroupConfig, ModelNames, ModelTable, ModelsConfig, ProviderConfig, ProviderKind};
 
 /// Most tokens asked for where nobody configured a limit.
 const MOST_ASKED: u32 = 32_000;
@@ -53,6 +53,7 @@ pub struct AgentLimits {
     providers: BTreeMap<String, ProviderConfig>,
     groups: BTreeMap<String, GroupConfig>,
     table: ModelTable,
+    names: ModelNames,
     /// Who answers tasks that name nobody.
     default: String,
 }
@@ -62,7 +63,9 @@ impl AgentLimits {
     pub fn new(config: &ModelsConfig, env: &impl Fn(&str) -> Option<String>) -> Self {
         let providers = config.all_providers(env);
         let default = config.default_of(&providers);
-        Self { providers, groups: config.groups.clone(), table: config.table(), default }
+        let models = providers.iter().map(|(name, provider)| (name.clone(), provider.model.clone())).collect();
+        let names = ModelNames::new(models, &config.groups, default.clone());
+        Self { providers, groups: config.groups.clone(), table: config.table(), names, default }
     }
 
     /// The limits of a task's model. The router gives a turn to a deployment that it fits, so a group takes what its largest takes.
@@ -85,7 +88,7 @@ impl AgentLimits {
     }
 
     /// The model that a task runs on, as far as the configuration says; empty where it does not.
-    pub fn model<'a>(&'a self, provider: Option<&str>, model: Option<&'a str>) -> &'a str {
+    pub fn model<'a>(&'a self, provider: Option<&'a str>, model: Option<&'a str>) -> &'a str {
         self.deployments(provider, model).first().map_or(model.unwrap_or_default(), |(_, model)| model)
     }
 
@@ -96,18 +99,9 @@ impl AgentLimits {
         own.unwrap_or_else(|| self.groups.get_key_value(&self.default).map_or("", |(name, _)| name))
     }
 
-    /// Who may answer: names stand for what they stand for in the router.
-    fn deployments<'a>(&'a self, provider: Option<&str>, model: Option<&'a str>) -> Vec<(&'a ProviderConfig, &'a str)> {
-        let model = model.filter(|model| !model.is_empty());
-        let (name, model) = match (provider, model) {
-            (Some(name), model) => (name, model),
-            (None, None) => (self.default.as_str(), None),
-            (None, Some(group)) if self.groups.contains_key(group) => (group, None),
-            (None, Some(model)) => match model.split_once('/').filter(|(name, _)| self.knows(name)) {
-                Some((name, rest)) => (name, Some(rest)),
-                None => (self.owner(model), Some(model)),
-            },
-        };
+    /// Who may answer.
+    fn deployments<'a>(&'a self, provider: Option<&'a str>, model: Option<&'a str>) -> Vec<(&'a ProviderConfig, &'a str)> {
+        let (name, model) = self.names.meant(provider, model);
         if let Some(group) = self.groups.get(name) {
             let all = self.of_group(group);
             let named: Vec<_> = all.iter().copied().filter(|(_, own)| model == Some(*own)).collect();
@@ -122,21 +116,6 @@ impl AgentLimits {
             Some((provider, if one.model.is_empty() { provider.model.as_str() } else { one.model.as_str() }))
         };
         group.deployments.iter().filter_map(of).collect()
-    }
-
-    fn knows(&self, name: &str) -> bool {
-        self.providers.contains_key(name) || self.groups.contains_key(name)
-    }
-
-    /// Who is asked for a model that is named alone: the default where it has it, else whoever has it, else the default all the same.
-    fn owner(&self, model: &str) -> &str {
-        let has = |group: &GroupConfig| self.of_group(group).iter().any(|(_, own)| *own == model);
-        if self.groups.get(&self.default).is_some_and(has) {
-            return &self.default;
-        }
-        let group = self.groups.iter().find(|(_, group)| has(group)).map(|(name, _)| name);
-        let provider = || self.providers.iter().find(|(_, provider)| provider.model == model).map(|(name, _)| name);
-        group.or_else(provider).unwrap_or(&self.default)
     }
 }
 

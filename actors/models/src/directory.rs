@@ -1,9 +1,9 @@
-//! What a name in a request stands for: a provider, a group of deployments, or one model of either.
+//! Who may answer what a name in a request stands for: a provider, a group of deployments, or one model of either.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_config::{GroupConfig, RoutingStrategy};
+use helix_config::{GroupConfig, ModelNames, RoutingStrategy};
 use helix_protocol::{Code, Failure};
 
 /// One model at one provider.
@@ -50,14 +50,15 @@ pub(crate) struct Directory {
     /// Providers with their default models.
     providers: Vec<(String, String)>,
     groups: Arc<Vec<Group>>,
-    default: String,
+    names: Arc<ModelNames>,
 }
 
 impl Directory {
     /// Over providers with their default models. A deployment or fallback that names nothing known is left out: the configuration
     /// was refused before.
     pub fn new(providers: Vec<(String, String)>, groups: &[(String, GroupConfig)], default: String) -> Self {
-        let mut directory = Self { providers, groups: Arc::default(), default };
+        let names = ModelNames::new(providers.clone(), groups.iter().map(|(name, group)| (name, group)), default);
+        let mut directory = Self { providers, groups: Arc::default(), names: Arc::new(names) };
         let tier = |(name, group): &(String, GroupConfig)| Tier {
             group: name.clone(),
             strategy: group.strategy,
@@ -84,34 +85,10 @@ impl Directory {
         directory
     }
 
-    /// Who answers a request that names `provider` and `model`.
-    ///
-    /// A provider or group that is named stands. Where only a model is named, it may be a group's name, `provider/model` or
-    /// `group/model`, or a model that some provider or group has; any other is asked of the default.
+    /// Who answers a request that names `provider` and `model`, as [`ModelNames::meant`] has it.
     pub fn plan(&self, provider: Option<&str>, model: Option<&str>) -> Result<Plan, Failure> {
-        let model = model.filter(|model| !model.is_empty());
-        if let Some(provider) = provider {
-            return self.named(provider, model);
-        }
-        let Some(model) = model else { return self.named(&self.default, None) };
-        if self.group(model).is_some() {
-            return self.named(model, None);
-        }
-        if let Some((name, rest)) = model.split_once('/').filter(|(name, _)| self.knows(name)) {
-            return self.named(name, Some(rest));
-        }
-        let default = self.named(&self.default, Some(model));
-        let has = |tier: &Tier| tier.deployments.iter().any(|deployment| deployment.model == model);
-        if self.group(&self.default).is_some() && default.is_ok() {
-            return default;
-        }
-        if let Some(group) = self.groups.iter().find(|group| has(&group.tier)) {
-            return self.named(&group.tier.group, Some(model));
-        }
-        match self.providers.iter().find(|(_, own)| own == model) {
-            Some((name, _)) => self.named(name, Some(model)),
-            None => default,
-        }
+        let (name, model) = self.names.meant(provider, model);
+        self.named(name, model)
     }
 
     /// Names that a client may give as its model: groups, and `provider/model` of every deployment and default.
@@ -175,10 +152,6 @@ impl Directory {
 
     fn group(&self, name: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.tier.group == name)
-    }
-
-    fn knows(&self, name: &str) -> bool {
-        self.provider(name).is_some() || self.group(name).is_some()
     }
 
     fn model(&self, provider: usize, model: &str) -> String {
