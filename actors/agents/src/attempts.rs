@@ -20,6 +20,11 @@ You compare attempts at one task. Judge by what the task asks: whether it is don
 small and clean. An attempt that says that it could not finish is worse than one that did. Answer with your reasons in a few \
 sentences and then, on a line of its own, `BEST:` and the attempt's number.";
 
+/// A judge is shown so many of an attempt's files: a step carries what git ignores too, which may be tens of thousands.
+const MOST_PATHS: usize = 100;
+/// And so many characters of what it says.
+const MOST_SAID: usize = 8_000;
+
 /// What says that an attempt is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -88,7 +93,8 @@ impl Judge<'_> {
         let mut question = format!("The task:\n{}\n", self.task);
         for at in &completed {
             let end = &ends[*at];
-            question.push_str(&format!("\nAttempt {} changed {} and says:\n{}\n", at + 1, listed(&end.changed), end.answer));
+            let (changed, says) = (listed(&end.changed), beginning(&end.answer));
+            question.push_str(&format!("\nAttempt {} changed {changed} and says:\n{says}\n", at + 1));
         }
         let request = ModelRequest {
             provider: self.provider.map(str::to_owned),
@@ -112,7 +118,20 @@ impl Judge<'_> {
 }
 
 fn listed(paths: &[String]) -> String {
-    if paths.is_empty() { "no file".to_owned() } else { paths.join(", ") }
+    let shown = paths.iter().take(MOST_PATHS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match paths.len() {
+        0 => "no file".to_owned(),
+        count if count > MOST_PATHS => format!("{shown} and {} more files", count - MOST_PATHS),
+        _ => shown,
+    }
+}
+
+/// The beginning of what an attempt says.
+fn beginning(answer: &str) -> String {
+    match answer.char_indices().nth(MOST_SAID) {
+        Some((end, _)) => format!("{}…", &answer[..end]),
+        None => answer.to_owned(),
+    }
 }
 
 /// Makes the steps of such tasks. Holds the models' sizes.
@@ -207,6 +226,9 @@ async fn chosen(
     match judge.choose(host, ends).await {
         Err(failure) if failure.code == Code::ModelUnavailable => {
             Ok(first().map(|at| (at, "it completed, and no model is there to compare it with the others".to_owned())))
+        }
+        Err(failure) if failure.code == Code::ContextOverflow => {
+            Ok(first().map(|at| (at, "it completed, and no model can take as much as comparing it takes".to_owned())))
         }
         other => other,
     }

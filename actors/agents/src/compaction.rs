@@ -91,7 +91,8 @@ pub(crate) fn lighter(conversation: &Conversation, limits: ModelLimits) -> Optio
 /// True where the model was last asked before a question that rested so long that its prompt cache has forgotten the conversation. By
 /// what is recorded alone, so that a step that is made again decides the same: `head` is the last step.
 pub(crate) fn is_forgotten(head: &StepRecord, questions: &[Question]) -> bool {
-    let spoke = head.step.messages.iter().any(|message| message.role == Role::Assistant);
+    // What is said at length is kept elsewhere; hardly any of it is a step without the model.
+    let spoke = head.step.long_messages.is_some() || head.step.messages.iter().any(|message| message.role == Role::Assistant);
     let rested = |question: &Question| {
         let Some(answered) = question.answered_at else { return false };
         let since = question.created_at == head.committed_at || (!spoke && answered <= head.step.started_at);
