@@ -103,7 +103,9 @@ fn next_try(host: &Host, failure: &Failure) -> (u32, Duration, String) {
 }
 
 async fn fail(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
-    let change = Happening::Fail.change(host.lease.task, Some(host.lease.epoch), telling::reason(failure));
+    let mut change = Happening::Fail.change(host.lease.task, Some(host.lease.epoch), telling::reason(failure));
+    // A commit counts as progress and would give the retries back that were used before; this one is none.
+    change.retries = Some(host.task.retries);
     let events = vec![
         telling::step_failed(host.lease.task, host.ordinal, failure, "the task ends with it"),
         telling::failed(host.lease.task, failure),

@@ -115,6 +115,7 @@ pub struct AgentTurn {
     /// The model.
     pub model: Option<String>,
     /// Whether it runs in a sandbox.
+    #[serde(default)]
     pub sandboxed: bool,
     /// What it may do without being allowed to.
     pub approval: Approval,

@@ -45,7 +45,9 @@ impl Host {
             if let Some(refused) = self.shared.args.spending.take_refusal(self.lease.task) {
                 return self.remember(Err(gateway::refused(refused)));
             }
-            answer = answer.map_err(|failure| if spend.model_calls == 0 { not_started(failure) } else { failure });
+            // A turn that was adopted has asked under an earlier owner, and its gateway was away meanwhile.
+            let is_own = self.lease.opened == self.lease.epoch;
+            answer = answer.map_err(|failure| if is_own && spend.model_calls == 0 { not_started(failure) } else { failure });
         }
         let answer = answer?;
         let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use helix_protocol::Failure;
+use helix_protocol::{Code, Failure};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -49,7 +49,8 @@ impl Refused {
         let failed = |message: String| Failure::new(stage.code(), message);
         Stopped::Failed(match self {
             Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", error.text())),
-            Self::Silent(seconds) => failed(format!("the agent {agent} said nothing for {seconds} s {when}"))
+            // A machine may be busy, or have been frozen: another try may go better.
+            Self::Silent(seconds) => Failure::new(Code::TimedOut, format!("the agent {agent} said nothing for {seconds} s {when}"))
                 .hint("`agents.silent_ms` and `agents.start_ms` in helix.yaml say how long it may"),
             Self::Late => failed(format!("the agent {agent} did not end a turn that was cancelled")),
             Self::Garbage(what) => failed(format!("the agent {agent} does not speak the Agent Client Protocol: {what}"))
