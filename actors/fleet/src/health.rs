@@ -3,10 +3,6 @@
 use helix_protocol::WorkerHealth;
 use helix_protocol::link::Heartbeat;
 
-/// Above this share something is under strain.
-const DEGRADED: f64 = 70.0;
-/// Above this one it is in trouble.
-const UNHEALTHY: f64 = 90.0;
 /// So many heartbeats in a row must agree before a change is told.
 const AGREE: u32 = 3;
 
@@ -47,11 +43,7 @@ impl Health {
 fn judge(beat: &Heartbeat, cores: u32) -> WorkerHealth {
     let processor = beat.load * 100.0 / f64::from(cores.max(1));
     let worst = processor.max(f64::from(beat.memory_percent)).max(f64::from(beat.disk_percent));
-    match worst {
-        share if share > UNHEALTHY => WorkerHealth::Unhealthy,
-        share if share > DEGRADED => WorkerHealth::Degraded,
-        _ => WorkerHealth::Healthy,
-    }
+    WorkerHealth::of(worst / 100.0)
 }
 
 #[cfg(test)]
@@ -59,7 +51,7 @@ mod tests {
     use super::*;
 
     fn beat(load: f64, memory_percent: u8, disk_percent: u8) -> Heartbeat {
-        Heartbeat { sequence: 0, load, memory_percent, disk_percent, free_mib: None }
+        Heartbeat { sequence: 0, load, memory_percent, disk_percent, free: None }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use helix_protocol::link::{
-    Frame, Heartbeat, HeartbeatAck, Hello, INITIAL_CREDIT, LeaseTimes, MAX_CHUNK, MAX_CONTROL_FRAME, Notice, Request, Response,
-    Snapshotted, Welcome,
+    Frame, Free, Heartbeat, HeartbeatAck, Hello, INITIAL_CREDIT, LeaseTimes, MAX_CHUNK, MAX_CONTROL_FRAME, Notice, Request,
+    Response, Snapshotted, Welcome,
 };
 use helix_protocol::{Code, Failure, NodeId, ObjectId, Resources, RunId, Sandboxing, TaskId, WorkerFacts, WorkerId};
 use proptest::prelude::*;
@@ -74,7 +74,7 @@ fn welcome() -> Welcome {
 }
 
 fn beat(sequence: u64) -> Heartbeat {
-    Heartbeat { sequence, load: 0.5, memory_percent: 1, disk_percent: 2, free_mib: Some((3, 4)) }
+    Heartbeat { sequence, load: 0.5, memory_percent: 1, disk_percent: 2, free: Some(Free { memory_mib: 3, disk_mib: 4 }) }
 }
 
 fn samples() -> Vec<Frame> {

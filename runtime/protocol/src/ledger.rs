@@ -145,8 +145,7 @@ impl Budget {
     }
 
     /// What stands in the way of a call, in words, where `spent` and the most that it can take together pass this limit, which is called
-    /// `name`. A limit is reached, not passed, when exactly
-    /// everything is spent, and what takes nothing of it is never in its way.
+    /// `name`. A limit is reached, not passed, when exactly everything is spent, and what takes nothing of it is never in its way.
     pub fn in_the_way(&self, name: &str, spent: Spent, call: Spent) -> Option<String> {
         let after = spent.plus(call);
         if let Some(most) = self.money.filter(|most| call.money > Money::ZERO && after.money > *most) {

@@ -45,5 +45,5 @@ pub use task::{
 pub use time::{Money, Timestamp};
 pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};
 pub use worker::{
-    Capability, Lifecycle, Resources, Toolchain, WorkerFacts, WorkerHealth, WorkerRecord, WorkerStatus, WorkerTarget,
+    Capability, Lifecycle, Resources, Shortage, Toolchain, WorkerFacts, WorkerHealth, WorkerRecord, WorkerStatus, WorkerTarget,
 };

@@ -172,9 +172,18 @@ pub struct Heartbeat {
     pub memory_percent: u8,
     /// Disk in use where workspaces are, percent.
     pub disk_percent: u8,
-    /// Memory free for programs, and disk free where workspaces are, in MiB; a worker of an older build says neither.
+    /// What is free; a worker of an older build does not say it.
     #[serde(default)]
-    pub free_mib: Option<(u64, u64)>,
+    pub free: Option<Free>,
+}
+
+/// What is free of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Free {
+    /// Memory for programs, in MiB.
+    pub memory_mib: u64,
+    /// Disk where workspaces are, in MiB.
+    pub disk_mib: u64,
 }
 
 /// The node heard a heartbeat.

@@ -159,6 +159,40 @@ pub enum WorkerHealth {
     Unknown,
 }
 
+impl WorkerHealth {
+    /// By how much of something is in use, from 0 to 1; more than 1 where more is wanted than there is.
+    pub fn of(share: f64) -> Self {
+        match share {
+            share if share > 0.9 => Self::Unhealthy,
+            share if share > 0.7 => Self::Degraded,
+            _ => Self::Healthy,
+        }
+    }
+}
+
+/// What a machine under strain is short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shortage {
+    /// Memory.
+    Memory,
+    /// Disk where workspaces are.
+    Disk,
+    /// Only the processor is busy, which is no fault of the machine.
+    Processor,
+}
+
+impl Shortage {
+    /// By the shares in use. A busy processor hides no memory or disk that is as bad.
+    pub fn of(memory: f64, disk: f64, processor: f64) -> Option<Self> {
+        let (worst, which) = if disk > memory { (disk, Self::Disk) } else { (memory, Self::Memory) };
+        match (WorkerHealth::of(worst), WorkerHealth::of(processor)) {
+            (WorkerHealth::Healthy, WorkerHealth::Healthy) => None,
+            (WorkerHealth::Healthy, _) | (WorkerHealth::Degraded, WorkerHealth::Unhealthy) => Some(Self::Processor),
+            _ => Some(which),
+        }
+    }
+}
+
 /// What the operator wants of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -199,4 +233,23 @@ pub struct WorkerRecord {
     pub last_seen_at: Option<Timestamp>,
     /// Grows with every change of the row.
     pub version: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_processor_is_named_only_where_nothing_else_is_as_bad() {
+        for (memory, disk, processor, short) in [
+            (0.6, 0.6, 0.7, None),
+            (0.6, 0.6, 4.0, Some(Shortage::Processor)),
+            (0.6, 0.97, 4.0, Some(Shortage::Disk)),
+            (0.95, 0.8, 4.0, Some(Shortage::Memory)),
+            (0.6, 0.8, 4.0, Some(Shortage::Processor)),
+            (0.6, 0.8, 0.8, Some(Shortage::Disk)),
+        ] {
+            assert_eq!(Shortage::of(memory, disk, processor), short, "{memory} {disk} {processor}");
+        }
+    }
 }

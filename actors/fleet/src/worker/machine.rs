@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use helix_kernel::Boottime;
 use helix_protocol::link::{Heartbeat, Request, Response};
-use helix_protocol::{Code, EventKind, Failure, Resources, Severity, WorkerFacts, WorkerHealth};
+use helix_protocol::{Code, EventKind, Failure, Resources, Severity, Shortage, WorkerFacts, WorkerHealth};
 use serde_json::json;
 
 use super::{WorkerMsg, WorkerState};
@@ -102,28 +102,30 @@ impl WorkerState {
 /// What a heartbeat says of what is free.
 fn free(resources: &mut Resources, beat: &Heartbeat) {
     resources.load = beat.load;
-    if let Some((memory, disk)) = beat.free_mib {
-        resources.memory_free_mib = memory;
-        resources.disk_free_mib = disk;
+    if let Some(free) = beat.free {
+        resources.memory_free_mib = free.memory_mib;
+        resources.disk_free_mib = free.disk_mib;
     }
 }
 
-/// What a machine is short of, in words: a busy processor is no fault of it.
+/// What a machine is short of, in words.
 fn strain(beat: &Heartbeat, cores: u32) -> String {
-    let busy = format!("is busy (load {:.1} on {cores} cores)", beat.load);
-    match beat.memory_percent.max(beat.disk_percent) {
-        worst if f64::from(worst) < beat.load * 100.0 / f64::from(cores.max(1)) => busy,
-        worst if worst == beat.disk_percent => format!("has {} % of its disk in use", beat.disk_percent),
-        _ => format!("has {} % of its memory in use", beat.memory_percent),
+    let share = |percent: u8| f64::from(percent) / 100.0;
+    match Shortage::of(share(beat.memory_percent), share(beat.disk_percent), beat.load / f64::from(cores.max(1))) {
+        Some(Shortage::Memory) => format!("has {} % of its memory in use", beat.memory_percent),
+        Some(Shortage::Disk) => format!("has {} % of its disk in use", beat.disk_percent),
+        Some(Shortage::Processor) | None => format!("is busy (load {:.1} on {cores} cores)", beat.load),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use helix_protocol::link::Free;
+
     use super::*;
 
     fn beat(load: f64, memory_percent: u8, disk_percent: u8) -> Heartbeat {
-        Heartbeat { sequence: 0, load, memory_percent, disk_percent, free_mib: None }
+        Heartbeat { sequence: 0, load, memory_percent, disk_percent, free: None }
     }
 
     #[test]
@@ -135,7 +137,7 @@ mod tests {
             (1.5, 9, 9),
             "an older worker does not say it"
         );
-        free(&mut resources, &Heartbeat { free_mib: Some((700, 120)), ..beat(0.5, 30, 40) });
+        free(&mut resources, &Heartbeat { free: Some(Free { memory_mib: 700, disk_mib: 120 }), ..beat(0.5, 30, 40) });
         assert_eq!((resources.load, resources.memory_free_mib, resources.disk_free_mib), (0.5, 700, 120));
     }
 
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_a_machine_is_short_of_is_named() {
-        let said = [beat(4.5, 60, 60), beat(1.0, 92, 60), beat(1.0, 60, 95)].map(|beat| strain(&beat, 4));
+        let said = [beat(4.5, 60, 60), beat(1.0, 92, 60), beat(8.0, 60, 95)].map(|beat| strain(&beat, 4));
         assert_eq!(said, ["is busy (load 4.5 on 4 cores)", "has 92 % of its memory in use", "has 95 % of its disk in use"]);
     }
 }

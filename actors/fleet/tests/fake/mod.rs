@@ -17,7 +17,7 @@ use helix_link::{Asked, Event, LinkHandle, Options, accept_as_worker};
 use helix_messages::{AddWorker, Fleet, LostWorker, Records, RecordsMsg, Tasks, TasksMsg, WorkerView};
 use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_ports::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
-use helix_protocol::link::{Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
+use helix_protocol::link::{Free, Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
 use helix_protocol::{
     CallKey, Capability, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts,
     WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
@@ -173,7 +173,7 @@ impl Machine {
                         load: 0.0,
                         memory_percent,
                         disk_percent: 10,
-                        free_mib: Some((100 - u64::from(memory_percent), 90)),
+                        free: Some(Free { memory_mib: 100 - u64::from(memory_percent), disk_mib: 90 }),
                     })
                     .await
                     .is_err()

@@ -10,13 +10,10 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use helix_messages::WorkerView;
-use helix_protocol::{Failure, Lifecycle, Resources, Timestamp, WorkerHealth, WorkerStatus};
+use helix_protocol::{Failure, Lifecycle, Resources, Shortage, Timestamp, WorkerHealth, WorkerStatus};
 
 use super::Context;
 use super::style::{Style, Table, age, cut, mebibytes};
-
-/// From this share on a machine is called degraded.
-const STRAIN: f64 = 0.7;
 
 /// Add, look at, empty and remove the machines that do the work
 #[derive(Debug, Subcommand)]
@@ -101,13 +98,12 @@ fn strained(view: &WorkerView, style: Style) -> String {
     let used = |all: u64, free: u64| if all == 0 { 0.0 } else { 1.0 - free as f64 / all as f64 };
     let (memory, disk) = (used(memory_mib, memory_free_mib), used(disk_mib, disk_free_mib));
     let paint = |word: &str| if view.record.health == WorkerHealth::Unhealthy { style.red(word) } else { style.yellow(word) };
-    let busy = load / f64::from(cores.max(1));
-    match memory.max(disk) {
-        // Every share is small by now: a heartbeat is late, or the strain has just ended.
-        worst if worst.max(busy) <= STRAIN => style.yellow("degraded"),
-        worst if worst < busy => style.yellow("busy"),
-        worst if worst > memory => paint("low on disk"),
-        _ => paint("low on memory"),
+    match Shortage::of(memory, disk, load / f64::from(cores.max(1))) {
+        Some(Shortage::Memory) => paint("low on memory"),
+        Some(Shortage::Disk) => paint("low on disk"),
+        Some(Shortage::Processor) => style.yellow("busy"),
+        // A heartbeat is late, or the strain has just ended.
+        None => style.yellow("degraded"),
     }
 }
 
