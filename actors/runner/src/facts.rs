@@ -7,8 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures::StreamExt;
-use helix_protocol::link::AGENT_TURNS;
-use helix_protocol::link::Heartbeat;
+use helix_protocol::link::{AGENT_TURNS, Free, Heartbeat};
 use helix_protocol::{Capability, Resources, Sandboxing, Toolchain, WorkerFacts};
 use parking_lot::Mutex;
 use rustix::fs::statvfs;
@@ -121,7 +120,7 @@ impl Inspector {
             load: now.load,
             memory_percent: percent(now.memory_mib, now.memory_free_mib),
             disk_percent: percent(now.disk_mib, now.disk_free_mib),
-            free_mib: Some((now.memory_free_mib, now.disk_free_mib)),
+            free: Some(Free { memory_mib: now.memory_free_mib, disk_mib: now.disk_free_mib }),
         }
     }
 

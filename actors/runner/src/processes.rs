@@ -78,7 +78,8 @@ impl ProcessSet {
         folders.next().is_none_or(|of| folder.starts_with(std::ffi::OsStr::from_bytes(of)))
     }
 
-    fn is(&self, seen: &Seen) -> bool {
+    /// `workspaces`: those that are meant, as [`workspaces`](Self::workspaces) has them.
+    fn is(&self, seen: &Seen, workspaces: &[Identity]) -> bool {
         if seen.marks.contains(&self.mark) && self.is_of_its_worker(seen) {
             return true;
         }
@@ -86,33 +87,27 @@ impl ProcessSet {
         // A deleted folder is shown with " (deleted)" behind it; its beginning still tells.
         let works_there = cwd.starts_with(folder)
             || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat())
-            || (cwd.starts_with(WORKSPACE) && self.sees(seen, folder));
+            || seen.workspace.is_some_and(|workspace| workspaces.contains(&workspace));
         // Somebody who looks around in a workspace from a terminal is not meant.
         works_there && stat_field(&of_process(seen.pid), TERMINAL).is_some_and(|terminal| terminal == b"0")
     }
 
-    /// Whether a sandboxed process, whose working folder is told by the name that it has in there, works in this workspace, or in one
-    /// that a worker keeps in this folder of tasks.
-    fn sees(&self, seen: &Seen, folder: &Path) -> bool {
-        // One that says its task is not this one's: there may be many, and each command ends with a look.
-        if self.of_one_worker && seen.marks.iter().any(|mark| mark.starts_with(TASK_MARK.as_bytes())) {
-            return false;
+    /// The workspace that is meant, or all that a worker keeps in its folder of tasks.
+    fn workspaces(&self) -> Vec<Identity> {
+        match &self.folder {
+            None => Vec::new(),
+            Some(folder) if self.of_one_worker => identity(folder).into_iter().collect(),
+            Some(folder) => {
+                let tasks = fs::read_dir(folder).into_iter().flatten().flatten();
+                tasks.filter_map(|task| identity(&task.path().join(FILES))).collect()
+            }
         }
-        // The link leads into the process' own view.
-        let workspace = of_process(seen.pid).join("root").join(WORKSPACE.trim_start_matches('/'));
-        let Ok(workspace) = fs::metadata(workspace) else { return false };
-        let is =
-            |path: &Path| fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (workspace.dev(), workspace.ino()));
-        if self.of_one_worker {
-            return is(folder);
-        }
-        fs::read_dir(folder).into_iter().flatten().flatten().any(|task| is(&task.path().join(FILES)))
     }
 
     /// Everything that runs and is meant, this process and what is already dead aside.
     pub fn find(&self) -> Vec<Process> {
-        let everything = everything();
-        let fitting = everything.iter().filter(|seen| self.is(seen));
+        let (everything, workspaces) = (everything(), self.workspaces());
+        let fitting = everything.iter().filter(|seen| self.is(seen, &workspaces));
         fitting
             .filter_map(|seen| {
                 // The pidfd is opened only for what seems to fit, and then it must fit again.
@@ -125,7 +120,7 @@ impl ProcessSet {
                 let path = of_process(seen.pid);
                 let state = state(&path)?;
                 let parent = stat_field(&path, PARENT).and_then(|parent| std::str::from_utf8(&parent).ok()?.parse().ok());
-                let still = self.is(&Seen::look(seen.pid, &mut Vec::new()));
+                let still = self.is(&Seen::look(seen.pid, &mut Vec::new()), &workspaces);
                 (still && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: seen.pid, state, parent, pidfd })
             })
             .collect()
@@ -198,6 +193,15 @@ struct Seen {
     /// Its variables that may be ours.
     marks: Vec<Vec<u8>>,
     cwd: Option<PathBuf>,
+    /// Of a sandboxed process that works in its workspace, whose working folder is told by the name that it has in there.
+    workspace: Option<Identity>,
+}
+
+/// Device and number of a folder: the same by whatever name it is seen.
+type Identity = (u64, u64);
+
+fn identity(folder: &Path) -> Option<Identity> {
+    fs::metadata(folder).ok().map(|found| (found.dev(), found.ino()))
 }
 
 impl Seen {
@@ -209,7 +213,11 @@ impl Seen {
         let _ = fs::File::open(process.join("environ")).and_then(|file| file.take(u64::MAX).read_to_end(environment));
         let variables = environment.split(|byte| *byte == 0);
         let marks = variables.filter(|variable| variable.starts_with(b"HELIX_")).map(<[u8]>::to_vec).collect();
-        Self { pid, marks, cwd: fs::read_link(process.join("cwd")).ok() }
+        let cwd = fs::read_link(process.join("cwd")).ok();
+        // The link leads into the process' own view.
+        let workspace = cwd.as_ref().filter(|cwd| cwd.starts_with(WORKSPACE));
+        let workspace = workspace.and_then(|_| identity(&process.join("root").join(WORKSPACE.trim_start_matches('/'))));
+        Self { pid, marks, cwd, workspace }
     }
 }
 
