@@ -103,7 +103,12 @@ impl<'a> Converter<'a> {
 
     /// Whether the window holds as much as it may.
     pub(super) fn is_full(&self) -> bool {
-        self.window.bytes >= WINDOW_BYTES
+        self.room() == 0
+    }
+
+    /// How many bytes it may still take.
+    pub(super) fn room(&self) -> usize {
+        WINDOW_BYTES.saturating_sub(self.window.bytes)
     }
 
     /// Notes trees with everything in them that is new. With a hint, what the hint's trees share with one is not read.

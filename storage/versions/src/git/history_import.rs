@@ -29,7 +29,8 @@ use crate::{Annotation, Caller, RefExpect, Repository, Snapshot, VersionError};
 /// Commits are held in memory up to so many bytes between being found and being converted; what is beyond is read twice.
 const HELD_BYTES: usize = 32 << 20;
 
-/// The trees of so many commits are read together, of more each time while they fit a window: how much is new in them nobody knows before.
+/// The trees of so many commits are read together, of more each time while as many would fit the window by the last ones: how much is new
+/// in them nobody knows before.
 const FEWEST_TOGETHER: usize = 64;
 const MOST_TOGETHER: usize = 4_096;
 
@@ -254,8 +255,11 @@ impl<'a> Import<'a> {
             let end = self.nodes.len().min(to + together);
             let trees =
                 (to..end).map(|place| Ok((self.nodes[place].tree, self.hint(place)?))).collect::<Result<_, VersionError>>()?;
+            let before = self.converter.room();
             self.converter.note_trees(trees)?;
-            (to, together) = (end, MOST_TOGETHER.min(2 * together));
+            let each = (before.saturating_sub(self.converter.room()) / (end - to)).max(1);
+            let fit = (self.converter.room() / each).max(1);
+            (to, together) = (end, fit.min(2 * together).min(MOST_TOGETHER));
         }
         self.converter.convert(&mut self.changes)?;
         for place in from..to {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use helix_objects::{Durability, MemoryStore, RecordStore};
 use helix_protocol::Timestamp;
 
+use super::source::Source;
 use super::{ExportRefs, ExportReport, ImportReport, RefOutcome, export_history, import_history};
 use crate::{Caller, CreateOptions, Repository, Signature, WorkspaceName};
 
@@ -179,6 +180,17 @@ pub(super) fn ordinary() -> Git {
     git.run_with(&["fast-import", "--quiet"], STREAM.as_bytes());
     git.run(&["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
     git
+}
+
+#[test]
+fn a_repository_that_borrows_its_objects_is_imported_and_they_are_found_in_the_packs_that_have_them() {
+    let git = ordinary();
+    git.run(&["repack", "-adq"]);
+    let borrower = Git::nothing();
+    git.run(&["clone", "-q", "--mirror", "--shared", ".", &borrower.path().to_string_lossy()]);
+    let head = gix::ObjectId::from_hex(git.run(&["rev-parse", "HEAD"]).as_bytes()).unwrap();
+    assert!(Source::open(borrower.path()).unwrap().position(head).is_some());
+    assert_eq!(import(&repository(), &borrower).commits, import(&repository(), &git).commits);
 }
 
 #[test]

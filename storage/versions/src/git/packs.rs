@@ -41,9 +41,13 @@ pub(super) struct Place {
 }
 
 impl Packs {
-    /// Opens what is in the folder of a repository's objects.
+    /// Opens what is in the folder of a repository's objects, and in those that it borrows from.
     pub(super) fn open(objects: &Path) -> Self {
-        let files = std::fs::read_dir(objects.join("pack")).into_iter().flatten().flatten().map(|file| file.path());
+        // What cannot be resolved is refused where objects are read one by one.
+        let borrowed = gix::odb::alternate::resolve(objects.to_owned(), Path::new("/")).unwrap_or_default();
+        let folders = std::iter::once(objects.to_owned()).chain(borrowed);
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.join("pack")).into_iter().flatten().flatten());
+        let files = files.map(|file| file.path());
         let indexes = files.filter(|path| path.extension().is_some_and(|extension| extension == "idx"));
         let pack = |path: std::path::PathBuf| {
             let index = index::File::at(&path, gix::hash::Kind::Sha1).ok()?;
@@ -123,9 +127,13 @@ impl Unpacker {
     }
 
     fn inflated(&mut self, pack: &Pack, entry: &Entry) -> Option<Vec<u8>> {
-        let most = (pack.data.data_len() as u64).saturating_mul(MOST_INFLATED);
-        let length = Some(entry.decompressed_size).filter(|length| *length <= most)?;
-        let mut bytes = vec![0; usize::try_from(length).ok()?];
+        // An entry that is damaged may claim any length.
+        let left = (pack.data.data_len() as u64).saturating_sub(entry.data_offset);
+        let length = Some(entry.decompressed_size).filter(|length| *length <= left.saturating_mul(MOST_INFLATED))?;
+        let length = usize::try_from(length).ok()?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).ok()?;
+        bytes.resize(length, 0);
         pack.data.decompress_entry(entry, &mut self.inflate, &mut bytes).ok()?;
         Some(bytes)
     }

@@ -1,8 +1,8 @@
 //! What an export would leave out, without exporting anything.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use helix_objects::ObjectStore;
 use helix_protocol::ObjectId;
@@ -47,13 +47,12 @@ struct EmptyRepository(PathBuf);
 
 impl EmptyRepository {
     fn new() -> Result<Self, VersionError> {
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        let name = format!("helix-rules-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        // What a process of this number left behind when it was killed.
-        let _ = fs::remove_dir_all(&path);
-        gix::init_bare(&path).map_err(|error| failed(&path, error))?;
-        Ok(Self(path))
+        let path = std::env::temp_dir().join(format!("helix-rules-{:016x}", rand::random::<u64>()));
+        // Refused where it is there already: the place is everybody's.
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| failed(&path, error))?;
+        let made = Self(path);
+        gix::init_bare(&made.0).map_err(|error| failed(&made.0, error))?;
+        Ok(made)
     }
 }
 
