@@ -26,7 +26,7 @@ test: ## every test, with a real PostgreSQL, a real sshd and real kills
 	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests --no-fail-fast && cargo test --workspace --doc
 
 .PHONY: campaign
-campaign: ## the long counts: 30 kills of each kind, 500 of the version store's engine, 1,000 simulation seeds
+campaign: ## the long counts: 30 of each kill, stop and cut, 500 kills of the version store's engine, 1,000 simulation seeds
 	@scripts/setup.sh test
 	@scripts/litellm.sh >/dev/null || echo "*** LiteLLM could not be installed: our providers are NOT driven over it ***" >&2
 	@scripts/agents.sh >/dev/null || echo "*** agents could not be installed: none from outside is run ***" >&2

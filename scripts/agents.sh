@@ -17,16 +17,19 @@ if [ "$(uname -sm)" = "Linux x86_64" ]; then node+=("$goose@1.52.0"); fi
 python=(aider-chat==0.86.2)
 
 install() {
+    mkdir bin
     echo '{"private": true}' >package.json
     npm install --silent --no-audit --no-fund "${node[@]}"
-    python3 -m venv python
-    python/bin/pip install --quiet --disable-pip-version-check "${python[@]}"
-    mkdir bin
     for program in opencode codex claude-agent-acp claude gemini; do
         ln -s "../node_modules/.bin/$program" bin/
     done
     if [ -e "node_modules/$goose" ]; then ln -s "../node_modules/$goose/bin/goose" bin/; fi
-    ln -s ../python/bin/aider bin/
+    # It is published for some versions of Python only.
+    if python3 -m venv python && python/bin/pip install --quiet --disable-pip-version-check "${python[@]}"; then
+        ln -s ../python/bin/aider bin/
+    else
+        echo "*** ${python[*]} could not be installed with $(python3 --version): aider is not run ***" >&2
+    fi
 }
 
 if [ "${1:-}" = --where ]; then

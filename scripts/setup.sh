@@ -32,18 +32,22 @@ rust_is_new_enough() {
     [ "$(printf '%s\n%s\n' "$rust_needed" "$found" | sort -V | head -n 1)" = "$rust_needed" ]
 }
 
+# How a person who reads it becomes root.
+sudo=
+[ "$(id -u)" = 0 ] || sudo="sudo "
+
 # What another system calls the packages that Debian calls so; and its command, where it is known.
 elsewhere() {
     local command names package
     declare -A names
     if has dnf; then
-        command="sudo dnf install -y"
+        command="${sudo}dnf install -y"
         names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-client]=openssh-clients)
     elif has zypper; then
-        command="sudo zypper install -y"
+        command="${sudo}zypper install -y"
         names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-server]=openssh [openssh-client]=openssh)
     elif has pacman; then
-        command="sudo pacman -S --needed"
+        command="${sudo}pacman -S --needed"
         names=([libc6-dev]=glibc [g++]=gcc [libclang-dev]=clang [openssh-server]=openssh [openssh-client]=openssh)
     else
         say "this machine has no apt; install with its own package manager what Debian calls: ${packages[*]}"

@@ -123,15 +123,16 @@ fn without_root_and_sudo_the_command_is_said_and_nothing_done() {
 
 #[test]
 fn without_apt_the_command_of_what_is_there_is_said() {
-    let said = |manager: &str| {
-        let ended = without_a_compiler(0).changes_by(manager).set_up(&YES);
+    let said = |user: u32, manager: &str| {
+        let ended = without_a_compiler(user).changes_by(manager).set_up(&YES);
         assert_eq!((ended.code, ended.done), (Some(1), Vec::new()));
         ended.said
     };
-    assert!(said("dnf").ends_with("\n  sudo dnf install -y git gcc-c++\n"));
-    assert!(said("zypper").ends_with("\n  sudo zypper install -y git gcc-c++\n"));
-    assert!(said("pacman").ends_with("\n  sudo pacman -S --needed git gcc\n"));
-    assert!(said("something-else").contains("what Debian calls: git g++"));
+    assert!(said(1_000, "dnf").ends_with("\n  sudo dnf install -y git gcc-c++\n"));
+    assert!(said(1_000, "zypper").ends_with("\n  sudo zypper install -y git gcc-c++\n"));
+    assert!(said(1_000, "pacman").ends_with("\n  sudo pacman -S --needed git gcc\n"));
+    assert!(said(0, "dnf").ends_with("\n  dnf install -y git gcc-c++\n"), "root needs no sudo, and may have none");
+    assert!(said(0, "something-else").contains("what Debian calls: git g++"));
 }
 
 #[test]

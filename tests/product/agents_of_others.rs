@@ -23,7 +23,7 @@ fn programs() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/agents.sh");
     let output = Command::new(script).arg("--where").output().ok()?;
     let programs = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    (output.status.success() && programs.exists()).then_some(programs)
+    (output.status.success() && programs.with_file_name("ready").exists()).then_some(programs)
 }
 
 /// An agent of the table, and a part of the name of a file that it keeps its session in.
