@@ -14,8 +14,8 @@ use helix_objects::{Durability, Mark, NewObject, ObjectStore, Pin, hash};
 use helix_ports::DeathProof;
 use helix_protocol::link::{Holding, OpenWorkspace, Request, Response, ToolLimits};
 use helix_protocol::{
-    CallKey, Capability, Code, Environment, Epoch, FileMode, Lifecycle, ObjectId, TaskId, ToolCall, ToolOutcome, WorkerHealth,
-    WorkerStatus,
+    CallKey, Capability, Code, Environment, Epoch, FileMode, Lifecycle, ObjectId, TaskId, TaskRecord, ToolCall, ToolOutcome,
+    WorkerHealth, WorkerStatus,
 };
 use helix_versions::{Tree, TreeEntry};
 use serde_json::json;
@@ -27,6 +27,10 @@ fn tool(key: &str) -> Request {
 
 fn answered(content: &str) -> Response {
     Response::Tool { outcome: ToolOutcome::ok(content) }
+}
+
+fn holding(task: TaskId, epoch: Epoch) -> Holding {
+    Holding { task, epoch, tree: hash(b""), calls: Vec::new() }
 }
 
 fn secs(seconds: u64) -> Duration {
@@ -133,8 +137,7 @@ async fn a_silent_worker_is_lost_when_its_lease_is_over_and_not_before() {
     assert_eq!(node.fleet.request(worker, Request::Ping, None).await.unwrap_err().code, Code::WorkerLost);
 
     // It returns as the process it was. What it holds is somebody else's by now, and it is no worker before that has ended.
-    let holding = Holding { task: TaskId::new(), epoch: Epoch(1), tree: hash(b""), calls: Vec::new() };
-    machine.holds.lock().push(holding);
+    machine.holds.lock().push(holding(TaskId::new(), Epoch(1)));
     machine.set(|now| now.frozen = false);
     tokio::time::sleep(secs(20)).await;
     assert!(!node.fleet.list().await.unwrap()[0].ready);
@@ -168,9 +171,11 @@ async fn an_idle_worker_of_an_older_build_is_replaced_once_and_a_busy_one_is_lef
         *machine.build.lock() = "0.0.9".to_owned();
     }
     *stubborn.installed.lock() = "0.0.9".to_owned();
-    let holding = Holding { task: TaskId::new(), epoch: Epoch(1), tree: hash(b""), calls: Vec::new() };
-    busy.holds.lock().push(holding);
+    busy.set(|now| now.reachable = false);
     let mut node = Node::start(&[("busy", &busy), ("idle", &idle), ("stubborn", &stubborn)]).await;
+    let task = node.claimed("busy").await;
+    busy.holds.lock().push(holding(task.id, task.epoch));
+    busy.set(|now| now.reachable = true);
     tokio::time::sleep(secs(60)).await;
     let views = node.fleet.list().await.expect("the fleet answers");
     let mut now: Vec<_> = views.iter().map(|view| (view.record.name.as_str(), view.incarnation, view.ready)).collect();
@@ -203,6 +208,32 @@ async fn a_worker_that_does_not_return_after_the_nodes_start_has_one_lease_to_be
     let lost = node.lost().await;
     assert_eq!(lost.incarnation, 0);
     assert!((10_000..10_100).contains(&lost.silent_ms), "{}", lost.silent_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_lost_before_the_nodes_start_is_ended_before_it_is_granted_anything() {
+    let machine = Machine::running();
+    machine.set(|now| now.reachable = false);
+    let mut node = Node::start(&[("a", &machine), ("b", &Machine::running())]).await;
+    let (its, others) = (node.claimed("a").await, node.claimed("b").await);
+    let resting = node.created().await;
+    // A task that lost this worker waits for any, under an epoch that was raised for it.
+    let waiting = node.waiting(&node.claimed("a").await).await;
+    let was = |task: &TaskRecord, epoch: u64| holding(task.id, Epoch(epoch));
+    let lost = [was(&others, 0), was(&waiting, 1), holding(TaskId::new(), Epoch(1))];
+    machine.holds.lock().extend(lost.into_iter().chain([was(&its, 1), was(&resting, 0)]));
+    machine.set(|now| {
+        now.answering = false;
+        now.reachable = true;
+    });
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(machine.holds.lock().len(), 5);
+    assert!(node.fleet.list().await.unwrap().iter().all(|view| view.record.name != "a" || !view.ready), "nothing is ended yet");
+    machine.set(|now| now.answering = true);
+    let view = node.until(|view| view.ready && view.record.name == "a").await;
+    assert_eq!(view.holds, [was(&its, 1), was(&resting, 0)]);
+    assert_eq!(*machine.holds.lock(), view.holds);
+    assert_eq!(node.drain_losses(), []);
 }
 
 #[tokio::test(start_paused = true)]

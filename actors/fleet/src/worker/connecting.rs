@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_kernel::Boottime;
-use helix_link::{Event, Link};
+use helix_link::{Event, Link, LinkHandle};
+use helix_messages::Records;
 use helix_ports::{ConnectError, DeathProof};
-use helix_protocol::link::{Request, Welcome};
-use helix_protocol::{Code, EventKind, Lifecycle, Severity, WorkerStatus};
+use helix_protocol::link::{Holding, Request, Welcome};
+use helix_protocol::{Code, EventKind, Failure, Lifecycle, Severity, TaskRecord, WorkerId, WorkerStatus};
 use serde_json::json;
 
 use super::machine::Looks;
@@ -124,13 +125,18 @@ impl WorkerState {
     }
 
     pub(super) fn connected(&mut self, dialled: Dialled) {
-        if self.has_moved_on(&dialled.welcome) {
-            return self.release(dialled);
+        if !dialled.released && !dialled.welcome.holds.is_empty() {
+            if self.has_moved_on(&dialled.welcome) {
+                return self.release(dialled, Held::Lost);
+            }
+            if self.view.incarnation == 0 {
+                return self.release(dialled, Held::AsRecorded);
+            }
         }
         if self.may_be_renewed(&dialled.welcome) {
             return self.renew(dialled);
         }
-        let Dialled { number, link, welcome } = dialled;
+        let Dialled { number, link, welcome, .. } = dialled;
         let replaced = self.view.incarnation != 0 && self.view.incarnation != welcome.incarnation;
         if replaced && self.lease.end() {
             self.lose(DeathProof::Replaced);
@@ -154,29 +160,26 @@ impl WorkerState {
         self.report();
     }
 
-    /// True where this very process was given up, and holds workspaces whose tasks have gone elsewhere since.
+    /// True where this very process was given up, and what it holds is for tasks that have gone elsewhere since.
     fn has_moved_on(&self, welcome: &Welcome) -> bool {
         let same = self.view.incarnation == 0 || self.view.incarnation == welcome.incarnation;
-        same && self.lease.is_over() && !welcome.holds.is_empty()
+        same && self.lease.is_over()
     }
 
     /// Has everything ended that a worker runs for tasks it has lost. Until then nothing grants it a new lease: a grant thaws what its
-    /// fence froze, and that must not go on beside what runs elsewhere by now.
-    fn release(&mut self, mut dialled: Dialled) {
+    /// fence froze, and that must not go on beside what runs elsewhere by now, or soon will.
+    fn release(&mut self, mut dialled: Dialled, held: Held) {
         self.errand += 1;
-        let errand = self.errand;
+        let (errand, records, worker) = (self.errand, self.args.records.clone(), self.view.record.id);
         self.run(async move {
             let link = dialled.link.handle.clone();
-            let holds = std::mem::take(&mut dialled.welcome.holds);
-            let closed = futures::future::join_all(holds.into_iter().map(|held| {
-                let close = Request::Close { task: held.task, epoch: held.epoch };
-                link.request(close, RELEASE)
-            }));
-            // One that is held under a greater epoch by now is somebody's.
-            let failed = closed.await.into_iter().filter_map(Result::err).find(|failure| failure.code != Code::StaleOwner);
-            let outcome = match failed {
-                None => Ok(Box::new(dialled)),
-                Some(failure) => {
+            let outcome = match close_lost(&records, worker, &link, std::mem::take(&mut dialled.welcome.holds), held).await {
+                Ok(kept) => {
+                    dialled.welcome.holds = kept;
+                    dialled.released = true;
+                    Ok(Box::new(dialled))
+                }
+                Err(failure) => {
                     link.abort();
                     Err(ConnectError::Unreachable(failure))
                 }
@@ -222,6 +225,45 @@ impl WorkerState {
 
     pub(super) fn connected_status(&self) -> WorkerStatus {
         if self.view.record.lifecycle == Lifecycle::Open { WorkerStatus::Active } else { WorkerStatus::Maintenance }
+    }
+}
+
+/// Which workspaces of a worker are for tasks that it has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// All: it was given up, and its tasks with it.
+    Lost,
+    /// Those that the records say it has not: an earlier life of the node gave the task up, or somebody else did.
+    AsRecorded,
+}
+
+/// Closes what is for tasks that the worker has lost, and answers what is left.
+async fn close_lost(
+    records: &Records,
+    worker: WorkerId,
+    link: &LinkHandle,
+    holds: Vec<Holding>,
+    held: Held,
+) -> Result<Vec<Holding>, Failure> {
+    let (mut kept, mut lost) = (Vec::new(), Vec::new());
+    for holding in holds {
+        let record = match held {
+            Held::Lost => None,
+            Held::AsRecorded => records.read().task(holding.task).await?,
+        };
+        // One that rests under the same epoch, for a pause or a retry, was given to nobody since.
+        let rests = |task: &TaskRecord| task.worker.is_none() && task.epoch == holding.epoch;
+        let has = |task: TaskRecord| !task.status.is_final() && (task.worker == Some(worker) || rests(&task));
+        if record.is_some_and(has) { kept.push(holding) } else { lost.push(holding) }
+    }
+    let closed = futures::future::join_all(lost.into_iter().map(|holding| {
+        let close = Request::Close { task: holding.task, epoch: holding.epoch };
+        link.request(close, RELEASE)
+    }));
+    // One that is held under a greater epoch by now is somebody's.
+    match closed.await.into_iter().filter_map(Result::err).find(|failure| failure.code != Code::StaleOwner) {
+        None => Ok(kept),
+        Some(failure) => Err(failure),
     }
 }
 

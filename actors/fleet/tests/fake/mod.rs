@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use helix_actor_fleet::{FleetArgs, branch};
 use helix_config::WorkersConfig;
-use helix_database::RecordStore;
+use helix_database::{Applied, RecordStore, StatusChange, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Clock, SimulatedClock, SupervisorHandle, start};
 use helix_link::{Asked, Event, LinkHandle, Options, accept_as_worker};
@@ -19,8 +19,9 @@ use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_ports::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 use helix_protocol::link::{Free, Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
 use helix_protocol::{
-    CallKey, Capability, Code, Failure, Lifecycle, NodeId, ObjectId, Resources, Sandboxing, Timestamp, ToolOutcome, WorkerFacts,
-    WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
+    AttemptId, CallKey, Capability, Code, CommandSpec, Failure, Lifecycle, NodeId, ObjectId, Principal, ProjectId, Resources,
+    Sandboxing, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId,
+    WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -400,7 +401,7 @@ impl Node {
         let store: Arc<dyn RecordStore> = Arc::new(helix_database::MemoryStore::new());
         for (name, machine) in machines {
             transport.machines.lock().insert((*name).to_owned(), Arc::clone(machine));
-            let write = helix_database::Write::Worker { worker: Box::new(record(name)), events: Vec::new() };
+            let write = Write::Worker { worker: Box::new(record(name)), events: Vec::new() };
             store.apply(vec![write]).await.unwrap().remove(0).unwrap();
         }
         let (writer, ear) = (Address::unbound("writer", 1_000), Address::unbound("tasks", 1_000));
@@ -457,6 +458,51 @@ impl Node {
             }
         }
         losses
+    }
+
+    /// A task in the records that nobody has.
+    pub async fn created(&self) -> TaskRecord {
+        let (id, spec) = (TaskId::new(), TaskSpec::new("work", TaskWork::Command(CommandSpec::default())));
+        self.written(Write::CreateTask {
+            id,
+            attempt: AttemptId(id.0),
+            spec: Box::new(spec),
+            principal: Principal::local("test"),
+            project: ProjectId::DEFAULT,
+            idempotency_key: None,
+        })
+        .await
+    }
+
+    /// A task in the records that the worker of this name has.
+    pub async fn claimed(&self, name: &str) -> TaskRecord {
+        let task = self.created().await;
+        let workers = self.store.workers().await.unwrap();
+        let worker = workers.iter().find(|worker| worker.name == name).expect("it is known").id;
+        self.written(Write::Claim { task: task.id, expected: task.epoch, node: NodeId::new(), worker, events: Vec::new() }).await
+    }
+
+    /// The task after its worker was given up and no other was free.
+    pub async fn waiting(&self, task: &TaskRecord) -> TaskRecord {
+        let change = StatusChange {
+            task: task.id,
+            epoch: Some(task.epoch),
+            from: vec![task.status],
+            to: TaskStatus::WaitingForWorker,
+            fence: true,
+            reason: String::new(),
+            retries: None,
+            not_before: None,
+            budget: None,
+        };
+        self.written(Write::Status { change: Box::new(change), events: Vec::new() }).await
+    }
+
+    async fn written(&self, write: Write) -> TaskRecord {
+        match self.store.apply(vec![write]).await.unwrap().remove(0).unwrap() {
+            Applied::Task { task, .. } => *task,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The kinds of events recorded so far.
