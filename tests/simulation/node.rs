@@ -14,8 +14,10 @@ use helix_database::RecordStore;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, ResumeTask, Spending, Takeover, Tasks};
 use helix_objects::{MemoryStore, ObjectStore};
-use helix_protocol::{Code, Failure, Lifecycle, NodeId, Principal, ProjectId, TaskId, TaskSpec, WorkerId};
+use helix_protocol::{Code, Event, Failure, Lifecycle, NodeId, Principal, ProjectId, TaskId, TaskSpec, WorkerId};
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::models::{FakeModels, ModelLog};
 use crate::oracle::Oracle;
@@ -58,6 +60,7 @@ struct Driving {
     tree: SupervisorHandle,
     tasks: Tasks,
     fleet: Fleet,
+    watched: broadcast::Receiver<Event>,
 }
 
 impl NodeHost {
@@ -65,9 +68,9 @@ impl NodeHost {
     pub async fn run(self: Arc<Self>) -> turmoil::Result {
         loop {
             match self.start().await {
-                Ok(driving) => {
+                Ok(mut driving) => {
                     self.tell("drives");
-                    let ended = self.drive(&driving).await;
+                    let ended = self.drive(&mut driving).await;
                     self.tell(&format!(
                         "drives no more: {}",
                         ended.map_or_else(|failure| failure.message, |()| "it was told to stop".to_owned())
@@ -91,6 +94,8 @@ impl NodeHost {
         let store: Arc<dyn RecordStore> = Arc::clone(&self.records) as Arc<dyn RecordStore>;
         let objects: Arc<dyn ObjectStore> = Arc::clone(&self.ground.objects) as Arc<dyn ObjectStore>;
         let (events, takeover, node) = (Events::new(4_096), Takeover::AfterLease, self.node);
+        let watched = events.watch();
+        self.ground.oracle.begins(&self.name);
         let storage = StorageArgs {
             records: Arc::clone(&store),
             objects: Arc::clone(&objects),
@@ -141,17 +146,18 @@ impl NodeHost {
             .child(ChildSpec::actor("models", &models_address, move || (FakeModels, log.clone())))
             .child(ChildSpec::supervisor(helix_actor_fleet::branch(fleet)))
             .child(ChildSpec::supervisor(helix_actor_tasks::branch(tasks_args)));
-        Ok(Driving { tree: helix_kernel::start(root).await?, tasks, fleet: handle })
+        Ok(Driving { tree: helix_kernel::start(root).await?, tasks, fleet: handle, watched })
     }
 
     /// Sees to what people want until the tree ends or is to end.
-    async fn drive(&self, driving: &Driving) -> Result<(), Failure> {
+    async fn drive(&self, driving: &mut Driving) -> Result<(), Failure> {
         loop {
             tokio::select! {
                 biased;
                 ended = driving.tree.ended() => return ended,
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
+            self.watch(&mut driving.watched);
             if std::mem::take(&mut *self.leaving.lock()) {
                 let _ = driving.tasks.park(Duration::from_secs(2)).await;
                 return driving.tree.shutdown().await;
@@ -167,6 +173,19 @@ impl NodeHost {
             };
             if !carried_out {
                 self.ground.wishes.lock().push_back(wish);
+            }
+        }
+    }
+
+    /// Reads what the node told whoever watches.
+    fn watch(&self, watched: &mut broadcast::Receiver<Event>) {
+        loop {
+            match watched.try_recv() {
+                // Those of sequence 0 are shown and not kept.
+                Ok(event) if event.sequence > 0 => self.ground.oracle.told(&self.name, event.sequence),
+                Ok(_) => {}
+                Err(TryRecvError::Lagged(missed)) => panic!("{missed} events were told faster than anybody reads"),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }

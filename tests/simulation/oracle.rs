@@ -34,6 +34,8 @@ struct State {
     names: BTreeMap<TaskId, String>,
     workers: BTreeMap<WorkerId, String>,
     acknowledged: BTreeSet<(TaskId, StepId)>,
+    /// Events that each node recorded since it began and has told nobody yet.
+    untold: BTreeMap<String, BTreeSet<u64>>,
     wrong: Vec<String>,
     now: Duration,
     counts: Counts,
@@ -186,6 +188,28 @@ impl Oracle {
     pub fn answered(&self, applied: &Applied) {
         if let Applied::Step { step, task, .. } = applied {
             self.0.lock().acknowledged.insert((task.id, step.step.id));
+        }
+    }
+
+    /// A node begins: what it had no time to tell before is read by whoever comes back to watch.
+    pub fn begins(&self, host: &str) {
+        self.0.lock().untold.remove(host);
+    }
+
+    /// A node's writes were applied, whether or not it hears of it.
+    pub fn recorded(&self, host: &str, applied: &Applied) {
+        let sequences = applied.events().iter().map(|event| event.sequence);
+        self.0.lock().untold.entry(host.to_owned()).or_default().extend(sequences);
+    }
+
+    /// A node told whoever watches of an event: of all before it, it has told already.
+    pub fn told(&self, host: &str, sequence: u64) {
+        let mut state = self.0.lock();
+        let Some(untold) = state.untold.get_mut(host) else { return };
+        untold.remove(&sequence);
+        if let Some(missing) = untold.first().copied().filter(|missing| *missing < sequence) {
+            untold.remove(&missing);
+            state.wrong(format!("{host} told of event {sequence} and not of event {missing}"));
         }
     }
 }

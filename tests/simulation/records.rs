@@ -133,6 +133,9 @@ impl RecordStore for Reached {
         arrived?;
         let answers = self.store.apply(group.clone()).await?;
         self.note(&group, &answers);
+        for applied in answers.iter().flatten() {
+            self.oracle.recorded(&self.host, applied);
+        }
         self.come().await?;
         for applied in answers.iter().flatten() {
             self.oracle.answered(applied);
@@ -190,6 +193,10 @@ impl RecordStore for Reached {
 
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError> {
         self.ask(self.store.events(filter)).await
+    }
+
+    async fn newest_event(&self) -> Result<u64, RecordError> {
+        self.ask(self.store.newest_event()).await
     }
 
     async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError> {

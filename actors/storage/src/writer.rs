@@ -2,16 +2,17 @@
 //!
 //! Parent: storage, rest for one, permanent. Writes of many callers are gathered while a group is under way and applied as the
 //! next one, so a sync is shared by everybody who waited for it. Nothing survives a restart and nothing has to: a caller
-//! whose answer is lost repeats its write, which is then recognised.
+//! whose answer is lost repeats its write, which is then recognised. A write that is recognised answers with no events, so after a try
+//! whose outcome nobody knows they are read from the records: who watches misses none.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_database::{Applied, RecordError, RecordStore, Write};
+use helix_database::{Applied, EventFilter, RecordError, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
-use helix_messages::{Events, RecordsMsg};
+use helix_messages::{Events, RecordsMsg, Untold};
 use helix_protocol::Failure;
 
 /// Most writes of one group: beyond that a longer transaction delays more than a shared sync saves.
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How many untold events are read at once.
+const PAGE: u32 = 1_000;
 
 type GroupAnswer = Result<Vec<Result<Applied, RecordError>>, RecordError>;
 
@@ -43,6 +47,8 @@ pub struct WriterState {
     events: Events,
     waiting: VecDeque<(Write, Reply<Applied>)>,
     applying: Option<Vec<Reply<Applied>>>,
+    /// Everything recorded is published: no try ended without an answer since.
+    told: bool,
     work: Work<RecordsMsg>,
 }
 
@@ -53,13 +59,15 @@ impl Actor for WriterActor {
 
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: WriterArgs) -> Result<WriterState, ActorProcessingErr> {
         let WriterArgs { records, events } = args;
-        Ok(WriterState { records, events, waiting: VecDeque::new(), applying: None, work: Work::of(&myself) })
+        // What an earlier incarnation had under way may have been recorded.
+        let told = events.published() == 0;
+        Ok(WriterState { records, events, waiting: VecDeque::new(), applying: None, told, work: Work::of(&myself) })
     }
 
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut WriterState) -> Result<(), ActorProcessingErr> {
         match message.take() {
             RecordsMsg::Write { write, reply } => state.gather(*write, reply),
-            RecordsMsg::GroupApplied { answers } => state.answer(answers),
+            RecordsMsg::GroupApplied { answers, untold } => state.answer(answers, untold),
         }
         Ok(())
     }
@@ -87,16 +95,25 @@ impl WriterState {
         let size = self.waiting.len().min(GROUP);
         let (group, replies) = self.waiting.drain(..size).unzip();
         self.applying = Some(replies);
-        let records = Arc::clone(&self.records);
-        self.work.start(async move { RecordsMsg::GroupApplied { answers: apply(&*records, group).await } });
+        let (records, events, told) = (Arc::clone(&self.records), self.events.clone(), self.told);
+        self.work.start(async move {
+            match apply(&*records, &events, group, told).await {
+                Ok((answers, untold)) => RecordsMsg::GroupApplied { answers: Ok(answers), untold },
+                Err(error) => RecordsMsg::GroupApplied { answers: Err(error), untold: None },
+            }
+        });
     }
 
-    fn answer(&mut self, answers: GroupAnswer) {
+    fn answer(&mut self, answers: GroupAnswer, untold: Option<Untold>) {
         let replies = self.applying.take().unwrap_or_default();
+        self.told = answers.is_ok() && untold.as_ref().is_none_or(|untold| untold.complete);
         match answers {
             Ok(answers) => {
+                if let Some(untold) = &untold {
+                    self.events.publish(&untold.events);
+                }
                 for (answer, reply) in answers.into_iter().zip(replies) {
-                    if let Ok(applied) = &answer {
+                    if let (Ok(applied), None) = (&answer, &untold) {
                         self.events.publish(applied.events());
                     }
                     // An error means that the caller has gone away.
@@ -114,15 +131,19 @@ impl WriterState {
     }
 }
 
+/// What every member of a group was answered, and the events that are in no answer.
+type Outcome = (Vec<Result<Applied, RecordError>>, Option<Untold>);
+
 /// Applies a group, again and again while the database is away or its disk is full: every write may be repeated.
-async fn apply(records: &dyn RecordStore, group: Vec<Write>) -> GroupAnswer {
+async fn apply(records: &dyn RecordStore, events: &Events, group: Vec<Write>, mut told: bool) -> Result<Outcome, RecordError> {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match records.apply(group.clone()).await {
+        let error = match apply_once(records, events, &group, told).await {
             Err(error @ (RecordError::Unavailable(_) | RecordError::DiskFull(_))) => error,
-            answers => return answers,
+            outcome => return outcome,
         };
+        told = false;
         if started.elapsed() + pause > PATIENCE {
             return Err(error);
         }
@@ -130,4 +151,27 @@ async fn apply(records: &dyn RecordStore, group: Vec<Write>) -> GroupAnswer {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+async fn apply_once(records: &dyn RecordStore, events: &Events, group: &[Write], told: bool) -> Result<Outcome, RecordError> {
+    if events.published() == 0 {
+        events.begin_after(records.newest_event().await?);
+    }
+    let answers = records.apply(group.to_vec()).await?;
+    let untold = if told { None } else { Some(untold(records, events.published()).await?) };
+    Ok((answers, untold))
+}
+
+/// Everything that was recorded after this sequence.
+async fn untold(records: &dyn RecordStore, mut after: u64) -> Result<Untold, RecordError> {
+    let newest = records.newest_event().await?;
+    let mut events = Vec::new();
+    while after < newest {
+        let page = records.events(EventFilter { after, task: None, limit: PAGE }).await?;
+        // A transaction that is still open began before theirs: they are read with the next group.
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        events.extend(page);
+    }
+    Ok(Untold { events, complete: after >= newest })
 }

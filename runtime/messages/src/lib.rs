@@ -20,7 +20,7 @@ pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write};
 pub use key_secret::{key_secret_hash, new_key_secret};
 pub use models::{Models, ModelsMsg, OnBehalf, ProviderView, Quote};
-pub use records::{Records, RecordsMsg};
+pub use records::{Records, RecordsMsg, Untold};
 pub use spending::{DailyLimits, Payers, SetAside, Spending};
 pub use takeover::Takeover;
 pub use tasks::{

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use helix_database::{Applied, RecordError, RecordStore, Write};
 use helix_kernel::{Address, Reply};
-use helix_protocol::Failure;
+use helix_protocol::{Event, Failure};
 
 /// What the writer can be asked.
 pub enum RecordsMsg {
@@ -23,7 +23,17 @@ pub enum RecordsMsg {
     GroupApplied {
         /// Each member's answer, or why nothing is known to have happened.
         answers: Result<Vec<Result<Applied, RecordError>>, RecordError>,
+        /// Where the outcome of an earlier try is unknown: its events are in no answer.
+        untold: Option<Untold>,
     },
+}
+
+/// What was recorded since the last events that were published.
+pub struct Untold {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// False where some cannot be read yet.
+    pub complete: bool,
 }
 
 /// The records: reads at once, writes through the writer.

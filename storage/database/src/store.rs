@@ -156,6 +156,8 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
+    /// The sequence of the newest event; 0 where there is none.
+    async fn newest_event(&self) -> Result<u64, RecordError>;
     /// What a payer's tasks and calls through the gateway spent since `since`, in money and tokens, reservations of unfinished steps
     /// included. Each call counts once: that of a step in its journal and then in its step; any other, those of external agents' turns
     /// among them, in the ledger.

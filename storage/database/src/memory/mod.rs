@@ -115,6 +115,10 @@ impl RecordStore for MemoryStore {
         Ok(self.tables.lock().await.filtered_events(filter))
     }
 
+    async fn newest_event(&self) -> Result<u64, RecordError> {
+        Ok(self.tables.lock().await.newest_event())
+    }
+
     async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError> {
         Ok(self.tables.lock().await.spent_since(payer, since))
     }

@@ -94,6 +94,10 @@ impl Tables {
         remarks
     }
 
+    pub(super) fn newest_event(&self) -> u64 {
+        self.events.last_key_value().map_or(0, |(sequence, _)| *sequence)
+    }
+
     pub(super) fn filtered_events(&self, filter: EventFilter) -> Vec<Event> {
         let later = self.events.range(filter.after.saturating_add(1)..).map(|(_, event)| event);
         later

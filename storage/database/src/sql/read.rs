@@ -211,6 +211,11 @@ pub(super) async fn spent_since(pool: &AnyPool, payer: Payer, since: Timestamp) 
     Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
 }
 
+pub(super) async fn newest_event(pool: &AnyPool) -> Result<u64> {
+    let select = query("SELECT COALESCE(MAX(sequence), 0) AS newest FROM events");
+    count(&select.fetch_one(pool).await.map_err(failure)?, "newest")
+}
+
 pub(super) async fn gateway_keys(pool: &AnyPool) -> Result<Vec<GatewayKey>> {
     let keys = all(pool, query("SELECT body FROM gateway_keys ORDER BY created_at, id")).await?;
     keys.iter().map(|row| columns::from_json(row, "body")).collect()

@@ -179,6 +179,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
         read::events(&self.readers, D::EVENTS, filter).await
     }
 
+    async fn newest_event(&self) -> Result<u64, RecordError> {
+        read::newest_event(&self.readers).await
+    }
+
     async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError> {
         read::spent_since(&self.readers, payer, since).await
     }
