@@ -12,7 +12,7 @@ use helix_actor_tasks::TasksArgs;
 use helix_config::{LeaseConfig, TasksConfig, WorkersConfig, WorkspaceConfig};
 use helix_database::RecordStore;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, ResumeTask, Spending, Takeover, Tasks};
+use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, ResumeTask, Spending, Takeover, Tasks, Versions};
 use helix_objects::{MemoryStore, ObjectStore};
 use helix_protocol::{Code, Event, Failure, Lifecycle, NodeId, Principal, ProjectId, TaskId, TaskSpec, WorkerId};
 use parking_lot::Mutex;
@@ -125,6 +125,7 @@ impl NodeHost {
             spending: Spending::new(records.clone(), DailyLimits::default(), clock.clone()),
             records,
             objects,
+            versions: Versions::new(storage.repositories.clone()),
             fleet: handle.clone(),
             models: Models::new(models_address.clone(), Duration::from_secs(60)),
             events,

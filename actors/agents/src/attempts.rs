@@ -11,9 +11,9 @@ use helix_protocol::{
     TaskStatus, TaskWork, Thinking,
 };
 
-use crate::AgentLimits;
 use crate::children::belonging;
 use crate::summary::shortened;
+use crate::{AgentLimits, ModelLimits};
 
 const JUDGE: &str = "\
 You compare attempts at one task. Judge by what the task asks: whether it is done, whether it is right, whether the change is \
@@ -22,8 +22,12 @@ sentences and then, on a line of its own, `BEST:` and the attempt's number.";
 
 /// A judge is shown so many of an attempt's files: a step carries what git ignores too, which may be tens of thousands.
 const MOST_PATHS: usize = 100;
-/// And so many characters of what it says.
+/// And so many characters of what it says, where the model takes as much of all attempts.
 const MOST_SAID: usize = 8_000;
+/// And so many of its patches.
+const MOST_PATCHED: usize = 60_000;
+/// Fewer than a token of text has.
+const CHARACTERS_OF_TOKEN: u64 = 2;
 
 /// What says that an attempt is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +79,8 @@ pub(crate) struct Judge<'a> {
     pub task: &'a str,
     pub provider: Option<&'a str>,
     pub model: Option<&'a str>,
-    /// Of its answer.
-    pub max_tokens: u32,
+    /// Of the model.
+    pub limits: ModelLimits,
     pub thinking: Thinking,
 }
 
@@ -91,17 +95,28 @@ impl Judge<'_> {
             _ => {}
         }
         let mut question = format!("The task:\n{}\n", self.task);
+        let share = self.limits.room() * CHARACTERS_OF_TOKEN / completed.len() as u64;
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        let said = MOST_SAID.min(share / 2);
+        let patched = MOST_PATCHED.min(share - said);
         for at in &completed {
             let end = &ends[*at];
-            let (changed, says) = (listed(&end.changed), beginning(&end.answer));
+            let (changed, says) = (listed(&end.changed), beginning(&end.answer, said));
             question.push_str(&format!("\nAttempt {} changed {changed} and says:\n{says}\n", at + 1));
+            let patches = match end.snapshot {
+                Some(snapshot) => host.patches(snapshot).await?,
+                None => String::new(),
+            };
+            if !patches.is_empty() {
+                question.push_str(&format!("\nIts changes:\n{}\n", beginning(&patches, patched)));
+            }
         }
         let request = ModelRequest {
             provider: self.provider.map(str::to_owned),
             model: self.model.map(str::to_owned),
             messages: vec![Message::text(Role::System, JUDGE), Message::text(Role::User, question)],
             // A model that thinks before it judges must not have used them up by then.
-            max_tokens: self.max_tokens,
+            max_tokens: self.limits.max_tokens,
             thinking: self.thinking,
             ..ModelRequest::default()
         };
@@ -126,11 +141,11 @@ fn listed(paths: &[String]) -> String {
     }
 }
 
-/// The beginning of what an attempt says.
-fn beginning(answer: &str) -> String {
-    match answer.char_indices().nth(MOST_SAID) {
-        Some((end, _)) => format!("{}…", &answer[..end]),
-        None => answer.to_owned(),
+/// A text's first characters.
+fn beginning(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -220,8 +235,7 @@ async fn chosen(
         // The gate of any other has told already.
         _ => return Ok(None),
     };
-    let max_tokens = limits.of(provider, model).max_tokens;
-    let judge = Judge { task, provider, model, max_tokens, thinking };
+    let judge = Judge { task, provider, model, limits: limits.of(provider, model), thinking };
     let first = || ends.iter().position(|end| end.status == TaskStatus::Completed);
     match judge.choose(host, ends).await {
         Err(failure) if failure.code == Code::ModelUnavailable => {

@@ -100,7 +100,7 @@ impl Step<'_> {
         let mut conversation = self.opened(host).await?;
         let Made { mut ending, touched } = match conversation.unanswered() {
             Some((at, blocks)) => self.answer(host, &mut conversation, at, &blocks, None, ordinal).await?,
-            None => match tree::carry_on(host, &self.spec, self.limits.max_tokens, &mut conversation).await? {
+            None => match tree::carry_on(host, &self.spec, self.limits, &mut conversation).await? {
                 // Files that were taken over are the step's without a look at the workspace.
                 Some(ending) => ending.into(),
                 None => self.turn(host, &mut conversation, ordinal).await?,

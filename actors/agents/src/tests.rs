@@ -43,6 +43,8 @@ struct FakeHost {
     ends: BTreeMap<TaskId, ChildEnd>,
     cancelled: Vec<TaskId>,
     taken: Vec<SnapshotId>,
+    /// What snapshots change.
+    patches: BTreeMap<SnapshotId, String>,
     limits: ModelLimits,
     /// What an agent of somebody else's making was told, and what comes of its next turns.
     turns: Vec<AgentTurn>,
@@ -93,6 +95,7 @@ impl FakeHost {
             ends: BTreeMap::new(),
             cancelled: Vec::new(),
             taken: Vec::new(),
+            patches: BTreeMap::new(),
             limits: LIMITS,
             turns: Vec::new(),
             reports: VecDeque::new(),
@@ -218,6 +221,9 @@ impl StepHost for FakeHost {
     async fn cancel_child(&mut self, task: TaskId) -> Result<(), Failure> {
         self.cancelled.push(task);
         Ok(())
+    }
+    async fn patches(&mut self, snapshot: SnapshotId) -> Result<String, Failure> {
+        Ok(self.patches.get(&snapshot).cloned().unwrap_or_default())
     }
     async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure> {
         self.taken.push(snapshot);

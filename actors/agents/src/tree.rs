@@ -8,6 +8,7 @@
 use helix_ports::{ChildEnd, StepHost, TurnEnd};
 use helix_protocol::{AgentSpec, Block, Failure, Message, Reasoning, Role, TaskSpec, TaskWork};
 
+use crate::ModelLimits;
 use crate::attempts::{self, Attempts, Gate, Judge};
 use crate::children::belonging;
 use crate::conversation::Conversation;
@@ -55,7 +56,7 @@ fn approaches(text: &str) -> Vec<String> {
 pub(crate) async fn carry_on(
     host: &mut dyn StepHost,
     spec: &AgentSpec,
-    max_tokens: u32,
+    limits: ModelLimits,
     conversation: &mut Conversation,
 ) -> Result<Option<Ending>, Failure> {
     let Reasoning::TreeOfThoughts { .. } = spec.reasoning else { return Ok(None) };
@@ -74,7 +75,7 @@ pub(crate) async fn carry_on(
             Ok(Some(Ending::new(summary, TurnEnd::Await { tasks })))
         }
         Attempts::Won(at, end) => promote(host, conversation, at, approaches.len(), &end, "it passed the check first").await,
-        Attempts::Ended(ends) => match chosen(host, spec, max_tokens, &ends).await? {
+        Attempts::Ended(ends) => match chosen(host, spec, limits, &ends).await? {
             Some((at, why)) => promote(host, conversation, at, ends.len(), &ends[at], &why).await,
             None => {
                 let reasons: Vec<String> =
@@ -107,11 +108,11 @@ async fn followed(host: &mut dyn StepHost, spec: &AgentSpec, approaches: &[Strin
 async fn chosen(
     host: &mut dyn StepHost,
     spec: &AgentSpec,
-    max_tokens: u32,
+    limits: ModelLimits,
     ends: &[ChildEnd],
 ) -> Result<Option<(usize, String)>, Failure> {
     let AgentSpec { prompt, provider, model, thinking, .. } = spec;
-    let judge = Judge { task: prompt, provider: provider.as_deref(), model: model.as_deref(), max_tokens, thinking: *thinking };
+    let judge = Judge { task: prompt, provider: provider.as_deref(), model: model.as_deref(), limits, thinking: *thinking };
     judge.choose(host, ends).await
 }
 

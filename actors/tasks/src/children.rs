@@ -4,13 +4,16 @@
 //! once one of them has ended. So waiting survives whatever a question survives. A task that was made and a task that ended are
 //! both looked for when their parent parks and when the node starts; nothing depends on a message that may be lost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::Write;
-use helix_messages::TasksMsg;
+use helix_messages::{DiffTrees, LineToExport, TasksMsg};
 use helix_ports::{CHILDREN, ChildEnd};
-use helix_protocol::{AttemptId, Failure, Message, Principal, Question, Role, TaskId, TaskRecord, TaskSpec, TaskStatus};
+use helix_protocol::{
+    AttemptId, Base, Failure, Message, ObjectId, Principal, Question, Role, SnapshotId, TaskId, TaskRecord, TaskSpec, TaskStatus,
+};
 
 use crate::commit::task_of;
 use crate::drive::read_task;
@@ -75,6 +78,21 @@ pub(crate) async fn end(shared: &Shared, task: TaskId) -> Result<Option<ChildEnd
     end.changed.sort();
     end.changed.dedup();
     Ok(Some(end))
+}
+
+/// What a snapshot changes of a tree that `task` had, as far as an export of the task would have it.
+pub(crate) async fn patches(shared: &Shared, task: &TaskRecord, tree: ObjectId, snapshot: SnapshotId) -> Result<String, Failure> {
+    let export = match &task.spec.base {
+        Base::Snapshot { git_commit, repository, .. } => LineToExport {
+            repository: repository.as_ref().map(PathBuf::from),
+            parent: git_commit.clone(),
+            ..LineToExport::default()
+        },
+        Base::Empty | Base::Task { .. } => LineToExport::default(),
+    };
+    let trees = DiffTrees { from: Some(tree), to: snapshot.0, export, all: false };
+    let files = shared.args.versions.diff(trees).await?;
+    Ok(files.into_iter().filter(|file| !file.left_out).map(|file| file.patch).collect())
 }
 
 /// Gives a task up, unless it has ended.

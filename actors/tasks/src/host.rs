@@ -328,6 +328,10 @@ impl StepHost for Host {
         children::cancel(&self.shared, &self.task, task).await
     }
 
+    async fn patches(&mut self, snapshot: SnapshotId) -> Result<String, Failure> {
+        children::patches(&self.shared, &self.task, self.files.tree, snapshot).await
+    }
+
     async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure> {
         self.began_with.get_or_insert(self.files);
         self.files = self.shared.files_of(snapshot).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use helix_config::{GatewayConfig, LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{Applied, Write};
 use helix_kernel::{Address, Clock};
-use helix_messages::{Events, Fleet, Models, Payers, Records, SetAside, Spending, Takeover, TasksMsg};
+use helix_messages::{Events, Fleet, Models, Payers, Records, SetAside, Spending, Takeover, TasksMsg, Versions};
 use helix_objects::{Durability, Mark, ObjectStore};
 use helix_ports::TaskKind;
 use helix_protocol::{Base, Code, Failure, Money, NodeId, ObjectId, SnapshotId, Spent, TaskRecord, Timestamp};
@@ -27,6 +27,8 @@ pub struct TasksArgs {
     pub records: Records,
     /// The content.
     pub objects: Arc<dyn ObjectStore>,
+    /// What compares trees.
+    pub versions: Versions,
     /// The workers.
     pub fleet: Fleet,
     /// The models.

@@ -70,6 +70,10 @@ pub trait StepHost: Send {
     /// Gives up a task that belongs to this one. One that has ended stays as it is.
     async fn cancel_child(&mut self, task: TaskId) -> Result<(), Failure>;
 
+    /// What a snapshot that the node has changes of the files that this step began with, as patches one behind the other. What an
+    /// export leaves out is not among them.
+    async fn patches(&mut self, snapshot: SnapshotId) -> Result<String, Failure>;
+
     /// The step goes on with the files of a snapshot that the node has, instead of those it began with.
     async fn take_files(&mut self, snapshot: SnapshotId) -> Result<(), Failure>;
 

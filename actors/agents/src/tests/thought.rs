@@ -188,6 +188,23 @@ async fn attempts_without_a_check_are_all_waited_for_and_a_model_takes_the_best(
 }
 
 #[tokio::test]
+async fn a_judge_sees_what_each_attempt_changed_as_far_as_its_model_takes_it() {
+    let mut host = attempts(TaskWork::Agent(spec()), vec![says("BEST: 1")]);
+    let TurnEnd::Await { tasks } = next(&mut host).await.end else { panic!("not waiting") };
+    let (short, long) = (SnapshotId(ObjectId([1; 32])), SnapshotId(ObjectId([2; 32])));
+    host.patches = BTreeMap::from([(short, "+one line\n".to_owned()), (long, format!("+{}\n", "x".repeat(100_000)))]);
+    for (task, snapshot) in [(tasks[0], Some(short)), (tasks[1], Some(long)), (tasks[2], None)] {
+        host.ends.insert(task, ChildEnd { snapshot, ..end(TaskStatus::Completed, "done") });
+    }
+    next(&mut host).await;
+    let question = host.requests[0].messages[1].as_text();
+    assert_eq!(question.matches("Its changes:").count(), 2);
+    assert!(question.contains("Its changes:\n+one line\n"), "{question}");
+    let room = usize::try_from(LIMITS.room() * 2).expect("small");
+    assert!(question.len() > room / 4 && question.len() < room, "{} characters for a model that takes {room}", question.len());
+}
+
+#[tokio::test]
 async fn commands_that_have_run_are_their_own_check_and_where_none_succeeds_the_task_fails() {
     let command = CommandSpec { commands: vec!["make".to_owned()], ..CommandSpec::default() };
     let mut host = attempts(TaskWork::Command(command), Vec::new());

@@ -269,6 +269,13 @@ impl StepHost for Recorded {
         Ok(())
     }
 
+    async fn patches(&mut self, snapshot: SnapshotId) -> Result<String, Failure> {
+        match self.head.as_ref().map(|head| head.step.tree) {
+            Some(tree) => children::patches(&self.shared, &self.task, tree, snapshot).await,
+            None => Ok(String::new()),
+        }
+    }
+
     async fn take_files(&mut self, _snapshot: SnapshotId) -> Result<(), Failure> {
         Ok(())
     }

@@ -15,7 +15,7 @@ use helix_actor_tasks::TasksArgs;
 use helix_config::{LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{MemoryStore, RecordStore};
 use helix_kernel::{Address, ChildSpec, Clock, SimulatedClock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, TasksMsg};
+use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, TasksMsg, Versions};
 use helix_objects::ObjectStore;
 use helix_protocol::{
     AttemptId, CommandSpec, Failure, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
@@ -91,6 +91,8 @@ impl Outside {
             address: tasks_address,
             records: records.clone(),
             objects: Arc::new(self.disk.clone()),
+            // Nothing here compares trees.
+            versions: Versions::new(Address::unbound("repositories", 1)),
             fleet: Fleet::new(fleet.clone()),
             models: Models::new(models.clone(), Duration::from_secs(60)),
             events: events.clone(),

@@ -107,6 +107,7 @@ impl Tree {
             address: tasks_address,
             records: records.clone(),
             objects: Arc::clone(&stores.content) as Arc<dyn ObjectStore>,
+            versions: versions.clone(),
             fleet: fleet.clone(),
             models: models.clone(),
             events: events.clone(),
