@@ -195,6 +195,10 @@ impl RecordStore for Reached {
         self.ask(self.store.events(filter)).await
     }
 
+    async fn recorded_after(&self, sequence: u64, limit: u32) -> Result<Vec<Event>, RecordError> {
+        self.ask(self.store.recorded_after(sequence, limit)).await
+    }
+
     async fn newest_event(&self) -> Result<u64, RecordError> {
         self.ask(self.store.newest_event()).await
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_database::{Applied, EventFilter, RecordError, RecordStore, Write};
+use helix_database::{Applied, RecordError, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
 use helix_messages::{Events, RecordsMsg, Untold};
@@ -60,7 +60,7 @@ impl Actor for WriterActor {
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, args: WriterArgs) -> Result<WriterState, ActorProcessingErr> {
         let WriterArgs { records, events } = args;
         // What an earlier incarnation had under way may have been recorded.
-        let told = events.published() == 0;
+        let told = events.published().is_none();
         Ok(WriterState { records, events, waiting: VecDeque::new(), applying: None, told, work: Work::of(&myself) })
     }
 
@@ -154,24 +154,28 @@ async fn apply(records: &dyn RecordStore, events: &Events, group: Vec<Write>, mu
 }
 
 async fn apply_once(records: &dyn RecordStore, events: &Events, group: &[Write], told: bool) -> Result<Outcome, RecordError> {
-    if events.published() == 0 {
+    if events.published().is_none() {
         events.begin_after(records.newest_event().await?);
     }
     let answers = records.apply(group.to_vec()).await?;
-    let untold = if told { None } else { Some(untold(records, events.published()).await?) };
+    let untold = if told { None } else { Some(untold(records, events.published().unwrap_or_default()).await) };
     Ok((answers, untold))
 }
 
-/// Everything that was recorded after this sequence.
-async fn untold(records: &dyn RecordStore, mut after: u64) -> Result<Untold, RecordError> {
-    let newest = records.newest_event().await?;
+/// Everything that was recorded after this sequence, as far as it can be read now. The answers are known, so a read that fails keeps
+/// nobody from them.
+async fn untold(records: &dyn RecordStore, mut after: u64) -> Untold {
     let mut events = Vec::new();
-    while after < newest {
-        let page = records.events(EventFilter { after, task: None, limit: PAGE }).await?;
-        // A transaction that is still open began before theirs: they are read with the next group.
-        let Some(last) = page.last() else { break };
+    loop {
+        let page = match records.recorded_after(after, PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "events that were recorded are told later");
+                return Untold { events, complete: false };
+            }
+        };
+        let Some(last) = page.last() else { return Untold { events, complete: true } };
         after = last.sequence;
         events.extend(page);
     }
-    Ok(Untold { events, complete: after >= newest })
 }

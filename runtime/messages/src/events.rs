@@ -14,33 +14,33 @@ const SCHEMA: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Events {
     sender: broadcast::Sender<Event>,
-    /// The greatest sequence that was published.
-    published: Arc<AtomicU64>,
+    /// One more than the greatest sequence that was published; 0 while nothing is known.
+    next: Arc<AtomicU64>,
 }
 
 impl Events {
     /// A stream that keeps up to `capacity` events for slow watchers.
     pub fn new(capacity: usize) -> Self {
-        Self { sender: broadcast::Sender::new(capacity), published: Arc::default() }
+        Self { sender: broadcast::Sender::new(capacity), next: Arc::default() }
     }
 
     /// Publishes recorded events. Only the writer actor calls it, after the commit.
     pub fn publish(&self, events: &[Event]) {
         for event in events {
-            self.published.fetch_max(event.sequence, Ordering::AcqRel);
+            self.begin_after(event.sequence);
             // An error means that nobody watches.
             let _ = self.sender.send(event.clone());
         }
     }
 
-    /// The greatest sequence that was published, or [recorded before](Self::begin_after); 0 while nothing is known.
-    pub fn published(&self) -> u64 {
-        self.published.load(Ordering::Acquire)
+    /// The greatest sequence that was published, or [recorded before](Self::begin_after); `None` while nothing is known.
+    pub fn published(&self) -> Option<u64> {
+        self.next.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Nothing up to this sequence is published: it was recorded before the node began.
     pub fn begin_after(&self, sequence: u64) {
-        self.published.fetch_max(sequence, Ordering::AcqRel);
+        self.next.fetch_max(sequence.saturating_add(1), Ordering::AcqRel);
     }
 
     /// Shows an event that is not kept (its sequence is 0): a tool began, a model was called.

@@ -156,6 +156,9 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
+    /// Up to so many events after a sequence, oldest first, those above a transaction that is still open among them: for the one who
+    /// writes, whose own are all there.
+    async fn recorded_after(&self, sequence: u64, limit: u32) -> Result<Vec<Event>, RecordError>;
     /// The sequence of the newest event; 0 where there is none.
     async fn newest_event(&self) -> Result<u64, RecordError>;
     /// What a payer's tasks and calls through the gateway spent since `since`, in money and tokens, reservations of unfinished steps

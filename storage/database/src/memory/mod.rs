@@ -115,6 +115,10 @@ impl RecordStore for MemoryStore {
         Ok(self.tables.lock().await.filtered_events(filter))
     }
 
+    async fn recorded_after(&self, after: u64, limit: u32) -> Result<Vec<Event>, RecordError> {
+        Ok(self.tables.lock().await.filtered_events(EventFilter { after, task: None, limit }))
+    }
+
     async fn newest_event(&self) -> Result<u64, RecordError> {
         Ok(self.tables.lock().await.newest_event())
     }

@@ -8,6 +8,7 @@ use sqlx::{AnyConnection, Connection, query};
 
 use super::columns::{big, count, get, json};
 use super::error::failure;
+use super::read::RECORDED;
 use crate::{Clock, NodeLease, RecordError, Then, Write};
 
 /// One of the two databases.
@@ -47,8 +48,7 @@ pub struct Sqlite;
 impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const MIGRATION_LOCK: Option<&'static str> = None;
-    const EVENTS: &'static str =
-        "SELECT * FROM events WHERE sequence > $1 AND ($2 IS NULL OR task_id = $2) ORDER BY sequence LIMIT $3";
+    const EVENTS: &'static str = RECORDED;
     const PING: bool = false;
 
     async fn start(connection: &mut AnyConnection, clock: &Clock, _: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {

@@ -211,6 +211,10 @@ pub(super) async fn spent_since(pool: &AnyPool, payer: Payer, since: Timestamp) 
     Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
 }
 
+/// Every event, whatever transactions are open.
+pub(super) const RECORDED: &str =
+    "SELECT * FROM events WHERE sequence > $1 AND ($2 IS NULL OR task_id = $2) ORDER BY sequence LIMIT $3";
+
 pub(super) async fn newest_event(pool: &AnyPool) -> Result<u64> {
     let select = query("SELECT COALESCE(MAX(sequence), 0) AS newest FROM events");
     count(&select.fetch_one(pool).await.map_err(failure)?, "newest")

@@ -179,6 +179,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
         read::events(&self.readers, D::EVENTS, filter).await
     }
 
+    async fn recorded_after(&self, after: u64, limit: u32) -> Result<Vec<Event>, RecordError> {
+        read::events(&self.readers, read::RECORDED, EventFilter { after, task: None, limit }).await
+    }
+
     async fn newest_event(&self) -> Result<u64, RecordError> {
         read::newest_event(&self.readers).await
     }
