@@ -45,7 +45,8 @@ pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<
         async move { ask(pool, candidate, request, deltas).await }
     });
     let (reply, by) = answer.await?;
-    if let Some(key) = kept {
+    // What one said that was not shown the pictures is no answer for when another one is back.
+    if let Some(key) = kept.filter(|_| !by.blind) {
         pool.reuse.lock().put(key, reply.clone());
     }
     let provider = pool.route(&by.deployment).args.provider.name().to_owned();

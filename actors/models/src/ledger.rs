@@ -202,7 +202,8 @@ impl Entry {
         if self.on_behalf.set_aside.is_none() {
             return;
         }
-        let entry = self.call(String::new(), model.to_owned(), Usage::default(), CallOutcome::Failed, Some(Code::ModelFailed));
+        // Uncertain, because only such an entry gives way to that of the translated call.
+        let entry = self.call(String::new(), model.to_owned(), Usage::default(), CallOutcome::Uncertain, None);
         if let Err(failure) = self.at_once(entry).await {
             tracing::error!(%failure, "what was set aside for a call that nobody took stays in the ledger");
         }
