@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use helix_messages::{LedgerFilter, Records, SetAside, key_secret_hash};
-use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Spent, Timestamp, Usage};
+use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Money, Spent, Timestamp, Usage};
 use parking_lot::Mutex;
 
 /// How long keys that were read are taken for what they are. What this node makes or revokes holds at once.
@@ -171,8 +171,10 @@ impl Caller {
         let limits = [("its budget", self.key.budget, account.total), ("its limit for a day", self.key.daily, account.today.1)];
         for (whose, limit, spent) in limits {
             let after = after(spent);
-            let money = limit.money.is_some_and(|most| after.money > most);
-            if money || limit.tokens.is_some_and(|most| after.tokens > most) {
+            // What takes nothing is never in the way of a limit.
+            let money = most.money > Money::ZERO && limit.money.is_some_and(|limit| after.money > limit);
+            let tokens = most.tokens > 0 && limit.tokens.is_some_and(|limit| after.tokens > limit);
+            if money || tokens {
                 let message = format!(
                     "the next call of the key {:?} could pass {whose}: {} and {} tokens are spent or reserved, and it could take {} and {} tokens",
                     self.key.name,
@@ -193,7 +195,8 @@ impl Caller {
 impl Account {
     fn roll(&mut self, now: Timestamp) {
         let day = now.day_start();
-        if self.today.0 != day {
+        // A clock that was set back begins no day anew.
+        if day > self.today.0 {
             self.today = (day, Spent::default());
         }
     }
@@ -220,7 +223,7 @@ impl Reservation {
 
     fn used(self, used: Spent) {
         if let Some(mut of_key) = self.of_key {
-            of_key.end(used);
+            of_key.end(used, Timestamp::now());
         }
         self.of_day.settle(used);
     }
@@ -235,9 +238,11 @@ pub(crate) struct OfKey {
 }
 
 impl OfKey {
-    fn end(&mut self, used: Spent) {
+    fn end(&mut self, used: Spent, now: Timestamp) {
         self.settled = true;
         let mut account = self.account.lock();
+        // What ends after midnight is the new day's.
+        account.roll(now);
         account.reserved = account.reserved.minus(self.most);
         account.total = account.total.plus(used);
         account.today.1 = account.today.1.plus(used);
@@ -247,7 +252,7 @@ impl OfKey {
 impl Drop for OfKey {
     fn drop(&mut self) {
         if !self.settled {
-            self.end(self.most);
+            self.end(self.most, Timestamp::now());
         }
     }
 }
@@ -282,7 +287,7 @@ mod tests {
     }
 
     fn end(mut reserved: OfKey, used: Spent) {
-        reserved.end(used);
+        reserved.end(used, Timestamp(6));
     }
 
     const DAY: i64 = 86_400_000_000;
@@ -303,9 +308,12 @@ mod tests {
     #[test]
     fn a_day_begins_with_nothing_spent() {
         let caller = caller(None, None);
-        drop(caller.reserve(most(1, 100), Timestamp(5)).expect("all of it"));
+        caller.reserve(most(1, 100), Timestamp(5)).expect("all of it").end(most(1, 100), Timestamp(6));
         assert!(caller.reserve(most(1, 1), Timestamp(DAY - 1)).is_err());
-        assert!(caller.reserve(most(1, 1), Timestamp(DAY)).is_ok());
+        let over_midnight = caller.reserve(most(1, 1), Timestamp(DAY));
+        over_midnight.expect("a new day").end(most(1, 100), Timestamp(DAY));
+        assert!(caller.reserve(most(1, 1), Timestamp(DAY + 1)).is_err(), "what ends in the day is the day's");
+        assert!(caller.reserve(most(1, 1), Timestamp(DAY - 1)).is_err(), "a clock that is set back begins no day");
     }
 
     #[test]

@@ -193,6 +193,7 @@ pub fn worker(id: u128, name: &str) -> WorkerView {
             version: 1,
         },
         ready: true,
+        lost: false,
         incarnation: 1,
         pid: None,
         holds: Vec::new(),
