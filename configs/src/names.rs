@@ -46,7 +46,8 @@ impl ModelNames {
     /// Who is asked for a model that is named alone: the default where it has it, else whoever has it, else the default all the same.
     fn owner(&self, model: &str) -> &str {
         let has = |models: &[String]| models.iter().any(|own| own == model);
-        if self.group(&self.default).is_some_and(has) {
+        let is_own = || self.providers.iter().any(|(name, own)| *name == self.default && own == model);
+        if self.group(&self.default).is_some_and(has) || is_own() {
             return &self.default;
         }
         let group = self.groups.iter().find(|(_, models)| has(models)).map(|(name, _)| name);
@@ -100,6 +101,8 @@ mod tests {
             // Two groups have it: the default one where it is one of them, else the first.
             ("spare", None, Some("big"), ("spare", Some("big"))),
             ("b", None, Some("big"), ("coder", Some("big"))),
+            // A group and the default provider have it.
+            ("b", None, Some("large"), ("b", Some("large"))),
         ] {
             assert_eq!(names(default).meant(provider, model), meant, "{default} {provider:?} {model:?}");
         }

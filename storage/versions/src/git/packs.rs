@@ -24,6 +24,8 @@ use super::bounded::BoundedMap;
 const LONGEST_CHAIN: usize = 4_096;
 /// Deflate makes of a byte at most so many.
 const MOST_INFLATED: u64 = 1_040;
+/// What is longer is read by the library, which a damaged length costs no memory before its bytes have come.
+const LONGEST: u64 = 1 << 30;
 
 /// The packs of a repository that can be opened.
 pub(super) struct Packs(Vec<Pack>);
@@ -129,7 +131,8 @@ impl Unpacker {
     fn inflated(&mut self, pack: &Pack, entry: &Entry) -> Option<Vec<u8>> {
         // An entry that is damaged may claim any length.
         let left = (pack.data.data_len() as u64).saturating_sub(entry.data_offset);
-        let length = Some(entry.decompressed_size).filter(|length| *length <= left.saturating_mul(MOST_INFLATED))?;
+        let most = left.saturating_mul(MOST_INFLATED).min(LONGEST);
+        let length = Some(entry.decompressed_size).filter(|length| *length <= most)?;
         let length = usize::try_from(length).ok()?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(length).ok()?;
