@@ -30,8 +30,8 @@ pub(crate) struct Dialled {
     pub link: Link,
     /// What the worker said.
     pub welcome: Welcome,
-    /// It holds nothing any more that its tasks have lost.
-    pub released: bool,
+    /// What it holds was held against the records.
+    pub looked_through: bool,
 }
 
 impl Dialler {
@@ -62,7 +62,7 @@ impl Dialler {
             connect_as_node(stream, hello, options).await.map_err(refusal)
         };
         match tokio::time::timeout(self.limit, attempt).await {
-            Ok(connected) => connected.map(|(link, welcome)| Dialled { number, link, welcome, released: false }),
+            Ok(connected) => connected.map(|(link, welcome)| Dialled { number, link, welcome, looked_through: false }),
             Err(_) => Err(ConnectError::Unreachable(
                 Failure::new(
                     Code::WorkerUnreachable,

@@ -58,7 +58,7 @@ impl Line {
     /// A line nobody has connected yet.
     pub(crate) fn new(record: WorkerRecord) -> Self {
         let (worker, name) = (record.id, record.name.clone());
-        let view = WorkerView { record, ready: false, incarnation: 0, pid: None, holds: Vec::new() };
+        let view = WorkerView { record, ready: false, lost: false, incarnation: 0, pid: None, holds: Vec::new() };
         Self {
             worker,
             address: Address::unbound(child_name(&name), MAILBOX),
@@ -75,6 +75,7 @@ impl Line {
     pub(crate) fn view(&self) -> WorkerView {
         let mut view = self.view.lock().clone();
         view.record.last_seen_at = self.seen().or(view.record.last_seen_at);
+        view.lost = self.is_lost();
         view
     }
 

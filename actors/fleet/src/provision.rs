@@ -189,7 +189,7 @@ impl ProvisionerArgs {
             .detail(json!({ "lifecycle": "removed" }));
         self.directory.records().write(Write::RemoveWorker { worker: line.worker(), events: vec![event] }).await?;
         self.directory.fleet().tell(FleetMsg::ConnectionLost { lost: Box::new(lost) })?;
-        let gone = WorkerView { record, ready: false, incarnation: 0, pid: None, holds: Vec::new() };
+        let gone = WorkerView { record, ready: false, lost: true, incarnation: 0, pid: None, holds: Vec::new() };
         self.directory.fleet().tell(FleetMsg::ConnectionChanged { view: Box::new(gone) })
     }
 

@@ -137,7 +137,8 @@ async fn a_silent_worker_is_lost_when_its_lease_is_over_and_not_before() {
     assert_eq!(node.fleet.request(worker, Request::Ping, None).await.unwrap_err().code, Code::WorkerLost);
 
     // It returns as the process it was. What it holds is somebody else's by now, and it is no worker before that has ended.
-    machine.holds.lock().push(holding(TaskId::new(), Epoch(1)));
+    let task = node.claimed("a").await;
+    machine.holds.lock().push(holding(task.id, task.epoch));
     machine.set(|now| now.frozen = false);
     tokio::time::sleep(secs(20)).await;
     assert!(!node.fleet.list().await.unwrap()[0].ready);
@@ -148,7 +149,7 @@ async fn a_silent_worker_is_lost_when_its_lease_is_over_and_not_before() {
     assert_eq!(node.drain_losses(), []);
     assert_eq!(
         node.events().await,
-        ["worker.connected", "worker.heartbeat_missed", "worker.disconnected", "worker.lost", "worker.connected"]
+        ["worker.connected", "worker.heartbeat_missed", "worker.disconnected", "worker.lost", "task.created", "worker.connected"]
     );
 }
 
@@ -220,20 +221,48 @@ async fn what_a_worker_lost_before_the_nodes_start_is_ended_before_it_is_granted
     // A task that lost this worker waits for any, under an epoch that was raised for it.
     let waiting = node.waiting(&node.claimed("a").await).await;
     let was = |task: &TaskRecord, epoch: u64| holding(task.id, Epoch(epoch));
-    let lost = [was(&others, 0), was(&waiting, 1), holding(TaskId::new(), Epoch(1))];
+    let lost = [was(&others, 0), was(&waiting, 1)];
     machine.holds.lock().extend(lost.into_iter().chain([was(&its, 1), was(&resting, 0)]));
     machine.set(|now| {
         now.answering = false;
         now.reachable = true;
     });
     tokio::time::sleep(secs(5)).await;
-    assert_eq!(machine.holds.lock().len(), 5);
+    assert_eq!(machine.holds.lock().len(), 4);
     assert!(node.fleet.list().await.unwrap().iter().all(|view| view.record.name != "a" || !view.ready), "nothing is ended yet");
     machine.set(|now| now.answering = true);
     let view = node.until(|view| view.ready && view.record.name == "a").await;
     assert_eq!(view.holds, [was(&its, 1), was(&resting, 0)]);
     assert_eq!(*machine.holds.lock(), view.holds);
     assert_eq!(node.drain_losses(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_longer_to_end_than_a_lease_takes_the_rest_with_it() {
+    let machine = Machine::running();
+    machine.set(|now| now.reachable = false);
+    let mut node = Node::start(&[("a", &machine), ("b", &Machine::running())]).await;
+    let (its, others) = (node.claimed("a").await, node.claimed("b").await);
+    machine.holds.lock().extend([holding(its.id, its.epoch), holding(others.id, Epoch(0))]);
+    machine.set(|now| {
+        now.answering = false;
+        now.reachable = true;
+    });
+    assert_eq!(node.lost().await.incarnation, 0, "the lease goes on while it is looked through");
+    machine.set(|now| now.answering = true);
+    assert_eq!(node.until(|view| view.ready && view.record.name == "a").await.holds, []);
+    assert_eq!(*machine.holds.lock(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_works_for_others_is_left_alone() {
+    let machine = Machine::running();
+    machine.holds.lock().push(holding(TaskId::new(), Epoch(1)));
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let view = node.until(|view| view.record.status == WorkerStatus::Failed).await;
+    assert!(view.record.reason.contains("which this node's records do not know"), "{}", view.record.reason);
+    tokio::time::sleep(secs(300)).await;
+    assert_eq!(machine.holds.lock().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

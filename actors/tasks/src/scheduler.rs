@@ -114,6 +114,8 @@ pub(crate) struct Scheduler {
     swept: HashMap<WorkerId, u64>,
     serial: u64,
     loaded: bool,
+    /// One lease has passed since the start.
+    lease_passed: bool,
     due: Option<Boottime>,
     parking: Option<Reply<u64>>,
     closed: bool,
@@ -148,6 +150,7 @@ impl Actor for SchedulerActor {
             swept: HashMap::new(),
             serial: 0,
             loaded: false,
+            lease_passed: false,
             due: None,
             parking: None,
             closed: false,
@@ -268,9 +271,19 @@ impl Scheduler {
             TaskStatus::Pending | TaskStatus::WaitingForWorker => self.wait(task),
             TaskStatus::WaitingForDependencies => self.depend(&task),
             TaskStatus::Assigned | TaskStatus::Running if self.shared.may_drive(&task) => {
-                // Ours and driven by nobody: it goes on wherever there is room.
+                // Ours and driven by nobody: it goes on where it is, and where its worker is lost wherever there is room.
                 if !self.adopting.contains_key(&task.id) && self.queue.get(task.id).is_none() {
-                    self.move_on(self.waiting(&task), None);
+                    let waiting = self.waiting(&task);
+                    match task.worker.and_then(|at| self.fleet.view(at)).filter(|view| !view.lost) {
+                        Some(view) => {
+                            let (worker, ready) = (view.record.id, view.ready);
+                            self.adopting.insert(task.id, (waiting, worker));
+                            if ready {
+                                self.adopt(worker);
+                            }
+                        }
+                        None => self.move_on(waiting, None),
+                    }
                 }
             }
             status => {
@@ -365,6 +378,9 @@ impl Scheduler {
             if self.loaded && self.swept.insert(worker, incarnation) != Some(incarnation) {
                 self.sweep(worker);
             }
+        }
+        if self.lease_passed {
+            self.give_up();
         }
         let draining: HashSet<WorkerId> =
             self.fleet.views().filter(|view| view.record.lifecycle == Lifecycle::Draining).map(|view| view.record.id).collect();

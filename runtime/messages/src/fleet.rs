@@ -28,6 +28,9 @@ pub struct WorkerView {
     pub record: WorkerRecord,
     /// True while its heartbeats arrive: it may be given tasks.
     pub ready: bool,
+    /// It was given up: what it held is ended before anything is granted to it again, and its tasks may go elsewhere.
+    #[serde(default)]
+    pub lost: bool,
     /// The worker process that answered last; 0 before the first.
     pub incarnation: u64,
     /// The process id it gave, on its machine.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_database::RecordError;
 use helix_kernel::Boottime;
 use helix_link::{Event, Link, LinkHandle};
 use helix_messages::Records;
@@ -125,11 +126,12 @@ impl WorkerState {
     }
 
     pub(super) fn connected(&mut self, dialled: Dialled) {
-        if !dialled.released && !dialled.welcome.holds.is_empty() {
+        if !dialled.welcome.holds.is_empty() {
+            // Its lease may have ended while it was looked through.
             if self.has_moved_on(&dialled.welcome) {
                 return self.release(dialled, Held::Lost);
             }
-            if self.view.incarnation == 0 {
+            if self.view.incarnation == 0 && !dialled.looked_through {
                 return self.release(dialled, Held::AsRecorded);
             }
         }
@@ -176,12 +178,12 @@ impl WorkerState {
             let outcome = match close_lost(&records, worker, &link, std::mem::take(&mut dialled.welcome.holds), held).await {
                 Ok(kept) => {
                     dialled.welcome.holds = kept;
-                    dialled.released = true;
+                    dialled.looked_through = true;
                     Ok(Box::new(dialled))
                 }
-                Err(failure) => {
+                Err(error) => {
                     link.abort();
-                    Err(ConnectError::Unreachable(failure))
+                    Err(error)
                 }
             };
             WorkerMsg::Dialled { errand, outcome }
@@ -244,12 +246,16 @@ async fn close_lost(
     link: &LinkHandle,
     holds: Vec<Holding>,
     held: Held,
-) -> Result<Vec<Holding>, Failure> {
+) -> Result<Vec<Holding>, ConnectError> {
     let (mut kept, mut lost) = (Vec::new(), Vec::new());
     for holding in holds {
-        let record = match held {
-            Held::Lost => None,
-            Held::AsRecorded => records.read().task(holding.task).await?,
+        let record = match records.read().task(holding.task).await {
+            Ok(None) => return Err(ConnectError::Refused(strange(&holding))),
+            Err(error @ (RecordError::Unavailable(_) | RecordError::DiskFull(_))) => {
+                return Err(ConnectError::Unreachable(error.into()));
+            }
+            // One that cannot be read is driven by nobody.
+            found => found.ok().flatten().filter(|_| held == Held::AsRecorded),
         };
         // One that rests under the same epoch, for a pause or a retry, was given to nobody since.
         let rests = |task: &TaskRecord| task.worker.is_none() && task.epoch == holding.epoch;
@@ -263,8 +269,15 @@ async fn close_lost(
     // One that is held under a greater epoch by now is somebody's.
     match closed.await.into_iter().filter_map(Result::err).find(|failure| failure.code != Code::StaleOwner) {
         None => Ok(kept),
-        Some(failure) => Err(failure),
+        Some(failure) => Err(ConnectError::Unreachable(failure)),
     }
+}
+
+/// Why a worker is left alone that works for others.
+fn strange(holding: &Holding) -> Failure {
+    Failure::new(Code::InvalidState, format!("it holds task {}, which this node's records do not know", holding.task)).hint(
+        "another node's work may be in it: remove the worker there, or stop its process and delete its folder if nobody needs it",
+    )
 }
 
 /// Compares versions by their numbers. What is no version of ours is not older.

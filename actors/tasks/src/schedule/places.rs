@@ -48,7 +48,7 @@ impl Fleet {
         }
         // A worker that left the list while tasks still hold it is kept, closed, until they let go.
         for (id, mut place) in old.into_iter().filter(|(_, place)| place.held.slots > 0) {
-            place.view.ready = false;
+            (place.view.ready, place.view.lost) = (false, true);
             self.workers.insert(id, place);
         }
     }
@@ -79,7 +79,7 @@ impl Fleet {
     /// A worker is gone until the fleet says otherwise; what was on it is not there any more.
     pub fn lost(&mut self, worker: WorkerId) {
         if let Some(place) = self.workers.get_mut(&worker) {
-            place.view.ready = false;
+            (place.view.ready, place.view.lost) = (false, true);
             place.view.holds.clear();
             place.content.clear();
         }

@@ -48,6 +48,7 @@ fn worker(name: &str, slots: u32) -> WorkerView {
             version: 1,
         },
         ready: true,
+        lost: false,
         incarnation: 1,
         pid: None,
         holds: Vec::new(),

@@ -125,14 +125,34 @@ impl Scheduler {
         }
     }
 
+    /// A while ago a task's worker was gone from under it, and the fleet has said nothing of it yet.
     pub(super) fn unexplained(&mut self, task: TaskId) {
-        if let Some((waiting, _)) = self.adopting.remove(&task) {
-            self.move_on(waiting, None);
+        let Some((_, worker)) = self.adopting.get(&task) else { return };
+        match self.fleet.view(*worker) {
+            Some(view) if view.ready => self.adopt(*worker),
+            // Its lease runs: it comes back, or is lost.
+            Some(view) if !view.lost => {}
+            _ => {
+                if let Some((waiting, _)) = self.adopting.remove(&task) {
+                    self.move_on(waiting, None);
+                }
+            }
         }
     }
 
+    /// One lease has passed since the start.
     pub(super) fn lease_over(&mut self) {
-        for (task, (waiting, worker)) in std::mem::take(&mut self.adopting) {
+        self.lease_passed = true;
+        self.give_up();
+    }
+
+    /// Moves on what waits for a worker in vain. Only what the fleet has given up, or does not know: any other may be granted its lease at
+    /// this very moment, which thaws what it holds, and the fleet's word on it, that it is back or lost, is on its way.
+    pub(super) fn give_up(&mut self) {
+        let given_up = |at: WorkerId| self.fleet.view(at).is_none_or(|view| view.lost);
+        let vain: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| given_up(*at)).map(|(task, _)| *task).collect();
+        for task in vain {
+            let Some((waiting, worker)) = self.adopting.remove(&task) else { continue };
             tracing::info!(%task, %worker, "the worker did not come back within one lease");
             let name = self.fleet.view(worker).map_or_else(|| worker.short(), |view| view.record.name.clone());
             let silent_ms = self.shared.args.lease.reassign_ms;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use helix_protocol::{Isolation, Lifecycle, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus};
 
 use crate::files;
-use crate::support::{Outside, commands};
+use crate::support::{LEASE, Outside, commands};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_worker_costs_no_step_and_no_paid_reply() {
@@ -134,13 +134,16 @@ async fn a_restarted_node_adopts_its_tasks_on_the_workers_that_hold_them() {
     let epochs: Vec<_> = outside.world.effects().into_iter().map(|(_, _, epoch, _)| epoch.0).collect();
     assert_eq!(epochs, [1, 1, 2], "the command in the middle was begun under the first owner, and not again");
     assert_eq!(outside.world.opened(), 1);
-    // One that does not come back is not waited for beyond its lease.
+    // One that does not come back is waited for until the fleet gives it up: it may be granted its lease at the last moment.
     let task = node.create(commands(&["append a 1; sleep 5000", "append a 2"])).await.expect("made").id;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let at = node.task(task).await.worker.expect("it runs");
-    outside.world.set_ready(at, false);
+    outside.world.cut(at);
     node.kill().await;
     let node = outside.start().await;
+    tokio::time::sleep(2 * Duration::from_millis(LEASE.reassign_ms)).await;
+    assert_eq!(node.task(task).await.worker, Some(at));
+    outside.world.expire(at, LEASE.reassign_ms);
     node.until(task, TaskStatus::Completed).await;
     let other = if at == one { two } else { one };
     assert!(node.line(task).await.iter().all(|step| step.worker == Some(other)));

@@ -130,7 +130,7 @@ impl World {
             last_seen_at: None,
             version: 1,
         };
-        let view = WorkerView { record, ready: true, incarnation: 1, pid: None, holds: Vec::new() };
+        let view = WorkerView { record, ready: true, lost: false, incarnation: 1, pid: None, holds: Vec::new() };
         self.state
             .lock()
             .machines

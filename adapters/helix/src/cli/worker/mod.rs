@@ -152,6 +152,7 @@ pub(crate) mod tests {
                 version: 1,
             },
             ready: connected,
+            lost: false,
             incarnation: 1,
             pid: Some(12),
             holds: Vec::new(),
