@@ -91,6 +91,12 @@ pub struct ModelEntry {
     /// Most tokens of an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,
+    /// A bound on `context_tokens` whatever a more specific entry says: a service that passes others' models on takes less than they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_context_tokens: Option<u64>,
+    /// The same bound on `output_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_output_tokens: Option<u64>,
     /// US dollars per million tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<ModelPrice>,
@@ -110,7 +116,7 @@ impl ModelEntry {
             ($($field:ident),*) => { $( if over.$field.is_some() { self.$field.clone_from(&over.$field); } )* };
         }
         take!(tools, forced_tools, parallel_tools, streaming, images, sampling, thinking, efforts, least_budget);
-        take!(cache_markers, cache_least, context_tokens, output_tokens, long_price);
+        take!(cache_markers, cache_least, context_tokens, output_tokens, most_context_tokens, most_output_tokens, long_price);
         if over.price.is_some() {
             self.price = over.price;
             // A new price says nothing about what long requests cost by the old one.
@@ -154,10 +160,13 @@ impl ModelTable {
         self
     }
 
-    /// What is known of `model` at a provider of the kind `kind`. Its patterns are empty.
+    /// What is known of `model` at a provider of the kind `kind`, its sizes within their bounds. Its patterns are empty.
     pub fn of(&self, kind: &str, model: &str) -> ModelEntry {
         let mut found = ModelEntry::default();
         self.layers.iter().flatten().filter(|entry| entry.covers(kind, model)).for_each(|entry| found.lay(entry));
+        let within = |size: Option<u64>, most: Option<u64>| size.into_iter().chain(most).min();
+        found.context_tokens = within(found.context_tokens, found.most_context_tokens);
+        found.output_tokens = within(found.output_tokens, found.most_output_tokens);
         found
     }
 }
@@ -206,7 +215,8 @@ pub(crate) fn check(entries: &[ModelEntry], source: &str) -> Result<(), Failure>
         if amounts.flatten().any(|dollars| !dollars.is_finite() || dollars < 0.0) {
             return refuse(entry, "has a price that is none", "prices are US dollars per million tokens, not negative");
         }
-        if entry.context_tokens == Some(0) || entry.output_tokens == Some(0) {
+        let sizes = [entry.context_tokens, entry.output_tokens, entry.most_context_tokens, entry.most_output_tokens];
+        if sizes.contains(&Some(0)) {
             return refuse(entry, "has a size of 0", "leave a size out where it is not known");
         }
     }
@@ -288,6 +298,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_provider_takes_holds_for_every_model_that_it_passes_on() {
+        let table = ModelTable::built_in();
+        let sizes = |table: &ModelTable, kind: &str, model: &str| {
+            let found = table.of(kind, model);
+            (found.context_tokens, found.output_tokens)
+        };
+        let own = sizes(table, "openai", "gpt-6.1-sol");
+        assert!(own.0 > Some(128_000) && own.1 > Some(16_000), "{own:?}");
+        for (model, context, output) in [
+            ("gpt-6.1-sol", 128_000, 16_000),
+            // What they write at their maker's is not known here.
+            ("claude-opus-5-5", 128_000, 8_192),
+            ("gemini-4-argon", 128_000, 8_192),
+            ("nobody-knows-it", 64_000, 8_192),
+        ] {
+            assert_eq!(sizes(table, "copilot", model), (Some(context), Some(output)), "{model}");
+        }
+        // Who knows better raises the bound, or names a smaller model; neither has to be a rule of the program.
+        let mine = "models:\n- {provider: copilot, model: \"*\", most_context_tokens: 200000}\n- {model: \"gpt-4o*\", context_tokens: 64000}\n";
+        let table = table.clone().with(entries(mine, "mine").expect("right"));
+        assert_eq!(sizes(&table, "copilot", "gpt-6.1-sol"), (Some(200_000), Some(16_000)));
+        assert_eq!(sizes(&table, "copilot", "gpt-4o").0, Some(64_000));
+    }
+
+    #[test]
     fn a_request_of_two_million_tokens_has_a_model_that_takes_it() {
         assert_eq!(ModelTable::built_in().of("gemini", "gemini-1.5-pro-002").context_tokens, Some(2_097_152));
     }
@@ -318,6 +353,7 @@ mod tests {
             "- {model: a, efforts: [high, low]}",
             "- {model: a, price: {input: -1, output: 0}}",
             "- {model: a, context_tokens: 0}",
+            "- {model: a, most_output_tokens: 0}",
         ] {
             assert_eq!(entries(&format!("models:\n{text}\n"), "mine").expect_err(text).code, Code::InvalidConfig);
         }

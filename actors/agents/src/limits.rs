@@ -138,6 +138,9 @@ mod tests {
         let limits = AgentLimits::new(&ModelsConfig::default(), &by_key("OPENAI_API_KEY"));
         assert_eq!(limits.of(None, None), ModelLimits { max_tokens: 32_000, context_tokens: 1_050_000 });
         assert_eq!(Family::of(limits.model(None, None)).edit, Dialect::ApplyPatch);
+        // The same model, where a service passes it on that takes less.
+        let limits = AgentLimits::new(&ModelsConfig::default(), &by_key("GITHUB_TOKEN"));
+        assert_eq!(limits.of(None, None), ModelLimits { max_tokens: 16_000, context_tokens: 128_000 });
     }
 
     #[test]

@@ -105,13 +105,15 @@ impl Faults<'_> {
     pub fn decode(&self, error: DecodeError, progress: Progress) -> ProviderError {
         let name = &self.settings.name;
         match error {
-            DecodeError::Reported(error) => match (progress, error.status.or_else(|| status_of(&error))) {
-                (Progress::Nothing, Some(status)) => self.refusal(status, &error, None),
-                _ => ProviderError::Uncertain(
-                    Failure::new(Code::ModelFailed, format!("{name} broke off{}", self.said(&error)))
-                        .hint("the call may have been billed; its reservation is charged"),
-                ),
-            },
+            DecodeError::Reported(error) => {
+                match (progress, error.status.or_else(|| status_of(&error)).or_else(|| says_overflow(&error).then_some(400))) {
+                    (Progress::Nothing, Some(status)) => self.refusal(status, &error, None),
+                    _ => ProviderError::Uncertain(
+                        Failure::new(Code::ModelFailed, format!("{name} broke off{}", self.said(&error)))
+                            .hint("the call may have been billed; its reservation is charged"),
+                    ),
+                }
+            }
             DecodeError::Garbage(reason) => ProviderError::Uncertain(self.garbage(&reason)),
         }
     }
@@ -249,19 +251,39 @@ fn status_of(error: &WireError) -> Option<u16> {
 }
 
 fn is_overflow(status: u16, error: &WireError) -> bool {
+    status == 413 || (matches!(status, 400 | 422) && says_overflow(error))
+}
+
+/// How services say that a prompt is longer than the model takes. What is said of an answer's limit alone is not among them: a shorter
+/// conversation would be refused as well.
+fn says_overflow(error: &WireError) -> bool {
     let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
     let says = [
         "context_length_exceeded",
         "exceed_context_size",
-        "maximum context length",
+        "context length",
         "context window",
         "context size",
+        // Anthropic, of prompt and answer together.
+        "exceed context limit",
         "prompt is too long",
         "too many tokens",
         "maximum number of tokens",
         "maximum prompt length",
+        // Copilot.
+        "model_max_prompt_tokens_exceeded",
+        "prompt token count of",
+        // DashScope.
+        "range of input length should be",
+        // Bedrock, and gateways before it.
+        "input is too long",
+        // Zhipu.
+        "prompt exceeds max length",
+        // vLLM and SGLang.
+        "maximum model length",
+        "exceeds the maximum allowed length",
     ];
-    status == 413 || (matches!(status, 400 | 422) && says.iter().any(|word| text.contains(word)))
+    says.iter().any(|word| text.contains(word))
 }
 
 /// A 429 that no waiting mends.
@@ -415,9 +437,39 @@ mod tests {
             (400, r#"{"error":"bad schema"}"#, ("final", Code::ModelRefused)),
             (400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, ("final", Code::ContextOverflow)),
             (413, "", ("final", Code::ContextOverflow)),
+            (400, r#"{"error":{"message":"max_tokens is too large: 128000"}}"#, ("final", Code::ModelRefused)),
             (302, "", ("elsewhere", Code::ModelGarbage)),
         ] {
             assert_eq!(judge(status, body), expected, "{status} {body}");
+        }
+    }
+
+    /// Each as its service was seen to say it.
+    #[test]
+    fn every_services_words_for_a_prompt_too_long_are_an_overflow_whole_and_in_a_stream() {
+        let settings = Settings::default();
+        let faults = Faults { settings: &settings };
+        for (kind, message) in [
+            ("model_max_prompt_tokens_exceeded", "prompt token count of 138898 exceeds the limit of 64000"),
+            ("", "prompt token count of 146270 exceeds the limit of 128000"),
+            ("invalid_parameter_error", "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 204800]"),
+            ("", "input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000, decrease input length"),
+            ("ValidationException", "Input is too long for requested model."),
+            ("1261", "Prompt exceeds max length"),
+            ("BadRequestError", "The decoder prompt (length 163840) is longer than the maximum model length of 131072."),
+            ("BadRequestError", "The input (233781 tokens) is longer than the model's context length (202752 tokens)."),
+            ("", "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens)."),
+        ] {
+            let body = serde_json::json!({"error": {"message": message, "code": kind}}).to_string();
+            let quoted =
+                serde_json::json!({"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": body}}});
+            let [whole, quoted] =
+                [body, quoted.to_string()].map(|body| faults.status(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes()));
+            let error = WireError { message: message.to_owned(), kind: kind.to_owned(), ..WireError::default() };
+            let streamed = faults.decode(DecodeError::Reported(error), Progress::Nothing);
+            for judged in [whole, quoted, streamed] {
+                assert!(matches!(&judged, ProviderError::Final(failure) if failure.code == Code::ContextOverflow), "{judged:?}");
+            }
         }
     }
 

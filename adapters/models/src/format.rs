@@ -162,8 +162,8 @@ pub trait Format: Send + Sync + 'static {
     fn size_probe(&self, _model: &str) -> Option<Probe> {
         None
     }
-    /// The size in its answer.
-    fn decode_size(&self, _body: &Value) -> Option<Measured> {
+    /// The size of `model` in its answer.
+    fn decode_size(&self, _model: &str, _body: &Value) -> Option<Measured> {
         None
     }
     /// True of servers that leave out, without a word, what of a prompt they do not take.

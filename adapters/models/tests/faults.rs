@@ -9,7 +9,7 @@ use helix_adapter_models::chat::{ChatCompletions, encode_chunks};
 use helix_adapter_models::gemini::{self, Gemini};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::{self, Responses};
-use helix_adapter_models::servers::LlamaCpp;
+use helix_adapter_models::servers::{Copilot, LlamaCpp};
 use helix_adapter_models::{ApiKey, HttpProvider, ServedStream, Settings};
 use helix_ports::{Availability, Provider, ProviderError};
 use helix_protocol::{Block, Code, Failure, Message, ModelReply, ModelRequest, Role, StopReason, Usage};
@@ -421,4 +421,31 @@ async fn llama_cpp_is_asked_from_the_root_of_its_server_for_health_slots_and_siz
     let health = provider.health().await;
     assert_eq!((health.availability, health.message.as_str()), (Availability::Available, "1 of 2 slots busy"));
     assert_eq!(provider.capabilities(None).context_tokens, 12_288);
+}
+
+#[tokio::test]
+async fn copilot_is_asked_for_its_models_sizes_and_asked_again_where_it_did_not_answer() {
+    let server = serve_by(|nth, (head, _)| match (head.starts_with("get /v1/models"), nth) {
+        (true, 0) => json_response("503 Service Unavailable", &json!({})),
+        (true, _) => {
+            let limits = json!({"max_context_window_tokens": 144_000, "max_prompt_tokens": 3_000, "max_output_tokens": 16_000});
+            json_response("200 OK", &json!({"data": [{"id": "m", "capabilities": {"limits": limits}}]}))
+        }
+        _ => Answer::Bytes(Peer::Chat.stream().0),
+    })
+    .await;
+    let asked = Settings { context_tokens: 0, ..settings(&server.base_url) };
+    let provider = HttpProvider::new(asked, Copilot::default()).expect("a provider");
+    let before = provider.capabilities(None).context_tokens;
+    turn(&provider).await.expect("an answer");
+    assert_eq!(provider.capabilities(None).context_tokens, before, "it could not say");
+    turn(&provider).await.expect("an answer");
+    assert_eq!((provider.capabilities(None).context_tokens, server.requests.lock().await.len()), (3_000, 4));
+    let long = ModelRequest {
+        messages: vec![Message::text(Role::User, "lorem ".repeat(3_002))],
+        max_tokens: 100,
+        ..ModelRequest::default()
+    };
+    assert_eq!(judged(provider.generate(&long).await), ("final", Code::ContextOverflow));
+    assert_eq!(server.requests.lock().await.len(), 4, "it is not sent, and the size is known");
 }

@@ -240,9 +240,12 @@ async fn copilot() -> Server {
                 false => json_response("401 Unauthorized", &json!({"message": "bad credentials gh-2"})),
             };
         }
+        if head.starts_with("get /business/models ") {
+            return json_response("200 OK", &json!({"data": []}));
+        }
         match head.contains("authorization: bearer cp-0\r\n") {
             // The first token is good for one call.
-            true if at == 1 => json_response("200 OK", &answer_text()),
+            true if at == 2 => json_response("200 OK", &answer_text()),
             true => json_response("401 Unauthorized", &json!({"error": {"message": "expired"}})),
             false => json_response("200 OK", &answer_text()),
         }
@@ -259,9 +262,9 @@ async fn copilot_is_reached_where_the_token_says_with_its_headers_and_a_new_toke
     for _ in 0..2 {
         provider.generate(&request()).await.expect("an answer");
     }
-    let (token, call) = ("/copilot_internal/v2/token", "/business/chat/completions");
-    assert_eq!(calls_of(&server).await, [token, call, call, token, call]);
-    let head = server.requests.lock().await[1].0.clone();
+    let (token, models, call) = ("/copilot_internal/v2/token", "/business/models", "/business/chat/completions");
+    assert_eq!(calls_of(&server).await, [token, models, call, call, token, call]);
+    let head = server.requests.lock().await[2].0.clone();
     for header in ["copilot-integration-id: vscode-chat\r\n", "x-initiator: user\r\n", "editor-version: helix/"] {
         assert!(head.contains(header), "{header} in {head}");
     }

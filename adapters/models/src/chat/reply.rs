@@ -145,9 +145,12 @@ impl WireError {
         let detail = details.and_then(|details| details.get("error_code")?.as_str()).or(first).unwrap_or_default();
         let kinds = [word("code"), word("type"), word("status"), detail];
         let kinds: Vec<&str> = kinds.into_iter().filter(|kind| !kind.is_empty()).collect();
-        let message = match word("message") {
-            "" => error.to_string(),
-            message => message.to_owned(),
+        // OpenRouter says only that another service refused, and quotes it.
+        let quoted = error.pointer("/metadata/raw").and_then(Value::as_str);
+        let message = match (word("message"), quoted) {
+            ("", _) => error.to_string(),
+            (message, Some(quoted)) => format!("{message}: {quoted}"),
+            (message, None) => message.to_owned(),
         };
         let status = number.and_then(|number| u16::try_from(number).ok()).filter(|status| (400..600).contains(status));
         Self { message, kind: kinds.join(" "), status }

@@ -64,7 +64,7 @@ impl Format for Ollama {
     }
 
     /// The model's length, and the `num_ctx` that it was made with where there is one.
-    fn decode_size(&self, body: &Value) -> Option<Measured> {
+    fn decode_size(&self, _model: &str, body: &Value) -> Option<Measured> {
         let facts = body.get("model_info")?.as_object()?;
         let length = facts.iter().find(|(key, _)| key.ends_with(".context_length"))?.1.as_u64().filter(|length| *length > 0)?;
         let parameters = body.get("parameters").and_then(Value::as_str).unwrap_or_default();

@@ -154,9 +154,9 @@ fn an_unknown_end_is_kept_and_missing_counts_are_flagged() {
 #[test]
 fn the_size_is_the_models_own_or_what_it_was_made_with() {
     let show = |parameters: &str| json!({"model_info": {"general.architecture": "qwen3", "qwen3.context_length": 131_072}, "parameters": parameters});
-    assert_eq!(Ollama.decode_size(&show("")), Some(Measured { usual: 32_768, most: 131_072 }));
-    assert_eq!(Ollama.decode_size(&show("stop \"x\"\nnum_ctx    8192")), Some(Measured { usual: 8_192, most: 131_072 }));
-    assert_eq!(Ollama.decode_size(&json!({})), None);
+    assert_eq!(Ollama.decode_size("m", &show("")), Some(Measured { usual: 32_768, most: 131_072 }));
+    assert_eq!(Ollama.decode_size("m", &show("stop \"x\"\nnum_ctx    8192")), Some(Measured { usual: 8_192, most: 131_072 }));
+    assert_eq!(Ollama.decode_size("m", &json!({})), None);
     assert!(Ollama.decode_health(200, &json!({"version": "0.13"})).is_ok());
     assert!(Ollama.decode_health(200, &Value::Null).is_err());
 }

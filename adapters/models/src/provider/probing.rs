@@ -17,9 +17,11 @@ impl HttpProvider {
         let Some(probe) = self.format.size_probe(model) else { return };
         match tokio::time::timeout(HEALTH, self.probe(&probe)).await {
             Ok(Ok((200..=299, body))) => {
-                let size = self.format.decode_size(&body);
+                let size = self.format.decode_size(model, &body);
                 self.measured.write().insert(model.to_owned(), size);
             }
+            // Not now, or not with this key: the call itself will say so, and the next one asks again.
+            Ok(Ok((401 | 403 | 429 | 503, _))) => {}
             // It knows no such model, or does not tell.
             Ok(Ok(_)) => drop(self.measured.write().insert(model.to_owned(), None)),
             // It cannot be asked now: the call itself will say so, and the next one asks again.

@@ -66,7 +66,7 @@ impl Format for LlamaCpp {
     }
 
     /// The size of one slot: the server divides its whole context among them.
-    fn decode_size(&self, body: &Value) -> Option<Measured> {
+    fn decode_size(&self, _model: &str, body: &Value) -> Option<Measured> {
         let size = body.pointer("/default_generation_settings/n_ctx")?.as_u64().filter(|size| *size > 0)?;
         Some(Measured { usual: size, most: size })
     }
@@ -84,7 +84,7 @@ mod tests {
         let loading = json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}});
         assert_eq!(server.decode_health(503, &loading), Err("the server answered 503: Loading model".to_owned()));
         let props = json!({"default_generation_settings": {"n_ctx": 8_192}, "total_slots": 2});
-        assert_eq!(server.decode_size(&props), Some(Measured { usual: 8_192, most: 8_192 }));
+        assert_eq!(server.decode_size("", &props), Some(Measured { usual: 8_192, most: 8_192 }));
         let slots = json!([{"id": 0, "is_processing": true}, {"id": 1, "is_processing": false}]);
         assert_eq!(server.decode_load(&slots).as_deref(), Some("1 of 2 slots busy"));
         assert_eq!(server.decode_load(&json!({"error": "no"})), None);
