@@ -32,8 +32,14 @@ pub fn check_program(name: &str, program: &AgentProgram) -> Result<(), Failure> 
         return wrong("has no command", "say what runs it, for example `command: my-agent --acp`");
     }
     let single = [&program.resume, &program.answer, &program.session];
-    if program.speaks == Speaks::Acp && single.into_iter().any(|value| !value.is_empty()) {
-        return wrong("speaks acp and has `resume`, `answer` or `session`", "these are for agents with `speaks: command`");
+    if program.speaks == Speaks::Acp && (single.into_iter().any(|value| !value.is_empty()) || !program.lost.is_empty()) {
+        return wrong("speaks acp and has `resume`, `answer`, `session` or `lost`", "these are for agents with `speaks: command`");
+    }
+    if program.lost.iter().any(|words| words.trim().is_empty()) {
+        return wrong(
+            "has empty words in `lost`",
+            "every output would have them; write what it prints where a session is not there",
+        );
     }
     if [&program.answer, &program.session].into_iter().any(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
         return wrong("has an `answer` or `session` that is no JSON pointer", "it begins with a slash, for example /result");
@@ -77,7 +83,7 @@ mod tests {
         assert_eq!(refused(AgentProgram::default()), "the agent \"x\" has no command");
         let command = "x".to_owned();
         let wrong = AgentProgram { command: command.clone(), answer: "/a".into(), ..AgentProgram::default() };
-        assert_eq!(refused(wrong), "the agent \"x\" speaks acp and has `resume`, `answer` or `session`");
+        assert_eq!(refused(wrong), "the agent \"x\" speaks acp and has `resume`, `answer`, `session` or `lost`");
         let files = BTreeMap::from([("../x".to_owned(), String::new())]);
         assert!(refused(AgentProgram { command, files, ..AgentProgram::default() }).contains("session folder"));
     }

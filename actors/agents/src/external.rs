@@ -81,7 +81,8 @@ impl TaskKind for ExternalKind {
         if host.ordinal() > u64::from(spec.max_steps) {
             return Err(step_limit(spec.max_steps));
         }
-        let program = self.program(&spec)?;
+        let mut program = self.program(&spec)?;
+        let lost = std::mem::take(&mut program.lost);
         let mut conversation = Conversation::new(host.conversation().await?);
         let asked = questions::read(&host.questions().await?);
         let before = telling::before(&conversation);
@@ -99,6 +100,7 @@ impl TaskKind for ExternalKind {
             before,
             model,
             sandboxed: host.task().spec.environment.isolation().is_sandboxed(),
+            lost,
             approval: spec.approval,
             allowed: asked.allowed,
             refused: asked.refused,

@@ -16,20 +16,38 @@ mod single;
 mod transcript;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_protocol::{AgentTurn, Failure, Speaks, TurnReport};
 
 pub use session::FOLDER;
 use session::Session;
 
-/// Makes a turn to its end. `gateway` is the address under which the agent reaches the gateway, without a path.
-pub async fn take_turn(turn: &AgentTurn, workspace: &Path, gateway: Option<&str>) -> Result<TurnReport, Failure> {
+/// The agent's way to the gateway.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The address under which it is reached, without a path.
+    pub address: String,
+    /// How many connections the agent made to it; `None` where it calls there by itself and nobody counts.
+    pub connections: Option<Arc<AtomicUsize>>,
+}
+
+impl Way {
+    /// True where the agent has certainly asked the gateway nothing so far.
+    fn is_untouched(&self) -> bool {
+        self.connections.as_ref().is_some_and(|connections| connections.load(Ordering::SeqCst) == 0)
+    }
+}
+
+/// Makes a turn to its end. `gateway` is how the agent reaches the gateway, where it has access to it.
+pub async fn take_turn(turn: &AgentTurn, workspace: &Path, gateway: Option<&Way>) -> Result<TurnReport, Failure> {
     let mut session = Session::open(workspace, turn)?;
-    let program = program::Program::new(turn, workspace, session.folder(), gateway);
+    let program = program::Program::new(turn, workspace, session.folder(), gateway.map(|way| way.address.as_str()));
     program.write_files()?;
     match turn.program.speaks {
         Speaks::Acp => acp::take_turn(turn, workspace, &program, &mut session).await,
-        Speaks::Command => single::take_turn(turn, &program, &mut session).await,
+        Speaks::Command => single::take_turn(turn, &program, gateway, &mut session).await,
     }
 }
 

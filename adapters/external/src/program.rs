@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 /// How long a program whose work is done may take to write its session down and leave.
 const LEAVING: Duration = Duration::from_secs(5);
 /// The exit code with which a shell says that there is no such program.
-const NO_SUCH_PROGRAM: i32 = 127;
+pub(crate) const NO_SUCH_PROGRAM: i32 = 127;
 
 /// What is started, with everything filled in.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl Program {
         Ok(())
     }
 
-    /// Starts `command`, with its standard input and output for us. What it says on standard error goes where ours goes.
-    pub fn start(&self, command: &str, more: &[(&str, &str)]) -> Result<Running, Failure> {
+    /// Starts `command`, with its standard input and output for us, and its standard error where `errors` says.
+    pub fn start(&self, command: &str, more: &[(&str, &str)], errors: Stdio) -> Result<Running, Failure> {
         let child = Command::new("/bin/sh")
             .arg("-c")
             .arg(command)
@@ -75,6 +75,7 @@ impl Program {
             .envs(more.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()

@@ -78,6 +78,7 @@ mod tests {
             before: String::new(),
             model: None,
             sandboxed: true,
+            lost: Vec::new(),
             approval: Approval::Full,
             allowed: Vec::new(),
             refused: Vec::new(),

@@ -1,32 +1,61 @@
 //! Agents that are run once for each turn: the prompt goes in, the answer comes out, and the program ends.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use helix_protocol::{AgentEnd, AgentTurn, Began, Code, Failure, TurnReport};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::ChildStderr;
 
-use crate::program::{Program, code};
+use crate::Way;
+use crate::program::{NO_SUCH_PROGRAM, Program, code};
 use crate::session::Session;
 use crate::transcript::{Transcript, cut};
 
 /// How much a program may print in a turn, in bytes.
 const MOST: usize = 32 << 20;
+/// How much is kept of what it says on standard error, in bytes: a session is looked for at the start.
+const MOST_COMPLAINTS: usize = 64 << 10;
+/// How long the end of standard error is waited for once the program has ended: something that it left running may hold it open.
+const COMPLAINING: Duration = Duration::from_secs(1);
 
 /// Makes a turn to its end.
-pub(crate) async fn take_turn(turn: &AgentTurn, program: &Program, session: &mut Session) -> Result<TurnReport, Failure> {
+///
+/// A resumed run that failed is made anew only where it certainly did nothing: it says that its session is not there, or it ended
+/// without having asked the gateway anything. Whatever else went wrong is the turn's failure, because the files may be half-changed
+/// and the model paid.
+pub(crate) async fn take_turn(
+    turn: &AgentTurn,
+    program: &Program,
+    gateway: Option<&Way>,
+    session: &mut Session,
+) -> Result<TurnReport, Failure> {
     let known = session.id().filter(|_| !turn.program.resume.is_empty()).map(str::to_owned);
     if let Some(id) = known {
-        let ran = run(turn, program, session, &turn.program.resume, &id, &turn.prompt).await?;
-        if ran.code == 0 || ran.answer.is_some() {
+        let start = Start { command: &turn.program.resume, id: &id, prompt: &turn.prompt, lost: &turn.lost };
+        let ran = run(turn, program, session, start).await?;
+        let did_nothing = ran.is_lost || gateway.is_some_and(Way::is_untouched);
+        if matches!(ran.code, 0 | NO_SUCH_PROGRAM) || ran.answer.is_some() || !did_nothing {
             return ran.report(turn, session, &id, Began::Resumed);
         }
         println!("[its session {id} cannot be taken up: exit code {}]", ran.code);
     }
     let id = uuid::Uuid::now_v7().to_string();
     let began = if turn.before.is_empty() { Began::New } else { Began::Told };
-    let ran = run(turn, program, session, &turn.program.command, &id, &crate::told(turn)).await?;
+    let start = Start { command: &turn.program.command, id: &id, prompt: &crate::told(turn), lost: &[] };
+    let ran = run(turn, program, session, start).await?;
     ran.report(turn, session, &id, began)
+}
+
+/// What is run, and with what.
+struct Start<'a> {
+    command: &'a str,
+    /// The session's id.
+    id: &'a str,
+    prompt: &'a str,
+    /// The words for a session that is not there, with a placeholder for its id.
+    lost: &'a [String],
 }
 
 /// A program that has ended.
@@ -35,6 +64,8 @@ struct Ran {
     printed: String,
     answer: Option<String>,
     session: Option<String>,
+    /// It said that the session is not there.
+    is_lost: bool,
 }
 
 impl Ran {
@@ -42,7 +73,7 @@ impl Ran {
         let agent = &turn.agent;
         match self.code {
             0 => {}
-            127 => {
+            NO_SUCH_PROGRAM => {
                 let message = format!("the program of the agent {agent} is not on this worker");
                 return Err(Failure::new(Code::ProgramMissing, message).hint(
                     "install it there; docs/agents.md says how each is run, and `agents.programs` in helix.yaml changes it",
@@ -60,21 +91,17 @@ impl Ran {
     }
 }
 
-async fn run(
-    turn: &AgentTurn,
-    program: &Program,
-    session: &Session,
-    command: &str,
-    id: &str,
-    prompt: &str,
-) -> Result<Ran, Failure> {
+async fn run(turn: &AgentTurn, program: &Program, session: &Session, start: Start<'_>) -> Result<Ran, Failure> {
+    let Start { command, id, prompt, lost } = start;
     let file = session.folder().join("prompt.md");
     std::fs::write(&file, prompt).map_err(|error| Failure::io(file.display(), &error))?;
     let file = file.display().to_string();
     let mut variables = vec![("HELIX_PROMPT_FILE", file.as_str()), ("HELIX_SESSION", id)];
     variables.extend(turn.model.as_deref().map(|model| ("HELIX_MODEL", model)));
-    let mut running = program.start(command, &variables)?;
+    let errors = if lost.is_empty() { Stdio::inherit() } else { Stdio::piped() };
+    let mut running = program.start(command, &variables, errors)?;
     let (mut input, output) = (running.child.stdin.take(), running.child.stdout.take());
+    let complaints = running.child.stderr.take().map(|errors| tokio::spawn(passed_on(errors)));
     let prompt = prompt.to_owned();
     // Beside the reading: a program may print before it has read everything.
     let writing = tokio::spawn(async move {
@@ -108,7 +135,27 @@ async fn run(
     let printed = String::from_utf8_lossy(&printed).into_owned();
     let answer = last(&printed, &turn.program.answer);
     let session = last(&printed, &turn.program.session);
-    Ok(Ran { code: code(status), printed, answer, session })
+    let complained = match complaints {
+        Some(complaints) => tokio::time::timeout(COMPLAINING, complaints).await.ok().and_then(Result::ok).unwrap_or_default(),
+        None => String::new(),
+    };
+    let is_lost = lost.iter().map(|words| words.replace("$HELIX_SESSION", id)).any(|words| {
+        let says = |text: &str| text.contains(&words);
+        says(&printed) || says(&complained)
+    });
+    Ok(Ran { code: code(status), printed, answer, session, is_lost })
+}
+
+/// Passes what is said on standard error on to where ours goes, and gives its beginning back.
+async fn passed_on(mut errors: ChildStderr) -> String {
+    use std::io::Write;
+    let (mut said, mut piece) = (Vec::new(), vec![0; 16 << 10]);
+    while let Ok(length @ 1..) = errors.read(&mut piece).await {
+        let _ = std::io::stderr().write_all(&piece[..length]);
+        let room = MOST_COMPLAINTS.saturating_sub(said.len());
+        said.extend_from_slice(&piece[..length.min(room)]);
+    }
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// The last text that a JSON pointer finds in lines of JSON, or in the whole.

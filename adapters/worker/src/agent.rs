@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_actor_runner::turn::TurnLine;
-use helix_adapter_external::take_turn;
+use helix_adapter_external::{Way, take_turn};
 use helix_protocol::{AgentTurn, Code, Failure, TurnReport};
 use tokio::net::{TcpListener, UnixStream};
 
@@ -27,22 +28,25 @@ async fn make(line: &Arc<TurnLine>, turn: &AgentTurn) -> Result<TurnReport, Fail
     let gateway = match &turn.gateway {
         // Carried out of the sandbox by the worker.
         Some(gateway) if gateway.url.starts_with("http://") => Some(listen(Arc::clone(line)).await?),
-        Some(gateway) => Some(gateway.url.trim_end_matches('/').to_owned()),
+        Some(gateway) => Some(Way { address: gateway.url.trim_end_matches('/').to_owned(), connections: None }),
         None => None,
     };
-    take_turn(turn, Path::new(&workspace), gateway.as_deref()).await
+    take_turn(turn, Path::new(&workspace), gateway.as_ref()).await
 }
 
 /// Stands in for the gateway on this network's loopback. Whoever finds the port still needs the turn's key.
-async fn listen(line: Arc<TurnLine>) -> Result<String, Failure> {
+async fn listen(line: Arc<TurnLine>) -> Result<Way, Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Code::IsolationUnavailable, format!("the agent cannot be given a way to the gateway: {error}"))
             .hint("run it with --network host")
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let made = Arc::clone(&connections);
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
+            made.fetch_add(1, Ordering::SeqCst);
             let line = Arc::clone(&line);
             tokio::spawn(async move {
                 let far = tokio::task::spawn_blocking(move || line.connect()).await;
@@ -58,5 +62,5 @@ async fn listen(line: Arc<TurnLine>) -> Result<String, Failure> {
             });
         }
     });
-    Ok(format!("http://{address}"))
+    Ok(Way { address: format!("http://{address}"), connections: Some(connections) })
 }

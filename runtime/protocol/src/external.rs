@@ -88,6 +88,10 @@ pub struct AgentProgram {
     pub answer: String,
     /// The same for the id of its session. Empty: `$HELIX_SESSION`, a number of ours that it is started with, is its id.
     pub session: String,
+    /// What `resume` prints where the session is not there to be taken up, and nothing was done; `$HELIX_SESSION` stands for its id. Only
+    /// where `speaks` is `command`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// What is spoken with an agent's program.
@@ -117,6 +121,9 @@ pub struct AgentTurn {
     /// Whether it runs in a sandbox.
     #[serde(default)]
     pub sandboxed: bool,
+    /// The program's own `lost`, which is empty there: a worker of before refuses a program with a field that it does not know.
+    #[serde(default)]
+    pub lost: Vec<String>,
     /// What it may do without being allowed to.
     pub approval: Approval,
     /// What a person allowed beyond that.

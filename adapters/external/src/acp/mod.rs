@@ -9,6 +9,7 @@ mod turn;
 mod wire;
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use helix_protocol::{AgentEnd, AgentTurn, Began, Code, Failure, TurnReport};
@@ -32,7 +33,7 @@ pub(crate) async fn take_turn(
     program: &Program,
     session: &mut Session,
 ) -> Result<TurnReport, Failure> {
-    let mut peer = Peer::new(program.start(&turn.program.command, &[])?);
+    let mut peer = Peer::new(program.start(&turn.program.command, &[], Stdio::inherit())?);
     let made = make(&mut peer, turn, workspace, session).await;
     match made {
         Ok(report) => {
