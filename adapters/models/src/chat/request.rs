@@ -41,7 +41,7 @@ pub fn encode_request(turn: &Turn<'_>, server: ChatCompletions) -> Value {
         body.insert("tools".to_owned(), Value::Array(tools));
         let (choice, asked) = sent_choice(request, Forcing::of(turn));
         body.insert("tool_choice".to_owned(), encode_choice(choice));
-        if let Some(parallel) = request.parallel_tools {
+        if let Some(parallel) = request.parallel_tools.filter(|_| turn.capabilities.parallel_tools) {
             body.insert("parallel_tool_calls".to_owned(), json!(parallel));
         }
         messages.extend(asked.map(|asked| json!({"role": "user", "content": asked})));

@@ -13,9 +13,12 @@ use crate::{ServedEvent, ServedStream};
 
 /// `request` as a streamed call.
 fn encoded(request: &ModelRequest, length: LengthField) -> Value {
-    let capabilities = ModelCapabilities::default();
+    encoded_for(request, length, &ModelCapabilities::default())
+}
+
+fn encoded_for(request: &ModelRequest, length: LengthField, capabilities: &ModelCapabilities) -> Value {
     let max_tokens = request.max_tokens;
-    let turn = Turn { request, model: "m", capabilities: &capabilities, max_tokens, temperature: None, stream: true };
+    let turn = Turn { request, model: "m", capabilities, max_tokens, temperature: None, stream: true };
     encode_request(&turn, ChatCompletions { length, thinking: ThinkingField::ReasoningEffort })
 }
 
@@ -147,6 +150,17 @@ fn stop_reasons_follow_the_calls_where_a_server_contradicts_itself() {
     ] {
         assert_eq!(super::reply::decode_stop(finish, blocks, false), expected, "{finish:?}");
     }
+}
+
+#[test]
+fn a_model_that_calls_one_tool_at_a_time_is_sent_no_word_about_several() {
+    let request =
+        ModelRequest { tools: vec![WorkspaceTool::Read.schema()], parallel_tools: Some(false), ..ModelRequest::default() };
+    let sent = |parallel_tools| {
+        let capabilities = ModelCapabilities { parallel_tools, ..ModelCapabilities::default() };
+        encoded_for(&request, LengthField::MaxTokens, &capabilities).get("parallel_tool_calls").cloned()
+    };
+    assert_eq!((sent(true), sent(false)), (Some(json!(false)), None));
 }
 
 #[test]
