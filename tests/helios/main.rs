@@ -8,5 +8,6 @@ mod deaths;
 mod engine_life;
 mod full_disk;
 mod harness;
+mod loss;
 mod seed;
 mod store;

@@ -22,6 +22,7 @@ mod git;
 mod init;
 mod keep;
 mod log;
+mod loss;
 mod ls_files;
 mod merge;
 mod purge;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use helix_protocol::Failure;
+use helix_protocol::{Code, Failure};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -96,8 +96,14 @@ impl Engine {
         Ok(repository)
     }
 
-    /// A failure with paths that people know.
+    /// A failure with paths that people know, and with what somebody who has this program can do about it.
     pub fn plain(&self, failure: Failure) -> Failure {
+        let failure = match failure.code {
+            Code::CorruptObject => {
+                failure.hint("`helios fsck` says what else is damaged; `helios backup restore --replace` brings it back")
+            }
+            _ => failure,
+        };
         let open: Vec<Place> = self.open.lock().values().map(Arc::clone).collect();
         open.iter().fold(failure, |failure, place| match place.try_lock().as_deref() {
             Some(Some(repository)) => repository.plain(failure),
@@ -113,7 +119,7 @@ impl Engine {
             if Arc::strong_count(&repository) > 1 {
                 *open = Some(repository);
                 let message = format!("other commands are using {}", root.display());
-                return Err(Failure::new(helix_protocol::Code::InvalidState, message).hint("try again when they have ended"));
+                return Err(Failure::new(Code::InvalidState, message).hint("try again when they have ended"));
             }
             repository.close();
         }

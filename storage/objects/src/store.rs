@@ -132,12 +132,20 @@ pub enum ObjectError {
     #[error("the content store is closed")]
     Closed,
     /// Acknowledged writes are not there any more.
-    #[error("the content store recovered up to {recovered:?}, but writes up to {acknowledged:?} were acknowledged")]
+    #[error("the content store holds writes up to mark {}, but writes up to mark {} were acknowledged", .recovered.0, .acknowledged.0)]
     LostWrites {
         /// What is there.
         recovered: Mark,
         /// What was promised.
         acknowledged: Mark,
+    },
+    /// What says how far writes were acknowledged is damaged or gone.
+    #[error("{path} {reason}: nobody knows how far writes were acknowledged")]
+    Unmarked {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
 }
 
@@ -148,15 +156,16 @@ impl ObjectError {
     }
 }
 
+/// Hints name no program: what can be done about a store that is damaged or lost writes is known to the one that opened it.
 impl From<ObjectError> for Failure {
     fn from(error: ObjectError) -> Self {
         let message = error.to_string();
         match error {
             ObjectError::Missing(_) => Failure::new(Code::ObjectsMissing, message),
-            ObjectError::Corrupt { .. } => Failure::new(Code::CorruptObject, message).hint("run `helix doctor` to check the store"),
-            ObjectError::NewerFormat { .. } => {
-                Failure::new(Code::NewerFormat, message).hint("install the newer version of Helix again")
+            ObjectError::Corrupt { .. } => {
+                Failure::new(Code::CorruptObject, message).hint("check the store; a backup brings it back")
             }
+            ObjectError::NewerFormat { .. } => Failure::new(Code::NewerFormat, message).hint("install the newer version again"),
             ObjectError::Io { path, source } => Failure::io(path, &source),
             ObjectError::Backend(reason) if reason.contains("No space left") => {
                 Failure::new(Code::DiskFull, message).hint("free some space on that disk; work goes on by itself")
@@ -168,8 +177,9 @@ impl From<ObjectError> for Failure {
             ObjectError::Moved { .. } => Failure::new(Code::InvalidState, message).hint("look at what it is now, then try again"),
             ObjectError::Busy(_) => Failure::new(Code::TimedOut, message).hint("nothing was changed; try again in a moment"),
             ObjectError::Closed => Failure::new(Code::ShuttingDown, message).hint("try again when it is open"),
-            ObjectError::LostWrites { .. } => Failure::new(Code::StorageFailed, message)
-                .hint("restore the content store from its backup; `helix doctor` says which steps are affected"),
+            ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. } => {
+                Failure::new(Code::StorageFailed, message).hint("restore the content store from its backup")
+            }
         }
     }
 }

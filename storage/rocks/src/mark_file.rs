@@ -53,7 +53,7 @@ impl MarkFile {
         match File::options().read(true).write(true).open(path) {
             Ok(file) => {
                 let last = read(&file).map_err(failed)?;
-                let damaged = || ObjectError::Backend(format!("{} is damaged: nobody knows what was acknowledged", path.display()));
+                let damaged = || ObjectError::Unmarked { path: path.display().to_string(), reason: "is damaged" };
                 Ok(Self { path: path.to_owned(), last: Mutex::new(last.ok_or_else(damaged)?), file })
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Self::make(path, Acknowledged::default()),

@@ -47,6 +47,13 @@ pub struct Loss {
     pub acknowledged: Option<Mark>,
 }
 
+impl Loss {
+    fn between(found: Head, acknowledged: Option<Mark>) -> Option<Self> {
+        let recovered = Mark(found.ordinal);
+        acknowledged.is_none_or(|acknowledged| recovered < acknowledged).then_some(Self { recovered, acknowledged })
+    }
+}
+
 /// A store in a folder. A [`Mark`] is the ordinal of the last object or record change written.
 ///
 /// A store that lost acknowledged writes is not opened: `LostWrites` says how far they are there. Then either the store is
@@ -91,7 +98,7 @@ impl RocksStore {
         let database = path.join("db");
         if !clean && acknowledged > Mark::default() {
             // Opening for writing drops what follows a damaged part of the log for ever. So look first.
-            complete(Engine::open_read_only(&database, &options)?.head()?, acknowledged)?;
+            complete(look(&database, &options)?, acknowledged)?;
         }
         let engine = Engine::open(&database, &options)?;
         let head = engine.head()?;
@@ -99,17 +106,21 @@ impl RocksStore {
         Self::assemble(folder, options, mark_file, engine, head)
     }
 
+    /// What [`open_accepting_loss`](Self::open_accepting_loss) would accept. Changes nothing.
+    pub fn loss(path: &Path, options: RocksOptions) -> Result<Option<Loss>, ObjectError> {
+        let folder = take_folder(path)?;
+        let acknowledged = acknowledged(&folder)?;
+        Ok(Loss::between(look(&path.join("db"), &options)?, acknowledged))
+    }
+
     /// As [`open_with`](Self::open_with), but a store that lost acknowledged writes goes on with what is there, and says what was
     /// lost. Marks go on behind the greatest one acknowledged, so that none is ever given twice.
     pub fn open_accepting_loss(path: &Path, options: RocksOptions) -> Result<(Self, Option<Loss>), ObjectError> {
         let folder = take_folder(path)?;
-        let says = open_mark_file(&folder).map(|file| file.says().mark);
+        let acknowledged = acknowledged(&folder)?;
         let engine = Engine::open(&path.join("db"), &options)?;
         let found = engine.head()?;
-        let acknowledged = says.ok();
-        let loss = acknowledged
-            .is_none_or(|acknowledged| found.ordinal < acknowledged.0)
-            .then_some(Loss { recovered: Mark(found.ordinal), acknowledged });
+        let loss = Loss::between(found, acknowledged);
         let head = Head { ordinal: found.ordinal.max(acknowledged.unwrap_or_default().0), ..found };
         let mut batch = WriteBatch::default();
         engine.add_head(&mut batch, head);
@@ -227,9 +238,23 @@ fn open_mark_file(folder: &StoreFolder) -> Result<MarkFile, ObjectError> {
     let path = folder.path().join(MARK);
     // It is made before the database is.
     if folder.path().join("db/CURRENT").exists() && !path.exists() {
-        return Err(ObjectError::Backend(format!("{} is gone: nobody knows what was acknowledged", path.display())));
+        return Err(ObjectError::Unmarked { path: path.display().to_string(), reason: "is gone" });
     }
     MarkFile::open(&path)
+}
+
+/// How far writes were acknowledged; `None` where the file that says so is damaged or gone.
+fn acknowledged(folder: &StoreFolder) -> Result<Option<Mark>, ObjectError> {
+    match open_mark_file(folder) {
+        Ok(file) => Ok(Some(file.says().mark)),
+        Err(ObjectError::Unmarked { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is there, without changing anything.
+fn look(database: &Path, options: &RocksOptions) -> Result<Head, ObjectError> {
+    if database.join("CURRENT").exists() { Engine::open_read_only(database, options)?.head() } else { Ok(Head::default()) }
 }
 
 /// Refuses what is less than was acknowledged.

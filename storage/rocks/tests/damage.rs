@@ -168,7 +168,7 @@ fn a_damaged_or_missing_mark_file_is_refused_until_the_loss_is_accepted() {
         } else {
             fs::write(&mark, [7; 600]).unwrap()
         }
-        assert!(matches!(wreck.open(), Err(ObjectError::Backend(reason)) if reason.contains("nobody knows")));
+        assert!(matches!(wreck.open(), Err(ObjectError::Unmarked { .. })));
         let (store, loss) = RocksStore::open_accepting_loss(wreck.folder.path(), OPTIONS).unwrap();
         assert_eq!(loss.map(|loss| (loss.recovered, loss.acknowledged)), Some((wreck.mark, None)));
         drop(store);

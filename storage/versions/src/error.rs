@@ -213,7 +213,7 @@ impl From<VersionError> for Failure {
         match error {
             VersionError::Object(error) => error.into(),
             VersionError::Damaged { .. } => {
-                Failure::new(Code::CorruptObject, message).hint("run `helix doctor` to check the store")
+                Failure::new(Code::CorruptObject, message).hint("check the store; a backup brings it back")
             }
             VersionError::Io { path, source } => Failure::io(path, &source),
             VersionError::NotFound { .. } => Failure::new(Code::FileNotFound, message),

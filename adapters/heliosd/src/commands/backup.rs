@@ -9,6 +9,7 @@ use helix_rocks::{Backup, RocksStore};
 use helix_versions::LocalChanges;
 use serde_json::json;
 
+use super::loss::{self, Consent};
 use super::{Verb, stats::bytes};
 use crate::console::{NO, OK};
 use crate::context::Context;
@@ -22,7 +23,7 @@ use crate::here::{Here, queue};
 #[derive(Parser)]
 #[command(
     name = "backup",
-    after_help = "Examples:\n  helios backup create /backups/monday\n  helios backup verify /backups/monday\n  helios backup restore /backups/monday project\n  helios backup restore --replace /backups/monday .\n\nExit codes: 0; 1 where `verify` finds damage"
+    after_help = "Examples:\n  helios backup create /backups/monday\n  helios backup verify /backups/monday\n  helios backup restore /backups/monday project\n  helios backup restore --replace /backups/monday .\n  helios backup accept-loss --yes\n\nExit codes: 0; 1 where `verify` finds damage, and for a loss that nobody has accepted"
 )]
 pub struct BackupCommand {
     #[command(subcommand)]
@@ -52,6 +53,18 @@ enum BackupVerb {
         #[arg(long)]
         replace: bool,
     },
+    /// Goes on with a store that lost commits it had acknowledged as on disk
+    ///
+    /// Such a store is not opened until a backup is in its place or its loss is accepted here. Without --yes it is only said how far writes
+    /// were acknowledged and how far they are there. What is accepted stands in the operation log.
+    AcceptLoss {
+        /// A folder of the repository
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// The loss is accepted
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 impl Verb for BackupCommand {
@@ -72,6 +85,9 @@ impl Verb for BackupCommand {
                 checked.faults.iter().try_for_each(|fault| context.console.note(format!("fault: {fault}")))?;
                 tell(context, &backup, &made, "checked")?;
                 Ok(if checked.is_sound() { OK } else { NO })
+            }
+            BackupVerb::AcceptLoss { folder, yes } => {
+                loss::accept(context, &cwd.join(folder), if yes { Consent::Given } else { Consent::Missing })
             }
             BackupVerb::Restore { backup, folder, replace } => restore(context, &cwd.join(backup), &cwd.join(folder), replace),
         }

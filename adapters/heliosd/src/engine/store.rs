@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use helix_objects::{Cached, ObjectError};
 use helix_protocol::Failure;
-use helix_rocks::{Compression, RocksOptions, RocksStore};
+use helix_rocks::{Compression, Loss, RocksOptions, RocksStore};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::location::Location;
@@ -18,6 +18,10 @@ use crate::console::Console;
 
 /// After this long without a word from its holder, whoever waits for a store is told why.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// The ways on for a store that lost writes.
+const ON_LOSS: &str = "`helios backup restore --replace BACKUP` puts a backup in its place and sets this store aside\n\
+                       `helios backup accept-loss` says what is missing, and with --yes goes on without it";
 
 /// The file in which somebody who waits for the store says so; an engine that has nothing to do with it lets it go then.
 pub const WANTED: &str = "wanted";
@@ -62,28 +66,59 @@ impl Pin {
 impl PinnedStore {
     /// Opens the store, waiting while another process has it: the caller is told after a second, and may go away.
     pub fn open(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Self, Failure> {
-        let options = options(settings);
-        let cache_bytes = usize::try_from(settings.bytes("performance.l1_cache_size")).unwrap_or(usize::MAX);
-        let started = Instant::now();
-        let mut waiting: Option<Wanted> = None;
-        loop {
-            let pin = Pin::new(&location.store())?;
-            match RocksStore::open_with(&pin.by_descriptor, options) {
-                Ok(store) => return Ok(Self { store: Arc::new(Cached::new(store, cache_bytes)), pin }),
-                Err(ObjectError::InUse { .. }) => {}
-                Err(error) => return Err(pin.plain(error.into())),
-            }
-            console.check()?;
-            if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
-                waiting = Some(Wanted::say(&location.own_folder()));
-            }
-            if let Some(wanted) = waiting.as_mut().filter(|wanted| !wanted.told && started.elapsed() > QUIET) {
-                wanted.told = true;
-                console.note(format!("waiting for another process that has {} open", location.repository.display()))?;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        let (store, pin) = once_free(location, console, |folder| RocksStore::open_with(folder, options(settings)))?;
+        Ok(Self { store: cached(store, settings), pin })
     }
+
+    /// What of the store was acknowledged and is not there any more. Changes nothing.
+    pub fn loss(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Option<Loss>, Failure> {
+        Ok(once_free(location, console, |folder| RocksStore::loss(folder, options(settings)))?.0)
+    }
+
+    /// Opens a store that goes on without what it lost.
+    pub fn open_accepting_loss(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Self, Failure> {
+        let ((store, _), pin) = once_free(location, console, |folder| RocksStore::open_accepting_loss(folder, options(settings)))?;
+        Ok(Self { store: cached(store, settings), pin })
+    }
+}
+
+fn cached(store: RocksStore, settings: &Settings) -> Arc<Cached<RocksStore>> {
+    let cache_bytes = usize::try_from(settings.bytes("performance.l1_cache_size")).unwrap_or(usize::MAX);
+    Arc::new(Cached::new(store, cache_bytes))
+}
+
+/// Opens the store's folder as soon as no other process has it.
+fn once_free<T>(
+    location: &Location,
+    console: &mut Console<'_>,
+    open: impl Fn(&Path) -> Result<T, ObjectError>,
+) -> Result<(T, Pin), Failure> {
+    let started = Instant::now();
+    let mut waiting: Option<Wanted> = None;
+    loop {
+        let pin = Pin::new(&location.store())?;
+        match open(&pin.by_descriptor) {
+            Ok(opened) => return Ok((opened, pin)),
+            Err(ObjectError::InUse { .. }) => {}
+            Err(error) => return Err(pin.plain(refused(error))),
+        }
+        console.check()?;
+        if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
+            waiting = Some(Wanted::say(&location.own_folder()));
+        }
+        if let Some(wanted) = waiting.as_mut().filter(|wanted| !wanted.told && started.elapsed() > QUIET) {
+            wanted.told = true;
+            console.note(format!("waiting for another process that has {} open", location.repository.display()))?;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What a person can do about a store that lost what it had acknowledged.
+fn refused(error: ObjectError) -> Failure {
+    let lost = matches!(error, ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. });
+    let failure = Failure::from(error);
+    if lost { failure.hint(ON_LOSS) } else { failure }
 }
 
 fn options(settings: &Settings) -> RocksOptions {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use helix_config::Config;
 use helix_database::{RecordError, RecordStore};
-use helix_objects::Cached;
+use helix_objects::{Cached, ObjectError};
 use helix_protocol::{Code, Failure};
 use helix_rocks::RocksStore;
 
@@ -69,9 +69,20 @@ async fn open_content(config: &Config, folder: &DataFolder, acknowledged: u64) -
         .and_then(|mib| mib.checked_mul(1024 * 1024))
         .ok_or_else(|| Failure::new(Code::InvalidConfig, "storage.cache_mib does not fit this machine's memory"))?;
     let opened = tokio::task::spawn_blocking(move || -> Result<Content, Failure> {
-        let rocks = RocksStore::open(&path)?;
-        rocks.verify_acknowledged(helix_objects::Mark(acknowledged))?;
+        let rocks = RocksStore::open(&path).map_err(refused)?;
+        rocks.verify_acknowledged(helix_objects::Mark(acknowledged)).map_err(refused)?;
         Ok(Arc::new(Cached::new(rocks, cache_bytes)))
     });
     opened.await.map_err(|_| panicked("opening the content store"))?
+}
+
+/// What a person can do about a store that lost what it had acknowledged.
+fn refused(error: ObjectError) -> Failure {
+    let lost = matches!(error, ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. });
+    let failure = Failure::from(error);
+    if lost {
+        failure.hint("restore the content store from its backup; `helix doctor` says which steps are affected")
+    } else {
+        failure
+    }
 }

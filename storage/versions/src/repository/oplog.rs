@@ -171,6 +171,15 @@ impl Repository {
         Ok(())
     }
 
+    /// Writes something into the log that changed no name: what happened to the store itself.
+    pub fn note(&self, caller: &Caller, verb: &str, text: &str) -> Result<Recorded, VersionError> {
+        let ((), recorded) = self.change(caller, verb, |change| {
+            change.note();
+            Ok(((), text.to_owned()))
+        })?;
+        Ok(recorded)
+    }
+
     /// Takes operations back, in one batch. Fails where something of them was changed since, and says by what.
     pub fn undo(&self, caller: &Caller, what: Undo) -> Result<Undone, VersionError> {
         let ((operations, moved), recorded) = self.change(caller, "undo", |change| {
@@ -219,7 +228,8 @@ impl Repository {
                     Cause::Itself => found = Some(number).filter(|_| !record.changes.is_empty()),
                 }
             }
-            Ok(found.is_none() && (cancelled.contains(&number) || record.cause != Cause::Itself))
+            // A note has nothing that could be taken back.
+            Ok(found.is_none())
         })?;
         found.ok_or(VersionError::Refused {
             message: "there is nothing to undo".to_owned(),

@@ -108,6 +108,8 @@ pub(crate) struct Transaction<'a> {
     snapshots: HashMap<SnapshotId, (Arc<Snapshot>, SnapshotRecord)>,
     roots: Vec<(WorkspaceName, ObjectId)>,
     cause: Cause,
+    /// It has an entry in the log also where nothing changes.
+    noted: bool,
 }
 
 impl Recorded {
@@ -199,6 +201,11 @@ impl Transaction<'_> {
         self.cause = cause;
     }
 
+    /// Says that this change stands in the log even if it changes nothing.
+    pub(crate) fn note(&mut self) {
+        self.noted = true;
+    }
+
     /// A record that is not what was read: what follows from it is not so.
     fn stale(&self) -> Result<Option<(Family, Bytes)>, VersionError> {
         for ((family, key), touched) in &self.touched {
@@ -211,13 +218,13 @@ impl Transaction<'_> {
 
     fn commit(self, caller: &Caller, verb: &str, text: String) -> Result<Recorded, VersionError> {
         let changed = |touched: &Touched| touched.after.as_ref().is_some_and(|after| *after != touched.before);
-        if self.objects.is_empty() && !self.touched.values().any(changed) {
+        if !self.noted && self.objects.is_empty() && !self.touched.values().any(changed) {
             return match self.stale()? {
                 None => Ok(Recorded::NOTHING),
                 Some((family, key)) => Err(ObjectError::Moved { family, key }.into()),
             };
         }
-        let Self { repository, writer, objects, touched, snapshots, roots, cause } = self;
+        let Self { repository, writer, objects, touched, snapshots, roots, cause, noted } = self;
         let logged: Vec<ChangeRecord> = touched
             .iter()
             .filter(|(_, touched)| touched.log == Log::Told && changed(touched))
@@ -236,7 +243,7 @@ impl Transaction<'_> {
             let key = Bytes::copy_from_slice(&id.0.0);
             RecordChange { family: Family::Snapshots, key, expect: Expect::Anything, value: Some(record.encode()) }
         }));
-        let operation = match logged.is_empty() {
+        let operation = match logged.is_empty() && !noted {
             true => None,
             false => {
                 let number = match writer.next {
@@ -303,6 +310,7 @@ impl Repository {
                 snapshots: HashMap::new(),
                 roots: Vec::new(),
                 cause: Cause::Itself,
+                noted: false,
             };
             let (value, text) = match act(&mut transaction) {
                 Ok(done) => done,

@@ -1,0 +1,139 @@
+//! A store that comes back with less than it acknowledged: refused with what can be done, restored, or accepted by somebody.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::{User, wait_until};
+
+/// A repository whose engine has left: `one` and `two` are commits that were acknowledged as on disk, and there is a backup with `one`.
+struct Stage {
+    user: User,
+    root: PathBuf,
+    one: String,
+    two: String,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let user = User::new();
+        let root = user.repository("work");
+        user.ok(&root, &["config", "set", "commit.durability", "group"]);
+        let one = user.commit(&root, "f", "1");
+        user.ok(&root, &["backup", "create", "../backup"]);
+        stop(&user, &root);
+        copy(&root.join(".helios/store/db"), &user.path("db-with-one"));
+        let two = user.commit(&root, "f", "2");
+        stop(&user, &root);
+        Self { user, root, one, two }
+    }
+
+    /// The database as it was after the first commit, as a disk leaves it that forgot what it said it had written.
+    fn lose_two(&self) {
+        let database = self.root.join(".helios/store/db");
+        fs::remove_dir_all(&database).expect("removed");
+        copy(&self.user.path("db-with-one"), &database);
+    }
+
+    /// The refusal of any command, which must name what this program can do.
+    fn refusal(&self) -> String {
+        let refused = self.user.run(&self.root, &["status"]);
+        assert_eq!(refused.code, 128, "{}", refused.err);
+        for way in ["helios backup restore --replace", "helios backup accept-loss"] {
+            assert!(refused.err.contains(way), "{way}: {}", refused.err);
+        }
+        assert!(!refused.err.to_lowercase().contains("helix"), "{}", refused.err);
+        refused.err
+    }
+
+    fn head(&self) -> String {
+        self.user.ok(&self.root, &["rev-parse", "HEAD"]).trim().to_owned()
+    }
+}
+
+fn stop(user: &User, root: &Path) {
+    user.ok(root, &["engine", "stop"]);
+    wait_until("the engine has left", || user.engine().is_none());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("made");
+    for entry in fs::read_dir(from).expect("read") {
+        let entry = entry.expect("read");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
+/// The numbers after the word "mark", in the order in which they stand.
+fn marks(text: &str) -> Vec<u64> {
+    text.split("mark ")
+        .skip(1)
+        .filter_map(|rest| rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn acknowledged_commits_that_are_gone_are_told_and_their_loss_is_accepted_by_whoever_says_so() {
+    let stage = Stage::new();
+    stage.lose_two();
+    let told = marks(&stage.refusal());
+    let [there, promised] = told[..] else { panic!("both marks are named: {told:?}") };
+    assert!(there < promised, "{there} of {promised}");
+    let asked = stage.user.run(&stage.root, &["backup", "accept-loss"]);
+    assert_eq!((asked.code, marks(&asked.err)), (1, vec![promised, there]), "{}", asked.err);
+    assert!(asked.err.contains("--yes"), "{}", asked.err);
+    stage.refusal();
+    let accepted: Value =
+        serde_json::from_str(&stage.user.ok(&stage.root, &["--json", "backup", "accept-loss", "--yes"])).expect("JSON");
+    assert_eq!((accepted["recovered"].as_u64(), accepted["acknowledged"].as_u64()), (Some(there), Some(promised)));
+    assert_eq!((stage.head(), stage.user.ok(&stage.root, &["status", "--porcelain"]).as_str()), (stage.one.clone(), " M f\n"));
+    let log = stage.user.ok(&stage.root, &["oplog", "-n", "1"]);
+    assert!(log.contains("accept-loss") && marks(&log) == [promised, there], "{log}");
+    assert!(stage.user.ok(&stage.root, &["fsck"]).ends_with("everything is sound\n"));
+    stage.user.commit(&stage.root, "f", "again");
+    stage.user.ok(&stage.root, &["undo"]);
+    stage.user.ok(&stage.root, &["undo"]);
+    assert!(stage.user.run(&stage.root, &["rev-parse", "HEAD"]).code != 0, "undoing steps over what changed no name");
+    let nothing = stage.user.ok(&stage.root, &["backup", "accept-loss"]);
+    assert_eq!(nothing, "nothing that was acknowledged is missing\n");
+}
+
+#[test]
+fn a_backup_takes_the_place_of_a_store_that_lost_commits() {
+    let stage = Stage::new();
+    stage.lose_two();
+    stage.refusal();
+    stage.user.ok(&stage.root, &["backup", "restore", "--replace", "../backup"]);
+    assert_eq!(stage.head(), stage.one);
+    assert!(stage.user.ok(&stage.root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn a_mark_that_cannot_be_read_is_accepted_as_a_loss_and_takes_nothing() {
+    for damage in [None, Some([7; 600])] {
+        let stage = Stage::new();
+        let mark = stage.root.join(".helios/store/mark");
+        match damage {
+            None => fs::remove_file(&mark).expect("removed"),
+            Some(bytes) => fs::write(&mark, bytes).expect("written"),
+        }
+        let refused = stage.refusal();
+        assert!(refused.contains(".helios/store/mark is "), "{refused}");
+        let asked = stage.user.run(&stage.root, &["backup", "accept-loss"]);
+        assert!(asked.code == 1 && asked.err.contains("nobody knows"), "{}", asked.err);
+        stage.user.ok(&stage.root, &["backup", "accept-loss", "--yes"]);
+        assert_eq!((stage.head(), stage.user.ok(&stage.root, &["status", "--porcelain"]).as_str()), (stage.two.clone(), ""));
+    }
+}
+
+#[test]
+fn where_the_whole_log_is_gone_a_new_repository_can_be_begun() {
+    let stage = Stage::new();
+    fs::remove_dir_all(stage.root.join(".helios/store/db")).expect("removed");
+    assert_eq!(marks(&stage.refusal())[0], 0);
+    let accepted = stage.user.run(&stage.root, &["backup", "accept-loss", "--yes"]);
+    assert!(accepted.code == 0 && accepted.err.contains("`helios init`"), "{}{}", accepted.out, accepted.err);
+    stage.user.ok(&stage.root, &["init"]);
+    assert_ne!(stage.user.commit(&stage.root, "f", "3"), stage.two);
+}
