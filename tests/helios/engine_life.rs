@@ -231,6 +231,32 @@ fn a_store_that_somebody_else_has_is_waited_for_with_a_word_after_a_second() {
 }
 
 #[test]
+fn one_that_was_killed_while_it_waited_takes_the_store_from_nobody() {
+    let user = User::new();
+    let (root, other) = (user.repository("work"), user.repository("other"));
+    user.ok(&root, &["engine", "stop"]);
+    wait_until("the engine has left", || user.engine().is_none());
+    let lock = fs::File::options().write(true).open(root.join(".helios/store/lock")).expect("opened");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let mut waiting = user.helios(&root, &["status"]);
+    let mut waiting = waiting.env("HELIOS_NO_ENGINE", "1").stderr(Stdio::piped()).spawn().expect("started");
+    let mut word = String::new();
+    BufReader::new(waiting.stderr.take().expect("piped")).read_line(&mut word).expect("read");
+    assert!(word.starts_with("waiting for another process"), "{word}");
+    waiting.kill().expect("killed");
+    waiting.wait().expect("it ends");
+    drop(lock);
+    user.ok(&root, &["status"]);
+    // The engine looks at all that is open at once; when it has let go of the other one twice, it has surely looked at this one.
+    for _ in 0..2 {
+        user.ok(&other, &["status"]);
+        assert_eq!(ended(user.helios(&other, &["status"]).env("HELIOS_NO_ENGINE", "1")).code, 0);
+    }
+    let status: Value = serde_json::from_str(&user.ok(&root, &["--json", "engine", "status"])).expect("JSON");
+    assert_eq!(status["repositories"], json!([root.canonicalize().expect("it is there")]));
+}
+
+#[test]
 fn an_engine_that_was_killed_is_replaced_and_nothing_acknowledged_is_gone() {
     let user = User::new();
     let root = user.repository("work");

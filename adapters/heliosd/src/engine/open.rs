@@ -178,7 +178,7 @@ impl OpenRepository {
 
     /// Whether another process waits for the store.
     pub fn is_wanted(&self) -> bool {
-        self.root.join(super::location::MARKER).join(store::WANTED).exists()
+        store::is_wanted(&self.root.join(super::location::MARKER))
     }
 
     /// Remembers what is known of the folders, writes what is buffered, and lets the store go.

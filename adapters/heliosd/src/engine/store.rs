@@ -1,6 +1,6 @@
 //! Opening a repository's store: by what names its folder wherever that is moved to, and waiting for whoever has it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use helix_objects::{Cached, ObjectError};
 use helix_protocol::Failure;
 use helix_rocks::{Compression, Loss, RocksOptions, RocksStore};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 
 use super::location::Location;
 use super::settings::Settings;
@@ -23,8 +24,9 @@ const QUIET: Duration = Duration::from_secs(1);
 const ON_LOSS: &str = "`helios backup restore --replace BACKUP` puts a backup in its place and sets this store aside\n\
                        `helios backup accept-loss` says what is missing, and with --yes goes on without it";
 
-/// The file in which somebody who waits for the store says so; an engine that has nothing to do with it lets it go then.
-pub const WANTED: &str = "wanted";
+/// The file on which somebody who waits for the store has a lock; an engine that has nothing to do with it lets it go then. It stays, with
+/// or without locks: theirs go with them however they end, and nobody takes another's word away.
+const WANTED: &str = "wanted";
 
 /// A store that was opened by a descriptor of its folder.
 ///
@@ -94,7 +96,7 @@ fn once_free<T>(
     open: impl Fn(&Path) -> Result<T, ObjectError>,
 ) -> Result<(T, Pin), Failure> {
     let started = Instant::now();
-    let mut waiting: Option<Wanted> = None;
+    let (mut waiting, mut told) = (None, false);
     loop {
         let pin = Pin::new(&location.store())?;
         match open(&pin.by_descriptor) {
@@ -104,10 +106,10 @@ fn once_free<T>(
         }
         console.check()?;
         if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
-            waiting = Some(Wanted::say(&location.own_folder()));
+            waiting = Wanted::say(&location.own_folder());
         }
-        if let Some(wanted) = waiting.as_mut().filter(|wanted| !wanted.told && started.elapsed() > QUIET) {
-            wanted.told = true;
+        if !told && started.elapsed() > QUIET {
+            told = true;
             console.note(format!("waiting for another process that has {} open", location.repository.display()))?;
         }
         thread::sleep(Duration::from_millis(10));
@@ -137,21 +139,37 @@ fn options(settings: &Settings) -> RocksOptions {
 
 /// The word that somebody waits, there as long as they do.
 struct Wanted {
-    file: PathBuf,
-    told: bool,
+    _locked: File,
 }
 
 impl Wanted {
-    fn say(own_folder: &Path) -> Self {
-        let file = own_folder.join(WANTED);
-        // Where it cannot be written the wait is only longer.
-        let _ = fs::write(&file, "");
-        Self { file, told: false }
+    /// `None` where it cannot be said now: the file cannot be written, or an engine is looking whether somebody waits.
+    fn say(own_folder: &Path) -> Option<Self> {
+        let file = File::options().create(true).truncate(false).write(true).open(own_folder.join(WANTED)).ok()?;
+        flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
+        Some(Self { _locked: file })
     }
 }
 
-impl Drop for Wanted {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.file);
+/// Whether somebody waits for the store of a repository.
+pub fn is_wanted(own_folder: &Path) -> bool {
+    let Ok(file) = File::open(own_folder.join(WANTED)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_wanted_as_long_as_one_of_those_who_wait_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_wanted(folder.path()));
+        let (one, other) = (Wanted::say(folder.path()).unwrap(), Wanted::say(folder.path()).unwrap());
+        assert!(is_wanted(folder.path()));
+        drop(one);
+        assert!(is_wanted(folder.path()), "the other one still waits");
+        drop(other);
+        assert!(!is_wanted(folder.path()), "the file alone says nothing");
     }
 }
