@@ -9,5 +9,6 @@ mod engine_life;
 mod full_disk;
 mod harness;
 mod loss;
+mod purge;
 mod seed;
 mod store;

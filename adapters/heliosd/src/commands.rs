@@ -44,12 +44,12 @@ use clap::Parser;
 use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
 use helix_versions::{Conflict, ConflictKind, WorkingFolder};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::console::{Console, NO, OK, Sink, USAGE};
 use crate::context::{Caller, Context, Format};
 use crate::engine::Engine;
-use crate::here::{Here, queue};
+use crate::here::{Here, Turn, queue};
 use crate::render::path;
 
 /// A command.
@@ -144,6 +144,7 @@ pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
     let mut context = Context::new(engine, Console::new(sink), caller);
     let ended = dispatch(&mut context, argv);
     let json = context.is_json();
+    let ended = ended.and_then(|code| context.console.warn().map(|()| code));
     let code = ended.unwrap_or_else(|failure| context.console.fail(&engine.plain(failure), json));
     match context.console.end() {
         Ok(()) => code,
@@ -264,13 +265,9 @@ fn tell_skipped(context: &mut Context<'_>, skipped: &[SkippedFile], torn: &[Stri
 }
 
 /// A folder's turn, for a command that moves its head. Who had to wait learns how not to.
-fn take_turn<'f>(
-    context: &mut Context<'_>,
-    here: &Here,
-    folder: &'f Mutex<WorkingFolder>,
-) -> Result<MutexGuard<'f, WorkingFolder>, Failure> {
+fn take_turn<'f>(context: &mut Context<'_>, here: &Here, folder: &'f Mutex<WorkingFolder>) -> Result<Turn<'f>, Failure> {
     if let Some(turn) = folder.try_lock() {
-        return Ok(turn);
+        return Ok(Turn::new(turn, &context.console));
     }
     let turn = queue(folder, &context.console)?;
     let name = here.name();

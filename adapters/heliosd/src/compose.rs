@@ -1,6 +1,6 @@
 //! Trees made of two others: everything of one, and some paths of the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -126,6 +126,10 @@ impl ObjectStore for Fresh {
 
     fn stats(&self) -> Result<StoreStats, ObjectError> {
         self.store.stats()
+    }
+
+    fn purged(&self) -> Result<HashSet<ObjectId>, ObjectError> {
+        self.store.purged()
     }
 
     fn close(&self) -> Result<(), ObjectError> {

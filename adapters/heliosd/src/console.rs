@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 use std::mem;
+use std::sync::Arc;
 
 use helix_protocol::{Code, Failure};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// Done.
@@ -32,16 +34,28 @@ pub trait Sink {
 /// Output is gathered up to this many bytes before it is sent.
 const CHUNK: usize = 32 << 10;
 
+/// What a command is to warn of at its end, from wherever that is found.
+#[derive(Clone, Default)]
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Adds one.
+    pub fn add(&self, text: String) {
+        self.0.lock().push(text);
+    }
+}
+
 /// Buffered output. A write that fails says that who asked is gone, and ends the command.
 pub struct Console<'a> {
     sink: &'a mut dyn Sink,
     waiting: Vec<u8>,
+    warnings: Warnings,
 }
 
 impl<'a> Console<'a> {
     /// On a sink.
     pub fn new(sink: &'a mut dyn Sink) -> Self {
-        Self { sink, waiting: Vec::new() }
+        Self { sink, waiting: Vec::new(), warnings: Warnings::default() }
     }
 
     /// Writes bytes to standard output.
@@ -80,6 +94,17 @@ impl<'a> Console<'a> {
             return Ok(());
         }
         self.sink.stdout(&mem::take(&mut self.waiting)).map_err(|_| gone())
+    }
+
+    /// Where warnings for the command's end go.
+    pub fn warnings(&self) -> Warnings {
+        self.warnings.clone()
+    }
+
+    /// Tells of what is to be warned of, which no longer is.
+    pub fn warn(&mut self) -> Result<(), Failure> {
+        let warnings = mem::take(&mut *self.warnings.0.lock());
+        warnings.iter().try_for_each(|text| self.note(format!("warning: {text}")))
     }
 
     /// Sends what is waiting, with the exit code that comes next.

@@ -102,6 +102,9 @@ impl Engine {
             Code::CorruptObject => {
                 failure.hint("`helios fsck` says what else is damaged; `helios backup restore --replace` brings it back")
             }
+            Code::ObjectsMissing => {
+                failure.hint("`helios purge` may have removed it; `helios fsck` says where else something is missing")
+            }
             _ => failure,
         };
         let open: Vec<Place> = self.open.lock().values().map(Arc::clone).collect();

@@ -2,22 +2,25 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_objects::{Collect, Durability, Lease, NewObject, ObjectStore};
+use bytes::Bytes;
+use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{Caller, Repository, Signature, WorkingFolder, Workspace, WorkspaceName};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::author::{Role, Who};
 use crate::compose::Fresh;
-use crate::console::Console;
+use crate::console::{Console, Warnings};
 use crate::context::Context;
 use crate::engine::OpenRepository;
 use crate::engine::location::Location;
+use crate::render::path;
 
 /// A workspace with its repository, which stays open as long as this lives.
 pub struct Here {
@@ -146,13 +149,57 @@ impl Drop for Here {
     }
 }
 
+/// A folder's turn. At its end the command is left a warning of what the folder's moves left out.
+pub struct Turn<'f> {
+    folder: MutexGuard<'f, WorkingFolder>,
+    warnings: Warnings,
+}
+
+impl<'f> Turn<'f> {
+    /// The turn of who has the folder.
+    pub fn new(folder: MutexGuard<'f, WorkingFolder>, console: &Console<'_>) -> Self {
+        Self { folder, warnings: console.warnings() }
+    }
+}
+
+impl Deref for Turn<'_> {
+    type Target = WorkingFolder;
+
+    fn deref(&self) -> &WorkingFolder {
+        &self.folder
+    }
+}
+
+impl DerefMut for Turn<'_> {
+    fn deref_mut(&mut self) -> &mut WorkingFolder {
+        &mut self.folder
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for path in self.folder.take_left_out() {
+            self.warnings.add(format!("{} is left out: its content was removed with `helios purge`", path::plain(&path)));
+        }
+    }
+}
+
 /// A folder's turn. Whoever waits is in a queue; who does not wait any more leaves it.
-pub fn queue<'f>(folder: &'f Mutex<WorkingFolder>, console: &Console<'_>) -> Result<MutexGuard<'f, WorkingFolder>, Failure> {
+pub fn queue<'f>(folder: &'f Mutex<WorkingFolder>, console: &Console<'_>) -> Result<Turn<'f>, Failure> {
     loop {
         if let Some(turn) = folder.try_lock_for(LOOK_UP) {
-            return Ok(turn);
+            return Ok(Turn::new(turn, console));
         }
         console.check()?;
+    }
+}
+
+/// A file's bytes for who shows them: what was purged is said to be, where it would have stood.
+pub fn text_of(store: &dyn ObjectStore, id: ObjectId) -> Result<Bytes, ObjectError> {
+    match store.get(id)? {
+        Some(bytes) => Ok(bytes),
+        None if store.purged()?.contains(&id) => Ok(Bytes::from_static(b"(removed with `helios purge`)\n")),
+        None => Err(ObjectError::Missing(id)),
     }
 }
 

@@ -229,6 +229,10 @@ impl<S: ObjectStore> ObjectStore for Cached<S> {
         self.store.stats()
     }
 
+    fn purged(&self) -> Result<HashSet<ObjectId>, ObjectError> {
+        self.store.purged()
+    }
+
     fn close(&self) -> Result<(), ObjectError> {
         for shard in &self.cache.shards {
             shard.lock().clear();

@@ -25,6 +25,6 @@ pub use folder::StoreFolder;
 pub use hashing::{hash, hash_reader};
 pub use memory::MemoryStore;
 pub use pack::{Kind, Pack, PackHint, Packed, similarity};
-pub use records::{Expect, Family, RecordChange, RecordStore};
+pub use records::{Expect, Family, PURGED, RecordChange, RecordStore, purged_by_records};
 pub use spill::{SpillOptions, SpillStore};
 pub use store::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats};

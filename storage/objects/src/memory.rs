@@ -1,6 +1,6 @@
 //! A store in memory: for tests, and for content that need not outlive the process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use crate::pins::Pins;
 use crate::{
     Collect, Collection, Displaced, Durability, Family, Lease, Ledger, Mark, NewObject, ObjectError, ObjectStore, Pin,
-    RecordChange, RecordStore, StoreStats, Sweep, Swept,
+    RecordChange, RecordStore, StoreStats, Sweep, Swept, purged_by_records,
 };
 
 /// Objects in a hash table. "On disk" means nothing here, so every mark is synced at once.
@@ -118,6 +118,10 @@ impl ObjectStore for MemoryStore {
 
     fn pinned(&self) -> Result<Vec<(Pin, ObjectId)>, ObjectError> {
         Ok(self.open()?.pins.list())
+    }
+
+    fn purged(&self) -> Result<HashSet<ObjectId>, ObjectError> {
+        purged_by_records(self)
     }
 
     fn stats(&self) -> Result<StoreStats, ObjectError> {

@@ -3,9 +3,11 @@
 //! A branch's head, an entry of the operation log, the state of an experiment. Who changes a record says
 //! what it must be at that moment; where one of a batch is something else, nothing of the batch is done.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use helix_protocol::ObjectId;
 
 use crate::{Durability, Mark, NewObject, ObjectError, ObjectStore};
 
@@ -100,6 +102,23 @@ pub trait RecordStore: ObjectStore {
     /// Stores objects and changes records in one batch, all of it or nothing. Fails with `Moved` where a record is
     /// not what it was expected to be. The mark covers the batch, and grows with every batch that changes a record.
     fn commit(&self, objects: &[NewObject], changes: &[RecordChange], durability: Durability) -> Result<Mark, ObjectError>;
+}
+
+/// Records of [`Family::Settings`] whose keys begin so name content that was removed on purpose: 32 bytes of its id.
+pub const PURGED: &[u8] = b"purged/";
+
+/// What the records of a store say was removed on purpose.
+pub fn purged_by_records(store: &dyn RecordStore) -> Result<HashSet<ObjectId>, ObjectError> {
+    const AT_ONCE: usize = 1_024;
+    let (mut purged, mut after) = (HashSet::new(), None::<Bytes>);
+    loop {
+        let found = store.records(Family::Settings, PURGED, after.as_deref(), AT_ONCE)?;
+        purged.extend(found.iter().filter_map(|(key, _)| key[PURGED.len()..].try_into().ok().map(ObjectId)));
+        match found.last() {
+            Some((last, _)) if found.len() == AT_ONCE => after = Some(last.clone()),
+            _ => return Ok(purged),
+        }
+    }
 }
 
 /// A shared store is a store.

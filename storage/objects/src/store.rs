@@ -1,5 +1,6 @@
 //! The store trait.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -219,6 +220,11 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Sizes. May be a little behind.
     fn stats(&self) -> Result<StoreStats, ObjectError>;
 
+    /// What was removed on purpose, whether or not some of it is back: whoever lacks such content leaves it out and goes on.
+    fn purged(&self) -> Result<HashSet<ObjectId>, ObjectError> {
+        Ok(HashSet::new())
+    }
+
     /// Writes what is buffered and closes. Further calls fail.
     fn close(&self) -> Result<(), ObjectError>;
 
@@ -274,6 +280,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn stats(&self) -> Result<StoreStats, ObjectError> {
         (**self).stats()
+    }
+
+    fn purged(&self) -> Result<HashSet<ObjectId>, ObjectError> {
+        (**self).purged()
     }
 
     fn close(&self) -> Result<(), ObjectError> {

@@ -1,6 +1,7 @@
 //! The store over the database: who writes when, what is acknowledged when, and how it comes back
 //! from a full disk.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -8,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use helix_objects::{
     Durability, Family, Ledger, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreFolder, StoreStats,
+    purged_by_records,
 };
 use helix_protocol::ObjectId;
 use parking_lot::{Mutex, RwLock};
@@ -332,6 +334,10 @@ impl ObjectStore for RocksStore {
 
     fn pinned(&self) -> Result<Vec<(Pin, ObjectId)>, ObjectError> {
         self.with(Engine::pins)
+    }
+
+    fn purged(&self) -> Result<HashSet<ObjectId>, ObjectError> {
+        purged_by_records(self)
     }
 
     fn stats(&self) -> Result<StoreStats, ObjectError> {

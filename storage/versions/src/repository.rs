@@ -39,6 +39,7 @@ mod transaction;
 mod watch;
 mod workspaces;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -102,6 +103,8 @@ struct Inner {
     depths: Mutex<Recent<SnapshotId, u64>>,
     /// What changes name while a collection runs.
     watched: Mutex<Option<watch::Watched>>,
+    /// What was removed on purpose, and perhaps is back; `None` until somebody needs it.
+    purged: Mutex<Option<HashSet<ObjectId>>>,
 }
 
 /// How a repository is made.
@@ -170,6 +173,7 @@ impl Repository {
             snapshots: Mutex::new(Recent::new(KEPT_SNAPSHOTS)),
             depths: Mutex::new(Recent::new(KEPT_DEPTHS)),
             watched: Mutex::new(None),
+            purged: Mutex::new(None),
         };
         Self { inner: Arc::new(inner) }
     }

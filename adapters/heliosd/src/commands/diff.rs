@@ -11,7 +11,7 @@ use helix_versions::{EntryChange, diff_entries};
 use super::Verb;
 use crate::console::{NO, OK};
 use crate::context::Context;
-use crate::here::{Here, queue};
+use crate::here::{Here, queue, text_of};
 use crate::render::changes::{self, Renames, Shape};
 use crate::render::path;
 
@@ -176,12 +176,12 @@ impl Diff {
         if self.quiet {
             return Ok(if changes.is_empty() { OK } else { NO });
         }
-        let changes = self.shape.renames().of(changes, &|id| store.read(id))?;
+        let changes = self.shape.renames().of(changes, &|id| text_of(store, id))?;
         if context.is_json() {
             context.console.json(&changes::to_json(&changes))?;
         } else {
             let shape = self.shape.shape(context.caller.columns);
-            context.console.write(changes::render(&changes, shape, context.caller.colour, &|id| store.read(id))?.as_bytes())?;
+            context.console.write(changes::render(&changes, shape, context.caller.colour, &|id| text_of(store, id))?.as_bytes())?;
         }
         Ok(if self.exit_code && !changes.is_empty() { NO } else { OK })
     }

@@ -9,7 +9,7 @@ use helix_versions::{Graph, GraphRow, LogEntry, LogQuery, Order, Snapshot, diff_
 use super::{Verb, diff::ShapeArguments};
 use crate::console::OK;
 use crate::context::Context;
-use crate::here::Here;
+use crate::here::{Here, text_of};
 use crate::render::history::{self, Names};
 use crate::render::{changes, path};
 
@@ -124,7 +124,7 @@ impl Log {
         let mut changes = diff_entries(here.store(), Some(before), snapshot.tree)?;
         let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&context.caller.cwd, typed)).collect::<Result<_, _>>()?;
         changes.retain(|change| paths.is_empty() || paths.iter().any(|path| path::is_beneath(&change.path, path)));
-        let read = |id| here.store().read(id);
+        let read = |id| text_of(here.store(), id);
         let changes = self.shape.renames().of(changes, &read)?;
         let text = changes::render(&changes, self.shape.shape(context.caller.columns), context.caller.colour, &read)?;
         Ok(if text.is_empty() { text } else { format!("\n{text}") })

@@ -1,24 +1,25 @@
 //! `helios purge`: content that must not be anywhere any more.
 
 use clap::Parser;
-use helix_objects::Collect;
 use helix_protocol::{Failure, ObjectId, Timestamp};
-use helix_versions::PurgeTarget;
+use helix_versions::{PurgePlan, PurgeTarget};
 use serde_json::json;
 
 use super::{Verb, stats::bytes};
-use crate::console::{NO, OK};
+use crate::console::OK;
 use crate::context::Context;
-use crate::here::Here;
+use crate::here::{Here, queue};
+use crate::render::path;
 
 /// Removes content from every snapshot and every pack
 ///
 /// For secrets and for what fell in by mistake. Snapshots keep their ids, and what was purged cannot be read from them any more;
-/// every one of them is named. Backups and exported git repositories are not touched.
+/// every one of them is named, and so is what is staged. A checkout leaves such a path out and says so; content that is committed again
+/// is there again. Backups and exported git repositories are not touched.
 #[derive(Parser)]
 #[command(
     name = "purge",
-    after_help = "Examples:\n  helios purge .env --dry-run\n  helios purge .env\n  helios purge 81c4b7f7e0549d1e2d5ad6cbf9a6f0b0a2d1c7b4d4cf53c09b5c0a2c2b3f4a5d\n\nExit codes: 0 purged, 128 nothing of that name was ever committed"
+    after_help = "Examples:\n  helios purge .env --dry-run\n  helios purge .env\n  helios purge 81c4b7f7e0549d1e2d5ad6cbf9a6f0b0a2d1c7b4d4cf53c09b5c0a2c2b3f4a5d\n\nExit codes: 0 purged, 1 it is no file, 128 there never was anything of that name"
 )]
 pub struct Purge {
     /// An object's 64 digits, or a path with everything that was ever there
@@ -38,19 +39,22 @@ impl Verb for Purge {
         };
         let plan = here.repository().plan_purge(&target)?;
         let mut dropped = 0;
-        if !self.dry_run && !plan.objects.is_empty() {
-            // Remembered first: whatever happens then, a check knows that it was meant.
-            here.repository().remember_purged(&plan.objects, Timestamp::now())?;
-            dropped = here.open.store.purge(&plan.objects)?.dropped_bytes;
+        if !self.dry_run {
+            dropped = here.repository().purge(&here.open.store, &plan.objects, Timestamp::now())?.dropped_bytes;
         }
+        self.warn(context, &here, &plan)?;
         if context.is_json() {
             let snapshots: Vec<_> = plan.snapshots.iter().map(|(id, paths)| json!({"snapshot": id, "paths": paths})).collect();
+            let staged: Vec<_> = plan.staged.iter().map(|(by, paths)| json!({"by": by, "paths": paths})).collect();
             context
                 .console
-                .json(&json!({"dry_run": self.dry_run, "objects": plan.objects, "bytes": dropped, "snapshots": snapshots}))?;
+                .json(&json!({"dry_run": self.dry_run, "objects": plan.objects, "bytes": dropped, "snapshots": snapshots, "staged": staged}))?;
         } else {
             for (id, paths) in &plan.snapshots {
                 context.console.line(format!("{} {}", id.short(), paths.join(" ")))?;
+            }
+            for (by, paths) in &plan.staged {
+                context.console.line(format!("{by} {}", paths.join(" ")))?;
             }
             let word = if self.dry_run { "would be purged" } else { "purged" };
             context.console.line(format!(
@@ -60,6 +64,23 @@ impl Verb for Purge {
                 bytes(dropped)
             ))?;
         }
-        Ok(if plan.objects.is_empty() { NO } else { OK })
+        Ok(OK)
+    }
+}
+
+impl Purge {
+    /// What still lies in the folder comes back with its next commit.
+    fn warn(&self, context: &mut Context<'_>, here: &Here, plan: &PurgePlan) -> Result<(), Failure> {
+        let folder = here.folder()?;
+        let mut folder = queue(&folder, &context.console)?;
+        let base = here.repository().tree_of(&here.workspace()?.head)?;
+        folder.status(here.store(), Some(base))?;
+        for path in folder.holding(&plan.objects.iter().copied().collect()) {
+            let path = path::plain(&path);
+            context
+                .console
+                .note(format!("warning: {path} still lies in this folder, and its next commit stores it again: remove it first"))?;
+        }
+        Ok(())
     }
 }

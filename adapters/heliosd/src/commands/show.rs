@@ -7,7 +7,7 @@ use helix_versions::{Resolved, Tree, diff_entries};
 use super::{Verb, diff::ShapeArguments};
 use crate::console::OK;
 use crate::context::Context;
-use crate::here::Here;
+use crate::here::{Here, text_of};
 use crate::render::changes;
 use crate::render::history::{self, Names};
 
@@ -51,7 +51,7 @@ impl Show {
         let snapshot = repository.snapshot(id)?;
         let before = snapshot.parents.first().map(|parent| repository.tree(*parent)).transpose()?;
         let changes = diff_entries(here.store(), Some(before.unwrap_or_else(|| repository.empty_tree())), snapshot.tree)?;
-        let changes = self.shape.renames().of(changes, &|id| here.store().read(id))?;
+        let changes = self.shape.renames().of(changes, &|id| text_of(here.store(), id))?;
         if context.is_json() {
             let mut value = history::to_json(id, &snapshot);
             value["changes"] = changes::to_json(&changes);
@@ -64,7 +64,7 @@ impl Show {
         if snapshot.parents.len() < 2 && !changes.is_empty() {
             let shape = self.shape.shape(context.caller.columns);
             context.console.line("")?;
-            context.console.write(changes::render(&changes, shape, colour, &|id| here.store().read(id))?.as_bytes())?;
+            context.console.write(changes::render(&changes, shape, colour, &|id| text_of(here.store(), id))?.as_bytes())?;
         }
         Ok(())
     }

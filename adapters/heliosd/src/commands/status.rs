@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Verb;
 use crate::console::OK;
 use crate::context::Context;
-use crate::here::{Here, queue};
+use crate::here::{Here, queue, text_of};
 use crate::render::changes::{Renames, letter};
 use crate::render::path::{self, Quote};
 
@@ -108,7 +108,7 @@ impl Status {
         let mut origins = BTreeMap::new();
         if head != index {
             let renames = if self.no_renames { Renames::Ignored } else { Renames::Found };
-            let staged = renames.of(diff_entries(here.store(), Some(head), index)?, &|id| here.store().read(id))?;
+            let staged = renames.of(diff_entries(here.store(), Some(head), index)?, &|id| text_of(here.store(), id))?;
             for PathChange { change, from } in staged {
                 let letter = if from.is_some() { 'R' } else { letter(&change) };
                 origins.extend(from.map(|from| (change.path.clone(), from.path)));

@@ -126,8 +126,9 @@ impl Repository {
     }
 
     /// As [`mark`](Self::mark), going on behind what is missing or damaged and telling of it. Files are looked for, not read; those that were
-    /// purged on purpose are no faults.
+    /// purged on purpose and did not come back are no faults.
     pub fn check(&self) -> Result<(HashSet<ObjectId>, Vec<Fault>), VersionError> {
+        self.forget_returned()?;
         let (mut roots, mut faults) = (vec![self.own_root()], Vec::new());
         for family in [Family::Refs, Family::Workspaces, Family::Experiments, Family::GitMap, Family::Oplog] {
             self.each_record(family, b"", |key, value| {

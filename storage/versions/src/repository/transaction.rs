@@ -233,7 +233,8 @@ impl Transaction<'_> {
                 ChangeRecord { family: *family, key: key.clone(), before: touched.before.clone(), after }
             })
             .collect();
-        let mut changes: Vec<RecordChange> = Vec::with_capacity(touched.len() + snapshots.len() + 1);
+        let mut changes = repository.no_longer_purged(&objects)?;
+        changes.reserve(touched.len() + snapshots.len() + 1);
         let news: Vec<_> = touched.iter().filter_map(|(place, touched)| Some((place.clone(), touched.after.clone()?))).collect();
         changes.extend(touched.into_iter().map(|((family, key), touched)| {
             let value = touched.after.unwrap_or_else(|| touched.before.clone());

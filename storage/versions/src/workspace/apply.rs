@@ -69,7 +69,7 @@ pub(super) fn apply(
     manner: Manner,
     like: Option<&Like<'_>>,
 ) -> Result<CheckedOut, VersionError> {
-    let ids: Vec<_> = plan.writes.iter().map(|write| write.entry.id).collect();
+    let ids: Vec<_> = plan.writes.iter().filter(|write| needs_content(write)).map(|write| write.entry.id).collect();
     // Before anything is touched.
     if let Some(id) = store.missing(&ids)?.first() {
         return Err(ObjectError::Missing(*id).into());
@@ -87,6 +87,11 @@ pub(super) fn apply(
         return Err(VersionError::WouldOverwrite { paths: share.changed });
     }
     Ok(share.done)
+}
+
+/// Whether a file's bytes are written, and not its mode alone.
+fn needs_content(write: &Write) -> bool {
+    !matches!(write.over, Over::Mode(_))
 }
 
 struct Work<'a> {
@@ -213,8 +218,12 @@ impl Work<'_> {
                 rest.push(write);
             }
         }
-        let contents = self.store.get_many(&rest.iter().map(|write| write.entry.id).collect::<Vec<_>>())?;
-        for (write, content) in rest.into_iter().zip(contents) {
+        let (read, there): (Vec<&Write>, Vec<&Write>) = rest.into_iter().partition(|write| needs_content(write));
+        let contents = self.store.get_many(&read.iter().map(|write| write.entry.id).collect::<Vec<_>>())?;
+        for write in there {
+            self.write(cursors, write, &Bytes::new(), share).map_err(|errno| self.error(&write.path, errno))?;
+        }
+        for (write, content) in read.into_iter().zip(contents) {
             let content = content.ok_or(ObjectError::Missing(write.entry.id))?;
             self.write(cursors, write, &content, share).map_err(|errno| self.error(&write.path, errno))?;
         }

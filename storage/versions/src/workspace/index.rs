@@ -3,7 +3,7 @@
 //! An entry is found by its path in one lookup per folder. A change marks the folders above it, and only those are put
 //! together and hashed again; a folder that is not marked is known by its tree's id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use helix_objects::NewObject;
@@ -11,6 +11,7 @@ use helix_protocol::{FileMode, ObjectId};
 
 use super::ignore::Chain;
 use super::stat_cache::{FileClock, FileStat};
+use crate::read::push_name;
 use crate::tree::{EntryRef, TreeEntry, encode};
 
 /// A folder of the index.
@@ -145,6 +146,22 @@ impl Index {
             None => (Self::ROOT, path),
         };
         self.folder(folder).entries.get(name)
+    }
+
+    /// The files and links with one of these contents.
+    pub(super) fn holding<'a>(&'a self, ids: &'a HashSet<ObjectId>) -> impl Iterator<Item = (Vec<u8>, ObjectId)> + 'a {
+        let folders = self.folders.iter().zip(0..).filter_map(|(folder, key)| Some((folder.as_ref()?, FolderKey(key))));
+        let files = folders.flat_map(|(folder, key)| folder.entries.iter().map(move |(name, entry)| (key, name, entry)));
+        files.filter_map(move |(key, name, entry)| {
+            let id = match entry {
+                Entry::File(file) => file.id,
+                Entry::Link { id, .. } => *id,
+                Entry::Kept { .. } | Entry::Folder(_) => return None,
+            };
+            let mut path = ids.contains(&id).then(|| self.path(key))?;
+            push_name(&mut path, name);
+            Some((path, id))
+        })
     }
 
     /// The folder at a path; the empty one is the root.

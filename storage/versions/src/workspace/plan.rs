@@ -3,7 +3,7 @@
 //! Three trees are walked side by side: what the folder holds, the base it started from, and the tree it is to have. Nothing is
 //! touched here. Folders that are the same where it matters are not entered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use helix_objects::ObjectStore;
 use helix_protocol::{FileMode, ObjectId, SkipReason};
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) conflicts: Vec<Conflict>,
     /// Files that were looked at and are right.
     pub(super) kept: u64,
+    /// Paths that the tree has and nobody can write any more: their content was purged.
+    pub(super) left_out: Vec<Vec<u8>>,
 }
 
 /// A file or link to be written.
@@ -71,6 +73,8 @@ pub(super) struct Planner<'a> {
     pub(super) skipped: &'a BTreeMap<Vec<u8>, (SkipReason, u64)>,
     pub(super) store: &'a dyn ObjectStore,
     pub(super) manner: Manner,
+    /// What was purged and is not back.
+    pub(super) gone: HashSet<ObjectId>,
     pub(super) path: Vec<u8>,
     pub(super) plan: Plan,
 }
@@ -167,6 +171,13 @@ impl Planner<'_> {
         let untracked = base.is_none() && tree.is_none() && self.manner != Manner::Exactly;
         if untracked || self.manner == Manner::Keep && base.zip(tree).is_some_and(|(base, tree)| same(base, tree)) {
             return Ok(());
+        }
+        // What was purged counts as not there, unless the folder still has it.
+        let has = |entry: &TreeEntry| held.and_then(|held| self.leaf_content(held)).is_some_and(|(_, id)| id == entry.id);
+        let is_gone = tree.is_some_and(|tree| self.gone.contains(&tree.id) && !has(tree));
+        let tree = tree.filter(|_| !is_gone);
+        if is_gone {
+            self.plan.left_out.push(self.path.clone());
         }
         let is_folder = |entry: &&TreeEntry| entry.mode == FileMode::Directory;
         let (base_folder, tree_folder) = (base.filter(is_folder).map(|entry| entry.id), tree.filter(is_folder));

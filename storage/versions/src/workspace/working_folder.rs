@@ -35,6 +35,8 @@ const ROOM: usize = 32 << 20;
 #[derive(Debug)]
 pub struct WorkingFolder {
     pub(super) live: Live,
+    /// See [`take_left_out`](Self::take_left_out).
+    left_out: Vec<Vec<u8>>,
 }
 
 /// What a folder holds, with what a commit of it needs.
@@ -146,7 +148,7 @@ impl WorkingFolder {
         std::fs::create_dir_all(state).map_err(|error| VersionError::io(state, error))?;
         let state = state.canonicalize().map_err(|error| VersionError::io(state, error))?;
         let saved = StatCache::open(&state.join("stat"))?;
-        Ok(Self { live: Live::new(root, state, rules, saved) })
+        Ok(Self { live: Live::new(root, state, rules, saved), left_out: Vec::new() })
     }
 
     /// Looks at the folder while there is no store yet to hold it against. Nothing is written. It is never needed: where it fails, the first
@@ -192,6 +194,7 @@ impl WorkingFolder {
         let base = self.live.base();
         self.live.bring(store, base, false)?;
         let plan = self.plan(store, base, tree, Manner::Exactly)?;
+        self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, Manner::Exactly, None)
     }
 
@@ -212,6 +215,7 @@ impl WorkingFolder {
         };
         let plan = self.plan(store, base, tree, manner)?;
         refuse(&plan)?;
+        self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, manner, None)
     }
 
@@ -221,6 +225,7 @@ impl WorkingFolder {
         self.live.bring(store, None, false)?;
         let plan = self.plan(store, None, tree, Manner::Keep)?;
         refuse(&plan)?;
+        self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, Manner::Keep, Some(&Like::new(&like.live)?))
     }
 
@@ -245,7 +250,7 @@ impl WorkingFolder {
         paths: &[Vec<u8>],
     ) -> Result<CheckedOut, VersionError> {
         self.live.bring(store, base, false)?;
-        let mut planner = self.planner(store, Manner::Discard);
+        let mut planner = self.planner(store, Manner::Discard)?;
         for path in paths {
             if path.is_empty() {
                 planner.folder(Some(Index::ROOT), base, Some(tree), 0)?;
@@ -263,12 +268,25 @@ impl WorkingFolder {
             planner.path.clear();
         }
         let plan = planner.finish();
+        self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, Manner::Discard, None)
     }
 
     /// What was ignored when the folder was last looked at: files, and folders (with a final `/`) that are ignored as such, ascending. Walks the folder.
     pub fn ignored(&self) -> Result<Vec<Vec<u8>>, VersionError> {
         self.live.ignored()
+    }
+
+    /// Paths that moves of this folder left out since this was asked last, ascending for each move: their content was purged.
+    pub fn take_left_out(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// Where the folder has one of these contents, as of the last refresh, ascending.
+    pub fn holding(&self, ids: &HashSet<ObjectId>) -> Vec<Vec<u8>> {
+        let mut paths: Vec<Vec<u8>> = self.live.index.holding(ids).map(|(path, _)| path).collect();
+        paths.sort_unstable();
+        paths
     }
 
     /// The entry at a path as of the last refresh, from memory.
@@ -338,7 +356,11 @@ impl WorkingFolder {
     /// known, or where it is gone: it must be looked at again.
     fn gather(&mut self, store: &dyn ObjectStore, changes: &[EntryChange]) -> Result<Option<Vec<NewObject>>, VersionError> {
         let mut objects = Vec::new();
-        let mut elsewhere: BTreeMap<ObjectId, &[u8]> = BTreeMap::new();
+        let purged = store.purged()?;
+        // What was purged and still lies here is stored again, although nothing of it has changed: a commit has what it names.
+        let again: Vec<(Vec<u8>, ObjectId)> =
+            if purged.is_empty() { Vec::new() } else { self.live.index.holding(&purged).collect() };
+        let mut elsewhere: BTreeMap<ObjectId, &[u8]> = again.iter().map(|(path, id)| (*id, path.as_slice())).collect();
         for change in changes {
             let Some(after) = &change.after else { continue };
             let same = change.before.as_ref().is_some_and(|before| before.id == after.id);
@@ -382,13 +404,15 @@ impl WorkingFolder {
         Ok(right.then_some(objects))
     }
 
-    fn planner<'a>(&'a self, store: &'a dyn ObjectStore, manner: Manner) -> Planner<'a> {
+    fn planner<'a>(&'a self, store: &'a dyn ObjectStore, manner: Manner) -> Result<Planner<'a>, VersionError> {
         let (index, skipped) = (&self.live.index, &self.live.notes.skipped);
-        Planner { index, skipped, store, manner, path: Vec::new(), plan: Plan::default() }
+        let purged: Vec<ObjectId> = store.purged()?.into_iter().collect();
+        let gone = if purged.is_empty() { HashSet::new() } else { store.missing(&purged)?.into_iter().collect() };
+        Ok(Planner { index, skipped, store, manner, gone, path: Vec::new(), plan: Plan::default() })
     }
 
     fn plan(&self, store: &dyn ObjectStore, base: Option<ObjectId>, tree: ObjectId, manner: Manner) -> Result<Plan, VersionError> {
-        let mut planner = self.planner(store, manner);
+        let mut planner = self.planner(store, manner)?;
         planner.folder(Some(Index::ROOT), base, Some(tree), 0)?;
         Ok(planner.finish())
     }

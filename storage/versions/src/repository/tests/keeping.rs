@@ -176,10 +176,27 @@ fn a_purge_names_every_snapshot_and_path_that_has_the_content() {
     let one = bed.repository.plan_purge(&PurgeTarget::Object(object("y"))).unwrap();
     assert_eq!((one.objects, one.snapshots), (vec![object("y")], vec![(third, paths(&["x"]))]));
     assert!(bed.repository.plan_purge(&PurgeTarget::Path(b"nowhere".to_vec())).is_err());
-    store.purge(&plan.objects).unwrap();
-    bed.repository.remember_purged(&plan.objects, Timestamp(7)).unwrap();
+    bed.repository.purge(&*store, &plan.objects, Timestamp(7)).unwrap();
     assert_eq!(bed.repository.purged().unwrap().into_keys().collect::<Vec<_>>(), expected);
     assert_eq!(bed.repository.check().unwrap().1, Vec::new(), "it was removed on purpose");
+    bed.commit(&[("again", Some("s1"))], "four").unwrap();
+    assert_eq!(bed.repository.purged().unwrap().into_keys().collect::<Vec<_>>(), [object("s2")], "it is back");
+    store.purge(&[object("s1")]).unwrap();
+    let faults = bed.repository.check().unwrap().1;
+    assert_eq!(faults.iter().map(|fault| fault.id).collect::<Vec<_>>(), [object("s1")], "nobody meant that");
+}
+
+#[test]
+fn a_purge_of_what_is_no_file_is_refused() {
+    let (bed, _) = bed();
+    let first = bed.commit(&[("d/f", Some("1"))], "one").unwrap();
+    let plan = |id: ObjectId| bed.repository.plan_purge(&PurgeTarget::Object(id));
+    let tree = bed.repository.tree(first).unwrap();
+    for id in [first.0, tree] {
+        assert!(matches!(plan(id), Err(VersionError::Refused { .. })), "others need it");
+    }
+    let unknown = plan(helix_objects::hash(b"never there"));
+    assert!(matches!(unknown, Err(VersionError::Unknown { kind: "object", .. })), "{unknown:?}");
 }
 
 #[test]

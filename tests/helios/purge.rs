@@ -1,0 +1,87 @@
+//! Content that was removed on purpose: every command goes on without it, and what is committed again is there again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::{Ended, User};
+
+/// Whether a command went on, and said which path it left out and why.
+fn left_out(ended: &Ended, path: &str) -> bool {
+    ended.code == 0 && ended.err.contains(&format!("warning: {path} is left out")) && ended.err.contains("helios purge")
+}
+
+/// A history of three snapshots: the second one has a `.env` that was purged since, the third has none.
+fn purged(user: &User) -> (PathBuf, [String; 3]) {
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    fs::write(root.join("f"), "2").expect("written");
+    let two = user.commit(&root, ".env", "secret\n");
+    fs::remove_file(root.join(".env")).expect("removed");
+    let three = user.commit(&root, "f", "3");
+    user.ok(&root, &["purge", ".env"]);
+    (root, [one, two, three])
+}
+
+fn read(root: &Path, file: &str) -> String {
+    fs::read_to_string(root.join(file)).expect("read")
+}
+
+#[test]
+fn whatever_moves_files_leaves_a_purged_path_out_and_says_so() {
+    let user = User::new();
+    let (root, [one, two, three]) = purged(&user);
+    let checkout = user.run(&root, &["checkout", &two]);
+    assert!(left_out(&checkout, ".env"), "{}", checkout.err);
+    assert_eq!((read(&root, "f").as_str(), root.join(".env").exists()), ("2", false));
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), " D .env\n");
+    let away = user.run(&root, &["switch", "main"]);
+    assert!(away.code == 0 && !away.err.contains("left out"), "{}", away.err);
+    assert_eq!((read(&root, "f").as_str(), user.ok(&root, &["status", "--porcelain"]).as_str()), ("3", ""));
+    let reset = user.run(&root, &["reset", "--hard", &two]);
+    assert!(left_out(&reset, ".env") && read(&root, "f") == "2", "{}", reset.err);
+    user.ok(&root, &["reset", "--hard", &three]);
+    let shown = user.ok(&root, &["diff", &one, &two]);
+    assert!(shown.contains("+(removed with `helios purge`)") && shown.contains("+2"), "{shown}");
+    user.ok(&root, &["log", "-p"]);
+    let gone = user.run(&root, &["show", &format!("{two}:.env")]);
+    assert!(gone.code == 128 && gone.err.contains("helios purge"), "{}", gone.err);
+    let found = user.run(&root, &["bisect", "run", &one, &three, "--", "sh", "-c", "! grep -q 2 f"]);
+    assert!(left_out(&found, ".env") && found.out.contains(&two[..12]), "{}{}", found.out, found.err);
+    let added = user.run(&root, &["workspace", "add", "--detach", "../other", &two]);
+    assert!(left_out(&added, ".env") && read(&user.path("other"), "f") == "2", "{}", added.err);
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn what_still_lies_in_the_folder_is_named_and_there_again_with_the_next_commit() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, ".env", "secret\n");
+    let purge = user.run(&root, &["purge", ".env"]);
+    assert!(purge.code == 0 && purge.err.contains("warning: .env still lies in this folder"), "{}", purge.err);
+    assert_ne!(user.run(&root, &["show", "HEAD:.env"]).code, 0);
+    user.commit(&root, "f", "1");
+    assert_eq!(user.ok(&root, &["show", "HEAD:.env"]), "secret\n");
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+    user.ok(&root, &["workspace", "add", "../other"]);
+    assert_eq!(read(&user.path("other"), ".env"), "secret\n");
+}
+
+#[test]
+fn what_was_never_there_is_refused_and_what_is_only_staged_is_found() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let unknown = user.run(&root, &["purge", &"0".repeat(64)]);
+    assert!(unknown.code == 128 && unknown.err.contains("0000"), "{}{}", unknown.out, unknown.err);
+    let tree = user.ok(&root, &["rev-parse", "HEAD^{tree}"]);
+    assert_eq!(user.run(&root, &["purge", tree.trim()]).code, 1, "others need what is in a folder");
+    fs::write(root.join(".env"), "secret\n").expect("written");
+    user.ok(&root, &["add", ".env"]);
+    fs::remove_file(root.join(".env")).expect("removed");
+    let told: Value = serde_json::from_str(&user.ok(&root, &["--json", "purge", ".env"])).expect("JSON");
+    assert_eq!(told["staged"][0]["paths"][0], ".env", "{told}");
+    assert_eq!((told["objects"].as_array().map(Vec::len), told["bytes"].as_u64()), (Some(1), Some(7)));
+}
