@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{Ended, User};
+use crate::harness::{Ended, User, ended};
 
 /// Whether a command went on, and said which path it left out and why.
 fn left_out(ended: &Ended, path: &str) -> bool {
@@ -52,6 +52,46 @@ fn whatever_moves_files_leaves_a_purged_path_out_and_says_so() {
     let added = user.run(&root, &["workspace", "add", "--detach", "../other", &two]);
     assert!(left_out(&added, ".env") && read(&user.path("other"), "f") == "2", "{}", added.err);
     assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn git_gets_a_history_without_what_was_purged() {
+    let user = User::new();
+    let (root, [_, two, _]) = purged(&user);
+    let git = |repository: &str, arguments: &[&str]| {
+        let ended = ended(user.program("git", &user.path("")).args(["-C", repository]).args(arguments));
+        assert_eq!(ended.code, 0, "git {arguments:?}: {}", ended.err);
+        ended.out
+    };
+    let exported = user.run(&root, &["export", "--to-git", "../git"]);
+    assert!(exported.code == 0 && exported.err.contains("is left out"), "{}{}", exported.out, exported.err);
+    git("git", &["fsck", "--strict"]);
+    assert_eq!(git("git", &["log", "--format=%s", "main"]), "f\n.env\nf\n");
+    assert_eq!(git("git", &["ls-tree", "-r", "--name-only", "main~1"]), "f\n");
+    // Again, and behind it: the same ids, so everything is only moved forward.
+    let before = git("git", &["rev-parse", "main"]);
+    user.commit(&root, "f", "4");
+    user.ok(&root, &["export", "--to-git", "../git"]);
+    assert_eq!(git("git", &["rev-parse", "main~1"]), before);
+    // What git gave us is left out as well where it was purged since.
+    let other = user.path("other");
+    fs::create_dir(&other).expect("made");
+    fs::write(other.join("secret"), "s").expect("written");
+    let me = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "m"];
+    git("other", &["init", "-q", "-b", "main"]);
+    git("other", &["add", "."]);
+    git("other", &me);
+    fs::write(other.join("f"), "f").expect("written");
+    git("other", &["add", "."]);
+    git("other", &me);
+    let imported = user.path("imported");
+    fs::create_dir(&imported).expect("made");
+    user.ok(&imported, &["import", "--from-git", "../other"]);
+    user.ok(&imported, &["purge", "secret"]);
+    assert_eq!(user.run(&imported, &["export", "--to-git", "../again"]).code, 0);
+    git("again", &["fsck", "--strict"]);
+    assert_eq!(git("again", &["ls-tree", "-r", "--name-only", "main"]), "f\n");
+    assert!(user.ok(&root, &["show", &two]).contains("helios purge"));
 }
 
 #[test]

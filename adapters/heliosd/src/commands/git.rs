@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Parser;
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::git::{ExportRefs, GitHead, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync};
 use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start};
 use serde_json::{Value, json};
@@ -147,7 +147,7 @@ impl Verb for Export {
         })?;
         meter.end(&mut context.console)?;
         if context.is_json() {
-            context.console.json(&json!({"repository": report.repository.display().to_string(), "created": report.created, "commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs)}))?;
+            context.console.json(&json!({"repository": report.repository.display().to_string(), "created": report.created, "commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs), "left_out": report.left_out}))?;
         } else {
             tell_refs(&mut context.console, &report.refs)?;
             context.console.line(format!(
@@ -157,6 +157,7 @@ impl Verb for Export {
                 report.repository.display()
             ))?;
         }
+        tell_left_out(&mut context.console, &report.left_out)?;
         Ok(OK)
     }
 }
@@ -179,8 +180,20 @@ impl Verb for Sync {
             tell_refs(&mut context.console, &to.refs)?;
             context.console.line(format!("{} commits from git, {} to git", from.commits, to.commits))?;
         }
+        tell_left_out(&mut context.console, &to.left_out)?;
         Ok(OK)
     }
+}
+
+/// Warns of what was purged before git could have it.
+fn tell_left_out(console: &mut Console<'_>, ids: &[ObjectId]) -> Result<(), Failure> {
+    for id in ids {
+        console.note(format!("warning: {} is left out: it was removed with `helios purge`", id.short()))?;
+    }
+    if !ids.is_empty() {
+        console.note("warning: commits that had such files, and those that came of them, have other ids in git than before")?;
+    }
+    Ok(())
 }
 
 fn outcome(outcome: &RefOutcome) -> String {

@@ -4,6 +4,7 @@
 //! git refuses. Where the map says that a git tree held more or other entries (submodules, old modes), those are put in again, and the
 //! result must have the id it had. What the repository is known to have is neither read nor written.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,6 +51,11 @@ pub(super) struct GitObjects<'a> {
     recent: BoundedMap<GitId, Bytes, gix::hashtable::hash::Builder>,
     /// Trees made here that do not follow from ours.
     pub(super) rows: IdMap<GitId, Row>,
+    /// What was purged and is not back.
+    gone: HashSet<ObjectId>,
+    /// What of it was left out, and the folders of ours that git gets without something beneath them.
+    pub(super) left_out: BTreeSet<ObjectId>,
+    altered: HashSet<ObjectId>,
 }
 
 /// What a git tree has beside or instead of what follows from ours.
@@ -60,8 +66,18 @@ struct Residue {
 }
 
 impl<'a> GitObjects<'a> {
-    pub(super) fn new(store: &'a dyn RecordStore, map: &'a GitMap, pack: PackWriter, reader: Option<Reader>) -> Self {
-        Self {
+    pub(super) fn new(
+        store: &'a dyn RecordStore,
+        map: &'a GitMap,
+        pack: PackWriter,
+        reader: Option<Reader>,
+    ) -> Result<Self, VersionError> {
+        let purged: Vec<ObjectId> = store.purged()?.into_iter().collect();
+        let gone = if purged.is_empty() { HashSet::new() } else { store.missing(&purged)?.into_iter().collect() };
+        Ok(Self {
+            gone,
+            left_out: BTreeSet::new(),
+            altered: HashSet::new(),
             store,
             map,
             pack,
@@ -74,7 +90,12 @@ impl<'a> GitObjects<'a> {
             trees: BoundedMap::new(TREES_BYTES),
             recent: BoundedMap::new(RECENT_BYTES),
             rows: IdMap::default(),
-        }
+        })
+    }
+
+    /// Whether git gets this folder without something beneath it that was purged.
+    pub(super) fn is_altered(&self, ours: ObjectId) -> bool {
+        self.altered.contains(&ours)
     }
 
     /// Adds an object unless it is there.
@@ -165,7 +186,7 @@ impl<'a> GitObjects<'a> {
             }
             if let Some(residue) = self.find(wanted).and_then(|row| residue(&row)) {
                 let made = self.build(ours, Some(&residue), before, depth)?;
-                return if made == Some(wanted) { Ok(made) } else { Err(differs(ours)) };
+                return if made == Some(wanted) || self.is_altered(ours) { Ok(made) } else { Err(differs(ours)) };
             }
         }
         if let Some(known) = self.folders.get(&ours) {
@@ -173,7 +194,8 @@ impl<'a> GitObjects<'a> {
         }
         let made = self.build(ours, None, before, depth)?;
         self.folders.insert(ours, made, 1);
-        if wanted.is_some_and(|wanted| made != Some(wanted) && !(made.is_none() && wanted.is_empty_tree())) {
+        let fits = |wanted: GitId| made == Some(wanted) || (made.is_none() && wanted.is_empty_tree());
+        if !wanted.is_none_or(fits) && !self.is_altered(ours) {
             return Err(differs(ours));
         }
         Ok(made)
@@ -202,7 +224,11 @@ impl<'a> GitObjects<'a> {
         if residue.is_none_or(|residue| !residue.complete) {
             let wanted = |entry: &TreeEntry| !is_forbidden(&entry.name) && !overridden(&entry.name);
             for (entry, earlier) in tree.beside(earlier.as_deref()).filter(|(entry, _)| wanted(entry)) {
-                if let Some(id) = self.entry(entry, earlier, depth)? {
+                let found = self.entry(entry, earlier, depth)?;
+                if self.altered.contains(&entry.id) || (found.is_none() && entry.mode != FileMode::Directory) {
+                    self.altered.insert(ours);
+                }
+                if let Some(id) = found {
                     let names = if entry.mode == FileMode::Directory { Names::Folder } else { Names::File(entry.mode) };
                     made.push((mode_digits(entry.mode), &entry.name, names, id));
                 }
@@ -223,13 +249,16 @@ impl<'a> GitObjects<'a> {
         self.add(Kind::Tree, Bytes::from(raw), before.map(|(git, _)| git)).map(Some)
     }
 
-    /// The git object of an entry of ours; `None` for a folder without files.
+    /// The git object of an entry of ours; `None` for a folder without files, and for a file that was purged.
     fn entry(&mut self, entry: &TreeEntry, earlier: Option<&TreeEntry>, depth: usize) -> Result<Option<GitId>, VersionError> {
         let same_kind = |earlier: &&TreeEntry| (earlier.mode == FileMode::Directory) == (entry.mode == FileMode::Directory);
         let earlier = earlier.filter(same_kind).filter(|earlier| earlier.id != entry.id);
         if entry.mode == FileMode::Directory {
             let before = earlier.and_then(|earlier| Some((self.folders.get(&earlier.id)??, earlier.id)));
             self.tree_at(entry.id, None, before, depth + 1)
+        } else if self.gone.contains(&entry.id) && self.blobs.get(&entry.id).is_none() {
+            self.left_out.insert(entry.id);
+            Ok(None)
         } else {
             let resembles = earlier.and_then(|earlier| self.blobs.get(&earlier.id));
             self.blob(entry.id, resembles).map(Some)

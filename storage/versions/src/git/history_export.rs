@@ -3,7 +3,7 @@
 //! Everything new is written as one pack, on disk before any ref is touched. Refs are moved only forward. What git is given and what
 //! the refs are then goes into the git map, so that the next export begins there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ use super::source::Source;
 use super::write_refs::{GitRef, Target, write_head, write_refs};
 use crate::{Annotation, Caller, RefName, Repository, Snapshot, VersionError};
 
+/// What the map says of a commit that lacks a file which was purged.
+const ALTERED: u8 = b'a';
 /// From so many snapshots on they are read by a thread of its own.
 const AHEAD_FROM: usize = 64;
 /// Snapshots are held in memory up to so many between being found and being written; what is beyond is read twice.
@@ -54,6 +56,8 @@ pub struct ExportReport {
     pub objects: u64,
     /// What became of each branch and tag.
     pub refs: Vec<RefReport>,
+    /// Contents that were purged: git gets the commits that had them, and what came of those, without them and under other ids.
+    pub left_out: Vec<ObjectId>,
     /// Sync up to here to have the map on disk; the git repository is on disk already.
     pub mark: Mark,
 }
@@ -88,7 +92,7 @@ pub(super) fn give_history(
     let map = GitMap::load(&**repository.store())?;
     let is_empty = !there.values().any(|target| matches!(target, GitTarget::Object(_)));
     let pack = PackWriter::new(target.repository.objects.store_ref().path())?;
-    let objects = GitObjects::new(&**repository.store(), &map, pack, (!is_empty).then(|| target.reader()));
+    let objects = GitObjects::new(&**repository.store(), &map, pack, (!is_empty).then(|| target.reader()))?;
     let export = Export {
         repository,
         target: &target,
@@ -96,18 +100,19 @@ pub(super) fn give_history(
         reporter: Reporter::new(progress),
         reach: Reach::new(&target, &there),
         made: HashMap::new(),
+        altered: HashSet::new(),
         nodes: Vec::new(),
         rows: Vec::new(),
     };
     let wanted = wanted_refs(repository, &map, which)?;
-    let Exported { refs, rows, commits, objects } = export.run(wanted)?;
+    let Exported { refs, rows, commits, objects, left_out } = export.run(wanted)?;
     let reports = write_refs(repository, caller, &target, &map, &there, &refs, role)?;
     if created || is_empty {
         write_head(repository, caller, &target, &map.refs)?;
     }
     let mark = record(repository, caller, &target, map, rows, &refs, role)?;
     let commits = commits as u64;
-    Ok(ExportReport { repository: target.place.clone(), created, commits, objects, refs: reports, mark })
+    Ok(ExportReport { repository: target.place.clone(), created, commits, objects, refs: reports, left_out, mark })
 }
 
 /// Makes a bare repository where there is nothing or an empty folder.
@@ -188,6 +193,8 @@ struct Export<'a> {
     reach: Reach,
     /// The commits of snapshots that were written or are in the target, with their trees where those were looked at.
     made: HashMap<SnapshotId, (GitId, Option<Hint>)>,
+    /// Snapshots that git gets under other ids than the map says, since they had what was purged, or came of one that had.
+    altered: HashSet<SnapshotId>,
     /// Snapshots to be written, parents first.
     nodes: Vec<Node>,
     rows: Vec<Row>,
@@ -198,6 +205,7 @@ struct Exported {
     rows: Vec<Row>,
     commits: usize,
     objects: u64,
+    left_out: Vec<ObjectId>,
 }
 
 impl Export<'_> {
@@ -235,8 +243,9 @@ impl Export<'_> {
         self.reporter.report(Phase::Finishing, total as u64, total as u64, objects);
         let mut rows = self.rows;
         rows.extend(self.objects.rows.into_values());
+        let left_out = self.objects.left_out.into_iter().collect();
         self.objects.pack.finish()?;
-        Ok(Exported { refs, rows, commits: total, objects })
+        Ok(Exported { refs, rows, commits: total, objects, left_out })
     }
 
     /// Lists the ancestors of a snapshot that the target has not, and it, parents first.
@@ -305,6 +314,11 @@ impl Export<'_> {
                 let tree = commit_text::parse(raw).map_err(|reason| damaged(node.id, reason))?.tree;
                 (self.objects.tree(snapshot.tree, Some(tree), before)?, raw.to_vec(), true)
             }
+            // Git has it without what was purged by then; perhaps that is back.
+            (Some((&ALTERED, _)), _) => {
+                let tree = self.objects.tree(snapshot.tree, None, before)?;
+                (tree, commit_text::write(&snapshot, tree, &parents), true)
+            }
             (Some((_, tree)), _) => {
                 let tree = GitId::try_from(tree).map_err(|_| damaged(node.id, "its row in the git map has no tree"))?;
                 let tree = self.objects.tree(snapshot.tree, Some(tree), before)?;
@@ -323,12 +337,19 @@ impl Export<'_> {
                 (tree, commit_text::write(&snapshot, tree, &parents), follows)
             }
         };
+        let is_altered = self.objects.is_altered(snapshot.tree) || node.parents.iter().any(|parent| self.altered.contains(parent));
+        let was_altered = extra.is_some_and(|(kind, _)| *kind == ALTERED);
+        let bytes = if is_altered { commit_text::write(&snapshot, tree, &parents) } else { bytes };
         let id = self.objects.add(Kind::Commit, Bytes::from(bytes), None)?;
         match row {
+            Some(row) if row.git != id && (is_altered || was_altered) => drop(self.altered.insert(node.id)),
             Some(row) if row.git != id => return Err(damaged(node.id, "it does not give the commit it was made from")),
             Some(_) => {}
             None => {
-                let extra = (!follows).then(|| Bytes::from([b"t", tree.as_slice()].concat()));
+                let extra = match self.objects.is_altered(snapshot.tree) {
+                    true => Some(Bytes::from_static(&[ALTERED])),
+                    false => (!follows).then(|| Bytes::from([b"t", tree.as_slice()].concat())),
+                };
                 self.rows.push(Row { git: id, ours: node.id.0, kind: Kind::Commit, extra });
             }
         }
@@ -361,7 +382,8 @@ impl Export<'_> {
                     _ => None,
                 };
                 let same = last
-                    .filter(|id| self.objects.map.peel(*id).is_some_and(|row| row.kind == Kind::Commit && row.ours == target.0));
+                    .filter(|id| self.objects.map.peel(*id).is_some_and(|row| row.kind == Kind::Commit && row.ours == target.0))
+                    .filter(|_| !self.altered.contains(&target));
                 let object = match (same, annotation) {
                     (Some(id), _) => {
                         self.write_kept(id)?;
@@ -379,6 +401,10 @@ impl Export<'_> {
             }
             Wanted::Kept { name, target } => {
                 if let GitTarget::Object(id) = target {
+                    // It names a commit that git does not get.
+                    if self.objects.map.peel(id).is_some_and(|row| self.altered.contains(&SnapshotId(row.ours))) {
+                        return Ok(None);
+                    }
                     self.write_kept(id)?;
                 }
                 (name != b"HEAD").then_some(GitRef { name, target, snapshot: None })
