@@ -1,11 +1,14 @@
 //! A store that comes back with less than it acknowledged: refused with what can be done, restored, or accepted by somebody.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use std::{fs, thread};
 
+use rand::RngExt as _;
 use serde_json::Value;
 
-use crate::harness::{User, wait_until};
+use crate::harness::{User, chance, ended, rounds, wait_until};
 
 /// A repository whose engine has left: `one` and `two` are commits that were acknowledged as on disk, and there is a backup with `one`.
 struct Stage {
@@ -107,6 +110,37 @@ fn a_backup_takes_the_place_of_a_store_that_lost_commits() {
     stage.user.ok(&stage.root, &["backup", "restore", "--replace", "../backup"]);
     assert_eq!(stage.head(), stage.one);
     assert!(stage.user.ok(&stage.root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_the_store_that_was_there_or_the_restored_one() {
+    let user = User::new();
+    let root = user.repository("work");
+    let mut chance = chance("killed restores");
+    for number in 0..40 {
+        let bytes: Vec<u8> = (0..100_000).map(|_| chance.random()).collect();
+        fs::write(root.join(format!("f{number}")), bytes).expect("written");
+    }
+    let one = user.commit(&root, "f", "1");
+    user.ok(&root, &["backup", "create", "../backup"]);
+    let two = user.commit(&root, "f", "2");
+    user.ok(&root, &["engine", "stop"]);
+    wait_until("the engine has left", || user.engine().is_none());
+    let restore = ["backup", "restore", "--replace", "../backup"];
+    for _ in 0..rounds(12) {
+        let mut restoring = user.helios(&root, &restore);
+        let restoring = restoring.env("HELIOS_NO_ENGINE", "1").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut restoring = restoring.spawn().expect("started");
+        // A moment by chance is what is tested here, so this one wait is by the clock.
+        thread::sleep(Duration::from_millis(chance.random_range(5..250)));
+        restoring.kill().expect("killed");
+        restoring.wait().expect("it ends");
+        let head = ended(user.helios(&root, &["rev-parse", "HEAD"]).env("HELIOS_NO_ENGINE", "1"));
+        assert!(head.code == 0 && [&one, &two].contains(&&head.out.trim().to_owned()), "{}{}", head.out, head.err);
+    }
+    user.ok(&root, &restore);
+    assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
 }
 
 #[test]

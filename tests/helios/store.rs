@@ -65,7 +65,9 @@ fn a_backup_is_checked_and_restored_with_its_files() {
         ("1", one.as_str())
     );
     assert_eq!(user.run(&root, &["backup", "restore", "../backup", "."]).code, 1, "a repository is not replaced by mistake");
-    user.ok(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    let replaced = user.run(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    assert!(replaced.code == 0 && replaced.err.contains(".helios/store.replaced-1"), "{}", replaced.err);
+    assert!(root.join(".helios/store.replaced-1/db").is_dir() && !root.join(".helios/store.new").exists());
     assert_eq!(
         (user.ok(&root, &["rev-parse", "HEAD"]).trim(), user.ok(&root, &["status", "--porcelain"]).as_str()),
         (one.as_str(), " M f\n")

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use helix_protocol::{Code, Failure};
 use helix_rocks::{Backup, RocksStore};
 use helix_versions::LocalChanges;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::loss::{self, Consent};
@@ -49,7 +51,7 @@ enum BackupVerb {
         /// The folder it is to be in
         #[arg(default_value = ".")]
         folder: PathBuf,
-        /// Where there is a repository, its store is set aside
+        /// Where there is a repository, its store is set aside, and it is said where
         #[arg(long)]
         replace: bool,
     },
@@ -116,22 +118,25 @@ fn restore(context: &mut Context<'_>, backup: &Path, folder: &Path, replace: boo
     let location = Location::main(root.clone());
     let (own, store) = (location.own_folder(), location.store());
     fs::create_dir_all(&own).map_err(io)?;
-    let restored = context.engine.with_closed(&root, || {
-        if store.exists() {
-            if !replace {
-                let message = format!("{} has a repository already", root.display());
-                return Err(
-                    Failure::new(Code::InvalidState, message).hint("name another folder, or set its store aside with --replace")
-                );
-            }
-            set_aside(&store)?;
-            // What was remembered of the files belongs to the old store.
-            let state = own.join("workspaces");
-            if state.exists() {
-                fs::remove_dir_all(&state).map_err(io)?;
-            }
+    let (restored, aside) = context.engine.with_closed(&root, || {
+        if store.exists() && !replace {
+            let message = format!("{} has a repository already", root.display());
+            return Err(
+                Failure::new(Code::InvalidState, message).hint("name another folder, or set its store aside with --replace")
+            );
         }
-        Ok(RocksStore::restore(backup, &store)?)
+        // Until all of it is there and on disk it is under another name, so whoever comes after a death finds the store that was there.
+        let draft = own.join("store.new");
+        if draft.exists() {
+            fs::remove_dir_all(&draft).map_err(io)?;
+        }
+        let restored = RocksStore::restore(backup, &draft)?;
+        // What was remembered of the files belongs to the old store.
+        let state = own.join("workspaces");
+        if state.exists() {
+            fs::remove_dir_all(&state).map_err(io)?;
+        }
+        Ok((restored, put_in_place(&draft, &store)?))
     })?;
     fs::write(own.join(".gitignore"), "*\n").map_err(io)?;
     let here = Here::find(context, &root)?;
@@ -144,11 +149,34 @@ fn restore(context: &mut Context<'_>, backup: &Path, folder: &Path, replace: boo
         files.switch(here.store(), None, head, LocalChanges::Keep)?;
     }
     drop(files);
-    tell(context, &root, &restored, "restored")
+    tell(context, &root, &restored, "restored")?;
+    if let Some(aside) = aside {
+        context.console.note(format!("the store that was there is now {}", aside.display()))?;
+    }
+    Ok(OK)
 }
 
-fn set_aside(store: &Path) -> Result<(), Failure> {
+/// Gives a whole store its place, in one step where the file system can: there is always the old one or the new one. Says where the old
+/// one is then.
+fn put_in_place(draft: &Path, store: &Path) -> Result<Option<PathBuf>, Failure> {
+    let failed = |error: std::io::Error| Failure::io(store.display(), &error);
+    let sync = || fs::File::open(store.parent().unwrap_or(store)).and_then(|folder| folder.sync_all()).map_err(failed);
+    if !store.exists() {
+        fs::rename(draft, store).map_err(failed)?;
+        return sync().map(|()| None);
+    }
     let free = (1..).map(|number| store.with_file_name(format!("store.replaced-{number}"))).find(|path| !path.exists());
     let aside = free.expect("numbers do not end");
-    fs::rename(store, &aside).map_err(|error| Failure::io(store.display(), &error))
+    // The new one has the name by which the old one is found after the exchange: there is no step behind it.
+    fs::rename(draft, &aside).map_err(failed)?;
+    match renameat_with(CWD, &aside, CWD, store, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::rename(&aside, draft).map_err(failed)?;
+            fs::rename(store, &aside).map_err(failed)?;
+            fs::rename(draft, store).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    sync().map(|()| Some(aside))
 }
