@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Program, User, wait_until};
+use crate::harness::{Program, User, ended, wait_until};
 
 #[test]
 fn what_nothing_keeps_goes_with_a_collection_and_the_rest_is_packed() {
@@ -116,6 +116,29 @@ fn blame_names_the_snapshot_of_each_line_and_bisect_the_one_that_broke_it() {
     assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
     let skipped = user.run(&root, &["bisect", "run", "HEAD~3", "HEAD", "--", "sh", "-c", "exit 125"]);
     assert_eq!(skipped.code, 1, "{}", skipped.out);
+}
+
+#[test]
+fn a_command_within_a_bisection_is_refused_and_does_not_wait_for_its_end() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    user.commit(&root, "f", "2");
+    let three = user.commit(&root, "f", "3");
+    let script =
+        "helios rev-parse HEAD; helios status; test $? = 1 || exit 127; helios commit --work .; test $? = 1 && ! grep -q 3 f";
+    let run = ["bisect", "run", "HEAD~2", "HEAD", "--", "sh", "-c", script];
+    for alone in [false, true] {
+        let mut bisect = user.helios(&root, &run);
+        if alone {
+            bisect.env("HELIOS_NO_ENGINE", "1");
+        }
+        let found = ended(&mut bisect);
+        assert!(found.out.contains("`helios bisect run` has this folder"), "{}{}", found.out, found.err);
+        assert!(found.code == 0 && found.out.contains(&format!("{} is the first bad commit", &three[..12])), "{}", found.out);
+        assert_eq!(user.ok(&root, &["rev-parse", "HEAD~2", "HEAD"]).lines().collect::<Vec<_>>(), [&one, &three]);
+        assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+    }
 }
 
 #[test]

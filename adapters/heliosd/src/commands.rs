@@ -43,12 +43,11 @@ use std::path::PathBuf;
 use clap::Parser;
 use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
-use helix_versions::{Conflict, ConflictKind, WorkingFolder};
-use parking_lot::Mutex;
+use helix_versions::{Conflict, ConflictKind};
 
 use crate::console::{Console, NO, OK, Sink, USAGE};
 use crate::context::{Caller, Context, Format};
-use crate::engine::Engine;
+use crate::engine::{Engine, SharedFolder};
 use crate::here::{Here, Turn, queue};
 use crate::render::path;
 
@@ -265,7 +264,7 @@ fn tell_skipped(context: &mut Context<'_>, skipped: &[SkippedFile], torn: &[Stri
 }
 
 /// A folder's turn, for a command that moves its head. Who had to wait learns how not to.
-fn take_turn<'f>(context: &mut Context<'_>, here: &Here, folder: &'f Mutex<WorkingFolder>) -> Result<Turn<'f>, Failure> {
+fn take_turn<'f>(context: &mut Context<'_>, here: &Here, folder: &'f SharedFolder) -> Result<Turn<'f>, Failure> {
     if let Some(turn) = folder.try_lock() {
         return Ok(Turn::new(turn, &context.console));
     }

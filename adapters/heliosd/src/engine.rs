@@ -5,6 +5,7 @@ pub mod location;
 mod meter;
 mod open;
 pub mod settings;
+mod shared;
 mod store;
 pub mod upkeep;
 
@@ -25,7 +26,8 @@ use crate::console::Console;
 use crate::memory;
 use location::Location;
 pub use open::OpenRepository;
-pub use store::PinnedStore;
+pub use shared::SharedFolder;
+pub use store::{BISECTING, PinnedStore};
 use upkeep::Due;
 
 /// One engine, whether it stays or does one command.

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{Caller, Repository, Signature, WorkingFolder, Workspace, WorkspaceName};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 
 use crate::author::{Role, Who};
 use crate::compose::Fresh;
 use crate::console::{Console, Warnings};
 use crate::context::Context;
-use crate::engine::OpenRepository;
 use crate::engine::location::Location;
+use crate::engine::{OpenRepository, SharedFolder};
 use crate::render::path;
 
 /// A workspace with its repository, which stays open as long as this lives.
@@ -103,7 +103,7 @@ impl Here {
     }
 
     /// The working folder. It is to be locked with [`queue`].
-    pub fn folder(&self) -> Result<Arc<Mutex<WorkingFolder>>, Failure> {
+    pub fn folder(&self) -> Result<Arc<SharedFolder>, Failure> {
         self.open.folder(&self.location)
     }
 
@@ -185,13 +185,24 @@ impl Drop for Turn<'_> {
 }
 
 /// A folder's turn. Whoever waits is in a queue; who does not wait any more leaves it.
-pub fn queue<'f>(folder: &'f Mutex<WorkingFolder>, console: &Console<'_>) -> Result<Turn<'f>, Failure> {
+pub fn queue<'f>(folder: &'f SharedFolder, console: &Console<'_>) -> Result<Turn<'f>, Failure> {
     loop {
+        if folder.is_lent() {
+            return Err(bisecting());
+        }
         if let Some(turn) = folder.try_lock_for(LOOK_UP) {
             return Ok(Turn::new(turn, console));
         }
         console.check()?;
     }
+}
+
+/// The refusal of who asks for files that are another snapshot's for a while.
+pub fn bisecting() -> Failure {
+    let message = "`helios bisect run` has this folder: until it ends, its files are another snapshot's than the head's";
+    Failure::new(Code::InvalidState, message).hint(
+        "try again when it has ended, or work elsewhere: `helios workspace add ../NAME` makes a folder with a head of its own",
+    )
 }
 
 /// A file's bytes for who shows them: what was purged is said to be, where it would have stood.

@@ -16,14 +16,15 @@ use serde_json::json;
 use super::Verb;
 use crate::console::{NO, OK};
 use crate::context::Context;
+use crate::engine::{BISECTING, SharedFolder};
 use crate::here::Here;
 use crate::render::history;
 
 /// Finds the snapshot with which something broke
 ///
 /// The files become those of one snapshot after the other, and the command is run on each: 0 means good, 125 that it cannot be told,
-/// anything else up to 127 bad. With every answer half of the snapshots between fall away. At the end the files are as before. It
-/// holds the folder's turn all the while; the head does not move.
+/// anything else up to 127 bad. With every answer half of the snapshots between fall away. At the end the files are as before. The
+/// head does not move; meanwhile other commands that need these files are refused, also those that the command itself gives.
 #[derive(Parser)]
 #[command(
     name = "bisect",
@@ -67,14 +68,14 @@ impl Verb for Bisect {
                 Failure::new(Code::InvalidRequest, message).hint("name the good snapshot first, and a bad one that came of it")
             );
         }
-        let folder = here.folder()?;
-        let mut folder = super::take_turn(context, &here, &folder)?;
+        let shared = here.folder()?;
+        let mut folder = super::take_turn(context, &here, &shared)?;
         let base = here.repository().tree_of(&here.workspace()?.head)?;
         if folder.status(here.store(), Some(base))?.changes.iter().any(|change| change.before.is_some()) {
             return Err(Failure::new(Code::InvalidState, "there are changes that no commit has")
                 .hint("commit them first: the files will change on the way"));
         }
-        let mut search = Search { here: &here, command: &command, at: base };
+        let mut search = Search { here: &here, shared: &shared, command: &command, at: base };
         let found = search.run(context, &mut folder, good, bad);
         // Whatever came of it, the files are the head's again.
         folder.switch(here.store(), Some(search.at), base, LocalChanges::Keep)?;
@@ -99,6 +100,7 @@ fn tell(context: &mut Context<'_>, here: &Here, found: &[SnapshotId]) -> Result<
 
 struct Search<'a> {
     here: &'a Here,
+    shared: &'a SharedFolder,
     command: &'a [OsString],
     /// The tree that the files are at.
     at: helix_protocol::ObjectId,
@@ -137,11 +139,14 @@ impl Search<'_> {
 
     fn ask(&self, context: &mut Context<'_>) -> Result<Answer, Failure> {
         let (program, arguments) = self.command.split_first().expect("the parser asks for a command");
+        let _lent = self.shared.lend();
         let mut child = Command::new(program)
             .args(arguments)
             .current_dir(&context.caller.cwd)
             .env_clear()
             .envs(context.caller.variables())
+            // Without an engine its commands would wait for the store, which this process has.
+            .env(BISECTING, &self.here.location.repository)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

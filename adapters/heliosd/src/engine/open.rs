@@ -20,6 +20,7 @@ use super::changes::Changes;
 use super::location::Location;
 use super::meter::Meter;
 use super::settings::Settings;
+use super::shared::SharedFolder;
 use super::store::{self, Pin, PinnedStore};
 use super::upkeep::{Due, Rhythm};
 use crate::console::Console;
@@ -51,7 +52,7 @@ pub struct OpenRepository {
 /// So much compressed content stays in memory while nobody uses a repository.
 const RESTING_CACHE_BYTES: usize = 16 << 20;
 
-type Folder = Arc<Mutex<WorkingFolder>>;
+type Folder = Arc<SharedFolder>;
 
 impl OpenRepository {
     /// Opens the repository at a location, waiting for whoever has its store.
@@ -91,7 +92,7 @@ impl OpenRepository {
         }
         let state = location.state();
         fs::create_dir_all(&state).map_err(|error| Failure::io(state.display(), &error))?;
-        let opened = Arc::new(Mutex::new(WorkingFolder::open(&location.root, &state, rules(&self.root, &self.settings()))?));
+        let opened = Arc::new(SharedFolder::new(WorkingFolder::open(&location.root, &state, rules(&self.root, &self.settings()))?));
         folders.insert(location.workspace.clone(), Arc::clone(&opened));
         Ok(opened)
     }
@@ -204,7 +205,7 @@ fn looked_at_ahead(location: &Location, rules: FolderRules) -> Option<Receiver<F
     let (send, opened) = sync_channel(1);
     let look = move || {
         let Ok(folder) = WorkingFolder::open(&root, &state, rules) else { return };
-        let folder = Arc::new(Mutex::new(folder));
+        let folder = Arc::new(SharedFolder::new(folder));
         let mut turn = folder.lock();
         if send.send(Arc::clone(&folder)).is_ok() {
             turn.look_ahead();

@@ -1,5 +1,6 @@
 //! Opening a repository's store: by what names its folder wherever that is moved to, and waiting for whoever has it.
 
+use std::env;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use super::location::Location;
 use super::settings::Settings;
 use crate::console::Console;
+use crate::here::bisecting;
 
 /// After this long without a word from its holder, whoever waits for a store is told why.
 const QUIET: Duration = Duration::from_secs(1);
@@ -27,6 +29,9 @@ const ON_LOSS: &str = "`helios backup restore --replace BACKUP` puts a backup in
 /// The file on which somebody who waits for the store has a lock; an engine that has nothing to do with it lets it go then. It stays, with
 /// or without locks: theirs go with them however they end, and nobody takes another's word away.
 const WANTED: &str = "wanted";
+
+/// The variable that names, for a program that `helios bisect run` runs, the repository whose store may be the bisecting process's.
+pub const BISECTING: &str = "HELIOS_BISECTING";
 
 /// A store that was opened by a descriptor of its folder.
 ///
@@ -105,6 +110,9 @@ fn once_free<T>(
             Err(error) => return Err(pin.plain(refused(error))),
         }
         console.check()?;
+        if env::var_os(BISECTING).is_some_and(|bisected| *bisected == *location.repository) {
+            return Err(bisecting());
+        }
         if waiting.is_none() && started.elapsed() > Duration::from_millis(50) {
             waiting = Wanted::say(&location.own_folder());
         }
