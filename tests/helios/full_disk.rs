@@ -1,4 +1,4 @@
-//! The disk is full in the middle of a commit, an import, a collection: it is told, nothing is lost, and with room again it all works.
+//! The disk is full in the middle of a commit, a checkout, an import, a collection: it is told, nothing is lost, and with room again it all works.
 //!
 //! A file system of its own is needed for it, which not every user may mount: these tests say so and end then.
 
@@ -84,6 +84,50 @@ fn a_full_disk_refuses_commits_and_loses_none() {
     assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
     user.commit(&root, "f", "2");
     assert_eq!(user.ok(&root, &["ls-files"]), "f\ng\n");
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn a_full_disk_takes_back_what_moves_a_head_and_its_files() {
+    let user = User::new();
+    let Some(disk) = SmallDisk::mount(&user.path("disk"), 256) else { return };
+    let root = disk.repository(&user);
+    fs::write(root.join("gone-there"), "1").expect("written");
+    let one = user.commit(&root, "f", "1");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    fs::remove_file(root.join("gone-there")).expect("removed");
+    for number in 0..6 {
+        fs::create_dir_all(root.join("d")).expect("made");
+        fs::write(root.join(format!("d/f{number}")), noise(number, 8)).expect("written");
+    }
+    let two = user.commit(&root, "f", "2");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    // Room for some of the files, and not for all of them.
+    disk.fill(20);
+    let is_as_before = |when: &str| {
+        let head = (user.ok(&root, &["rev-parse", "HEAD"]), user.ok(&root, &["branch", "--show-current"]));
+        assert_eq!((head.0.trim(), head.1.trim()), (one.as_str(), "main"), "{when}");
+        assert_eq!(fs::read_to_string(root.join("f")).expect("read"), "1", "{when}");
+        assert_eq!(user.ok(&root, &["status", "--porcelain"]), "", "{when}");
+    };
+    for command in [&["checkout", "other"][..], &["checkout", "-f", "other"], &["reset", "--hard", "other"], &["merge", "other"]] {
+        let refused = user.run(&root, command);
+        is_told(&refused);
+        assert!(refused.err.contains(" is taken back, head and files are as before"), "{refused:?}");
+        is_as_before(&command.join(" "));
+    }
+    // A commit now records what there is, and not a step back from a head whose files never came.
+    user.ok(&root, &["commit", "-q", "--work", "."]);
+    assert_eq!(user.ok(&root, &["diff", "--name-status", &one, "HEAD"]), "");
+    user.ok(&root, &["reset", "-q", "--hard", &one]);
+    user.kill_engine();
+    disk.make_room();
+    is_as_before("with room again");
+    user.ok(&root, &["checkout", "-q", "other"]);
+    assert_eq!(
+        (user.ok(&root, &["rev-parse", "HEAD"]).trim(), user.ok(&root, &["status", "--porcelain"]).as_str()),
+        (two.as_str(), "")
+    );
     assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
 }
 

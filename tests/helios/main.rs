@@ -8,6 +8,7 @@ mod deaths;
 mod engine_life;
 mod full_disk;
 mod harness;
+mod kept;
 mod loss;
 mod purge;
 mod seed;

@@ -16,6 +16,7 @@ mod config;
 mod diff;
 mod engine;
 mod experiment;
+mod follow;
 mod fsck;
 mod gc;
 mod git;
@@ -292,7 +293,11 @@ fn in_the_way(conflicts: &[Conflict], verb: &str) -> Failure {
         let between = if message.is_empty() { "" } else { "\n" };
         message.push_str(&format!("{between}these untracked files would be overwritten by {verb}:{untracked}"));
     }
-    Failure::new(Code::InvalidState, message).hint("commit them, or move them away; --force throws changes away")
+    let hint = match verb {
+        "checkout" | "undo" => "commit them, or move them away; --force takes their place, and keeps them in a snapshot first",
+        _ => "commit them, or move them away",
+    };
+    Failure::new(Code::InvalidState, message).hint(hint)
 }
 
 fn unknown(name: &str) -> Failure {

@@ -8,7 +8,8 @@ use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{BranchName, Elsewhere, Head, HeadTarget, LocalChanges, Start};
 use serde_json::json;
 
-use super::keep::{Doomed, keep};
+use super::follow::Moved;
+use super::keep::{Doomed, Reach, keep};
 use super::{Verb, restore};
 use crate::console::OK;
 use crate::context::Context;
@@ -33,7 +34,7 @@ pub struct Checkout {
     /// On no branch, even where the name is one
     #[arg(short, long)]
     detach: bool,
-    /// Throws away changes that are in the way
+    /// Overwrites changes that no commit has, and keeps them in a snapshot first
     #[arg(short, long)]
     force: bool,
     /// Says nothing
@@ -59,7 +60,7 @@ pub struct Switch {
     /// To a snapshot, on no branch
     #[arg(short, long)]
     detach: bool,
-    /// Throws away changes that are in the way
+    /// Overwrites changes that no commit has, and keeps them in a snapshot first
     #[arg(short = 'f', long, alias = "force")]
     discard_changes: bool,
     /// Says nothing
@@ -157,22 +158,24 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let before = here.workspace()?;
     let index = here.index(&before)?;
     let to = tree_of(here, &before.head, &journey.start)?;
-    if journey.changes == LocalChanges::Keep {
-        let in_the_way = folder.conflicts_with(here.store(), Some(index), to)?;
-        if !in_the_way.is_empty() {
-            return Err(super::in_the_way(&in_the_way, "checkout"));
-        }
+    let in_the_way = folder.foresee(here.store(), Some(index), to, journey.changes)?;
+    if !in_the_way.is_empty() {
+        return Err(super::in_the_way(&in_the_way, "checkout"));
     }
-    let mut doomed = Doomed { here, folder: &mut folder, workspace: &before, verb: "checkout", seen: None };
+    let verb = "checkout";
+    let mut doomed = Doomed { here, workspace: &before, verb, base: index, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
-    if discards {
-        keep(context, &mut doomed)?;
-    }
+    let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { index };
     let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
+    let operation = switched.recorded.operation;
+    let mut moved = Moved { here, verb, operation, from: index, to: switched.to, back, changes: journey.changes };
     if discards {
-        keep(context, &mut doomed)?;
+        moved.back = match keep(context, &mut folder, &mut doomed) {
+            Ok(kept) => kept.tree,
+            Err(failure) => return Err(moved.take_back(context, &mut folder, failure)),
+        };
     }
-    folder.switch(here.store(), Some(index), switched.to, journey.changes)?;
+    moved.follow(context, &mut folder)?;
     drop(folder);
     if context.is_json() {
         let branch = if let HeadTarget::Branch(branch) = &switched.head.target { Some(branch.to_string()) } else { None };

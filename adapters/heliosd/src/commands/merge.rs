@@ -6,6 +6,8 @@ use helix_versions::{FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRe
 use serde_json::json;
 
 use super::Verb;
+use super::follow::Moved;
+use super::keep::{Doomed, Reach, keep};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::Here;
@@ -25,7 +27,8 @@ pub struct Merge {
     /// A branch or a snapshot
     #[arg(required_unless_present = "abort")]
     target: Option<String>,
-    /// Gives a merge up: head and files are as before
+    /// Gives a merge up: the files that it touched are the head's again. What was edited in these since is kept in a snapshot first; other
+    /// edits stay
     #[arg(long, conflicts_with_all = ["target", "message"])]
     abort: bool,
     /// The merge's message
@@ -81,8 +84,24 @@ impl Verb for Merge {
 fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     let folder = here.folder()?;
     let mut folder = super::take_turn(context, here, &folder)?;
-    let switched = here.repository().abort_merge(&here.caller(context, None))?;
-    folder.switch(here.store(), Some(switched.from), switched.to, LocalChanges::Discard)?;
+    let before = here.workspace()?;
+    let caller = here.caller(context, None);
+    let to = here.repository().tree_of(&before.head)?;
+    // Without a merge the repository says so.
+    let from = before.merging.as_ref().map_or(to, |merging| merging.tree);
+    let touched: Vec<_> = diff_entries(here.store(), Some(from), to)?.into_iter().map(|change| change.path).collect();
+    let (verb, reach) = ("merge --abort", Reach::Paths(&touched));
+    let kept = keep(context, &mut folder, &mut Doomed { here, workspace: &before, verb, base: from, to, reach, seen: None })?;
+    // These are first made what the merge made them; then it is undone like any step that nobody has edited after.
+    folder.restore(here.store(), Some(to), from, &kept.lost)?;
+    let changes = LocalChanges::Keep;
+    let in_the_way = folder.foresee(here.store(), Some(from), to, changes)?;
+    if !in_the_way.is_empty() {
+        return Err(super::in_the_way(&in_the_way, verb));
+    }
+    let switched = here.repository().abort_merge(&caller)?;
+    let operation = switched.recorded.operation;
+    Moved { here, verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;
     if context.is_json() {
         context.console.json(&json!({"aborted": true, "snapshot": switched.head.snapshot}))?;
     }
@@ -100,15 +119,20 @@ pub fn follow(
     if outcome.from == outcome.to {
         return Ok(());
     }
-    let in_the_way = folder.conflicts_with(here.store(), Some(outcome.from), outcome.to)?;
-    if !in_the_way.is_empty() {
-        if let Some(number) = outcome.recorded.operation {
-            here.repository().undo(&here.caller(context, None), Undo::Entry(number))?;
+    let (from, to, operation, changes) = (outcome.from, outcome.to, outcome.recorded.operation, LocalChanges::Keep);
+    let seen = folder.foresee(here.store(), Some(from), to, changes).map_err(Failure::from);
+    let failure = match seen {
+        Ok(in_the_way) if in_the_way.is_empty() => {
+            return Moved { here, verb, operation, from, to, back: from, changes }.follow(context, folder);
         }
-        return Err(super::in_the_way(&in_the_way, verb));
+        Ok(in_the_way) => super::in_the_way(&in_the_way, verb),
+        Err(failure) => failure,
+    };
+    // No file was touched.
+    if let Some(number) = operation {
+        here.repository().undo(&here.caller(context, None), Undo::Entry(number))?;
     }
-    folder.switch(here.store(), Some(outcome.from), outcome.to, LocalChanges::Keep)?;
-    Ok(())
+    Err(failure)
 }
 
 /// Says what came of it.

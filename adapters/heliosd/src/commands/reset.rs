@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 
 use clap::Parser;
-use helix_protocol::Failure;
-use helix_versions::{LocalChanges, ResetKind};
+use helix_protocol::{Failure, ObjectId, SnapshotId};
+use helix_versions::{LocalChanges, ResetKind, WorkingFolder, Workspace};
 use serde_json::json;
 
 use super::Verb;
-use super::keep::{Doomed, keep};
+use super::follow::Moved;
+use super::keep::{Doomed, Reach, keep};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
@@ -17,8 +18,8 @@ use crate::render::history;
 /// Moves the head and its branch to a snapshot
 ///
 /// --soft keeps the files and stages what the commits had; --mixed, which is usual, keeps the files alone; --hard makes every
-/// committed file what it is there, and changes that no commit has are gone. `helios undo` takes any of it back as far as it was
-/// committed.
+/// committed file what it is there, and gives up a merge that waits. What no commit has and would be overwritten, untracked files too,
+/// is kept in a snapshot first, which is named. `helios undo` takes any of it back as far as it was committed.
 #[derive(Parser)]
 #[command(
     name = "reset",
@@ -72,26 +73,42 @@ impl Verb for Reset {
         let index = here.index(&before)?;
         // Only now, in turn: what HEAD~1 is depends on who committed before.
         let to = here.resolve(&self.target)?;
-        let mut doomed = Doomed { here: &here, folder: &mut folder, workspace: &before, verb: "reset", seen: None };
-        let keeps = kind == ResetKind::Hard && before.merging.is_none();
-        if keeps {
-            keep(context, &mut doomed)?;
-        }
-        let switched = repository.reset(&here.caller(context, None), to, kind)?;
-        if keeps {
-            keep(context, &mut doomed)?;
-        }
-        if kind == ResetKind::Hard {
+        let tree = if kind == ResetKind::Hard {
             let base = before.merging.as_ref().map_or(index, |merging| merging.tree);
-            folder.switch(here.store(), Some(base), switched.to, LocalChanges::Discard)?;
-        }
+            hard(context, &here, &mut folder, (&before, base), to)?
+        } else {
+            repository.reset(&here.caller(context, None), to, kind)?.to
+        };
         drop(folder);
         if context.is_json() {
-            context.console.json(&json!({"snapshot": to, "tree": switched.to}))?;
+            context.console.json(&json!({"snapshot": to, "tree": tree}))?;
         } else if kind == ResetKind::Hard && !self.quiet {
             let snapshot = repository.snapshot(to)?;
             context.console.line(format!("HEAD is now at {} {}", to.short(), history::subject(&snapshot)))?;
         }
         Ok(OK)
     }
+}
+
+/// The files too. `base` is the tree that they came of: the merge's where one waits.
+fn hard(
+    context: &mut Context<'_>,
+    here: &Here,
+    folder: &mut WorkingFolder,
+    (before, base): (&Workspace, ObjectId),
+    target: SnapshotId,
+) -> Result<ObjectId, Failure> {
+    let (verb, changes) = ("reset", LocalChanges::Discard);
+    let to = here.repository().tree(target)?;
+    folder.foresee(here.store(), Some(base), to, changes)?;
+    let mut doomed = Doomed { here, workspace: before, verb, base, to, reach: Reach::All, seen: None };
+    let back = keep(context, folder, &mut doomed)?.tree;
+    let operation = here.repository().reset(&here.caller(context, None), target, ResetKind::Hard)?.recorded.operation;
+    let mut moved = Moved { here, verb, operation, from: base, to, back, changes };
+    moved.back = match keep(context, folder, &mut doomed) {
+        Ok(kept) => kept.tree,
+        Err(failure) => return Err(moved.take_back(context, folder, failure)),
+    };
+    moved.follow(context, folder)?;
+    Ok(to)
 }

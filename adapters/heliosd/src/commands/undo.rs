@@ -1,11 +1,13 @@
 //! `helios undo` and `helios oplog`: what was done to the repository, and taking it back.
 
 use clap::Parser;
-use helix_protocol::Failure;
-use helix_versions::{LocalChanges, Operation, OperationCause, Undo, Undone};
+use helix_protocol::{Failure, ObjectId};
+use helix_versions::{LocalChanges, MovedHead, Operation, OperationCause, Undo, Undone, WorkingFolder, Workspace};
 use serde_json::{Value, json};
 
 use super::Verb;
+use super::follow::Moved;
+use super::keep::{Doomed, Reach, keep};
 use crate::console::OK;
 use crate::context::Context;
 use crate::engine::location::Location;
@@ -27,7 +29,7 @@ pub struct UndoCommand {
     /// Does the last one that was taken back again
     #[arg(long, conflicts_with_all = ["operation", "to"])]
     redo: bool,
-    /// Also where changes that no commit has are lost
+    /// Also where changes that no commit has are overwritten, which are kept in a snapshot first
     #[arg(short, long)]
     force: bool,
 }
@@ -52,6 +54,7 @@ impl Verb for UndoCommand {
         let caller = here.caller(context, None);
         let folder = here.folder()?;
         let mut folder = super::take_turn(context, &here, &folder)?;
+        let before = here.workspace()?;
         let undone = match (self.redo, self.operation, self.to) {
             (true, ..) => repository.redo(&caller)?,
             (_, Some(number), _) => repository.undo(&caller, Undo::Entry(number))?,
@@ -59,21 +62,45 @@ impl Verb for UndoCommand {
             _ => repository.undo(&caller, Undo::Last)?,
         };
         for moved in undone.moved.iter().filter(|moved| moved.workspace == *here.name()) {
-            let in_the_way = folder.conflicts_with(here.store(), Some(moved.from), moved.to)?;
-            if !in_the_way.is_empty() && !self.force {
-                // The operation stands; only its undoing is taken back.
-                if let Some(number) = undone.recorded.operation {
-                    repository.undo(&caller, Undo::Entry(number))?;
-                }
-                return Err(super::in_the_way(&in_the_way, "undo"));
-            }
             let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
-            folder.switch(here.store(), Some(moved.from), moved.to, changes)?;
+            let ready = ready(context, &here, &mut folder, (&before, moved), changes);
+            let back = match ready {
+                Ok(back) => back,
+                Err(failure) => {
+                    // No file was touched and the operation stands; only its undoing is taken back.
+                    if let Some(number) = undone.recorded.operation {
+                        repository.undo(&caller, Undo::Entry(number))?;
+                    }
+                    return Err(failure);
+                }
+            };
+            let (operation, from, to) = (undone.recorded.operation, moved.from, moved.to);
+            Moved { here: &here, verb: "undo", operation, from, to, back, changes }.follow(context, &mut folder)?;
         }
         drop(folder);
         move_others(context, &here, &undone)?;
         tell(context, &here, &undone)
     }
+}
+
+/// Whether the files can follow; keeps what would be overwritten. Answers with the tree to go back to.
+fn ready(
+    context: &mut Context<'_>,
+    here: &Here,
+    folder: &mut WorkingFolder,
+    (before, moved): (&Workspace, &MovedHead),
+    changes: LocalChanges,
+) -> Result<ObjectId, Failure> {
+    let (base, to) = (moved.from, moved.to);
+    let in_the_way = folder.foresee(here.store(), Some(base), to, changes)?;
+    if !in_the_way.is_empty() {
+        return Err(super::in_the_way(&in_the_way, "undo"));
+    }
+    if changes == LocalChanges::Keep {
+        return Ok(base);
+    }
+    let mut doomed = Doomed { here, workspace: before, verb: "undo", base, to, reach: Reach::All, seen: None };
+    Ok(keep(context, folder, &mut doomed)?.tree)
 }
 
 /// Other workspaces follow their heads, where nothing of theirs is lost.

@@ -9,6 +9,8 @@ use crate::{BranchName, VersionError};
 pub(crate) const HEADS: &str = "refs/heads/";
 /// Where tags are among the refs.
 pub(crate) const TAGS: &str = "refs/tags/";
+/// Where among the refs is what was kept before it was overwritten.
+pub(crate) const KEPT: &str = "refs/kept/";
 
 macro_rules! words {
     ($($(#[$doc:meta])+ $name:ident = $kind:literal;)+) => {
@@ -66,6 +68,11 @@ impl RefName {
     /// The ref of a branch.
     pub fn branch(name: &BranchName) -> Self {
         Self(format!("{HEADS}{name}"))
+    }
+
+    /// The ref of what a workspace had that no commit has, before that was overwritten. The operation log has the ones before.
+    pub fn kept(workspace: &WorkspaceName) -> Self {
+        Self(format!("{KEPT}{workspace}"))
     }
 
     /// The ref of a tag. A tag's name is whatever a branch's may be.

@@ -12,7 +12,7 @@ use helix_protocol::{ObjectId, SnapshotId, Timestamp};
 use crate::VersionError;
 
 use super::Repository;
-use super::names::WorkspaceName;
+use super::names::{KEPT, WorkspaceName};
 use super::records::{Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, WorkspaceRecord, show_key};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
@@ -62,7 +62,7 @@ pub struct OperationChange {
 /// What to take back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undo {
-    /// The last operation that was not taken back yet: again and again, it goes further back.
+    /// The last operation that was not taken back yet: again and again, it goes further back. What was kept before it was overwritten stays kept.
     Last,
     /// One operation, wherever it is in the log. Refused where something of it was changed since.
     Entry(u64),
@@ -123,6 +123,12 @@ pub(crate) fn first(store: &dyn RecordStore) -> Result<Option<u64>, VersionError
     let Some((key, _)) = found.first() else { return Ok(None) };
     let number = <[u8; 8]>::try_from(key.as_ref()).map_err(|_| damaged(key, "its key is no number"))?;
     Ok(Some(u64::from_be_bytes(number)))
+}
+
+/// Whether an entry has nothing but what was kept before it would have been overwritten: there is nothing in it to take back.
+fn only_keeps(record: &OperationRecord) -> bool {
+    let keeps = |change: &ChangeRecord| change.family == Family::Refs && change.key.starts_with(KEPT.as_bytes());
+    !record.changes.is_empty() && record.changes.iter().all(keeps)
 }
 
 fn damaged(key: &[u8], reason: &'static str) -> VersionError {
@@ -224,6 +230,7 @@ impl Repository {
         self.each_operation(None, |number, record| {
             if !cancelled.contains(&number) {
                 match record.cause {
+                    Cause::Itself if only_keeps(&record) => return Ok(true),
                     Cause::Undoes(other) | Cause::Redoes(other) => drop(cancelled.insert(other)),
                     Cause::Itself => found = Some(number).filter(|_| !record.changes.is_empty()),
                 }
@@ -247,7 +254,7 @@ impl Repository {
             match record.cause {
                 Cause::Redoes(other) => drop(cancelled.insert(other)),
                 Cause::Undoes(_) => found = Some(number),
-                Cause::Itself => return Ok(false),
+                Cause::Itself => return Ok(only_keeps(&record)),
             }
             Ok(found.is_none())
         })?;

@@ -69,11 +69,8 @@ pub(super) fn apply(
     manner: Manner,
     like: Option<&Like<'_>>,
 ) -> Result<CheckedOut, VersionError> {
-    let ids: Vec<_> = plan.writes.iter().filter(|write| needs_content(write)).map(|write| write.entry.id).collect();
     // Before anything is touched.
-    if let Some(id) = store.missing(&ids)?.first() {
-        return Err(ObjectError::Missing(*id).into());
-    }
+    all_there(store, &plan)?;
     let folder = folder::open_root(live.root())?;
     let root = live.root().to_owned();
     let work = Work { root: &root, folder: folder.as_fd(), store, manner, like, next: AtomicUsize::new(0) };
@@ -92,6 +89,15 @@ pub(super) fn apply(
 /// Whether a file's bytes are written, and not its mode alone.
 fn needs_content(write: &Write) -> bool {
     !matches!(write.over, Over::Mode(_))
+}
+
+/// Fails where content that a plan writes is missing.
+pub(super) fn all_there(store: &dyn ObjectStore, plan: &Plan) -> Result<(), VersionError> {
+    let ids: Vec<_> = plan.writes.iter().filter(|write| needs_content(write)).map(|write| write.entry.id).collect();
+    match store.missing(&ids)?.first() {
+        Some(id) => Err(ObjectError::Missing(*id).into()),
+        None => Ok(()),
+    }
 }
 
 struct Work<'a> {

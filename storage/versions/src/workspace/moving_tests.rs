@@ -418,3 +418,23 @@ fn a_file_changed_after_the_plan_was_made_is_left_alone() {
     assert_eq!(put(Some(known("f"))), Some(known("f")));
     assert_eq!(held(root.path()), files(&[("f", "theirs")]));
 }
+
+#[test]
+fn content_that_is_missing_is_foreseen_and_nothing_is_touched() {
+    let (mut place, store) = (place(Events::Use), MemoryStore::new());
+    let (base, tree) = (files(&[("f", "1"), ("g", "1")]), files(&[("f", "2"), ("g", "2")]));
+    create(place.root(), &base);
+    let (base, whole) = (tree_of(&store, &base), tree_of(&store, &tree));
+    // A tree that names content which was never stored.
+    let absent = NewObject::new(b"3".to_vec().into()).id();
+    let mut entries = Tree::load(&store, whole).unwrap().entries().to_vec();
+    entries[1].id = absent;
+    let object = Tree::new(entries).unwrap().encode();
+    store.put(std::slice::from_ref(&object), Durability::NoSync).unwrap();
+    for changes in [LocalChanges::Keep, LocalChanges::Discard] {
+        let seen = place.folder.foresee(&store, Some(base), object.id(), changes);
+        assert!(matches!(seen, Err(VersionError::Object(helix_objects::ObjectError::Missing(id))) if id == absent), "{seen:?}");
+        assert_eq!(fs::read_to_string(place.root().join("f")).unwrap(), "1");
+        assert_eq!(place.folder.foresee(&store, Some(base), whole, changes).unwrap(), []);
+    }
+}

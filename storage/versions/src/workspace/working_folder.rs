@@ -9,7 +9,7 @@ use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkippedFile};
 use rustix::fs::readlinkat;
 
-use super::apply::{Like, apply};
+use super::apply::{Like, all_there, apply};
 use super::checkout::CheckedOut;
 use super::compare::{Compared, compare};
 use super::folder::{self, Cursor, c_name};
@@ -106,6 +106,15 @@ pub enum LocalChanges {
     Keep,
     /// Every file of either tree becomes the new tree's; untracked files stay unless they are in the way: `reset --hard`.
     Discard,
+}
+
+impl From<LocalChanges> for Manner {
+    fn from(changes: LocalChanges) -> Self {
+        match changes {
+            LocalChanges::Keep => Self::Keep,
+            LocalChanges::Discard => Self::Discard,
+        }
+    }
 }
 
 /// Something that a move to another tree would overwrite.
@@ -209,10 +218,7 @@ impl WorkingFolder {
         changes: LocalChanges,
     ) -> Result<CheckedOut, VersionError> {
         self.live.bring(store, base, false)?;
-        let manner = match changes {
-            LocalChanges::Keep => Manner::Keep,
-            LocalChanges::Discard => Manner::Discard,
-        };
+        let manner = changes.into();
         let plan = self.plan(store, base, tree, manner)?;
         refuse(&plan)?;
         self.left_out.extend_from_slice(&plan.left_out);
@@ -238,6 +244,21 @@ impl WorkingFolder {
     ) -> Result<Vec<Conflict>, VersionError> {
         self.live.bring(store, base, false)?;
         Ok(self.plan(store, base, tree, Manner::Keep)?.conflicts)
+    }
+
+    /// Whether [`switch`](Self::switch) can begin: fails where content of files that it would write is missing, before anything is touched. With
+    /// [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with), with [`LocalChanges::Discard`] nothing is in the way.
+    pub fn foresee(
+        &mut self,
+        store: &dyn ObjectStore,
+        base: Option<ObjectId>,
+        tree: ObjectId,
+        changes: LocalChanges,
+    ) -> Result<Vec<Conflict>, VersionError> {
+        self.live.bring(store, base, false)?;
+        let plan = self.plan(store, base, tree, changes.into())?;
+        all_there(store, &plan)?;
+        Ok(plan.conflicts)
     }
 
     /// Makes these paths (files, or folders with all beneath) what they are in `tree`; what `tree` lacks beneath them and `base` has is removed.

@@ -1,0 +1,61 @@
+//! The files of a folder after its head has moved. Where they cannot follow, the head goes back: a head whose files are another
+//! snapshot's would make of the next commit of the folder a silent step back.
+
+use helix_protocol::{Failure, ObjectId};
+use helix_versions::{LocalChanges, Undo, WorkingFolder};
+
+use crate::context::Context;
+use crate::here::Here;
+
+/// A head that has moved.
+pub struct Moved<'a> {
+    /// Whose it is.
+    pub here: &'a Here,
+    /// What moved it.
+    pub verb: &'a str,
+    /// The entry of the operation log to take back; `None` where nothing was written.
+    pub operation: Option<u64>,
+    /// The tree that the files came of.
+    pub from: ObjectId,
+    /// The tree that they are to become.
+    pub to: ObjectId,
+    /// What the files are, for the way back.
+    pub back: ObjectId,
+    /// What becomes of changes that no commit has.
+    pub changes: LocalChanges,
+}
+
+impl Moved<'_> {
+    /// Lets the files follow, or takes the move back.
+    pub fn follow(&self, context: &Context<'_>, folder: &mut WorkingFolder) -> Result<(), Failure> {
+        match folder.switch(self.here.store(), Some(self.from), self.to, self.changes) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.take_back(context, folder, error.into())),
+        }
+    }
+
+    /// Takes the move back: the files first, since on a full disk what they leave is the room for the rest. Says how far that went.
+    pub fn take_back(&self, context: &Context<'_>, folder: &mut WorkingFolder, failure: Failure) -> Failure {
+        let files = folder.switch(self.here.store(), Some(self.to), self.back, LocalChanges::Keep);
+        // Something failed half-way, so what is believed of the files is looked at anew.
+        folder.distrust();
+        let head = match self.operation {
+            Some(number) => self.here.repository().undo(&self.here.caller(context, None), Undo::Entry(number)).map(drop),
+            None => Ok(()),
+        };
+        let Failure { code, message, hint } = failure;
+        let verb = self.verb;
+        let (outcome, next) = match (head, files) {
+            (Ok(()), Ok(_)) => (format!("{verb} is taken back, head and files are as before"), hint),
+            (Ok(()), Err(error)) => (
+                format!("{verb} is taken back, but some files stay as it made them: {error}"),
+                "when that is mended, `helios status` names them and `helios reset --hard` makes them the head's".to_owned(),
+            ),
+            (Err(error), _) => (
+                format!("{verb} could not be taken back: {error}"),
+                "commit nothing before that is mended and `helios undo` has taken it back".to_owned(),
+            ),
+        };
+        Failure::new(code, format!("{message}\n{outcome}")).hint(next)
+    }
+}

@@ -1,0 +1,139 @@
+//! Work that no commit has, where a command overwrites files: it is kept first. And heads go nowhere without their files.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Ended, User};
+
+fn read(root: &Path, file: &str) -> String {
+    fs::read_to_string(root.join(file)).expect("read")
+}
+
+fn write(root: &Path, files: &[(&str, &str)]) {
+    for (path, content) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+}
+
+/// The snapshot that a command says it has kept work in.
+fn kept(ended: &Ended) -> String {
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let (_, told) = ended.err.split_once("hint: what no commit had is kept in ").unwrap_or_else(|| panic!("{ended:?}"));
+    told[..12].to_owned()
+}
+
+/// On main, with a merge of `other` that waits: both changed f, and `other` made d/theirs.
+fn merging(user: &User) -> std::path::PathBuf {
+    let root = user.repository("work");
+    write(&root, &[("notes", "1"), ("staged", "1")]);
+    user.commit(&root, "f", "a\nb\nc\n");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    write(&root, &[("d/theirs", "x")]);
+    user.commit(&root, "f", "a\ntheirs\nc\n");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    user.commit(&root, "f", "a\nours\nc\n");
+    assert_eq!(user.run(&root, &["merge", "other"]).code, 1);
+    root
+}
+
+#[test]
+fn giving_a_merge_up_touches_what_the_merge_touched_and_keeps_what_was_edited_there() {
+    let user = User::new();
+    let root = merging(&user);
+    write(&root, &[("notes", "edited"), ("own", "mine")]);
+    let nothing = user.run(&root, &["merge", "--abort"]);
+    assert_eq!((nothing.code, nothing.err.as_str()), (0, ""), "nothing is lost, nothing is kept");
+    let state = |user: &User| (read(&root, "f"), read(&root, "notes"), user.ok(&root, &["status", "--porcelain"]));
+    let before = ("a\nours\nc\n".to_owned(), "edited".to_owned(), " M notes\n?? own\n".to_owned());
+    assert_eq!((state(&user), root.join("d").exists()), (before.clone(), false));
+    assert_eq!(user.run(&root, &["merge", "other"]).code, 1);
+    write(&root, &[("f", "a\nhalf decided\nc\n"), ("d/theirs", "edited too")]);
+    let ended = user.run(&root, &["merge", "--abort"]);
+    let kept = kept(&ended);
+    assert_eq!((state(&user), root.join("d").exists()), (before, false));
+    assert_eq!(user.ok(&root, &["show", &format!("{kept}:f")]), "a\nhalf decided\nc\n");
+    assert_eq!(user.ok(&root, &["show", &format!("{kept}:d/theirs")]), "edited too");
+    let none = user.run(&root, &["merge", "--abort"]);
+    assert!(none.code == 1 && none.err.contains("no merge has begun"), "{none:?}");
+}
+
+#[test]
+fn a_hard_reset_in_a_merge_keeps_what_was_edited() {
+    let user = User::new();
+    let root = merging(&user);
+    write(&root, &[("f", "a\nhalf decided\nc\n"), ("notes", "edited")]);
+    let kept = kept(&user.run(&root, &["reset", "--hard"]));
+    let shown = |file: &str| user.ok(&root, &["show", &format!("{kept}:{file}")]);
+    assert_eq!((shown("f").as_str(), shown("notes").as_str()), ("a\nhalf decided\nc\n", "edited"));
+    assert_eq!((read(&root, "f").as_str(), user.ok(&root, &["status", "--porcelain"]).as_str()), ("a\nours\nc\n", ""));
+    assert_eq!(user.run(&root, &["merge", "other"]).code, 1);
+    assert_eq!(user.run(&root, &["reset", "--hard"]).err, "", "nothing is thrown away that the merge did not make");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn untracked_files_in_the_way_of_a_hard_reset_or_a_forced_checkout_are_kept() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    write(&root, &[("g", "theirs"), ("d", "a file")]);
+    let two = user.commit(&root, "f", "2");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    for command in [["reset", "--hard", "other"], ["checkout", "-f", "other"]] {
+        write(&root, &[("g", "mine"), ("d/inner", "mine too"), ("aside", "mine")]);
+        let kept = kept(&user.run(&root, &command));
+        let shown = |file: &str| user.ok(&root, &["show", &format!("{kept}:{file}")]);
+        assert_eq!((shown("g").as_str(), shown("d/inner").as_str()), ("mine", "mine too"), "{command:?}");
+        assert_eq!(
+            (read(&root, "g").as_str(), read(&root, "d").as_str(), read(&root, "aside").as_str()),
+            ("theirs", "a file", "mine")
+        );
+        assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), two);
+        // What is in nobody's way stays, and is no reason to keep anything.
+        let back = user.run(&root, &["reset", "--hard", &one]);
+        assert_eq!((back.code, back.err.as_str(), read(&root, "aside").as_str()), (0, "", "mine"));
+    }
+}
+
+#[test]
+fn a_forced_undo_keeps_what_it_overwrites_and_goes_on_from_there() {
+    let user = User::new();
+    let root = user.repository("work");
+    let made: Vec<String> = ["1", "2", "3"].map(|content| user.commit(&root, "f", content)).into();
+    write(&root, &[("f", "mine")]);
+    let refused = user.run(&root, &["undo"]);
+    assert_eq!((refused.code, read(&root, "f").as_str()), (1, "mine"), "{refused:?}");
+    let head = || user.ok(&root, &["rev-parse", "HEAD"]).trim().to_owned();
+    assert_eq!(head(), made[2]);
+    let kept = kept(&user.run(&root, &["undo", "--force"]));
+    assert_eq!(user.ok(&root, &["show", &format!("{kept}:f")]), "mine");
+    assert_eq!((head(), read(&root, "f").as_str()), (made[1].clone(), "2"));
+    // What was kept is not what the next undo takes back, nor something that was done since.
+    user.ok(&root, &["undo", "--redo"]);
+    assert_eq!((head(), read(&root, "f").as_str()), (made[2].clone(), "3"));
+    user.ok(&root, &["undo"]);
+    user.ok(&root, &["undo"]);
+    assert_eq!((head(), read(&root, "f").as_str()), (made[0].clone(), "1"));
+}
+
+#[test]
+fn a_head_stays_where_it_is_unless_its_files_can_follow() {
+    let user = User::new();
+    let root = user.repository("work");
+    write(&root, &[("secret", "token")]);
+    let one = user.commit(&root, "f", "1");
+    fs::remove_file(root.join("secret")).expect("removed");
+    let two = user.commit(&root, "f", "2");
+    user.ok(&root, &["purge", "secret"]);
+    // The content of one file of the first snapshot is gone for good.
+    for command in [["checkout", "-q", &one], ["checkout", "-f", &one], ["reset", "--hard", &one]] {
+        let ended = user.run(&root, &command);
+        let (head, f) = if ended.code == 0 { (&one, "1") } else { (&two, "2") };
+        assert_eq!((user.ok(&root, &["rev-parse", "HEAD"]).trim(), read(&root, "f").as_str()), (head.as_str(), f), "{ended:?}");
+        user.ok(&root, &["checkout", "-q", "main"]);
+        user.ok(&root, &["reset", "-q", "--hard", &two]);
+    }
+}
