@@ -137,3 +137,34 @@ fn a_head_stays_where_it_is_unless_its_files_can_follow() {
         user.ok(&root, &["reset", "-q", "--hard", &two]);
     }
 }
+
+#[test]
+fn a_promotion_is_refused_where_a_local_change_is_in_the_way() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "1");
+    user.ok(&root, &["workspace", "add", "../second", "-b", "second"]);
+    user.ok(&root, &["experiment", "start", "parser", "--variant", "a"]);
+    user.ok(&root, &["workspace", "add", "../a", "experiments/parser/a"]);
+    let best = user.commit(&user.path("a"), "f", "better");
+    user.ok(&root, &["experiment", "score", "parser", "a", "0.9"]);
+    let second = user.path("second");
+    let refused = |ended: &Ended, place: &Path| {
+        assert!(ended.code == 1 && ended.err.contains("\tf\n"), "{ended:?}");
+        assert_eq!((user.ok(place, &["rev-parse", "HEAD"]).trim(), read(place, "f").as_str()), (one.as_str(), "mine"));
+        assert!(user.ok(&root, &["experiment", "list", "parser"]).starts_with("parser open"));
+        assert_eq!(user.ok(&root, &["rev-parse", "experiments/parser/a"]).trim(), best);
+    };
+    write(&root, &[("f", "mine")]);
+    refused(&user.run(&root, &["experiment", "promote", "parser"]), &root);
+    write(&second, &[("f", "mine")]);
+    let elsewhere = user.run(&root, &["experiment", "promote", "parser", "--into", "second"]);
+    refused(&elsewhere, &second);
+    assert!(elsewhere.err.contains("in workspace second: "), "{elsewhere:?}");
+    let json = user.run(&root, &["--json", "experiment", "promote", "parser"]);
+    assert!(json.code == 1 && json.err.starts_with("{\"error\":"), "{json:?}");
+    write(&root, &[("f", "1")]);
+    user.ok(&root, &["experiment", "promote", "parser"]);
+    assert_eq!((user.ok(&root, &["rev-parse", "HEAD"]).trim(), read(&root, "f").as_str()), (best.as_str(), "better"));
+    assert_eq!((read(&second, "f").as_str(), user.ok(&root, &["status", "--porcelain"]).as_str()), ("mine", ""));
+}

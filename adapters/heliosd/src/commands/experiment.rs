@@ -3,11 +3,14 @@
 use clap::{Args, Parser, Subcommand};
 use helix_protocol::Failure;
 use helix_versions::{
-    BranchName, Closed, Experiment, ExperimentName, ExperimentState, Goal, LocalChanges, ScoreVariant, StartExperiment, VariantName,
+    BranchName, Closed, Experiment, ExperimentName, ExperimentState, Goal, HeadTarget, LocalChanges, ScoreVariant, StartExperiment,
+    Undo, VariantName, WorkingFolder, WorkspaceName,
 };
+use parking_lot::MutexGuard;
 use serde_json::{Value, json};
 
 use super::Verb;
+use super::follow::Moved;
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::location::Location;
@@ -16,11 +19,12 @@ use crate::here::{Here, queue};
 /// Keeps variants of one beginning together with their scores
 ///
 /// Each variant is a branch experiments/NAME/VARIANT. Promoting takes the best one, or another, into a branch; discarding takes none.
-/// Both close the experiment and remove its branches in one step, and `helios undo` brings all of it back.
+/// Both close the experiment and remove its branches in one step, and `helios undo` brings all of it back. The files of the workspace
+/// that is on the branch follow; where changes that no commit has are in the way, nothing is promoted and they are named.
 #[derive(Parser)]
 #[command(
     name = "experiment",
-    after_help = "Examples:\n  helios experiment start parser --variant a --variant b\n  helios workspace add ../a experiments/parser/a\n  helios experiment score parser a 0.93 --meta tests=41\n  helios experiment best parser\n  helios experiment promote parser"
+    after_help = "Examples:\n  helios experiment start parser --variant a --variant b\n  helios workspace add ../a experiments/parser/a\n  helios experiment score parser a 0.93 --meta tests=41\n  helios experiment best parser\n  helios experiment promote parser\n\nExit codes: 0 done, 1 changes are in the way or nothing has a score, 128 anything else"
 )]
 pub struct ExperimentCommand {
     #[command(subcommand)]
@@ -149,14 +153,12 @@ impl Verb for ExperimentCommand {
             ExperimentVerb::Promote { experiment, variant, into } => {
                 let variant: Option<VariantName> = variant.map(|name| name.parse()).transpose()?;
                 let onto: Option<BranchName> = into.map(|name| name.parse()).transpose()?;
-                let name: ExperimentName = experiment.parse()?;
-                close(context, &here, |here, caller| {
-                    Ok(here.repository().promote_experiment(caller, &name, variant.as_ref(), onto.as_ref())?)
-                })
+                promote(context, &here, &experiment.parse()?, variant.as_ref(), onto)
             }
             ExperimentVerb::Discard { experiment } => {
                 let name: ExperimentName = experiment.parse()?;
-                close(context, &here, |here, caller| Ok(here.repository().discard_experiment(caller, &name)?))
+                let closed = here.repository().discard_experiment(&here.caller(context, None), &name)?;
+                tell_closed(context, &closed)
             }
             ExperimentVerb::Remove { experiment } => {
                 here.repository().remove_experiment(&here.caller(context, None), &experiment.parse()?)?;
@@ -199,30 +201,88 @@ fn best(context: &mut Context<'_>, here: &Here, name: &ExperimentName) -> Result
     }
 }
 
-fn close(
+/// Takes a variant into a branch. The files of whoever is on that branch follow, or nothing is promoted.
+fn promote(
     context: &mut Context<'_>,
     here: &Here,
-    act: impl FnOnce(&Here, &helix_versions::Caller) -> Result<Closed, Failure>,
+    name: &ExperimentName,
+    variant: Option<&VariantName>,
+    onto: Option<BranchName>,
 ) -> Result<u8, Failure> {
-    let closed = act(here, &here.caller(context, None))?;
-    for moved in &closed.moved {
-        let location = match moved.workspace == *here.name() {
-            true => here.location.clone(),
-            false => {
-                let workspace = here.repository().workspace(&moved.workspace)?;
-                Location {
-                    repository: here.location.repository.clone(),
-                    workspace: moved.workspace.clone(),
-                    root: workspace.root.into(),
-                }
-            }
+    let target =
+        onto.clone().map_or_else(|| Ok(here.workspace()?.head.target), |branch| Ok::<_, Failure>(HeadTarget::Branch(branch)))?;
+    let mut places = Vec::new();
+    // By name, as everybody takes them who needs several turns.
+    for workspace in here.repository().workspaces()?.into_iter().filter(|workspace| workspace.head.target == target) {
+        let location = Location {
+            repository: here.location.repository.clone(),
+            workspace: workspace.name.clone(),
+            root: if workspace.name == *here.name() { here.location.root.clone() } else { workspace.root.into() },
         };
-        let folder = here.open.folder(&location)?;
-        let followed = queue(&folder, &context.console)?.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep);
-        if let Err(error) = followed {
-            context.console.note(format!("warning: the files of workspace {} stay as they are: {error}", moved.workspace))?;
+        if location.root.is_dir() {
+            places.push((workspace.name, here.open.folder(&location)?));
         }
     }
+    let mut turns = Vec::new();
+    for (name, folder) in &places {
+        turns.push((name, queue(folder, &context.console)?));
+    }
+    let closed = here.repository().promote_experiment(&here.caller(context, None), name, variant, onto.as_ref())?;
+    let followed = follow(context, here, &closed, &mut turns);
+    drop(turns);
+    followed?;
+    tell_closed(context, &closed)
+}
+
+/// Lets the files follow: all of them, or none and the experiment is open again.
+fn follow(
+    context: &mut Context<'_>,
+    here: &Here,
+    closed: &Closed,
+    turns: &mut [(&WorkspaceName, MutexGuard<'_, WorkingFolder>)],
+) -> Result<(), Failure> {
+    let (verb, changes, operation) = ("experiment promote", LocalChanges::Keep, closed.recorded.operation);
+    let mut refused = None;
+    for (name, folder) in turns.iter_mut() {
+        let Some(moved) = closed.moved.iter().find(|moved| moved.workspace == **name) else { continue };
+        let failure = match folder.foresee(here.store(), Some(moved.from), moved.to, changes) {
+            Ok(in_the_way) if in_the_way.is_empty() => continue,
+            Ok(in_the_way) => super::in_the_way(&in_the_way, verb),
+            Err(error) => error.into(),
+        };
+        let place = if **name == *here.name() { String::new() } else { format!("in workspace {name}: ") };
+        refused = Some(Failure { message: place + &failure.message, ..failure });
+        break;
+    }
+    if let Some(failure) = refused {
+        // No file was touched.
+        if let Some(number) = operation {
+            here.repository().undo(&here.caller(context, None), Undo::Entry(number))?;
+        }
+        return Err(failure);
+    }
+    for place in 0..turns.len() {
+        let (done, rest) = turns.split_at_mut(place);
+        let (name, folder) = &mut rest[0];
+        let Some(moved) = closed.moved.iter().find(|moved| moved.workspace == **name) else { continue };
+        let (from, to) = (moved.from, moved.to);
+        let followed = Moved { here, verb, operation, from, to, back: from, changes }.follow(context, folder);
+        if followed.is_err() {
+            // Those that had followed go back with it.
+            for (name, folder) in done {
+                if let Some(moved) = closed.moved.iter().find(|moved| moved.workspace == **name)
+                    && let Err(error) = folder.switch(here.store(), Some(moved.to), moved.from, changes)
+                {
+                    context.console.note(format!("warning: the files of workspace {name} stay as they are: {error}"))?;
+                }
+            }
+            return followed;
+        }
+    }
+    Ok(())
+}
+
+fn tell_closed(context: &mut Context<'_>, closed: &Closed) -> Result<u8, Failure> {
     let removed: Vec<String> = closed.removed.iter().map(|(branch, _)| branch.to_string()).collect();
     let promoted = closed.promoted.as_ref();
     let text = promoted.map_or_else(|| "discarded".to_owned(), |(variant, at)| format!("took {variant}: {}", at.short()));
