@@ -1,6 +1,7 @@
 //! Passing a client's bytes on to a provider of the same format, and the answer's bytes back.
 //!
-//! Nothing is decoded on the way. A copy of the answer is read beside it, only to learn what was used.
+//! Nothing is decoded on the way. A copy of the answer is read beside it, only to learn what was used: by the answer's own word, or by an
+//! estimate of what was asked and answered where it came to its regular end without one.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -8,18 +9,23 @@ use std::sync::atomic::AtomicUsize;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
-use helix_protocol::{Code, Failure, Usage};
+use helix_protocol::{Code, Failure, ModelReply, Usage};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Access;
 use crate::connection::{BodyError, Chunks};
+use crate::estimate::block_tokens;
 use crate::events::events;
 use crate::format::Format;
 use crate::provider::{HttpProvider, replacing};
+use crate::{Access, client_formats, request_tokens, text_tokens};
 
 /// Headers of an answer that pass beside its limits.
 const PASSED: [&str; 6] = ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
+
+/// No service writes more answers to one request.
+const MOST_ANSWERS: u64 = 128;
 
 /// Sends the bytes; see [`helix_ports::Provider::forward`].
 pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<RawAnswer, ProviderError> {
@@ -40,7 +46,10 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
     let (copy, copied) = mpsc::unbounded_channel();
     let (told, usage) = oneshot::channel();
     if status.is_success() && call.operation != RawOperation::CountTokens {
-        tokio::spawn(read_usage(Arc::clone(&provider.format), call.operation, copied, told, provider.settings.answer_bytes));
+        // Asked to stream or not, some servers answer in one piece.
+        let streams = call.operation == RawOperation::Stream && !is_document(&headers);
+        let meter = Meter { format: Arc::clone(&provider.format), asked: call.body, limit: provider.settings.answer_bytes };
+        tokio::spawn(meter.read(streams, copied, told));
     }
     let judge = provider.judge();
     let body = chunks.map(move |chunk| {
@@ -60,55 +69,80 @@ fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter(|(name, _)| passes(name.as_str())).filter_map(of).collect()
 }
 
-/// Reads the copy to its end and says what was used. Silent where the answer was cut: then nobody knows.
-async fn read_usage(
-    format: Arc<dyn Format>,
-    operation: RawOperation,
-    copied: mpsc::UnboundedReceiver<Bytes>,
-    told: oneshot::Sender<Usage>,
-    limit: usize,
-) {
-    let chunks = received(copied);
-    let usage = match operation {
-        RawOperation::Stream => of_stream(&*format, chunks).await,
-        RawOperation::Generate | RawOperation::CountTokens => of_document(&*format, chunks, limit).await,
-    };
-    if let Some(usage) = usage {
-        // Nobody asks what it cost.
-        let _ = told.send(usage);
-    }
+fn is_document(headers: &[(String, String)]) -> bool {
+    headers.iter().any(|(name, value)| name == CONTENT_TYPE.as_str() && value.starts_with("application/json"))
 }
 
 fn received(copied: mpsc::UnboundedReceiver<Bytes>) -> impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin + 'static {
     Box::pin(stream::unfold(copied, |mut copied| async move { Some((Ok(copied.recv().await?), copied)) }))
 }
 
-async fn of_stream(
-    format: &dyn Format,
-    chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin + 'static,
-) -> Option<Usage> {
-    let mut decoder = format.decoder();
-    let mut events = events(chunks, format.framing(), Arc::new(AtomicUsize::new(0)));
-    while let Some(Ok(event)) = events.next().await {
-        decoder.push(event.name.as_deref(), &event.data).ok()?;
-        if decoder.is_complete() {
-            return decoder.usage();
-        }
-    }
-    decoder.ends_with_stream().then(|| decoder.usage()).flatten()
+/// Reads what an answer used.
+struct Meter {
+    format: Arc<dyn Format>,
+    /// The request, as it was sent.
+    asked: Bytes,
+    /// Most bytes of an answer.
+    limit: usize,
 }
 
-async fn of_document(
-    format: &dyn Format,
-    mut chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin + 'static,
-    limit: usize,
-) -> Option<Usage> {
-    let mut body = Vec::new();
-    while let Some(Ok(chunk)) = chunks.next().await {
-        if body.len() + chunk.len() > limit {
+impl Meter {
+    /// Reads the copy to its end and says what was used. Silent where the answer was cut: then nobody knows.
+    async fn read(self, streams: bool, copied: mpsc::UnboundedReceiver<Bytes>, told: oneshot::Sender<Usage>) {
+        let chunks = received(copied);
+        let usage = if streams { self.of_stream(chunks).await } else { self.of_document(chunks).await };
+        if let Some(usage) = usage {
+            // Nobody asks what it cost.
+            let _ = told.send(usage);
+        }
+    }
+
+    async fn of_stream(&self, chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin + 'static) -> Option<Usage> {
+        let mut decoder = self.format.decoder();
+        let mut events = events(chunks, self.format.framing(), Arc::new(AtomicUsize::new(0)));
+        while !decoder.is_complete()
+            && let Some(Ok(event)) = events.next().await
+        {
+            decoder.push(event.name.as_deref(), &event.data).ok()?;
+        }
+        if !decoder.is_complete() && !decoder.ends_with_stream() {
             return None;
         }
-        body.extend_from_slice(&chunk);
+        // Some formats say what was used only where a client asks for it.
+        match decoder.usage() {
+            Some(usage) if !usage.estimated => Some(usage),
+            _ => decoder.finish().ok().map(|reply| self.used(&reply)),
+        }
     }
-    format.decode(&body).ok().map(|reply| reply.usage)
+
+    async fn of_document(
+        &self,
+        mut chunks: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin + 'static,
+    ) -> Option<Usage> {
+        let mut body = Vec::new();
+        while let Some(Ok(chunk)) = chunks.next().await {
+            if body.len() + chunk.len() > self.limit {
+                return None;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        self.format.decode(&body).ok().map(|reply| self.used(&reply))
+    }
+
+    /// What a whole answer says it used, else an upper estimate of what was asked and what can be seen of the answer. What a model thought
+    /// and did not show is in no estimate.
+    fn used(&self, reply: &ModelReply) -> Usage {
+        if !reply.usage.estimated {
+            return reply.usage;
+        }
+        let asked: Value = serde_json::from_slice(&self.asked).unwrap_or_default();
+        let client = client_formats().into_iter().find(|client| client.wire() == self.format.wire());
+        let request = client.and_then(|client| client.decode(&asked).ok());
+        let unread = || text_tokens(&String::from_utf8_lossy(&self.asked));
+        let input_tokens = request.as_ref().map_or_else(unread, request_tokens);
+        let seen: u64 = reply.blocks.iter().map(block_tokens).sum();
+        // Of several answers to one request the first is read; the others are taken to be as long.
+        let answers = asked.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, MOST_ANSWERS);
+        Usage { input_tokens, output_tokens: seen * answers, ..reply.usage }
+    }
 }

@@ -1,6 +1,7 @@
 //! The gateway over a scripted provider: what every client meets, and the official clients themselves (`clients`).
 
 mod clients;
+mod passing;
 mod scripted;
 
 use std::sync::atomic::Ordering;

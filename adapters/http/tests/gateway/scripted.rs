@@ -226,26 +226,33 @@ impl Served {
 
     /// With limits for a day.
     pub async fn limited(limits: DailyLimits) -> Self {
+        Self::over(limits, Vec::new()).await
+    }
+
+    /// With these providers beside the scripted ones.
+    pub async fn over(limits: DailyLimits, others: Vec<Arc<dyn Provider>>) -> Self {
         let store = Arc::new(MemoryStore::new());
         let (writer, router) = (Address::unbound("records", 64), Address::unbound("router", 64));
         let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
         let translated = Scripted::new("translated", WireFormat::Ollama);
         let (running, flooded) = (Arc::clone(&translated.running), Arc::clone(&translated.flooded));
-        let args = |provider: Scripted, model: &str| ProviderArgs {
-            provider: Arc::new(provider),
+        let args = |provider: Arc<dyn Provider>, model: &str| ProviderArgs {
+            provider,
             base_url: "http://test".to_owned(),
             model: model.to_owned(),
             limits: Limits { retries: 0, ..Limits::default() },
         };
         let deployed = |provider: &str| DeploymentConfig { provider: provider.to_owned(), ..DeploymentConfig::default() };
         let coder = GroupConfig { deployments: vec![deployed("translated")], ..GroupConfig::default() };
+        let mut providers = vec![
+            args(Arc::new(translated), "scripted-1"),
+            args(Arc::new(Scripted::new("same", WireFormat::OpenaiChat)), "passed-1"),
+            // For clients who speak as the first does.
+            args(Arc::new(Scripted::new("another", WireFormat::Gemini)), "scripted-2"),
+        ];
+        providers.extend(others.into_iter().map(|provider| args(provider, "")));
         let models = ModelsArgs {
-            providers: vec![
-                args(translated, "scripted-1"),
-                args(Scripted::new("same", WireFormat::OpenaiChat), "passed-1"),
-                // For clients who speak as the first does.
-                args(Scripted::new("another", WireFormat::Gemini), "scripted-2"),
-            ],
+            providers,
             groups: vec![("coder".to_owned(), coder)],
             default: "translated".to_owned(),
             records: Some(records.clone()),

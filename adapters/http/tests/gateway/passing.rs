@@ -1,0 +1,125 @@
+//! The gateway over the real provider of chat completions, whose server streams an answer as most do: without a word on what it used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use helix_adapter_models::chat::ChatCompletions;
+use helix_adapter_models::{HttpProvider, Settings, price_per_million};
+use helix_database::{LedgerFilter, RecordStore};
+use helix_messages::DailyLimits;
+use helix_ports::Provider;
+use helix_protocol::{Budget, CallOutcome, ModelCall, Money, Usage};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::scripted::Served;
+use super::{CHAT, chat, send};
+
+/// What the server streams of an answer, its last event aside.
+const SAID: &str = concat!(
+    "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"hello \"}}]}\n\n",
+    "data: {\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"there\"}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"call_1\",\"type\":\"function\",",
+    "\"function\":{\"name\":\"read\",\"arguments\":\"{\\\"path\\\":\\\"x\\\"}\"}}]}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n",
+);
+const DONE: &str = "data: [DONE]\n\n";
+
+/// Answers one request: to its end, or short of its last event where the prompt says `cut`.
+async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let whole = |request: &[u8]| {
+        let at = request.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8_lossy(&request[..at]).to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or(0);
+        (request.len() >= at + length).then_some(())
+    };
+    while whole(&request).is_none() {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let last = if request.windows(5).any(|window| window == b"\"cut\"") { "" } else { DONE };
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    stream.write_all(format!("{head}{SAID}{last}").as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// A provider of such a server, at a millionth for a token that is read and two for one that is written.
+async fn silent_about_usage() -> Arc<dyn Provider> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream));
+        }
+    });
+    let settings = Settings {
+        name: "streams".to_owned(),
+        base_url,
+        key_env: String::new(),
+        prices: [("m".to_owned(), price_per_million(1.0, 1.0, 2.0))].into(),
+        ..Settings::default()
+    };
+    Arc::new(HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider"))
+}
+
+/// Asks for a stream, and what of it came.
+async fn ask(served: &Served, key: &str, prompt: &str) -> (u16, String) {
+    let mut body = chat("streams/m", prompt);
+    body["stream"] = json!(true);
+    let response = send(served, key, CHAT, &body).await;
+    (response.status().as_u16(), response.text().await.expect("a body that ends"))
+}
+
+/// The one entry of the ledger once `ended` is true of it: a call that a limit is about is entered before it is made, too.
+async fn entry(served: &Served, ended: impl Fn(&ModelCall) -> bool) -> ModelCall {
+    for _ in 0..100 {
+        let calls = served.store.ledger(LedgerFilter { limit: 10, ..LedgerFilter::default() }).await.expect("memory answers");
+        if let [call] = &calls[..]
+            && ended(call)
+        {
+            return call.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no such call is in the ledger");
+}
+
+/// Enough for the most that one call can use, 25 tokens in and 50 out, after one that used what was said; not for the most of two.
+const BUDGET: Budget = Budget { money: Some(Money(125 + 81)), tokens: None };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ended_without_a_word_on_usage_passes_untouched_and_is_settled_on_an_estimate() {
+    let served = Served::over(DailyLimits::default(), vec![silent_about_usage().await]).await;
+    let key = served.key(|key| key.budget = BUDGET).await;
+    assert_eq!(ask(&served, &key, "hi").await, (200, format!("{SAID}{DONE}")));
+
+    let call = entry(&served, |call| call.outcome != CallOutcome::Uncertain).await;
+    // The prompt is 25 by the estimate that a reservation is made with; the text is 4 and the call 24.
+    let used = Usage { input_tokens: 25, output_tokens: 28, cost: Money(81), estimated: true, ..Usage::default() };
+    assert_eq!((call.outcome, call.code, call.usage), (CallOutcome::Answered, None, used));
+    assert_eq!((call.provider.as_str(), call.model.as_str()), ("streams", "m"));
+    for _ in 0..100 {
+        // The key learns of it a moment after the ledger does.
+        if ask(&served, &key, "hi").await.0 == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the key was charged with more than was used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_cut_stays_uncertain_and_counts_in_full() {
+    let served = Served::over(DailyLimits::default(), vec![silent_about_usage().await]).await;
+    let key = served.key(|key| key.budget = BUDGET).await;
+    assert_eq!(ask(&served, &key, "cut").await, (200, SAID.to_owned()));
+
+    let call = entry(&served, |call| call.code.is_some()).await;
+    let most = Usage { input_tokens: 75, cost: Money(125), estimated: true, ..Usage::default() };
+    assert_eq!((call.outcome, call.usage), (CallOutcome::Uncertain, most));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ask(&served, &key, "hi").await.0, 402);
+}
