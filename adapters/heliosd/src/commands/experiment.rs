@@ -4,9 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use helix_protocol::Failure;
 use helix_versions::{
     BranchName, Closed, Experiment, ExperimentName, ExperimentState, Goal, HeadTarget, LocalChanges, ScoreVariant, StartExperiment,
-    Undo, VariantName, WorkingFolder, WorkspaceName,
+    Undo, VariantName, WorkspaceName,
 };
-use parking_lot::MutexGuard;
 use serde_json::{Value, json};
 
 use super::Verb;
@@ -14,7 +13,7 @@ use super::follow::Moved;
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::location::Location;
-use crate::here::{Here, queue};
+use crate::here::{Here, Turn, queue};
 
 /// Keeps variants of one beginning together with their scores
 ///
@@ -239,7 +238,7 @@ fn follow(
     context: &mut Context<'_>,
     here: &Here,
     closed: &Closed,
-    turns: &mut [(&WorkspaceName, MutexGuard<'_, WorkingFolder>)],
+    turns: &mut [(&WorkspaceName, Turn<'_>)],
 ) -> Result<(), Failure> {
     let (verb, changes, operation) = ("experiment promote", LocalChanges::Keep, closed.recorded.operation);
     let mut refused = None;
