@@ -158,14 +158,14 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let before = here.workspace()?;
     let index = here.index(&before)?;
     let to = tree_of(here, &before.head, &journey.start)?;
-    let in_the_way = folder.foresee(here.store(), Some(index), to, journey.changes)?;
-    if !in_the_way.is_empty() {
-        return Err(super::in_the_way(&in_the_way, "checkout"));
-    }
     let verb = "checkout";
     let mut doomed = Doomed { here, workspace: &before, verb, base: index, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
     let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { index };
+    let in_the_way = folder.foresee(here.store(), Some(index), to, journey.changes)?;
+    if !in_the_way.is_empty() {
+        return Err(super::in_the_way(&in_the_way, verb));
+    }
     let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
     let operation = switched.recorded.operation;
     let mut moved = Moved { here, verb, operation, from: index, to: switched.to, back, changes: journey.changes };

@@ -92,15 +92,13 @@ fn ready(
     changes: LocalChanges,
 ) -> Result<ObjectId, Failure> {
     let (base, to) = (moved.from, moved.to);
+    let mut back = base;
+    if changes == LocalChanges::Discard {
+        let mut doomed = Doomed { here, workspace: before, verb: "undo", base, to, reach: Reach::All, seen: None };
+        back = keep(context, folder, &mut doomed)?.tree;
+    }
     let in_the_way = folder.foresee(here.store(), Some(base), to, changes)?;
-    if !in_the_way.is_empty() {
-        return Err(super::in_the_way(&in_the_way, "undo"));
-    }
-    if changes == LocalChanges::Keep {
-        return Ok(base);
-    }
-    let mut doomed = Doomed { here, workspace: before, verb: "undo", base, to, reach: Reach::All, seen: None };
-    Ok(keep(context, folder, &mut doomed)?.tree)
+    if in_the_way.is_empty() { Ok(back) } else { Err(super::in_the_way(&in_the_way, "undo")) }
 }
 
 /// Other workspaces follow their heads, where nothing of theirs is lost.

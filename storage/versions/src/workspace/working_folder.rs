@@ -247,7 +247,8 @@ impl WorkingFolder {
     }
 
     /// Whether [`switch`](Self::switch) can begin: fails where content of files that it would write is missing, before anything is touched. With
-    /// [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with), with [`LocalChanges::Discard`] nothing is in the way.
+    /// [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with). With [`LocalChanges::Discard`] nothing is in the way, and
+    /// the last refresh is gone by, since it is content alone that is asked for.
     pub fn foresee(
         &mut self,
         store: &dyn ObjectStore,
@@ -255,7 +256,9 @@ impl WorkingFolder {
         tree: ObjectId,
         changes: LocalChanges,
     ) -> Result<Vec<Conflict>, VersionError> {
-        self.live.bring(store, base, false)?;
+        if changes == LocalChanges::Keep {
+            self.live.bring(store, base, false)?;
+        }
         let plan = self.plan(store, base, tree, changes.into())?;
         all_there(store, &plan)?;
         Ok(plan.conflicts)
