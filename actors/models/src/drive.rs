@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_ports::{DeltaSink, ProviderError};
-use helix_protocol::{Block, Code, Failure, Message, ModelDelta, ModelReply, ModelRequest, ToolChoice};
+use helix_protocol::{Block, Code, Failure, Message, ModelDelta, ModelReply, ModelRequest};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -183,7 +183,8 @@ fn seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1_000) as u64
 }
 
-/// Asks one deployment. Where a tool must be called and the model cannot be made to, it is asked in words, and once more.
+/// Asks one deployment. Where a tool must be called and the model cannot be made to, it is asked in words, and once more where its
+/// answer came to its end without.
 async fn ask(
     pool: &Pool,
     candidate: &Candidate,
@@ -201,8 +202,7 @@ async fn ask(
     };
     let request = if candidate.blind { Arc::new(without_pictures(&request)) } else { request };
     let choice = request.tool_choice.clone();
-    let free = matches!(choice, ToolChoice::Auto | ToolChoice::None);
-    if free || capabilities.forced_tools {
+    if !pool.may_insist(&candidate.deployment, &request) {
         return call(pool, candidate, request, deltas).await;
     }
     let instructed = insist::instructed(&request);

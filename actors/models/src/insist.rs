@@ -1,6 +1,6 @@
 //! Tools that a model must call although its provider cannot make it: asked for in words, and checked.
 
-use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, ToolChoice, Usage};
+use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, StopReason, ToolChoice, Usage};
 
 /// The request in which the model is free and told what it must call.
 pub(crate) fn instructed(request: &ModelRequest) -> ModelRequest {
@@ -22,8 +22,12 @@ pub(crate) fn reminded(instructed: &ModelRequest, choice: &ToolChoice, reply: &M
     request
 }
 
-/// Whether an answer has the call that was asked for.
+/// Whether an answer can be handed on: it has the call that was asked for, or it did not come to its end. A refusal, or an answer that
+/// was cut, would only be paid for again, and says itself what it is.
 pub(crate) fn obeys(choice: &ToolChoice, reply: &ModelReply) -> bool {
+    if !matches!(reply.stop, StopReason::EndTurn | StopReason::ToolUse | StopReason::StopSequence(_)) {
+        return true;
+    }
     let called = |wanted: Option<&str>| {
         reply.blocks.iter().any(|block| matches!(block, Block::ToolUse { name, .. } if wanted.is_none_or(|wanted| wanted == name)))
     };
@@ -64,8 +68,6 @@ fn words(choice: &ToolChoice) -> String {
 
 #[cfg(test)]
 mod tests {
-    use helix_protocol::StopReason;
-
     use super::*;
 
     fn reply(blocks: Vec<Block>) -> ModelReply {
@@ -92,6 +94,24 @@ mod tests {
         assert_eq!(again.messages.len(), 4);
         assert_eq!(again.messages[2], Message::text(Role::Assistant, "no"));
         assert!(again.messages[3].as_text().starts_with("That answer cannot be used."));
+    }
+
+    #[test]
+    fn only_an_answer_that_came_to_its_end_is_held_against_the_choice() {
+        let ended = |stop| ModelReply { stop, ..reply(vec![Block::text("no")]) };
+        for stop in [StopReason::EndTurn, StopReason::ToolUse, StopReason::StopSequence("END".to_owned())] {
+            assert!(!obeys(&ToolChoice::Any, &ended(stop)));
+        }
+        let unended = [
+            StopReason::Refusal,
+            StopReason::MaxTokens,
+            StopReason::ContextFull,
+            StopReason::Pause,
+            StopReason::Other("new".to_owned()),
+        ];
+        for stop in unended {
+            assert!(obeys(&ToolChoice::Any, &ended(stop.clone())), "{stop:?}");
+        }
     }
 
     #[test]

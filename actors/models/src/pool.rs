@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use helix_kernel::Address;
 use helix_ports::{ModelCapabilities, ProviderError};
-use helix_protocol::{Code, Message, ModelRequest, Money, ToolChoice};
+use helix_protocol::{Code, Message, ModelRequest, Money};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -175,6 +175,12 @@ impl Pool {
         Some(Money(i64::try_from((millionths + 999_999) / 1_000_000).unwrap_or(i64::MAX)))
     }
 
+    /// True where a tool must be called that the deployment's model cannot be made to call, so that it may be asked twice.
+    pub fn may_insist(&self, deployment: &Deployment, request: &ModelRequest) -> bool {
+        let provider = &self.route(deployment).args.provider;
+        !request.tools.is_empty() && !provider.keeps_tool_choice(named(&deployment.model), request)
+    }
+
     /// The most that a turn can use of a deployment, in tokens and money. A model that cannot be made to call a tool may be asked
     /// twice.
     pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest) -> (u64, Money) {
@@ -182,8 +188,7 @@ impl Pool {
         let capabilities = self.capabilities(deployment);
         let (prompt, answer) = (provider.estimate_tokens(request), answer_tokens(request, capabilities.output_tokens));
         let money = self.most(deployment, prompt, answer).unwrap_or_default();
-        let forced = matches!(request.tool_choice, ToolChoice::Any | ToolChoice::Named(_)) && !capabilities.forced_tools;
-        let times = if forced { 2 } else { 1 };
+        let times = if self.may_insist(deployment, request) { 2 } else { 1 };
         ((prompt + answer) * times, Money(money.0.saturating_mul(times as i64)))
     }
 

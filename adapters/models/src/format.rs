@@ -121,6 +121,10 @@ pub trait Format: Send + Sync + 'static {
     }
     /// The turn as a request.
     fn encode(&self, turn: &Turn<'_>) -> Encoded;
+    /// True where the turn's model can be made to call a tool, as the turn is encoded; where not, `encode` asks for it in words.
+    fn forces_tools(&self, turn: &Turn<'_>) -> bool {
+        turn.capabilities.forced_tools
+    }
     /// A reader of a streamed answer.
     fn decoder(&self) -> Box<dyn Decoder>;
     /// A whole answer in one document.

@@ -44,4 +44,3 @@ pub use price::{cost, dollars, price_per_million};
 pub use provider::HttpProvider;
 pub use served::{ServedEvent, ServedStream};
 pub use settings::{ApiKey, Settings};
-pub use tools::keeps_tool_choice;

@@ -15,7 +15,7 @@ use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
     TokenPrice,
 };
-use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, WireFormat};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, ToolChoice, WireFormat};
 use parking_lot::RwLock;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
@@ -374,6 +374,12 @@ impl Provider for HttpProvider {
             };
         }
         capabilities
+    }
+
+    fn keeps_tool_choice(&self, model: Option<&str>, request: &ModelRequest) -> bool {
+        let capabilities = self.capabilities(model);
+        let turn = self.turn(request, model.unwrap_or(&self.settings.model), &capabilities, false);
+        matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None) || self.format.forces_tools(&turn)
     }
 
     fn price(&self, model: Option<&str>) -> Option<TokenPrice> {

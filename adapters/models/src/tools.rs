@@ -1,6 +1,6 @@
 //! What every format does about tools: forcing a call where the model cannot be forced, and tools that only one provider has.
 
-use helix_protocol::{Block, Extra, ModelReply, ModelRequest, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{Extra, ModelRequest, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Value, json};
 
 use crate::format::Turn;
@@ -37,28 +37,6 @@ pub(crate) fn sent_choice(request: &ModelRequest, forcing: Forcing) -> (&ToolCho
     }
 }
 
-/// True where an answer keeps to the request's choice of tools. Whoever asked a model that cannot be forced checks with this, and
-/// asks again or gives up. An answer that was cut, refused or paused had no chance and is not judged.
-pub fn keeps_tool_choice(request: &ModelRequest, reply: &ModelReply) -> bool {
-    use helix_protocol::StopReason as Stop;
-    if !matches!(reply.stop, Stop::EndTurn | Stop::ToolUse | Stop::StopSequence(_)) {
-        return true;
-    }
-    let mut called = reply.blocks.iter().filter_map(|block| match block {
-        Block::ToolUse { name, .. } => Some(name),
-        _ => None,
-    });
-    match &request.tool_choice {
-        ToolChoice::Auto => true,
-        ToolChoice::None => called.next().is_none(),
-        ToolChoice::Any => called.next().is_some(),
-        ToolChoice::Named(wanted) => {
-            let mut called = called.peekable();
-            called.peek().is_some() && called.all(|name| name == wanted)
-        }
-    }
-}
-
 /// Whose own kind of tool this is, such as a provider's web search: it has no parameters, and its provider's words instead.
 pub(crate) fn provider_of(tool: &ToolSchema) -> Option<WireFormat> {
     tool.extra.as_deref().filter(|_| tool.parameters.is_null()).map(|extra| extra.format)
@@ -85,34 +63,6 @@ pub(crate) fn signed_by_gemini(content: &Value) -> Option<Box<Extra>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use helix_protocol::{StopReason, Usage};
-
-    #[test]
-    fn an_answer_is_held_against_the_choice() {
-        let reply = |names: &[&str], stop| ModelReply {
-            model: "m".to_owned(),
-            blocks: names
-                .iter()
-                .map(|name| Block::ToolUse { id: "1".to_owned(), name: (*name).to_owned(), input: json!({}), extra: None })
-                .collect(),
-            stop,
-            usage: Usage::default(),
-        };
-        let named = ToolChoice::Named("read".to_owned());
-        for (choice, names, stop, keeps) in [
-            (ToolChoice::Auto, &[][..], StopReason::EndTurn, true),
-            (ToolChoice::Any, &[], StopReason::EndTurn, false),
-            (ToolChoice::Any, &["read"], StopReason::ToolUse, true),
-            (ToolChoice::Any, &[], StopReason::MaxTokens, true),
-            (ToolChoice::None, &["read"], StopReason::ToolUse, false),
-            (named.clone(), &["read", "read"], StopReason::ToolUse, true),
-            (named.clone(), &["read", "glob"], StopReason::ToolUse, false),
-            (named, &[], StopReason::EndTurn, false),
-        ] {
-            let request = ModelRequest { tool_choice: choice.clone(), ..ModelRequest::default() };
-            assert_eq!(keeps_tool_choice(&request, &reply(names, stop)), keeps, "{choice:?} {names:?}");
-        }
-    }
 
     #[test]
     fn a_model_that_cannot_be_forced_is_asked() {

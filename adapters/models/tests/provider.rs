@@ -9,10 +9,11 @@ use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::{ChatCompletions, decode_request, encode_chunks, encode_reply};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::servers::LlamaCpp;
-use helix_adapter_models::{ApiKey, HttpProvider, Settings, price_per_million};
-use helix_ports::{Availability, Provider, ProviderError};
+use helix_adapter_models::{ApiKey, HttpProvider, ModelFacts, ModelLookup, Settings, price_per_million};
+use helix_ports::{Availability, ModelCapabilities, Provider, ProviderError};
 use helix_protocol::{
-    Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat, WorkspaceTool,
+    Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Thinking, ThinkingControl,
+    ToolChoice, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
 use support::{Answer, EVENTS, Server, events, json_response, judged, response, serve, serve_by};
@@ -313,4 +314,26 @@ async fn what_a_server_says_it_takes_is_not_overrun_and_one_that_cuts_silently_i
     for sent in [llama.generate(&words(3_999)).await, ollama.generate(&words(2_666)).await] {
         assert_eq!(judged(sent), ("retryable", Code::ModelFailed));
     }
+}
+
+#[tokio::test]
+async fn whether_a_choice_of_tools_is_kept_depends_on_format_model_and_thinking() {
+    let server = serve(Vec::new()).await;
+    let models = |forced_tools| {
+        let capabilities = ModelCapabilities { forced_tools, thinking: ThinkingControl::Budget, ..ModelCapabilities::default() };
+        ModelLookup::new(move |_| ModelFacts { capabilities: capabilities.clone(), ..ModelFacts::default() })
+    };
+    let settings = |forced| Settings { models: models(forced), max_tokens: 10_000, ..settings(&server) };
+    let anthropic = |forced| HttpProvider::new(settings(forced), AnthropicMessages::default()).expect("a provider");
+    let chat = HttpProvider::new(settings(true), ChatCompletions::at("")).expect("a provider");
+    let ollama = HttpProvider::new(settings(true), Ollama).expect("a provider");
+    let asks = |tool_choice, thinking| ModelRequest { tool_choice, thinking, max_tokens: 0, ..request() };
+    let thinks = asks(ToolChoice::Any, Thinking::Budget(2_000));
+    let forced = asks(ToolChoice::Any, Thinking::Default);
+    let free = asks(ToolChoice::Auto, Thinking::Budget(2_000));
+    let kept = |provider: &HttpProvider| [&forced, &thinks, &free].map(|request| provider.keeps_tool_choice(None, request));
+    assert_eq!(kept(&anthropic(true)), [true, false, true]);
+    assert_eq!(kept(&anthropic(false)), [false, false, true]);
+    assert_eq!(kept(&chat), [true, true, true]);
+    assert_eq!(kept(&ollama), [false, false, true], "its format has no word for it");
 }

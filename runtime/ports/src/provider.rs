@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use helix_protocol::{Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, ThinkingControl, Usage, WireFormat};
+use helix_protocol::{
+    Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, ThinkingControl, ToolChoice, Usage, WireFormat,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,7 +46,8 @@ impl TokenPrice {
 pub struct ModelCapabilities {
     /// Calls tools.
     pub tools: bool,
-    /// Can be made to call some tool, or a named one. Where not, it is asked to in words and its answer is checked.
+    /// Can be made to call some tool, or a named one, at least while it does not think. Where not, it is asked to in words and its answer is
+    /// checked.
     pub forced_tools: bool,
     /// Calls several tools at once.
     pub parallel_tools: bool,
@@ -245,6 +248,11 @@ pub trait Provider: Send + Sync + 'static {
     async fn models(&self) -> Result<Vec<ModelInfo>, ProviderError>;
     /// What is known of a model; defaults for one it does not know.
     fn capabilities(&self, model: Option<&str>) -> ModelCapabilities;
+    /// True where `model` certainly keeps to the request's choice of tools as it would be asked here. Where not, the choice is only said to
+    /// it in words, and its answer has to be checked: some cannot be forced, some not while they think.
+    fn keeps_tool_choice(&self, model: Option<&str>, request: &ModelRequest) -> bool {
+        matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None) || self.capabilities(model).forced_tools
+    }
     /// The price of a model, where known.
     fn price(&self, model: Option<&str>) -> Option<TokenPrice>;
     /// The price of a request with so many input tokens: some models cost more where they are asked much at once.

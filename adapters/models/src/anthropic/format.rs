@@ -7,10 +7,11 @@ use helix_protocol::{ModelReply, WireFormat};
 use reqwest::header::{DATE, HeaderMap};
 use serde_json::Value;
 
-use super::request::{encode_prompt, samples};
+use super::request::{encode_prompt, forcing, samples};
 use super::{StreamDecoder, decode_reply, encode_request};
 use crate::dates::{http_date_ms, rfc3339_ms};
 use crate::format::{DecodeError, Decoder, Encoded, Format, KeyHeader, Turn};
+use crate::tools::Forcing;
 
 /// The version of the API that is spoken.
 const VERSION: &str = "2026-10-21";
@@ -57,6 +58,10 @@ impl Format for AnthropicMessages {
     fn encode(&self, turn: &Turn<'_>) -> Encoded {
         let headers = if samples(turn) { vec![(VERSION_HEADER, SAMPLING_VERSION.to_owned())] } else { Vec::new() };
         Encoded { path: "messages".to_owned(), headers, body: encode_request(turn) }
+    }
+
+    fn forces_tools(&self, turn: &Turn<'_>) -> bool {
+        forcing(turn) == Forcing::Possible
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

@@ -46,9 +46,7 @@ pub(super) fn encode_prompt(turn: &Turn<'_>) -> Map<String, Value> {
     let mut asked = None;
     if !tools.is_empty() {
         body.insert("tools".to_owned(), Value::Array(tools));
-        // A model that thinks cannot be forced.
-        let forcing = if matches!(plan, Plan::Unsaid | Plan::Off) { Forcing::of(turn) } else { Forcing::Refused };
-        let (choice, words) = sent_choice(request, forcing);
+        let (choice, words) = sent_choice(request, forcing(turn));
         body.insert("tool_choice".to_owned(), encode_choice(choice, request.parallel_tools));
         asked = words;
     }
@@ -59,6 +57,11 @@ pub(super) fn encode_prompt(turn: &Turn<'_>) -> Map<String, Value> {
         ask(messages, &asked);
     }
     body
+}
+
+/// A model that thinks cannot be forced, whatever it can while it does not.
+pub(super) fn forcing(turn: &Turn<'_>) -> Forcing {
+    if matches!(planned(turn), Plan::Unsaid | Plan::Off) { Forcing::of(turn) } else { Forcing::Refused }
 }
 
 /// True where the turn's sampling is sent.

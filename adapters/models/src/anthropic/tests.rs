@@ -104,6 +104,30 @@ fn a_model_that_cannot_be_forced_is_asked_behind_the_cache_markers() {
     assert_eq!(content[1].get("cache_control"), None);
     let able = encoded(&request, &ModelCapabilities::default());
     assert_eq!(able["tool_choice"], json!({"type": "tool", "name": "read"}));
+    assert!(!FORMAT.forces_tools(&turn(&request, &capabilities)));
+}
+
+#[test]
+fn a_model_that_can_be_forced_is_asked_in_words_while_it_thinks_and_that_is_told() {
+    let forced = |control, thinking| {
+        let capabilities =
+            ModelCapabilities { thinking: control, efforts: vec![Effort::Low, Effort::High], ..ModelCapabilities::default() };
+        let request = ModelRequest { tools: vec![tool("read")], tool_choice: ToolChoice::Any, thinking, ..user("u") };
+        let sent = encoded(&request, &capabilities)["tool_choice"]["type"] == "any";
+        assert_eq!(FORMAT.forces_tools(&turn(&request, &capabilities)), sent, "{control:?} {thinking:?}");
+        sent
+    };
+    for (control, thinking, expected) in [
+        (ThinkingControl::Budget, Thinking::Default, true),
+        (ThinkingControl::Budget, Thinking::Off, true),
+        (ThinkingControl::Budget, Thinking::Budget(0), false),
+        (ThinkingControl::Budget, Thinking::Effort(Effort::High), false),
+        (ThinkingControl::Effort, Thinking::Default, true),
+        (ThinkingControl::Effort, Thinking::Effort(Effort::High), false),
+        (ThinkingControl::None, Thinking::Effort(Effort::High), true),
+    ] {
+        assert_eq!(forced(control, thinking), expected, "{control:?} {thinking:?}");
+    }
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl Format for Ollama {
         }
     }
 
+    /// Whatever the table says, the format has no way to force a call.
+    fn forces_tools(&self, _turn: &Turn<'_>) -> bool {
+        false
+    }
+
     fn size_probe(&self, model: &str) -> Option<Probe> {
         Some(Probe { path: "api/show".to_owned(), body: Some(json!({"model": model})) })
     }
