@@ -120,10 +120,10 @@ impl Gate {
         let turn = self.turn().await?;
         let model = call.model.clone();
         let result = self.provider.forward(call).await;
-        match &result {
-            Ok(answer) if answer.status >= 500 => self.failed("it answered with an error"),
-            other => self.heard(other.as_ref().err()),
-        }
+        self.heard(match &result {
+            Ok(answer) => answer.fault.as_ref(),
+            Err(error) => Some(error),
+        });
         let answer = result?;
         let body = holding(answer.body, turn).boxed();
         Ok(RawAnswer { body, usage: priced(Arc::clone(&self.provider), model, answer.usage), ..answer })

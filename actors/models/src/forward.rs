@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
+use helix_messages::ReadRequest;
 use helix_ports::{ProviderError, RawAnswer, RawCall};
-use helix_protocol::{Code, Failure, ModelRequest, WireFormat};
+use helix_protocol::{Code, ModelRequest, WireFormat};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -25,91 +25,106 @@ pub(crate) struct Forwarded {
 /// Those who may be asked for bytes in one format.
 pub(crate) struct Speakers {
     lineup: Vec<Candidate>,
-    /// Whether somebody could answer a translation too.
-    others: bool,
+    /// The most tokens that one of those takes who could answer a translation; `None` where there are none.
+    others: Option<u64>,
 }
 
-/// Who may be asked for `model` in `format`; `None` where the first to be asked speaks another: the request has to be translated.
+/// Who may be asked for `model` in `format`; `None` where the first to be asked speaks another: the request has to be translated. Where
+/// there is a choice the request is read, so that its size, its pictures and its price count as where it is translated.
 pub(crate) fn speakers(
     pool: &Pool,
     session: Option<&str>,
     format: WireFormat,
     model: &str,
+    read: ReadRequest,
 ) -> Result<Option<Speakers>, ProviderError> {
     let plan = pool.directory.plan(None, Some(model)).map_err(ProviderError::Final)?;
-    let asked = ModelRequest { session: session.map(str::to_owned), ..ModelRequest::default() };
-    let lineup = pool.lineup(&plan, &asked);
+    let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
+    let asked = choice.then(read).flatten().unwrap_or_default();
+    let lineup = pool.lineup(&plan, &ModelRequest { session: session.map(str::to_owned), ..asked });
     let speaks = |candidate: &Candidate| pool.route(&candidate.deployment).args.provider.format() == format;
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);
     }
-    let others = lineup.iter().any(|candidate| !speaks(candidate));
-    Ok(Some(Speakers { lineup: lineup.into_iter().filter(speaks).collect(), others }))
+    let (same, others): (Vec<_>, Vec<_>) = lineup.into_iter().partition(speaks);
+    Ok(Some(Speakers { lineup: same, others: others.iter().map(|other| other.context).max() }))
 }
 
 /// Passes `call` on. `None` where none of these could answer and only those are left who speak another format.
 ///
-/// An error answer passes as it came once nobody else can answer, except where it is about our own key.
+/// An error answer passes as it came once nobody else can answer, except where it is about our own key, account or address.
 pub(crate) async fn forward(
     pool: &Pool,
     session: Option<String>,
     Speakers { lineup: same, others }: Speakers,
     call: RawCall,
 ) -> Result<Option<Forwarded>, ProviderError> {
-    let last: Mutex<Option<RawAnswer>> = Mutex::new(None);
+    let refusal: Mutex<Option<Forwarded>> = Mutex::new(None);
     let answer = run(pool, &same, session.as_deref(), |candidate| {
-        let call = RawCall {
-            model: candidate.deployment.model.clone(),
-            body: with_model(&call.body, &candidate.deployment.model),
-            ..call.clone()
-        };
-        let last = &last;
+        let model = candidate.deployment.model.clone();
+        let call = RawCall { body: with_model(&call.body, &model), model: model.clone(), ..call.clone() };
+        let refusal = &refusal;
         async move {
             let (answer, answered) = oneshot::channel();
             let answer = send(pool, candidate, Call::Forward { call, answer }, answered).await?;
-            judged(answer, last)
+            let (fault, provider) = (answer.fault.clone(), pool.route(&candidate.deployment).args.provider.name().to_owned());
+            let forwarded = Forwarded { answer, provider, model };
+            match fault {
+                None => Ok(forwarded),
+                Some(fault) => {
+                    keep(refusal, forwarded);
+                    Err(fault)
+                }
+            }
         }
     });
-    let named = |candidate: &Candidate, answer| {
-        let provider = pool.route(&candidate.deployment).args.provider.name().to_owned();
-        Forwarded { answer, provider, model: candidate.deployment.model.clone() }
-    };
     match answer.await {
-        Ok((answer, by)) => Ok(Some(named(by, answer))),
-        Err(ProviderError::Retryable { .. } | ProviderError::Elsewhere(_)) if others => Ok(None),
-        Err(error) => match last.into_inner() {
-            Some(answer) => Ok(Some(named(&same[0], answer))),
+        Ok((forwarded, _)) => Ok(Some(forwarded)),
+        Err(error) if helps(others, &error, &same) => Ok(None),
+        Err(error) => match refusal.into_inner().filter(|refusal| tells(refusal, &error)) {
+            Some(refusal) => Ok(Some(refusal)),
             None => Err(error),
         },
     }
 }
 
-/// An answer whose status says that another try, or another provider, may help is an error; it is kept in `last` for the client where
-/// it may see it.
-fn judged(answer: RawAnswer, last: &Mutex<Option<RawAnswer>>) -> Result<RawAnswer, ProviderError> {
-    let status = answer.status;
-    let failure = |code, hint: &str| Failure::new(code, format!("it answered with HTTP {status}")).hint(hint);
-    match status {
-        // What it says is about a key, an account or an address that are not the client's.
-        401..=403 => Err(ProviderError::Elsewhere(failure(Code::ModelRefused, "check the provider's key and its credit"))),
-        404 => {
-            *last.lock() = Some(answer);
-            Err(ProviderError::Elsewhere(failure(Code::ModelRefused, "check the model's name")))
+/// Keeps a refusal for the client where it may see it. One of the request itself says more than who else was not there.
+fn keep(refusal: &Mutex<Option<Forwarded>>, next: Forwarded) {
+    let elsewhere = matches!(next.answer.fault, Some(ProviderError::Elsewhere(_)));
+    let ours = match next.answer.status {
+        // What it says is about a key, an account or an address that are not the client's; Gemini refuses a key with a 400.
+        ..400 | 401..=403 => true,
+        400 => elsewhere,
+        _ => false,
+    };
+    let mut kept = refusal.lock();
+    let says_less = elsewhere || matches!(next.answer.fault, Some(ProviderError::Retryable { .. }));
+    let said = kept.as_ref().is_some_and(|kept| matches!(kept.answer.fault, Some(ProviderError::Final(_))));
+    if ours || (said && says_less) {
+        return;
+    }
+    *kept = Some(next);
+}
+
+/// True where a translation may be answered by one of the `others`.
+fn helps(others: Option<u64>, error: &ProviderError, same: &[Candidate]) -> bool {
+    let Some(takes) = others else { return false };
+    match error {
+        ProviderError::Retryable { .. } | ProviderError::Elsewhere(_) => true,
+        ProviderError::Final(failure) => {
+            failure.code == Code::ContextOverflow && same.iter().all(|candidate| candidate.context < takes)
         }
-        408 | 429 | 500..=599 => {
-            let retry_after = retry_after(&answer.headers);
-            *last.lock() = Some(answer);
-            Err(ProviderError::Retryable { failure: failure(Code::ModelFailed, ""), retry_after })
-        }
-        _ => Ok(answer),
+        ProviderError::Uncertain(_) => false,
     }
 }
 
-fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
-    let number =
-        |name: &str| headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.trim().parse::<f64>().ok());
-    let seconds = number("retry-after-ms").map(|ms| ms / 1_000.0).or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
+/// True where a refusal is how it ended: what may have been billed is not told as somebody's refusal of before, nor the other way round.
+fn tells(refusal: &Forwarded, error: &ProviderError) -> bool {
+    match error {
+        ProviderError::Uncertain(_) => matches!(refusal.answer.fault, Some(ProviderError::Uncertain(_))),
+        ProviderError::Final(_) => matches!(refusal.answer.fault, Some(ProviderError::Final(_))),
+        ProviderError::Retryable { .. } | ProviderError::Elsewhere(_) => true,
+    }
 }
 
 /// The body with the model's name as the provider knows it; every other byte stays.
@@ -139,14 +154,5 @@ mod tests {
         for other in ["{}", "[1]", "not json"] {
             assert_eq!(with_model(&Bytes::from(other), "m"), other);
         }
-    }
-
-    #[test]
-    fn retry_after_is_read_from_either_header() {
-        let headers = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-        assert_eq!(retry_after(&headers("retry-after", "2")), Some(Duration::from_secs(2)));
-        assert_eq!(retry_after(&headers("retry-after-ms", "250")), Some(Duration::from_millis(250)));
-        assert_eq!(retry_after(&headers("retry-after", "-1")), None);
-        assert_eq!(retry_after(&headers("retry-after", "soon")), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use helix_messages::{OnBehalf, Records, Write};
+use helix_messages::{OnBehalf, ReadRequest, Records, Write};
 use helix_ports::{DeltaSink, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{
     CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
@@ -121,12 +121,13 @@ impl Entry {
         session: Option<String>,
         format: WireFormat,
         call: RawCall,
+        read: ReadRequest,
     ) -> Result<Option<RawAnswer>, ProviderError> {
         // Where nothing was set aside, the most that bytes can use is a guess: a token has three of them at least.
         let guess = Usage { input_tokens: call.body.len() as u64 / 3, estimated: true, ..Usage::default() };
         let guess = self.on_behalf.set_aside.map_or(guess, |(_, most)| at_most(most));
         let (counts, asked) = (call.operation == RawOperation::CountTokens, call.model.clone());
-        let answer = match forward::speakers(pool, session.as_deref(), format, &asked) {
+        let answer = match forward::speakers(pool, session.as_deref(), format, &asked, read) {
             Ok(None) => return Ok(None),
             Ok(Some(speakers)) => match self.set_aside("", &asked).await {
                 Ok(()) => {
@@ -139,14 +140,14 @@ impl Entry {
         };
         self.pending = None;
         match answer {
-            Ok(Some(forwarded)) if !counts && forwarded.answer.status < 400 => {
+            Ok(Some(forwarded)) if !counts && forwarded.answer.fault.is_none() => {
                 self.pending = Some((forwarded.provider, forwarded.model, guess));
                 Ok(Some(self.metered(forwarded.answer)))
             }
             Ok(Some(forwarded)) => {
-                if !counts {
-                    let code = Some(Code::ModelRefused);
-                    self.write(forwarded.provider, forwarded.model, Usage::default(), CallOutcome::Failed, code).await;
+                if let Some(fault) = forwarded.answer.fault.as_ref().filter(|_| !counts) {
+                    let (usage, outcome) = ended(fault, guess);
+                    self.write(forwarded.provider, forwarded.model, usage, outcome, Some(fault.failure().code)).await;
                 }
                 Ok(Some(forwarded.answer))
             }
@@ -155,10 +156,7 @@ impl Entry {
                 Ok(None)
             }
             Err(error) => {
-                let (usage, outcome) = match &error {
-                    ProviderError::Uncertain(_) => (guess, CallOutcome::Uncertain),
-                    _ => (Usage::default(), CallOutcome::Failed),
-                };
+                let (usage, outcome) = ended(&error, guess);
                 if !counts {
                     self.write(String::new(), asked, usage, outcome, Some(error.failure().code)).await;
                 }
@@ -219,6 +217,14 @@ impl Entry {
         let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (id, at) = (self.id, Timestamp::now());
         ModelCall { id, at, owner, project, actor, task, step, key, provider, model, usage, latency_ms, outcome, code }
+    }
+}
+
+/// What a call without an answer used, and how it ended.
+fn ended(error: &ProviderError, most: Usage) -> (Usage, CallOutcome) {
+    match error {
+        ProviderError::Uncertain(_) => (most, CallOutcome::Uncertain),
+        _ => (Usage::default(), CallOutcome::Failed),
     }
 }
 

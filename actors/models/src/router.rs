@@ -69,9 +69,9 @@ impl actor::Actor for RouterActor {
                 let entry = state.ledger.entry(on_behalf);
                 state.answer(reply, async move { entry.generate(&pool, *request, deltas).await })
             }
-            ModelsMsg::Forward { on_behalf, session, format, call, reply } => {
+            ModelsMsg::Forward { on_behalf, session, format, call, read, reply } => {
                 let entry = state.ledger.entry(on_behalf);
-                state.answer(reply, async move { entry.forward(&pool, session, format, *call).await })
+                state.answer(reply, async move { entry.forward(&pool, session, format, *call, read).await })
             }
             ModelsMsg::Count { request, reply } => state.answer(reply, async move { count(&pool, *request).await }),
             ModelsMsg::Offered { reply } => drop(reply.send(Ok(pool.directory.offered()))),

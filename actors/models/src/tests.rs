@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use crate::{Limits, ModelsArgs, ProviderArgs, branch};
 
 mod long;
+mod passing;
 
 type Answer = Result<(), ProviderError>;
 
@@ -94,7 +95,7 @@ impl Provider for FakeProvider {
         &self.name
     }
     fn format(&self) -> WireFormat {
-        WireFormat::OpenaiChat
+        if self.name.starts_with("foreign") { WireFormat::Gemini } else { WireFormat::OpenaiChat }
     }
     async fn generate(&self, _request: &ModelRequest) -> Result<ModelReply, ProviderError> {
         unreachable!("a provider that streams is asked to")
@@ -154,8 +155,11 @@ impl Provider for FakeProvider {
     fn estimate_tokens(&self, _request: &ModelRequest) -> u64 {
         500
     }
-    async fn forward(&self, _call: RawCall) -> Result<RawAnswer, ProviderError> {
-        unreachable!("nobody passes bytes on here")
+    async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
+        self.calls.lock().push(Instant::now());
+        sleep(CALL).await;
+        let answer = self.answers.lock().pop_front().unwrap_or(Ok(()));
+        passing::raw(&self.name, &call, answer)
     }
     async fn close(&self) {
         self.closed.fetch_add(1, Ordering::SeqCst);

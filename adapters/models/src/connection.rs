@@ -126,10 +126,14 @@ pub(crate) async fn whole(response: Response, idle: Duration, limit: usize) -> R
     Ok(body)
 }
 
+/// As many bytes of an error's body as are worth reading.
+pub(crate) const ENOUGH: usize = 16 * 1024;
+/// How long the next of them are waited for.
+pub(crate) const OF_AN_ERROR: Duration = Duration::from_secs(5);
+
 /// As much of an error's body as is worth showing; what cannot be read is left out.
 pub(crate) async fn start_of(response: Response, idle: Duration) -> Vec<u8> {
-    const ENOUGH: usize = 16 * 1024;
-    let mut chunks = Chunks::new(response, idle.min(Duration::from_secs(5)), usize::MAX, Arc::default());
+    let mut chunks = Chunks::new(response, idle.min(OF_AN_ERROR), usize::MAX, Arc::default());
     let mut body = Vec::new();
     while body.len() < ENOUGH
         && let Some(Ok(chunk)) = chunks.next().await

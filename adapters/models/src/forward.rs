@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, Failure, ModelReply, Usage};
+use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::connection::{BodyError, Chunks};
+use crate::connection::{BodyError, Chunks, ENOUGH, OF_AN_ERROR};
 use crate::estimate::block_tokens;
 use crate::events::events;
 use crate::format::Format;
@@ -39,15 +40,18 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         let request = provider.post(access, &path).header(CONTENT_TYPE, "application/json").body(call.body.clone());
         request.headers(named.clone())
     };
-    let (response, _) = provider.send_renewing(ask).await?;
+    let (response, access) = provider.send_renewing(ask).await?;
     let (status, headers) = (response.status(), passed(response.headers()));
+    if !status.is_success() || is(&headers, "text/html") {
+        return Ok(refused(provider, response, &access).await);
+    }
     // One limit for the whole body; a single event cannot be larger than all of them.
     let chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default());
     let (copy, copied) = mpsc::unbounded_channel();
     let (told, usage) = oneshot::channel();
-    if status.is_success() && call.operation != RawOperation::CountTokens {
+    if call.operation != RawOperation::CountTokens {
         // Asked to stream or not, some servers answer in one piece.
-        let streams = call.operation == RawOperation::Stream && !is_document(&headers);
+        let streams = call.operation == RawOperation::Stream && !is(&headers, "application/json");
         let meter = Meter { format: Arc::clone(&provider.format), asked: call.body, limit: provider.settings.answer_bytes };
         tokio::spawn(meter.read(streams, copied, told));
     }
@@ -58,7 +62,29 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         drop(copy.send(chunk.clone()));
         Ok(chunk)
     });
-    Ok(RawAnswer { status: status.as_u16(), headers, body: body.boxed(), usage })
+    Ok(RawAnswer { status: status.as_u16(), fault: None, headers, body: body.boxed(), usage })
+}
+
+/// What is no answer, judged as where it is read here, and its bytes as they came.
+async fn refused(provider: &HttpProvider, response: Response, access: &Access) -> RawAnswer {
+    let (status, all, headers) = (response.status(), response.headers().clone(), passed(response.headers()));
+    let idle = provider.settings.idle_timeout.min(OF_AN_ERROR);
+    // Fused: a refusal that ends within what is read of it is asked for more all the same.
+    let mut chunks = Chunks::new(response, idle, provider.settings.answer_bytes, Arc::default()).fuse();
+    let (mut start, mut read) = (Vec::new(), Vec::new());
+    while start.len() < ENOUGH
+        && let Some(chunk) = chunks.next().await
+    {
+        start.extend_from_slice(chunk.as_deref().unwrap_or_default());
+        read.push(chunk);
+    }
+    let fault = match status.is_success() {
+        true => provider.faults().page(&start),
+        false => provider.refusal(status, &all, &start, access),
+    };
+    let judge = provider.judge();
+    let body = stream::iter(read).chain(chunks).map(move |chunk| chunk.map_err(&judge));
+    RawAnswer { status: status.as_u16(), fault: Some(fault), headers, body: body.boxed(), usage: oneshot::channel().1 }
 }
 
 fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
@@ -69,8 +95,8 @@ fn passed(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter(|(name, _)| passes(name.as_str())).filter_map(of).collect()
 }
 
-fn is_document(headers: &[(String, String)]) -> bool {
-    headers.iter().any(|(name, value)| name == CONTENT_TYPE.as_str() && value.starts_with("application/json"))
+fn is(headers: &[(String, String)], kind: &str) -> bool {
+    headers.iter().any(|(name, value)| name == CONTENT_TYPE.as_str() && value.starts_with(kind))
 }
 
 fn received(copied: mpsc::UnboundedReceiver<Bytes>) -> impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin + 'static {

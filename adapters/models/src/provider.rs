@@ -155,12 +155,16 @@ impl HttpProvider {
         }
         let headers = response.headers().clone();
         let body = start_of(response, self.settings.idle_timeout).await;
+        Err(self.refusal(status, &headers, &body, access))
+    }
+
+    /// What a refusal means. `body` may be cut.
+    pub(crate) fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], access: &Access) -> ProviderError {
         // The settings' own key is masked where faults are judged; a token is not among the settings.
-        let body = match &access.key {
-            Some(key) => key.mask(&String::from_utf8_lossy(&body)).into_bytes(),
-            None => body,
-        };
-        Err(self.faults().status(status, &headers, &body))
+        match &access.key {
+            Some(key) => self.faults().status(status, headers, key.mask(&String::from_utf8_lossy(body)).as_bytes()),
+            None => self.faults().status(status, headers, body),
+        }
     }
 
     fn facts(&self, model: Option<&str>) -> ModelFacts {

@@ -14,7 +14,9 @@ use helix_adapter_models::{ApiKey, HttpProvider, ServedStream, Settings};
 use helix_ports::{Availability, Provider, ProviderError};
 use helix_protocol::{Block, Code, Failure, Message, ModelReply, ModelRequest, Role, StopReason, Usage};
 use serde_json::{Value, json};
-use support::{Answer, EVENTS, Server, events, json_response, judged, lines, response, serve_by, serve_plain, serve_untrusted};
+use support::{
+    Answer, EVENTS, Server, events, json_response, judged, lines, response, serve_by, serve_plain, serve_untrusted, settings,
+};
 use tokio::sync::mpsc;
 
 /// The formats.
@@ -93,19 +95,6 @@ fn reply() -> ModelReply {
         ],
         stop: StopReason::ToolUse,
         usage: Usage { input_tokens: 9, output_tokens: 4, ..Usage::default() },
-    }
-}
-
-fn settings(base_url: &str) -> Settings {
-    Settings {
-        name: "test".to_owned(),
-        base_url: base_url.to_owned(),
-        key_env: "TEST_KEY".to_owned(),
-        key: ApiKey::new("sk-test"),
-        model: "m".to_owned(),
-        connect_timeout: Duration::from_secs(2),
-        idle_timeout: Duration::from_secs(5),
-        ..Settings::default()
     }
 }
 

@@ -21,17 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 fn settings(server: &Server) -> Settings {
-    Settings {
-        name: "test".to_owned(),
-        base_url: server.base_url.clone(),
-        key_env: "TEST_KEY".to_owned(),
-        key: ApiKey::new("sk-test"),
-        model: "small".to_owned(),
-        connect_timeout: Duration::from_secs(2),
-        idle_timeout: Duration::from_secs(5),
-        prices: [("small".to_owned(), price_per_million(1.0, 0.5, 2.0))].into(),
-        ..Settings::default()
-    }
+    let prices = [("small".to_owned(), price_per_million(1.0, 0.5, 2.0))].into();
+    Settings { model: "small".to_owned(), prices, ..support::settings(&server.base_url) }
 }
 
 fn request() -> ModelRequest {

@@ -71,6 +71,9 @@ impl Default for OnBehalf {
     }
 }
 
+/// Reads a request whose bytes pass, where there is a choice of who is asked; `None` for what cannot be read.
+pub type ReadRequest = Box<dyn FnOnce() -> Option<ModelRequest> + Send>;
+
 /// What the router can be asked.
 pub enum ModelsMsg {
     /// Answers a turn, after retries where they are allowed. The answer's `Ok` may be an error that says whether the call
@@ -96,6 +99,8 @@ pub enum ModelsMsg {
         format: WireFormat,
         /// The bytes.
         call: Box<RawCall>,
+        /// What they ask, where that matters.
+        read: ReadRequest,
         /// The answer.
         reply: Reply<Result<Option<RawAnswer>, ProviderError>>,
     },
@@ -159,9 +164,11 @@ impl Models {
         session: Option<String>,
         format: WireFormat,
         call: RawCall,
+        read: ReadRequest,
     ) -> Result<Option<RawAnswer>, ProviderError> {
         let (call, on_behalf) = (Box::new(call), self.on_behalf.clone());
-        let answer = self.address.ask(self.timeout, |reply| ModelsMsg::Forward { on_behalf, session, format, call, reply }).await;
+        let forward = |reply| ModelsMsg::Forward { on_behalf, session, format, call, read, reply };
+        let answer = self.address.ask(self.timeout, forward).await;
         answer.unwrap_or_else(|failure| Err(unanswered(failure)))
     }
 

@@ -220,8 +220,11 @@ pub enum RawOperation {
 
 /// The provider's own answer, not yet read.
 pub struct RawAnswer {
-    /// Its status; whatever it is, it passes.
+    /// Its status, as it came.
     pub status: u16,
+    /// What it means where it is no answer: the same that a call would have failed with whose answer is read here. Whoever tries no further
+    /// can pass the answer as it came all the same.
+    pub fault: Option<ProviderError>,
     /// Headers that pass, `content-type` among them.
     pub headers: Vec<(String, String)>,
     /// The body as it comes, within the provider's limits of time and size. Reading slowly slows the provider.
@@ -274,7 +277,7 @@ pub trait Provider: Send + Sync + 'static {
         Ok(self.estimate_tokens(request))
     }
     /// Passes a request of the provider's own format on, and its answer back, byte by byte. Refused where a client's format is not
-    /// the provider's: look at [`format`](Self::format) first.
+    /// the provider's: look at [`format`](Self::format) first. A refusal is an answer with a `fault`; an error means that none came.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError>;
     /// What its last answer said of its limits.
     fn rate_limits(&self) -> RateLimits {

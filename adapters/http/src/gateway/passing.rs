@@ -1,9 +1,11 @@
 //! Passing bytes on to a provider that speaks the client's format, and the answer's bytes back.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use futures::StreamExt;
-use helix_ports::{RawAnswer, RawCall, RawOperation};
+use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::Failure;
 
 use super::Gateway;
@@ -32,12 +34,14 @@ pub(crate) async fn pass(gateway: &web::Data<Gateway>, asked: Asked, reservation
     };
     let models = gateway.models.on_behalf(on_behalf(&asked));
     let (session, wire) = (asked.session.clone(), asked.format.wire());
-    let answer = gateway.run(async move { Ok(models.forward(session, wire, call).await) }).await;
+    let (format, bytes) = (Arc::clone(&asked.format), asked.bytes.clone());
+    let read = Box::new(move || format.decode(&serde_json::from_slice(&bytes).ok()?).ok());
+    let answer = gateway.run(async move { Ok(models.forward(session, wire, call, read).await) }).await;
     match answer.map_err(|failure| Refusal::new(503, failure))? {
         Ok(Some(answer)) => Ok(Passed::Answered(respond(gateway, answer, asked.operation, reservation))),
         Ok(None) => Ok(Passed::NotSpoken(Box::new(asked), reservation)),
         Err(error) => {
-            if !matches!(error, helix_ports::ProviderError::Uncertain(_))
+            if !matches!(error, ProviderError::Uncertain(_))
                 && let Some(reservation) = reservation
             {
                 reservation.free();
@@ -54,8 +58,14 @@ fn respond(gateway: &Gateway, answer: RawAnswer, operation: RawOperation, reserv
     for (name, value) in &answer.headers {
         response.insert_header((name.as_str(), value.as_str()));
     }
-    if let Some(reservation) = reservation {
-        if !status.is_success() {
+    let uncertain = matches!(answer.fault, Some(ProviderError::Uncertain(_)));
+    if uncertain {
+        // Clients repeat such a status by themselves, and it may have been billed.
+        response.insert_header(("x-should-retry", "false"));
+    }
+    // What may have been billed counts in full.
+    if let Some(reservation) = reservation.filter(|_| !uncertain) {
+        if answer.fault.is_some() {
             reservation.free();
         } else if operation != RawOperation::CountTokens {
             let usage = answer.usage;

@@ -8,7 +8,7 @@ use helix_adapter_models::{HttpProvider, Settings, price_per_million};
 use helix_database::{LedgerFilter, RecordStore};
 use helix_messages::DailyLimits;
 use helix_ports::Provider;
-use helix_protocol::{Budget, CallOutcome, ModelCall, Money, Usage};
+use helix_protocol::{Budget, CallOutcome, Code, ModelCall, Money, Usage};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +26,10 @@ const SAID: &str = concat!(
 );
 const DONE: &str = "data: [DONE]\n\n";
 
-/// Answers one request: to its end, or short of its last event where the prompt says `cut`.
+/// What a gateway before the model says that gave up waiting.
+const LATE: &str = "HTTP/1.1 504 Gateway Timeout\r\ncontent-type: text/plain\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate";
+
+/// Answers one request: to its end, short of its last event where the prompt says `cut`, not at all where it says `late`.
 async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = Vec::new();
     let whole = |request: &[u8]| {
@@ -40,9 +43,11 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
             return Ok(());
         }
     }
-    let last = if request.windows(5).any(|window| window == b"\"cut\"") { "" } else { DONE };
+    let says = |prompt: &[u8]| request.windows(prompt.len()).any(|window| window == prompt);
+    let last = if says(b"\"cut\"") { "" } else { DONE };
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-    stream.write_all(format!("{head}{SAID}{last}").as_bytes()).await?;
+    let answer = if says(b"\"late\"") { LATE.to_owned() } else { format!("{head}{SAID}{last}") };
+    stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
 
@@ -121,5 +126,19 @@ async fn a_stream_that_was_cut_stays_uncertain_and_counts_in_full() {
     let most = Usage { input_tokens: 75, cost: Money(125), estimated: true, ..Usage::default() };
     assert_eq!((call.outcome, call.usage), (CallOutcome::Uncertain, most));
     tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ask(&served, &key, "hi").await.0, 402);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_may_have_been_billed_passes_as_it_came_counts_in_full_and_asks_not_to_be_repeated() {
+    let served = Served::over(DailyLimits::default(), vec![silent_about_usage().await]).await;
+    let key = served.key(|key| key.budget = BUDGET).await;
+    let refused = send(&served, &key, CHAT, &chat("streams/m", "late")).await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["x-should-retry"].to_str().ok()), (504, Some("false")));
+    assert_eq!(refused.text().await.expect("a body"), "late");
+
+    let call = entry(&served, |call| call.code.is_some()).await;
+    let most = Usage { input_tokens: 75, cost: Money(125), estimated: true, ..Usage::default() };
+    assert_eq!((call.outcome, call.code, call.usage), (CallOutcome::Uncertain, Some(Code::ModelFailed), most));
     assert_eq!(ask(&served, &key, "hi").await.0, 402);
 }

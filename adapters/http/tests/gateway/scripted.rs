@@ -176,7 +176,7 @@ impl Provider for Scripted {
         }
         let headers =
             vec![("content-type".to_owned(), "application/json".to_owned()), ("x-request-id".to_owned(), "r1".to_owned())];
-        Ok(RawAnswer { status: 200, headers, body: stream::iter([Ok(body)]).boxed(), usage })
+        Ok(RawAnswer { status: 200, fault: None, headers, body: stream::iter([Ok(body)]).boxed(), usage })
     }
     async fn close(&self) {}
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_adapter_models::{ApiKey, Settings};
 use helix_ports::ProviderError;
 use helix_protocol::Code;
 use serde_json::Value;
@@ -26,6 +27,20 @@ pub enum Answer {
 
 /// A request as it came: its head in lower case; its body as JSON, or as a text where it is none.
 pub type Request = (String, Value);
+
+/// A provider of a server of one test, which gives up sooner than one in use.
+pub fn settings(base_url: &str) -> Settings {
+    Settings {
+        name: "test".to_owned(),
+        base_url: base_url.to_owned(),
+        key_env: "TEST_KEY".to_owned(),
+        key: ApiKey::new("sk-test"),
+        model: "m".to_owned(),
+        connect_timeout: Duration::from_secs(2),
+        idle_timeout: Duration::from_secs(5),
+        ..Settings::default()
+    }
+}
 
 /// A server of one test.
 pub struct Server {

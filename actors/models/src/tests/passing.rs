@@ -1,0 +1,130 @@
+//! Bytes that pass: who is asked for them, what is tried again, and what a client is told where nobody answers.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use helix_ports::RawOperation;
+use helix_protocol::ImageSource;
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// An answer of a provider of this name, as a real one's would be. One whose connection is `cut` has none where it fails.
+pub(super) fn raw(name: &str, call: &RawCall, answer: Answer) -> Result<RawAnswer, ProviderError> {
+    let status = match &answer {
+        Err(error) if name.starts_with("cut") => return Err(error.clone()),
+        Ok(()) => 200,
+        Err(ProviderError::Retryable { .. }) => 429,
+        Err(ProviderError::Uncertain(_)) => 504,
+        Err(ProviderError::Elsewhere(_)) => 401,
+        Err(ProviderError::Final(_)) => 413,
+    };
+    let said = format!("{name} says {status} to {}", String::from_utf8_lossy(&call.body));
+    let body = stream::iter([Ok(Bytes::from(said))]).boxed();
+    Ok(RawAnswer { status, fault: answer.err(), headers: Vec::new(), body, usage: oneshot::channel().1 })
+}
+
+/// What a client gets: a status with a body, nothing where its request has to be translated, or an error of ours.
+type Told = Result<Option<(u16, String)>, ProviderError>;
+
+/// Asks the group for bytes that are read as `request`.
+async fn pass(models: &Models, request: Option<ModelRequest>) -> Told {
+    let call = RawCall {
+        operation: RawOperation::Generate,
+        model: "team".to_owned(),
+        headers: Vec::new(),
+        body: Bytes::from_static(b"bytes"),
+    };
+    let Some(mut answer) = models.forward(None, WireFormat::OpenaiChat, call, Box::new(move || request)).await? else {
+        return Ok(None);
+    };
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.body.next().await {
+        body.extend_from_slice(&chunk.expect("a chunk"));
+    }
+    Ok(Some((answer.status, String::from_utf8(body).expect("text"))))
+}
+
+fn told(status: u16, body: &str) -> Told {
+    Ok(Some((status, body.to_owned())))
+}
+
+fn overflow() -> Answer {
+    Err(ProviderError::Final(Failure::new(Code::ContextOverflow, "too long")))
+}
+
+fn uncertain() -> Answer {
+    Err(ProviderError::Uncertain(Failure::new(Code::ModelFailed, "it may have been billed")))
+}
+
+/// A group of these, asked in this order.
+async fn team(providers: &[&Arc<FakeProvider>], limits: Limits) -> (Models, SupervisorHandle) {
+    let names: Vec<&str> = providers.iter().map(|provider| provider.name.as_str()).collect();
+    grouped(providers, group(RoutingStrategy::Cost, &names, &[]), limits).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_billed_is_asked_of_nobody_else_and_passes_as_it_came() {
+    let (a, b) = (FakeProvider::new("a", [uncertain()]), FakeProvider::new("b", []));
+    let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+    assert_eq!(pass(&models, None).await, told(504, "a says 504 to bytes"));
+    assert_eq!((a.calls(), b.calls()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_before_is_not_told_of_a_call_that_may_have_been_billed() {
+    let (a, b) = (FakeProvider::new("a", [busy(Some(60))]), FakeProvider::new("cut", [uncertain()]));
+    let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+    assert!(matches!(pass(&models, None).await, Err(ProviderError::Uncertain(_))));
+    assert_eq!((a.calls(), b.calls()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_billed_is_tried_again_when_the_provider_wants_and_its_last_word_passes() {
+    let a = FakeProvider::new("a", [busy(Some(7))]);
+    let (models, _handle) = team(&[&a], Limits::default()).await;
+    assert_eq!(pass(&models, None).await, told(200, "a says 200 to bytes"));
+    assert!(a.pauses()[0] >= Duration::from_secs(7), "{:?}", a.pauses());
+
+    let limits = Limits { retries: 0, ..Limits::default() };
+    let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new("b", [busy(None)]));
+    let (models, _handle) = team(&[&a, &b], limits).await;
+    assert_eq!(pass(&models, None).await, told(429, "b says 429 to bytes"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_our_key_is_not_shown_to_a_client() {
+    let a = FakeProvider::new("a", [refused()]);
+    let (models, _handle) = team(&[&a], Limits::default()).await;
+    match pass(&models, None).await {
+        Err(ProviderError::Elsewhere(failure)) => assert_eq!(failure.message, "the key is refused"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_long_for_one_is_passed_to_a_larger_one_and_translated_for_a_larger_one_of_another_format() {
+    let (a, b) = (FakeProvider::taking("a", 8_000, [overflow()]), FakeProvider::taking("b", 9_000, []));
+    let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+    assert_eq!(pass(&models, Some(request(None))).await, told(200, "b says 200 to bytes"));
+    assert_eq!((a.calls(), b.calls()), (1, 1));
+
+    for (takes, translated) in [(9_000, true), (8_000, false)] {
+        let (a, b) = (FakeProvider::taking("a", 8_000, [overflow()]), FakeProvider::taking("foreign", takes, []));
+        let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+        let expected = if translated { Ok(None) } else { told(413, "a says 413 to bytes") };
+        assert_eq!(pass(&models, Some(request(None))).await, expected, "the other takes {takes}");
+        assert_eq!((a.calls(), b.calls()), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_picture_passes_to_whoever_takes_it() {
+    let picture = Block::Image { image: ImageSource::Url { url: "https://example.org/a".to_owned() }, extra: None };
+    let seen = Message { role: Role::User, blocks: vec![picture] };
+    let with_picture = ModelRequest { messages: vec![seen], ..request(None) };
+    for (asked, by) in [(with_picture, "seeing"), (request(None), "a")] {
+        let (a, b) = (FakeProvider::new("a", []), FakeProvider::new("seeing", []));
+        let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+        assert_eq!(pass(&models, Some(asked)).await, told(200, &format!("{by} says 200 to bytes")));
+    }
+}

@@ -1,0 +1,138 @@
+//! Bytes that pass to a server and back: they stay as they are, a refusal is judged as where it is read here, and what was used is learnt
+//! on the way by.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use helix_adapter_models::anthropic::AnthropicMessages;
+use helix_adapter_models::chat::ChatCompletions;
+use helix_adapter_models::gemini::Gemini;
+use helix_adapter_models::{HttpProvider, text_tokens};
+use helix_ports::{Provider, ProviderError, RawAnswer, RawCall, RawOperation};
+use helix_protocol::{Code, Usage};
+use serde_json::{Value, json};
+use support::{Answer, Server, events, json_response, judged, response, serve, settings};
+
+fn chat(server: &Server) -> HttpProvider {
+    HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("a provider")
+}
+
+fn call(operation: RawOperation, body: &Value) -> RawCall {
+    RawCall { operation, model: "m".to_owned(), headers: Vec::new(), body: Bytes::from(body.to_string()) }
+}
+
+fn asked() -> Value {
+    json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+}
+
+/// The whole body, and what it used.
+async fn read(answer: RawAnswer) -> (String, Option<Usage>) {
+    let chunks: Vec<_> = answer.body.map(|chunk| chunk.expect("a chunk")).collect().await;
+    (String::from_utf8(chunks.concat()).expect("text"), answer.usage.await.ok())
+}
+
+/// A server that refuses: what that means, and the status and the body that pass.
+async fn refusal(
+    provider: impl Fn(&Server) -> HttpProvider,
+    status: &str,
+    headers: &str,
+    body: &str,
+) -> (ProviderError, u16, String) {
+    let server = serve(vec![Answer::Bytes(response(status, headers, body))]).await;
+    let answer = provider(&server).forward(call(RawOperation::Generate, &asked())).await.expect("an answer");
+    let (status, fault) = (answer.status, answer.fault.clone().expect("a fault"));
+    let (body, used) = read(answer).await;
+    assert_eq!(used, None);
+    (fault, status, body)
+}
+
+#[tokio::test]
+async fn a_refusal_passes_as_it_came_and_is_judged_by_the_rules_of_calls_that_are_read_here() {
+    let spent = r#"{"error":{"message":"no","code":"insufficient_quota"}}"#;
+    let long = r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#;
+    for (status, headers, body, expected) in [
+        ("504 Gateway Timeout", "", "late", ("uncertain", Code::ModelFailed)),
+        ("524 A Timeout Occurred", "", "late", ("uncertain", Code::ModelFailed)),
+        ("429 Too Many Requests", "", "{}", ("retryable", Code::ModelFailed)),
+        ("429 Too Many Requests", "", spent, ("elsewhere", Code::ModelRefused)),
+        ("503 Service Unavailable", "x-should-retry: false\r\n", "", ("elsewhere", Code::ModelFailed)),
+        ("400 Bad Request", "x-should-retry: true\r\n", "{}", ("retryable", Code::ModelRefused)),
+        ("400 Bad Request", "", long, ("final", Code::ContextOverflow)),
+        ("413 Payload Too Large", "", "", ("final", Code::ContextOverflow)),
+        ("401 Unauthorized", "", "{}", ("elsewhere", Code::ModelRefused)),
+        ("302 Found", "", "", ("elsewhere", Code::ModelGarbage)),
+        ("200 OK", "content-type: text/html\r\n", "<html>", ("elsewhere", Code::ModelGarbage)),
+    ] {
+        let (fault, passed, told) = refusal(chat, status, headers, body).await;
+        assert_eq!(judged::<()>(Err(fault)), expected, "{status} {headers} {body}");
+        assert_eq!((passed.to_string().as_str(), told.as_str()), (&status[..3], body));
+    }
+}
+
+#[tokio::test]
+async fn the_time_a_provider_names_is_read_from_a_date_and_from_the_details_of_an_error() {
+    let wait = |fault: ProviderError| match fault {
+        ProviderError::Retryable { retry_after, .. } => retry_after,
+        other => panic!("{other:?}"),
+    };
+    let dated = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:50:07 GMT\r\n";
+    let (fault, ..) = refusal(chat, "429 Too Many Requests", dated, "{}").await;
+    assert_eq!(wait(fault), Some(Duration::from_secs(30)));
+    let gemini = |server: &Server| HttpProvider::new(settings(&server.base_url), Gemini::default()).expect("a provider");
+    let delayed = r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"slow","details":[{"retryDelay":"1.5s"}]}}"#;
+    let (fault, ..) = refusal(gemini, "429 Too Many Requests", "", delayed).await;
+    assert_eq!(wait(fault), Some(Duration::from_millis(1_500)));
+}
+
+#[tokio::test]
+async fn a_refusal_larger_than_what_is_read_of_it_passes_whole_and_names_no_key() {
+    let body = format!("sk-test {}", "x".repeat(100_000));
+    let (fault, _, told) = refusal(chat, "500 Internal Server Error", "", &body).await;
+    assert_eq!(told, body);
+    assert!(!fault.failure().message.contains("sk-test"), "{fault}");
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_what_it_used_is_estimated_once_it_has_come_to_its_regular_end() {
+    let said = json!({"model": "m", "choices": [{"index": 0, "delta": {"content": "hello there"}, "finish_reason": "stop"}]});
+    let whole = json!({"model": "m", "choices": [{"message": {"content": "hello there"}, "finish_reason": "stop"}]});
+    let counted = json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}});
+    let stream = |datas: &[&Value], end: &str| {
+        let datas: Vec<String> = datas.iter().map(|data| data.to_string()).chain([end.to_owned()]).collect();
+        Answer::Bytes(events(&datas))
+    };
+    // 16 and 8 frame the prompt and its message, and "hi" is 1; "hello there" is 4.
+    let estimate = Usage { input_tokens: 25, output_tokens: 4, estimated: true, ..Usage::default() };
+    let exact = Usage { input_tokens: 9, output_tokens: 3, ..Usage::default() };
+    let (one, three) = (asked(), json!({"n": 3, "messages": [{"role": "user", "content": "hi"}]}));
+    // A request that is not read here is taken for text.
+    let several = Usage { input_tokens: text_tokens(&three.to_string()), output_tokens: 12, ..estimate };
+    for (name, asked, answer, expected) in [
+        ("ended", &one, stream(&[&said], "[DONE]"), Some(estimate)),
+        ("three answers", &three, stream(&[&said], "[DONE]"), Some(several)),
+        ("counted", &one, stream(&[&said, &counted], "[DONE]"), Some(exact)),
+        ("cut", &one, stream(&[&said], "{\"choices\""), None),
+        ("in one piece", &one, json_response("200 OK", &whole), Some(estimate)),
+    ] {
+        let server = serve(vec![answer]).await;
+        let answer = chat(&server).forward(call(RawOperation::Stream, asked)).await.expect("an answer");
+        assert_eq!(answer.fault, None);
+        assert_eq!(read(answer).await.1, expected, "{name}");
+        assert_eq!(server.requests.lock().await[0].1, *asked, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_format_pass_and_name_the_version_that_the_client_wants() {
+    let server = serve(vec![json_response("200 OK", &json!({}))]).await;
+    let provider = HttpProvider::new(settings(&server.base_url), AnthropicMessages::default()).expect("a provider");
+    let headers = vec![("anthropic-version".to_owned(), "2099-01-01".to_owned())];
+    let call = RawCall { headers, ..call(RawOperation::Generate, &asked()) };
+    provider.forward(call).await.expect("an answer");
+    let head = server.requests.lock().await[0].0.clone();
+    assert_eq!(head.matches("anthropic-version: 2099-01-01").count(), 1, "{head}");
+    assert_eq!(head.matches("anthropic-version").count(), 1, "{head}");
+}
