@@ -42,7 +42,10 @@ pub(crate) fn speakers(
     let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
     let asked = choice.then(read).flatten().unwrap_or_default();
     let lineup = pool.lineup(&plan, &ModelRequest { session: session.map(str::to_owned), ..asked });
-    let speaks = |candidate: &Candidate| pool.route(&candidate.deployment).args.provider.format() == format;
+    let speaks = |candidate: &Candidate| {
+        let provider = &pool.route(&candidate.deployment).args.provider;
+        provider.format() == format && provider.passes()
+    };
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);
     }

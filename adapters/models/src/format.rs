@@ -174,6 +174,10 @@ pub trait Format: Send + Sync + 'static {
     fn cuts_silently(&self) -> bool {
         false
     }
+    /// False where a request carries more than its format has, which depends on the turn: then a client's bytes do not pass as they are.
+    fn passes(&self) -> bool {
+        true
+    }
     /// Where a raw call goes, under the base URL; `None` where the format has no such operation.
     fn raw_path(&self, call: &RawCall) -> Option<String>;
     /// What an answer's headers say of limits.

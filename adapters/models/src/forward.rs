@@ -30,8 +30,8 @@ const MOST_ANSWERS: u64 = 128;
 
 /// Sends the bytes; see [`helix_ports::Provider::forward`].
 pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<RawAnswer, ProviderError> {
-    let Some(path) = provider.format.raw_path(&call) else {
-        let failure = Failure::new(Code::InvalidRequest, format!("{} has no such operation", provider.settings.name));
+    let Some(path) = provider.format.raw_path(&call).filter(|_| provider.format.passes()) else {
+        let failure = Failure::new(Code::InvalidRequest, format!("{} takes no such request as it is", provider.settings.name));
         return Err(ProviderError::Final(failure.hint("ask in another format; it is translated then")));
     };
     // A client that names a version of the format gets that one.

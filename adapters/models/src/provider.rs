@@ -438,6 +438,10 @@ impl Provider for HttpProvider {
         }
     }
 
+    fn passes(&self) -> bool {
+        self.format.passes()
+    }
+
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
         crate::forward::forward(self, call).await
     }

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::ChatCompletions;
 use helix_adapter_models::gemini::Gemini;
+use helix_adapter_models::servers::{Copilot, OpenRouter};
 use helix_adapter_models::{HttpProvider, text_tokens};
 use helix_ports::{Provider, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, Usage};
@@ -135,4 +136,18 @@ async fn headers_of_the_format_pass_and_name_the_version_that_the_client_wants()
     let head = server.requests.lock().await[0].0.clone();
     assert_eq!(head.matches("anthropic-version: 2099-01-01").count(), 1, "{head}");
     assert_eq!(head.matches("anthropic-version").count(), 1, "{head}");
+}
+
+#[tokio::test]
+async fn servers_that_are_told_more_than_the_format_has_take_no_bytes_as_they_are() {
+    let server = serve(vec![json_response("200 OK", &json!({}))]).await;
+    let copilot = HttpProvider::new(settings(&server.base_url), Copilot::default()).expect("a provider");
+    let openrouter = HttpProvider::new(settings(&server.base_url), OpenRouter::new(Vec::new())).expect("a provider");
+    assert!(chat(&server).passes());
+    for provider in [copilot, openrouter] {
+        assert!(!provider.passes());
+        let refused = provider.forward(call(RawOperation::Generate, &asked())).await.map(|answer| answer.status);
+        assert_eq!(judged(refused), ("final", Code::InvalidRequest));
+    }
+    assert!(server.requests.lock().await.is_empty());
 }

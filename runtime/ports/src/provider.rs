@@ -276,8 +276,12 @@ pub trait Provider: Send + Sync + 'static {
     async fn count_tokens(&self, request: &ModelRequest) -> Result<u64, ProviderError> {
         Ok(self.estimate_tokens(request))
     }
+    /// False where requests carry what depends on each of them and is not the client's to say: then bytes cannot pass as they are.
+    fn passes(&self) -> bool {
+        true
+    }
     /// Passes a request of the provider's own format on, and its answer back, byte by byte. Refused where a client's format is not
-    /// the provider's: look at [`format`](Self::format) first. A refusal is an answer with a `fault`; an error means that none came.
+    /// the provider's, or where bytes do not pass: look at [`format`](Self::format) and [`passes`](Self::passes) first. A refusal is an answer with a `fault`; an error means that none came.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError>;
     /// What its last answer said of its limits.
     fn rate_limits(&self) -> RateLimits {

@@ -128,3 +128,11 @@ async fn a_request_with_a_picture_passes_to_whoever_takes_it() {
         assert_eq!(pass(&models, Some(asked)).await, told(200, &format!("{by} says 200 to bytes")));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn bytes_do_not_pass_to_a_provider_of_their_format_that_adds_to_them() {
+    let a = FakeProvider::new("adding", []);
+    let (models, _handle) = team(&[&a], Limits::default()).await;
+    assert_eq!(pass(&models, None).await, Ok(None));
+    assert_eq!(a.calls(), 0);
+}

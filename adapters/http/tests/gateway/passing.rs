@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_adapter_models::chat::ChatCompletions;
-use helix_adapter_models::{HttpProvider, Settings, price_per_million};
+use helix_adapter_models::servers::{Copilot, OpenRouter};
+use helix_adapter_models::{Format, HttpProvider, Settings, price_per_million};
 use helix_database::{LedgerFilter, RecordStore};
 use helix_messages::DailyLimits;
 use helix_ports::Provider;
 use helix_protocol::{Budget, CallOutcome, Code, ModelCall, Money, Usage};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,8 +31,11 @@ const DONE: &str = "data: [DONE]\n\n";
 /// What a gateway before the model says that gave up waiting.
 const LATE: &str = "HTTP/1.1 504 Gateway Timeout\r\ncontent-type: text/plain\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate";
 
+/// Requests as they came, heads and bodies.
+type Seen = Arc<Mutex<Vec<String>>>;
+
 /// Answers one request: to its end, short of its last event where the prompt says `cut`, not at all where it says `late`.
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, seen: Seen) -> std::io::Result<()> {
     let mut request = Vec::new();
     let whole = |request: &[u8]| {
         let at = request.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
@@ -43,6 +48,7 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
             return Ok(());
         }
     }
+    seen.lock().push(String::from_utf8_lossy(&request).into_owned());
     let says = |prompt: &[u8]| request.windows(prompt.len()).any(|window| window == prompt);
     let last = if says(b"\"cut\"") { "" } else { DONE };
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
@@ -53,11 +59,18 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 
 /// A provider of such a server, at a millionth for a token that is read and two for one that is written.
 async fn silent_about_usage() -> Arc<dyn Provider> {
+    speaking(ChatCompletions::at("")).await.0
+}
+
+/// Such a provider of a format, and what its server was sent.
+async fn speaking(format: impl Format) -> (Arc<dyn Provider>, Seen) {
+    let seen = Seen::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
     let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let sent = Arc::clone(&seen);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream));
+            tokio::spawn(answer(stream, Arc::clone(&sent)));
         }
     });
     let settings = Settings {
@@ -67,7 +80,7 @@ async fn silent_about_usage() -> Arc<dyn Provider> {
         prices: [("m".to_owned(), price_per_million(1.0, 1.0, 2.0))].into(),
         ..Settings::default()
     };
-    Arc::new(HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider"))
+    (Arc::new(HttpProvider::new(settings, format).expect("a provider")), seen)
 }
 
 /// Asks for a stream, and what of it came.
@@ -141,4 +154,20 @@ async fn a_refusal_that_may_have_been_billed_passes_as_it_came_counts_in_full_an
     let most = Usage { input_tokens: 75, cost: Money(125), estimated: true, ..Usage::default() };
     assert_eq!((call.outcome, call.code, call.usage), (CallOutcome::Uncertain, Some(Code::ModelFailed), most));
     assert_eq!(ask(&served, &key, "hi").await.0, 402);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_copilot_and_openrouter_are_told_besides_reaches_them_from_clients_that_speak_their_format_too() {
+    let (copilot, seen) = speaking(Copilot::default()).await;
+    let served = Served::over(DailyLimits::default(), vec![copilot]).await;
+    let key = served.key(|_| {}).await;
+    assert_eq!(ask(&served, &key, "hi").await.0, 200);
+    assert!(seen.lock()[0].contains("\r\nx-initiator: user\r\n"), "{:?}", seen.lock());
+
+    let (openrouter, seen) = speaking(OpenRouter::new(vec!["spare".to_owned()])).await;
+    let served = Served::over(DailyLimits::default(), vec![openrouter]).await;
+    let key = served.key(|_| {}).await;
+    assert_eq!(ask(&served, &key, "hi").await.0, 200);
+    let sent = seen.lock()[0].clone();
+    assert!(sent.contains(r#""models":["m","spare"]"#) && sent.contains(r#""session_id":"#), "{sent}");
 }

@@ -48,6 +48,11 @@ impl Format for Copilot {
         encoded
     }
 
+    /// What is billed depends on who began a request, and that is said in a header.
+    fn passes(&self) -> bool {
+        false
+    }
+
     fn decoder(&self) -> Box<dyn Decoder> {
         self.chat.decoder()
     }

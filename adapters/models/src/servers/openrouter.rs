@@ -51,6 +51,11 @@ impl Format for OpenRouter {
         encoded
     }
 
+    /// Other models, sessions and cache markers are fields of the body.
+    fn passes(&self) -> bool {
+        false
+    }
+
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(Billed { inner: self.chat.decoder(), cost: None })
     }
