@@ -13,13 +13,14 @@ use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall, TokenPrice,
 };
 use helix_protocol::{
-    Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, Usage, WireFormat,
+    Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, Thinking, Usage, WireFormat,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::{Limits, ModelsArgs, ProviderArgs, branch};
 
+mod insisting;
 mod long;
 mod passing;
 
@@ -31,6 +32,8 @@ struct FakeProvider {
     answers: Mutex<VecDeque<Answer>>,
     calls: Mutex<Vec<Instant>>,
     asked: Mutex<Vec<ModelRequest>>,
+    /// What it says; its usual reply once nothing is left.
+    replies: Mutex<VecDeque<ModelReply>>,
     context_tokens: u64,
     closed: AtomicUsize,
     running: AtomicUsize,
@@ -59,6 +62,7 @@ impl FakeProvider {
             answers: Mutex::new(answers.into_iter().collect()),
             calls: Mutex::new(Vec::new()),
             asked: Mutex::new(Vec::new()),
+            replies: Mutex::new(VecDeque::new()),
             context_tokens: ModelCapabilities::default().context_tokens,
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
@@ -110,7 +114,7 @@ impl Provider for FakeProvider {
         assert!(!self.panics, "told to");
         self.finished.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.lock().pop_front().unwrap_or(Ok(()));
-        answer.map(|()| reply(&self.name))
+        answer.map(|()| self.replies.lock().pop_front().unwrap_or_else(|| reply(&self.name)))
     }
     async fn models(&self) -> Result<Vec<ModelInfo>, ProviderError> {
         Ok(Vec::new())
@@ -118,6 +122,10 @@ impl Provider for FakeProvider {
     fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
         let (context_tokens, images) = (self.context_tokens, self.name.starts_with("seeing"));
         ModelCapabilities { context_tokens, images, ..ModelCapabilities::default() }
+    }
+    /// A `thinker` cannot be forced while it thinks.
+    fn keeps_tool_choice(&self, _model: Option<&str>, request: &ModelRequest) -> bool {
+        !self.name.starts_with("thinker") || request.thinking == Thinking::Default
     }
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
         Some(TokenPrice {
