@@ -10,7 +10,7 @@ use helix_adapter_models::gemini::{self, Gemini};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::{self, Responses};
 use helix_adapter_models::servers::{Copilot, LlamaCpp};
-use helix_adapter_models::{ApiKey, HttpProvider, ServedStream, Settings};
+use helix_adapter_models::{HttpProvider, ServedStream, Settings};
 use helix_ports::{Availability, Provider, ProviderError};
 use helix_protocol::{Block, Code, Failure, Message, ModelReply, ModelRequest, Role, StopReason, Usage};
 use serde_json::{Value, json};

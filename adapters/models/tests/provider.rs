@@ -9,7 +9,7 @@ use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::{ChatCompletions, decode_request, encode_chunks, encode_reply};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::servers::LlamaCpp;
-use helix_adapter_models::{ApiKey, HttpProvider, ModelFacts, ModelLookup, Settings, price_per_million};
+use helix_adapter_models::{HttpProvider, ModelFacts, ModelLookup, Settings, price_per_million};
 use helix_ports::{Availability, ModelCapabilities, Provider, ProviderError};
 use helix_protocol::{
     Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Thinking, ThinkingControl,

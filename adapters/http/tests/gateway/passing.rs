@@ -151,7 +151,7 @@ async fn a_refusal_that_may_have_been_billed_passes_as_it_came_counts_in_full_an
     assert_eq!(refused.text().await.expect("a body"), "late");
 
     let call = entry(&served, |call| call.code.is_some()).await;
-    let most = Usage { input_tokens: 75, cost: Money(125), estimated: true, ..Usage::default() };
+    let most = Usage { input_tokens: 76, cost: Money(126), estimated: true, ..Usage::default() };
     assert_eq!((call.outcome, call.code, call.usage), (CallOutcome::Uncertain, Some(Code::ModelFailed), most));
     assert_eq!(ask(&served, &key, "hi").await.0, 402);
 }
@@ -162,12 +162,13 @@ async fn what_copilot_and_openrouter_are_told_besides_reaches_them_from_clients_
     let served = Served::over(DailyLimits::default(), vec![copilot]).await;
     let key = served.key(|_| {}).await;
     assert_eq!(ask(&served, &key, "hi").await.0, 200);
-    assert!(seen.lock()[0].contains("\r\nx-initiator: user\r\n"), "{:?}", seen.lock());
+    let asked = seen.lock().pop().expect("it was asked");
+    assert!(asked.starts_with("POST ") && asked.contains("\r\nx-initiator: user\r\n"), "{asked}");
 
     let (openrouter, seen) = speaking(OpenRouter::new(vec!["spare".to_owned()])).await;
     let served = Served::over(DailyLimits::default(), vec![openrouter]).await;
     let key = served.key(|_| {}).await;
     assert_eq!(ask(&served, &key, "hi").await.0, 200);
-    let sent = seen.lock()[0].clone();
+    let sent = seen.lock().pop().expect("it was asked");
     assert!(sent.contains(r#""models":["m","spare"]"#) && sent.contains(r#""session_id":"#), "{sent}");
 }
