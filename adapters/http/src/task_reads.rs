@@ -128,8 +128,8 @@ pub(crate) struct DiffQuery {
     all: bool,
 }
 
-/// GET /tasks/{id}/diff?from=&to=&all=: what git ignores is marked, and has patches only where `all` asks for them. Steps by number, id or checkpoint. From what the task began with to its head where
-/// nothing is said; `from=base` says it.
+/// GET /tasks/{id}/diff?from=&to=&all=: what git ignores is marked, and has patches only where `all` asks for them. Steps by
+/// number, id or checkpoint. From what the task began with to its head where nothing is said; `from=base` says it.
 pub(crate) async fn diff(node: web::Data<Node>, id: Id, query: web::Query<DiffQuery>) -> Result<HttpResponse, Problem> {
     let (args, query) = (node.args.clone(), query.into_inner());
     let files = node

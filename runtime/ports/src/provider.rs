@@ -281,7 +281,8 @@ pub trait Provider: Send + Sync + 'static {
         true
     }
     /// Passes a request of the provider's own format on, and its answer back, byte by byte. Refused where a client's format is not
-    /// the provider's, or where bytes do not pass: look at [`format`](Self::format) and [`passes`](Self::passes) first. A refusal is an answer with a `fault`; an error means that none came.
+    /// the provider's, or where bytes do not pass: look at [`format`](Self::format) and [`passes`](Self::passes) first. A refusal
+    /// is an answer with a `fault`; an error means that none came.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError>;
     /// What its last answer said of its limits.
     fn rate_limits(&self) -> RateLimits {

@@ -123,7 +123,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Names a step of the task or of the line it was forked from, else `NotFound`. Answers `Done`. The same name for the same step again is the same; for another step it is `Conflict`.
+    /// Names a step of the task or of the line it was forked from, else `NotFound`. Answers `Done`. The same name for the same step
+    /// again is the same; for another step it is `Conflict`.
     Checkpoint(Checkpoint),
     /// Records a question and parks its task in `waiting_for_input`. Answers `Task`. Refused with `StaleOwner`.
     Ask {

@@ -137,7 +137,8 @@ impl Sandbox {
         !self.runs.lock().over
     }
 
-    /// Starts a command in it. `descriptors` are those of its output and, behind it, of its input where it has one. `None` where the sandbox ended before it told whether the command runs.
+    /// Starts a command in it. `descriptors` are those of its output and, behind it, of its input where it has one. `None` where
+    /// the sandbox ended before it told whether the command runs.
     pub async fn spawn(&self, command: SandboxCommand, descriptors: Vec<OwnedFd>) -> Result<Option<Spawned>, Failure> {
         let SandboxCommand { program, folder, variables } = command;
         let gone =
