@@ -162,7 +162,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let mut doomed = Doomed { here, workspace: &before, verb, base: index, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
     let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { index };
-    let in_the_way = folder.foresee(here.store(), Some(index), to, journey.changes)?;
+    let in_the_way = if discards { Vec::new() } else { folder.foresee(here.store(), Some(index), to, journey.changes)? };
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
     }
@@ -170,6 +170,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let operation = switched.recorded.operation;
     let mut moved = Moved { here, verb, operation, from: index, to: switched.to, back, changes: journey.changes };
     if discards {
+        doomed.to = switched.to;
         moved.back = match keep(context, &mut folder, &mut doomed) {
             Ok(kept) => kept.tree,
             Err(failure) => return Err(moved.take_back(context, &mut folder, failure)),

@@ -102,7 +102,6 @@ fn hard(
     let to = here.repository().tree(target)?;
     let mut doomed = Doomed { here, workspace: before, verb, base, to, reach: Reach::All, seen: None };
     let back = keep(context, folder, &mut doomed)?.tree;
-    folder.foresee(here.store(), Some(base), to, changes)?;
     let operation = here.repository().reset(&here.caller(context, None), target, ResetKind::Hard)?.recorded.operation;
     let mut moved = Moved { here, verb, operation, from: base, to, back, changes };
     moved.back = match keep(context, folder, &mut doomed) {

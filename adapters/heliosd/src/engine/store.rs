@@ -153,7 +153,7 @@ struct Wanted {
 impl Wanted {
     /// `None` where it cannot be said now: the file cannot be written, or an engine is looking whether somebody waits.
     fn say(own_folder: &Path) -> Option<Self> {
-        let file = File::options().create(true).truncate(false).write(true).open(own_folder.join(WANTED)).ok()?;
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(own_folder.join(WANTED)).ok()?;
         flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
         Some(Self { _locked: file })
     }
@@ -161,7 +161,8 @@ impl Wanted {
 
 /// Whether somebody waits for the store of a repository.
 pub fn is_wanted(own_folder: &Path) -> bool {
-    let Ok(file) = File::open(own_folder.join(WANTED)) else { return false };
+    // For both, since network file systems ask for one or the other with the kind of lock.
+    let Ok(file) = File::options().read(true).write(true).open(own_folder.join(WANTED)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }
 
