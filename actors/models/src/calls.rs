@@ -115,7 +115,8 @@ impl Gate {
         result
     }
 
-    /// The turn is over when the answer's body is.
+    /// The turn is over when the answer's body is. That of a refusal ends at once: it is kept while others are asked, and by the very call
+    /// that waits for a turn again.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
         let turn = self.turn().await?;
         let model = call.model.clone();
@@ -125,7 +126,10 @@ impl Gate {
             Err(error) => Some(error),
         });
         let answer = result?;
-        let body = holding(answer.body, turn).boxed();
+        let body = match answer.fault {
+            Some(_) => answer.body,
+            None => holding(answer.body, turn).boxed(),
+        };
         Ok(RawAnswer { body, usage: priced(Arc::clone(&self.provider), model, answer.usage), ..answer })
     }
 

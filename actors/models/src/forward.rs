@@ -44,7 +44,8 @@ pub(crate) fn speakers(
     let lineup = pool.lineup(&plan, &ModelRequest { session: session.map(str::to_owned), ..asked });
     let speaks = |candidate: &Candidate| {
         let provider = &pool.route(&candidate.deployment).args.provider;
-        provider.format() == format && provider.passes()
+        // Who stands in for a model that takes the pictures is told of them, in a translation.
+        !candidate.blind && provider.format() == format && provider.passes()
     };
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);

@@ -92,6 +92,25 @@ async fn what_was_not_billed_is_tried_again_when_the_provider_wants_and_its_last
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_kept_takes_no_turn_from_the_call_that_comes_after_it() {
+    let a = FakeProvider::new("a", [busy(None)]);
+    let (models, _handle) = team(&[&a], Limits { concurrency: 1, ..Limits::default() }).await;
+    let passed = tokio::time::timeout(Duration::from_secs(60), pass(&models, None)).await;
+    assert_eq!(passed.expect("it waits for no turn that it has itself"), told(200, "a says 200 to bytes"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_is_not_passed_to_a_model_that_takes_none() {
+    let picture = Block::Image { image: ImageSource::Url { url: "https://example.org/a".to_owned() }, extra: None };
+    let seen = Message { role: Role::User, blocks: vec![picture] };
+    let with_picture = ModelRequest { messages: vec![seen], ..request(None) };
+    let (seeing, blind) = (FakeProvider::new("seeing", [busy(Some(100))]), FakeProvider::new("blind", []));
+    let (models, _handle) = team(&[&seeing, &blind], Limits::default()).await;
+    assert_eq!(pass(&models, Some(with_picture)).await, Ok(None), "it is told of the picture in a translation");
+    assert_eq!((seeing.calls(), blind.calls()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_our_key_is_not_shown_to_a_client() {
     let a = FakeProvider::new("a", [refused()]);
     let (models, _handle) = team(&[&a], Limits::default()).await;

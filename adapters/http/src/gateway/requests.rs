@@ -27,7 +27,7 @@ pub(crate) struct Asked {
     pub model: String,
     pub headers: Vec<(String, String)>,
     pub bytes: Bytes,
-    pub body: Value,
+    pub body: Arc<Value>,
     pub session: Option<String>,
     /// The client takes an answer that an equal request had.
     pub reuse: bool,
@@ -272,7 +272,19 @@ async fn read(
     let head = AnswerHead { id: uuid::Uuid::now_v7().simple().to_string(), created: now.0 / 1_000_000, model: model.clone() };
     let session = session(caller.as_ref(), &body);
     let reuse = request.headers().get(REUSE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, reuse, head, set_aside: None })
+    Ok(Asked {
+        format,
+        operation,
+        caller,
+        model,
+        headers: passed(request),
+        bytes,
+        body: Arc::new(body),
+        session,
+        reuse,
+        head,
+        set_aside: None,
+    })
 }
 
 /// The body, up to a limit that is told in the client's format.
