@@ -274,11 +274,12 @@ impl Scheduler {
                 // Ours and driven by nobody: it goes on where it is, and where its worker is lost wherever there is room.
                 if !self.adopting.contains_key(&task.id) && self.queue.get(task.id).is_none() {
                     let waiting = self.waiting(&task);
-                    match task.worker.and_then(|at| self.fleet.view(at)).filter(|view| !view.lost) {
-                        Some(view) => {
-                            let (worker, ready) = (view.record.id, view.ready);
+                    // One that the fleet has not told of is not lost before a lease has passed.
+                    let runs = |at: &WorkerId| self.fleet.view(*at).map_or(!self.lease_passed, |view| !view.lost);
+                    match task.worker.filter(runs) {
+                        Some(worker) => {
                             self.adopting.insert(task.id, (waiting, worker));
-                            if ready {
+                            if self.fleet.view(worker).is_some_and(|view| view.ready) {
                                 self.adopt(worker);
                             }
                         }

@@ -254,7 +254,7 @@ async fn close_lost(
             Err(error @ (RecordError::Unavailable(_) | RecordError::DiskFull(_))) => {
                 return Err(ConnectError::Unreachable(error.into()));
             }
-            // One that cannot be read is driven by nobody.
+            Err(error) if held == Held::AsRecorded => return Err(ConnectError::Unreachable(error.into())),
             found => found.ok().flatten().filter(|_| held == Held::AsRecorded),
         };
         // One that rests under the same epoch, for a pause or a retry, was given to nobody since.

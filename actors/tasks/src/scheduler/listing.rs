@@ -39,6 +39,10 @@ pub(super) async fn load(shared: Arc<Shared>) -> SchedulerMsg {
 impl Scheduler {
     pub(super) fn loaded(&mut self, tasks: Vec<TaskRecord>, views: Vec<WorkerView>) {
         for mut task in tasks {
+            if self.running.contains_key(&task.id) || self.queue.get(task.id).is_some() {
+                // Told of before the records were read.
+                continue;
+            }
             if waits_for_the_day(&task) {
                 // This node may have been started with higher limits.
                 task.not_before = None;

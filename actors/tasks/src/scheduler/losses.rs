@@ -16,6 +16,10 @@ use crate::telling;
 impl Scheduler {
     /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch, and go on where they are.
     pub(super) fn adopt(&mut self, worker: WorkerId) {
+        if !self.loaded || self.closed {
+            // What is waiting for it by then is adopted once the records are read; a node that parks begins nothing.
+            return;
+        }
         let back: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == worker).map(|(task, _)| *task).collect();
         for task in back {
             if let Some((waiting, worker)) = self.adopting.remove(&task) {
@@ -132,6 +136,7 @@ impl Scheduler {
             Some(view) if view.ready => self.adopt(*worker),
             // Its lease runs: it comes back, or is lost.
             Some(view) if !view.lost => {}
+            None if !self.lease_passed => {}
             _ => {
                 if let Some((waiting, _)) = self.adopting.remove(&task) {
                     self.move_on(waiting, None);
