@@ -49,6 +49,8 @@ pub struct WriterState {
     applying: Option<Vec<Reply<Applied>>>,
     /// Everything recorded is published: no try ended without an answer since.
     told: bool,
+    /// What is untold is looked for in a while.
+    later: bool,
     work: Work<RecordsMsg>,
 }
 
@@ -61,13 +63,14 @@ impl Actor for WriterActor {
         let WriterArgs { records, events } = args;
         // What an earlier incarnation had under way may have been recorded.
         let told = events.published().is_none();
-        Ok(WriterState { records, events, waiting: VecDeque::new(), applying: None, told, work: Work::of(&myself) })
+        Ok(WriterState { records, events, waiting: VecDeque::new(), applying: None, told, later: false, work: Work::of(&myself) })
     }
 
     async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut WriterState) -> Result<(), ActorProcessingErr> {
         match message.take() {
             RecordsMsg::Write { write, reply } => state.gather(*write, reply),
             RecordsMsg::GroupApplied { answers, untold } => state.answer(answers, untold),
+            RecordsMsg::TellUntold => state.tell(),
         }
         Ok(())
     }
@@ -128,6 +131,35 @@ impl WriterState {
             }
         }
         self.begin();
+        self.tell_later();
+    }
+
+    /// What could not be read is read again after a while: no group may come that would do it.
+    fn tell_later(&mut self) {
+        if !self.told && !self.later {
+            self.later = true;
+            self.work.start(async {
+                tokio::time::sleep(LONGEST_PAUSE).await;
+                RecordsMsg::TellUntold
+            });
+        }
+    }
+
+    fn tell(&mut self) {
+        self.later = false;
+        if self.applying.is_some() {
+            // The group under way does it.
+            return self.tell_later();
+        }
+        if self.told || self.events.published().is_none() {
+            return;
+        }
+        self.applying = Some(Vec::new());
+        let (records, events) = (Arc::clone(&self.records), self.events.clone());
+        self.work.start(async move {
+            let untold = untold(&*records, events.published().unwrap_or_default()).await;
+            RecordsMsg::GroupApplied { answers: Ok(Vec::new()), untold: Some(untold) }
+        });
     }
 }
 

@@ -26,6 +26,8 @@ pub enum RecordsMsg {
         /// Where the outcome of an earlier try is unknown: its events are in no answer.
         untold: Option<Untold>,
     },
+    /// Events that could not be read are tried again, where no group did that meanwhile. Sent by the writer's own work.
+    TellUntold,
 }
 
 /// What was recorded since the last events that were published.
