@@ -26,8 +26,8 @@ const MOST_PATHS: usize = 100;
 const MOST_SAID: usize = 8_000;
 /// And so many of its patches.
 const MOST_PATCHED: usize = 60_000;
-/// Fewer than a token of text has.
-const CHARACTERS_OF_TOKEN: u64 = 2;
+/// As few as a token of digits, hashes or signs has.
+const CHARACTERS_OF_TOKEN: u64 = 1;
 
 /// What says that an attempt is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,14 +94,30 @@ impl Judge<'_> {
             [at] => return Ok(Some((*at, "it alone was completed".to_owned()))),
             _ => {}
         }
+        let first = |why: &str| Ok(Some((completed[0], why.to_owned())));
+        match self.compare(host, ends, &completed).await {
+            Err(failure) if failure.code == Code::ModelUnavailable => {
+                first("it completed, and no model is there to compare it with the others")
+            }
+            Err(failure) if failure.code == Code::ContextOverflow => {
+                first("it completed, and no model can take as much as comparing it takes")
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// The best of several, by a model.
+    async fn compare(&self, host: &mut dyn StepHost, ends: &[ChildEnd], completed: &[usize]) -> Result<(usize, String), Failure> {
         let mut question = format!("The task:\n{}\n", self.task);
-        let share = self.limits.room() * CHARACTERS_OF_TOKEN / completed.len() as u64;
-        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        let changed: Vec<String> = completed.iter().map(|at| listed(&ends[*at].changed)).collect();
+        let named = question.len() + changed.iter().map(String::len).sum::<usize>();
+        let room = usize::try_from(self.limits.room() * CHARACTERS_OF_TOKEN).unwrap_or(usize::MAX);
+        let share = room.saturating_sub(named) / completed.len();
         let said = MOST_SAID.min(share / 2);
         let patched = MOST_PATCHED.min(share - said);
-        for at in &completed {
+        for (at, changed) in completed.iter().zip(changed) {
             let end = &ends[*at];
-            let (changed, says) = (listed(&end.changed), beginning(&end.answer, said));
+            let says = beginning(&end.answer, said);
             question.push_str(&format!("\nAttempt {} changed {changed} and says:\n{says}\n", at + 1));
             let patches = match end.snapshot {
                 Some(snapshot) => host.patches(snapshot).await?,
@@ -128,7 +144,7 @@ impl Judge<'_> {
         });
         let at = named.and_then(|number| number.checked_sub(1)).filter(|at| completed.contains(at));
         // A judge that names none has not judged: the first that was completed is as good as any.
-        Ok(Some(at.map_or((completed[0], "the judge named none".to_owned()), |at| (at, shortened(&text)))))
+        Ok(at.map_or((completed[0], "the judge named none".to_owned()), |at| (at, shortened(&text))))
     }
 }
 
@@ -236,16 +252,7 @@ async fn chosen(
         _ => return Ok(None),
     };
     let judge = Judge { task, provider, model, limits: limits.of(provider, model), thinking };
-    let first = || ends.iter().position(|end| end.status == TaskStatus::Completed);
-    match judge.choose(host, ends).await {
-        Err(failure) if failure.code == Code::ModelUnavailable => {
-            Ok(first().map(|at| (at, "it completed, and no model is there to compare it with the others".to_owned())))
-        }
-        Err(failure) if failure.code == Code::ContextOverflow => {
-            Ok(first().map(|at| (at, "it completed, and no model can take as much as comparing it takes".to_owned())))
-        }
-        other => other,
-    }
+    judge.choose(host, ends).await
 }
 
 /// The files of an attempt become the task's. Its conversation stays where it is, for whoever goes on from it.

@@ -35,7 +35,7 @@ pub(crate) async fn take_turn(
     if let Some(id) = known {
         let start = Start { command: &turn.program.resume, id: &id, prompt: &turn.prompt, lost: &turn.lost };
         let ran = run(turn, program, session, start).await?;
-        let did_nothing = ran.is_lost || gateway.is_some_and(Way::is_untouched);
+        let did_nothing = ran.is_lost || (is_led(turn) && gateway.is_some_and(Way::is_untouched));
         if matches!(ran.code, 0 | NO_SUCH_PROGRAM) || ran.answer.is_some() || !did_nothing {
             return ran.report(turn, session, &id, Began::Resumed);
         }
@@ -46,6 +46,12 @@ pub(crate) async fn take_turn(
     let start = Start { command: &turn.program.command, id: &id, prompt: &crate::told(turn), lost: &[] };
     let ran = run(turn, program, session, start).await?;
     ran.report(turn, session, &id, began)
+}
+
+/// Whether the program is told of the gateway at all: one that is not reaches its models in its own way, unseen.
+fn is_led(turn: &AgentTurn) -> bool {
+    let program = &turn.program;
+    program.environment.values().chain(program.files.values()).any(|text| text.contains("{gateway}"))
 }
 
 /// What is run, and with what.

@@ -17,6 +17,7 @@ fn turn(resume: &str, answer: &str, lost: &[&str]) -> AgentTurn {
         command: counted("echo anew: $(cat \"$HELIX_PROMPT_FILE\")"),
         resume: counted(resume),
         answer: answer.to_owned(),
+        environment: [("OPENAI_BASE_URL".to_owned(), "{gateway}".to_owned())].into(),
         ..AgentProgram::default()
     };
     AgentTurn {
@@ -54,6 +55,14 @@ fn runs(workspace: &Path) -> usize {
 fn said(report: &TurnReport) -> String {
     let blocks = report.messages.iter().flat_map(|message| &message.blocks);
     blocks.filter_map(|block| if let Block::Text { text, .. } = block { Some(text.as_str()) } else { None }).collect()
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_told_of_the_gateway_may_have_asked_its_model_unseen() {
+    let mut alone = turn("exit 1", "/result", &[]);
+    alone.program.environment.clear();
+    let (report, runs) = second(&alone, Some(0)).await;
+    assert_eq!((report.expect_err("its own failure").code, runs), (Code::AgentFailed, 1));
 }
 
 #[tokio::test]
