@@ -55,6 +55,22 @@ fn whatever_moves_files_leaves_a_purged_path_out_and_says_so() {
 }
 
 #[test]
+fn the_last_copy_of_what_was_purged_is_in_the_way_or_kept() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.commit(&root, ".env", "secret");
+    user.ok(&root, &["purge", ".env"]);
+    let lies = || std::fs::read_to_string(root.join(".env")).ok();
+    let refused = user.run(&root, &["checkout", "HEAD~1"]);
+    assert_eq!((refused.code, lies().as_deref()), (1, Some("secret")), "{}", refused.err);
+    let reset = user.run(&root, &["reset", "--hard", "HEAD~1"]);
+    let kept = reset.err.split("is kept in ").nth(1).and_then(|rest| rest.split(' ').next()).expect("it says where").to_owned();
+    assert_eq!((reset.code, lies()), (0, None), "{}", reset.err);
+    assert_eq!(user.ok(&root, &["show", &format!("{kept}:.env")]), "secret");
+}
+
+#[test]
 fn git_gets_a_history_without_what_was_purged() {
     let user = User::new();
     let (root, [_, two, _]) = purged(&user);

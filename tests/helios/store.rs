@@ -126,7 +126,7 @@ fn a_command_within_a_bisection_is_refused_and_does_not_wait_for_its_end() {
     user.commit(&root, "f", "2");
     let three = user.commit(&root, "f", "3");
     let script =
-        "helios rev-parse HEAD; helios status; test $? = 1 || exit 127; helios commit --work .; test $? = 1 && ! grep -q 3 f";
+        "helios rev-parse HEAD; helios status; test $? = 128 || exit 127; helios commit --work .; test $? = 128 && ! grep -q 3 f";
     let run = ["bisect", "run", "HEAD~2", "HEAD", "--", "sh", "-c", script];
     for alone in [false, true] {
         let mut bisect = user.helios(&root, &run);
@@ -139,6 +139,24 @@ fn a_command_within_a_bisection_is_refused_and_does_not_wait_for_its_end() {
         assert_eq!(user.ok(&root, &["rev-parse", "HEAD~2", "HEAD"]).lines().collect::<Vec<_>>(), [&one, &three]);
         assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
     }
+}
+
+#[test]
+fn a_bisection_goes_on_over_what_its_command_writes_and_takes_no_refusal_for_an_answer() {
+    let user = User::new();
+    let root = user.repository("work");
+    for text in ["1", "2", "3"] {
+        user.commit(&root, "f", text);
+    }
+    let three = user.ok(&root, &["rev-parse", "HEAD"]);
+    let script = "! grep -q 3 f; answer=$?; echo made >> f; exit $answer";
+    let found = user.ok(&root, &["bisect", "run", "HEAD~2", "HEAD", "--", "sh", "-c", script]);
+    assert!(found.contains(&format!("{} is the first bad commit", &three.trim()[..12])), "{found}");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+    assert_eq!(std::fs::read_to_string(root.join("f")).expect("it is there"), "3");
+    let refused = user.run(&root, &["bisect", "run", "HEAD~2", "HEAD", "--", "helios", "status"]);
+    assert_eq!(refused.code, 128, "{}{}", refused.out, refused.err);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
 }
 
 #[test]

@@ -197,10 +197,11 @@ pub fn queue<'f>(folder: &'f SharedFolder, console: &Console<'_>) -> Result<Turn
     }
 }
 
-/// The refusal of who asks for files that are another snapshot's for a while.
+/// The refusal of who asks for files that are another snapshot's for a while. It ends with 128, so that a command under `bisect run` which
+/// ends with it has answered nothing; 1 would mean that the snapshot is bad.
 pub fn bisecting() -> Failure {
     let message = "`helios bisect run` has this folder: until it ends, its files are another snapshot's than the head's";
-    Failure::new(Code::InvalidState, message).hint(
+    Failure::new(Code::Overloaded, message).hint(
         "try again when it has ended, or work elsewhere: `helios workspace add ../NAME` makes a folder with a head of its own",
     )
 }

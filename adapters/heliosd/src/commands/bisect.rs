@@ -9,11 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use helix_protocol::{Code, Failure, SnapshotId};
+use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{BisectStep, LocalChanges, WorkingFolder};
 use serde_json::json;
 
 use super::Verb;
+use super::keep::{Doomed, Reach, keep};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::{BISECTING, SharedFolder};
@@ -78,9 +79,11 @@ impl Verb for Bisect {
         let mut search = Search { here: &here, shared: &shared, command: &command, at: base };
         let found = search.run(context, &mut folder, good, bad);
         // Whatever came of it, the files are the head's again.
-        folder.switch(here.store(), Some(search.at), base, LocalChanges::Keep)?;
+        let back = search.go(context, &mut folder, base);
         drop(folder);
-        tell(context, &here, &found?)
+        let found = found?;
+        back?;
+        tell(context, &here, &found)
     }
 }
 
@@ -103,7 +106,7 @@ struct Search<'a> {
     shared: &'a SharedFolder,
     command: &'a [OsString],
     /// The tree that the files are at.
-    at: helix_protocol::ObjectId,
+    at: ObjectId,
 }
 
 impl Search<'_> {
@@ -125,8 +128,7 @@ impl Search<'_> {
             };
             let snapshot = self.here.repository().snapshot(next)?;
             context.console.line(format!("[{left} left] {} {}", next.short(), history::subject(&snapshot)))?;
-            folder.switch(self.here.store(), Some(self.at), snapshot.tree, LocalChanges::Keep)?;
-            self.at = snapshot.tree;
+            self.go(context, folder, snapshot.tree)?;
             match self.ask(context)? {
                 Answer::Good => goods.push(next),
                 Answer::Bad => bad = next,
@@ -135,6 +137,16 @@ impl Search<'_> {
                 }
             }
         }
+    }
+
+    /// Makes the files a snapshot's. What the command wrote into files that differ is kept, and in nobody's way.
+    fn go(&mut self, context: &mut Context<'_>, folder: &mut WorkingFolder, to: ObjectId) -> Result<(), Failure> {
+        let workspace = self.here.workspace()?;
+        let (here, base, reach) = (self.here, self.at, Reach::All);
+        keep(context, folder, &mut Doomed { here, workspace: &workspace, verb: "bisect", base, to, reach, seen: None })?;
+        folder.switch(self.here.store(), Some(base), to, LocalChanges::Discard)?;
+        self.at = to;
+        Ok(())
     }
 
     fn ask(&self, context: &mut Context<'_>) -> Result<Answer, Failure> {

@@ -9,7 +9,7 @@ use helix_versions::{
 use serde_json::{Value, json};
 
 use super::Verb;
-use super::follow::Moved;
+use super::follow::{Moved, go_back};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::location::Location;
@@ -270,7 +270,7 @@ fn follow(
             // Those that had followed go back with it.
             for (name, folder) in done {
                 if let Some(moved) = closed.moved.iter().find(|moved| moved.workspace == **name)
-                    && let Err(error) = folder.switch(here.store(), Some(moved.to), moved.from, changes)
+                    && let Err(error) = go_back(here, folder, moved.to, moved.from)
                 {
                     context.console.note(format!("warning: the files of workspace {name} stay as they are: {error}"))?;
                 }

@@ -1,8 +1,10 @@
 //! The files of a folder after its head has moved. Where they cannot follow, the head goes back: a head whose files are another
 //! snapshot's would make of the next commit of the folder a silent step back.
 
+use std::collections::HashSet;
+
 use helix_protocol::{Failure, ObjectId};
-use helix_versions::{LocalChanges, Undo, WorkingFolder};
+use helix_versions::{LocalChanges, Undo, VersionError, WorkingFolder};
 
 use crate::context::Context;
 use crate::here::Here;
@@ -25,6 +27,20 @@ pub struct Moved<'a> {
     pub changes: LocalChanges,
 }
 
+/// Makes the files of `back` of those of `to`. What somebody wrote meanwhile stays, as a change against `back`: it must not keep the
+/// others where they are.
+pub fn go_back(here: &Here, folder: &mut WorkingFolder, to: ObjectId, back: ObjectId) -> Result<(), VersionError> {
+    let store = here.store();
+    match folder.switch(store, Some(to), back, LocalChanges::Keep) {
+        Err(VersionError::WouldOverwrite { .. }) => {}
+        gone => return gone.map(drop),
+    }
+    let stays: HashSet<_> = folder.conflicts_with(store, Some(to), back)?.into_iter().map(|conflict| conflict.path).collect();
+    let changes = helix_versions::diff_entries(store, Some(to), back)?;
+    let paths: Vec<_> = changes.into_iter().map(|change| change.path).filter(|path| !stays.contains(path)).collect();
+    folder.restore(store, Some(to), back, &paths).map(drop)
+}
+
 impl Moved<'_> {
     /// Lets the files follow, or takes the move back.
     pub fn follow(&self, context: &Context<'_>, folder: &mut WorkingFolder) -> Result<(), Failure> {
@@ -36,9 +52,9 @@ impl Moved<'_> {
 
     /// Takes the move back: the files first, since on a full disk what they leave is the room for the rest. Says how far that went.
     pub fn take_back(&self, context: &Context<'_>, folder: &mut WorkingFolder, failure: Failure) -> Failure {
-        let files = folder.switch(self.here.store(), Some(self.to), self.back, LocalChanges::Keep);
         // Something failed half-way, so what is believed of the files is looked at anew.
         folder.distrust();
+        let files = go_back(self.here, folder, self.to, self.back);
         let head = match self.operation {
             Some(number) => self.here.repository().undo(&self.here.caller(context, None), Undo::Entry(number)).map(drop),
             None => Ok(()),

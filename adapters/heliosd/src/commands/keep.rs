@@ -51,6 +51,14 @@ pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut 
     for change in &refreshed.changes {
         lost.extend(doomed.loss(change)?);
     }
+    // The folder may have the last copy of what was purged, although it is as it was committed.
+    for path in folder.holding(&doomed.here.store().purged()?) {
+        let had = entry_at(doomed.here.store(), doomed.base, &path)?.map(|entry| (entry.mode, entry.id));
+        let wanted = entry_at(doomed.here.store(), doomed.to, &path)?.map(|entry| (entry.mode, entry.id));
+        if had.is_some() && had != wanted && doomed.reach.covers(&path) && !lost.contains(&path) {
+            lost.push(path);
+        }
+    }
     for skipped in &refreshed.skipped {
         if doomed.overwrites(skipped.path.as_bytes())? {
             let text = "is overwritten and cannot be kept: it is too large or cannot be read";

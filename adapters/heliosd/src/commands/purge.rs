@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Verb, stats::bytes};
 use crate::console::OK;
 use crate::context::Context;
+use crate::engine::location::Location;
 use crate::here::{Here, queue};
 use crate::render::path;
 
@@ -69,17 +70,39 @@ impl Verb for Purge {
 }
 
 impl Purge {
-    /// What still lies in the folder comes back with its next commit.
+    /// What still lies in a folder comes back with its next commit. The content is gone by now, so a folder that cannot be looked at is a
+    /// warning too.
     fn warn(&self, context: &mut Context<'_>, here: &Here, plan: &PurgePlan) -> Result<(), Failure> {
-        let folder = here.folder()?;
-        let mut folder = queue(&folder, &context.console)?;
-        let base = here.repository().tree_of(&here.workspace()?.head)?;
-        folder.status(here.store(), Some(base))?;
-        for path in folder.holding(&plan.objects.iter().copied().collect()) {
-            let path = path::plain(&path);
-            context
-                .console
-                .note(format!("warning: {path} still lies in this folder, and its next commit stores it again: remove it first"))?;
+        for workspace in here.repository().workspaces()? {
+            let is_own = workspace.name == *here.name();
+            let location = Location {
+                repository: here.location.repository.clone(),
+                workspace: workspace.name.clone(),
+                root: if is_own { here.location.root.clone() } else { workspace.root.clone().into() },
+            };
+            if !location.root.is_dir() {
+                continue;
+            }
+            let place = if is_own { "this folder".to_owned() } else { format!("the folder of workspace {}", workspace.name) };
+            let look = || -> Result<Vec<Vec<u8>>, Failure> {
+                let folder = here.open.folder(&location)?;
+                let mut folder = queue(&folder, &context.console)?;
+                folder.status(here.store(), Some(here.repository().tree_of(&workspace.head)?))?;
+                Ok(folder.holding(&plan.objects.iter().copied().collect()))
+            };
+            match look() {
+                Ok(paths) => {
+                    for path in paths {
+                        let path = path::plain(&path);
+                        let text = "and its next commit stores it again: remove it first";
+                        context.console.note(format!("warning: {path} still lies in {place}, {text}"))?;
+                    }
+                }
+                Err(failure) => {
+                    let message = failure.message;
+                    context.console.note(format!("warning: {place} could not be looked at for what was purged: {message}"))?;
+                }
+            }
         }
         Ok(())
     }

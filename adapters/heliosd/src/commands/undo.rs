@@ -110,15 +110,16 @@ fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Resul
             workspace: moved.workspace.clone(),
             root: workspace.root.into(),
         };
-        let followed = if location.root.is_dir() {
+        let follow = || -> Result<(), Failure> {
             let folder = here.open.folder(&location)?;
             let mut folder = crate::here::queue(&folder, &context.console)?;
-            folder.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep).map(|_| ())
-        } else {
+            folder.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep)?;
             Ok(())
         };
-        if let Err(error) = followed {
-            context.console.note(format!("warning: the files of workspace {} stay as they are: {error}", moved.workspace))?;
+        let followed = if location.root.is_dir() { follow() } else { Ok(()) };
+        if let Err(failure) = followed {
+            let message = failure.message;
+            context.console.note(format!("warning: the files of workspace {} stay as they are: {message}", moved.workspace))?;
         }
     }
     Ok(())

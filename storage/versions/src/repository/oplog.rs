@@ -127,8 +127,7 @@ pub(crate) fn first(store: &dyn RecordStore) -> Result<Option<u64>, VersionError
 
 /// Whether an entry has nothing but what was kept before it would have been overwritten: there is nothing in it to take back.
 fn only_keeps(record: &OperationRecord) -> bool {
-    let keeps = |change: &ChangeRecord| change.family == Family::Refs && change.key.starts_with(KEPT.as_bytes());
-    !record.changes.is_empty() && record.changes.iter().all(keeps)
+    !record.changes.is_empty() && record.changes.iter().all(is_kept)
 }
 
 fn damaged(key: &[u8], reason: &'static str) -> VersionError {
@@ -356,6 +355,9 @@ impl Transaction<'_> {
         }
         for change in record.changes {
             let now = self.raw(change.family, &change.key)?;
+            if now != change.after && is_kept(&change) {
+                continue;
+            }
             if now != change.after && !is_fleeting(change.family, &change.key) {
                 let name = name_of(change.family, &change.key);
                 return Err(VersionError::Refused {
@@ -378,7 +380,8 @@ impl Transaction<'_> {
             }
             taken.push(later);
             // The oldest one's state is what stays.
-            before.extend(record.changes.into_iter().map(|change| ((change.family, change.key), change.before)));
+            let changes = record.changes.into_iter().filter(|change| !is_kept(change));
+            before.extend(changes.map(|change| ((change.family, change.key), change.before)));
             Ok(true)
         })?;
         for ((family, key), value) in before {
@@ -399,6 +402,11 @@ impl Transaction<'_> {
         }
         Ok(moved)
     }
+}
+
+/// What was kept before it would have been overwritten stays kept, whatever is taken back.
+fn is_kept(change: &ChangeRecord) -> bool {
+    change.family == Family::Refs && change.key.starts_with(KEPT.as_bytes())
 }
 
 /// What is staged and what of a merge is decided changes without the log's knowing, so it is in nobody's way.

@@ -222,6 +222,11 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether what lies in the folder can be had again from the base.
+    fn is_safe(&self, content: Option<(FileMode, ObjectId)>, base: Option<&TreeEntry>) -> bool {
+        base.is_some_and(|base| content == Some((base.mode, base.id)) && !self.gone.contains(&base.id))
+    }
+
     /// A path that the new tree has as a file or link.
     fn leaf(&mut self, held: Option<&Entry>, base: Option<&TreeEntry>, wanted: &TreeEntry) {
         let content = held.and_then(|held| self.leaf_content(held));
@@ -231,8 +236,7 @@ impl Planner<'_> {
         }
         let unchanged = match (held, base) {
             (None, _) => !self.is_skipped(),
-            (Some(_), Some(base)) => content == Some((base.mode, base.id)),
-            (Some(_), None) => false,
+            (Some(_), base) => self.is_safe(content, base),
         };
         if self.manner == Manner::Keep && !unchanged {
             return self.conflict(base);
@@ -256,16 +260,15 @@ impl Planner<'_> {
         match (self.manner, base) {
             (Manner::Discard | Manner::Keep, None) => {}
             (Manner::Exactly | Manner::Discard, _) => self.remove(held),
-            (Manner::Keep, Some(base)) if content == Some((base.mode, base.id)) => self.remove(held),
-            (Manner::Keep, Some(_)) => self.conflict(base),
+            (Manner::Keep, base) if self.is_safe(content, base) => self.remove(held),
+            (Manner::Keep, _) => self.conflict(base),
         }
     }
 
     /// A file or link whose name is needed for a folder.
     fn displace(&mut self, held: Option<&Entry>, base: Option<&TreeEntry>) {
         let content = held.and_then(|held| self.leaf_content(held));
-        let safe = base.is_some_and(|base| content == Some((base.mode, base.id)));
-        if self.manner == Manner::Keep && !safe {
+        if self.manner == Manner::Keep && !self.is_safe(content, base) {
             return self.conflict(base);
         }
         self.remove(held);
@@ -288,7 +291,7 @@ impl Planner<'_> {
                 }
                 leaf => {
                     let content = self.leaf_content(leaf);
-                    if content.is_none() || content != there.map(|entry| (entry.mode, entry.id)) {
+                    if !self.is_safe(content, there) {
                         self.conflict(there);
                     }
                 }
