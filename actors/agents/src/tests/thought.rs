@@ -200,7 +200,7 @@ async fn a_judge_sees_what_each_attempt_changed_as_far_as_its_model_takes_it() {
     let question = host.requests[0].messages[1].as_text();
     assert_eq!(question.matches("Its changes:").count(), 2);
     assert!(question.contains("Its changes:\n+one line\n"), "{question}");
-    let room = usize::try_from(LIMITS.room() * 2).expect("small");
+    let room = usize::try_from(LIMITS.room()).expect("small");
     assert!(question.len() > room / 8 && question.len() < room, "{} characters for a model that takes {room}", question.len());
 }
 

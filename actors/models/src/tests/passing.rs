@@ -104,7 +104,7 @@ async fn a_picture_is_not_passed_to_a_model_that_takes_none() {
     let picture = Block::Image { image: ImageSource::Url { url: "https://example.org/a".to_owned() }, extra: None };
     let seen = Message { role: Role::User, blocks: vec![picture] };
     let with_picture = ModelRequest { messages: vec![seen], ..request(None) };
-    let (seeing, blind) = (FakeProvider::new("seeing", [busy(Some(100))]), FakeProvider::new("blind", []));
+    let (seeing, blind) = (FakeProvider::new("seeing", [busy(Some(3_000))]), FakeProvider::new("blind", []));
     let (models, _handle) = team(&[&seeing, &blind], Limits::default()).await;
     assert_eq!(pass(&models, Some(with_picture)).await, Ok(None), "it is told of the picture in a translation");
     assert_eq!((seeing.calls(), blind.calls()), (1, 0));
