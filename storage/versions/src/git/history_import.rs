@@ -258,7 +258,8 @@ impl<'a> Import<'a> {
             let before = self.converter.room();
             self.converter.note_trees(trees)?;
             let each = (before.saturating_sub(self.converter.room()) / (end - to)).max(1);
-            let fit = (self.converter.room() / each).max(1);
+            // Not fewer where the window is nearly full: many small batches would take longer than what one is over it.
+            let fit = (self.converter.room() / each).max(FEWEST_TOGETHER);
             (to, together) = (end, fit.min(2 * together).min(MOST_TOGETHER));
         }
         self.converter.convert(&mut self.changes)?;
