@@ -66,6 +66,16 @@ impl Here {
         &self.location.workspace
     }
 
+    /// Where a workspace of this repository is. Its record says where its folder was made; where this one and the main one are is known.
+    pub fn place_of(&self, workspace: &Workspace) -> Location {
+        let root = match &workspace.name {
+            own if own == self.name() => self.location.root.clone(),
+            main if *main == WorkspaceName::main() => self.location.repository.clone(),
+            _ => workspace.root.clone().into(),
+        };
+        Location { repository: self.location.repository.clone(), workspace: workspace.name.clone(), root }
+    }
+
     /// The workspace as it is now.
     pub fn workspace(&self) -> Result<Workspace, Failure> {
         Ok(self.repository().workspace(self.name())?)

@@ -12,7 +12,6 @@ use super::Verb;
 use super::follow::{Moved, go_back};
 use crate::console::{NO, OK};
 use crate::context::Context;
-use crate::engine::location::Location;
 use crate::here::{Here, Turn, queue};
 
 /// Keeps variants of one beginning together with their scores
@@ -213,11 +212,7 @@ fn promote(
     let mut places = Vec::new();
     // By name, as everybody takes them who needs several turns.
     for workspace in here.repository().workspaces()?.into_iter().filter(|workspace| workspace.head.target == target) {
-        let location = Location {
-            repository: here.location.repository.clone(),
-            workspace: workspace.name.clone(),
-            root: if workspace.name == *here.name() { here.location.root.clone() } else { workspace.root.into() },
-        };
+        let location = here.place_of(&workspace);
         if location.root.is_dir() {
             places.push((workspace.name, here.open.folder(&location)?));
         }

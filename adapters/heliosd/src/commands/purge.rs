@@ -8,7 +8,6 @@ use serde_json::json;
 use super::{Verb, stats::bytes};
 use crate::console::OK;
 use crate::context::Context;
-use crate::engine::location::Location;
 use crate::here::{Here, queue};
 use crate::render::path;
 
@@ -75,11 +74,7 @@ impl Purge {
     fn warn(&self, context: &mut Context<'_>, here: &Here, plan: &PurgePlan) -> Result<(), Failure> {
         for workspace in here.repository().workspaces()? {
             let is_own = workspace.name == *here.name();
-            let location = Location {
-                repository: here.location.repository.clone(),
-                workspace: workspace.name.clone(),
-                root: if is_own { here.location.root.clone() } else { workspace.root.clone().into() },
-            };
+            let location = here.place_of(&workspace);
             if !location.root.is_dir() {
                 continue;
             }

@@ -10,7 +10,6 @@ use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
 use crate::console::OK;
 use crate::context::Context;
-use crate::engine::location::Location;
 use crate::here::Here;
 use crate::render::date;
 
@@ -104,12 +103,7 @@ fn ready(
 /// Other workspaces follow their heads, where nothing of theirs is lost.
 fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Result<(), Failure> {
     for moved in undone.moved.iter().filter(|moved| moved.workspace != *here.name()) {
-        let workspace = here.repository().workspace(&moved.workspace)?;
-        let location = Location {
-            repository: here.location.repository.clone(),
-            workspace: moved.workspace.clone(),
-            root: workspace.root.into(),
-        };
+        let location = here.place_of(&here.repository().workspace(&moved.workspace)?);
         let follow = || -> Result<(), Failure> {
             let folder = here.open.folder(&location)?;
             let mut folder = crate::here::queue(&folder, &context.console)?;
