@@ -1,5 +1,7 @@
 //! Reading trees: by path, whole, and what of them a store lacks.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use helix_objects::{ObjectError, ObjectStore};
 use helix_protocol::{FileMode, ObjectId};
@@ -18,6 +20,12 @@ pub struct PathEntry {
     pub size: u64,
     /// Its object.
     pub id: ObjectId,
+}
+
+/// What was removed on purpose and is not back: trees name it, and nobody has it.
+pub(crate) fn gone(store: &dyn ObjectStore) -> Result<HashSet<ObjectId>, VersionError> {
+    let purged: Vec<ObjectId> = store.purged()?.into_iter().collect();
+    Ok(if purged.is_empty() { HashSet::new() } else { store.missing(&purged)?.into_iter().collect() })
 }
 
 /// The entry at a path; `None` where there is none. A path that is not beneath the root is refused.

@@ -23,6 +23,7 @@ use super::read_ahead::ReadAhead;
 use super::segment::Row;
 use super::source::{Reader, git_id};
 use super::tree_text::{Names, RawEntry, entries, git_order, is_forbidden, mode_digits, push};
+use crate::read::{check_depth, gone};
 use crate::tree::MAX_DEPTH;
 use crate::{Tree, TreeEntry, VersionError};
 
@@ -72,10 +73,8 @@ impl<'a> GitObjects<'a> {
         pack: PackWriter,
         reader: Option<Reader>,
     ) -> Result<Self, VersionError> {
-        let purged: Vec<ObjectId> = store.purged()?.into_iter().collect();
-        let gone = if purged.is_empty() { HashSet::new() } else { store.missing(&purged)?.into_iter().collect() };
         Ok(Self {
-            gone,
+            gone: gone(store)?,
             left_out: BTreeSet::new(),
             altered: HashSet::new(),
             store,
@@ -208,7 +207,7 @@ impl<'a> GitObjects<'a> {
         before: Option<Hint>,
         depth: usize,
     ) -> Result<Option<GitId>, VersionError> {
-        crate::read::check_depth(ours, depth)?;
+        check_depth(ours, depth)?;
         if let Some(before) = before {
             self.learn(before)?;
         }

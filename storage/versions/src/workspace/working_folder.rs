@@ -20,6 +20,7 @@ use super::reading::read_once;
 use super::rules::FolderRules;
 use super::stat_cache::StatCache;
 use crate::diff::EntryChange;
+use crate::read::gone;
 use crate::tree::encode;
 use crate::{VersionError, entry_at, show_path};
 
@@ -430,9 +431,7 @@ impl WorkingFolder {
 
     fn planner<'a>(&'a self, store: &'a dyn ObjectStore, manner: Manner) -> Result<Planner<'a>, VersionError> {
         let (index, skipped) = (&self.live.index, &self.live.notes.skipped);
-        let purged: Vec<ObjectId> = store.purged()?.into_iter().collect();
-        let gone = if purged.is_empty() { HashSet::new() } else { store.missing(&purged)?.into_iter().collect() };
-        Ok(Planner { index, skipped, store, manner, gone, path: Vec::new(), plan: Plan::default() })
+        Ok(Planner { index, skipped, store, manner, gone: gone(store)?, path: Vec::new(), plan: Plan::default() })
     }
 
     fn plan(&self, store: &dyn ObjectStore, base: Option<ObjectId>, tree: ObjectId, manner: Manner) -> Result<Plan, VersionError> {
