@@ -26,8 +26,6 @@ const MOST_PATHS: usize = 100;
 const MOST_SAID: usize = 8_000;
 /// And so many of its patches.
 const MOST_PATCHED: usize = 60_000;
-/// As few as a token of digits, hashes or signs has.
-const CHARACTERS_OF_TOKEN: u64 = 1;
 
 /// What says that an attempt is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +109,8 @@ impl Judge<'_> {
         let mut question = format!("The task:\n{}\n", self.task);
         let changed: Vec<String> = completed.iter().map(|at| listed(&ends[*at].changed)).collect();
         let named = question.len() + changed.iter().map(String::len).sum::<usize>();
-        let room = usize::try_from(self.limits.room() * CHARACTERS_OF_TOKEN).unwrap_or(usize::MAX);
+        // As characters: a token of digits, hashes or signs may be one.
+        let room = usize::try_from(self.limits.room()).unwrap_or(usize::MAX);
         let share = room.saturating_sub(named) / completed.len();
         let said = MOST_SAID.min(share / 2);
         let patched = MOST_PATCHED.min(share - said);

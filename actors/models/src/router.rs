@@ -150,7 +150,7 @@ pub(crate) fn quote(pool: &Pool, request: &ModelRequest) -> Result<Quote, Failur
     if deployments().all(|deployment| set_up(deployment).is_err()) {
         set_up(first)?;
     }
-    let capabilities = pool.route(first).args.provider.capabilities(Some(&first.model));
+    let capabilities = pool.capabilities(first);
     let mut quote = Quote { provider, model: first.model.clone(), tokens: 0, money: Default::default(), capabilities };
     for deployment in deployments() {
         let (tokens, money) = pool.reservation(deployment, request);
