@@ -34,7 +34,7 @@ pub use repository::{
     Alive, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
     CreateOptions, Elsewhere, Existing, Experiment, ExperimentName, ExperimentState, Expired, FastForward, Fault, FileEdit,
     FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind, MergeOutcome, MergeRequest,
-    Merges, Merging, MergingKind, MovedHead, ObjectKind, Operation, OperationCause, OperationChange, Order, PickRequest, PurgePlan,
+    Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order, PickRequest, PurgePlan,
     PurgeTarget, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Retention, Root, RootKind, Score,
     ScoreVariant, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant, VariantName,
     Workspace, WorkspaceName,

@@ -55,7 +55,7 @@ pub use bisect::BisectStep;
 pub use blame::BlameLine;
 pub use commit::{CommitRequest, Committed, FilesRequest, Undecided};
 pub use experiments::{Closed, Experiment, ScoreVariant, StartExperiment, Variant};
-pub use gc::{Alive, CollectOptions, Collected, Fault, ObjectKind, Root, RootKind};
+pub use gc::{Alive, CollectOptions, Collected, Fault, Root, RootKind};
 pub use graph::{Graph, GraphRow};
 pub use history::{History, LogEntry, LogQuery, Merges, Order};
 pub use live::FileEdit;

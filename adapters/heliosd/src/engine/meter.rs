@@ -1,7 +1,6 @@
 //! What is counted and timed of a repository while it is open.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -13,7 +12,6 @@ const KEPT: usize = 10_000;
 #[derive(Default)]
 pub struct Meter {
     latencies: Mutex<VecDeque<Duration>>,
-    total: AtomicU64,
 }
 
 /// Percentiles of latencies, in milliseconds.
@@ -30,17 +28,11 @@ pub struct Percentiles {
 impl Meter {
     /// A commit took this long in the engine.
     pub fn committed(&self, took: Duration) {
-        self.total.fetch_add(1, Ordering::Relaxed);
         let mut latencies = self.latencies.lock();
         if latencies.len() == KEPT {
             latencies.pop_front();
         }
         latencies.push_back(took);
-    }
-
-    /// How many commits there were.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
     }
 
     /// How many commits the percentiles are of.

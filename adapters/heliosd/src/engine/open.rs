@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use helix_objects::{Cached, ObjectStore, RecordStore};
+use helix_objects::{Cached, Mark, ObjectStore, RecordStore};
 use helix_protocol::{Code, Failure};
 use helix_rocks::RocksStore;
 use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceName};
@@ -49,6 +49,8 @@ pub struct OpenRepository {
     pin: Pin,
 }
 
+/// The file that says up to which write a repository is packed.
+const PACKED: &str = "packed";
 /// So much compressed content stays in memory while nobody uses a repository.
 const RESTING_CACHE_BYTES: usize = 16 << 20;
 
@@ -70,11 +72,11 @@ impl OpenRepository {
             root: location.repository.clone(),
             pin,
             identity: identity(&location.repository),
+            rhythm: Mutex::new(Rhythm::new(packed(&location.own_folder()), store.store().mark())),
             store,
             repository,
             meter: Meter::default(),
             changes: Arc::default(),
-            rhythm: Mutex::default(),
             settings: Mutex::new(settings),
             folders: Mutex::new(folders.into_iter().collect()),
             used: Mutex::new(Instant::now()),
@@ -149,7 +151,7 @@ impl OpenRepository {
     /// What is due for it, if nobody is using it.
     pub fn due(&self) -> Due {
         let collected = self.settings().flag("cleanup.auto_gc_enabled").then(|| self.since_collection());
-        let due = self.rhythm.lock().take(self.unused_for(), self.meter.total(), collected);
+        let due = self.rhythm.lock().take(self.unused_for(), self.store.store().mark(), collected);
         if due == Due::Collect {
             // Where it cannot be written there is only one more collection.
             let _ = fs::write(self.collected_file(), "");
@@ -164,7 +166,18 @@ impl OpenRepository {
     }
 
     fn collected_file(&self) -> PathBuf {
-        self.root.join(super::location::MARKER).join("collected")
+        self.own_folder().join("collected")
+    }
+
+    /// Remembers, for the next engine too, up to where it is packed.
+    pub fn packed_up_to(&self, mark: Mark) {
+        *self.rhythm.lock() = Rhythm::new(mark, mark);
+        // Where it cannot be written the next engine packs once more.
+        let _ = fs::write(self.own_folder().join(PACKED), mark.0.to_string());
+    }
+
+    fn own_folder(&self) -> PathBuf {
+        self.root.join(super::location::MARKER)
     }
 
     /// A failure with the path that people know instead of the one that the store was opened by.
@@ -179,7 +192,7 @@ impl OpenRepository {
 
     /// Whether another process waits for the store.
     pub fn is_wanted(&self) -> bool {
-        store::is_wanted(&self.root.join(super::location::MARKER))
+        store::is_wanted(&self.own_folder())
     }
 
     /// Remembers what is known of the folders, writes what is buffered, and lets the store go.
@@ -212,6 +225,12 @@ fn looked_at_ahead(location: &Location, rules: FolderRules) -> Option<Receiver<F
         }
     };
     thread::Builder::new().name("look".to_owned()).spawn(look).ok().map(|_| opened)
+}
+
+/// Up to where an earlier engine packed a repository.
+fn packed(own_folder: &Path) -> Mark {
+    let text = fs::read_to_string(own_folder.join(PACKED)).unwrap_or_default();
+    Mark(text.parse().unwrap_or_default())
 }
 
 /// What tells a store's folder from another of the same name.

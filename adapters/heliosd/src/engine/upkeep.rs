@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use helix_objects::{Kind, ObjectStore, PackHint, Packed, Sweep, similarity};
+use helix_objects::{Mark, ObjectStore, Packed, Sweep};
 use helix_protocol::{Failure, Timestamp};
 use helix_rocks::Effort;
-use helix_versions::{CollectOptions, Collected, ObjectKind, Retention};
+use helix_versions::{CollectOptions, Collected, Retention};
 
 use super::OpenRepository;
 
@@ -30,10 +30,9 @@ pub struct Upkeep {
     pub bytes_after: u64,
 }
 
-/// After how many commits a repository was last packed.
-#[derive(Default)]
+/// Up to which write a repository is packed.
 pub struct Rhythm {
-    packed_at: u64,
+    packed: Mark,
 }
 
 /// What is to be done for a repository that nobody is using.
@@ -49,22 +48,28 @@ pub enum Due {
 
 /// A repository is packed when nobody has used it for this long …
 const IDLE: Duration = Duration::from_secs(60);
-/// … and there were so many commits since the last time.
-const COMMITS: u64 = 1_000;
+/// … and there were so many writes since the last time, through however many engines: each object is one, and each commit one more.
+const WRITES: u64 = 5_000;
 /// Where the settings ask for it, what is old goes once in this time.
 const EACH: Duration = Duration::from_secs(3_600);
 
 impl Rhythm {
+    /// The one that an earlier engine left, of a store that has been written up to `written`: a backup in its place may have been written
+    /// less far.
+    pub fn new(packed: Mark, written: Mark) -> Self {
+        Self { packed: packed.min(written) }
+    }
+
     /// What is due, which is then taken as done: a failure is tried again the next time, not at once.
     /// `collected` is how long ago the last collection was, where the settings ask for them at all.
-    pub fn take(&mut self, idle: Duration, commits: u64, collected: Option<Duration>) -> Due {
+    pub fn take(&mut self, idle: Duration, written: Mark, collected: Option<Duration>) -> Due {
         if idle < IDLE {
             Due::Nothing
         } else if collected.is_some_and(|ago| ago >= EACH) {
-            self.packed_at = commits;
+            self.packed = written;
             Due::Collect
-        } else if commits >= self.packed_at + COMMITS {
-            self.packed_at = commits;
+        } else if written.0 >= self.packed.0 + WRITES {
+            self.packed = written;
             Due::Pack
         } else {
             Due::Nothing
@@ -100,21 +105,15 @@ pub fn collect(open: &OpenRepository, ttl: Option<Duration>, how: Sweep, thoroug
 
 /// Packs what is alive.
 pub fn pack(open: &OpenRepository, thoroughness: Thoroughness) -> Result<Packed, Failure> {
-    let mut hints = Vec::new();
-    open.repository.mark(&open.repository.roots(None)?, |alive| {
-        let kind = match alive.kind {
-            ObjectKind::File => Kind::File,
-            ObjectKind::Tree => Kind::Tree,
-            ObjectKind::Snapshot => Kind::Snapshot,
-        };
-        hints.push(PackHint { id: alive.id, kind, near: similarity(alive.path) });
-    })?;
+    let (mut hints, written) = (Vec::new(), open.store.store().mark());
+    open.repository.mark(&open.repository.roots(None)?, |alive| hints.push(alive.pack_hint()))?;
     let effort = if thoroughness == Thoroughness::Aggressive { Effort::Aggressive } else { Effort::Idle };
     let rocks = open.store.store();
     let mut packed = rocks.pack(&hints, effort)?;
     let again = rocks.repack()?;
     packed.groups += again.groups;
     rocks.compact()?;
+    open.packed_up_to(written);
     Ok(packed)
 }
 
@@ -123,12 +122,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repository_is_packed_after_many_commits_and_only_while_nobody_uses_it() {
-        let mut rhythm = Rhythm::default();
-        assert_eq!(rhythm.take(Duration::ZERO, COMMITS, Some(EACH)), Due::Nothing);
-        assert_eq!(rhythm.take(IDLE, COMMITS - 1, None), Due::Nothing);
-        assert_eq!(rhythm.take(IDLE, COMMITS, None), Due::Pack);
-        assert_eq!(rhythm.take(IDLE, COMMITS + 1, Some(Duration::ZERO)), Due::Nothing);
-        assert_eq!(rhythm.take(IDLE, COMMITS + 1, Some(EACH)), Due::Collect);
+    fn a_repository_is_packed_after_many_writes_and_only_while_nobody_uses_it() {
+        let mut rhythm = Rhythm::new(Mark(10), Mark(10));
+        let written = Mark(10 + WRITES);
+        assert_eq!(rhythm.take(Duration::ZERO, written, Some(EACH)), Due::Nothing);
+        assert_eq!(rhythm.take(IDLE, Mark(written.0 - 1), None), Due::Nothing);
+        assert_eq!(rhythm.take(IDLE, written, None), Due::Pack);
+        assert_eq!(rhythm.take(IDLE, Mark(written.0 + 1), Some(Duration::ZERO)), Due::Nothing);
+        assert_eq!(rhythm.take(IDLE, Mark(written.0 + 1), Some(EACH)), Due::Collect);
+    }
+
+    #[test]
+    fn a_store_that_a_backup_replaced_is_packed_after_as_many_writes_as_any() {
+        let mut rhythm = Rhythm::new(Mark(1_000_000), Mark(10));
+        assert_eq!(rhythm.take(IDLE, Mark(10 + WRITES), None), Due::Pack);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use helix_objects::{Collect, Displaced, Durability, Expect, Family, RecordChange, Sweep, Swept};
+use helix_objects::{Collect, Displaced, Durability, Expect, Family, Kind, PackHint, RecordChange, Sweep, Swept, similarity};
 use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
 
 use crate::VersionError;
@@ -41,26 +41,22 @@ pub enum RootKind {
     File(ObjectId),
 }
 
-/// What an object is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectKind {
-    /// What was saved.
-    File,
-    /// A list of names.
-    Tree,
-    /// A version with its message.
-    Snapshot,
-}
-
 /// An object that is alive, told once, older ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alive<'a> {
     /// Which.
     pub id: ObjectId,
     /// What it is.
-    pub kind: ObjectKind,
+    pub kind: Kind,
     /// Where it was met first, from the root; empty for snapshots and root folders.
     pub path: &'a [u8],
+}
+
+impl Alive<'_> {
+    /// How it is packed: beside what was met at paths like its own.
+    pub fn pack_hint(&self) -> PackHint {
+        PackHint { id: self.id, kind: self.kind, near: similarity(self.path) }
+    }
 }
 
 /// Something that is not as it should be.
@@ -160,7 +156,7 @@ impl Repository {
         let mut roots = self.roots(expired.first_kept)?;
         roots.retain(|root| !expired.experiments.iter().any(|name| is_of_experiment(&root.by, name.as_str())));
         let mut snapshots = 0;
-        let count = |alive: Alive<'_>| snapshots += u64::from(alive.kind == ObjectKind::Snapshot);
+        let count = |alive: Alive<'_>| snapshots += u64::from(alive.kind == Kind::Snapshot);
         let mut mark = Mark::new(self, count, None);
         mark.run(&roots)?;
         let live = watch.marked(|named| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use helix_objects::ObjectError;
+use helix_objects::{Kind, ObjectError};
 use helix_protocol::{FileMode, ObjectId, SnapshotId};
 
 use crate::read::{check_depth, push_name};
@@ -10,7 +10,7 @@ use crate::tree::Tree;
 use crate::{Snapshot, VersionError};
 
 use super::Repository;
-use super::gc::{Alive, Fault, ObjectKind, Root, RootKind};
+use super::gc::{Alive, Fault, Root, RootKind};
 
 /// A walk over everything that roots keep.
 pub(super) struct Mark<'a, V> {
@@ -52,7 +52,7 @@ impl<'a, V: FnMut(Alive<'_>)> Mark<'a, V> {
         // Older first: a snapshot is deeper than its parents.
         history.sort_unstable_by_key(|(depth, id, ..)| (*depth, *id));
         for (_, id, tree, place) in history {
-            (self.visit)(Alive { id: id.0, kind: ObjectKind::Snapshot, path: b"" });
+            (self.visit)(Alive { id: id.0, kind: Kind::Snapshot, path: b"" });
             self.tree(&roots[place].by, tree)?;
         }
         for Root { by, is } in roots {
@@ -122,7 +122,7 @@ impl<'a, V: FnMut(Alive<'_>)> Mark<'a, V> {
             Ok(tree) => tree,
             Err(error) => return self.fault(by, path, id, error),
         };
-        (self.visit)(Alive { id, kind: ObjectKind::Tree, path });
+        (self.visit)(Alive { id, kind: Kind::Tree, path });
         let files = tree.entries().iter().filter(|entry| entry.mode != FileMode::Directory);
         let files: Vec<(&[u8], ObjectId)> = files.map(|entry| (entry.name.as_slice(), entry.id)).collect();
         self.files(by, path, &files)?;
@@ -137,7 +137,7 @@ impl<'a, V: FnMut(Alive<'_>)> Mark<'a, V> {
         for (name, id) in files {
             if self.live.insert(*id) {
                 let length = push_name(&mut path, name);
-                (self.visit)(Alive { id: *id, kind: ObjectKind::File, path: &path });
+                (self.visit)(Alive { id: *id, kind: Kind::File, path: &path });
                 path.truncate(length);
                 fresh.push((name, *id));
             }

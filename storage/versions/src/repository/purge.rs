@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use helix_objects::{Collect, Durability, Expect, Family, NewObject, PURGED, RecordChange, Swept};
+use helix_objects::{Collect, Durability, Expect, Family, Kind, NewObject, PURGED, RecordChange, Swept};
 use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
 
 use crate::read::{check_depth, entry_at, push_name, walk};
@@ -11,7 +11,7 @@ use crate::tree::Tree;
 use crate::{VersionError, show_path};
 
 use super::Repository;
-use super::gc::{ObjectKind, Root, RootKind};
+use super::gc::{Root, RootKind};
 
 /// What is to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl Repository {
         heads.retain(|root| matches!(root.is, RootKind::Snapshot(_)));
         let mut ids = Vec::new();
         self.mark(&heads, |alive| {
-            if alive.kind == ObjectKind::Snapshot {
+            if alive.kind == Kind::Snapshot {
                 ids.push(SnapshotId(alive.id));
             }
         })?;

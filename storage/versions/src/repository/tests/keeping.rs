@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use helix_objects::{Collect, Sweep};
+use helix_objects::{Collect, Kind, Sweep};
 
 use super::*;
 
@@ -121,8 +121,8 @@ fn every_object_is_told_once_older_ones_first_with_where_it_was_met() {
         .mark(&roots, |alive| told.push((alive.id, alive.kind, String::from_utf8(alive.path.to_vec()).unwrap())))
         .unwrap();
     assert_eq!(told.iter().map(|(id, ..)| *id).collect::<HashSet<_>>(), live);
-    let shown: Vec<(ObjectKind, &str)> = told.iter().map(|(_, kind, path)| (*kind, path.as_str())).collect();
-    use ObjectKind::{File, Snapshot, Tree};
+    let shown: Vec<(Kind, &str)> = told.iter().map(|(_, kind, path)| (*kind, path.as_str())).collect();
+    use Kind::{File, Snapshot, Tree};
     let expected = [
         (Snapshot, ""),
         (Tree, ""),
