@@ -279,9 +279,9 @@ impl Engine {
         Ok(count)
     }
 
-    /// Bytes of tables and of what is not in tables yet.
+    /// Bytes of tables, and of the log, which has what is in no table yet.
     pub(crate) fn stored_bytes(&self) -> Result<u64, ObjectError> {
-        self.sum(&[LIVE_SST_FILES_SIZE, CUR_SIZE_ALL_MEM_TABLES])
+        Ok(self.sum(&[LIVE_SST_FILES_SIZE])? + Logs::of(&self.path)?.bytes)
     }
 
     /// Bytes of tables that wait to be merged.

@@ -25,6 +25,8 @@ mod backup;
 mod check;
 mod collect;
 mod commit;
+#[cfg(feature = "testing")]
+mod copies;
 mod packing;
 mod writer;
 
@@ -76,6 +78,8 @@ pub struct RocksStore {
     /// The writer's `head.ordinal`, for who does not hold it.
     written: AtomicU64,
     group: GroupSync,
+    #[cfg(feature = "testing")]
+    copies: copies::Copies,
 }
 
 enum State {
@@ -157,6 +161,8 @@ impl RocksStore {
             written: AtomicU64::new(head.ordinal),
             // What was recovered was read from disk; whether it is on disk only a sync can tell.
             group: GroupSync::new(0),
+            #[cfg(feature = "testing")]
+            copies: copies::Copies::default(),
         })
     }
 

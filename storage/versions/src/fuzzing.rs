@@ -24,6 +24,11 @@ pub fn records(bytes: &[u8]) {
     repository::fuzz_records(bytes);
 }
 
+/// What is remembered of a folder's files, without the hash before it.
+pub fn stat_cache(bytes: &[u8]) {
+    crate::workspace::fuzz_stat_cache(bytes);
+}
+
 /// Ignore rules: they are read whatever they are, and say the same of a path each time.
 #[cfg(feature = "git")]
 pub fn ignore_rules(bytes: &[u8]) {

@@ -49,6 +49,8 @@ pub(crate) use reading::{FileContent, read_steady};
 pub use rules::{Breadth, Events, FolderRules};
 pub use scan::{Scan, scan};
 pub use stat_cache::StatCache;
+#[cfg(feature = "testing")]
+pub(crate) use stat_cache::fuzz as fuzz_stat_cache;
 #[cfg(feature = "git")]
 pub use working_folder::{Conflict, ConflictKind, LiveEntry, LocalChanges, Refreshed, ScanReason, Status, Tracking, WorkingFolder};
 

@@ -75,7 +75,10 @@ impl RocksStore {
                 if head != writer.head {
                     engine.add_head(&mut batch, head);
                 }
-                Ok(engine.write(batch))
+                let written = engine.write(batch);
+                #[cfg(feature = "testing")]
+                self.copies.take(&self.path, engine)?;
+                Ok(written)
             })?;
             match outcome {
                 Ok(()) => {

@@ -1,6 +1,7 @@
 //! Repositories over the memory store: each claim by itself, and random operations against a model.
 
 mod ancestry;
+mod dying;
 mod keeping;
 mod looking;
 mod merges;
@@ -29,10 +30,14 @@ impl Bed {
         Self::over(Arc::new(MemoryStore::new()))
     }
 
-    pub(super) fn over(store: Arc<MemoryStore>) -> Self {
+    pub(super) fn over(store: Arc<dyn RecordStore>) -> Self {
         let options =
             CreateOptions { branch: branch("main"), root: "/work".to_owned(), durability: Durability::Group, who: who("ada", 0) };
-        Self { repository: Repository::create(store, options).unwrap(), clock: std::cell::Cell::new(0) }
+        Self::of(Repository::create(store, options).unwrap())
+    }
+
+    pub(super) fn of(repository: Repository) -> Self {
+        Self { repository, clock: std::cell::Cell::new(0) }
     }
 
     pub(super) fn caller(&self) -> Caller {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use helix_objects::hash;
@@ -128,17 +128,25 @@ impl StatCache {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(VersionError::io(file, error)),
         };
-        let mut cache = Self { file: Some(file.to_owned()), ..Self::default() };
-        // A damaged id would be committed as if the file had been read, so the bytes must be the ones that were written.
-        if let Some((sum, bytes)) = bytes.split_first_chunk()
-            && ObjectId(*sum) == hash(bytes)
-            && let Ok(saved) = rmp_serde::from_slice::<Saved>(bytes)
-            && saved.format == FORMAT
-        {
-            cache.tree = saved.tree;
-            cache.entries = saved.entries.into_iter().map(|(path, known)| (path.into_vec(), known)).collect();
+        Ok(Self { file: Some(file.to_owned()), ..Self::decode(&bytes).unwrap_or_default() })
+    }
+
+    /// A damaged id would be committed as if the file had been read, so the bytes must be the ones that were written.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (sum, bytes) = bytes.split_first_chunk()?;
+        if ObjectId(*sum) != hash(bytes) {
+            return None;
         }
-        Ok(cache)
+        let saved: Saved = rmp_serde::from_slice(bytes).ok().filter(|saved: &Saved| saved.format == FORMAT)?;
+        let entries = saved.entries.into_iter().map(|(path, known)| (path.into_vec(), known)).collect();
+        Some(Self { tree: saved.tree, entries, ..Self::default() })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let entries = self.entries.iter().map(|(path, known)| (ByteBuf::from(path.clone()), *known)).collect();
+        let saved = Saved { format: FORMAT, tree: self.tree, entries };
+        let bytes = rmp_serde::to_vec(&saved).expect("numbers and bytes can always be encoded");
+        [&hash(&bytes).0, bytes.as_slice()].concat()
     }
 
     /// An empty cache that will be saved to a file.
@@ -156,17 +164,9 @@ impl StatCache {
     /// Writes the cache to its file, if it has one. An old file is no danger, only slow.
     pub fn save(&self) -> Result<(), VersionError> {
         let Some(file) = &self.file else { return Ok(()) };
-        let entries = self.entries.iter().map(|(path, known)| (ByteBuf::from(path.clone()), *known)).collect();
-        let saved = Saved { format: FORMAT, tree: self.tree, entries };
-        let bytes = rmp_serde::to_vec(&saved).expect("numbers and bytes can always be encoded");
         let draft = file.with_extension("new");
-        let write = || {
-            let mut written = fs::File::create(&draft)?;
-            written.write_all(&hash(&bytes).0)?;
-            written.write_all(&bytes)?;
-            fs::rename(&draft, file)
-        };
-        write().map_err(|error| VersionError::io(file, error))
+        let written = fs::write(&draft, self.encode()).and_then(|()| fs::rename(&draft, file));
+        written.map_err(|error| VersionError::io(file, error))
     }
 
     /// The content of a file that looks as it did when it was read.
@@ -231,5 +231,15 @@ impl StatCache {
         }
         self.tree = Some(tree);
         self.save()
+    }
+}
+
+/// What a cache's file says behind the hash of it: what is read says the same when it is written and read again.
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let sealed = [&hash(bytes).0, bytes].concat();
+    if let Some(cache) = StatCache::decode(&sealed) {
+        let again = StatCache::decode(&cache.encode()).expect("what was written can be read");
+        assert_eq!((again.tree, again.entries), (cache.tree, cache.entries));
     }
 }

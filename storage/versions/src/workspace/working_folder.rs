@@ -381,10 +381,9 @@ impl WorkingFolder {
     /// known, or where it is gone: it must be looked at again.
     fn gather(&mut self, store: &dyn ObjectStore, changes: &[EntryChange]) -> Result<Option<Vec<NewObject>>, VersionError> {
         let mut objects = Vec::new();
-        let purged = store.purged()?;
+        let gone = gone(store)?;
         // What was purged and still lies here is stored again, although nothing of it has changed: a commit has what it names.
-        let again: Vec<(Vec<u8>, ObjectId)> =
-            if purged.is_empty() { Vec::new() } else { self.live.index.holding(&purged).collect() };
+        let again: Vec<(Vec<u8>, ObjectId)> = if gone.is_empty() { Vec::new() } else { self.live.index.holding(&gone).collect() };
         let mut elsewhere: BTreeMap<ObjectId, &[u8]> = again.iter().map(|(path, id)| (*id, path.as_slice())).collect();
         for change in changes {
             let Some(after) = &change.after else { continue };
