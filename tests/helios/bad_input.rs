@@ -48,6 +48,24 @@ fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
 }
 
 #[test]
+fn a_repository_at_a_path_that_is_no_text_works_and_has_no_further_workspaces() {
+    let user = User::new();
+    for name in [b"caf\xe9".as_slice(), b"two\nlines"] {
+        let root = user.path("home").join(OsStr::from_bytes(name));
+        fs::create_dir(&root).expect("made");
+        user.ok(&root, &["init", "-q"]);
+        let one = user.commit(&root, "f", "1");
+        user.commit(&root, "f", "2");
+        user.ok(&root, &["reset", "--hard", "HEAD~1"]);
+        assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), one);
+        assert_eq!(fs::read(root.join("f")).expect("read"), b"1");
+        let refused = user.run(&root, &["workspace", "add", "../other"]);
+        assert!(refused.code == 128 && refused.err.contains("UTF-8"), "{refused:?}");
+        assert!(!user.path("home/other").exists());
+    }
+}
+
+#[test]
 fn names_that_are_no_text_are_carried_and_shown() {
     let user = User::new();
     let root = user.repository("work");

@@ -208,6 +208,9 @@ fn workspaces_have_heads_of_their_own_and_share_what_is_committed() {
     assert_eq!(user.ok(&root, &["rev-parse", "agent-1"]).trim(), made);
     user.ok(&root, &["merge", "agent-1"]);
     assert_eq!(fs::read_to_string(root.join("g")).expect("read"), "2");
+    let nested = user.run(&root, &["workspace", "add", "../agent-1/inside"]);
+    assert!(nested.code == 1 && nested.err.contains("lies in workspace agent-1"), "{nested:?}");
+    assert!(!other.join("inside").exists(), "nothing is left of it");
     let refused = user.run(&root, &["checkout", "agent-1"]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("workspace agent-1"), "{}", refused.err);

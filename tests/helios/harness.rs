@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::SeedableRng as _;
@@ -193,7 +193,15 @@ impl Program {
 
 /// Runs a command to its end.
 pub fn ended(command: &mut Command) -> Ended {
-    let output = command.output().expect("the program starts");
+    told(command.output().expect("the program starts"))
+}
+
+/// How a command ends that was started before.
+pub fn end_of(child: Child) -> Ended {
+    told(child.wait_with_output().expect("it can be waited for"))
+}
+
+fn told(output: Output) -> Ended {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -60,6 +60,21 @@ fn giving_a_merge_up_touches_what_the_merge_touched_and_keeps_what_was_edited_th
 }
 
 #[test]
+fn a_merge_that_cannot_be_given_up_is_refused_before_a_file_is_touched() {
+    let user = User::new();
+    let root = merging(&user);
+    user.ok(&root, &["config", "set", "workspace.file_cap", "1KB"]);
+    // What can be kept, and what is too large for that and in the way.
+    write(&root, &[("f", "a\nhalf decided\nc\n"), ("d/theirs", &"too large ".repeat(200))]);
+    let refused = user.run(&root, &["merge", "--abort"]);
+    assert!(refused.code == 1 && refused.err.contains("\td/theirs\n"), "{refused:?}");
+    assert_eq!(read(&root, "f"), "a\nhalf decided\nc\n");
+    fs::remove_file(root.join("d/theirs")).expect("removed");
+    user.ok(&root, &["merge", "--abort"]);
+    assert_eq!(read(&root, "f"), "a\nours\nc\n");
+}
+
+#[test]
 fn a_hard_reset_in_a_merge_keeps_what_was_edited() {
     let user = User::new();
     let root = merging(&user);

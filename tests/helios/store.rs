@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Program, User, ended, wait_until};
+use crate::harness::{Program, User, end_of, ended, wait_until};
 
 #[test]
 fn what_nothing_keeps_goes_with_a_collection_and_the_rest_is_packed() {
@@ -65,7 +66,17 @@ fn a_backup_is_checked_and_restored_with_its_files() {
         ("1", one.as_str())
     );
     assert_eq!(user.run(&root, &["backup", "restore", "../backup", "."]).code, 1, "a repository is not replaced by mistake");
-    let replaced = user.run(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    // Whoever has the store goes on with it until it is replaced.
+    user.ok(&root, &["engine", "stop"]);
+    wait_until("the engine has left", || user.engine().is_none());
+    let held = fs::File::open(root.join(".helios/store/lock")).expect("there");
+    held.lock().expect("nobody has it");
+    let mut restore = user.helios(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    let restoring = restore.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!root.join(".helios/store.replaced-1").exists(), "it waits");
+    drop(held);
+    let replaced = end_of(restoring);
     assert!(replaced.code == 0 && replaced.err.contains(".helios/store.replaced-1"), "{}", replaced.err);
     assert!(root.join(".helios/store.replaced-1/db").is_dir() && !root.join(".helios/store.new").exists());
     assert_eq!(

@@ -8,20 +8,25 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::ObjectError;
 
-/// A folder that this process owns until the value is dropped. Its file `lock` is held with
-/// `flock`, so no crash leaves anything to clean up; its file `format` holds the format's number
-/// as decimal text.
+/// A store's folder is this process's until the value is dropped. The file `lock` is held with
+/// `flock`, so no crash leaves anything to clean up.
+#[derive(Debug)]
+pub struct StoreLock {
+    _held: File,
+}
+
+/// A folder that this process owns until the value is dropped. Its file `format` holds the
+/// format's number as decimal text.
 #[derive(Debug)]
 pub struct StoreFolder {
     path: PathBuf,
     format: u32,
-    _lock: File,
+    _lock: StoreLock,
 }
 
-impl StoreFolder {
-    /// Makes the folder where it is missing, takes it, and compares its format with `known`, the
-    /// newest this program can read. Fails with `InUse` or `NewerFormat`.
-    pub fn open(path: &Path, known: u32) -> Result<Self, ObjectError> {
+impl StoreLock {
+    /// Makes the folder where it is missing, and takes it. Fails with `InUse`.
+    pub fn take(path: &Path) -> Result<Self, ObjectError> {
         fs::create_dir_all(path).map_err(|error| ObjectError::io(path, error))?;
         let lock_path = path.join("lock");
         let lock = File::options()
@@ -31,11 +36,18 @@ impl StoreFolder {
             .open(&lock_path)
             .map_err(|error| ObjectError::io(&lock_path, error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(ObjectError::InUse { path: path.display().to_string() }),
-            Err(error) => return Err(ObjectError::io(&lock_path, error)),
+            Ok(()) => Ok(Self { _held: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(ObjectError::InUse { path: path.display().to_string() }),
+            Err(error) => Err(ObjectError::io(&lock_path, error)),
         }
-        let mut folder = Self { path: path.to_owned(), format: known, _lock: lock };
+    }
+}
+
+impl StoreFolder {
+    /// Makes the folder where it is missing, takes it, and compares its format with `known`, the
+    /// newest this program can read. Fails with `InUse` or `NewerFormat`.
+    pub fn open(path: &Path, known: u32) -> Result<Self, ObjectError> {
+        let mut folder = Self { path: path.to_owned(), format: known, _lock: StoreLock::take(path)? };
         folder.format = folder.check_format(known)?;
         Ok(folder)
     }

@@ -15,6 +15,7 @@ use super::loss::{self, Consent};
 use super::{Verb, stats::bytes};
 use crate::console::{NO, OK};
 use crate::context::Context;
+use crate::engine::PinnedStore;
 use crate::engine::location::Location;
 use crate::here::{Here, queue};
 
@@ -118,13 +119,16 @@ fn restore(context: &mut Context<'_>, backup: &Path, folder: &Path, replace: boo
     let location = Location::main(root.clone());
     let (own, store) = (location.own_folder(), location.store());
     fs::create_dir_all(&own).map_err(io)?;
-    let (restored, aside) = context.engine.with_closed(&root, || {
+    let (engine, console) = (context.engine, &mut context.console);
+    let (restored, aside) = engine.with_closed(&root, || {
         if store.exists() && !replace {
             let message = format!("{} has a repository already", root.display());
             return Err(
                 Failure::new(Code::InvalidState, message).hint("name another folder, or set its store aside with --replace")
             );
         }
+        // Nobody commits into the old store while it is replaced.
+        let _replaced = if store.exists() { Some(PinnedStore::lock(&location, console)?) } else { None };
         // Until all of it is there and on disk it is under another name, so whoever comes after a death finds the store that was there.
         let draft = own.join("store.new");
         if draft.exists() {

@@ -92,13 +92,14 @@ fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     let touched: Vec<_> = diff_entries(here.store(), Some(from), to)?.into_iter().map(|change| change.path).collect();
     let (verb, reach) = ("merge --abort", Reach::Paths(&touched));
     let kept = keep(context, &mut folder, &mut Doomed { here, workspace: &before, verb, base: from, to, reach, seen: None })?;
-    // These are first made what the merge made them; then it is undone like any step that nobody has edited after.
-    folder.restore(here.store(), Some(to), from, &kept.lost)?;
     let changes = LocalChanges::Keep;
-    let in_the_way = folder.foresee(here.store(), Some(from), to, changes)?;
+    let mut in_the_way = folder.foresee(here.store(), Some(from), to, changes)?;
+    in_the_way.retain(|conflict| !kept.lost.iter().any(|lost| path::is_beneath(&conflict.path, lost)));
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
     }
+    // What is kept is first made what the merge made it; then the merge is undone like any step that nobody has edited after.
+    folder.restore(here.store(), Some(to), from, &kept.lost)?;
     let switched = here.repository().abort_merge(&caller)?;
     let operation = switched.recorded.operation;
     Moved { here, verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;

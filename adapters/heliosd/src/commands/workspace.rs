@@ -106,23 +106,16 @@ fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceNam
     let made = !folder.exists();
     fs::create_dir_all(folder).map_err(io)?;
     let root = fs::canonicalize(folder).map_err(io)?;
-    if root.starts_with(&here.location.repository) {
-        let message = format!("{} lies in the main workspace, which would carry its files too", root.display());
-        return Err(Failure::new(Code::InvalidState, message).hint("choose a folder beside it, as in ../agent-1"));
-    }
-    if fs::read_dir(&root).map_err(io)?.next().is_some() {
-        let message = format!("{} is not empty", root.display());
-        return Err(Failure::new(Code::InvalidState, message).hint("name a folder that is missing or empty"));
-    }
     let location = Location { repository: here.location.repository.clone(), workspace: name.clone(), root: root.clone() };
     let caller = here.caller(context, None);
-    let added = here.repository().add_workspace(&caller, &name, &root.to_string_lossy(), start);
-    if let Err(error) = added {
+    let added =
+        admit(here, &root).and_then(|()| Ok(here.repository().add_workspace(&caller, &name, &root.to_string_lossy(), start)?));
+    if let Err(failure) = added {
         if made {
             // It is empty; where it stays it is in nobody's way.
             let _ = fs::remove_dir(&root);
         }
-        return Err(error.into());
+        return Err(failure);
     }
     location.write_marker().map_err(io)?;
     let workspace = here.repository().workspace(&name)?;
@@ -144,6 +137,26 @@ fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceNam
         context.console.line(format!("workspace {name} in {} {on} at {at}", root.display()))?;
     }
     Ok(OK)
+}
+
+/// Whether a folder, which is there, can be a workspace.
+fn admit(here: &Here, root: &Path) -> Result<(), Failure> {
+    let repository = &here.location.repository;
+    if let Some(outer) = Location::find(root).ok().filter(|outer| outer.repository == *repository) {
+        let message = format!("{} lies in workspace {}, which would carry its files too", root.display(), outer.workspace);
+        return Err(Failure::new(Code::InvalidState, message).hint("choose a folder beside it, as in ../agent-1"));
+    }
+    for path in [root, repository] {
+        if path.to_str().is_none_or(|path| path.contains('\n')) {
+            let message = format!("a workspace and its repository name each other, and {} cannot be written down", path.display());
+            return Err(Failure::new(Code::InvalidRequest, message).hint("choose a path that is UTF-8 and has no line ends"));
+        }
+    }
+    if fs::read_dir(root).map_err(|error| Failure::io(root.display(), &error))?.next().is_some() {
+        let message = format!("{} is not empty", root.display());
+        return Err(Failure::new(Code::InvalidState, message).hint("name a folder that is missing or empty"));
+    }
+    Ok(())
 }
 
 fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {

@@ -3,12 +3,13 @@
 use std::env;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use helix_objects::{Cached, ObjectError};
+use helix_objects::{Cached, ObjectError, StoreLock};
 use helix_protocol::Failure;
 use helix_rocks::{Compression, Loss, RocksOptions, RocksStore};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -63,6 +64,12 @@ impl Pin {
         Ok(Self { folder: folder.to_owned(), by_descriptor, _descriptor: descriptor })
     }
 
+    /// Whether the folder that has the name is still this one.
+    fn is_current(&self) -> bool {
+        let same = |named: &fs::Metadata, own: &fs::Metadata| (named.dev(), named.ino()) == (own.dev(), own.ino());
+        fs::metadata(&self.folder).is_ok_and(|named| fs::metadata(&self.by_descriptor).is_ok_and(|own| same(&named, &own)))
+    }
+
     /// A failure with the path that people know.
     pub fn plain(&self, failure: Failure) -> Failure {
         let (by_descriptor, folder) = (self.by_descriptor.display().to_string(), self.folder.display().to_string());
@@ -80,6 +87,11 @@ impl PinnedStore {
     /// What of the store was acknowledged and is not there any more. Changes nothing.
     pub fn loss(location: &Location, settings: &Settings, console: &mut Console<'_>) -> Result<Option<Loss>, Failure> {
         Ok(once_free(location, console, |folder| RocksStore::loss(folder, options(settings)))?.0)
+    }
+
+    /// The lock of a store that is to be replaced, which need not be one that can be opened.
+    pub fn lock(location: &Location, console: &mut Console<'_>) -> Result<StoreLock, Failure> {
+        Ok(once_free(location, console, StoreLock::take)?.0)
     }
 
     /// Opens a store that goes on without what it lost.
@@ -105,7 +117,9 @@ fn once_free<T>(
     loop {
         let pin = Pin::new(&location.store())?;
         match open(&pin.by_descriptor) {
-            Ok(opened) => return Ok((opened, pin)),
+            Ok(opened) if pin.is_current() => return Ok((opened, pin)),
+            // Another store has taken its place meanwhile.
+            Ok(_) => continue,
             Err(ObjectError::InUse { .. }) => {}
             Err(error) => return Err(pin.plain(refused(error))),
         }
