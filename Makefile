@@ -26,11 +26,11 @@ test: ## every test, with a real PostgreSQL, a real sshd and real kills
 	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests --no-fail-fast && cargo test --workspace --doc
 
 .PHONY: campaign
-campaign: ## the long counts: 30 of each kill, stop and cut, 500 kills of the version store's engine, 1,000 simulation seeds
+campaign: ## the long counts: 30 of each kill, stop and cut, 500 kills of the version store's engine, 1,000 simulation seeds, 200 sequences beside git
 	@scripts/setup.sh test
 	@scripts/litellm.sh >/dev/null || echo "*** LiteLLM could not be installed: our providers are NOT driven over it ***" >&2
 	@scripts/agents.sh >/dev/null || echo "*** agents could not be installed: none from outside is run ***" >&2
-	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 cargo test --workspace --tests --no-fail-fast -- --nocapture
+	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 DIFFERENTIAL_CASES=200 cargo test --workspace --tests --no-fail-fast -- --nocapture
 	@$(ROCKSDB) && HELIX_CAMPAIGN=500 cargo test --workspace --test helios deaths::every -- --nocapture
 
 .PHONY: lint

@@ -7,7 +7,8 @@ use helix_adapter_models::fuzzing::examples;
 use helix_objects::{Durability, Family, MemoryStore, ObjectStore, RecordStore, hash};
 use helix_protocol::{FileMode, SnapshotId, Timestamp, WireFormat};
 use helix_versions::{
-    BranchName, Caller, CreateOptions, Existing, FileEdit, FilesRequest, Repository, Signature, WorkspaceName, entry_at,
+    BranchName, Caller, CreateOptions, Existing, FileEdit, FilesRequest, Repository, ScanPolicy, Signature, StatCache,
+    WorkspaceName, entry_at,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -91,6 +92,7 @@ fn the_corpus_is_written() {
         write("records", records.into_iter().map(|(_, value)| value));
     }
     write("ignore-rules", ["*.o\n!keep.o\n/target/\n", "a/**/b\n\\#x\n \\ \n[a-c]?.[!x]\n", "**/logs/**\n!**/logs/\n#comment\r\n"]);
+    write("stat-cache", [stat_cache_example(&*store)]);
     write("git", git_examples());
     write("pack", helix_rocks::fuzzing::pack_examples());
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -113,6 +115,20 @@ fn the_corpus_is_written() {
             "setup: make\nlockfiles: [Cargo.lock]\ncaches: [target]\nports: 2\n",
         ],
     );
+}
+
+/// What is remembered of two files, without the hash before it.
+fn stat_cache_example(store: &dyn ObjectStore) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (root, file) = (folder.path().join("root"), folder.path().join("stat"));
+    std::fs::create_dir(&root).expect("made");
+    for name in ["a", "b"] {
+        std::fs::write(root.join(name), name).expect("written");
+    }
+    let mut cache = StatCache::open(&file).expect("there is none");
+    helix_versions::scan(&root, None, store, &mut cache, &ScanPolicy::everything()).expect("a folder");
+    cache.save().expect("written");
+    std::fs::read(&file).expect("read")[32..].to_owned()
 }
 
 /// A tree, a commit, a tag, and a difference behind the bytes it is from.

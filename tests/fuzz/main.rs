@@ -18,11 +18,12 @@ use mutation::Mutator;
 type Target = fn(&[u8]);
 
 /// What is fed, by the name of its corpus.
-const TARGETS: [(&str, Target); 16] = [
+const TARGETS: [(&str, Target); 17] = [
     ("tree", helix_versions::fuzzing::tree),
     ("snapshot", helix_versions::fuzzing::snapshot),
     ("records", helix_versions::fuzzing::records),
     ("ignore-rules", helix_versions::fuzzing::ignore_rules),
+    ("stat-cache", helix_versions::fuzzing::stat_cache),
     ("git", helix_versions::fuzzing::git),
     ("pack", helix_rocks::fuzzing::pack),
     ("mark", helix_rocks::fuzzing::mark),

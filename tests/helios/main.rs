@@ -8,6 +8,7 @@ mod deaths;
 mod engine_life;
 mod full_disk;
 mod harness;
+mod json;
 mod kept;
 mod loss;
 mod purge;

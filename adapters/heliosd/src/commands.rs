@@ -133,6 +133,25 @@ const GROUPS: &[(&str, &[Entry])] = &[
     ),
 ];
 
+/// What people who know git ask for, and what does it here.
+const GITS_WORDS: &[(&str, &str)] = &[
+    (
+        "stash",
+        "`helios reset --hard` keeps what no commit has in a snapshot, which it names; `helios restore --source ID .` brings it back",
+    ),
+    ("clone", "`helios import --from-git PATH` takes a git repository; `helios workspace add FOLDER` makes a further folder"),
+    ("fetch", "`helios sync` takes what is new in the git repository beside this one"),
+    ("pull", "`helios sync` takes what is new in the git repository beside this one"),
+    ("push", "`helios export --to-git PATH` writes to a git repository, `helios sync` to the one beside this one"),
+    ("remote", "`helios sync --git PATH` works with a git repository; there are no other remotes"),
+    ("rebase", "`helios cherry-pick` repeats what snapshots changed on the current branch"),
+    ("worktree", "`helios workspace` makes further folders"),
+    ("reflog", "`helios oplog` lists what was done, `helios undo` takes it back"),
+    ("rm", "remove the file: the next commit is without it"),
+    ("mv", "move the file: the next commit has it so"),
+    ("clean", "remove the files: `helios status --porcelain` lists untracked ones with ??"),
+];
+
 const ABOUT: &str = "helios, the version store for agents
 
 usage: helios [-C FOLDER] [--json] COMMAND [ARGUMENTS]
@@ -302,9 +321,11 @@ fn in_the_way(conflicts: &[Conflict], verb: &str) -> Failure {
 
 fn unknown(name: &str) -> Failure {
     let nearest = entries().map(|entry| (strsim::jaro_winkler(entry.name, name), entry.name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match nearest {
-        Some((likeness, nearest)) if likeness > 0.7 => format!("the most similar command is `helios {nearest}`"),
-        _ => "`helios help` lists the commands".to_owned(),
+    let gits = GITS_WORDS.iter().find(|(word, _)| *word == name);
+    let hint = match (gits, nearest) {
+        (Some((_, hint)), _) => (*hint).to_owned(),
+        (None, Some((likeness, nearest))) if likeness > 0.7 => format!("the most similar command is `helios {nearest}`"),
+        (None, _) => "`helios help` lists the commands".to_owned(),
     };
     Failure::new(Code::InvalidRequest, format!("{name:?} is not a command of helios")).hint(hint)
 }
@@ -315,7 +336,7 @@ fn usage(message: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{entries, unknown, whole};
+    use super::{GITS_WORDS, entries, find, unknown, whole};
 
     #[test]
     fn every_command_is_well_formed_and_named_as_its_entry() {
@@ -326,12 +347,14 @@ mod tests {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Examples:"), "{} shows how it is used", entry.name);
         }
+        assert!(GITS_WORDS.iter().all(|(word, _)| find(word).is_none()), "what is a command needs no other way");
         whole().debug_assert();
     }
 
     #[test]
     fn an_unknown_command_names_the_nearest() {
         assert_eq!(unknown("comit").hint, "the most similar command is `helios commit`");
+        assert!(unknown("stash").hint.starts_with("`helios reset --hard`"), "not what is spelt nearly like it");
         assert_eq!(unknown("xyzzy").hint, "`helios help` lists the commands");
     }
 }

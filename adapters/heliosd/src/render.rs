@@ -3,4 +3,5 @@
 pub mod changes;
 pub mod date;
 pub mod history;
+pub mod object;
 pub mod path;

@@ -127,7 +127,11 @@ impl Search<'_> {
                 BisectStep::Nothing => return Ok(Vec::new()),
             };
             let snapshot = self.here.repository().snapshot(next)?;
-            context.console.line(format!("[{left} left] {} {}", next.short(), history::subject(&snapshot)))?;
+            if context.is_json() {
+                context.console.json(&json!({"testing": next, "left": left}))?;
+            } else {
+                context.console.line(format!("[{left} left] {} {}", next.short(), history::subject(&snapshot)))?;
+            }
             self.go(context, folder, snapshot.tree)?;
             match self.ask(context)? {
                 Answer::Good => goods.push(next),
@@ -181,7 +185,7 @@ impl Search<'_> {
     }
 }
 
-/// Hands the output of a command on as it comes, until it has ended.
+/// Hands the output of a command on as it comes, until it has ended: beside ours, or as standard error where ours is JSON.
 fn hand_on(child: &mut Child, context: &mut Context<'_>) -> Result<(), Failure> {
     let (sender, receiver) = channel::<Vec<u8>>();
     let streams: [Option<Box<dyn Read + Send>>; 2] =
@@ -200,6 +204,7 @@ fn hand_on(child: &mut Child, context: &mut Context<'_>) -> Result<(), Failure> 
     drop(sender);
     loop {
         match receiver.recv_timeout(Duration::from_millis(200)) {
+            Ok(bytes) if context.is_json() => context.console.aside(&String::from_utf8_lossy(&bytes))?,
             Ok(bytes) => context.console.write(&bytes).and_then(|()| context.console.flush())?,
             Err(RecvTimeoutError::Timeout) => context.console.check()?,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),

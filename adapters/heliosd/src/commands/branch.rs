@@ -75,6 +75,9 @@ impl Verb for Branch {
                 },
             };
             repository.rename_branch(&caller, &from, &to, existing)?;
+            if context.is_json() {
+                context.console.json(&json!({"branch": to.as_str(), "renamed_from": from.as_str()}))?;
+            }
             return Ok(OK);
         }
         let name: BranchName = name.parse()?;
@@ -95,6 +98,10 @@ impl Branch {
             HeadTarget::Branch(branch) => Some(branch.clone()),
             HeadTarget::Detached(_) => None,
         };
+        if self.show_current && context.is_json() {
+            context.console.json(&json!({"branch": current.as_ref().map(BranchName::as_str)}))?;
+            return Ok(OK);
+        }
         if self.show_current {
             return current.map_or(Ok(OK), |branch| context.console.line(branch.as_str()).map(|()| OK));
         }

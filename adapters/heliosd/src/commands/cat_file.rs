@@ -1,7 +1,7 @@
 //! `helios cat-file`: what the store holds under an id.
 
 use clap::Parser;
-use helix_protocol::{Code, Failure, FileMode, ObjectId};
+use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::{Resolved, Snapshot, Tree};
 
 use super::Verb;
@@ -9,13 +9,16 @@ use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
 use crate::render::changes;
+use crate::render::object::{self, Object};
 use crate::render::path::{self, Quote};
 
 /// Shows an object of the store
+///
+/// With --json, -t, -s and -e give its id, kind and size, and -p what is in it too.
 #[derive(Parser)]
 #[command(
     name = "cat-file",
-    after_help = "Examples:\n  helios cat-file -p HEAD\n  helios cat-file -t main:src\n  helios cat-file -p main:src/parser.rs"
+    after_help = "Examples:\n  helios cat-file -p HEAD\n  helios cat-file -t main:src\n  helios cat-file -p main:src/parser.rs\n  helios cat-file -p HEAD --json"
 )]
 pub struct CatFile {
     /// An object's 64 digits, or a revision
@@ -40,28 +43,25 @@ impl Verb for CatFile {
         let here = Here::find(context, &cwd)?;
         let id = self.find(&here)?;
         let bytes = here.store().read(id)?;
-        let kind = match bytes.first_chunk::<3>() {
-            Some(b"HXS") if Snapshot::decode(helix_protocol::SnapshotId(id), &bytes).is_ok() => "commit",
-            Some(b"HXT") if Tree::decode(id, &bytes).is_ok() => "tree",
-            _ => "blob",
-        };
-        if self.exists {
-            return Ok(OK);
-        }
-        if self.kind {
-            context.console.line(kind)?;
-        } else if self.size {
-            context.console.line(bytes.len().to_string())?;
-        } else if self.pretty {
-            match kind {
-                "commit" => commit(context, id, &bytes)?,
-                "tree" => tree(context, id, &bytes)?,
-                _ => context.console.write(&bytes)?,
-            }
-        } else {
+        let object = Object::of(id, &bytes);
+        if !(self.exists || self.kind || self.size || self.pretty) {
             return Err(
                 Failure::new(Code::InvalidRequest, "cat-file needs one of -p, -t, -s and -e").hint("`helios cat-file -p HEAD`")
             );
+        }
+        if context.is_json() {
+            let value = if self.pretty { object.to_json(id, &bytes) } else { object.summary(id, &bytes) };
+            context.console.json(&value)?;
+        } else if self.kind {
+            context.console.line(object.kind())?;
+        } else if self.size {
+            context.console.line(bytes.len().to_string())?;
+        } else if self.pretty {
+            match &object {
+                Object::Snapshot(snapshot) => commit(context, snapshot)?,
+                Object::Tree(entries) => tree(context, entries)?,
+                Object::File => context.console.write(&bytes)?,
+            }
         }
         Ok(OK)
     }
@@ -81,8 +81,7 @@ impl CatFile {
     }
 }
 
-fn commit(context: &mut Context<'_>, id: ObjectId, bytes: &[u8]) -> Result<(), Failure> {
-    let snapshot = Snapshot::decode(helix_protocol::SnapshotId(id), bytes)?;
+fn commit(context: &mut Context<'_>, snapshot: &Snapshot) -> Result<(), Failure> {
     let mut text = format!("tree {}\n", snapshot.tree);
     snapshot.parents.iter().for_each(|parent| text.push_str(&format!("parent {parent}\n")));
     for (role, who) in [("author", &snapshot.author), ("committer", &snapshot.committer)] {
@@ -95,12 +94,12 @@ fn commit(context: &mut Context<'_>, id: ObjectId, bytes: &[u8]) -> Result<(), F
     context.console.write(format!("{text}\n{}", snapshot.message).as_bytes())
 }
 
-fn tree(context: &mut Context<'_>, id: ObjectId, bytes: &[u8]) -> Result<(), Failure> {
-    for entry in Tree::decode(id, bytes)?.entries() {
-        let kind = if entry.mode == FileMode::Directory { "tree" } else { "blob" };
+fn tree(context: &mut Context<'_>, tree: &Tree) -> Result<(), Failure> {
+    for entry in tree.entries() {
         context.console.line(format!(
-            "{} {kind} {}\t{}",
+            "{} {} {}\t{}",
             changes::mode(entry.mode),
+            object::kind(entry.mode),
             entry.id,
             path::show(&entry.name, Quote::Unusual)
         ))?;

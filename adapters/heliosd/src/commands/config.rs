@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use super::Verb;
 use crate::console::{NO, OK};
 use crate::context::Context;
-use crate::engine::settings::{DECIDED, SETTINGS};
+use crate::engine::settings::{DECIDED, SETTINGS, Setting};
 use crate::here::Here;
 
 /// Reads and changes settings
@@ -63,22 +63,26 @@ impl Verb for Config {
                 }
             }
             ConfigVerb::Set { key, value } => {
-                let setting = here.open.settings().set(&key, Some(&value))?;
-                here.open.reopen_folders();
-                if DECIDED.iter().any(|decided| decided.key == setting.key) {
-                    context
-                        .console
-                        .note(format!("hint: {} is kept, and the store decides it by itself: {}", setting.key, setting.about))?;
+                let setting = change(context, &here, &key, Some(&value))?;
+                if is_decided(setting) {
+                    tell_decided(context, setting)?;
                 }
             }
-            ConfigVerb::Unset { key } => {
-                here.open.settings().set(&key, None)?;
-                here.open.reopen_folders();
-            }
+            ConfigVerb::Unset { key } => drop(change(context, &here, &key, None)?),
             ConfigVerb::List => list(context, &here)?,
         }
         Ok(OK)
     }
+}
+
+/// Gives a setting a value, or its default again, also in the folders that are open.
+fn change(context: &mut Context<'_>, here: &Here, key: &str, value: Option<&str>) -> Result<&'static Setting, Failure> {
+    let setting = here.open.settings().set(key, value)?;
+    here.open.reopen_folders();
+    if context.is_json() {
+        context.console.json(&json!({"key": setting.key, "value": value, "decided_by_store": is_decided(setting)}))?;
+    }
+    Ok(setting)
 }
 
 fn list(context: &mut Context<'_>, here: &Here) -> Result<(), Failure> {
@@ -86,10 +90,25 @@ fn list(context: &mut Context<'_>, here: &Here) -> Result<(), Failure> {
     for setting in SETTINGS.iter().chain(DECIDED) {
         let value = here.open.settings().get(setting.key)?;
         if context.is_json() {
-            object.insert(setting.key.to_owned(), json!({"value": value, "default": setting.default, "about": setting.about}));
+            let decided = is_decided(setting);
+            let value = json!({"value": value, "default": setting.default, "about": setting.about, "decided_by_store": decided});
+            object.insert(setting.key.to_owned(), value);
         } else {
             context.console.line(format!("{}={value}", setting.key))?;
         }
     }
-    if context.is_json() { context.console.json(&object.into()) } else { Ok(()) }
+    if context.is_json() {
+        context.console.json(&object.into())?;
+    }
+    // Who wrote them into the file by hand was not told before.
+    let given = here.open.settings().given_without_effect();
+    given.into_iter().try_for_each(|setting| tell_decided(context, setting))
+}
+
+fn is_decided(setting: &Setting) -> bool {
+    DECIDED.iter().any(|decided| decided.key == setting.key)
+}
+
+fn tell_decided(context: &mut Context<'_>, setting: &Setting) -> Result<(), Failure> {
+    context.console.note(format!("hint: {} is kept, and the store decides it by itself: {}", setting.key, setting.about))
 }

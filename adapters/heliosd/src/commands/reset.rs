@@ -54,8 +54,8 @@ impl Verb for Reset {
         if !self.paths.is_empty() {
             let source = repository.resolve_tree(here.name(), &self.target)?;
             let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
-            super::restore::stage(&here, &paths, source)?;
-            return Ok(OK);
+            let staged = super::restore::stage(&here, &paths, source)?;
+            return super::restore::tell_staged(context, &paths, staged);
         }
         let folder = here.folder()?;
         let mut folder = super::take_turn(context, &here, &folder)?;
@@ -68,7 +68,7 @@ impl Verb for Reset {
         if before.head.snapshot.is_none() && self.target == "HEAD" {
             // Before the first commit there is only what is staged to take back.
             repository.stage(here.name(), None, &[])?;
-            return Ok(OK);
+            return super::restore::tell_staged(context, &[Vec::new()], repository.empty_tree());
         }
         let index = here.index(&before)?;
         // Only now, in turn: what HEAD~1 is depends on who committed before.

@@ -56,8 +56,12 @@ impl Verb for Restore {
             Some(tree) => tree,
             None => here.repository().tree_of(&head)?,
         };
-        stage(&here, &paths, source)?;
-        if self.worktree { files(context, &here, &self.paths, Some(source), Also::Nothing) } else { Ok(OK) }
+        let staged = stage(&here, &paths, source)?;
+        if self.worktree {
+            files(context, &here, &self.paths, Some(source), Also::Nothing)
+        } else {
+            tell_staged(context, &paths, staged)
+        }
     }
 }
 
@@ -94,8 +98,17 @@ pub fn files(
     Ok(OK)
 }
 
-/// Makes what is staged at these paths what a tree has there.
-pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId) -> Result<(), Failure> {
+/// Says in JSON what is staged.
+pub fn tell_staged(context: &mut Context<'_>, paths: &[Vec<u8>], staged: ObjectId) -> Result<u8, Failure> {
+    if context.is_json() {
+        let paths: Vec<String> = paths.iter().map(|path| path::plain(path)).collect();
+        context.console.json(&json!({"tree": staged, "paths": paths}))?;
+    }
+    Ok(OK)
+}
+
+/// Makes what is staged at these paths what a tree has there. Gives the tree that is staged then.
+pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId) -> Result<ObjectId, Failure> {
     let workspace = here.workspace()?;
     let index = here.index(&workspace)?;
     let mut fresh = here.with_fresh(Vec::new());
@@ -104,5 +117,5 @@ pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId) -> Result<(), Fai
         let head = here.repository().tree_of(&workspace.head)?;
         here.repository().stage(here.name(), (staged != head).then_some(staged), &fresh.into_objects())?;
     }
-    Ok(())
+    Ok(staged)
 }

@@ -1,5 +1,7 @@
 //! `helios rev-parse`: what a name stands for.
 
+use std::path::Path;
+
 use clap::Parser;
 use helix_protocol::{Code, Failure};
 use helix_versions::{HeadTarget, Resolved};
@@ -41,10 +43,10 @@ impl Verb for RevParse {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         if self.show_toplevel {
-            context.console.line(here.location.root.display().to_string())?;
+            folder(context, "toplevel", &here.location.root)?;
         }
         if self.helios_dir {
-            context.console.line(here.location.own_folder().display().to_string())?;
+            folder(context, "helios_dir", &here.location.own_folder())?;
         }
         if self.verify && self.revisions.len() != 1 {
             return Err(Failure::new(Code::InvalidRequest, "a single revision is needed").hint("`helios rev-parse --verify HEAD`"));
@@ -59,6 +61,11 @@ impl Verb for RevParse {
         }
         Ok(OK)
     }
+}
+
+fn folder(context: &mut Context<'_>, name: &str, folder: &Path) -> Result<(), Failure> {
+    let folder = folder.display().to_string();
+    if context.is_json() { context.console.json(&json!({name: folder})) } else { context.console.line(folder) }
 }
 
 impl RevParse {

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::here::{Here, text_of};
 use crate::render::changes;
 use crate::render::history::{self, Names};
+use crate::render::object::Object;
 
 /// Shows a snapshot with its changes, or a file of one
 #[derive(Parser)]
@@ -29,6 +30,10 @@ impl Verb for Show {
         for revision in &self.revisions {
             match here.repository().resolve_object(here.name(), revision)? {
                 Resolved::Snapshot(id) => self.snapshot(context, &here, id)?,
+                Resolved::Entry(entry) if context.is_json() => {
+                    let bytes = here.store().read(entry.id)?;
+                    context.console.json(&Object::of(entry.id, &bytes).to_json(entry.id, &bytes))?;
+                }
                 Resolved::Entry(entry) if entry.mode == FileMode::Directory => {
                     let tree = Tree::load(here.store(), entry.id)?;
                     context.console.line(format!("tree {revision}\n"))?;

@@ -111,6 +111,12 @@ impl Settings {
         found
     }
 
+    /// Those of the given that the store decides by itself.
+    pub fn given_without_effect(&self) -> Vec<&'static Setting> {
+        let given: Vec<String> = self.given().iter().map(|(key, _)| canonical(key)).collect();
+        DECIDED.iter().filter(|setting| given.iter().any(|key| key == setting.key)).collect()
+    }
+
     /// Gives a setting a value, or takes it away, in the file too.
     pub fn set(&mut self, key: &str, value: Option<&str>) -> Result<&'static Setting, Failure> {
         let setting = find(key)?;
@@ -293,6 +299,8 @@ fn remove(values: &mut Mapping, key: &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn settings(text: &str) -> (tempfile::TempDir, Result<Settings, Failure>) {
@@ -339,6 +347,34 @@ mod tests {
         assert_eq!(refused.hint, "it is a duration such as 48h or 2d");
         for text in ["- a\n", "a: [", "performance: 3\n", "cleanup:\n  auto_gc_enabled: maybe\n"] {
             assert_eq!(settings(text).1.unwrap_err().code, Code::InvalidConfig, "{text:?}");
+        }
+    }
+
+    /// Lines as somebody writes them: known keys and unknown ones, at any depth, with values of any kind.
+    fn lines() -> impl Strategy<Value = String> {
+        let known = SETTINGS.iter().chain(DECIDED).flat_map(|setting| setting.key.split('.')).collect::<Vec<_>>();
+        let key = prop_oneof![4 => prop::sample::select(known), 1 => Just("pebbledb"), 1 => Just("? [")].prop_map(str::to_owned);
+        let value = prop_oneof!["[0-9]{0,20}[kKmMgG]?[bB]?", "true|false|lz4|zstd|48h|~|\\*a|&a 1|\\{\\}|\\[1\\]", ".{0,8}"];
+        let line = (0..4_usize, key, value).prop_map(|(depth, key, value)| format!("{}{key}: {value}\n", "  ".repeat(depth)));
+        prop::collection::vec(line, 0..8).prop_map(|lines| lines.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_file_says_it_is_refused_or_stays_what_it_was_when_another_setting_is_set(text in lines()) {
+            let (folder, read) = settings(&text);
+            let Ok(mut read) = read else { return Ok(()) };
+            let others = |settings: &Settings| {
+                let keys = SETTINGS.iter().chain(DECIDED).map(|setting| setting.key).filter(|key| *key != "user.name");
+                keys.map(|key| settings.get(key).unwrap()).collect::<Vec<_>>()
+            };
+            let before = others(&read);
+            read.set("user.name", Some("A")).unwrap();
+            let again = Settings::read(folder.path()).unwrap();
+            prop_assert_eq!(others(&again), before);
+            prop_assert_eq!(again.text("user.name").unwrap(), "A");
         }
     }
 

@@ -1,0 +1,94 @@
+//! `--json` everywhere: each command's standard output is lines of JSON, and never none.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::User;
+
+/// Those whose output is another program's input, and the one that has a test of its own since it does not end.
+const OTHERS: [&str; 2] = ["completions", "watch"];
+
+/// What a command says as JSON: its lines.
+fn told(user: &User, cwd: &Path, arguments: &[&str]) -> Vec<Value> {
+    let ended = user.run(cwd, &[&["--json"], arguments].concat());
+    let lines: Vec<Value> = ended
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {line}")))
+        .collect();
+    assert!(!lines.is_empty(), "{arguments:?} says nothing: {}", ended.err);
+    lines
+}
+
+#[test]
+fn every_command_answers_in_json() {
+    let user = User::new();
+    let (root, git) = (user.path("work"), user.path("exported"));
+    let session = format!(
+        "init {root}
+         config set workspace.file_cap 1MB; config get workspace.file_cap; config list; config unset workspace.file_cap
+         commit --work . -m one; add -A; reset -- f; reset; restore --staged f; restore f; commit --work . -m two
+         status; log; log --graph; show; show HEAD:f; show HEAD:d; diff HEAD~1 HEAD; ls-files; blame f
+         cat-file -t HEAD; cat-file -s HEAD:f; cat-file -e HEAD:d; cat-file -p HEAD; cat-file -p HEAD:d; cat-file -p HEAD:f
+         rev-parse HEAD; rev-parse --show-toplevel; rev-parse --helios-dir; rev-parse --abbrev-ref HEAD
+         branch; branch other; branch -m other another; branch --show-current; branch -D another; tag v1; tag; tag -d v1
+         checkout -b side; commit --work . -m three; switch main; cherry-pick side; revert HEAD; merge side --no-ff
+         reset --hard HEAD~1; undo; oplog; bisect run HEAD~1 HEAD -- false
+         experiment start e --variant a --variant b; experiment score e a 1; experiment list; experiment best e; experiment promote e
+         workspace add {other}; workspace list; workspace remove other --delete
+         export --to-git {git}; import --from-git {git}; sync --git {git}; backup create {backup}; backup verify {backup}
+         backup restore --replace {backup} .; stats; gc; fsck; fsck --reached-by HEAD; purge f; engine status; engine stop",
+        root = root.display(),
+        other = user.path("other").display(),
+        git = git.display(),
+        backup = user.path("backup").display(),
+    );
+    fs::create_dir_all(root.join("d")).expect("made");
+    for path in ["f", "d/g"] {
+        fs::write(root.join(path), "content\n").expect("written");
+    }
+    let mut seen = BTreeSet::new();
+    for line in session.split([';', '\n']) {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        if arguments[0] == "commit" {
+            fs::write(root.join("f"), format!("content\n{line}\n")).expect("written");
+        }
+        told(&user, &root, &arguments);
+        seen.insert(arguments[0].to_owned());
+    }
+    let help = user.ok(&root, &["help"]);
+    let commands = help.lines().filter_map(|line| line.strip_prefix("   ")?.split_whitespace().next());
+    let missed: Vec<&str> = commands.filter(|name| !seen.contains(*name) && !OTHERS.contains(name)).collect();
+    assert_eq!(missed, Vec::<&str>::new(), "commands without an example here");
+}
+
+#[test]
+fn what_is_in_an_object_is_told_by_its_kind() {
+    let user = User::new();
+    let root = user.repository("work");
+    fs::create_dir(root.join("d")).expect("made");
+    fs::write(root.join("d/blob"), [0, 159, 146, 150]).expect("written");
+    let head = user.commit(&root, "text", "caf\u{e9}\n");
+    let one = |arguments: &[&str]| told(&user, &root, arguments).remove(0);
+    let commit = one(&["cat-file", "-p", "HEAD"]);
+    assert_eq!((&commit["kind"], &commit["commit"]["snapshot"]), (&json!("commit"), &json!(head)));
+    let tree = one(&["cat-file", "-p", "HEAD:d"]);
+    assert_eq!((&tree["kind"], &tree["entries"][0]["name"]), (&json!("tree"), &json!("blob")));
+    assert_eq!(one(&["show", "HEAD:text"])["content"], json!("caf\u{e9}\n"));
+    assert_eq!(one(&["show", "HEAD:d/blob"])["content"], json!({"base64": "AJ+Slg=="}));
+    let kind = one(&["cat-file", "-t", "HEAD:text"]);
+    assert_eq!(kind, json!({"id": kind["id"], "kind": "blob", "size": 6}));
+}
+
+#[test]
+fn a_program_that_bisect_runs_does_not_talk_into_the_json() {
+    let user = User::new();
+    let root = user.repository("work");
+    let good = user.commit(&root, "f", "1");
+    let bad = user.commit(&root, "f", "2");
+    let lines = told(&user, &root, &["bisect", "run", &good, "HEAD", "--", "sh", "-c", "echo noise; exit 1"]);
+    assert_eq!(lines.last().expect("an answer")["first_bad"], json!([bad]));
+}
