@@ -49,7 +49,7 @@ pub enum Due {
 /// A repository is packed when nobody has used it for this long …
 const IDLE: Duration = Duration::from_secs(60);
 /// … and there were so many writes since the last time, through however many engines: each object is one, and each commit one more.
-const WRITES: u64 = 5_000;
+const WRITES: u64 = 4_000;
 /// Where the settings ask for it, what is old goes once in this time.
 const EACH: Duration = Duration::from_secs(3_600);
 
