@@ -10,7 +10,8 @@ use crate::pairs::Pairs;
 use crate::report::{Figure, Scale};
 use crate::tools::{Stage, text};
 
-/// Import and export of generated histories, a short one and a long one, beside `git clone --no-local` of them.
+/// Import and export of generated histories, a short one and a long one, beside `git clone --no-local` of them. An import ends with the
+/// files of the head, and so does the clone beside it; the clone beside an export is bare, as what is exported to.
 pub fn there_and_back(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let mut figures = one(stage, 500, scale.pick(11, 2))?;
     if scale == Scale::Full {
@@ -29,9 +30,9 @@ fn one(stage: &Stage, commits: usize, count: usize) -> Result<Vec<Figure>> {
     git.run(&["repack", "-adq"])?;
 
     let path = source.display().to_string();
-    let clone = |kind: &str, round: usize| {
-        let target = stage.folder(&format!("{kind}{commits}"))?.join(format!("clone{round}")).display().to_string();
-        git.timed(&[&["clone", "--quiet", "--bare", "--no-local", &path, &target]])
+    let clone = |files: &str, round: usize| {
+        let target = stage.folder(&format!("clones{files}{commits}"))?.join(format!("clone{round}")).display().to_string();
+        git.timed(&[&["clone", "--quiet", "--no-local", files, &path, &target]])
     };
     let imports = Pairs::take(
         count,
@@ -40,7 +41,7 @@ fn one(stage: &Stage, commits: usize, count: usize) -> Result<Vec<Figure>> {
             helios.run(&["init"])?;
             helios.timed(&[&["import", "--from-git", &path]])
         },
-        |round| clone("beside-import", round),
+        |round| clone("--no-bare", round),
     )?;
     let exports = Pairs::take(
         count,
@@ -53,11 +54,11 @@ fn one(stage: &Stage, commits: usize, count: usize) -> Result<Vec<Figure>> {
             ensure!(heads(&stage.git(&target))? == heads(&git)?, "the exported branch is another one");
             Ok(millis)
         },
-        |round| clone("beside-export", round),
+        |round| clone("--bare", round),
     )?;
     Ok(vec![
-        imports.figure(&format!("import of {commits} commits"), "git clone --no-local", Some(1.0)),
-        exports.figure(&format!("export of {commits} commits, the same ids"), "git clone --no-local", Some(1.0)),
+        imports.figure(&format!("import of {commits} commits, with the files of the head"), "git clone --no-local", Some(1.0)),
+        exports.figure(&format!("export of {commits} commits, the same ids"), "git clone --bare --no-local", Some(1.0)),
     ])
 }
 
