@@ -305,12 +305,15 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
 }
 
 /// Least, median and p95 of some durations in milliseconds, as one figure's value and its companions.
-pub fn durations(name: &str, mut millis: Vec<f64>, goal_ms: f64, against: String) -> Vec<Figure> {
+pub fn durations(name: &str, mut millis: Vec<f64>, goal_ms: Option<f64>, against: String) -> Vec<Figure> {
     millis.sort_by(f64::total_cmp);
     let median = quantile(&millis, 0.5);
     let figure = Figure::new(format!("{name}: median of {}", millis.len()), median, "ms").against(against);
     vec![
-        figure.at_most(goal_ms),
+        match goal_ms {
+            Some(goal_ms) => figure.at_most(goal_ms),
+            None => figure,
+        },
         Figure::new(format!("{name}: least"), millis.first().copied().unwrap_or(f64::NAN), "ms"),
         Figure::new(format!("{name}: p95"), quantile(&millis, 0.95), "ms"),
     ]

@@ -27,13 +27,19 @@ const SETUP: &str = "find . -type f -exec cat {} + | cksum > .setup";
 /// Every worker has the repository's content before the kills begin.
 pub async fn content_warm(stage: &mut Stage, scale: Scale) -> Result<Vec<Figure>> {
     let snapshot = warmed(stage).await?;
-    let mut millis = Vec::new();
+    let (mut millis, mut bare) = (Vec::new(), Vec::new());
     for round in 0..scale.pick(30, 3) {
         let spec = agent(Base::Snapshot { snapshot, git_commit: None, repository: None }, None);
         millis.push(one_kill(stage, spec, None, round).await?);
+        let begin = Instant::now();
+        files(&stage.path(&format!("bare-{round}")), "bare")?;
+        bare.push(begin.elapsed().as_secs_f64() * 1e3);
     }
     let name = "worker killed → first tool call of the resumed step, 1,000 files, content warm";
-    Ok(durations(name, millis, GOAL, "SIGKILL to the event tool.started, heard by a client".to_owned()))
+    let mut figures = durations(name, millis, Some(GOAL), "SIGKILL to the event tool.started, heard by a client".to_owned());
+    let name = "1,000 such files written in a loop, between these kills";
+    figures.extend(durations(name, bare, None, "what the file system takes of the figure above".to_owned()));
+    Ok(figures)
 }
 
 /// Only the worker that is killed has the content: every file of the repository is new in each round.
@@ -44,7 +50,7 @@ pub async fn content_cold(stage: &mut Stage, scale: Scale) -> Result<Vec<Figure>
         millis.push(one_kill(stage, agent(Base::Empty, None), Some(&repository), round).await?);
     }
     let name = "worker killed → first tool call of the resumed step, 1,000 files, content cold";
-    Ok(durations(name, millis, GOAL, "the content is sent from the node to the new worker".to_owned()))
+    Ok(durations(name, millis, None, "the content is sent from the node to the new worker".to_owned()))
 }
 
 /// The workspace is set up anew on the new worker before the first tool call.
@@ -56,7 +62,7 @@ pub async fn with_setup(stage: &mut Stage, scale: Scale) -> Result<Vec<Figure>> 
         millis.push(one_kill(stage, spec, None, round).await?);
     }
     let name = "worker killed → first tool call of the resumed step, 1,000 files, content warm, with a setup command";
-    Ok(durations(name, millis, GOAL, format!("the setup command `{}`, included", SETUP.replace('|', "\\|"))))
+    Ok(durations(name, millis, None, format!("the setup command `{}`, included", SETUP.replace('|', "\\|"))))
 }
 
 /// The worker is stopped, not killed: nothing but its silence tells of it. The lease times are the defaults.
@@ -76,7 +82,7 @@ pub async fn after_silence(stage: &mut Stage, scale: Scale) -> Result<Vec<Figure
         stage.workers_ready(WORKERS).await?;
     }
     let name = "worker silent (SIGSTOP) → first tool call of the resumed step, default lease";
-    Ok(durations(name, millis, SILENCE_GOAL, "nothing but the lease says that it is gone".to_owned()))
+    Ok(durations(name, millis, Some(SILENCE_GOAL), "nothing but the lease says that it is gone".to_owned()))
 }
 
 /// The node is killed and started again; the task's own commands say when they run.
@@ -100,7 +106,7 @@ pub async fn node_killed(stage: &mut Stage, scale: Scale) -> Result<Vec<Figure>>
     stage.workers_ready(WORKERS).await?;
     stage.cancel(task).await?;
     let against = "from the start of the new process to the time that the command itself wrote down".to_owned();
-    Ok(durations("node killed → first command that the new node has run", millis, GOAL, against))
+    Ok(durations("node killed → first command that the new node has run", millis, Some(GOAL), against))
 }
 
 /// Kills the worker in the middle of a step and says after how many milliseconds the step's first tool call began elsewhere.
@@ -159,6 +165,17 @@ async fn warmed(stage: &mut Stage) -> Result<SnapshotId> {
 /// Writes a git repository of [`FILES`] files of 1 to 8 KiB, no file equal to one of another repository.
 fn repository(stage: &Stage, name: &str) -> Result<PathBuf> {
     let root = stage.path(name);
+    files(&root, name)?;
+    let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false"];
+    for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "begin"]] {
+        let status = Command::new("git").arg("-C").arg(&root).args(identity).args(arguments).status()?;
+        ensure!(status.success(), "git {} failed in {}", arguments.join(" "), root.display());
+    }
+    Ok(root)
+}
+
+/// Writes [`FILES`] files of 1 to 8 KiB.
+fn files(root: &Path, name: &str) -> Result<()> {
     for at in 0..FILES {
         let folder = root.join(format!("part-{:02}", at % 25));
         std::fs::create_dir_all(&folder)?;
@@ -168,12 +185,7 @@ fn repository(stage: &Stage, name: &str) -> Result<PathBuf> {
         }
         std::fs::write(folder.join(format!("file-{at}.txt")), text)?;
     }
-    let identity = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false"];
-    for arguments in [&["init", "--quiet"][..], &["add", "--all"], &["commit", "--quiet", "--message", "begin"]] {
-        let status = Command::new("git").arg("-C").arg(&root).args(identity).args(arguments).status()?;
-        ensure!(status.success(), "git {} failed in {}", arguments.join(" "), root.display());
-    }
-    Ok(root)
+    Ok(())
 }
 
 /// Waits for the first mark after a moment.
