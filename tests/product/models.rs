@@ -1,8 +1,9 @@
 //! A model server that fails in every way: the task completes, waits until somebody answers, or ends with a code and its conversation whole.
 
 use helix::scripted::{Fault, FaultKind, read_log};
+use helix_adapter_http::api::SystemStatus;
 use helix_messages::TaskWhy;
-use helix_protocol::{AgentSpec, EventKind, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
+use helix_protocol::{AgentSpec, Code, EventKind, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::{Value, json};
 
 use crate::harness::{Product, Setup, Verdict, diligent, scenario, transcript};
@@ -107,6 +108,14 @@ async fn a_task_whose_only_model_is_away_waits_for_it_says_why_and_uses_no_retry
         product.until("the task waits", async || waits(&product.record(task).await)).await;
         let record = product.record(task).await;
         assert_eq!((record.retries, record.worker), (0, None), "{}", record.reason);
+        let outage = async || {
+            let status: SystemStatus = product.client.get("/system/status").await.expect("the node tells its status");
+            let own = status.circuits.into_iter().find(|told| told.deployment == "scripted").expect("the only provider");
+            own.circuit.outage().cloned()
+        };
+        product.until("the circuit of the model's server opens", async || outage().await.is_some()).await;
+        let failure = outage().await.expect("it has not answered since").failure;
+        assert!(failure.code == Code::ModelFailed && failure.message.contains("a fault that was ordered"), "{failure}");
 
         let admin = format!("http://{}/admin/faults", model.addr());
         assert!(reqwest::Client::new().delete(admin).send().await.expect("the model server answers").status().is_success());

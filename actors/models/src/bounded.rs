@@ -34,6 +34,11 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         self.values.get(key).map(|(value, _, _)| value)
     }
 
+    /// Everything, in no order; nothing of it counts as used.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.values.iter().map(|(key, (value, _, _))| (key, value))
+    }
+
     /// Keeps a value; the least recently used ones go until there is room. One heavier than everything is not kept.
     pub fn put(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);

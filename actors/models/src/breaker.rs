@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use helix_messages::{Circuit, Outage};
+use helix_protocol::{Failure, Timestamp};
 use tokio::time::Instant;
 
 /// Keeps calls away from a provider that fails, and lets one try after a while.
@@ -12,14 +14,38 @@ pub(crate) struct Breaker {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// Calls pass; so many failed in a row.
     Closed(u32),
-    /// No call passes before this instant.
-    Open(Instant),
-    /// One call tries since this instant; if nothing is heard of it for a cooldown, another may.
-    Trying(Instant),
+    /// No call passes before the pause ends.
+    Open(Pause),
+    /// One call tries; if nothing is heard of it before the pause ends, another may.
+    Trying(Pause),
+}
+
+/// A time without service, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause {
+    pub since: Instant,
+    pub until: Instant,
+    pub failure: Failure,
+}
+
+impl Pause {
+    /// What is left of it; `None` where it has ended.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        (now < self.until).then(|| self.until - now)
+    }
+
+    /// For listings; `clock` is the wall clock's `now`.
+    pub fn outage(&self, now: Instant, clock: Timestamp) -> Outage {
+        let next_try_at = match self.left(now) {
+            Some(left) => clock.after(left),
+            None => clock.before(now - self.until),
+        };
+        Outage { since: clock.before(now - self.since), next_try_at, failure: self.failure.clone() }
+    }
 }
 
 impl Breaker {
@@ -29,25 +55,29 @@ impl Breaker {
 
     /// Lets a call pass, or says how long to wait before asking again.
     pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
-        match self.state {
-            State::Closed(_) => Ok(()),
-            State::Open(until) if now < until => Err(until - now),
-            State::Trying(since) if now < since + self.cooldown => Err(since + self.cooldown - now),
-            State::Open(_) | State::Trying(_) => {
-                self.state = State::Trying(now);
-                Ok(())
-            }
+        let (State::Open(pause) | State::Trying(pause)) = &self.state else { return Ok(()) };
+        if let Some(left) = pause.left(now) {
+            return Err(left);
         }
+        self.state = State::Trying(Pause { until: now + self.cooldown, ..pause.clone() });
+        Ok(())
     }
 
     /// How long no call passes; `None` where one would.
     pub fn open_for(&self, now: Instant) -> Option<Duration> {
-        let until = match self.state {
-            State::Closed(_) => return None,
-            State::Open(until) => until,
-            State::Trying(since) => since + self.cooldown,
-        };
-        (now < until).then(|| until - now)
+        match &self.state {
+            State::Closed(_) => None,
+            State::Open(pause) | State::Trying(pause) => pause.left(now),
+        }
+    }
+
+    /// For listings; `clock` is the wall clock's `now`.
+    pub fn circuit(&self, now: Instant, clock: Timestamp) -> Circuit {
+        match &self.state {
+            State::Closed(_) => Circuit::Closed,
+            State::Open(pause) if pause.left(now).is_some() => Circuit::Open(pause.outage(now, clock)),
+            State::Open(pause) | State::Trying(pause) => Circuit::HalfOpen(pause.outage(now, clock)),
+        }
     }
 
     /// The provider answered, be it with a refusal.
@@ -56,41 +86,47 @@ impl Breaker {
     }
 
     /// The provider failed. True where that opened the circuit.
-    pub fn failed(&mut self, now: Instant) -> bool {
-        let failures = match self.state {
-            State::Closed(failures) => failures + 1,
-            State::Trying(_) => self.threshold,
+    pub fn failed(&mut self, now: Instant, failure: &Failure) -> bool {
+        let since = match &self.state {
+            State::Closed(failures) if failures + 1 < self.threshold => {
+                self.state = State::Closed(failures + 1);
+                return false;
+            }
+            State::Closed(_) => now,
+            State::Trying(pause) => pause.since,
             // A call from before it opened.
             State::Open(_) => return false,
         };
-        if failures < self.threshold {
-            self.state = State::Closed(failures);
-            return false;
-        }
-        self.state = State::Open(now + self.cooldown);
+        self.state = State::Open(Pause { since, until: now + self.cooldown, failure: failure.clone() });
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use helix_protocol::Code;
+
     use super::*;
 
     const COOLDOWN: Duration = Duration::from_secs(10);
+
+    fn busy() -> Failure {
+        Failure::new(Code::ModelFailed, "busy")
+    }
 
     #[test]
     fn failures_in_a_row_open_it_and_one_call_at_a_time_tries_again() {
         let start = Instant::now();
         let mut breaker = Breaker::new(2, COOLDOWN);
-        assert!(!breaker.failed(start));
+        assert!(!breaker.failed(start, &busy()));
         assert_eq!(breaker.admit(start), Ok(()));
-        assert!(breaker.failed(start));
+        assert!(breaker.failed(start, &busy()));
         assert_eq!(breaker.admit(start + COOLDOWN / 2), Err(COOLDOWN / 2));
         assert_eq!(breaker.open_for(start + COOLDOWN / 2), Some(COOLDOWN / 2));
         assert_eq!(breaker.open_for(start + COOLDOWN), None);
         assert_eq!(breaker.admit(start + COOLDOWN), Ok(()), "the one that tries");
         assert_eq!(breaker.admit(start + COOLDOWN), Err(COOLDOWN), "the others wait for it");
-        assert!(breaker.failed(start + COOLDOWN), "one failure is enough while trying");
+        assert!(breaker.failed(start + COOLDOWN, &busy()), "one failure is enough while trying");
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
         breaker.answered();
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
@@ -100,17 +136,42 @@ mod tests {
     fn an_answer_in_between_starts_the_count_anew() {
         let now = Instant::now();
         let mut breaker = Breaker::new(2, COOLDOWN);
-        breaker.failed(now);
+        breaker.failed(now, &busy());
         breaker.answered();
-        assert!(!breaker.failed(now));
+        assert!(!breaker.failed(now, &busy()));
     }
 
     #[test]
     fn a_call_that_tries_and_is_never_heard_of_does_not_block_for_ever() {
         let start = Instant::now();
         let mut breaker = Breaker::new(1, COOLDOWN);
-        breaker.failed(start);
+        breaker.failed(start, &busy());
         assert_eq!(breaker.admit(start + COOLDOWN), Ok(()));
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
+    }
+
+    #[test]
+    fn a_circuit_is_shown_with_when_it_opened_why_and_when_it_is_tried_next() {
+        let (start, clock) = (Instant::now(), Timestamp(1_000_000_000));
+        let at = |after: Duration| (start + after, clock.after(after));
+        let mut breaker = Breaker::new(1, COOLDOWN);
+        let shown = |breaker: &Breaker, after: Duration| breaker.circuit(at(after).0, at(after).1);
+        assert_eq!(shown(&breaker, Duration::ZERO), Circuit::Closed);
+        breaker.failed(start, &busy());
+        let outage =
+            |until: Duration, failure: &Failure| Outage { since: clock, next_try_at: at(until).1, failure: failure.clone() };
+        assert_eq!(shown(&breaker, COOLDOWN / 2), Circuit::Open(outage(COOLDOWN, &busy())));
+        assert_eq!(shown(&breaker, COOLDOWN * 2), Circuit::HalfOpen(outage(COOLDOWN, &busy())), "the next call tries");
+        assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
+        assert_eq!(shown(&breaker, COOLDOWN * 2), Circuit::HalfOpen(outage(COOLDOWN * 3, &busy())), "it is under way");
+        let gone = Failure::new(Code::ModelFailed, "gone");
+        breaker.failed(start + COOLDOWN * 2, &gone);
+        assert_eq!(
+            shown(&breaker, COOLDOWN * 2),
+            Circuit::Open(outage(COOLDOWN * 3, &gone)),
+            "out of service since it first failed"
+        );
+        breaker.answered();
+        assert_eq!(shown(&breaker, COOLDOWN * 2), Circuit::Closed);
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use helix_messages::Circuit;
 use helix_ports::{DeltaSink, Provider, ProviderError, RawAnswer, RawCall};
-use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, Usage};
+use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, Timestamp, Usage};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -74,6 +75,11 @@ impl Gate {
         }
     }
 
+    /// Its circuit, for listings; `clock` is the wall clock's present.
+    pub fn circuit(&self, clock: Timestamp) -> Circuit {
+        self.breaker.lock().circuit(Instant::now(), clock)
+    }
+
     /// How long nothing may be sent because it failed in a row.
     pub fn open_for(&self) -> Option<Duration> {
         self.breaker.lock().open_for(Instant::now())
@@ -98,7 +104,7 @@ impl Gate {
             let name = self.provider.name();
             let failure =
                 Failure::new(Code::ModelFailed, format!("{name} failed repeatedly and is left alone for {} ms", wait.as_millis()))
-                    .hint("it is tried again by itself; `helix doctor` shows its health");
+                    .hint("it is tried again by itself; `helix status` shows its circuit");
             return Err(ProviderError::Retryable { failure, retry_after: Some(wait) });
         }
         Ok(turn)
@@ -139,13 +145,13 @@ impl Gate {
                 *self.heard.lock() = Some(Instant::now());
                 self.breaker.lock().answered();
             }
-            Some(error) => self.failed(&error.failure().message),
+            Some(error) => self.failed(error.failure()),
         }
     }
 
-    fn failed(&self, error: &str) {
-        if self.breaker.lock().failed(Instant::now()) {
-            tracing::warn!(provider = self.provider.name(), error, "the provider is left alone for a while");
+    fn failed(&self, failure: &Failure) {
+        if self.breaker.lock().failed(Instant::now(), failure) {
+            tracing::warn!(provider = self.provider.name(), %failure, "the provider is left alone for a while");
         }
     }
 }

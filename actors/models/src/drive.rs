@@ -176,7 +176,7 @@ fn again_after(ready_in: Duration) -> Duration {
 }
 
 fn worth_another_try(after: Duration) -> String {
-    format!("it is worth another try in {} s; `helix doctor` shows every provider", seconds(after))
+    format!("it is worth another try in {} s; `helix status` shows every circuit that is open", seconds(after))
 }
 
 fn seconds(duration: Duration) -> u64 {

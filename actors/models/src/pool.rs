@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_kernel::Address;
+use helix_messages::{Circuit, DeploymentCircuit};
 use helix_ports::{ModelCapabilities, ProviderError};
-use helix_protocol::{Code, Message, ModelRequest, Money};
+use helix_protocol::{Code, Message, ModelRequest, Money, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::ProviderArgs;
 use crate::bounded::Bounded;
+use crate::breaker::Pause;
 use crate::calls::Gate;
 use crate::choose::{Circumstances, Obstacle, Standing, order};
 use crate::directory::{Deployment, Directory, Plan, Tier};
@@ -40,14 +42,23 @@ pub(crate) struct Route {
 }
 
 /// What is known of one deployment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Record {
     /// Seconds of an answer, the last ones weighing most.
     latency: Option<f64>,
     /// Part of the calls that failed, the last ones weighing most.
     failing: f64,
-    refused_until: Option<Instant>,
-    not_before: Option<Instant>,
+    /// It refused our key, lacks the model or has no credit left.
+    refused: Option<Pause>,
+    /// It asked to be left alone.
+    left_alone: Option<Pause>,
+}
+
+impl Record {
+    fn circuit(&self, now: Instant, clock: Timestamp) -> Option<Circuit> {
+        let lasting = |pause: &Option<Pause>| Some(pause.as_ref().filter(|pause| pause.left(now).is_some())?.outage(now, clock));
+        lasting(&self.left_alone).map(Circuit::Open).or_else(|| lasting(&self.refused).map(Circuit::AskedLast))
+    }
 }
 
 type DeploymentKey = (usize, String);
@@ -97,8 +108,31 @@ impl Pool {
 
     /// `provider/model`, for people.
     pub fn name(&self, deployment: &Deployment) -> String {
-        let provider = self.route(deployment).args.provider.name();
-        if deployment.model.is_empty() { provider.to_owned() } else { format!("{provider}/{}", deployment.model) }
+        self.name_of(deployment.provider, &deployment.model)
+    }
+
+    fn name_of(&self, provider: usize, model: &str) -> String {
+        let provider = self.routes[provider].args.provider.name();
+        if model.is_empty() { provider.to_owned() } else { format!("{provider}/{model}") }
+    }
+
+    /// The circuit of every provider, and after it those of its models that are not closed.
+    pub fn circuits(&self) -> Vec<DeploymentCircuit> {
+        (0..self.routes.len()).flat_map(|provider| self.circuits_of(provider)).collect()
+    }
+
+    /// The circuit of one provider, and after it those of its models that are not closed, by name.
+    pub fn circuits_of(&self, provider: usize) -> Vec<DeploymentCircuit> {
+        let (now, clock) = (Instant::now(), Timestamp::now());
+        let route = &self.routes[provider];
+        let own = DeploymentCircuit { deployment: route.args.provider.name().to_owned(), circuit: route.gate.circuit(clock) };
+        let records = self.records.lock();
+        let of_models = records.iter().filter(|((of, _), _)| *of == provider).filter_map(|((_, model), record)| {
+            Some(DeploymentCircuit { deployment: self.name_of(provider, model), circuit: record.circuit(now, clock)? })
+        });
+        let mut of_models: Vec<_> = of_models.collect();
+        of_models.sort_by(|one, other| one.deployment.cmp(&other.deployment));
+        [vec![own], of_models].concat()
     }
 
     /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted.
@@ -140,15 +174,16 @@ impl Pool {
 
     fn standing(&self, deployment: &Deployment, request: Option<&ModelRequest>) -> Standing {
         let route = self.route(deployment);
-        let record = self.records.lock().peek(&key(deployment)).copied().unwrap_or_default();
+        let record = self.records.lock().peek(&key(deployment)).cloned().unwrap_or_default();
         let now = Instant::now();
-        let cooling = [record.not_before.map(|until| until.saturating_duration_since(now)), route.gate.open_for()];
+        let left = |pause: &Option<Pause>| pause.as_ref().and_then(|pause| pause.left(now));
+        let cooling = [left(&record.left_alone), route.gate.open_for()];
         let wait = cooling.into_iter().flatten().max().unwrap_or_default();
         let capabilities = self.capabilities(deployment);
         let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(request));
         let obstacle = if !wait.is_zero() {
             Obstacle::Until(wait)
-        } else if record.refused_until.is_some_and(|until| until > now) {
+        } else if left(&record.refused).is_some() {
             Obstacle::Refused
         } else if route.gate.crowded(tokens) {
             Obstacle::Crowded
@@ -217,13 +252,19 @@ impl Pool {
     /// A deployment has not answered.
     pub fn failed(&self, deployment: &Deployment, error: &ProviderError) {
         let now = Instant::now();
+        let pause = |before: &Option<Pause>, length: Duration| {
+            let since = before.as_ref().map_or(now, |before| before.since);
+            Some(Pause { since, until: now + length, failure: error.failure().clone() })
+        };
         self.change(deployment, |record| match error {
             ProviderError::Retryable { failure, retry_after } if failure.code != Code::Overloaded => {
                 record.failing = smoothed(record.failing, 1.0);
-                record.not_before = retry_after.map(|after| now + after.min(LONGEST_COOLDOWN)).or(record.not_before);
+                if let Some(after) = *retry_after {
+                    record.left_alone = pause(&record.left_alone, after.min(LONGEST_COOLDOWN));
+                }
             }
             ProviderError::Uncertain(_) => record.failing = smoothed(record.failing, 1.0),
-            ProviderError::Elsewhere(_) => record.refused_until = Some(now + REFUSED),
+            ProviderError::Elsewhere(_) => record.refused = pause(&record.refused, REFUSED),
             ProviderError::Retryable { .. } | ProviderError::Final(_) => {}
         });
     }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_kernel::{Admitted, Reply, Work, actor};
-use helix_messages::ProviderView;
-use helix_ports::{Availability, Provider, ProviderError, ProviderHealth};
+use helix_ports::{Availability, ModelInfo, Provider, ProviderError, ProviderHealth};
 use helix_protocol::{Code, Failure};
 use tokio::time::{Instant, timeout};
 
@@ -25,11 +24,18 @@ pub(crate) enum ProviderMsg {
     /// Makes a call. Answered with `overloaded` where too many wait.
     Make { call: Call },
     /// Says how the provider is doing, after a look where the last is old.
-    Check { reply: Reply<ProviderView> },
+    Check { reply: Reply<Checkup> },
     /// A call has ended.
     Ended,
     /// A look has ended.
-    Checked { view: Box<ProviderView> },
+    Checked { checkup: Box<Checkup> },
+}
+
+/// What a look at a provider found.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkup {
+    pub health: ProviderHealth,
+    pub models: Vec<ModelInfo>,
 }
 
 pub(crate) struct ProviderActor;
@@ -38,8 +44,8 @@ pub(crate) struct ProviderState {
     args: ProviderArgs,
     gate: Arc<Gate>,
     calls: usize,
-    view: Option<(Instant, ProviderView)>,
-    asking: Vec<Reply<ProviderView>>,
+    last: Option<(Instant, Checkup)>,
+    asking: Vec<Reply<Checkup>>,
     work: Work<ProviderMsg>,
 }
 
@@ -53,7 +59,7 @@ impl actor::Actor for ProviderActor {
         myself: actor::ActorRef<Self::Msg>,
         (args, gate): Self::Arguments,
     ) -> Result<Self::State, actor::ActorProcessingErr> {
-        Ok(ProviderState { gate, args, calls: 0, view: None, asking: Vec::new(), work: Work::of(&myself) })
+        Ok(ProviderState { gate, args, calls: 0, last: None, asking: Vec::new(), work: Work::of(&myself) })
     }
 
     async fn handle(
@@ -66,7 +72,7 @@ impl actor::Actor for ProviderActor {
             ProviderMsg::Make { call } => state.make(call),
             ProviderMsg::Check { reply } => state.check(reply),
             ProviderMsg::Ended => state.calls -= 1,
-            ProviderMsg::Checked { view } => state.checked(*view),
+            ProviderMsg::Checked { checkup } => state.checked(*checkup),
         }
         Ok(())
     }
@@ -94,39 +100,41 @@ impl ProviderState {
         });
     }
 
-    fn check(&mut self, reply: Reply<ProviderView>) {
-        if let Some((_, view)) = self.view.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            return drop(reply.send(Ok(view.clone())));
+    fn check(&mut self, reply: Reply<Checkup>) {
+        if let Some((_, checkup)) = self.last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return drop(reply.send(Ok(checkup.clone())));
         }
         self.asking.push(reply);
         if self.asking.len() == 1 {
-            let (provider, base_url) = (Arc::clone(&self.args.provider), self.args.base_url.clone());
-            self.work.start(async move { ProviderMsg::Checked { view: Box::new(look(provider, base_url).await) } });
+            let provider = Arc::clone(&self.args.provider);
+            self.work.start(async move { ProviderMsg::Checked { checkup: Box::new(look(provider).await) } });
         }
     }
 
-    fn checked(&mut self, view: ProviderView) {
+    fn checked(&mut self, checkup: Checkup) {
         for reply in self.asking.drain(..) {
             // An error means that nobody waits any more.
-            drop(reply.send(Ok(view.clone())));
+            drop(reply.send(Ok(checkup.clone())));
         }
-        self.view = Some((Instant::now(), view));
+        self.last = Some((Instant::now(), checkup));
     }
 }
 
 /// Health and models of a provider, within the time of a check.
-async fn look(provider: Arc<dyn Provider>, base_url: String) -> ProviderView {
+async fn look(provider: Arc<dyn Provider>) -> Checkup {
     let work = async {
         let health = provider.health().await;
         let models = match health.availability {
             Availability::Unavailable => Vec::new(),
             _ => provider.models().await.unwrap_or_default(),
         };
-        (health, models)
+        Checkup { health, models }
     };
-    let (health, models) = timeout(CHECK, work).await.unwrap_or_else(|_| {
+    timeout(CHECK, work).await.unwrap_or_else(|_| {
         let message = format!("it did not answer within {} s", CHECK.as_secs());
-        (ProviderHealth { availability: Availability::Unavailable, latency_ms: None, message }, Vec::new())
-    });
-    ProviderView { name: provider.name().to_owned(), base_url, health, models }
+        Checkup {
+            health: ProviderHealth { availability: Availability::Unavailable, latency_ms: None, message },
+            models: Vec::new(),
+        }
+    })
 }

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use crate::calls::Call;
 use crate::drive::{run, send};
 use crate::ledger::Ledger;
-use crate::pool::{Pool, Route};
-use crate::provider::ProviderMsg;
+use crate::pool::Pool;
+use crate::provider::{Checkup, ProviderMsg};
 
 /// How long a provider's actor may take to say how it is doing.
 const CHECK: Duration = Duration::from_secs(8);
@@ -77,6 +77,7 @@ impl actor::Actor for RouterActor {
             ModelsMsg::Offered { reply } => drop(reply.send(Ok(pool.directory.offered()))),
             ModelsMsg::Quote { request, reply } => state.quote(request, reply),
             ModelsMsg::List { reply } => state.list(reply),
+            ModelsMsg::Circuits { reply } => drop(reply.send(Ok(pool.circuits()))),
         }
         Ok(())
     }
@@ -116,7 +117,8 @@ impl RouterState {
     fn list(&mut self, reply: Reply<Vec<ProviderView>>) {
         let pool = Arc::clone(&self.pool);
         self.answers.spawn(async move {
-            drop(reply.send(Ok(join_all(pool.routes.iter().map(view)).await)));
+            let views = (0..pool.routes.len()).map(|provider| view(&pool, provider));
+            drop(reply.send(Ok(join_all(views).await)));
         });
     }
 }
@@ -160,12 +162,13 @@ pub(crate) fn quote(pool: &Pool, request: &ModelRequest) -> Result<Quote, Failur
     Ok(quote)
 }
 
-async fn view(route: &Route) -> ProviderView {
+async fn view(pool: &Pool, provider: usize) -> ProviderView {
+    let route = &pool.routes[provider];
     let answer = route.address.ask(CHECK, |reply| ProviderMsg::Check { reply }).await;
-    answer.unwrap_or_else(|failure| ProviderView {
-        name: route.args.provider.name().to_owned(),
-        base_url: route.args.base_url.clone(),
+    let Checkup { health, models } = answer.unwrap_or_else(|failure| Checkup {
         health: ProviderHealth { availability: Availability::Unknown, latency_ms: None, message: failure.message },
         models: Vec::new(),
-    })
+    });
+    let (name, base_url) = (route.args.provider.name().to_owned(), route.args.base_url.clone());
+    ProviderView { name, base_url, health, models, circuits: pool.circuits_of(provider) }
 }

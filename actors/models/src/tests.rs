@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_kernel::{Address, SupervisorHandle, start};
-use helix_messages::{Models, Quote};
+use helix_messages::{Circuit, DeploymentCircuit, Models, Quote};
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall, TokenPrice,
 };
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Limits, ModelsArgs, ProviderArgs, branch};
 
+mod circuits;
 mod insisting;
 mod long;
 mod passing;
@@ -371,6 +372,8 @@ async fn every_provider_is_listed_with_its_health() {
     let list = models.list().await.expect("a list");
     let shown: Vec<(&str, Availability)> = list.iter().map(|view| (view.name.as_str(), view.health.availability)).collect();
     assert_eq!(shown, [("a", Availability::Available), ("b", Availability::Available)]);
+    let closed = |name: &str| [DeploymentCircuit { deployment: name.to_owned(), circuit: Circuit::Closed }];
+    assert_eq!([list[0].circuits.as_slice(), &list[1].circuits], [&closed("a"), &closed("b")]);
 }
 
 /// Groups over providers `a`, `b`, `c`, each with the model `small`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use helix_messages::{ImportGit, Imported, ProviderView, WorkerView};
+use helix_messages::{DeploymentCircuit, ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
     Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark, RemarkId,
     RunId, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
@@ -312,6 +312,9 @@ pub struct SystemStatus {
     /// The same for the project, where there is a limit.
     #[serde(default)]
     pub project: Option<ProjectDay>,
+    /// The circuit of every provider, and after it those of its models that are not closed.
+    #[serde(default)]
+    pub circuits: Vec<DeploymentCircuit>,
 }
 
 /// A project's day.

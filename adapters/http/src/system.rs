@@ -27,6 +27,7 @@ pub(crate) async fn status(node: web::Data<Node>) -> Result<HttpResponse, Proble
 async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
     let records = args.records.read();
     let workers = args.fleet.list().await?;
+    let circuits = args.models.circuits().await?;
     let now = records.now().await?;
     let today = async |payer| records.spent_since(payer, now.day_start()).await;
     let (spent_today, tokens_today) = today(Payer::Owner(OwnerId::LOCAL)).await?;
@@ -45,7 +46,7 @@ async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
             *held.entry(view.record.name.clone()).or_default() += 1;
         }
     }
-    Ok(SystemStatus { node: args.info.clone(), tasks, workers, held, spent_today, tokens_today, daily, project })
+    Ok(SystemStatus { node: args.info.clone(), tasks, workers, held, spent_today, tokens_today, daily, project, circuits })
 }
 
 /// GET /system/tree

@@ -158,6 +158,12 @@ async fn status_counts_tasks_and_the_tree_shows_who_runs() {
     node.task(1, "a").await;
     let status = json(node.get("/api/v1/system/status")).await.1;
     assert_eq!((&status["tasks"], status["workers"].as_array().map(Vec::len)), (&json!({ "pending": 1 }), Some(2)));
+    let failure = json!({ "code": "model_failed", "message": "b answered 503", "hint": "look at its status page" });
+    let circuits = json!([
+        { "deployment": "a", "state": "closed" },
+        { "deployment": "b", "state": "open", "since": 1_000_000, "next_try_at": 11_000_000, "failure": failure },
+    ]);
+    assert_eq!(status["circuits"], circuits);
     let tree = json(node.get("/api/v1/system/tree")).await.1;
     let names: Vec<&str> =
         tree["children"].as_array().expect("children").iter().filter_map(|child| child["name"].as_str()).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use helix_kernel::{Address, Reply};
 use helix_ports::{DeltaSink, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
 use helix_protocol::{
-    Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, WireFormat,
+    Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, Timestamp, WireFormat,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,54 @@ pub struct ProviderView {
     pub health: ProviderHealth,
     /// What it offers, as last asked.
     pub models: Vec<ModelInfo>,
+    /// Its own circuit, and after it those of its models that are not closed.
+    #[serde(default)]
+    pub circuits: Vec<DeploymentCircuit>,
+}
+
+/// Whether the router sends calls to a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentCircuit {
+    /// `provider` for everything that it serves, `provider/model` for one of its models.
+    pub deployment: String,
+    /// As listings show it: `state`, and beside it the fields of an [`Outage`] where it is not closed.
+    #[serde(flatten)]
+    pub circuit: Circuit,
+}
+
+/// The state of a circuit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Circuit {
+    /// Calls pass.
+    Closed,
+    /// None passes: it failed too often in a row, or asked to be left alone.
+    Open(Outage),
+    /// One call at a time tries whether it is back.
+    HalfOpen(Outage),
+    /// Whoever else may answer is asked before it: it refused our key, lacks the model, or has no credit left.
+    AskedLast(Outage),
+}
+
+impl Circuit {
+    /// Since when and why; `None` where it is closed.
+    pub fn outage(&self) -> Option<&Outage> {
+        match self {
+            Self::Closed => None,
+            Self::Open(outage) | Self::HalfOpen(outage) | Self::AskedLast(outage) => Some(outage),
+        }
+    }
+}
+
+/// A circuit that is not closed. Times are the wall clock's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// When it was taken out of service.
+    pub since: Timestamp,
+    /// From then on a call may pass as usual (`asked_last`) or try. It has passed where the next call is to try.
+    pub next_try_at: Timestamp,
+    /// How the call before it failed.
+    pub failure: Failure,
 }
 
 /// Whom a call is written down for in the ledger.
@@ -128,6 +176,11 @@ pub enum ModelsMsg {
         /// The answer.
         reply: Reply<Vec<ProviderView>>,
     },
+    /// The circuit of every provider, and after it those of its models that are not closed. Asks nobody. Sent by the HTTP face.
+    Circuits {
+        /// The answer.
+        reply: Reply<Vec<DeploymentCircuit>>,
+    },
 }
 
 /// The models branch.
@@ -193,6 +246,11 @@ impl Models {
     /// Every provider.
     pub async fn list(&self) -> Result<Vec<ProviderView>, Failure> {
         self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::List { reply }).await
+    }
+
+    /// Whether calls are sent to each provider, and to each model that is out of service.
+    pub async fn circuits(&self) -> Result<Vec<DeploymentCircuit>, Failure> {
+        self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::Circuits { reply }).await
     }
 }
 

@@ -142,7 +142,7 @@ codes! {
     /// The provider failed for now.
     ModelFailed = "model_failed", 7, "The provider broke off, fell silent or answered too late, so that the call may have been billed, for as long as retries were allowed. The task keeps its last step; `helix task retry` goes on from there. A provider that is only away (429, 5xx, no connection) is waited for: see `no_model_answers`.";
     /// Nobody of those who could answer does at present.
-    NoModelAnswers = "no_model_answers", 7, "Every deployment that could have answered was asked or is left alone for a while; the message says what each of them said. A task is parked and goes on by itself at the time that `helix task why` shows; `helix doctor` shows every provider.";
+    NoModelAnswers = "no_model_answers", 7, "Every deployment that could have answered was asked or is left alone for a while; the message says what each of them said. A task is parked and goes on by itself at the time that `helix task why` shows; `helix status` shows every circuit that is open.";
     /// A reply that is not what the protocol says.
     ModelGarbage = "model_garbage", 7, "The model server answered with something that is not a chat completion. Check the base URL: it usually ends in /v1.";
     /// A conversation longer than the model takes.

@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use helix_adapter_http::api::{ProviderList, SystemStatus};
 use helix_config::{Config, ModelsConfig, ProviderConfig, unread};
+use helix_messages::DeploymentCircuit;
 use helix_protocol::{Code, Failure, Timestamp};
 use serde::Serialize;
 
 use super::Context;
+use super::circuits::told;
 use super::context::names_of_variables;
 use super::style::{Style, mebibytes};
 use crate::client::Client;
@@ -224,6 +226,7 @@ async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
             } else {
                 Check::good("workers", found)
             });
+            checks.extend(circuits(&status.circuits, Timestamp::now()));
         }
         Err(failure) if failure.code == Code::NodeUnreachable => {
             checks.push(Check::warning(
@@ -255,6 +258,14 @@ async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// Whom the node sends no calls, or asks last, because they failed.
+fn circuits(circuits: &[DeploymentCircuit], now: Timestamp) -> Vec<Check> {
+    let hint = |circuit: &DeploymentCircuit| circuit.circuit.outage().map(|outage| outage.failure.hint.clone()).unwrap_or_default();
+    let check = |circuit: &DeploymentCircuit| Some(Check::warning("circuit", told(circuit, now)?, hint(circuit)));
+    let troubled: Vec<Check> = circuits.iter().filter_map(check).collect();
+    if troubled.is_empty() { vec![Check::good("circuits", "all closed")] } else { troubled }
 }
 
 /// Every provider that a node would have, with what lets it in: a key in the environment, a login, or nothing.
@@ -299,6 +310,7 @@ fn render(checks: &[Check], style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::circuits::tests::{SEEN, circuits};
 
     #[test]
     fn a_finding_reads_like_this_and_has_a_next_step() {
@@ -331,6 +343,17 @@ mod tests {
         let found = |login: &str| keys(&models, &|_| None, |name| name == login).into_iter().map(|check| check.found);
         assert_eq!(found("work").collect::<Vec<_>>(), ["local needs none", "work: logged in"]);
         assert_eq!(found("").collect::<Vec<_>>(), ["local needs none", "work: nobody is logged in"]);
+    }
+
+    #[test]
+    fn a_circuit_that_is_not_closed_is_a_warning_with_the_failures_next_step() {
+        let (closed, troubled) = (&circuits()[..1], circuits());
+        assert_eq!(super::circuits(closed, SEEN), [Check::good("circuits", "all closed")]);
+        let found = |at: usize| told(&troubled[at], SEEN).expect("it is not closed");
+        assert_eq!(
+            super::circuits(&troubled, SEEN),
+            [Check::warning("circuit", found(1), ""), Check::warning("circuit", found(3), "look at OPENAI_API_KEY")]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod amounts;
 mod attach;
+mod circuits;
 mod completions;
 mod config;
 mod context;

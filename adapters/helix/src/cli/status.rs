@@ -5,10 +5,11 @@ use helix_adapter_http::api::{ProjectDay, SystemStatus};
 use helix_protocol::{Budget, Failure, Spent, Timestamp};
 
 use super::Context;
+use super::circuits::told;
 use super::style::{Style, age, dollars, grouped};
 use super::worker::table;
 
-/// Show the node, its workers and how many tasks are in which state
+/// Show the node, its workers, how many tasks are in which state, and which models nothing is sent to
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +40,10 @@ fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
         out.push_str(&format!("  project   {}\n", day(spent, daily)));
     }
     let counts: Vec<String> = status.tasks.iter().map(|(state, count)| format!("{count} {}", state.replace('_', " "))).collect();
-    out.push_str(&format!("  tasks     {}\n\n", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }));
+    out.push_str(&format!("  tasks     {}\n", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }));
+    let troubled: Vec<String> = status.circuits.iter().filter_map(|circuit| told(circuit, now)).collect();
+    let circuits = if troubled.is_empty() { "all closed".to_owned() } else { style.yellow(troubled.join("\n            ")) };
+    out.push_str(&format!("  circuits  {circuits}\n\n"));
     if status.workers.is_empty() {
         out.push_str("no workers: `helix worker add local` or `helix worker add HOST` adds one\n");
     } else {
@@ -64,6 +68,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::cli::circuits::tests::{SEEN, circuits};
     use crate::cli::worker::tests::view;
 
     #[test]
@@ -88,7 +93,18 @@ mod tests {
                 spent: Spent { money: Money(500_000), tokens: 4_321 },
                 daily: Budget { money: Some(Money(5_000_000)), tokens: Some(1_000_000) },
             }),
+            circuits: vec![circuits()[0].clone()],
         };
         insta::assert_snapshot!(render(&status, Timestamp(90 * minute), Style::Plain));
+        let troubled = render(&SystemStatus { circuits: circuits(), ..status }, SEEN, Style::Plain);
+        let lines: Vec<&str> = troubled.lines().skip_while(|line| !line.starts_with("  circuits")).take(3).collect();
+        assert_eq!(
+            lines,
+            [
+                "  circuits  ollama: open for 12 s, tried next in 8 s: model_failed: ollama cannot be reached: connection refused",
+                "            openai/gpt-5.1: asked last for 12 s, as usual again in 4 min: model_refused: openai refused the key",
+                "",
+            ]
+        );
     }
 }

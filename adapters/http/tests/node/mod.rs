@@ -13,8 +13,8 @@ use helix_database::{Applied, MemoryStore, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Clock, Shutdown, Strategy, SupervisorSpec};
 use helix_messages::{
-    DailyLimits, Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Quote, Records, RecordsMsg, Spending, Tasks, TasksMsg,
-    Versions, VersionsMsg, WorkerView,
+    Circuit, DailyLimits, DeploymentCircuit, Events, Fleet, FleetMsg, Imported, Models, ModelsMsg, Outage, Quote, Records,
+    RecordsMsg, Spending, Tasks, TasksMsg, Versions, VersionsMsg, WorkerView,
 };
 use helix_protocol::{
     AttemptId, Code, Environment, Failure, Lifecycle, NodeId, ObjectId, SnapshotId, TaskId, Timestamp, WorkerHealth, WorkerId,
@@ -219,6 +219,7 @@ fn answer_models(message: ModelsMsg) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         match message {
             ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),
+            ModelsMsg::Circuits { reply } => drop(reply.send(Ok(circuits()))),
             ModelsMsg::Quote { reply, .. } => {
                 let quote = Quote {
                     provider: "a".to_owned(),
@@ -232,6 +233,17 @@ fn answer_models(message: ModelsMsg) -> BoxFuture<'static, ()> {
             _ => panic!("no test asks this"),
         }
     })
+}
+
+/// One provider in service, and one that is not.
+fn circuits() -> Vec<DeploymentCircuit> {
+    let outage = Outage {
+        since: Timestamp(1_000_000),
+        next_try_at: Timestamp(11_000_000),
+        failure: Failure::new(Code::ModelFailed, "b answered 503").hint("look at its status page"),
+    };
+    let of = |name: &str, circuit| DeploymentCircuit { deployment: name.to_owned(), circuit };
+    vec![of("a", Circuit::Closed), of("b", Circuit::Open(outage))]
 }
 
 /// Each import makes another snapshot, as the real one does.
