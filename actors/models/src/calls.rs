@@ -41,14 +41,12 @@ pub(crate) struct Gate {
     provider: Arc<dyn Provider>,
     turns: Arc<Semaphore>,
     breaker: Mutex<Breaker>,
-    /// When it last answered: its limits are told as of then.
-    heard: Mutex<Option<Instant>>,
 }
 
 impl Gate {
     pub fn new(provider: Arc<dyn Provider>, limits: Limits) -> Self {
         let breaker = Mutex::new(Breaker::new(limits.failures, limits.cooldown));
-        Self { provider, turns: Arc::new(Semaphore::new(limits.concurrency)), breaker, heard: Mutex::new(None) }
+        Self { provider, turns: Arc::new(Semaphore::new(limits.concurrency)), breaker }
     }
 
     /// Makes the call and answers it. Given up, its connection closed, once nobody waits for it.
@@ -85,17 +83,9 @@ impl Gate {
         self.breaker.lock().open_for(Instant::now())
     }
 
-    /// True where a call would wait for its turn, or where `tokens` more are beyond what the last answer left of its limits.
-    pub fn crowded(&self, tokens: u64) -> bool {
-        if self.turns.available_permits() == 0 {
-            return true;
-        }
-        let Some(heard) = *self.heard.lock() else { return false };
-        let limits = self.provider.rate_limits();
-        let since = heard.elapsed();
-        let holds = |window: helix_ports::RateWindow| since < Duration::from_millis(window.reset_ms);
-        limits.requests.is_some_and(|window| window.remaining == 0 && holds(window))
-            || limits.tokens.is_some_and(|window| window.remaining < tokens.min(window.limit) && holds(window))
+    /// True where a call would wait for its turn.
+    pub fn is_full(&self) -> bool {
+        self.turns.available_permits() == 0
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, ProviderError> {
@@ -141,10 +131,7 @@ impl Gate {
 
     fn heard(&self, error: Option<&ProviderError>) {
         match error {
-            None | Some(ProviderError::Final(_) | ProviderError::Elsewhere(_)) => {
-                *self.heard.lock() = Some(Instant::now());
-                self.breaker.lock().answered();
-            }
+            None | Some(ProviderError::Final(_) | ProviderError::Elsewhere(_)) => self.breaker.lock().answered(),
             Some(error) => self.failed(error.failure()),
         }
     }

@@ -10,10 +10,12 @@ use helix_protocol::Money;
 pub(crate) enum Obstacle {
     /// Nothing.
     None,
-    /// Every turn is taken, or its last answer said that its limit is used up: a call would wait or be refused.
+    /// Every turn is taken, or its last answer left less of its limits than the turn is likely to need: a call would wait or be refused.
     Crowded,
     /// It refused our key, its model was gone or its credit spent a moment ago. Asked last, because somebody may have mended it.
     Refused,
+    /// Its last answer left nothing of its limits: a call waits until they are back.
+    Exhausted,
     /// Nothing is sent before this time has passed.
     Until(Duration),
 }
@@ -141,6 +143,8 @@ mod tests {
         assert_eq!(by(RoutingStrategy::Cost, &[FREE, FREE, FREE], Some(2), 0), [2, 0, 1]);
         let crowded = Standing { obstacle: Obstacle::Crowded, ..FREE };
         assert_eq!(by(RoutingStrategy::Cost, &[FREE, crowded], Some(1), 0), [1, 0]);
+        let exhausted = Standing { obstacle: Obstacle::Exhausted, ..FREE };
+        assert_eq!(by(RoutingStrategy::Cost, &[FREE, exhausted], Some(1), 0), [0, 1]);
         let down = Standing { obstacle: Obstacle::Until(Duration::from_secs(1)), ..FREE };
         assert_eq!(by(RoutingStrategy::Cost, &[FREE, down], Some(1), 0), [0, 1]);
         let small = Standing { fits: false, ..FREE };
@@ -175,6 +179,7 @@ mod tests {
             Just(Obstacle::None),
             Just(Obstacle::Crowded),
             Just(Obstacle::Refused),
+            Just(Obstacle::Exhausted),
             (1..9u64).prop_map(|seconds| Obstacle::Until(Duration::from_secs(seconds)))
         ];
         let number = proptest::option::of(0..5i64);

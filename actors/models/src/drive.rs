@@ -40,7 +40,7 @@ pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<
     let lineup = pool.lineup(&plan, &request);
     let session = request.session.clone();
     let request = Arc::new(request);
-    let answer = run(pool, &lineup, session.as_deref(), |candidate| {
+    let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref() }, |candidate| {
         let (request, deltas) = (Arc::clone(&request), deltas.clone());
         async move { ask(pool, candidate, request, deltas).await }
     });
@@ -53,11 +53,20 @@ pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<
     Ok(Answer { reply, provider, reused: false })
 }
 
+/// What candidates are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked<'a> {
+    /// An answer. Whoever gives it is pinned to the session, and what answers told of limits is about it.
+    Answer { session: Option<&'a str> },
+    /// The tokens of a request: a call with limits of its own.
+    Count,
+}
+
 /// The loop: asks the candidates until one answers, as [`Tries`] says, and tells which.
 pub(crate) async fn run<'a, T, F>(
     pool: &Pool,
     lineup: &'a [Candidate],
-    session: Option<&str>,
+    asked_for: Asked<'_>,
     mut ask: impl FnMut(&'a Candidate) -> F,
 ) -> Result<(T, &'a Candidate), ProviderError>
 where
@@ -76,9 +85,15 @@ where
             Next::Stop => return Err(unanswered(pool, lineup, &tries, errors, began.elapsed())),
         };
         let candidate = &lineup[index];
+        if let Some(wait) = exhausted_for(pool, candidate, asked_for) {
+            tries.hold(index, began.elapsed() + wait);
+            errors[index].get_or_insert_with(|| exhausted(pool, candidate, wait));
+            continue;
+        }
         let asked = Instant::now();
         let error = match ask(candidate).await {
             Ok(answer) => {
+                let session = if let Asked::Answer { session } = asked_for { session } else { None };
                 pool.answered(candidate, session, asked.elapsed());
                 return Ok((answer, candidate));
             }
@@ -110,7 +125,18 @@ where
 fn slot(pool: &Pool, candidate: &Candidate) -> Slot {
     let limits = &pool.route(&candidate.deployment).args.limits;
     let out = !candidate.wait.is_zero() && limits.retries == 0;
-    Slot { tier: candidate.tier, tries: 0, retries: limits.retries, patience: limits.patience, ready: candidate.wait, out }
+    Slot { tier: candidate.tier, tries: 0, retries: limits.retries, patience: candidate.patience, ready: candidate.wait, out }
+}
+
+/// How long a call would run into limits that the deployment's last answer told. Not all who wait for them return at once.
+fn exhausted_for(pool: &Pool, candidate: &Candidate, asked_for: Asked<'_>) -> Option<Duration> {
+    let wait = pool.limits(&candidate.deployment).exhausted_for().filter(|_| asked_for != Asked::Count)?;
+    Some(pool.route(&candidate.deployment).args.limits.wait(0, Some(wait)))
+}
+
+fn exhausted(pool: &Pool, candidate: &Candidate, wait: Duration) -> ProviderError {
+    let message = format!("the limits of {} are used up, as its last answer said", pool.name(&candidate.deployment));
+    ProviderError::Retryable { failure: Failure::new(Code::NoModelAnswers, message), retry_after: Some(wait) }
 }
 
 fn not_repeated(failure: &Failure) -> Failure {
@@ -148,7 +174,7 @@ fn unanswered(
     let told = |index: usize| {
         let name = pool.name(&lineup[index].deployment);
         match (&errors[index], tries.0[index].tries) {
-            (Some(error), 1) => format!("{name}: {}", error.failure().message),
+            (Some(error), 0 | 1) => format!("{name}: {}", error.failure().message),
             (Some(error), times) => format!("{name}, asked {times} times: {}", error.failure().message),
             (None, _) => format!("{name} was not asked: it is left alone for {} s", seconds(tries.0[index].ready)),
         }

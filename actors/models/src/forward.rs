@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::calls::Call;
-use crate::drive::{run, send};
+use crate::drive::{Asked, run, send};
 use crate::pool::{Candidate, Pool};
+use crate::tries::LOYALTY;
 
 /// An answer that passes, and whose it is.
 pub(crate) struct Forwarded {
@@ -50,7 +51,11 @@ pub(crate) fn speakers(
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);
     }
-    let (same, others): (Vec<_>, Vec<_>) = lineup.into_iter().partition(speaks);
+    let (mut same, others): (Vec<_>, Vec<_>) = lineup.into_iter().partition(speaks);
+    if !others.is_empty() {
+        // Those who speak another format can answer meanwhile.
+        same.iter_mut().for_each(|candidate| candidate.patience = candidate.patience.min(LOYALTY));
+    }
     Ok(Some(Speakers { lineup: same, others: others.iter().map(|other| other.context).max() }))
 }
 
@@ -64,7 +69,7 @@ pub(crate) async fn forward(
     call: RawCall,
 ) -> Result<Option<Forwarded>, ProviderError> {
     let refusal: Mutex<Option<Forwarded>> = Mutex::new(None);
-    let answer = run(pool, &same, session.as_deref(), |candidate| {
+    let answer = run(pool, &same, Asked::Answer { session: session.as_deref() }, |candidate| {
         let model = candidate.deployment.model.clone();
         let call = RawCall { body: with_model(&call.body, &model), model: model.clone(), ..call.clone() };
         let refusal = &refusal;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use helix_kernel::Address;
 use helix_messages::{Circuit, DeploymentCircuit};
-use helix_ports::{ModelCapabilities, ProviderError};
+use helix_ports::{ModelCapabilities, ProviderError, RateLimits};
 use helix_protocol::{Code, Message, ModelRequest, Money, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -75,6 +75,8 @@ pub(crate) struct Candidate {
     pub context: u64,
     /// Nothing may be sent to it for so long.
     pub wait: Duration,
+    /// A wait longer than this is none for this turn.
+    pub patience: Duration,
     /// It stands in for others that take the request's pictures, and takes none.
     pub blind: bool,
 }
@@ -156,6 +158,7 @@ impl Pool {
                     Obstacle::Until(wait) => wait,
                     _ => Duration::ZERO,
                 },
+                patience: self.route(&tier.deployments[index]).args.limits.patience,
                 blind: false,
             }));
         }
@@ -172,6 +175,11 @@ impl Pool {
         self.route(deployment).args.provider.capabilities(named(&deployment.model))
     }
 
+    /// What is left of a deployment's limits, as its last answer said.
+    pub fn limits(&self, deployment: &Deployment) -> RateLimits {
+        self.route(deployment).args.provider.rate_limits(named(&deployment.model))
+    }
+
     fn standing(&self, deployment: &Deployment, request: Option<&ModelRequest>) -> Standing {
         let route = self.route(deployment);
         let record = self.records.lock().peek(&key(deployment)).cloned().unwrap_or_default();
@@ -181,11 +189,14 @@ impl Pool {
         let wait = cooling.into_iter().flatten().max().unwrap_or_default();
         let capabilities = self.capabilities(deployment);
         let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(request));
+        let limits = self.limits(deployment);
         let obstacle = if !wait.is_zero() {
             Obstacle::Until(wait)
+        } else if limits.exhausted_for().is_some() {
+            Obstacle::Exhausted
         } else if left(&record.refused).is_some() {
             Obstacle::Refused
-        } else if route.gate.crowded(tokens) {
+        } else if route.gate.is_full() || limits.is_short_of(tokens) {
             Obstacle::Crowded
         } else {
             Obstacle::None

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::calls::Call;
-use crate::drive::{run, send};
+use crate::drive::{Asked, run, send};
 use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::provider::{Checkup, ProviderMsg};
@@ -126,7 +126,7 @@ impl RouterState {
 async fn count(pool: &Pool, request: ModelRequest) -> Result<u64, ProviderError> {
     let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref()).map_err(ProviderError::Final)?;
     let lineup = pool.lineup(&plan, &request);
-    let counted = run(pool, &lineup, None, |candidate| {
+    let counted = run(pool, &lineup, Asked::Count, |candidate| {
         let model = Some(candidate.deployment.model.clone()).filter(|model| !model.is_empty());
         let request = Arc::new(ModelRequest { model, ..request.clone() });
         async move {

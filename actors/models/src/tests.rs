@@ -10,7 +10,8 @@ use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_kernel::{Address, SupervisorHandle, start};
 use helix_messages::{Circuit, DeploymentCircuit, Models, Quote};
 use helix_ports::{
-    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall, TokenPrice,
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
+    TokenPrice,
 };
 use helix_protocol::{
     Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, Thinking, Usage, WireFormat,
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use crate::{Limits, ModelsArgs, ProviderArgs, branch};
 
 mod circuits;
+mod exhausted;
 mod insisting;
 mod long;
 mod passing;
@@ -36,6 +38,9 @@ struct FakeProvider {
     /// What it says; its usual reply once nothing is left.
     replies: Mutex<VecDeque<ModelReply>>,
     context_tokens: u64,
+    /// What its answers say of its limits, and when the last one said it; nothing once nothing is left.
+    limits: Mutex<VecDeque<RateLimits>>,
+    told: Mutex<Option<(Instant, RateLimits)>>,
     closed: AtomicUsize,
     running: AtomicUsize,
     most_running: AtomicUsize,
@@ -65,12 +70,20 @@ impl FakeProvider {
             asked: Mutex::new(Vec::new()),
             replies: Mutex::new(VecDeque::new()),
             context_tokens: ModelCapabilities::default().context_tokens,
+            limits: Mutex::new(VecDeque::new()),
+            told: Mutex::new(None),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             closed: AtomicUsize::new(0),
             panics,
         }
+    }
+
+    /// Its answer, with what that says of its limits.
+    fn answer(&self) -> Answer {
+        *self.told.lock() = self.limits.lock().pop_front().map(|limits| (Instant::now(), limits));
+        self.answers.lock().pop_front().unwrap_or(Ok(()))
     }
 
     fn calls(&self) -> usize {
@@ -114,8 +127,7 @@ impl Provider for FakeProvider {
         sleep(CALL).await;
         assert!(!self.panics, "told to");
         self.finished.fetch_add(1, Ordering::SeqCst);
-        let answer = self.answers.lock().pop_front().unwrap_or(Ok(()));
-        answer.map(|()| self.replies.lock().pop_front().unwrap_or_else(|| reply(&self.name)))
+        self.answer().map(|()| self.replies.lock().pop_front().unwrap_or_else(|| reply(&self.name)))
     }
     async fn models(&self) -> Result<Vec<ModelInfo>, ProviderError> {
         Ok(Vec::new())
@@ -170,8 +182,10 @@ impl Provider for FakeProvider {
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
         self.calls.lock().push(Instant::now());
         sleep(CALL).await;
-        let answer = self.answers.lock().pop_front().unwrap_or(Ok(()));
-        passing::raw(&self.name, &call, answer)
+        passing::raw(&self.name, &call, self.answer())
+    }
+    fn rate_limits(&self, _model: Option<&str>) -> RateLimits {
+        self.told.lock().map(|(at, limits)| limits.after(at.elapsed())).unwrap_or_default()
     }
     async fn close(&self) {
         self.closed.fetch_add(1, Ordering::SeqCst);

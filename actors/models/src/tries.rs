@@ -68,6 +68,11 @@ impl Tries {
         slot.out = slot.tries > slot.retries;
     }
 
+    /// Nothing may be sent to it before `ready`; it was not asked.
+    pub fn hold(&mut self, index: usize, ready: Duration) {
+        self.0[index].ready = ready;
+    }
+
     /// It cannot serve this turn.
     pub fn give_up(&mut self, index: usize) {
         self.0[index].tries += 1;
@@ -117,11 +122,11 @@ mod tests {
         #[test]
         fn it_ends_and_asks_nobody_too_often_or_too_early(
             tiers in proptest::collection::vec((0..3usize, 0..4u32, 1..40u64), 0..6),
-            outcomes in proptest::collection::vec((any::<bool>(), 0..50u64), 64),
+            outcomes in proptest::collection::vec((0..3u8, 0..50u64), 64),
         ) {
             let slots = tiers.iter().map(|(tier, retries, patience)| Slot { tier: *tier, retries: *retries, patience: secs(*patience), ..slot(0) });
             let mut tries = Tries(slots.collect());
-            let (mut now, mut outcomes) = (secs(0), outcomes.into_iter().cycle());
+            let (mut now, mut outcomes, mut holds) = (secs(0), outcomes.into_iter().cycle(), 20);
             for step in 0.. {
                 prop_assert!(step < 200, "it goes on for ever");
                 match tries.next(now) {
@@ -133,7 +138,11 @@ mod tests {
                     Next::Ask(index) => {
                         prop_assert!(!tries.0[index].out && tries.0[index].ready <= now);
                         match outcomes.next() {
-                            Some((true, wait)) => tries.failed(index, now + secs(wait)),
+                            Some((0, wait)) => tries.failed(index, now + secs(wait)),
+                            Some((1, wait)) if holds > 0 => {
+                                holds -= 1;
+                                tries.hold(index, now + secs(wait));
+                            }
                             _ => tries.give_up(index),
                         }
                         prop_assert!(tries.0[index].tries <= tries.0[index].retries + 1);

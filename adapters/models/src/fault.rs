@@ -336,7 +336,7 @@ pub(crate) fn is_page(start: &[u8]) -> bool {
 }
 
 /// When the provider wants us back: `retry-after-ms` before `retry-after`, which is in seconds or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
         return duration(millis / 1_000.0);

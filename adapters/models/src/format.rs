@@ -191,11 +191,14 @@ pub trait Format: Send + Sync + 'static {
     }
 }
 
+const YEAR_MS: f64 = 365.0 * 86_400_000.0;
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// A span such as `1m2.5s`, `250ms` or `6h0m` in milliseconds; a bare number is seconds.
+/// A span such as `1m2.5s`, `250ms` or `6h0m` in milliseconds; a bare number is seconds. What is longer than a year is no span: some
+/// servers write the time of the day here.
 fn span_ms(span: &str) -> Option<u64> {
     let mut total = 0.0;
     let mut rest = span;
@@ -214,7 +217,7 @@ fn span_ms(span: &str) -> Option<u64> {
             };
         rest = &rest[unit_end..];
     }
-    (total.is_finite() && !span.is_empty()).then_some(total as u64)
+    (total <= YEAR_MS && !span.is_empty()).then_some(total as u64)
 }
 
 #[cfg(test)]
@@ -228,6 +231,7 @@ mod tests {
             ("250ms", Some(250)),
             ("6h0m", Some(21_600_000)),
             ("3", Some(3_000)),
+            ("1795867200", None),
             ("soon", None),
             ("", None),
         ] {

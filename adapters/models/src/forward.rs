@@ -41,6 +41,10 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         request.headers(named.clone())
     };
     let (response, access) = provider.send_renewing(ask).await?;
+    if call.operation != RawOperation::CountTokens {
+        let model = if call.model.is_empty() { &provider.settings.model } else { &call.model };
+        provider.note_limits(model, &response);
+    }
     let (status, headers) = (response.status(), passed(response.headers()));
     if !status.is_success() || is(&headers, "text/html") {
         return Ok(refused(provider, response, &access).await);

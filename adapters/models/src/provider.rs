@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use helix_ports::{
-    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
-    TokenPrice,
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
+    RawAnswer, RawCall, TokenPrice,
 };
 use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, ToolChoice, WireFormat};
 use parking_lot::RwLock;
@@ -25,12 +25,14 @@ use crate::connection::{BodyError, Chunks, authorize, client, endpoint, start_of
 use crate::credentials::StaticKey;
 use crate::estimate::block_tokens;
 use crate::events::{EventError, events};
-use crate::fault::{Faults, Progress, is_page};
+use crate::fault::{Faults, Progress, is_page, retry_after};
 use crate::format::{Encoded, Format, Measured, Turn};
 use crate::{Access, Credentials, ModelFacts, Settings, cost, request_tokens};
 
 /// How long a health check may take.
 const HEALTH: Duration = Duration::from_secs(10);
+/// No limit is believed for longer: services say when everything is back, and the first of it is back before.
+const LONGEST_RESET: Duration = Duration::from_secs(3_600);
 
 /// One base URL with one key. Cheap to share; every call opens or reuses a connection of its own.
 pub struct HttpProvider {
@@ -41,7 +43,8 @@ pub struct HttpProvider {
     /// Sizes of models as the server said them; `None` where it was asked in vain.
     measured: RwLock<BTreeMap<String, Option<Measured>>>,
     health: RwLock<ProviderHealth>,
-    rate_limits: RwLock<RateLimits>,
+    /// What the last answer for each model said of its limits, and when. Only of models that answer with limits.
+    rate_limits: RwLock<BTreeMap<String, (Instant, RateLimits)>>,
 }
 
 impl HttpProvider {
@@ -123,15 +126,31 @@ impl HttpProvider {
         match tokio::time::timeout(idle, call.send()).await {
             Err(_) => Err(self.faults().silent("did not begin to answer", idle)),
             Ok(Err(error)) => Err(self.faults().transport(error)),
-            Ok(Ok(response)) => {
-                *self.rate_limits.write() = self.format.rate_limits(response.headers());
-                Ok(response)
-            }
+            Ok(Ok(response)) => Ok(response),
         }
     }
 
-    /// Sends a request; a refusal is an error.
-    async fn ask(&self, encoded: Encoded, request: &ModelRequest, accept: &str) -> Result<Response, ProviderError> {
+    /// Keeps what an answer for `model` says of its limits. Other refusals than of too many requests say nothing of them.
+    pub(crate) fn note_limits(&self, model: &str, response: &Response) {
+        if !response.status().is_success() && response.status() != StatusCode::TOO_MANY_REQUESTS {
+            return;
+        }
+        let limits = self.format.rate_limits(response.headers());
+        // Who says when to come back may have something left by then, and everything later.
+        let longest = retry_after(response.headers()).map_or(LONGEST_RESET, |after| after.min(LONGEST_RESET));
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let believed = |window: RateWindow| RateWindow { reset_ms: window.reset_ms.min(longest), ..window };
+        let limits = RateLimits { requests: limits.requests.map(believed), tokens: limits.tokens.map(believed) };
+        let mut known = self.rate_limits.write();
+        if limits == RateLimits::default() {
+            known.remove(model);
+        } else {
+            known.insert(model.to_owned(), (Instant::now(), limits));
+        }
+    }
+
+    /// Sends a request and waits for its status, whatever it is.
+    async fn ask(&self, encoded: Encoded, request: &ModelRequest, accept: &str) -> Result<(Response, Access), ProviderError> {
         let body = Bytes::from(serde_json::to_vec(&encoded.body).expect("a JSON value can be written"));
         let named = replacing(encoded.headers.iter().map(|(name, value)| (*name, value.as_str())));
         let call = |access: &Access| {
@@ -143,8 +162,7 @@ impl HttpProvider {
                 None => call,
             }
         };
-        let (response, access) = self.send_renewing(call).await?;
-        self.success(response, &access).await
+        self.send_renewing(call).await
     }
 
     /// A refusal as an error.
@@ -177,7 +195,10 @@ impl HttpProvider {
         let capabilities = self.capabilities(Some(model));
         let turn = self.turn(request, model, &capabilities, stream);
         self.fits(&turn).await?;
-        self.ask(self.format.encode(&turn), request, if stream { "text/event-stream" } else { "application/json" }).await
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        let (response, access) = self.ask(self.format.encode(&turn), request, accept).await?;
+        self.note_limits(model, &response);
+        self.success(response, &access).await
     }
 
     fn turn<'a>(
@@ -316,7 +337,8 @@ impl HttpProvider {
 
     /// The provider's own count of a prompt.
     async fn count(&self, encoded: Encoded, request: &ModelRequest) -> Result<u64, ProviderError> {
-        let answer = self.json(self.ask(encoded, request, "application/json").await?).await?;
+        let (response, access) = self.ask(encoded, request, "application/json").await?;
+        let answer = self.json(self.success(response, &access).await?).await?;
         self.format.decode_count(&answer).ok_or_else(|| self.faults().page(answer.to_string().as_bytes()))
     }
 
@@ -446,8 +468,9 @@ impl Provider for HttpProvider {
         crate::forward::forward(self, call).await
     }
 
-    fn rate_limits(&self) -> RateLimits {
-        *self.rate_limits.read()
+    fn rate_limits(&self, model: Option<&str>) -> RateLimits {
+        let known = self.rate_limits.read().get(model.unwrap_or(&self.settings.model)).copied();
+        known.map(|(heard, limits)| limits.after(heard.elapsed())).unwrap_or_default()
     }
 
     /// Calls end with their futures, and idle connections with the client, so there is nothing to wait for.

@@ -174,13 +174,34 @@ impl From<ProviderError> for Failure {
     }
 }
 
-/// How much more may be asked of a provider, as the headers of its last answer said.
+/// How much more may be asked of a model, as the headers of its last answer said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimits {
     /// Requests.
     pub requests: Option<RateWindow>,
     /// Tokens.
     pub tokens: Option<RateWindow>,
+}
+
+impl RateLimits {
+    /// The same, `passed` later: what is back by then limits nothing.
+    pub fn after(self, passed: Duration) -> Self {
+        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let later =
+            |window: RateWindow| (passed < window.reset_ms).then(|| RateWindow { reset_ms: window.reset_ms - passed, ..window });
+        Self { requests: self.requests.and_then(later), tokens: self.tokens.and_then(later) }
+    }
+
+    /// How long nothing more may be asked; `None` where something is left of each limit.
+    pub fn exhausted_for(&self) -> Option<Duration> {
+        let exhausted = [self.requests, self.tokens].into_iter().flatten().filter(|window| window.remaining == 0);
+        exhausted.map(|window| Duration::from_millis(window.reset_ms)).max().filter(|wait| !wait.is_zero())
+    }
+
+    /// True where a request of so many tokens is beyond what is left. One that is larger than the whole limit is not held against it.
+    pub fn is_short_of(&self, tokens: u64) -> bool {
+        self.tokens.is_some_and(|window| window.remaining < tokens.min(window.limit))
+    }
 }
 
 /// One limit.
@@ -190,7 +211,7 @@ pub struct RateWindow {
     pub limit: u64,
     /// Of these, left.
     pub remaining: u64,
-    /// Until they are all back, in milliseconds from the answer.
+    /// Until they are all back, in milliseconds.
     pub reset_ms: u64,
 }
 
@@ -284,8 +305,8 @@ pub trait Provider: Send + Sync + 'static {
     /// the provider's, or where bytes do not pass: look at [`format`](Self::format) and [`passes`](Self::passes) first. A refusal
     /// is an answer with a `fault`; an error means that none came.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError>;
-    /// What its last answer said of its limits.
-    fn rate_limits(&self) -> RateLimits {
+    /// What the last answer of `model` said of its limits, as of now. Counting tokens has limits of its own, which are not told.
+    fn rate_limits(&self, _model: Option<&str>) -> RateLimits {
         RateLimits::default()
     }
     /// Finishes what is under way and lets connections go.

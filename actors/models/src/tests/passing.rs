@@ -155,3 +155,12 @@ async fn bytes_do_not_pass_to_a_provider_of_their_format_that_adds_to_them() {
     assert_eq!(pass(&models, None).await, Ok(None));
     assert_eq!(a.calls(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn bytes_wait_for_nobody_of_their_format_while_one_of_another_can_answer() {
+    let (a, b) = (FakeProvider::new("a", [busy(Some(60))]), FakeProvider::new("foreign", []));
+    let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+    let began = Instant::now();
+    assert_eq!(pass(&models, Some(request(None))).await, Ok(None), "it is translated");
+    assert_eq!((a.calls(), began.elapsed()), (1, CALL));
+}
