@@ -8,8 +8,9 @@ use helix_protocol::{Block, Message, ModelDelta, ModelReply, Role};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::chat::WireError;
 use crate::events::events;
-use crate::format::Format;
+use crate::format::{DecodeError, Format};
 use crate::served::deltas_of;
 use crate::{ServedEvent, ServedStream};
 
@@ -31,6 +32,40 @@ pub(crate) fn read(format: &dyn Format, body: &[u8], piece: usize) -> Result<(Mo
         return Err("cut".to_owned());
     }
     Ok((decoder.finish().map_err(|error| error.to_string())?, shown))
+}
+
+/// The error that a streamed answer tells in its midst, and what it showed before.
+pub(crate) fn reported(format: &dyn Format, body: &[u8]) -> (Vec<ModelDelta>, WireError) {
+    let chunks = stream::iter([Ok(Bytes::copy_from_slice(body))]);
+    let mut events = events(chunks, format.framing(), Arc::default());
+    let mut decoder = format.decoder();
+    let mut shown = Vec::new();
+    while let Some(event) = futures::executor::block_on(events.next()) {
+        let event = event.expect("an event");
+        match decoder.push(event.name.as_deref(), &event.data) {
+            Ok(deltas) => shown.extend(deltas),
+            Err(DecodeError::Reported(error)) => return (shown, error),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("no error is told, and shown is {shown:?}")
+}
+
+/// Pieces of an answer as they are shown, each kind by its text.
+pub(crate) fn text(text: &str) -> ModelDelta {
+    ModelDelta::Text { text: text.to_owned() }
+}
+
+pub(crate) fn thinking(text: &str) -> ModelDelta {
+    ModelDelta::Thinking { text: text.to_owned() }
+}
+
+pub(crate) fn tool_use(index: u32, id: &str, name: &str) -> ModelDelta {
+    ModelDelta::ToolUse { index, id: id.to_owned(), name: name.to_owned() }
+}
+
+pub(crate) fn tool_input(index: u32, text: &str) -> ModelDelta {
+    ModelDelta::ToolInput { index, text: text.to_owned() }
 }
 
 /// Events as the bytes of a body.

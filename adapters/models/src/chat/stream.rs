@@ -17,7 +17,8 @@ pub struct StreamDecoder {
     text: String,
     thinking: String,
     thinking_field: Option<&'static str>,
-    refusal: String,
+    /// Some of the text came as a refusal.
+    refused: bool,
     calls: BTreeMap<u64, PartialCall>,
     /// Which call an index stands for at present; not itself where a server reuses one.
     routes: BTreeMap<u64, u64>,
@@ -106,7 +107,11 @@ impl StreamDecoder {
             self.text.push_str(&text);
             deltas.push(ModelDelta::Text { text });
         }
-        self.refusal.push_str(&message.refusal.unwrap_or_default());
+        if let Some(text) = message.refusal.filter(|text| !text.is_empty()) {
+            self.refused = true;
+            self.text.push_str(&text);
+            deltas.push(ModelDelta::Text { text });
+        }
         for call in message.tool_calls.into_iter().flatten() {
             self.take_call(call, deltas);
         }
@@ -172,10 +177,8 @@ impl StreamDecoder {
             let extra = self.thinking_field.and_then(|field| Extra::field(WireFormat::OpenaiChat, "field", json!(field)));
             blocks.push(Block::Thinking { text: self.thinking, extra });
         }
-        let refused = !self.refusal.is_empty();
-        let text = if self.text.is_empty() { self.refusal } else { self.text };
-        if !text.is_empty() {
-            blocks.push(Block::Text { text, extra: None });
+        if !self.text.is_empty() {
+            blocks.push(Block::Text { text: self.text, extra: None });
         }
         let mut ids = HashSet::new();
         for (slot, call) in self.calls {
@@ -186,7 +189,7 @@ impl StreamDecoder {
             ids.insert(id.clone());
             blocks.push(Block::ToolUse { id, name: call.name, input: decode_arguments(call.arguments), extra: call.extra });
         }
-        let stop = decode_stop(self.finish.as_deref(), &blocks, refused);
+        let stop = decode_stop(self.finish.as_deref(), &blocks, self.refused);
         let usage = self.usage.unwrap_or(Usage { estimated: true, ..Usage::default() });
         Ok(ModelReply { model: self.model.unwrap_or_default(), blocks, stop, usage })
     }

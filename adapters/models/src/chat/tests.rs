@@ -11,6 +11,8 @@ use super::*;
 use crate::format::Turn;
 use crate::{ServedEvent, ServedStream};
 
+mod streams;
+
 /// `request` as a streamed call.
 fn encoded(request: &ModelRequest, length: LengthField) -> Value {
     encoded_for(request, length, &ModelCapabilities::default())

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::format::{DecodeError, Decoder, Format, Measured, Turn};
 
+mod streams;
+
 fn encoded(request: &ModelRequest, capabilities: &ModelCapabilities) -> Value {
     let turn = Turn { request, model: "m", capabilities, max_tokens: 9, temperature: Some(0.5), stream: true };
     encode_request(&turn)
