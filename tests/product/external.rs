@@ -136,6 +136,7 @@ async fn a_model_call_through_the_gateway_is_the_tasks_spend_and_its_key_ends_wi
     let ledger: Ledger = product.client.query("/llm/ledger", &[("task", &task.to_string())]).await.expect("there is one");
     assert_eq!((ledger.calls.len(), ledger.spent.tokens), (1, 940));
     assert!(ledger.calls[0].key.is_some() && ledger.calls[0].outcome == CallOutcome::Answered, "{:?}", ledger.calls[0]);
+    assert_eq!((ledger.calls[0].task, ledger.calls[0].step), (Some(task), Some(1)));
 
     let key = std::fs::read_to_string(product.folder().join("key")).expect("the agent left it");
     assert!(key.starts_with("helix-"), "{key}");
@@ -144,6 +145,20 @@ async fn a_model_call_through_the_gateway_is_the_tasks_spend_and_its_key_ends_wi
     let url = format!("http://{listen}/v1/chat/completions");
     let late = reqwest::Client::new().post(url).bearer_auth(key).json(&body).send().await.expect("the gateway answers");
     assert_eq!(late.status(), 401, "the key is dead");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_entered_for_the_step_whose_turn_made_it() {
+    let product = with_gateway(Setup::workers(1)).await;
+    let verify = Some("test $(wc -l < made.txt) = 2".to_owned());
+    let task = product.external(ExternalSpec { verify, ..spec(&product, "model") }).await;
+    product.completed(task).await;
+    let ledger: Ledger = product.client.query("/llm/ledger", &[("task", &task.to_string())]).await.expect("there is one");
+    let mut entered: Vec<_> = ledger.calls.iter().map(|call| (call.step, call.usage.total_tokens())).collect();
+    entered.sort_unstable();
+    let steps = product.steps(task).await;
+    let charged: Vec<_> = steps.iter().map(|step| (Some(step.ordinal), step.spend.tokens)).collect();
+    assert_eq!((entered, steps.len()), (charged, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

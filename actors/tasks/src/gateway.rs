@@ -23,8 +23,14 @@ const LEDGER_LAG: Duration = Duration::from_millis(400);
 /// Calls of a turn that are counted.
 const COUNTED: u32 = 10_000;
 
-/// Makes a key for a turn of a task on a worker. `spent` is what its task was charged already.
-pub(crate) async fn access(shared: &Shared, task: &TaskRecord, worker: WorkerId, spent: Spent) -> Result<GatewayAccess, Failure> {
+/// Makes a key for the turn that is to be step `ordinal` of a task, on a worker. `spent` is what its task was charged already.
+pub(crate) async fn access(
+    shared: &Shared,
+    task: &TaskRecord,
+    ordinal: u64,
+    worker: WorkerId,
+    spent: Spent,
+) -> Result<GatewayAccess, Failure> {
     let url = address(shared, worker).await?;
     shared.has_some_left(task).await?;
     let budget = left(task.spec.budget, spent);
@@ -40,6 +46,7 @@ pub(crate) async fn access(shared: &Shared, task: &TaskRecord, worker: WorkerId,
         owner: task.owner,
         project: task.project,
         task: Some(task.id),
+        step: Some(ordinal),
         models: Vec::new(),
         budget,
         daily: Budget::default(),

@@ -25,6 +25,9 @@ pub struct GatewayKey {
     /// The task it was made for; it ends with it.
     #[serde(default)]
     pub task: Option<TaskId>,
+    /// The step of the task whose turn it was made for, by its number.
+    #[serde(default)]
+    pub step: Option<u64>,
     /// The models it may name, by the name a client gives; empty for all.
     #[serde(default)]
     pub models: Vec<String>,

@@ -32,7 +32,7 @@ impl Host {
     ) -> Result<(TurnReport, ExitReport), Failure> {
         let (key, run) = self.next_run().await?;
         if traffic == ModelTraffic::Gateway {
-            let access = gateway::access(&self.shared, &self.task, self.lease.worker, self.charged()).await;
+            let access = gateway::access(&self.shared, &self.task, self.ordinal, self.lease.worker, self.charged()).await;
             turn.gateway = Some(self.remember(access)?);
             self.shared.args.spending.note(self.lease.task, None);
         }

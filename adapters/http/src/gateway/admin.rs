@@ -49,6 +49,7 @@ async fn create(gateway: web::Data<Gateway>, request: HttpRequest, bytes: Bytes)
         owner: peer::principal(&request).owner,
         project: ProjectId::DEFAULT,
         task: asked.task,
+        step: None,
         models: asked.models,
         budget: asked.budget,
         daily: asked.daily,

@@ -271,6 +271,7 @@ mod tests {
             owner: OwnerId::LOCAL,
             project: ProjectId::DEFAULT,
             task: None,
+            step: None,
             models: vec!["coder".to_owned()],
             budget: Budget { money: budget.map(Money), tokens: None },
             daily: Budget { money: None, tokens: Some(100) },

@@ -452,7 +452,7 @@ pub(crate) fn on_behalf(asked: &Asked) -> OnBehalf {
             project: caller.key.project,
             actor: caller.key.name.clone(),
             task: caller.key.task,
-            step: None,
+            step: caller.key.step,
             key: Some(caller.key.id),
             set_aside: asked.set_aside,
         },

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use helix_database::{LedgerFilter, RecordStore};
 use helix_messages::{DailyLimits, Payers, Spending};
-use helix_protocol::{Budget, CallOutcome, Code, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
+use helix_protocol::{Budget, CallOutcome, Code, GatewayKey, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
 use scripted::{GREETING, PIECE, Served};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -217,7 +217,9 @@ async fn an_equal_request_at_temperature_0_is_answered_once_where_the_client_tak
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_is_in_the_ledger_with_what_it_used() {
     let served = Served::start().await;
-    let key = served.key(|_| {}).await;
+    let task = helix_protocol::TaskId::new();
+    let of_a_turn = |key: &mut GatewayKey| (key.task, key.step) = (Some(task), Some(3));
+    let key = served.key(of_a_turn).await;
     post(&served, &key, CHAT, &chat("coder", "hi")).await;
     post(&served, &key, CHAT, &chat("coder", "refuse")).await;
     post(&served, &key, CHAT, &chat("passed-1", "hi")).await;
@@ -236,6 +238,7 @@ async fn every_call_is_in_the_ledger_with_what_it_used() {
         ]
     );
     assert!(calls.iter().all(|call| call.actor == "test" && call.key.is_some()));
+    assert!(calls.iter().all(|call| (call.task, call.step) == (Some(task), Some(3))), "{calls:?}");
     assert_eq!(served.store.ledger_spent(LedgerFilter::default()).await, Ok(Spent { money: Money(36), tokens: 26 }));
 }
 

@@ -288,6 +288,7 @@ impl Served {
             owner: helix_protocol::OwnerId::LOCAL,
             project: helix_protocol::ProjectId::DEFAULT,
             task: None,
+            step: None,
             models: Vec::new(),
             budget: Default::default(),
             daily: Default::default(),
