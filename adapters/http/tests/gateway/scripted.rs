@@ -136,6 +136,9 @@ impl Provider for Scripted {
             }
             std::future::pending::<()>().await;
         }
+        if request.messages.last().is_some_and(|last| last.as_text() == "break") {
+            return Err(ProviderError::Uncertain(Failure::new(Code::ModelFailed, "the script breaks off")));
+        }
         let endless = request.messages.last().is_some_and(|last| last.as_text() == "endless");
         if !endless {
             return Ok(reply);

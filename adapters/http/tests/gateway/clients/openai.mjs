@@ -1,4 +1,4 @@
-// The official `openai` client of Node: chat completions, plain, streaming, tools, errors.
+// The official `openai` client of Node: chat completions, plain, streaming, tools, images, errors, whole and streamed.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 
@@ -24,9 +24,30 @@ const runner = client.chat.completions.stream({ model: "coder", messages: user("
 const calls = (await runner.finalChatCompletion()).choices[0].message.tool_calls;
 assert.deepEqual(calls.map((call) => JSON.parse(call.function.arguments).city), ["Oslo", "Rome"]);
 
-await assert.rejects(client.chat.completions.create({ model: "coder", messages: user("refuse") }), (error) => {
-  assert.ok(error instanceof OpenAI.BadRequestError && error.message.includes("the script says so"), String(error));
+const pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+const shown = [{ type: "text", text: "what is this" }, { type: "image_url", image_url: { url: pixel } }];
+const seen = await client.chat.completions.create({ model: "coder", messages: user(shown) });
+assert.equal(seen.choices[0].message.content, "1 picture");
+const seenAgain = await client.chat.completions.stream({ model: "coder", messages: user([...shown, shown[1]]) }).finalContent();
+assert.equal(seenAgain, "2 picture");
+
+for (const stream of [false, true]) {
+  await assert.rejects(client.chat.completions.create({ model: "coder", messages: user("refuse"), stream }), (error) => {
+    assert.ok(error instanceof OpenAI.BadRequestError && error.message.includes("the script says so"), String(error));
+    return true;
+  });
+}
+
+let before = "";
+const broken = async () => {
+  for await (const chunk of await client.chat.completions.create({ model: "coder", messages: user("break"), stream: true })) {
+    before += chunk.choices[0]?.delta?.content ?? "";
+  }
+};
+await assert.rejects(broken, (error) => {
+  assert.ok(error instanceof OpenAI.APIError && error.message.includes("the script breaks off"), String(error));
   return true;
 });
+assert.equal(before, "hello from the model");
 assert.ok((await client.models.list()).data.some((model) => model.id === "coder"));
 console.log("ok");
