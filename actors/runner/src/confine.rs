@@ -74,6 +74,32 @@ impl Confined {
         }
     }
 
+    /// What is at a path, a link itself and not what it leads to; `None` where nothing is.
+    pub fn kind(&self, path: &str) -> Result<Option<FileType>, Failure> {
+        match self.resolve(&beneath(path)?, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => {
+                let stat = fstat(&fd).map_err(|error| unreadable(path, &error.to_string()))?;
+                Ok(Some(FileType::from_raw_mode(stat.st_mode)))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(self.refuse(path, error)),
+        }
+    }
+
+    /// A path without the links on its way, as far as it is there. It tells files apart and opens none, so it need not hold.
+    pub fn place(&self, path: &str) -> Result<String, Failure> {
+        let relative = beneath(path)?;
+        let root = self.path.canonicalize().map_err(|error| Failure::io(path, &error))?;
+        let found = relative.ancestors().find_map(|above| Some((above, root.join(above).canonicalize().ok()?)));
+        let (above, real) = found.ok_or_else(|| unreadable(path, "the workspace is gone"))?;
+        let real = real.strip_prefix(&root).map_err(|_| escapes(path, "it leads out of the workspace through a symbolic link"))?;
+        let place = match relative.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real.to_owned(),
+        };
+        place.into_os_string().into_string().map_err(|_| unreadable(path, "it leads through a name that is not UTF-8"))
+    }
+
     /// Replaces or makes a file, with the folders on its way. Another reader sees the old content or the new one.
     /// An existing file keeps its mode; through a link that stays inside, the file it names is replaced in place.
     pub fn write(&self, path: &str, content: &[u8]) -> Result<Written, Failure> {

@@ -1,8 +1,11 @@
 //! Generated edits, as models write them: 200 for each dialect. No edit that is applied may be a wrong one.
 //!
-//! Each case is a file, what is meant to become of it, and how a model says so: with a word for word copy, with spaces at line
+//! Each case is files, what is meant to become of them, and how a model says so: with a word for word copy, with spaces at line
 //! ends lost, with another indentation, with other line breaks, or with a mistake in what it copied. An edit that cannot be
 //! placed is refused, which is right; an edit that is applied must be exactly what was meant.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::arguments::{EditArguments, PatchArguments};
 use super::{apply_patch, edit};
@@ -57,15 +60,30 @@ const DAMAGES: [Damage; 12] = [
     Damage::WrongWord,
 ];
 
-struct Case {
-    damage: Damage,
-    lines: Vec<String>,
+/// One change of a file.
+struct Change {
     /// The lines that are meant, from `first` on.
     first: usize,
     old: Vec<String>,
     new: Vec<String>,
     /// The line above that opens the function, for a patch that names it.
     header: usize,
+}
+
+/// A file that is changed, and perhaps moved.
+struct Changed {
+    path: &'static str,
+    moved_to: Option<&'static str>,
+    lines: Vec<String>,
+    /// From the top down.
+    changes: Vec<Change>,
+}
+
+struct Case {
+    damage: Damage,
+    files: Vec<Changed>,
+    added: Vec<(&'static str, Vec<String>)>,
+    deleted: Option<&'static str>,
 }
 
 /// A file of small functions that look much alike, as functions do.
@@ -92,11 +110,47 @@ fn file(random: &mut Random) -> Vec<String> {
     lines
 }
 
-fn case(random: &mut Random) -> Case {
-    let damage = DAMAGES[random.below(DAMAGES.len())];
+fn damage(random: &mut Random) -> Damage {
+    DAMAGES[random.below(DAMAGES.len())]
+}
+
+/// One change of one file.
+fn replacement(random: &mut Random) -> Case {
+    let damage = damage(random);
     let lines = file(random);
+    let changes = vec![change(random, &lines, 0)];
+    let file = Changed { path: "f", moved_to: None, lines, changes };
+    Case { damage, files: vec![file], added: Vec::new(), deleted: None }
+}
+
+/// Changes of one or two files, in one or two hunks each, with files that are moved, made and deleted beside them.
+fn patch(random: &mut Random) -> Case {
+    let mut case = Case { damage: damage(random), files: Vec::new(), added: Vec::new(), deleted: None };
+    for (path, to) in [("f", "moved/f"), ("g", "g.moved")].into_iter().take(1 + random.below(2)) {
+        let lines = file(random);
+        let mut changes = vec![change(random, &lines, 0)];
+        // Below the context of both.
+        let below = changes[0].first + changes[0].old.len() + 6;
+        if random.below(2) == 0 && below + 6 <= lines.len() {
+            changes.push(change(random, &lines, below));
+        }
+        let moved_to = (random.below(4) == 0).then_some(to);
+        if moved_to.is_some() && random.below(2) == 0 {
+            case.added.push((path, file(random)));
+        }
+        case.files.push(Changed { path, moved_to, lines, changes });
+    }
+    if random.below(4) == 0 {
+        case.added.push(("a/new", file(random)));
+    }
+    case.deleted = (random.below(4) == 0).then_some("gone");
+    case
+}
+
+/// A change at or below line `from`.
+fn change(random: &mut Random, lines: &[String], from: usize) -> Change {
     let height = 1 + random.below(5);
-    let first = random.below(lines.len() - height);
+    let first = from + random.below(lines.len() - height - from);
     let old = lines[first..first + height].to_vec();
     let mut new = old.clone();
     let changed = random.below(new.len());
@@ -112,7 +166,7 @@ fn case(random: &mut Random) -> Case {
         new.insert(beside + 1, format!("{}added_{}();", indent(&new[beside]), random.below(100)));
     }
     let header = lines[..=first].iter().rposition(|line| line.starts_with("fn ")).unwrap_or(0);
-    Case { damage, lines, first, old, new, header }
+    Change { first, old, new, header }
 }
 
 fn indent(line: &str) -> &str {
@@ -148,41 +202,91 @@ struct Score {
     wrong: u32,
 }
 
-/// Runs the cases of a dialect, whose `says` tells the model's arguments from what is meant.
-fn score(dialect: &str, seed: u64, says: impl Fn(&Case, &mut Random, &Confined) -> bool) -> Score {
+impl Case {
+    fn line_break(&self) -> &'static str {
+        if self.damage == Damage::LineBreaks { "\r\n" } else { "\n" }
+    }
+
+    /// What is in the workspace before.
+    fn before(&self) -> Files {
+        let changed = self.files.iter().map(|file| (file.path.to_owned(), text(&file.lines, self.line_break())));
+        changed.chain(self.deleted.map(|path| (path.to_owned(), "gone\n".to_owned()))).collect()
+    }
+
+    /// What is meant to be in it. Spaces at the ends of lines that are written anew are nobody's wish, so those have none here.
+    fn after(&self) -> Files {
+        let changed = self.files.iter().map(|file| {
+            let mut lines = file.lines.clone();
+            for change in file.changes.iter().rev() {
+                let new = change.new.iter().map(|line| line.trim_end().to_owned());
+                lines.splice(change.first..change.first + change.old.len(), new);
+            }
+            (file.moved_to.unwrap_or(file.path).to_owned(), text(&lines, self.line_break()))
+        });
+        changed.chain(self.added.iter().map(|(path, lines)| ((*path).to_owned(), text(lines, "\n")))).collect()
+    }
+
+    /// What is in the workspace, as `after` has it.
+    fn compared(&self, mut is: Files) -> Files {
+        for file in &self.files {
+            let Some(text) = is.get_mut(file.moved_to.unwrap_or(file.path)) else { continue };
+            let mut lines: Vec<&str> = text.split(self.line_break()).collect();
+            let mut more = 0;
+            for change in &file.changes {
+                let first = change.first + more;
+                more += change.new.len() - change.old.len();
+                let anew = lines.iter_mut().skip(first).take(change.new.len());
+                anew.for_each(|line| *line = line.trim_end());
+            }
+            *text = lines.join(self.line_break());
+        }
+        is
+    }
+}
+
+/// The files of a workspace, by path.
+type Files = BTreeMap<String, String>;
+
+fn text(lines: &[String], line_break: &str) -> String {
+    lines.iter().map(|line| format!("{line}{line_break}")).collect()
+}
+
+fn read(folder: &Path) -> Files {
+    let files = ignore::WalkBuilder::new(folder).hidden(false).build().flatten();
+    let files = files.filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
+    let path = |path: &Path| path.strip_prefix(folder).expect("beneath it").display().to_string();
+    files.map(|entry| (path(entry.path()), std::fs::read_to_string(entry.path()).expect("read"))).collect()
+}
+
+/// Runs the cases of a dialect that `draws` makes, whose `says` tells the model's arguments from what is meant.
+fn score(
+    dialect: &str,
+    seed: u64,
+    draws: impl Fn(&mut Random) -> Case,
+    says: impl Fn(&Case, &mut Random, &Confined) -> bool,
+) -> Score {
     let mut random = Random(seed);
     let mut score = Score::default();
-    let mut by_damage = std::collections::BTreeMap::<Damage, Score>::new();
+    let mut by_damage = BTreeMap::<Damage, Score>::new();
     for number in 0..CASES {
-        let case = case(&mut random);
-        let line_break = if case.damage == Damage::LineBreaks { "\r\n" } else { "\n" };
-        let text = |lines: &[String]| lines.iter().map(|line| format!("{line}{line_break}")).collect::<String>();
+        let case = draws(&mut random);
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("f");
-        std::fs::write(&path, text(&case.lines)).expect("written");
+        for (path, text) in case.before() {
+            std::fs::write(folder.path().join(path), text).expect("written");
+        }
         let confined = Confined::open(folder.path()).expect("a root");
         let applied = says(&case, &mut random, &confined);
-        let is = std::fs::read_to_string(&path).expect("read");
-        let mut meant = case.lines.clone();
-        meant.splice(case.first..case.first + case.old.len(), case.new.clone());
-        // Spaces at the ends of lines that were written anew are nobody's wish; all other lines are compared as they are.
-        let end = case.first + case.new.len();
-        let plain = |lines: Vec<String>| -> Vec<String> {
-            let within = |at: usize| at >= case.first && at < end;
-            let line = |(at, line): (usize, String)| if within(at) { line.trim_end().to_owned() } else { line };
-            lines.into_iter().enumerate().map(line).collect()
-        };
-        let lines = is.strip_suffix(line_break).unwrap_or(&is).split(line_break).map(str::to_owned).collect();
+        let is = read(folder.path());
         let one = by_damage.entry(case.damage).or_default();
         if !applied {
-            assert_eq!(is, text(&case.lines), "{dialect} {number}: what is refused changes nothing");
+            assert_eq!(is, case.before(), "{dialect} {number}: what is refused changes nothing");
             one.refused += 1;
             score.refused += 1;
-        } else if plain(lines) == plain(meant.clone()) {
+        } else if case.compared(is.clone()) == case.after() {
             one.right += 1;
             score.right += 1;
         } else {
-            eprintln!("{dialect} {number} {:?}: meant\n{}\nis\n{is}", case.damage, text(&meant));
+            eprintln!("{dialect} {number} {:?}: meant\n{:#?}\nis\n{is:#?}", case.damage, case.after());
             one.wrong += 1;
             score.wrong += 1;
         }
@@ -204,15 +308,38 @@ fn score(dialect: &str, seed: u64, says: impl Fn(&Case, &mut Random, &Confined) 
     score
 }
 
+/// Mistakes a word of what was copied.
+fn mistake(line: &str) -> String {
+    line.replacen('(', "_x(", 1)
+}
+
+/// A hunk with some lines of context.
+fn hunk(file: &Changed, change: &Change, damage: Damage, random: &mut Random) -> Vec<String> {
+    let context = random.below(4);
+    let end = change.first + change.old.len();
+    let (above, below) = (change.first.saturating_sub(context), (end + context).min(file.lines.len()));
+    let whole = [&file.lines[above..below], &change.new].concat();
+    let anchor =
+        if random.below(2) == 0 && change.header < above { format!(" {}", file.lines[change.header]) } else { String::new() };
+    let mut lines = vec![format!("@@{anchor}")];
+    for (sign, part) in
+        [(' ', &file.lines[above..change.first]), ('-', &change.old[..]), ('+', &change.new[..]), (' ', &file.lines[end..below])]
+    {
+        lines.extend(written(part, damage, &whole).iter().map(|line| format!("{sign}{line}")));
+    }
+    lines
+}
+
 #[test]
 fn of_200_generated_replacements_none_is_wrong() {
-    let score = score("edit", 4, |case, _, confined| {
-        let copy = |lines: &[String]| written(lines, case.damage, &case.old).join("\n");
-        let mut old = copy(&case.old);
+    let score = score("edit", 4, replacement, |case, _, confined| {
+        let change = &case.files[0].changes[0];
+        let copy = |lines: &[String]| written(lines, case.damage, &change.old).join("\n");
+        let mut old = copy(&change.old);
         if case.damage == Damage::WrongWord {
-            old = old.replacen('(', "_x(", 1);
+            old = mistake(&old);
         }
-        let arguments = EditArguments { path: "f".into(), old, new: copy(&case.new), all: false };
+        let arguments = EditArguments { path: "f".into(), old, new: copy(&change.new), all: false };
         edit(confined, &arguments).is_ok()
     });
     assert_eq!(score, Score { right: 146, refused: 54, wrong: 0 });
@@ -220,31 +347,29 @@ fn of_200_generated_replacements_none_is_wrong() {
 
 #[test]
 fn of_200_generated_patches_none_is_wrong() {
-    let score = score("apply_patch", 5, |case, random, confined| {
-        let context = random.below(4);
-        let (above, below) = (case.first.saturating_sub(context), (case.first + case.old.len() + context).min(case.lines.len()));
-        let whole = case.lines[above..below].to_vec();
-        let mut hunk = Vec::new();
-        for (sign, lines) in [
-            (' ', &case.lines[above..case.first]),
-            ('-', &case.old[..]),
-            ('+', &case.new[..]),
-            (' ', &case.lines[case.first + case.old.len()..below]),
-        ] {
-            hunk.extend(written(lines, case.damage, &whole).iter().map(|line| format!("{sign}{line}")));
+    let score = score("apply_patch", 5, patch, |case, random, confined| {
+        let mut lines = Vec::new();
+        for file in &case.files {
+            lines.push(format!("*** Update File: {}", file.path));
+            lines.extend(file.moved_to.map(|to| format!("*** Move to: {to}")));
+            for change in &file.changes {
+                lines.extend(hunk(file, change, case.damage, random));
+            }
         }
         if case.damage == Damage::WrongWord {
             // In what it copied: nobody can tell that what it adds is not what it means.
-            let copied = hunk.iter_mut().find(|line| !line.starts_with('+') && line.contains('('));
+            let copied = lines.iter_mut().find(|line| line.starts_with([' ', '-']) && line.contains('('));
             if let Some(line) = copied {
-                *line = line.replacen('(', "_x(", 1);
+                *line = mistake(line);
             }
         }
-        let hunk = hunk.join("\n");
-        let anchor =
-            if random.below(2) == 0 && case.header < above { format!(" {}", case.lines[case.header]) } else { String::new() };
-        let patch = format!("*** Begin Patch\n*** Update File: f\n@@{anchor}\n{hunk}\n*** End Patch");
+        for (path, added) in &case.added {
+            lines.push(format!("*** Add File: {path}"));
+            lines.extend(added.iter().map(|line| format!("+{line}")));
+        }
+        lines.extend(case.deleted.map(|path| format!("*** Delete File: {path}")));
+        let patch = format!("*** Begin Patch\n{}\n*** End Patch", lines.join("\n"));
         apply_patch(confined, &PatchArguments { patch }).is_ok()
     });
-    assert_eq!(score, Score { right: 159, refused: 41, wrong: 0 });
+    assert_eq!(score, Score { right: 165, refused: 35, wrong: 0 });
 }

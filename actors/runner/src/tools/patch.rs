@@ -1,51 +1,51 @@
 //! `apply_patch`: several files changed by one patch, in the form that OpenAI's models were trained on.
 //!
-//! Every hunk is placed before the first file is written, so a patch that does not fit changes nothing. A hunk must have one
-//! place: hunks come in the order of the file, and `@@` lines say which of several places is meant. Lines of context stay as the
-//! file has them, whatever their spaces look like in the patch.
+//! Every change is placed before the first file is written, on the files as the changes above it leave them, so a patch that does
+//! not fit changes nothing. A hunk must have one place: hunks come in the order of the file, and `@@` lines say which of several
+//! places is meant. Lines of context stay as the file has them, whatever their spaces look like in the patch.
 
 mod form;
+mod text;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use helix_protocol::{Code, Failure, ToolOutcome};
+use rustix::fs::FileType;
 
-use self::form::{Change, Hunk, Line, parse};
+use self::form::{Change, Hunk, parse};
+use self::text::Text;
 use super::arguments::PatchArguments;
-use super::matching::{Match, indented, nearest, places};
-use crate::confine::Confined;
+use crate::confine::{Confined, beneath};
 
 /// Changes the files a patch names.
 pub fn apply_patch(confined: &Confined, arguments: &PatchArguments) -> Result<ToolOutcome, Failure> {
-    let mut plan = Plan { confined, files: BTreeMap::new(), report: Vec::new() };
+    let mut plan = Plan { confined, files: BTreeMap::new(), actions: Vec::new(), report: Vec::new() };
     for change in parse(&arguments.patch)? {
         plan.take(change)?;
     }
-    for (path, planned) in &plan.files {
-        match planned {
-            Planned::Content { text, moved_from } => {
-                if let Some(from) = moved_from {
-                    confined.rename(from, path)?;
-                }
-                confined.write(path, text.as_bytes())?;
-            }
-            Planned::Gone => confined.remove(path)?,
-            Planned::Moved => {}
+    for action in &plan.actions {
+        match action {
+            Action::Write { place, text } => drop(confined.write(place, text.as_bytes())?),
+            Action::Move { from, to } => confined.rename(from, to)?,
+            Action::Remove { place } => confined.remove(place)?,
         }
     }
     Ok(ToolOutcome::ok(plan.report.join("\n")))
 }
 
-/// What is to become of a file.
-enum Planned {
-    Content { text: String, moved_from: Option<String> },
-    Gone,
-    Moved,
+/// What is done to one file, in the order of the patch.
+enum Action {
+    Write { place: String, text: String },
+    Move { from: String, to: String },
+    Remove { place: String },
 }
 
 struct Plan<'a> {
     confined: &'a Confined,
-    files: BTreeMap<String, Planned>,
+    /// By their places, the files that the patch has touched so far: their text, or `None` where they are gone.
+    files: BTreeMap<String, Option<String>>,
+    actions: Vec<Action>,
     report: Vec<String>,
 }
 
@@ -53,204 +53,126 @@ impl Plan<'_> {
     fn take(&mut self, change: Change) -> Result<(), Failure> {
         match change {
             Change::Add { path, lines } => {
-                if self.read(&path).is_ok() {
+                let place = self.place(&path)?;
+                if self.is_there(&place)? {
                     return Err(refused(format!("{path} is to be added and is there already"))
                         .hint("change it with `*** Update File:`, or delete it first"));
                 }
+                self.check_room(&path, &place)?;
                 self.report.push(format!("made {path}: {} lines", lines.len()));
-                let text = lines.iter().map(|line| format!("{line}\n")).collect();
-                self.files.insert(path, Planned::Content { text, moved_from: None });
+                self.write(place, lines.iter().map(|line| format!("{line}\n")).collect());
             }
             Change::Delete { path } => {
-                self.read(&path)?;
+                let place = self.entry(&path)?;
+                // Nobody has to read what goes.
+                if !matches!(self.on_disk(&place)?, Some(FileType::RegularFile | FileType::Symlink)) {
+                    self.read(&path, &place)?;
+                }
                 self.report.push(format!("deleted {path}"));
-                self.files.insert(path, Planned::Gone);
+                self.files.insert(place.clone(), None);
+                self.actions.push(Action::Remove { place });
             }
-            Change::Update { path, move_to, hunks } => self.update(path, move_to, &hunks)?,
+            Change::Update { path, move_to, hunks } => self.update(&path, move_to.as_deref(), &hunks)?,
         }
         Ok(())
     }
 
-    fn update(&mut self, path: String, move_to: Option<String>, hunks: &[Hunk]) -> Result<(), Failure> {
-        let mut file = Text::of(&self.read(&path)?);
+    fn update(&mut self, path: &str, move_to: Option<&str>, hunks: &[Hunk]) -> Result<(), Failure> {
+        let place = self.place(path)?;
+        let mut file = Text::of(&self.read(path, &place)?);
         let mut from = 0;
         let mut said = Vec::new();
         for hunk in hunks {
-            let (words, next) = file.apply(&path, hunk, from)?;
+            let (words, next) = file.apply(path, hunk, from)?;
             said.push(words);
             from = next;
         }
         let text = file.into_text();
-        match move_to.filter(|to| *to != path) {
+        let target = match move_to {
+            Some(to) => Some((to, self.place(to)?)),
+            None => None,
+        };
+        match target.filter(|(_, target)| *target != place) {
             None => {
                 self.report.push(format!("updated {path}: {}", said.join("; ")));
-                let moved_from = match self.files.remove(&path) {
-                    Some(Planned::Content { moved_from, .. }) => moved_from,
-                    _ => None,
-                };
-                self.files.insert(path, Planned::Content { text, moved_from });
+                self.write(place, text);
             }
-            Some(to) => {
-                if self.read(&to).is_ok() {
-                    return Err(refused(format!("{path} is to be moved to {to}, which is there already")));
+            Some((to, target)) => {
+                if self.entry(path)? != place {
+                    return Err(refused(format!("{path} is to be moved and is a symbolic link"))
+                        .hint(format!("move {place}, which it leads to")));
                 }
+                if self.is_there(&target)? {
+                    return Err(refused(format!("{path} is to be moved to {to}, which is there already"))
+                        .hint("name another place, or delete that file first"));
+                }
+                self.check_room(to, &target)?;
                 let changed = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };
                 self.report.push(format!("moved {path} to {to}{changed}"));
-                let made_here = matches!(self.files.get(&path), Some(Planned::Content { moved_from: None, .. }))
-                    && self.confined.read(&path).is_err();
-                let moved_from = (!made_here).then(|| path.clone());
-                self.files.insert(path, Planned::Moved);
-                self.files.insert(to, Planned::Content { text, moved_from });
+                self.files.insert(place.clone(), None);
+                self.actions.push(Action::Move { from: place, to: target.clone() });
+                self.write(target, text);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, place: String, text: String) {
+        self.files.insert(place.clone(), Some(text.clone()));
+        self.actions.push(Action::Write { place, text });
+    }
+
+    /// Where the file is that a path leads to: two paths to one file have one place.
+    fn place(&self, path: &str) -> Result<String, Failure> {
+        let entry = self.entry(path)?;
+        if self.on_disk(&entry)? == Some(FileType::Symlink) { self.confined.place(&entry) } else { Ok(entry) }
+    }
+
+    /// The same for the link itself, where a path ends at one.
+    fn entry(&self, path: &str) -> Result<String, Failure> {
+        let relative = beneath(path)?;
+        let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or(".");
+        let folder = match relative.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty()) {
+            Some(folder) => self.confined.place(folder)?,
+            None => String::new(),
+        };
+        Ok(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") })
+    }
+
+    /// What is at a place that the patch has left alone so far.
+    fn on_disk(&self, place: &str) -> Result<Option<FileType>, Failure> {
+        if self.files.contains_key(place) { Ok(None) } else { self.confined.kind(place) }
+    }
+
+    fn is_there(&self, place: &str) -> Result<bool, Failure> {
+        Ok(matches!(self.files.get(place), Some(Some(_))) || self.on_disk(place)?.is_some())
+    }
+
+    /// Refuses a new file where the patch needs a folder, or one that a file would have to hold.
+    fn check_room(&self, path: &str, place: &str) -> Result<(), Failure> {
+        let place = Path::new(place);
+        if self.files.keys().map(Path::new).any(|other| other != place && other.starts_with(place)) {
+            return Err(refused(format!("{path} is to be made and is a folder")));
+        }
+        let above = place.ancestors().skip(1).filter_map(Path::to_str).filter(|above| !above.is_empty());
+        for above in above {
+            let is_file = matches!(self.files.get(above), Some(Some(_)));
+            if is_file || self.on_disk(above)?.is_some_and(|kind| kind != FileType::Directory) {
+                return Err(refused(format!("{path} is to be made, and {above} is no folder")));
             }
         }
         Ok(())
     }
 
     /// A file as the patch has left it so far.
-    fn read(&self, path: &str) -> Result<String, Failure> {
-        match self.files.get(path) {
-            Some(Planned::Content { text, .. }) => Ok(text.clone()),
-            Some(Planned::Gone | Planned::Moved) => {
-                Err(Failure::new(Code::FileNotFound, format!("the patch has moved or deleted {path} before")))
-            }
-            None => String::from_utf8(self.confined.read(path)?)
+    fn read(&self, path: &str, place: &str) -> Result<String, Failure> {
+        match self.files.get(place) {
+            Some(Some(text)) => Ok(text.clone()),
+            Some(None) => Err(Failure::new(Code::FileNotFound, format!("the patch has moved or deleted {path} before"))),
+            None => String::from_utf8(self.confined.read(place)?)
                 .map_err(|_| Failure::new(Code::FileUnreadable, format!("{path} is not UTF-8 text, so it cannot be patched"))),
         }
     }
-}
-
-/// A file by lines, without their breaks.
-struct Text {
-    lines: Vec<String>,
-    line_break: &'static str,
-    ends_with_break: bool,
-}
-
-impl Text {
-    fn of(text: &str) -> Self {
-        let breaks = text.matches('\n').count();
-        let windows = breaks > 0 && text.matches("\r\n").count() == breaks;
-        let line_break = if windows { "\r\n" } else { "\n" };
-        let body = text.strip_suffix(line_break);
-        let lines = match (text.is_empty(), body.unwrap_or(text)) {
-            (true, _) => Vec::new(),
-            (false, body) => body.split(line_break).map(str::to_owned).collect(),
-        };
-        Self { lines, line_break, ends_with_break: body.is_some() || text.is_empty() }
-    }
-
-    fn into_text(self) -> String {
-        let end = if self.ends_with_break && !self.lines.is_empty() { self.line_break } else { "" };
-        self.lines.join(self.line_break) + end
-    }
-
-    /// Puts a hunk in at or below line `from` (from 0). Answers with what was done and the first line below it.
-    fn apply(&mut self, path: &str, hunk: &Hunk, from: usize) -> Result<(String, usize), Failure> {
-        let old = hunk.old();
-        let (at, by) = self.place(path, hunk, &old, from)?;
-        let found = self.lines[at..at + old.len()].to_vec();
-        let (was, added): (Vec<&str>, Vec<&str>) = (found.iter().map(String::as_str).collect(), hunk.added());
-        let added = match by {
-            Match::Indentation => indented(&added, &old, &was).ok_or_else(|| {
-                let message = format!("a hunk stands in {path} with another indentation; nothing was changed");
-                Failure::new(Code::EditNotFound, message).hint(nearest(&self.lines.join("\n"), &old.join("\n")))
-            })?,
-            _ => added.into_iter().map(str::to_owned).collect(),
-        };
-        let (mut found, mut added) = (found.into_iter(), added.into_iter());
-        let mut new = Vec::new();
-        for line in &hunk.lines {
-            match line {
-                Line::Stays(_) => new.extend(found.next()),
-                Line::Goes(_) => drop(found.next()),
-                Line::Comes(_) => new.extend(added.next()),
-            }
-        }
-        let next = at + new.len();
-        let words = format!("line {} {}", at + 1, by.words());
-        self.lines.splice(at..at + old.len(), new);
-        Ok((words, next))
-    }
-
-    fn place(&self, path: &str, hunk: &Hunk, old: &[&str], from: usize) -> Result<(usize, Match), Failure> {
-        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
-        if old.is_empty() {
-            return self.insertion(path, hunk, &lines, from).map(|at| (at, Match::Exact));
-        }
-        for by in Match::ALL {
-            let mut found: Vec<usize> = places(&lines[from..], old, by).into_iter().map(|at| at + from).collect();
-            if hunk.at_end {
-                found.retain(|at| at + old.len() == lines.len());
-            }
-            match found.as_slice() {
-                [] => {}
-                [at] => return Ok((*at, by)),
-                several => return self.meant(path, hunk, &lines, from, several).map(|at| (at, by)),
-            }
-        }
-        let above = Match::ALL.into_iter().find_map(|by| places(&lines[..from], old, by).first().copied());
-        let failure = Failure::new(Code::EditNotFound, format!("a hunk's lines are not in {path}; nothing was changed"));
-        Err(match above {
-            Some(at) => {
-                failure.hint(format!("they stand at line {}, above the hunk before; give hunks in the file's order", at + 1))
-            }
-            None => failure.hint(nearest(&lines.join("\n"), &old.join("\n"))),
-        })
-    }
-
-    /// Which of several places the `@@` lines mean.
-    fn meant(&self, path: &str, hunk: &Hunk, lines: &[&str], from: usize, found: &[usize]) -> Result<usize, Failure> {
-        let shown: Vec<String> = found.iter().take(20).map(|at| (at + 1).to_string()).collect();
-        let ambiguous = Failure::new(
-            Code::EditAmbiguous,
-            format!("a hunk's lines occur {} times in {path}, at lines {}; nothing was changed", found.len(), shown.join(", ")),
-        )
-        .hint("give more lines of context, or a line above that is not repeated after `@@`");
-        let Some(anchor) = anchored(lines, &hunk.anchors, from) else { return Err(ambiguous) };
-        let end = scope(lines, anchor);
-        match found.iter().filter(|at| **at > anchor && **at < end).collect::<Vec<_>>().as_slice() {
-            [at] => Ok(**at),
-            _ => Err(ambiguous),
-        }
-    }
-
-    /// Where lines are put in that have none around them: below the `@@` line, at the end where the hunk says so.
-    fn insertion(&self, path: &str, hunk: &Hunk, lines: &[&str], from: usize) -> Result<usize, Failure> {
-        if lines.is_empty() || (hunk.at_end && hunk.anchors.is_empty()) {
-            return Ok(lines.len());
-        }
-        anchored(lines, &hunk.anchors, from).map(|anchor| anchor + 1).ok_or_else(|| {
-            Failure::new(
-                Code::EditNotFound,
-                format!("a hunk for {path} only adds lines and does not say where; nothing was changed"),
-            )
-            .hint("give unchanged lines around them, a `@@` line that occurs once, or `*** End of File` below them")
-        })
-    }
-}
-
-/// The line that the last of the `@@` lines names, each looked for below the one before; `None` where one of them is missing
-/// or is there several times.
-fn anchored(lines: &[&str], anchors: &[String], from: usize) -> Option<usize> {
-    let mut at = None;
-    for anchor in anchors {
-        let below = at.map_or(from, |at| at + 1);
-        let found =
-            Match::ALL.into_iter().map(|by| places(&lines[below..], &[anchor.as_str()], by)).find(|found| !found.is_empty())?;
-        let [only] = found.as_slice() else { return None };
-        at = Some(below + only);
-    }
-    at
-}
-
-/// The first line below `anchor` that is indented no deeper and begins something else.
-fn scope(lines: &[&str], anchor: usize) -> usize {
-    let depth = |line: &str| line.len() - line.trim_start().len();
-    let begins = |line: &&str| {
-        let first = line.trim_start().chars().next();
-        first.is_some_and(|first| !")]}".contains(first)) && depth(line) <= depth(lines[anchor])
-    };
-    lines[anchor + 1..].iter().position(begins).map_or(lines.len(), |below| anchor + 1 + below)
 }
 
 fn refused(message: String) -> Failure {
@@ -306,6 +228,89 @@ mod tests {
         for (body, code) in codes {
             assert_eq!(apply(&confined, body).expect_err(body).code, code, "{body}");
         }
+    }
+
+    /// Every file of a workspace.
+    fn files(folder: &tempfile::TempDir) -> Vec<(String, String)> {
+        let walk = ignore::WalkBuilder::new(folder.path()).hidden(false).sort_by_file_path(Ord::cmp).build();
+        let files = walk.flatten().filter(|entry| entry.file_type().is_some_and(|kind| !kind.is_dir()));
+        let relative = |path: &Path| path.strip_prefix(folder.path()).expect("beneath").display().to_string();
+        let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("read")).into_owned();
+        files.map(|entry| (relative(entry.path()), read(entry.path()))).collect()
+    }
+
+    fn owned(files: &[(&str, &str)]) -> Vec<(String, String)> {
+        files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn changes_follow_each_other_in_the_order_of_the_patch() {
+        let moved = "*** Update File: config.py\n*** Move to: settings.py\n@@\n-old\n+new\n";
+        let cases: [(&str, &[(&str, &str)]); 6] = [
+            (
+                &format!("{moved}*** Add File: config.py\n+again"),
+                &[("config.py", "again\n"), ("settings.py", "new\n"), ("z", "z\n")],
+            ),
+            (
+                "*** Update File: config.py\n*** Move to: t\n*** Update File: z\n*** Move to: config.py\n*** Update File: t\n*** Move to: z",
+                &[("config.py", "z\n"), ("z", "old\n")],
+            ),
+            ("*** Add File: a/b\n+b\n*** Delete File: a/b", &[("config.py", "old\n"), ("z", "z\n")]),
+            ("*** Delete File: z\n*** Add File: z/y\n+y", &[("config.py", "old\n"), ("z/y", "y\n")]),
+            ("*** Update File: ./z\n@@\n z\n+1\n*** Update File: z\n@@\n 1\n+2", &[("config.py", "old\n"), ("z", "z\n1\n2\n")]),
+            (
+                "*** Update File: z\n*** Move to: a//z\n*** Update File: a/./z\n@@\n-z\n+y",
+                &[("a/z", "y\n"), ("config.py", "old\n")],
+            ),
+        ];
+        for (body, expected) in cases {
+            let (folder, confined) = workspace(&[("config.py", "old\n"), ("z", "z\n")]);
+            apply(&confined, body).expect(body);
+            assert_eq!(files(&folder), owned(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_replaced_unread() {
+        let large = usize::try_from(crate::confine::LARGEST_READ).expect("small") + 1;
+        for there in [&b"\x89PNG"[..], &vec![b'x'; large]] {
+            let (folder, confined) = workspace(&[("a", "a\n")]);
+            std::fs::write(folder.path().join("data"), there).expect("written");
+            std::fs::create_dir(folder.path().join("folder")).expect("made");
+            for body in [
+                "*** Add File: z\n+z\n*** Add File: data\n+x",
+                "*** Add File: z\n+z\n*** Add File: ./folder\n+x",
+                "*** Add File: z\n+z\n*** Add File: data/x\n+x",
+                "*** Add File: z\n+z\n*** Add File: z/x\n+x",
+                "*** Add File: z/z\n+z\n*** Add File: z\n+x",
+                "*** Add File: z\n+z\n*** Update File: a\n*** Move to: data",
+                "*** Add File: z\n+z\n*** Update File: a\n*** Move to: a/b",
+            ] {
+                assert_eq!(apply(&confined, body).expect_err(body).code, Code::InvalidToolCall, "{body}");
+                assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 3, "{body}");
+            }
+            assert_eq!(apply(&confined, "*** Delete File: folder").expect_err("a folder").code, Code::FileUnreadable);
+            apply(&confined, "*** Delete File: data\n*** Add File: data\n+x").expect("it is deleted first");
+            assert_eq!(files(&folder), owned(&[("a", "a\n"), ("data", "x\n")]));
+        }
+    }
+
+    #[test]
+    fn a_file_is_one_file_through_whatever_link_it_is_named() {
+        use std::os::unix::fs::symlink;
+        let (folder, confined) = workspace(&[("f", "1\n")]);
+        symlink(".", folder.path().join("here")).expect("linked");
+        symlink("f", folder.path().join("link")).expect("linked");
+        apply(&confined, "*** Update File: here/f\n@@\n 1\n+2\n*** Update File: link\n@@\n 2\n+3\n*** Update File: f\n@@\n 3\n+4")
+            .expect("placed");
+        assert_eq!(std::fs::read_to_string(folder.path().join("f")).expect("read"), "1\n2\n3\n4\n");
+        let failure = apply(&confined, "*** Add File: new\n+a\n*** Add File: here/new\n+b").expect_err("twice");
+        assert_eq!(failure.code, Code::InvalidToolCall);
+        let failure = apply(&confined, "*** Update File: link\n*** Move to: g").expect_err("a link");
+        assert_eq!((failure.code, failure.hint.as_str()), (Code::InvalidToolCall, "move f, which it leads to"));
+        apply(&confined, "*** Delete File: here/link\n*** Update File: f\n*** Move to: g").expect("placed");
+        let names = || std::fs::read_dir(folder.path()).expect("listed").flatten().map(|entry| entry.file_name());
+        assert_eq!(names().collect::<std::collections::BTreeSet<_>>(), ["g".into(), "here".into()].into());
     }
 
     #[test]
