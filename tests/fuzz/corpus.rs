@@ -51,6 +51,14 @@ fn the_corpus_of_models_is_written() {
     write("ndjson", ["{\"a\": 1}\r\n\n  \n{\"b\": \"\u{e4}\"}"]);
 }
 
+/// Writes what agents print into the corpus. What is there stays.
+#[test]
+#[ignore = "it changes the corpus; run it when the protocol or a program has changed"]
+fn the_corpus_of_agents_is_written() {
+    write("acp", helix_adapter_external::fuzzing::acp_examples());
+    write("agent-output", helix_adapter_external::fuzzing::program_examples());
+}
+
 /// Writes real encodings into the corpus: of a small repository, a group, a mark and some lines. What is there stays.
 #[test]
 #[ignore = "it changes the corpus; run it when an encoding has changed"]

@@ -1,4 +1,4 @@
-//! Every parser of the version store and of models' formats, fed with what nobody would write.
+//! Every parser of the version store, of models' formats and of what other people's agents print, fed with what nobody would write.
 //!
 //! Inputs come from `corpus/TARGET`: real encodings, and what once was a problem. They are mutated by a seeded generator for a short time
 //! (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is written into the
@@ -18,7 +18,7 @@ use mutation::Mutator;
 type Target = fn(&[u8]);
 
 /// What is fed, by the name of its corpus.
-const TARGETS: [(&str, Target); 17] = [
+const TARGETS: [(&str, Target); 19] = [
     ("tree", helix_versions::fuzzing::tree),
     ("snapshot", helix_versions::fuzzing::snapshot),
     ("records", helix_versions::fuzzing::records),
@@ -36,6 +36,8 @@ const TARGETS: [(&str, Target); 17] = [
     ("ollama", helix_adapter_models::fuzzing::ollama),
     ("sse", helix_adapter_models::fuzzing::sse),
     ("ndjson", helix_adapter_models::fuzzing::ndjson),
+    ("acp", helix_adapter_external::fuzzing::acp),
+    ("agent-output", helix_adapter_external::fuzzing::program),
 ];
 
 /// A line of the engine's socket, as either side reads it.

@@ -10,6 +10,8 @@
 //! are what it is tested against.
 
 mod acp;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod program;
 mod session;
 mod single;

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use helix_protocol::{AgentEnd, AgentTurn, Began, Code, Failure, TurnReport};
+use helix_protocol::{AgentEnd, AgentProgram, AgentTurn, Began, Code, Failure, Message, TurnReport};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStderr;
@@ -36,7 +36,7 @@ pub(crate) async fn take_turn(
         let start = Start { command: &turn.program.resume, id: &id, prompt: &turn.prompt, lost: &turn.lost };
         let ran = run(turn, program, session, start).await?;
         let did_nothing = ran.is_lost || (is_led(turn) && gateway.is_some_and(Way::is_untouched));
-        if matches!(ran.code, 0 | NO_SUCH_PROGRAM) || ran.answer.is_some() || !did_nothing {
+        if matches!(ran.code, 0 | NO_SUCH_PROGRAM) || ran.said.answer.is_some() || !did_nothing {
             return ran.report(turn, session, &id, Began::Resumed);
         }
         println!("[its session {id} cannot be taken up: exit code {}]", ran.code);
@@ -67,11 +67,35 @@ struct Start<'a> {
 /// A program that has ended.
 struct Ran {
     code: i32,
-    printed: String,
-    answer: Option<String>,
-    session: Option<String>,
+    said: Said,
     /// It said that the session is not there.
     is_lost: bool,
+}
+
+/// What a program printed, and what of it the program's description finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    printed: String,
+    pub answer: Option<String>,
+    /// What it calls its session.
+    pub session: Option<String>,
+}
+
+impl Said {
+    pub fn new(printed: String, program: &AgentProgram) -> Self {
+        let answer = last(&printed, &program.answer);
+        // It comes back to the program in a variable, which holds no such characters.
+        let named = |session: &String| !session.is_empty() && !session.contains(char::is_control);
+        let session = last(&printed, &program.session).filter(named);
+        Self { printed, answer, session }
+    }
+
+    /// As messages of ours.
+    pub fn into_messages(self) -> Vec<Message> {
+        let mut transcript = Transcript::default();
+        transcript.say(self.answer.as_deref().unwrap_or(&self.printed).trim());
+        transcript.into_messages()
+    }
 }
 
 impl Ran {
@@ -90,10 +114,8 @@ impl Ran {
                 return Err(Failure::new(Code::AgentFailed, message).hint("`helix task log` shows all it printed"));
             }
         }
-        session.keep(agent, self.session.as_deref().unwrap_or(id))?;
-        let mut transcript = Transcript::default();
-        transcript.say(self.answer.as_deref().unwrap_or(&self.printed).trim());
-        Ok(TurnReport { program: agent.clone(), began, messages: transcript.into_messages(), end: AgentEnd::Done })
+        session.keep(agent, self.said.session.as_deref().unwrap_or(id))?;
+        Ok(TurnReport { program: agent.clone(), began, messages: self.said.into_messages(), end: AgentEnd::Done })
     }
 }
 
@@ -138,18 +160,16 @@ async fn run(turn: &AgentTurn, program: &Program, session: &Session, start: Star
     }
     let status = running.child.wait().await.map_err(|error| Failure::io(format!("the agent {}", turn.agent), &error))?;
     writing.abort();
-    let printed = String::from_utf8_lossy(&printed).into_owned();
-    let answer = last(&printed, &turn.program.answer);
-    let session = last(&printed, &turn.program.session);
+    let said = Said::new(String::from_utf8_lossy(&printed).into_owned(), &turn.program);
     let complained = match complaints {
         Some(complaints) => tokio::time::timeout(COMPLAINING, complaints).await.ok().and_then(Result::ok).unwrap_or_default(),
         None => String::new(),
     };
     let is_lost = lost.iter().map(|words| words.replace("$HELIX_SESSION", id)).any(|words| {
         let says = |text: &str| text.contains(&words);
-        says(&printed) || says(&complained)
+        says(&said.printed) || says(&complained)
     });
-    Ok(Ran { code: code(status), printed, answer, session, is_lost })
+    Ok(Ran { code: code(status), said, is_lost })
 }
 
 /// Passes what is said on standard error on to where ours goes, and gives its beginning back.
@@ -189,5 +209,19 @@ mod tests {
         assert_eq!(last("{\n \"response\": \"yes\"\n}\n", "/response").as_deref(), Some("yes"));
         assert_eq!(last(lines, "/absent"), None);
         assert_eq!(last(lines, ""), None);
+    }
+
+    #[test]
+    fn a_session_that_no_variable_can_hold_is_none() {
+        let program = AgentProgram { session: "/session_id".to_owned(), ..AgentProgram::default() };
+        for (printed, expected) in [
+            ("{\"session_id\": \"s 1\"}", Some("s 1")),
+            ("{\"session_id\": \"a\\u0000b\"}", None),
+            ("{\"session_id\": \"a\\nb\"}", None),
+            ("{\"session_id\": \"\"}", None),
+            ("{\"session_id\": 7}", None),
+        ] {
+            assert_eq!(Said::new(printed.to_owned(), &program).session.as_deref(), expected, "{printed}");
+        }
     }
 }

@@ -4,6 +4,9 @@
 //! terminals, which the protocol has for editors, are declared absent. What it asks to be allowed is decided by the task's policy; where
 //! that is a person's to say, the turn is cancelled, so that nothing waits in memory for somebody who may come in days.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
+mod lines;
 mod peer;
 mod turn;
 mod wire;
@@ -86,7 +89,8 @@ impl From<Failure> for Stopped {
 
 async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut Session) -> Result<TurnReport, Stopped> {
     let starting = Duration::from_millis(turn.limits.start_ms);
-    let mut state = Turn::new(turn);
+    let mut shown = std::io::stdout();
+    let mut state = Turn::new(turn, &mut shown);
     let initialize = json!({
         "protocolVersion": VERSION,
         "clientCapabilities": { "fs": { "readTextFile": false, "writeTextFile": false }, "terminal": false },

@@ -10,8 +10,9 @@ use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::turn::{Answer, Turn};
-use super::wire::{Incoming, METHOD_NOT_FOUND, RpcError};
+use super::lines::{Line, Lines};
+use super::turn::{Heard, Turn};
+use super::wire::{Incoming, RpcError};
 use super::{Stage, Stopped};
 use crate::program::Running;
 
@@ -19,8 +20,6 @@ use crate::program::Running;
 const LONGEST: u64 = 32 << 20;
 /// Messages that may wait to be handled.
 const WAITING: usize = 64;
-/// Lines that are no message before the first that is one; then this is no agent.
-const GARBAGE: usize = 64;
 
 /// The program, and what comes from it.
 pub struct Peer {
@@ -89,30 +88,21 @@ impl Peer {
                 Err(_) if cancelled.is_some() => return Err(Refused::Late),
                 Err(_) => return Err(Refused::Silent(patience.as_secs())),
             };
-            match heard {
-                Incoming { method: Some(method), id: Some(id), params, .. } => match turn.asked_for(&method, params) {
-                    Answer::Result(result) => self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": result })).await?,
-                    Answer::Cancel { session, result } => {
-                        self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": result })).await?;
-                        let params = json!({ "sessionId": session });
-                        self.send(&json!({ "jsonrpc": "2.0", "method": "session/cancel", "params": params })).await?;
+            match turn.hear(heard, id) {
+                Heard::Nothing => {}
+                Heard::Asked { answers, cancels } => {
+                    for answer in &answers {
+                        self.send(answer).await?;
+                    }
+                    if cancels {
                         cancelled.get_or_insert(Instant::now() + super::CANCELLING);
                     }
-                    Answer::Unknown => {
-                        let error = json!({ "code": METHOD_NOT_FOUND, "message": format!("this client has no {method}") });
-                        self.send(&json!({ "jsonrpc": "2.0", "id": id, "error": error })).await?;
-                    }
-                },
-                Incoming { method: Some(method), params, .. } => turn.told(&method, params),
-                Incoming { id: Some(answered), error, result, .. } if answered == json!(id) => {
-                    return match error {
-                        Some(error) => Err(Refused::Answered(error)),
-                        None => serde_json::from_value(result.unwrap_or_default())
-                            .map_err(|error| Refused::Garbage(format!("its answer to {method} is none: {error}"))),
-                    };
                 }
-                // An answer to nothing that was asked.
-                Incoming { .. } => {}
+                Heard::Answer(Err(error)) => return Err(Refused::Answered(error)),
+                Heard::Answer(Ok(result)) => {
+                    return serde_json::from_value(result)
+                        .map_err(|error| Refused::Garbage(format!("its answer to {method} is none: {error}")));
+                }
             }
         }
     }
@@ -141,7 +131,7 @@ impl Peer {
 
 /// Reads messages, a line each. What is none is shown as output.
 async fn read(output: ChildStdout, heard: mpsc::Sender<Result<Incoming, String>>) {
-    let (mut output, mut understood, mut garbage) = (BufReader::new(output), false, 0);
+    let (mut output, mut lines) = (BufReader::new(output), Lines::default());
     loop {
         let mut line = Vec::new();
         match (&mut output).take(LONGEST).read_until(b'\n', &mut line).await {
@@ -150,23 +140,16 @@ async fn read(output: ChildStdout, heard: mpsc::Sender<Result<Incoming, String>>
         }
         let message = if line.len() as u64 >= LONGEST {
             Err(format!("a message of it is longer than {} MiB", LONGEST >> 20))
-        } else if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
         } else {
-            match serde_json::from_slice::<Incoming>(&line) {
-                Ok(message) => {
-                    understood = true;
-                    Ok(message)
-                }
-                Err(_) => {
-                    let text = String::from_utf8_lossy(&line);
-                    let text = crate::transcript::cut(text.trim_end(), 4_000);
+            match lines.read(&line) {
+                Line::Blank => continue,
+                Line::Message(message) => Ok(message),
+                Line::Printed(text) => {
                     println!("{text}");
-                    garbage += 1;
-                    if understood || garbage < GARBAGE {
+                    if !lines.are_no_agents() {
                         continue;
                     }
-                    Err(format!("it says {:?}", crate::transcript::cut(text, 200)))
+                    Err(format!("it says {:?}", crate::transcript::cut(&text, 200)))
                 }
             }
         };

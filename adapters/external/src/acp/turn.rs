@@ -1,16 +1,30 @@
 //! What an agent says and asks in a turn, and what is answered.
 
+use std::io::Write;
+
 use helix_protocol::{AgentTurn, Approval, Message, Permission};
 use serde_json::{Value, json};
 
-use super::wire::{PermissionOption, PermissionRequest, ToolCall, Update};
+use super::wire::{Incoming, METHOD_NOT_FOUND, PermissionOption, PermissionRequest, RpcError, ToolCall, Update};
 use crate::transcript::{Transcript, cut};
 
 /// How much of a call a person is shown, in bytes.
 const SHOWN: usize = 4_000;
 
+/// What follows from a message of the agent's.
+pub enum Heard {
+    Nothing,
+    /// It asked something: these messages go to it. Where they cancel the turn, its end is waited for and no more.
+    Asked {
+        answers: Vec<Value>,
+        cancels: bool,
+    },
+    /// The answer to our request.
+    Answer(Result<Value, RpcError>),
+}
+
 /// What a request of the agent's is answered with.
-pub enum Answer {
+enum Answer {
     Result(Value),
     /// The same, and the turn is cancelled.
     Cancel {
@@ -24,6 +38,8 @@ pub enum Answer {
 /// A turn under way.
 pub struct Turn<'a> {
     turn: &'a AgentTurn,
+    /// Where what it says is shown as it comes.
+    shown: &'a mut (dyn Write + Send),
     /// The session that is listened to; none before the prompt.
     session: Option<String>,
     transcript: Transcript,
@@ -31,8 +47,8 @@ pub struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub fn new(turn: &'a AgentTurn) -> Self {
-        Self { turn, session: None, transcript: Transcript::default(), asked: None }
+    pub fn new(turn: &'a AgentTurn, shown: &'a mut (dyn Write + Send)) -> Self {
+        Self { turn, shown, session: None, transcript: Transcript::default(), asked: None }
     }
 
     /// From now on what the session says is the turn's.
@@ -49,8 +65,39 @@ impl<'a> Turn<'a> {
         self.transcript.into_messages()
     }
 
+    /// The agent says something while our request `asked` waits for its answer.
+    pub fn hear(&mut self, message: Incoming, asked: i64) -> Heard {
+        match message {
+            Incoming { method: Some(method), id: Some(id), params, .. } => {
+                let answered = |result: Value| json!({ "jsonrpc": "2.0", "id": id, "result": result });
+                match self.asked_for(&method, params) {
+                    Answer::Result(result) => Heard::Asked { answers: vec![answered(result)], cancels: false },
+                    Answer::Cancel { session, result } => {
+                        let params = json!({ "sessionId": session });
+                        let cancel = json!({ "jsonrpc": "2.0", "method": "session/cancel", "params": params });
+                        Heard::Asked { answers: vec![answered(result), cancel], cancels: true }
+                    }
+                    Answer::Unknown => {
+                        let error = json!({ "code": METHOD_NOT_FOUND, "message": format!("this client has no {method}") });
+                        let refused = json!({ "jsonrpc": "2.0", "id": id, "error": error });
+                        Heard::Asked { answers: vec![refused], cancels: false }
+                    }
+                }
+            }
+            Incoming { method: Some(method), params, .. } => {
+                self.told(&method, params);
+                Heard::Nothing
+            }
+            Incoming { id: Some(answered), error, result, .. } if answered == json!(asked) => {
+                Heard::Answer(error.map_or_else(|| Ok(result.unwrap_or_default()), Err))
+            }
+            // An answer to nothing that was asked.
+            Incoming { .. } => Heard::Nothing,
+        }
+    }
+
     /// The agent tells something.
-    pub fn told(&mut self, method: &str, params: Value) {
+    fn told(&mut self, method: &str, params: Value) {
         if method != "session/update" || self.session.is_none() {
             return;
         }
@@ -61,7 +108,7 @@ impl<'a> Turn<'a> {
         let text = || update["content"]["text"].as_str().unwrap_or_default();
         match update["sessionUpdate"].as_str().unwrap_or_default() {
             "agent_message_chunk" => {
-                print!("{}", text());
+                self.show(text());
                 self.transcript.say(text());
             }
             "agent_thought_chunk" => self.transcript.think(text()),
@@ -80,7 +127,7 @@ impl<'a> Turn<'a> {
                 let begins = kind == "tool_call";
                 if let Ok(call) = serde_json::from_value::<ToolCall>(update) {
                     if begins {
-                        println!("\n[{}]", cut(call.title.as_deref().unwrap_or("a tool"), 200));
+                        self.show(&format!("\n[{}]\n", cut(call.title.as_deref().unwrap_or("a tool"), 200)));
                     }
                     self.note(call);
                 }
@@ -90,7 +137,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The agent asks something.
-    pub fn asked_for(&mut self, method: &str, params: Value) -> Answer {
+    fn asked_for(&mut self, method: &str, params: Value) -> Answer {
         if method != "session/request_permission" {
             return Answer::Unknown;
         }
@@ -109,12 +156,17 @@ impl<'a> Turn<'a> {
         } else if self.may(&permission) {
             option(&options, &["allow_once", "allow_always"])
         } else {
-            println!("\n[asks for approval: {}]", permission.title);
+            self.show(&format!("\n[asks for approval: {}]\n", permission.title));
             self.asked = Some((permission, detail));
             return Answer::Cancel { session, result: cancelled };
         };
         let outcome = chosen.map(|option| json!({ "outcome": { "outcome": "selected", "optionId": option.option_id } }));
         Answer::Result(outcome.unwrap_or(cancelled))
+    }
+
+    fn show(&mut self, text: &str) {
+        // Nobody looks any more: the transcript is what counts.
+        let _ = self.shown.write_all(text.as_bytes());
     }
 
     fn may(&self, asked: &Permission) -> bool {
