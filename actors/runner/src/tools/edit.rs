@@ -6,7 +6,7 @@
 use helix_protocol::{Code, Failure, ToolOutcome};
 
 use super::arguments::EditArguments;
-use super::matching::{Match, indented, nearest, places};
+use super::matching::{Match, indented, line_break, nearest, places};
 use crate::confine::Confined;
 
 /// Replaces text in a file.
@@ -44,6 +44,8 @@ fn replace(path: &str, text: &str, old: &str, new: &str, occurrences: Occurrence
         return Err(Failure::new(Code::InvalidToolCall, "the text to replace is empty")
             .hint("write the file with `write`, or give the text that is there"));
     }
+    let line_break = line_break(text);
+    let (old, new) = (&with_breaks(old, line_break), &with_breaks(new, line_break));
     if old == new {
         return Err(Failure::new(Code::InvalidToolCall, "the new text is the old one, so nothing would change"));
     }
@@ -75,7 +77,7 @@ fn replace(path: &str, text: &str, old: &str, new: &str, occurrences: Occurrence
             edited.push_str(&text[at..*start]);
             let put = match by {
                 Match::Exact => within_a_line(text, *start, old, new),
-                by => by_whole_lines(new, old, &text[*start..*end], by),
+                by => by_whole_lines(new, old, &text[*start..*end], line_break, by),
             };
             edited.push_str(&put.ok_or_else(|| {
                 Failure::new(
@@ -115,7 +117,7 @@ fn within_a_line(text: &str, start: usize, old: &str, new: &str) -> Option<Strin
 
 /// The new lines as they are put in for `found`, which was matched line by line: with the file's indentation and line breaks.
 /// The last one's break is not part of what was matched.
-fn by_whole_lines(new: &str, old: &str, found: &str, by: Match) -> Option<String> {
+fn by_whole_lines(new: &str, old: &str, found: &str, line_break: &str, by: Match) -> Option<String> {
     let new: Vec<&str> = new.lines().collect();
     let old: Vec<&str> = old.lines().collect();
     let was: Vec<&str> = found.lines().collect();
@@ -123,7 +125,12 @@ fn by_whole_lines(new: &str, old: &str, found: &str, by: Match) -> Option<String
         Match::Indentation => indented(&new, &old, &was)?,
         _ => new.iter().map(|line| (*line).to_owned()).collect(),
     };
-    Some(lines.join(if found.contains("\r\n") { "\r\n" } else { "\n" }))
+    Some(lines.join(if found.contains("\r\n") { "\r\n" } else { line_break }))
+}
+
+/// A text of the model's with a file's line breaks. Where those are plain ones it means what it says.
+fn with_breaks(text: &str, line_break: &str) -> String {
+    if line_break == "\n" { text.to_owned() } else { text.replace(line_break, "\n").replace('\n', line_break) }
 }
 
 /// Where the lines of `old` stand in `text`, compared by `by`, without overlaps. The last line's break belongs to a place only
@@ -197,6 +204,12 @@ mod tests {
     fn line_breaks_stay_as_the_file_has_them() {
         let edited = replace("f", "a\r\nb\r\nc\r\n", "a\nb\n", "x\ny\nz\n", Occurrences::One).expect("found");
         assert_eq!(edited.text, "x\r\ny\r\nz\r\nc\r\n");
+        let edit = |text: &str, old: &str, new: &str| replace("f", text, old, new, Occurrences::One).expect("found").text;
+        assert_eq!(edit("a\r\nb\r\n", "b", "x\ny"), "a\r\nx\r\ny\r\n");
+        assert_eq!(edit("a\r\nb\r\n", "\nb", "\r\nx\ny"), "a\r\nx\r\ny\r\n");
+        assert_eq!(edit("a {\r\n  b();\r\n}\r\n", "b();", "c();\nd();"), "a {\r\n  c();\r\n  d();\r\n}\r\n");
+        assert_eq!(edit("a\r\n\tb  \r\n", "  b", "  x\n  y"), "a\r\n\tx\r\n\ty\r\n");
+        assert_eq!(edit("a\nb\n", "b", "x\ny"), "a\nx\ny\n");
     }
 
     #[test]

@@ -39,6 +39,12 @@ impl Match {
     }
 }
 
+/// How the lines of a file end. Where they differ, a plain break is put in.
+pub fn line_break(text: &str) -> &'static str {
+    let breaks = text.matches('\n').count();
+    if breaks > 0 && text.matches("\r\n").count() == breaks { "\r\n" } else { "\n" }
+}
+
 /// Where the lines of `wanted` stand in `lines`, compared by `by`, without overlaps: the index of the first line of each place.
 pub fn places(lines: &[&str], wanted: &[&str], by: Match) -> Vec<usize> {
     let wanted: Vec<&str> = wanted.iter().map(|line| by.trim(line)).collect();

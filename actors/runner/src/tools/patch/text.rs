@@ -3,7 +3,7 @@
 use helix_protocol::{Code, Failure};
 
 use super::form::{Hunk, Line};
-use crate::tools::matching::{Match, indented, nearest, places};
+use crate::tools::matching::{Match, indented, line_break, nearest, places};
 
 /// A file by lines, without their breaks.
 pub struct Text {
@@ -15,9 +15,7 @@ pub struct Text {
 impl Text {
     /// From a file's content.
     pub fn of(text: &str) -> Self {
-        let breaks = text.matches('\n').count();
-        let windows = breaks > 0 && text.matches("\r\n").count() == breaks;
-        let line_break = if windows { "\r\n" } else { "\n" };
+        let line_break = line_break(text);
         let body = text.strip_suffix(line_break);
         let lines = match (text.is_empty(), body.unwrap_or(text)) {
             (true, _) => Vec::new(),
