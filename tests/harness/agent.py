@@ -3,8 +3,8 @@
     agent.py MODE [FOLDER]
 
 `plain` does its work; `asks` wants to be allowed first; `model` asks its model over the gateway it was given and leaves its key in
-FOLDER; `slow` stands still in its second turn until FOLDER has the file `begun`, which it makes. Its session is a number of turns in its
-home.
+FOLDER; `slow` stands still in its second turn until FOLDER has the file `begun`, which it makes; `spends` asks its model, and stands
+still likewise. Its session is a number of turns in its home.
 
 What goes wrong: `dies` ends in the middle of its turn, having asked its model nothing; `dies-once` asks it, and ends where FOLDER has no
 `begun`; `garbage` does not speak the protocol; `mute` never answers at all; `hangs` answers everything but the prompt; `floods` says
@@ -122,6 +122,11 @@ def turn(session, text):
             made.write("half a turn\n")
         open(os.path.join(folder, "begun"), "w").close()
         time.sleep(600)
+    if mode == "spends":
+        ask_model()
+        if not os.path.exists(os.path.join(folder, "begun")):
+            open(os.path.join(folder, "begun"), "w").close()
+            time.sleep(600)
     if mode == "model":
         with open(os.path.join(folder, "key"), "w") as key:
             key.write(os.environ["OPENAI_API_KEY"])

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use helix_adapter_http::api::{AnswerRequest, KeyList, Ledger, LogPage, QuestionList};
 use helix_protocol::{
-    AgentProgram, Approval, CallOutcome, ExternalSpec, Question, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AgentProgram, Approval, Budget, CallOutcome, ExternalSpec, Question, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 use serde_json::json;
 
@@ -177,6 +177,22 @@ fn gateway_of(folder: &Path) -> String {
     let text = std::fs::read_to_string(folder.join("helix.yaml")).expect("it was written");
     let config: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
     config["gateway"]["listen"].as_str().expect("it listens").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_turn_spent_is_gone_from_its_tasks_budget() {
+    let answer = json!({"text": "I am the model.", "usage": {"input_tokens": 19_900, "output_tokens": 40}});
+    let product = with_gateway_before(Setup::workers(2), vec![scenario("over the gateway", [answer])]).await;
+    let work = TaskWork::External(spec(&product, "spends"));
+    let budget = Budget { money: None, tokens: Some(20_000) };
+    let task = product.create(TaskSpec { budget, ..TaskSpec::new("external", work) }).await;
+    product.until("the turn has spent", async || product.folder().join("begun").exists()).await;
+    let worker = product.record(task).await.worker.expect("it has one");
+    product.signal(worker, Signal::KILL).await;
+    product.until("it asks", async || product.record(task).await.status == TaskStatus::WaitingForInput).await;
+    assert!(product.questions(task).await[0].text.starts_with("out of budget: "), "{:?}", product.questions(task).await);
+    let ledger: Ledger = product.client.query("/llm/ledger", &[("task", &task.to_string())]).await.expect("there is one");
+    assert_eq!((ledger.calls.len(), ledger.spent.tokens), (1, 19_940), "the next turn's key has what is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

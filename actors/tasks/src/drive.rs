@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{Then, Write};
-use helix_ports::{APPROVAL, CHILDREN, StepResult, TaskKind, TurnEnd};
+use helix_ports::{StepResult, TaskKind, TurnEnd, is_of_the_model};
 use helix_protocol::link::Request;
 use helix_protocol::{
     Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
@@ -34,8 +34,6 @@ use crate::{children, rehearsal, telling};
 const SHOW_RUNNING: Duration = Duration::from_millis(250);
 /// How often a claim is repeated that met its own earlier try.
 const CLAIMS: u32 = 8;
-/// What a question about money begins with. Its answer is no part of the conversation.
-pub(crate) const BUDGET_QUESTION: &str = "out of budget: ";
 
 /// Drives a task to an end.
 pub(crate) async fn drive(shared: Arc<Shared>, job: Job, control: Arc<Control>) -> End {
@@ -378,14 +376,9 @@ async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord
 /// The answers to the questions of a turn, as messages.
 pub(crate) fn answers_to(questions: &[Question], turn: Option<&StepRecord>) -> Vec<Message> {
     let Some(turn) = turn else { return Vec::new() };
-    let its = |question: &&Question| question.created_at == turn.committed_at && is_for_the_kind(question);
+    let its = |question: &&Question| question.created_at == turn.committed_at && is_of_the_model(&question.text);
     let answers = questions.iter().filter(its).filter_map(|question| question.answer.clone());
     answers.map(|answer| Message::text(Role::User, answer)).collect()
-}
-
-/// True of a question whose answer the model is to read.
-fn is_for_the_kind(question: &Question) -> bool {
-    ![BUDGET_QUESTION, APPROVAL, CHILDREN].iter().any(|beginning| question.text.starts_with(beginning))
 }
 
 /// Gives a workspace up, without waiting: a worker that does not hear it is told again when it connects.

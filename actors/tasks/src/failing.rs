@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{StatusChange, Then, Write};
+use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::{
     AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskStatus,
 };
 
 use crate::commit::{self, Draft, Taken, task_of};
-use crate::drive::{BUDGET_QUESTION, End, keeps_files, new_question, untouched};
+use crate::drive::{End, keeps_files, new_question, untouched};
 use crate::host::Host;
 use crate::machine::Happening;
 use crate::retry::{Verdict, verdict};
@@ -147,7 +148,7 @@ fn first_line(failure: &Failure) -> String {
 
 /// Parks the task at its last step and asks for money. The journal stays, so what was paid for is not paid again.
 async fn ask_for_budget(host: &Host, failure: &Failure) -> Result<End, Failure> {
-    let text = format!("{BUDGET_QUESTION}{}; raise the budget?", failure.message);
+    let text = format!("{OUT_OF_BUDGET}{}; raise the budget?", failure.message);
     let question = new_question(&host.shared, host.lease.task, &text, &["yes".to_owned(), "no".to_owned()]);
     let events = vec![telling::asked(host.lease.task, &question)];
     let write = Write::Ask { question: Box::new(question), epoch: host.lease.epoch, events };

@@ -33,7 +33,11 @@ pub(crate) async fn access(
 ) -> Result<GatewayAccess, Failure> {
     let url = address(shared, worker).await?;
     shared.has_some_left(task).await?;
-    let budget = left(task.spec.budget, spent);
+    let mut budget = task.spec.budget;
+    if budget != Budget::default() {
+        // The turn of an owner that was lost has been charged to no step yet.
+        budget = left(budget, spent.plus(unsettled(shared, task.id, spent).await?));
+    }
     if budget.money.is_some_and(|money| money <= Money::ZERO) || budget.tokens == Some(0) {
         return Err(Failure::new(Code::BudgetExhausted, "nothing is left of the task's budget for another turn of the agent")
             .hint("`helix task resume --budget N` raises it"));
@@ -121,19 +125,20 @@ fn is_of_a_turn(key: &GatewayKey) -> bool {
     key.task.is_some_and(|task| key.name == name(task)) && key.expires_at.is_some()
 }
 
-/// What the task's calls cost beyond what it was `charged` already. Calls are counted from `since`.
-pub(crate) async fn uncharged(shared: &Shared, task: TaskId, charged: Spent, since: Timestamp) -> Result<Spend, Failure> {
+/// What the task's calls cost beyond what it was `charged` already.
+async fn unsettled(shared: &Shared, task: TaskId, charged: Spent) -> Result<Spent, Failure> {
     tokio::time::sleep(LEDGER_LAG).await;
     let filter = LedgerFilter { task: Some(task), ..LedgerFilter::default() };
     let spent = shared.read(|records| async move { records.read().ledger_spent(filter).await }).await?;
-    let counted = LedgerFilter { since, limit: COUNTED, ..filter };
+    Ok(spent.minus(charged))
+}
+
+/// The same as a step is charged it. Calls are counted from `since`.
+pub(crate) async fn uncharged(shared: &Shared, task: TaskId, charged: Spent, since: Timestamp) -> Result<Spend, Failure> {
+    let Spent { money, tokens } = unsettled(shared, task, charged).await?;
+    let counted = LedgerFilter { task: Some(task), since, limit: COUNTED, ..LedgerFilter::default() };
     let calls = shared.read(|records| async move { records.read().ledger(counted).await }).await?;
-    Ok(Spend {
-        model_calls: u32::try_from(calls.len()).unwrap_or(u32::MAX),
-        tokens: spent.tokens.saturating_sub(charged.tokens),
-        money: Money((spent.money.0 - charged.money.0).max(0)),
-        uncertain_calls: 0,
-    })
+    Ok(Spend { model_calls: u32::try_from(calls.len()).unwrap_or(u32::MAX), tokens, money, uncertain_calls: 0 })
 }
 
 #[cfg(test)]

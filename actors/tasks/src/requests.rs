@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
+use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
     AttemptId, AttemptsSpec, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question,
@@ -16,7 +17,7 @@ use helix_protocol::{
 use serde_json::{Value, json};
 
 use crate::commit::task_of;
-use crate::drive::{BUDGET_QUESTION, read_task};
+use crate::drive::read_task;
 use crate::machine::Happening;
 use crate::shared::Shared;
 use crate::{children, dependencies, gateway, secrets, telling};
@@ -276,7 +277,7 @@ pub(crate) async fn resume(
     if record.status == TaskStatus::WaitingForInput
         && let Some(question) = open_question(shared, task).await?
     {
-        let money = question.text.starts_with(BUDGET_QUESTION);
+        let money = question.text.starts_with(OUT_OF_BUDGET);
         let answer = resume.answer.or_else(|| money.then(|| "yes".to_owned())).ok_or_else(|| {
             Failure::new(Code::InvalidState, format!("task {} waits for an answer: {}", task.short(), question.text))
                 .hint("give the answer with the request")

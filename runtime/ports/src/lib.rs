@@ -14,6 +14,9 @@ pub use provider::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
     RawAnswer, RawCall, RawOperation, TokenPrice,
 };
-pub use task_kind::{APPROVAL, CHILDREN, ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
+pub use task_kind::{
+    APPROVAL, CHILDREN, ChildEnd, OUT_OF_BUDGET, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd, in_the_models_words,
+    is_of_the_model,
+};
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 pub use web::{WebAccess, WebHit, WebPage};

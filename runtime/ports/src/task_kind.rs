@@ -15,6 +15,18 @@ use helix_protocol::{
 pub const APPROVAL: &str = "approve step ";
 /// What a question begins with that nobody has to answer: the task waits for others that it made.
 pub const CHILDREN: &str = "waits for its own tasks: ";
+/// What a question begins with that asks for more money or tokens.
+pub const OUT_OF_BUDGET: &str = "out of budget: ";
+
+/// True of a question in a model's own words: its answer is part of the conversation.
+pub fn is_of_the_model(question: &str) -> bool {
+    ![APPROVAL, CHILDREN, OUT_OF_BUDGET].iter().any(|beginning| question.starts_with(beginning))
+}
+
+/// A model's question as it is put to people, and recorded: it begins like none of ours.
+pub fn in_the_models_words(question: &str) -> String {
+    if is_of_the_model(question) { question.to_owned() } else { format!("The agent asks: {question}") }
+}
 
 /// What a step is made with. Everything a host does is bound to one lease: once it has passed, every call answers `stale_owner`.
 #[async_trait]

@@ -25,6 +25,7 @@ pub(super) use show::attempts;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::{Budget, Code, Failure, Money, Question, TaskRecord};
 
 pub(super) use self::say::tell;
@@ -117,7 +118,7 @@ impl NewBudget {
 
 /// True where a question is about the task's own budget: a plain yes would only be asked again.
 pub(super) fn wants_budget(question: &Question) -> bool {
-    question.text.starts_with("out of budget: ") && question.text.contains("the task's budget")
+    question.text.starts_with(OUT_OF_BUDGET) && question.text.contains("the task's budget")
 }
 
 /// Why a task with a used up budget does not simply go on.
