@@ -51,6 +51,14 @@ pub(crate) async fn gather(
     Ok(if waiting.is_empty() { Gathered::Ended(ended) } else { Gathered::Waiting(waiting) })
 }
 
+/// Whether a turn's calls ask for any.
+pub(crate) fn are_asked_for(tools: &Toolset, blocks: &[Block]) -> bool {
+    blocks.iter().any(|block| match block {
+        Block::ToolUse { name, input, .. } => arguments::check(tools, name, input) == Ok(Tool::Own(OwnTool::SubAgent)),
+        _ => false,
+    })
+}
+
 /// How many were made in turns before this one.
 fn made_before(conversation: &Conversation, now: &[Block]) -> usize {
     let id = |block: &Block| match block {

@@ -6,7 +6,7 @@
 //! task's list of what is to be done is kept beside the conversation and stated anew. What
 //! results is recorded with the step, from a new system message on (see [`conversation`](crate::conversation)).
 
-use helix_protocol::{Block, Message, ModelReply, Question, Role, StepRecord};
+use helix_protocol::{Block, Message, ModelReply, Question, Role, StepRecord, StopReason};
 use serde_json::Value;
 
 use crate::ModelLimits;
@@ -77,8 +77,33 @@ pub(crate) fn look(conversation: &Conversation, limits: ModelLimits, need: Need)
         return Room::Pruned(pruned);
     }
     // What is summarised must fit itself.
-    let fits = |messages: &[Message]| tokens(messages) * 100 < room * FULL;
-    Room::Summarise(if need == Need::Due && fits(&pruned) { pruned } else { prune(messages, 0) })
+    if need == Need::Due && fits(&pruned, limits) {
+        return Room::Summarise(pruned);
+    }
+    let pruned = prune(messages, 0);
+    Room::Summarise(if fits(&pruned, limits) { pruned } else { cut(&pruned, room * FULL / 100) })
+}
+
+fn fits(messages: &[Message], limits: ModelLimits) -> bool {
+    tokens(messages) * 100 < limits.room() * FULL
+}
+
+/// The messages of half the length, as far as answers of tools can be cut.
+pub(crate) fn halved(messages: &[Message]) -> Vec<Message> {
+    cut(messages, tokens(messages) / 2)
+}
+
+/// What the conversation goes on as where no summary of it can be had: everything but most of what tools answered. `None` where that is too
+/// long too.
+pub(crate) fn without_summary(conversation: &Conversation, limits: ModelLimits) -> Option<Vec<Message>> {
+    Some(cut(&prune(conversation.messages(), 0), limits.room() * ENOUGH / 100)).filter(|kept| fits(kept, limits))
+}
+
+/// True of a reply that says something, to its end.
+pub(crate) fn is_summary(reply: &ModelReply) -> bool {
+    let text = Message { role: Role::Assistant, blocks: reply.blocks.clone() }.as_text();
+    let is_whole = !matches!(reply.stop, StopReason::Refusal | StopReason::MaxTokens | StopReason::ContextFull);
+    is_whole && !text.trim().is_empty()
 }
 
 /// The conversation without old answers of tools, where that is at least a fifth less.
@@ -128,6 +153,42 @@ fn prune(messages: &[Message], protected: u64) -> Vec<Message> {
         }
     }
     kept
+}
+
+/// The messages with the longest answers of tools cut to one length, so that all of it is about `most` tokens. What is cut away is said.
+fn cut(messages: &[Message], most: u64) -> Vec<Message> {
+    let mut kept = messages.to_vec();
+    let mut lengths: Vec<usize> = kept.iter().flat_map(|message| &message.blocks).filter_map(answered).map(str::len).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let mut excess = 4 * tokens(messages).saturating_sub(most);
+    let mut length = lengths.first().copied().unwrap_or_default();
+    // The longest are cut to the next one's length, those to the one's behind it, until enough is gone.
+    for (count, next) in (1..).zip(lengths.iter().skip(1).copied().chain([SMALL])) {
+        let step = (length.saturating_sub(next) as u64).min(excess.div_ceil(count));
+        length -= step as usize;
+        excess = excess.saturating_sub(step * count);
+    }
+    for block in kept.iter_mut().flat_map(|message| &mut message.blocks) {
+        if let Block::ToolResult { content, images, .. } = block
+            && content.len() > length.max(SMALL)
+        {
+            let end = content.floor_char_boundary(length.max(SMALL));
+            let gone = content.len() - end;
+            content.truncate(end);
+            content.push_str(&format!(
+                "\n[{gone} more bytes of this answer were taken out to make room; ask for that part if you need it]"
+            ));
+            images.clear();
+        }
+    }
+    kept
+}
+
+fn answered(block: &Block) -> Option<&str> {
+    match block {
+        Block::ToolResult { content, .. } => Some(content),
+        _ => None,
+    }
 }
 
 /// Where the last `count` turns of the model begin.

@@ -16,8 +16,8 @@ pub(crate) const CHECK: &str = "You said that the task is done, and its check fa
 
 /// So many empty or cut answers in a row end the task.
 const PATIENCE: usize = 3;
-/// So many failed checks end the task.
-const CHECKS: usize = 8;
+/// After so many corrections a check that fails ends the task.
+const CORRECTIONS: usize = 7;
 
 /// How the turn ended, with its line for the timeline.
 #[derive(Debug)]
@@ -31,6 +31,18 @@ impl Ending {
     pub fn new(summary: impl Into<String>, end: TurnEnd) -> Self {
         Self { summary: summary.into(), end, exits: Vec::new() }
     }
+
+    /// The last step that a task may make leaves nothing to a next one: nobody is asked what no step would read.
+    pub fn within(self, ordinal: u64, max_steps: u32) -> Self {
+        let goes_on = matches!(self.end, TurnEnd::Continue | TurnEnd::Ask { .. });
+        let end = if goes_on && ordinal >= u64::from(max_steps) { TurnEnd::Failed(step_limit(max_steps)) } else { self.end };
+        Self { end, ..self }
+    }
+}
+
+pub(crate) fn step_limit(max_steps: u32) -> Failure {
+    Failure::new(Code::StepLimit, format!("the agent had not finished after {max_steps} steps, which is its limit"))
+        .hint("`helix task fork TASK --max-steps N` goes on from here, with more of them")
 }
 
 /// The model says that it is done, or has nothing to say.
@@ -84,13 +96,13 @@ pub(crate) async fn verified(
 ) -> Result<Ending, Failure> {
     let (most, then) = match spec.reasoning {
         Reasoning::Reflection { rounds } => (rounds.max(1) as usize, reasoning::AFTER_A_FAILED_CHECK),
-        _ => (CHECKS, ""),
+        _ => (CORRECTIONS, ""),
     };
     let report = host.run(command, None).await?;
     let summary = format!("done · check {} → exit {}", shortened(command), report.exit_code);
     let end = if report.exit_code == 0 {
         TurnEnd::Finished
-    } else if conversation.count(CHECK) + 1 >= most {
+    } else if conversation.count(CHECK) >= most {
         let times = conversation.count(CHECK) + 1;
         let failure = Failure::new(
             Code::TaskFailed,

@@ -19,8 +19,7 @@ use helix_protocol::{
 
 use crate::AgentLimits;
 use crate::conversation::Conversation;
-use crate::endings::{Ending, verified};
-use crate::kind::step_limit;
+use crate::endings::{Ending, step_limit, verified};
 use crate::summary::shortened;
 
 /// What an agent is told that has nothing else to be told.
@@ -84,7 +83,7 @@ impl TaskKind for ExternalKind {
         let mut program = self.program(&spec)?;
         let lost = std::mem::take(&mut program.lost);
         let mut conversation = Conversation::new(host.conversation().await?);
-        let asked = questions::read(&host.questions().await?);
+        let asked = questions::read(&host.questions().await?, host.head().map(|head| head.committed_at));
         let before = telling::before(&conversation);
         let prompt = self.prompt(host, &spec, &mut conversation, &asked);
         let model = match (&spec.model, spec.models) {
@@ -110,10 +109,8 @@ impl TaskKind for ExternalKind {
         let (report, exit) = host.turn(turn, spec.models).await?;
         let ordinal = host.ordinal();
         let began = report.began;
-        let mut ending = ended(host, &spec, &mut conversation, report).await?;
-        if ending.end == TurnEnd::Continue && ordinal == u64::from(spec.max_steps) {
-            ending.end = TurnEnd::Failed(step_limit(spec.max_steps));
-        }
+        let ending = ended(host, &spec, &mut conversation, report).await?;
+        let mut ending = ending.within(ordinal, spec.max_steps);
         if began == Began::Told {
             ending.summary = format!("took over from what was said · {}", ending.summary);
         }

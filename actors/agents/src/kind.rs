@@ -1,5 +1,6 @@
 //! The task kind `agent`: one model turn with its tool calls is one step.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,13 +13,16 @@ use crate::approvals::{self, Decision};
 use crate::calls::{Turn, carry_out};
 use crate::children::{self, Gathered};
 use crate::compaction::{self, Need, Room};
-use crate::conversation::Conversation;
-use crate::endings::{Ending, without_calls};
+use crate::conversation::{Conversation, calls_of};
+use crate::endings::{Ending, step_limit, without_calls};
 use crate::families::Family;
 use crate::prompt::opening;
 use crate::reasoning::Phase;
 use crate::toolset::{Toolset, Web};
 use crate::{AgentLimits, ModelLimits, instructions, reasoning, repetition, summary, tree};
+
+/// How often a model is asked for a summary before the conversation goes on without one.
+const SUMMARIES: usize = 3;
 
 /// Makes the steps of agent tasks. Holds nothing but limits and the way to the web, so one serves every task.
 pub struct AgentKind {
@@ -98,7 +102,7 @@ impl From<Ending> for Made {
 impl Step<'_> {
     async fn make(&self, host: &mut dyn StepHost, ordinal: u64) -> Result<StepResult, Failure> {
         let mut conversation = self.opened(host).await?;
-        let Made { mut ending, touched } = match conversation.unanswered() {
+        let Made { ending, touched } = match conversation.unanswered() {
             Some((at, blocks)) => self.answer(host, &mut conversation, at, &blocks, None, ordinal).await?,
             None => match tree::carry_on(host, &self.spec, self.limits, &mut conversation).await? {
                 // Files that were taken over are the step's without a look at the workspace.
@@ -106,9 +110,7 @@ impl Step<'_> {
                 None => self.turn(host, &mut conversation, ordinal).await?,
             },
         };
-        if ending.end == TurnEnd::Continue && ordinal == u64::from(self.spec.max_steps) {
-            ending.end = TurnEnd::Failed(step_limit(self.spec.max_steps));
-        }
+        let ending = ending.within(ordinal, self.spec.max_steps);
         // The first step's snapshot also holds what the setup command made.
         if ordinal > 1 && !touched && ending.exits.is_empty() {
             host.note(SnapshotNote::NoFiles);
@@ -124,7 +126,7 @@ impl Step<'_> {
             conversation.say(&phase.say);
         }
         let reply = self.ask(host, conversation, phase.as_ref()).await?;
-        let (blocks, text) = accepted(&reply);
+        let (blocks, text) = accepted(&reply, conversation);
         conversation.push(Message { role: Role::Assistant, blocks: blocks.clone() });
         let mut made = match conversation.unanswered() {
             Some((at, blocks)) => self.answer(host, conversation, at, &blocks, Some(&reply.stop), ordinal).await?,
@@ -159,6 +161,10 @@ impl Step<'_> {
         }
         let mut ended = Default::default();
         if decision == Decision::Go {
+            if ordinal >= u64::from(self.spec.max_steps) && children::are_asked_for(&self.tools, blocks) {
+                let end = TurnEnd::Failed(step_limit(self.spec.max_steps));
+                return Ok(Ending::new("no step is left for what sub-agents answer", end).into());
+            }
             match children::gather(host, &self.spec, &self.tools, conversation, place, blocks).await? {
                 Gathered::Ended(ends) => ended = ends,
                 Gathered::Waiting(tasks) => {
@@ -197,13 +203,37 @@ impl Step<'_> {
                 Ok(true)
             }
             Room::Summarise(messages) => {
-                let request = ModelRequest { tool_choice: ToolChoice::None, ..self.request(compaction::request(messages)) };
-                let summary = host.model(request).await?;
-                let kept = compaction::restarted(conversation, &summary, &self.spec.prompt, self.limits);
+                let kept = self.summarised(host, conversation, messages).await?;
                 conversation.restart(kept);
                 Ok(true)
             }
         }
+    }
+
+    /// What the conversation goes on as, by the model's summary of `messages`. Where it gives none it is asked once more without thinking,
+    /// and about less where these are too long for it; then old answers alone go.
+    async fn summarised(
+        &self,
+        host: &mut dyn StepHost,
+        conversation: &Conversation,
+        mut messages: Vec<Message>,
+    ) -> Result<Vec<Message>, Failure> {
+        let mut thinking = self.spec.thinking;
+        for _ in 0..SUMMARIES {
+            let request = self.request(compaction::request(messages.clone()));
+            match host.model(ModelRequest { tool_choice: ToolChoice::None, thinking, ..request }).await {
+                Ok(reply) if compaction::is_summary(&reply) => {
+                    return Ok(compaction::restarted(conversation, &reply, &self.spec.prompt, self.limits));
+                }
+                Ok(_) => thinking = Thinking::Off,
+                Err(failure) if failure.code == Code::ContextOverflow => messages = compaction::halved(&messages),
+                Err(failure) => return Err(failure),
+            }
+        }
+        compaction::without_summary(conversation, self.limits).ok_or_else(|| {
+            Failure::new(Code::ModelFailed, "the conversation is too long for the model, and it gave no summary of it")
+                .hint("name a model with a larger context, or fork an earlier step with a narrower prompt")
+        })
     }
 
     /// Whether the conversation has rested for so long that no prompt cache has it any more.
@@ -274,11 +304,6 @@ impl Step<'_> {
     }
 }
 
-pub(crate) fn step_limit(max_steps: u32) -> Failure {
-    Failure::new(Code::StepLimit, format!("the agent had not finished after {max_steps} steps, which is its limit"))
-        .hint("`helix task fork TASK --max-steps N` goes on from here, with more of them")
-}
-
 fn has_calls(blocks: &[Block]) -> bool {
     blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }))
 }
@@ -291,12 +316,17 @@ fn named(blocks: &[Block]) -> Vec<String> {
     blocks.iter().filter_map(phrase).collect()
 }
 
-/// The reply's blocks as the conversation may hold them, and their text: names that every provider takes back, and
-/// something to show where the model said nothing.
-fn accepted(reply: &ModelReply) -> (Vec<Block>, String) {
+/// The reply's blocks as the conversation may hold them, and their text: names that every provider takes back, ids that no earlier call
+/// has (some servers begin anew in each reply), and something to show where the model said nothing.
+fn accepted(reply: &ModelReply, conversation: &Conversation) -> (Vec<Block>, String) {
     let mut blocks = reply.blocks.clone();
+    let place = conversation.place(conversation.messages().len());
+    let mut known: HashSet<String> = conversation.everything().flat_map(calls_of).map(str::to_owned).collect();
     for block in &mut blocks {
-        if let Block::ToolUse { name, .. } = block {
+        if let Block::ToolUse { id, name, .. } = block {
+            while !known.insert(id.clone()) {
+                *id = format!("{id}_{place}");
+            }
             let right = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
             *name = name.chars().take(64).map(|c| if right(c) { c } else { '_' }).collect();
             if name.is_empty() {

@@ -4,14 +4,14 @@
 //! as the task lasts; `always` holds for everything of its kind.
 
 use helix_ports::APPROVAL;
-use helix_protocol::{Permission, Question};
+use helix_protocol::{Permission, Question, Timestamp};
 
 /// What was answered so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Answers {
     pub allowed: Vec<Permission>,
     pub refused: Vec<Permission>,
-    /// The last answer, in words for the agent, where nothing was asked after it.
+    /// The answer to the question of the last turn, in words for the agent.
     pub last: Option<String>,
 }
 
@@ -22,14 +22,11 @@ pub(super) fn ask(step: u64, permission: &Permission, detail: &str) -> String {
     format!("{APPROVAL}{step} #{step}: {}\n- {title}{detail}", permission.kind)
 }
 
-/// Reads the answers, oldest question first.
-pub(super) fn read(questions: &[Question]) -> Answers {
+/// Reads the answers, oldest question first. A question has the instant of the turn that asked it; `turn` is that of the last one.
+pub(super) fn read(questions: &[Question], turn: Option<Timestamp>) -> Answers {
     let mut answers = Answers::default();
     for question in questions {
-        let (Some(asked), Some(answer)) = (asked(&question.text), &question.answer) else {
-            answers.last = None;
-            continue;
-        };
+        let (Some(asked), Some(answer)) = (asked(&question.text), &question.answer) else { continue };
         let answer = answer.trim();
         let words = match answer.to_lowercase().as_str() {
             "yes" | "y" => {
@@ -50,7 +47,9 @@ pub(super) fn read(questions: &[Question]) -> Answers {
                 words
             }
         };
-        answers.last = Some(words);
+        if Some(question.created_at) == turn {
+            answers.last = Some(words);
+        }
     }
     answers
 }
@@ -64,7 +63,7 @@ fn asked(text: &str) -> Option<Permission> {
 
 #[cfg(test)]
 mod tests {
-    use helix_protocol::{QuestionId, TaskId, Timestamp};
+    use helix_protocol::{QuestionId, TaskId};
 
     use super::*;
 
@@ -85,14 +84,14 @@ mod tests {
         let call = Permission { kind: "execute".to_owned(), title: "rm -rf: target".to_owned() };
         let text = ask(3, &call, "{\"command\": 1}");
         assert_eq!(text, "approve step 3 #3: execute\n- rm -rf: target\n{\"command\": 1}");
-        let answers = |answer| read(&[question(&text, answer)]);
+        let answers = |answer| read(&[question(&text, answer)], Some(Timestamp(0)));
         assert_eq!(answers(Some("yes")).allowed, std::slice::from_ref(&call));
         assert_eq!(answers(Some("always")).allowed, [Permission { kind: "execute".to_owned(), title: String::new() }]);
         let refused = answers(Some("no, use make clean"));
         assert_eq!((refused.allowed.len(), refused.refused), (0, vec![call]));
         assert!(refused.last.expect("told").contains("use make clean"));
         assert_eq!(answers(None), Answers::default());
-        let other = read(&[question(&text, Some("yes")), question("what colour?", Some("red"))]);
-        assert_eq!((other.allowed.len(), other.last), (1, None), "what was answered since is told in its own words");
+        let later = read(&[question(&text, Some("yes"))], Some(Timestamp(1)));
+        assert_eq!((later.allowed.len(), later.last), (1, None), "an answer is told once, to the turn behind its question");
     }
 }

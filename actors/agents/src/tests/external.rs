@@ -55,6 +55,21 @@ async fn a_question_parks_the_task_and_its_answer_lets_that_call_go_on() {
 }
 
 #[tokio::test]
+async fn an_answer_is_told_to_the_turn_behind_its_question_and_to_no_other() {
+    let spec = ExternalSpec { verify: Some("make test".to_owned()), ..ExternalSpec::new("codex", "mend it") };
+    let ends = vec![("I run it", asks("rm -rf build")), ("done", AgentEnd::Done), ("really done", AgentEnd::Done)];
+    let mut host = host(spec, ends);
+    host.checks = VecDeque::from([2, 0]);
+    host.step_of(&external()).await.expect("a step");
+    host.answer("yes");
+    host.step_of(&external()).await.expect("a step");
+    host.head.as_mut().expect("a step").committed_at = Timestamp(1);
+    assert_eq!(host.step_of(&external()).await.expect("a step").end, TurnEnd::Finished);
+    assert!(host.turns[1].prompt.contains("was stopped at"), "{}", host.turns[1].prompt);
+    assert!(!host.turns[2].prompt.contains("was stopped at"), "{}", host.turns[2].prompt);
+}
+
+#[tokio::test]
 async fn a_failed_check_is_the_next_prompt() {
     let spec = ExternalSpec { verify: Some("make test".to_owned()), ..ExternalSpec::new("goose", "mend it") };
     let mut host = host(spec, vec![("done", AgentEnd::Done), ("really done", AgentEnd::Done)]);

@@ -254,6 +254,64 @@ async fn a_conversation_that_the_model_refuses_as_too_long_is_shortened_and_aske
     assert!(step.messages.iter().any(|message| message.as_text().contains("Goal: mend it.")));
 }
 
+/// A conversation on a small model whose last turn read so much that it is too long.
+fn too_long(replies: Vec<Result<ModelReply, Failure>>) -> FakeHost {
+    let reads =
+        |turn: usize| calls((0..4).map(|at| call(&format!("r{turn}{at}"), "read", json!({"path": format!("{at}.txt")}))).collect());
+    let mut host = FakeHost::new(spec(), vec![reads(0)]);
+    host.replies.extend(replies);
+    host.limits = ModelLimits { max_tokens: 1_000, context_tokens: 9_000 };
+    for at in 0..4 {
+        host.files.insert(format!("{at}.txt"), format!("line {at}\n").repeat(1_200));
+    }
+    host
+}
+
+#[tokio::test]
+async fn a_turn_that_read_more_than_fits_is_cut_for_its_summary() {
+    let mut host = too_long(vec![Ok(says("Goal: mend it. Left: all of it.")), Ok(says("done"))]);
+    host.steps(1).await;
+    let room = host.limits.room();
+    assert!(crate::conversation::tokens(&host.said) > room);
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+    for request in &host.requests[1..] {
+        assert!(crate::conversation::tokens(&request.messages) <= room, "{}", crate::conversation::tokens(&request.messages));
+    }
+    let cut = host.requests[1].messages.iter().flat_map(|message| &message.blocks).filter_map(|block| match block {
+        Block::ToolResult { content, .. } => Some(content.contains("line 1") || content.contains("more bytes of this answer")),
+        _ => None,
+    });
+    assert_eq!(cut.collect::<Vec<_>>(), [true; 4], "the beginning of each is there");
+    assert_whole(&host.said);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_less_than_it_said_is_asked_for_a_summary_of_less() {
+    let refuses = || Err(Failure::new(Code::ContextOverflow, "too long"));
+    let mut host = too_long(vec![refuses(), Ok(says("Goal: mend it.")), Ok(says("done"))]);
+    host.steps(1).await;
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+    let lengths: Vec<u64> = host.requests.iter().map(|request| crate::conversation::tokens(&request.messages)).collect();
+    assert!(lengths[2] < lengths[1] * 2 / 3, "{lengths:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_summary_takes_the_place_of_nothing() {
+    let none = [says(""), reply(vec![Block::text("I will not".to_owned())], StopReason::Refusal), says("  ")];
+    let mut host = too_long(none.into_iter().map(Ok).chain([Ok(says("done"))]).collect());
+    host.steps(1).await;
+    let step = host.steps(1).await;
+    assert_eq!(step.end, TurnEnd::Finished);
+    let shown = &host.requests.last().expect("a request").messages;
+    assert!(
+        shown.iter().all(|message| !message.as_text().contains(crate::compaction::COMPACTED)),
+        "nothing is said to be a summary"
+    );
+    assert!(shown.iter().flat_map(|message| &message.blocks).any(|block| matches!(block, Block::ToolResult { .. })));
+    assert!(crate::conversation::tokens(shown) <= host.limits.room());
+    assert_eq!(host.requests[2].thinking, helix_protocol::Thinking::Off, "thinking is what may have left no room for it");
+}
+
 const HOUR_US: i64 = 3_600 * 1_000_000;
 
 /// Eight turns of large answers, then a question that is answered after so long; the turn behind it.

@@ -71,6 +71,19 @@ async fn reflection_has_no_more_rounds_than_were_granted_and_a_passing_check_end
     assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
 }
 
+#[tokio::test]
+async fn a_round_of_reflection_is_a_correction_after_a_check_that_fails() {
+    let one = AgentSpec { reasoning: Reasoning::Reflection { rounds: 1 }, verify: Some("true".to_owned()), ..spec() };
+    let mut host = FakeHost::new(one.clone(), vec![says("did it"), says("did it now")]);
+    host.checks = [1, 0].into();
+    assert_eq!(host.steps(1).await.end, TurnEnd::Continue);
+    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+    let mut host = FakeHost::new(one, vec![says("did it"), says("did it now")]);
+    host.checks = [1, 1].into();
+    let TurnEnd::Failed(failure) = host.steps(2).await.end else { panic!("it has no round left") };
+    assert!(failure.message.contains("failed 2 times"), "{}", failure.message);
+}
+
 const APPROACHES: &str = "APPROACH 1: a cache\nbecause\nAPPROACH 2: an index\nbecause\nAPPROACH 3: neither\nbecause";
 
 fn tree(verify: Option<&str>, replies: Vec<ModelReply>) -> FakeHost {
