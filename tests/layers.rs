@@ -69,9 +69,19 @@ const FREE: &[&str] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("actix", &["helix-adapter-http"]),
     ("actix-web", &["helix-adapter-http"]),
-    // The id of a call is a hash too, so is what an equal request is found by, and what is kept of a key; all call the same function
-    // of the same library.
-    ("blake3", &["helix-objects", "helix-actor-tasks", "helix-actor-models", "helix-adapter-http", "helix-messages"]),
+    // The id of a call is a hash too, so is what an equal request is found by, what is kept of a key, and what a permission is for; all
+    // call the same function of the same library.
+    (
+        "blake3",
+        &[
+            "helix-objects",
+            "helix-actor-tasks",
+            "helix-actor-models",
+            "helix-adapter-external",
+            "helix-adapter-http",
+            "helix-messages",
+        ],
+    ),
     // Checksums of git's packs, and its object ids: the processor's own instructions for them, which gix does not use.
     ("crc32fast", &["helix-versions"]),
     // Pages that are not UTF-8.

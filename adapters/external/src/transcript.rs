@@ -43,6 +43,8 @@ pub(crate) struct Call {
     pub places: Vec<String>,
     /// Its arguments.
     pub input: Option<Value>,
+    /// The changes of files that it shows.
+    pub changes: Option<Value>,
     /// What came of it.
     pub result: String,
     /// True where it failed.

@@ -166,14 +166,24 @@ impl fmt::Debug for GatewayAccess {
 pub struct Permission {
     /// The kind of call: `read`, `edit`, `delete`, `move`, `search`, `execute`, `think`, `fetch` or `other`.
     pub kind: String,
-    /// The call in a line; empty where everything of the kind is meant.
+    /// The call in a line, for people.
     pub title: String,
+    /// A hash of all that tells the call from others. `None` where everything of the kind is meant, which has no title either, and from
+    /// a worker or a record of before calls had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
 }
 
 impl Permission {
-    /// True where `asked` is what this speaks of.
+    /// Everything of a kind.
+    pub fn of_kind(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), title: String::new(), call: None }
+    }
+
+    /// True where `asked` is what this speaks of. A title alone is no call: many can have the same one.
     pub fn covers(&self, asked: &Self) -> bool {
-        self.kind == asked.kind && (self.title.is_empty() || self.title == asked.title)
+        let same = if self.call.is_some() { self.call == asked.call } else { self.title.is_empty() };
+        self.kind == asked.kind && same
     }
 }
 
@@ -221,4 +231,23 @@ pub enum AgentEnd {
         /// What it shows of it.
         detail: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(title: &str, call: Option<&str>) -> Permission {
+        Permission { title: title.to_owned(), call: call.map(str::to_owned), ..Permission::of_kind("execute") }
+    }
+
+    #[test]
+    fn a_permission_is_for_a_call_or_for_a_kind_and_never_for_a_title() {
+        let asked = call("make", Some("1"));
+        assert!(asked.covers(&asked) && Permission::of_kind("execute").covers(&asked));
+        assert!(!call("make", Some("2")).covers(&asked) && !Permission::of_kind("edit").covers(&asked));
+        let of_before: Permission = serde_json::from_str(r#"{"kind":"execute","title":"make"}"#).expect("read");
+        assert_eq!(of_before, call("make", None));
+        assert!(!of_before.covers(&asked) && !of_before.covers(&of_before));
+    }
 }

@@ -15,11 +15,15 @@ pub(super) struct Answers {
     pub last: Option<String>,
 }
 
-/// The question about a call. Its first two lines are read again by [`read`].
+/// What the last line of a question begins with, before the call's hash.
+const CALL: &str = "call ";
+
+/// The question about a call. Its first two lines and its last one are read again by [`read`].
 pub(super) fn ask(step: u64, permission: &Permission, detail: &str) -> String {
     let title = permission.title.split_whitespace().collect::<Vec<_>>().join(" ");
     let detail = if detail.is_empty() { String::new() } else { format!("\n{detail}") };
-    format!("{APPROVAL}{step} #{step}: {}\n- {title}{detail}", permission.kind)
+    let call = permission.call.as_ref().map(|call| format!("\n{CALL}{call}")).unwrap_or_default();
+    format!("{APPROVAL}{step} #{step}: {}\n- {title}{detail}{call}", permission.kind)
 }
 
 /// Reads the answers, oldest question first. A question has the instant of the turn that asked it; `turn` is that of the last one.
@@ -37,7 +41,7 @@ pub(super) fn read(questions: &[Question], turn: Option<Timestamp>) -> Answers {
             }
             "always" => {
                 let words = format!("Your turn was stopped at this: {}. Calls of its kind are allowed now. Go on.", asked.title);
-                answers.allowed.push(Permission { title: String::new(), ..asked });
+                answers.allowed.push(Permission::of_kind(asked.kind));
                 words
             }
             _ => {
@@ -58,7 +62,8 @@ fn asked(text: &str) -> Option<Permission> {
     let mut lines = text.strip_prefix(APPROVAL)?.lines();
     let (_, kind) = lines.next()?.split_once(": ")?;
     let title = lines.next()?.strip_prefix("- ")?;
-    Some(Permission { kind: kind.to_owned(), title: title.to_owned() })
+    let call = lines.next_back().and_then(|line| line.strip_prefix(CALL)).map(str::to_owned);
+    Some(Permission { kind: kind.to_owned(), title: title.to_owned(), call })
 }
 
 #[cfg(test)]
@@ -81,12 +86,15 @@ mod tests {
 
     #[test]
     fn an_answer_holds_for_the_call_that_was_asked_about() {
-        let call = Permission { kind: "execute".to_owned(), title: "rm -rf: target".to_owned() };
+        let title = "rm -rf: target".to_owned();
+        let call = Permission { title, call: Some("5f".to_owned()), ..Permission::of_kind("execute") };
         let text = ask(3, &call, "{\"command\": 1}");
-        assert_eq!(text, "approve step 3 #3: execute\n- rm -rf: target\n{\"command\": 1}");
+        assert_eq!(text, "approve step 3 #3: execute\n- rm -rf: target\n{\"command\": 1}\ncall 5f");
         let answers = |answer| read(&[question(&text, answer)], Some(Timestamp(0)));
         assert_eq!(answers(Some("yes")).allowed, std::slice::from_ref(&call));
-        assert_eq!(answers(Some("always")).allowed, [Permission { kind: "execute".to_owned(), title: String::new() }]);
+        assert_eq!(answers(Some("always")).allowed, [Permission::of_kind("execute")]);
+        let of_before = question("approve step 3 #3: execute\n- rm -rf: target\n{\"command\": 1}", Some("yes"));
+        assert_eq!(read(&[of_before], None).allowed, [Permission { call: None, ..call.clone() }]);
         let refused = answers(Some("no, use make clean"));
         assert_eq!((refused.allowed.len(), refused.refused), (0, vec![call]));
         assert!(refused.last.expect("told").contains("use make clean"));

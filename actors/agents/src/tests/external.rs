@@ -24,7 +24,7 @@ fn host(spec: ExternalSpec, ends: Vec<(&str, AgentEnd)>) -> FakeHost {
 }
 
 fn asks(title: &str) -> AgentEnd {
-    let permission = Permission { kind: "execute".to_owned(), title: title.to_owned() };
+    let permission = Permission { title: title.to_owned(), call: Some("5f".to_owned()), ..Permission::of_kind("execute") };
     AgentEnd::Asks { permission, detail: "{}".to_owned() }
 }
 
@@ -43,13 +43,14 @@ async fn a_question_parks_the_task_and_its_answer_lets_that_call_go_on() {
     let mut host = host(ExternalSpec::new("codex", "mend it"), vec![("I run it", asks("make  test\n")), ("done", AgentEnd::Done)]);
     let first = host.step_of(&external()).await.expect("a step");
     let TurnEnd::Ask { question, choices } = first.end else { panic!("it asks") };
-    assert_eq!(question, "approve step 1 #1: execute\n- make test\n{}");
+    assert_eq!(question, "approve step 1 #1: execute\n- make test\n{}\ncall 5f");
     assert_eq!(choices, ["yes", "no", "always"]);
     host.answer("yes");
     let second = host.step_of(&external()).await.expect("a step");
     assert_eq!(second.end, TurnEnd::Finished);
     let turn = &host.turns[1];
-    assert_eq!(turn.allowed, [Permission { kind: "execute".to_owned(), title: "make test".to_owned() }]);
+    let call = Some("5f".to_owned());
+    assert_eq!(turn.allowed, [Permission { title: "make test".to_owned(), call, ..Permission::of_kind("execute") }]);
     assert_eq!(turn.prompt, "Your turn was stopped at this: make test. It is allowed now. Go on.");
     assert_eq!(turn.before, "The person: mend it\nYou: I run it\n", "for an agent that cannot take its session up");
 }

@@ -59,7 +59,8 @@ fn answers(result: Value) {
     drop(read::<Prompted>(&result).map(|prompted| super::ending(&prompted.stop_reason)));
 }
 
-fn turn(approval: Approval) -> AgentTurn {
+/// A turn that nothing was answered in so far.
+pub(super) fn turn(approval: Approval) -> AgentTurn {
     AgentTurn {
         agent: "agent".to_owned(),
         program: AgentProgram::default(),

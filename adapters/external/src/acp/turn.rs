@@ -6,7 +6,7 @@ use helix_protocol::{AgentTurn, Approval, Message, Permission};
 use serde_json::{Value, json};
 
 use super::wire::{Incoming, METHOD_NOT_FOUND, PermissionOption, PermissionRequest, RpcError, ToolCall, Update};
-use crate::transcript::{Transcript, cut};
+use crate::transcript::{Call, Transcript, cut};
 
 /// How much of a call a person is shown, in bytes.
 const SHOWN: usize = 4_000;
@@ -146,8 +146,9 @@ impl<'a> Turn<'a> {
         let id = tool_call.tool_call_id.clone();
         self.note(tool_call);
         let call = self.transcript.call(&id);
-        let permission = Permission { kind: call.kind.clone(), title: one_line(&call.title) };
-        let detail = call.input.as_ref().map(|input| cut(&input.to_string(), SHOWN).to_owned()).unwrap_or_default();
+        let permission = Permission { kind: call.kind.clone(), title: one_line(&call.title), call: Some(call_hash(call)) };
+        let shown = call.input.as_ref().or(call.changes.as_ref());
+        let detail = shown.map(|shown| cut(&shown.to_string(), SHOWN).to_owned()).unwrap_or_default();
         let cancelled = json!({ "outcome": { "outcome": "cancelled" } });
         let Some(session) = self.session.clone().filter(|_| self.asked.is_none()) else { return Answer::Result(cancelled) };
         let refused = self.turn.refused.iter().any(|refused| refused.covers(&permission));
@@ -193,9 +194,14 @@ impl<'a> Turn<'a> {
         if new.raw_input.is_some() {
             call.input = new.raw_input;
         }
+        let content = new.content.unwrap_or_default();
+        let changes: Vec<Value> = content.iter().filter(|part| part["type"] == "diff").cloned().collect();
+        if !changes.is_empty() {
+            call.changes = Some(Value::Array(changes));
+        }
         let ended = matches!(new.status.as_deref(), Some("completed" | "failed"));
         call.failed = call.failed || new.status.as_deref() == Some("failed");
-        for part in new.content.unwrap_or_default() {
+        for part in content {
             match part["type"].as_str().unwrap_or_default() {
                 "content" if ended => call.add_result(part["content"]["text"].as_str().unwrap_or_default()),
                 "diff" => {
@@ -214,11 +220,66 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// A title as a question shows it, so that an answer finds it again.
+/// What tells a call from others: its whole title, its arguments, and the changes of files that it shows. The keys of JSON are sorted, so
+/// what is equal has the same hash.
+fn call_hash(call: &Call) -> String {
+    let all = json!([call.title, call.input, call.changes]).to_string();
+    blake3::hash(all.as_bytes()).to_hex().to_string()
+}
+
+/// A title as a question shows it.
 fn one_line(title: &str) -> String {
     cut(&title.split_whitespace().collect::<Vec<_>>().join(" "), 500).trim_end().to_owned()
 }
 
 fn option<'a>(options: &'a [PermissionOption], kinds: &[&str]) -> Option<&'a PermissionOption> {
     kinds.iter().find_map(|kind| options.iter().find(|option| option.kind == *kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acp::fuzzing;
+
+    /// What a person has to be asked about a call; `None` where it is allowed already.
+    fn asks(allowed: &[Permission], call: &Value) -> Option<Permission> {
+        let turn = AgentTurn { allowed: allowed.to_vec(), ..fuzzing::turn(Approval::Suggest) };
+        let mut shown = std::io::sink();
+        let mut state = Turn::new(&turn, &mut shown);
+        state.listen("s");
+        let options = json!([{ "optionId": "y", "kind": "allow_once" }]);
+        state.asked_for("session/request_permission", json!({ "sessionId": "s", "toolCall": call, "options": options }));
+        state.asked().map(|(permission, _)| permission)
+    }
+
+    #[test]
+    fn what_is_allowed_is_a_call_and_not_its_title() {
+        let long = "make ".repeat(200);
+        let call =
+            |id: &str, title: &str, input: Value| json!({ "toolCallId": id, "kind": "execute", "title": title, "rawInput": input });
+        let diff = |text: &str| {
+            let content = json!([{ "type": "diff", "path": "a", "oldText": "", "newText": text }]);
+            json!({ "toolCallId": "c", "kind": "edit", "title": "edit a", "content": content })
+        };
+        let pairs = [
+            (
+                call("1", "run", json!({ "command": "make", "in": "a" })),
+                call("1", "run", json!({ "command": "rm -rf a", "in": "a" })),
+            ),
+            (call("1", &format!("{long}a"), Value::Null), call("1", &format!("{long}b"), Value::Null)),
+            (call("1", "", json!({ "command": "make" })), call("1", "", json!({ "command": "rm" }))),
+            (diff("x"), diff("y")),
+        ];
+        for (one, other) in pairs {
+            let allowed = [asks(&[], &one).expect("it is asked")];
+            let mut again = one.clone();
+            again["toolCallId"] = json!("another session's id");
+            assert_eq!(asks(&allowed, &again), None, "{again}");
+            assert!(asks(&allowed, &other).is_some(), "{other}");
+        }
+        let of_before = Permission { title: "run".to_owned(), ..Permission::of_kind("execute") };
+        let run = call("1", "run", json!({ "command": "make" }));
+        assert!(asks(&[of_before], &run).is_some());
+        assert_eq!(asks(&[Permission::of_kind("execute")], &run), None);
+    }
 }
