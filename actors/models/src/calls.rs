@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use helix_messages::Circuit;
+use helix_messages::{Asking, Circuit};
 use helix_ports::{DeltaSink, Provider, ProviderError, RawAnswer, RawCall};
 use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, Timestamp, Usage};
 use parking_lot::Mutex;
@@ -17,9 +17,14 @@ use crate::breaker::Breaker;
 /// A call on its way to its provider. Whoever dropped the other end of `answer` gave it up.
 pub(crate) enum Call {
     /// A turn.
-    Generate { request: Arc<ModelRequest>, deltas: Option<DeltaSink>, answer: oneshot::Sender<Result<ModelReply, ProviderError>> },
+    Generate {
+        request: Arc<ModelRequest>,
+        deltas: Option<DeltaSink>,
+        asking: Asking,
+        answer: oneshot::Sender<Result<ModelReply, ProviderError>>,
+    },
     /// Bytes in the provider's own format.
-    Forward { call: RawCall, answer: oneshot::Sender<Result<RawAnswer, ProviderError>> },
+    Forward { call: RawCall, asking: Asking, answer: oneshot::Sender<Result<RawAnswer, ProviderError>> },
     /// Tokens of a turn, by the provider's own count.
     Count { request: Arc<ModelRequest>, answer: oneshot::Sender<Result<u64, ProviderError>> },
 }
@@ -52,15 +57,15 @@ impl Gate {
     /// Makes the call and answers it. Given up, its connection closed, once nobody waits for it.
     pub async fn serve(&self, call: Call) {
         match call {
-            Call::Generate { request, deltas, mut answer } => {
+            Call::Generate { request, deltas, asking, mut answer } => {
                 tokio::select! {
-                    result = self.generate(&request, deltas) => drop(answer.send(result)),
+                    result = self.generate(&request, deltas, &asking) => drop(answer.send(result)),
                     () = answer.closed() => {}
                 }
             }
-            Call::Forward { call, mut answer } => {
+            Call::Forward { call, asking, mut answer } => {
                 tokio::select! {
-                    result = self.forward(call) => drop(answer.send(result)),
+                    result = self.forward(call, &asking) => drop(answer.send(result)),
                     () = answer.closed() => {}
                 }
             }
@@ -88,8 +93,12 @@ impl Gate {
         self.turns.available_permits() == 0
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, ProviderError> {
+    /// From its turn on a call may be billed.
+    async fn turn(&self, asking: &Asking) -> Result<OwnedSemaphorePermit, ProviderError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| stopping())?;
+        if !asking.begin() {
+            return Err(ProviderError::Final(Failure::new(Code::Cancelled, "nobody waits for the call any more")));
+        }
         if let Err(wait) = self.breaker.lock().admit(Instant::now()) {
             let name = self.provider.name();
             let failure =
@@ -101,8 +110,13 @@ impl Gate {
     }
 
     /// Streams wherever it can, watched or not: only a stream shows early that a server has gone silent.
-    async fn generate(&self, request: &ModelRequest, deltas: Option<DeltaSink>) -> Result<ModelReply, ProviderError> {
-        let _turn = self.turn().await?;
+    async fn generate(
+        &self,
+        request: &ModelRequest,
+        deltas: Option<DeltaSink>,
+        asking: &Asking,
+    ) -> Result<ModelReply, ProviderError> {
+        let _turn = self.turn(asking).await?;
         let result = match self.provider.capabilities(request.model.as_deref()).streaming {
             false => self.provider.generate(request).await,
             true => self.provider.generate_stream(request, deltas.unwrap_or_else(|| mpsc::channel(1).0)).await,
@@ -113,8 +127,8 @@ impl Gate {
 
     /// The turn is over when the answer's body is. That of a refusal ends at once: it is kept while others are asked, and by the very call
     /// that waits for a turn again.
-    async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
-        let turn = self.turn().await?;
+    async fn forward(&self, call: RawCall, asking: &Asking) -> Result<RawAnswer, ProviderError> {
+        let turn = self.turn(asking).await?;
         let model = call.model.clone();
         let result = self.provider.forward(call).await;
         self.heard(match &result {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_messages::Asking;
 use helix_ports::{DeltaSink, ProviderError};
 use helix_protocol::{Block, Code, Failure, Message, ModelDelta, ModelReply, ModelRequest};
 use tokio::sync::oneshot;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::calls::Call;
 use crate::insist;
+use crate::ledger::Entry;
 use crate::pool::{Candidate, Pool, named};
 use crate::provider::ProviderMsg;
 use crate::reuse::reuse_key;
@@ -29,8 +31,13 @@ pub(crate) struct Answer {
     pub reused: bool,
 }
 
-/// Answers a turn.
-pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<DeltaSink>) -> Result<Answer, ProviderError> {
+/// Answers a turn, which `entry` follows.
+pub(crate) async fn generate(
+    pool: &Pool,
+    request: ModelRequest,
+    deltas: Option<DeltaSink>,
+    entry: &mut Entry,
+) -> Result<Answer, ProviderError> {
     let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref()).map_err(ProviderError::Final)?;
     let kept = reuse_key(&request);
     if let Some(reply) = kept.and_then(|key| pool.reuse.lock().get(&key)) {
@@ -39,10 +46,11 @@ pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<
     }
     let lineup = pool.lineup(&plan, &request);
     let session = request.session.clone();
-    let request = Arc::new(request);
-    let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref() }, |candidate| {
+    let (request, asking) = (Arc::new(request), entry.asking());
+    let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref(), entry }, |candidate| {
         let (request, deltas) = (Arc::clone(&request), deltas.clone());
-        async move { ask(pool, candidate, request, deltas).await }
+        let asking = &asking;
+        async move { ask(pool, candidate, request, deltas, asking).await }
     });
     let (reply, by) = answer.await?;
     // What one said that was not shown the pictures is no answer for when another one is back.
@@ -54,10 +62,9 @@ pub(crate) async fn generate(pool: &Pool, request: ModelRequest, deltas: Option<
 }
 
 /// What candidates are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked<'a> {
     /// An answer. Whoever gives it is pinned to the session, and what answers told of limits is about it.
-    Answer { session: Option<&'a str> },
+    Answer { session: Option<&'a str>, entry: &'a mut Entry },
     /// The tokens of a request: a call with limits of its own.
     Count,
 }
@@ -66,7 +73,7 @@ pub(crate) enum Asked<'a> {
 pub(crate) async fn run<'a, T, F>(
     pool: &Pool,
     lineup: &'a [Candidate],
-    asked_for: Asked<'_>,
+    mut asked_for: Asked<'_>,
     mut ask: impl FnMut(&'a Candidate) -> F,
 ) -> Result<(T, &'a Candidate), ProviderError>
 where
@@ -79,26 +86,39 @@ where
         let index = match tries.next(began.elapsed()) {
             Next::Ask(index) => index,
             Next::Wait(wait) => {
+                if let Asked::Answer { entry, .. } = &mut asked_for {
+                    entry.waits().await;
+                }
                 sleep(wait).await;
                 continue;
             }
             Next::Stop => return Err(unanswered(pool, lineup, &tries, errors, began.elapsed())),
         };
         let candidate = &lineup[index];
-        if let Some(wait) = exhausted_for(pool, candidate, asked_for) {
+        if let Asked::Answer { .. } = asked_for
+            && let Some(wait) = exhausted_for(pool, candidate)
+        {
             tries.hold(index, began.elapsed() + wait);
             errors[index].get_or_insert_with(|| exhausted(pool, candidate, wait));
             continue;
         }
+        if let Asked::Answer { entry, .. } = &mut asked_for {
+            entry.asks(pool.route(&candidate.deployment).args.provider.name(), &candidate.deployment.model).await?;
+        }
         let asked = Instant::now();
         let error = match ask(candidate).await {
             Ok(answer) => {
-                let session = if let Asked::Answer { session } = asked_for { session } else { None };
+                let session = if let Asked::Answer { session, .. } = asked_for { session } else { None };
                 pool.answered(candidate, session, asked.elapsed());
                 return Ok((answer, candidate));
             }
             Err(error) => error,
         };
+        if let Asked::Answer { entry, .. } = &asked_for
+            && !matches!(error, ProviderError::Uncertain(_))
+        {
+            entry.not_billed();
+        }
         pool.failed(&candidate.deployment, &error);
         match &error {
             ProviderError::Uncertain(failure) => return Err(ProviderError::Uncertain(not_repeated(failure))),
@@ -129,8 +149,8 @@ fn slot(pool: &Pool, candidate: &Candidate) -> Slot {
 }
 
 /// How long a call would run into limits that the deployment's last answer told. Not all who wait for them return at once.
-fn exhausted_for(pool: &Pool, candidate: &Candidate, asked_for: Asked<'_>) -> Option<Duration> {
-    let wait = pool.limits(&candidate.deployment).exhausted_for().filter(|_| asked_for != Asked::Count)?;
+fn exhausted_for(pool: &Pool, candidate: &Candidate) -> Option<Duration> {
+    let wait = pool.limits(&candidate.deployment).exhausted_for()?;
     Some(pool.route(&candidate.deployment).args.limits.wait(0, Some(wait)))
 }
 
@@ -216,6 +236,7 @@ async fn ask(
     candidate: &Candidate,
     request: Arc<ModelRequest>,
     deltas: Option<DeltaSink>,
+    asking: &Asking,
 ) -> Result<ModelReply, ProviderError> {
     let model = &candidate.deployment.model;
     let capabilities = pool.capabilities(&candidate.deployment);
@@ -229,17 +250,17 @@ async fn ask(
     let request = if candidate.blind { Arc::new(without_pictures(&request)) } else { request };
     let choice = request.tool_choice.clone();
     if !pool.may_insist(&candidate.deployment, &request) {
-        return call(pool, candidate, request, deltas).await;
+        return call(pool, candidate, request, deltas, asking).await;
     }
     let instructed = insist::instructed(&request);
-    let first = call(pool, candidate, Arc::new(instructed.clone()), None).await?;
+    let first = call(pool, candidate, Arc::new(instructed.clone()), None, asking).await?;
     if insist::obeys(&choice, &first) {
         show(&first, deltas.as_ref()).await;
         return Ok(first);
     }
     let reminded = insist::reminded(&instructed, &choice, &first);
     // The first answer was paid for, so what fails now is not for nothing.
-    let second = call(pool, candidate, Arc::new(reminded), None).await;
+    let second = call(pool, candidate, Arc::new(reminded), None, asking).await;
     let second = second.map_err(|error| ProviderError::Uncertain(error.into()))?;
     if !insist::obeys(&choice, &second) {
         let message = format!("{} was asked twice to call a tool and did not", pool.name(&candidate.deployment));
@@ -261,9 +282,10 @@ async fn call(
     candidate: &Candidate,
     request: Arc<ModelRequest>,
     deltas: Option<DeltaSink>,
+    asking: &Asking,
 ) -> Result<ModelReply, ProviderError> {
     let (answer, answered) = oneshot::channel();
-    send(pool, candidate, Call::Generate { request, deltas, answer }, answered).await
+    send(pool, candidate, Call::Generate { request, deltas, asking: asking.clone(), answer }, answered).await
 }
 
 /// Hands a call to its provider's actor and waits for the answer.

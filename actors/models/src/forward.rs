@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::calls::Call;
 use crate::drive::{Asked, run, send};
+use crate::ledger::Entry;
 use crate::pool::{Candidate, Pool};
 use crate::tries::LOYALTY;
 
@@ -59,7 +60,7 @@ pub(crate) fn speakers(
     Ok(Some(Speakers { lineup: same, others: others.iter().map(|other| other.context).max() }))
 }
 
-/// Passes `call` on. `None` where none of these could answer and only those are left who speak another format.
+/// Passes `call` on, which `entry` follows. `None` where none of these could answer and only those are left who speak another format.
 ///
 /// An error answer passes as it came once nobody else can answer, except where it is about our own key, account or address.
 pub(crate) async fn forward(
@@ -67,15 +68,17 @@ pub(crate) async fn forward(
     session: Option<String>,
     Speakers { lineup: same, others }: Speakers,
     call: RawCall,
+    entry: &mut Entry,
 ) -> Result<Option<Forwarded>, ProviderError> {
     let refusal: Mutex<Option<Forwarded>> = Mutex::new(None);
-    let answer = run(pool, &same, Asked::Answer { session: session.as_deref() }, |candidate| {
+    let asking = entry.asking();
+    let answer = run(pool, &same, Asked::Answer { session: session.as_deref(), entry }, |candidate| {
         let model = candidate.deployment.model.clone();
         let call = RawCall { body: with_model(&call.body, &model), model: model.clone(), ..call.clone() };
-        let refusal = &refusal;
+        let (refusal, asking) = (&refusal, asking.clone());
         async move {
             let (answer, answered) = oneshot::channel();
-            let answer = send(pool, candidate, Call::Forward { call, answer }, answered).await?;
+            let answer = send(pool, candidate, Call::Forward { call, asking, answer }, answered).await?;
             let (fault, provider) = (answer.fault.clone(), pool.route(&candidate.deployment).args.provider.name().to_owned());
             let forwarded = Forwarded { answer, provider, model };
             match fault {

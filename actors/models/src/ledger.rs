@@ -1,12 +1,13 @@
 //! Writing down every call, beside the answer.
 //!
 //! Entries are gathered and written in groups, so that a task's commit waits for none of them. A call that nobody waits for any more is
-//! written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk before anybody is
+//! written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while somebody is
 //! asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes that entry's place.
+//! Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
 
 use std::time::Duration;
 
-use helix_messages::{OnBehalf, ReadRequest, Records, Write};
+use helix_messages::{Asking, OnBehalf, ReadRequest, Records, Write};
 use helix_ports::{DeltaSink, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{
     CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
@@ -40,8 +41,11 @@ impl Ledger {
 
     /// An entry for a call that begins.
     pub fn entry(&self, on_behalf: OnBehalf) -> Entry {
-        let id = on_behalf.set_aside.map_or_else(ModelCallId::new, |(id, _)| id);
-        Entry { ledger: self.clone(), id, on_behalf, began: Instant::now(), pending: None }
+        let (id, asking) = match &on_behalf.set_aside {
+            Some((id, _, asking)) => (*id, asking.clone()),
+            None => (ModelCallId::new(), Asking::default()),
+        };
+        Entry { ledger: self.clone(), id, on_behalf, began: Instant::now(), asking, feared: false, pending: None }
     }
 }
 
@@ -67,12 +71,16 @@ async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<ModelCall>) 
     }
 }
 
-/// One call. Dropped while it is under way it is entered as uncertain.
+/// One call. Dropped while somebody is asked it is entered as uncertain.
 pub(crate) struct Entry {
     ledger: Ledger,
     id: ModelCallId,
     on_behalf: OnBehalf,
     began: Instant,
+    /// Whether somebody is asked.
+    asking: Asking,
+    /// What was set aside for it is on disk.
+    feared: bool,
     /// Who is asked, and the most it can use, while nobody knows how it ends.
     pending: Option<(String, String, Usage)>,
 }
@@ -86,16 +94,11 @@ impl Entry {
         deltas: Option<DeltaSink>,
     ) -> Result<ModelReply, ProviderError> {
         let quote = router::quote(pool, &request).ok();
-        let provider = quote.as_ref().map(|quote| quote.provider.as_str()).unwrap_or_default();
-        let before = self.set_aside(provider, request.model.as_deref().unwrap_or_default()).await;
         if let Some(quote) = quote {
             let most = at_most(Spent { money: quote.money, tokens: quote.tokens });
             self.pending = Some((quote.provider, quote.model, most));
         }
-        let answer = match before {
-            Ok(()) => drive::generate(pool, request, deltas).await,
-            Err(error) => Err(error),
-        };
+        let answer = drive::generate(pool, request, deltas, &mut self).await;
         let asked = self.pending.take();
         let (provider, model, most) = asked.unwrap_or_default();
         match &answer {
@@ -104,11 +107,9 @@ impl Entry {
                 let provider = if answer.provider.is_empty() { provider } else { answer.provider.clone() };
                 self.write(provider, answer.reply.model.clone(), answer.reply.usage, outcome, None).await;
             }
-            Err(ProviderError::Uncertain(failure)) => {
-                self.write(provider, model, most, CallOutcome::Uncertain, Some(failure.code)).await;
-            }
             Err(error) => {
-                self.write(provider, model, Usage::default(), CallOutcome::Failed, Some(error.failure().code)).await;
+                let (usage, outcome) = self.ended(error, most);
+                self.write(provider, model, usage, outcome, Some(error.failure().code)).await;
             }
         }
         answer.map(|answer| answer.reply)
@@ -125,17 +126,14 @@ impl Entry {
     ) -> Result<Option<RawAnswer>, ProviderError> {
         // Where nothing was set aside, the most that bytes can use is a guess: a token has three of them at least.
         let guess = Usage { input_tokens: call.body.len() as u64 / 3, estimated: true, ..Usage::default() };
-        let guess = self.on_behalf.set_aside.map_or(guess, |(_, most)| at_most(most));
+        let guess = self.on_behalf.set_aside.as_ref().map_or(guess, |(_, most, _)| at_most(*most));
         let (counts, asked) = (call.operation == RawOperation::CountTokens, call.model.clone());
         let answer = match forward::speakers(pool, session.as_deref(), format, &asked, read) {
             Ok(None) => return Ok(None),
-            Ok(Some(speakers)) => match self.set_aside("", &asked).await {
-                Ok(()) => {
-                    self.pending = (!counts).then(|| (String::new(), asked.clone(), guess));
-                    forward::forward(pool, session, speakers, call).await
-                }
-                Err(error) => Err(error),
-            },
+            Ok(Some(speakers)) => {
+                self.pending = (!counts).then(|| (String::new(), asked.clone(), guess));
+                forward::forward(pool, session, speakers, call, &mut self).await
+            }
             Err(error) => Err(error),
         };
         self.pending = None;
@@ -146,17 +144,17 @@ impl Entry {
             }
             Ok(Some(forwarded)) => {
                 if let Some(fault) = forwarded.answer.fault.as_ref().filter(|_| !counts) {
-                    let (usage, outcome) = ended(fault, guess);
+                    let (usage, outcome) = self.ended(fault, guess);
                     self.write(forwarded.provider, forwarded.model, usage, outcome, Some(fault.failure().code)).await;
                 }
                 Ok(Some(forwarded.answer))
             }
             Ok(None) => {
-                self.unasked(&asked).await;
+                self.waits().await;
                 Ok(None)
             }
             Err(error) => {
-                let (usage, outcome) = ended(&error, guess);
+                let (usage, outcome) = self.ended(&error, guess);
                 if !counts {
                     self.write(String::new(), asked, usage, outcome, Some(error.failure().code)).await;
                 }
@@ -187,23 +185,42 @@ impl Entry {
         let _ = self.ledger.entries.send(entry).await;
     }
 
-    /// Has on disk what was set aside for the call.
-    async fn set_aside(&self, provider: &str, model: &str) -> Result<(), ProviderError> {
-        let Some((_, most)) = self.on_behalf.set_aside else { return Ok(()) };
-        let entry = self.call(provider.to_owned(), model.to_owned(), at_most(most), CallOutcome::Uncertain, None);
-        let written = self.at_once(entry).await;
-        written.map_err(|failure| ProviderError::Retryable { failure, retry_after: None })
+    /// Whether somebody is asked, for whoever asks.
+    pub fn asking(&self) -> Asking {
+        self.asking.clone()
     }
 
-    /// Takes what was set aside back: nobody has taken the call. It is on disk before the call is translated and has the same entry.
-    async fn unasked(&self, model: &str) {
-        if self.on_behalf.set_aside.is_none() {
+    /// This one is asked next: what was set aside for the call is on disk before.
+    pub async fn asks(&mut self, provider: &str, model: &str) -> Result<(), ProviderError> {
+        let Some((_, most, _)) = &self.on_behalf.set_aside else { return Ok(()) };
+        let entry = self.call(provider.to_owned(), model.to_owned(), at_most(*most), CallOutcome::Uncertain, None);
+        self.at_once(entry).await.map_err(|failure| ProviderError::Retryable { failure, retry_after: None })?;
+        self.feared = true;
+        Ok(())
+    }
+
+    /// Whoever was asked certainly did not bill the call.
+    pub fn not_billed(&self) {
+        self.asking.end();
+    }
+
+    /// Nobody is asked for a while: what was set aside on disk is taken back.
+    pub async fn waits(&mut self) {
+        if !std::mem::take(&mut self.feared) {
             return;
         }
-        // Uncertain, because only such an entry gives way to that of the translated call.
-        let entry = self.call(String::new(), model.to_owned(), Usage::default(), CallOutcome::Uncertain, None);
+        // Uncertain, because only such an entry gives way to that of the next try.
+        let entry = self.call(String::new(), String::new(), Usage::default(), CallOutcome::Uncertain, None);
         if let Err(failure) = self.at_once(entry).await {
             tracing::error!(%failure, "what was set aside for a call that nobody took stays in the ledger");
+        }
+    }
+
+    /// What a call without an answer used, and how it ended.
+    fn ended(&self, error: &ProviderError, most: Usage) -> (Usage, CallOutcome) {
+        match error {
+            ProviderError::Uncertain(_) if !self.asking.give_up() => (most, CallOutcome::Uncertain),
+            _ => (Usage::default(), CallOutcome::Failed),
         }
     }
 
@@ -220,14 +237,6 @@ impl Entry {
     }
 }
 
-/// What a call without an answer used, and how it ended.
-fn ended(error: &ProviderError, most: Usage) -> (Usage, CallOutcome) {
-    match error {
-        ProviderError::Uncertain(_) => (most, CallOutcome::Uncertain),
-        _ => (Usage::default(), CallOutcome::Failed),
-    }
-}
-
 /// The usage of a call of which only the most that it can use is known.
 fn at_most(most: Spent) -> Usage {
     Usage { input_tokens: most.tokens, cost: most.money, estimated: true, ..Usage::default() }
@@ -236,7 +245,9 @@ fn at_most(most: Spent) -> Usage {
 impl Drop for Entry {
     fn drop(&mut self) {
         let Some((provider, model, most)) = self.pending.take() else { return };
-        let entry = self.call(provider, model, most, CallOutcome::Uncertain, Some(Code::Cancelled));
+        let (usage, outcome) =
+            if self.asking.give_up() { (Usage::default(), CallOutcome::Failed) } else { (most, CallOutcome::Uncertain) };
+        let entry = self.call(provider, model, usage, outcome, Some(Code::Cancelled));
         if self.ledger.entries.try_send(entry).is_err() {
             tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_kernel::{Address, SupervisorHandle, start};
-use helix_messages::{Circuit, DeploymentCircuit, Models, Quote};
+use helix_messages::{Circuit, DeploymentCircuit, Models, Quote, Records};
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
     TokenPrice,
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use crate::{Limits, ModelsArgs, ProviderArgs, branch};
 
 mod circuits;
+mod entries;
 mod exhausted;
 mod insisting;
 mod long;
@@ -396,6 +397,16 @@ async fn grouped(
     groups: Vec<(String, GroupConfig)>,
     limits: Limits,
 ) -> (Models, SupervisorHandle) {
+    written_down(providers, groups, limits, None).await
+}
+
+/// The same, whose calls are written down.
+async fn written_down(
+    providers: &[&Arc<FakeProvider>],
+    groups: Vec<(String, GroupConfig)>,
+    limits: Limits,
+    records: Option<Records>,
+) -> (Models, SupervisorHandle) {
     let address = Address::unbound("models", 1_000);
     let providers = providers
         .iter()
@@ -406,7 +417,7 @@ async fn grouped(
             limits,
         })
         .collect();
-    let args = ModelsArgs { records: None, providers, groups, default: "a".to_owned(), address: address.clone() };
+    let args = ModelsArgs { records, providers, groups, default: "a".to_owned(), address: address.clone() };
     let handle = start(branch(args)).await.expect("starts");
     (Models::new(address, Duration::from_secs(3_600)), handle)
 }

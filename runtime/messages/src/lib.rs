@@ -4,6 +4,7 @@
 //! A handle is cheap to clone and outlives restarts. Reads of shared, lock-free state are methods of
 //! the handle and cost no mailbox hop; everything else is a message.
 
+mod asking;
 mod events;
 mod fleet;
 mod key_secret;
@@ -14,6 +15,7 @@ mod takeover;
 mod tasks;
 mod versions;
 
+pub use asking::Asking;
 pub use events::Events;
 pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 /// The filters of the records' reads and the changes of the records, so that whoever has a handle needs no second crate.

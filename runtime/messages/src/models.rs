@@ -9,6 +9,8 @@ use helix_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Asking;
+
 /// The most a call can cost, whoever of those that may answer it does: what is reserved before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
@@ -86,7 +88,7 @@ pub struct Outage {
 }
 
 /// Whom a call is written down for in the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct OnBehalf {
     /// Who pays.
     pub owner: OwnerId,
@@ -100,9 +102,9 @@ pub struct OnBehalf {
     pub step: Option<u64>,
     /// With which key of the gateway.
     pub key: Option<KeyId>,
-    /// The most that the call can use, and the entry of the ledger that says so on disk before anybody is asked. `None` where no limit is
-    /// about the call, or where a journal has its reservation.
-    pub set_aside: Option<(ModelCallId, Spent)>,
+    /// The most that the call can use, the entry of the ledger that says so on disk while somebody is asked, and whether somebody is. `None`
+    /// where no limit is about the call, or where a journal has its reservation.
+    pub set_aside: Option<(ModelCallId, Spent, Asking)>,
 }
 
 impl Default for OnBehalf {

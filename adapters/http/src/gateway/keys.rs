@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_messages::{LedgerFilter, Records, SetAside, key_secret_hash};
+use helix_messages::{Asking, LedgerFilter, Records, SetAside, key_secret_hash};
 use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Money, Spent, Timestamp, Usage};
 use parking_lot::Mutex;
 
@@ -202,30 +202,46 @@ impl Account {
     }
 }
 
-/// What is set aside for a call: of its key's limits and of the day of its owner and its project. Dropped unsettled, nobody knows what it
-/// used, and all of it counts as spent.
+/// What is set aside for a call: of its key's limits and of the day of its owner and its project. Dropped unsettled while somebody is asked,
+/// nobody knows what it used, and all of it counts as spent; before, and after whoever did not bill it, it is free.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    pub of_key: Option<OfKey>,
-    pub of_day: SetAside,
+    of_key: Option<OfKey>,
+    of_day: Option<SetAside>,
+    /// Whether somebody is asked for the call.
+    pub asking: Asking,
 }
 
 impl Reservation {
+    pub fn new(of_key: Option<OfKey>, of_day: SetAside) -> Self {
+        Self { of_key, of_day: Some(of_day), asking: Asking::default() }
+    }
+
     /// The call used this.
-    pub fn settle(self, usage: &Usage) {
+    pub fn settle(mut self, usage: &Usage) {
         self.used(Spent { money: usage.cost, tokens: usage.total_tokens() });
     }
 
     /// The call was certainly not billed.
-    pub fn free(self) {
+    pub fn free(mut self) {
         self.used(Spent::default());
     }
 
-    fn used(self, used: Spent) {
-        if let Some(mut of_key) = self.of_key {
+    fn used(&mut self, used: Spent) {
+        if let Some(mut of_key) = self.of_key.take() {
             of_key.end(used, Timestamp::now());
         }
-        self.of_day.settle(used);
+        if let Some(of_day) = self.of_day.take() {
+            of_day.settle(used);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.asking.give_up() {
+            self.used(Spent::default());
+        }
     }
 }
 

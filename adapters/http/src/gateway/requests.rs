@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::StreamExt;
-use helix_messages::{OnBehalf, Payers};
+use helix_messages::{Asking, OnBehalf, Payers};
 use helix_ports::{AnswerHead, ClientFormat, RawOperation};
 use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Role, Spent, Timestamp, WireFormat};
 use serde_json::Value;
@@ -32,8 +32,8 @@ pub(crate) struct Asked {
     /// The client takes an answer that an equal request had.
     pub reuse: bool,
     pub head: AnswerHead,
-    /// What was set aside for it, under its entry in the ledger.
-    pub set_aside: Option<(ModelCallId, Spent)>,
+    /// What was set aside for it, under its entry in the ledger, and whether somebody is asked.
+    pub set_aside: Option<(ModelCallId, Spent, Asking)>,
 }
 
 /// By this header, `true`, a client takes kept answers.
@@ -387,7 +387,7 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
     let refusal = match set_aside(gateway, asked, caller.as_ref(), most).await {
         Ok(reservation) => {
             if caller.as_ref().is_some_and(|caller| caller.is_concerned(most)) || gateway.spending.concerns(most) {
-                asked.set_aside = Some((ModelCallId::new(), most));
+                asked.set_aside = Some((ModelCallId::new(), most, reservation.asking.clone()));
             }
             note(gateway, asked, None);
             return Ok(Some(reservation));
@@ -423,7 +423,7 @@ async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, mo
         _ => Refusal::new(503, failure),
     })?;
     match caller.map(|caller| caller.reserve(most, now)).transpose() {
-        Ok(of_key) => Ok(Reservation { of_key, of_day }),
+        Ok(of_key) => Ok(Reservation::new(of_key, of_day)),
         Err(refusal) => {
             of_day.free();
             Err(refusal)
@@ -454,8 +454,8 @@ pub(crate) fn on_behalf(asked: &Asked) -> OnBehalf {
             task: caller.key.task,
             step: caller.key.step,
             key: Some(caller.key.id),
-            set_aside: asked.set_aside,
+            set_aside: asked.set_aside.clone(),
         },
-        None => OnBehalf { actor: "gateway".to_owned(), set_aside: asked.set_aside, ..OnBehalf::default() },
+        None => OnBehalf { actor: "gateway".to_owned(), set_aside: asked.set_aside.clone(), ..OnBehalf::default() },
     }
 }

@@ -4,14 +4,17 @@ mod clients;
 mod passing;
 mod scripted;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
 use helix_database::{LedgerFilter, RecordStore};
 use helix_messages::{DailyLimits, Payers, Spending};
-use helix_protocol::{Budget, CallOutcome, Code, GatewayKey, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
-use scripted::{GREETING, PIECE, Served};
+use helix_protocol::{
+    Budget, CallOutcome, Code, GatewayKey, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp, Usage, WireFormat,
+};
+use scripted::{GREETING, PIECE, Scripted, Served};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -121,6 +124,29 @@ async fn a_call_under_way_is_charged_in_full_before_it_is_made_so_that_a_node_th
     let admit = async |money| next.admit(payers, Spent { money: Money(money), tokens: 0 }).await;
     assert!(admit(1_000 - 142 + 1).await.is_err() && admit(1_000 - 142).await.is_ok());
     asking.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_before_anybody_is_asked_pays_nothing() {
+    // 142 millionths are reserved for a call: enough for one that used nothing and one more, and not after one that counts in full.
+    let day = Budget { money: Some(Money(170)), tokens: None };
+    for format in [WireFormat::Ollama, WireFormat::OpenaiChat] {
+        let limits = DailyLimits { owner: day, project: Budget::default() };
+        let served = Served::over(limits, vec![Arc::new(Scripted::new("exhausted", format))]).await;
+        let key = served.key(|key| key.budget = day).await;
+        for stream in [false, true] {
+            let mut body = chat("exhausted/m", "hi");
+            body["stream"] = json!(stream);
+            let left = tokio::time::timeout(Duration::from_millis(500), send(&served, &key, CHAT, &body)).await;
+            assert!(left.is_err(), "it waits for the limits: {left:?}");
+        }
+        let calls = entered(&served, 2).await;
+        let told: Vec<_> = calls.iter().map(|call| (call.outcome, call.code, call.usage)).collect();
+        assert_eq!(told, [(CallOutcome::Failed, Some(Code::Cancelled), Usage::default()); 2], "{format:?}");
+        let payer = Payer::Owner(OwnerId::LOCAL);
+        assert_eq!(served.store.spent_since(payer, Timestamp(0)).await, Ok((Money::ZERO, 0)));
+        assert_eq!(post(&served, &key, CHAT, &chat("coder", "hi")).await.0, 200, "all of the key's and of the day is left");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

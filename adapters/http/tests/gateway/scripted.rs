@@ -15,8 +15,8 @@ use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Clock, Shutdown, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{DailyLimits, Models, Records, RecordsMsg, Spending};
 use helix_ports::{
-    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RawAnswer, RawCall,
-    RawOperation, TokenPrice,
+    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
+    RawAnswer, RawCall, RawOperation, TokenPrice,
 };
 use helix_protocol::{
     Block, Code, Failure, GatewayKey, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat,
@@ -180,6 +180,11 @@ impl Provider for Scripted {
         let headers =
             vec![("content-type".to_owned(), "application/json".to_owned()), ("x-request-id".to_owned(), "r1".to_owned())];
         Ok(RawAnswer { status: 200, fault: None, headers, body: stream::iter([Ok(body)]).boxed(), usage })
+    }
+    /// An `exhausted` one has used its limits up.
+    fn rate_limits(&self, _model: Option<&str>) -> RateLimits {
+        let nothing = RateWindow { limit: 1, remaining: 0, reset_ms: 60_000 };
+        RateLimits { requests: (self.name == "exhausted").then_some(nothing), tokens: None }
     }
     async fn close(&self) {}
 }
