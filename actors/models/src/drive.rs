@@ -23,11 +23,10 @@ use crate::tries::{Next, Slot, Tries};
 /// When a turn that nobody could answer is worth another try, where nobody said so.
 const LATER: Duration = Duration::from_secs(30);
 
-/// An answer, and who gave it.
+/// An answer.
 pub(crate) struct Answer {
     pub reply: ModelReply,
-    /// Empty where it was kept from an equal request.
-    pub provider: String,
+    /// It was kept from an equal request.
     pub reused: bool,
 }
 
@@ -42,7 +41,7 @@ pub(crate) async fn generate(
     let kept = reuse_key(&request);
     if let Some(reply) = kept.and_then(|key| pool.reuse.lock().get(&key)) {
         show(&reply, deltas.as_ref()).await;
-        return Ok(Answer { reply, provider: String::new(), reused: true });
+        return Ok(Answer { reply, reused: true });
     }
     let lineup = pool.lineup(&plan, &request);
     let session = request.session.clone();
@@ -57,8 +56,7 @@ pub(crate) async fn generate(
     if let Some(key) = kept.filter(|_| !by.blind) {
         pool.reuse.lock().put(key, reply.clone());
     }
-    let provider = pool.route(&by.deployment).args.provider.name().to_owned();
-    Ok(Answer { reply, provider, reused: false })
+    Ok(Answer { reply, reused: false })
 }
 
 /// What candidates are asked for.

@@ -17,13 +17,6 @@ use crate::ledger::Entry;
 use crate::pool::{Candidate, Pool};
 use crate::tries::LOYALTY;
 
-/// An answer that passes, and whose it is.
-pub(crate) struct Forwarded {
-    pub answer: RawAnswer,
-    pub provider: String,
-    pub model: String,
-}
-
 /// Those who may be asked for bytes in one format.
 pub(crate) struct Speakers {
     lineup: Vec<Candidate>,
@@ -69,29 +62,27 @@ pub(crate) async fn forward(
     Speakers { lineup: same, others }: Speakers,
     call: RawCall,
     entry: &mut Entry,
-) -> Result<Option<Forwarded>, ProviderError> {
-    let refusal: Mutex<Option<Forwarded>> = Mutex::new(None);
+) -> Result<Option<RawAnswer>, ProviderError> {
+    let refusal: Mutex<Option<RawAnswer>> = Mutex::new(None);
     let asking = entry.asking();
     let answer = run(pool, &same, Asked::Answer { session: session.as_deref(), entry }, |candidate| {
         let model = candidate.deployment.model.clone();
-        let call = RawCall { body: with_model(&call.body, &model), model: model.clone(), ..call.clone() };
+        let call = RawCall { body: with_model(&call.body, &model), model, ..call.clone() };
         let (refusal, asking) = (&refusal, asking.clone());
         async move {
             let (answer, answered) = oneshot::channel();
             let answer = send(pool, candidate, Call::Forward { call, asking, answer }, answered).await?;
-            let (fault, provider) = (answer.fault.clone(), pool.route(&candidate.deployment).args.provider.name().to_owned());
-            let forwarded = Forwarded { answer, provider, model };
-            match fault {
-                None => Ok(forwarded),
+            match answer.fault.clone() {
+                None => Ok(answer),
                 Some(fault) => {
-                    keep(refusal, forwarded);
+                    keep(refusal, answer);
                     Err(fault)
                 }
             }
         }
     });
     match answer.await {
-        Ok((forwarded, _)) => Ok(Some(forwarded)),
+        Ok((answer, _)) => Ok(Some(answer)),
         Err(error) if helps(others, &error, &same) => Ok(None),
         Err(error) => match refusal.into_inner().filter(|refusal| tells(refusal, &error)) {
             Some(refusal) => Ok(Some(refusal)),
@@ -101,17 +92,17 @@ pub(crate) async fn forward(
 }
 
 /// Keeps a refusal for the client where it may see it. One of the request itself says more than who else was not there.
-fn keep(refusal: &Mutex<Option<Forwarded>>, next: Forwarded) {
-    let elsewhere = matches!(next.answer.fault, Some(ProviderError::Elsewhere(_)));
-    let ours = match next.answer.status {
+fn keep(refusal: &Mutex<Option<RawAnswer>>, next: RawAnswer) {
+    let elsewhere = matches!(next.fault, Some(ProviderError::Elsewhere(_)));
+    let ours = match next.status {
         // What it says is about a key, an account or an address that are not the client's; Gemini refuses a key with a 400.
         ..400 | 401..=403 => true,
         400 => elsewhere,
         _ => false,
     };
     let mut kept = refusal.lock();
-    let says_less = elsewhere || matches!(next.answer.fault, Some(ProviderError::Retryable { .. }));
-    let said = kept.as_ref().is_some_and(|kept| matches!(kept.answer.fault, Some(ProviderError::Final(_))));
+    let says_less = elsewhere || matches!(next.fault, Some(ProviderError::Retryable { .. }));
+    let said = kept.as_ref().is_some_and(|kept| matches!(kept.fault, Some(ProviderError::Final(_))));
     if ours || (said && says_less) {
         return;
     }
@@ -131,10 +122,10 @@ fn helps(others: Option<u64>, error: &ProviderError, same: &[Candidate]) -> bool
 }
 
 /// True where a refusal is how it ended: what may have been billed is not told as somebody's refusal of before, nor the other way round.
-fn tells(refusal: &Forwarded, error: &ProviderError) -> bool {
+fn tells(refusal: &RawAnswer, error: &ProviderError) -> bool {
     match error {
-        ProviderError::Uncertain(_) => matches!(refusal.answer.fault, Some(ProviderError::Uncertain(_))),
-        ProviderError::Final(_) => matches!(refusal.answer.fault, Some(ProviderError::Final(_))),
+        ProviderError::Uncertain(_) => matches!(refusal.fault, Some(ProviderError::Uncertain(_))),
+        ProviderError::Final(_) => matches!(refusal.fault, Some(ProviderError::Final(_))),
         ProviderError::Retryable { .. } | ProviderError::Elsewhere(_) => true,
     }
 }

@@ -45,7 +45,17 @@ impl Ledger {
             Some((id, _, asking)) => (*id, asking.clone()),
             None => (ModelCallId::new(), Asking::default()),
         };
-        Entry { ledger: self.clone(), id, on_behalf, began: Instant::now(), asking, feared: false, pending: None }
+        Entry {
+            ledger: self.clone(),
+            id,
+            on_behalf,
+            began: Instant::now(),
+            asking,
+            feared: false,
+            provider: String::new(),
+            model: String::new(),
+            most: None,
+        }
     }
 }
 
@@ -81,8 +91,12 @@ pub(crate) struct Entry {
     asking: Asking,
     /// What was set aside for it is on disk.
     feared: bool,
-    /// Who is asked, and the most it can use, while nobody knows how it ends.
-    pending: Option<(String, String, Usage)>,
+    /// Who was asked last; empty before.
+    provider: String,
+    /// The model that was asked last; before, what the request names.
+    model: String,
+    /// The most that it can use, while nobody knows how it ends.
+    most: Option<Usage>,
 }
 
 impl Entry {
@@ -93,24 +107,20 @@ impl Entry {
         request: ModelRequest,
         deltas: Option<DeltaSink>,
     ) -> Result<ModelReply, ProviderError> {
+        let named = request.model.as_ref().or(request.provider.as_ref());
+        self.model = named.cloned().unwrap_or_default();
         let quote = router::quote(pool, &request).ok();
-        if let Some(quote) = quote {
-            let most = at_most(Spent { money: quote.money, tokens: quote.tokens });
-            self.pending = Some((quote.provider, quote.model, most));
-        }
+        let most = quote.map(|quote| at_most(Spent { money: quote.money, tokens: quote.tokens })).unwrap_or_default();
+        self.most = Some(most);
         let answer = drive::generate(pool, request, deltas, &mut self).await;
-        let asked = self.pending.take();
-        let (provider, model, most) = asked.unwrap_or_default();
+        self.most = None;
         match &answer {
             Ok(answer) => {
                 let outcome = if answer.reused { CallOutcome::Reused } else { CallOutcome::Answered };
-                let provider = if answer.provider.is_empty() { provider } else { answer.provider.clone() };
-                self.write(provider, answer.reply.model.clone(), answer.reply.usage, outcome, None).await;
+                self.model.clone_from(&answer.reply.model);
+                self.write(answer.reply.usage, outcome, None).await;
             }
-            Err(error) => {
-                let (usage, outcome) = self.ended(error, most);
-                self.write(provider, model, usage, outcome, Some(error.failure().code)).await;
-            }
+            Err(error) => self.write_failed(error, most).await,
         }
         answer.map(|answer| answer.reply)
     }
@@ -126,41 +136,28 @@ impl Entry {
     ) -> Result<Option<RawAnswer>, ProviderError> {
         // Where nothing was set aside, the most that bytes can use is a guess: a token has three of them at least.
         let guess = Usage { input_tokens: call.body.len() as u64 / 3, estimated: true, ..Usage::default() };
-        let guess = self.on_behalf.set_aside.as_ref().map_or(guess, |(_, most, _)| at_most(*most));
-        let (counts, asked) = (call.operation == RawOperation::CountTokens, call.model.clone());
-        let answer = match forward::speakers(pool, session.as_deref(), format, &asked, read) {
+        let most = self.on_behalf.set_aside.as_ref().map_or(guess, |(_, most, _)| at_most(*most));
+        let counts = call.operation == RawOperation::CountTokens;
+        self.model.clone_from(&call.model);
+        let answer = match forward::speakers(pool, session.as_deref(), format, &call.model, read) {
             Ok(None) => return Ok(None),
             Ok(Some(speakers)) => {
-                self.pending = (!counts).then(|| (String::new(), asked.clone(), guess));
+                self.most = (!counts).then_some(most);
                 forward::forward(pool, session, speakers, call, &mut self).await
             }
             Err(error) => Err(error),
         };
-        self.pending = None;
-        match answer {
-            Ok(Some(forwarded)) if !counts && forwarded.answer.fault.is_none() => {
-                self.pending = Some((forwarded.provider, forwarded.model, guess));
-                Ok(Some(self.metered(forwarded.answer)))
+        self.most = None;
+        match &answer {
+            _ if counts => {}
+            Ok(Some(RawAnswer { fault: Some(error), .. })) | Err(error) => self.write_failed(error, most).await,
+            Ok(Some(_)) => {
+                self.most = Some(most);
+                return answer.map(|answer| answer.map(|answer| self.metered(answer)));
             }
-            Ok(Some(forwarded)) => {
-                if let Some(fault) = forwarded.answer.fault.as_ref().filter(|_| !counts) {
-                    let (usage, outcome) = self.ended(fault, guess);
-                    self.write(forwarded.provider, forwarded.model, usage, outcome, Some(fault.failure().code)).await;
-                }
-                Ok(Some(forwarded.answer))
-            }
-            Ok(None) => {
-                self.waits().await;
-                Ok(None)
-            }
-            Err(error) => {
-                let (usage, outcome) = self.ended(&error, guess);
-                if !counts {
-                    self.write(String::new(), asked, usage, outcome, Some(error.failure().code)).await;
-                }
-                Err(error)
-            }
+            Ok(None) => self.waits().await,
         }
+        answer
     }
 
     /// The answer, whose usage is written down on its way by.
@@ -170,19 +167,25 @@ impl Entry {
         tokio::spawn(async move {
             // Cut or unreadable, the entry is dropped as uncertain.
             let Ok(used) = used.await else { return };
-            if let Some((provider, model, _)) = self.pending.take() {
-                self.write(provider, model, used, CallOutcome::Answered, None).await;
-            }
+            self.most = None;
+            self.write(used, CallOutcome::Answered, None).await;
             // Nobody asks what it used.
             let _ = told.send(used);
         });
         RawAnswer { usage, ..answer }
     }
 
-    async fn write(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) {
-        let entry = self.call(provider, model, usage, outcome, code);
+    async fn write(&self, usage: Usage, outcome: CallOutcome, code: Option<Code>) {
         // An error means that the branch is stopping.
-        let _ = self.ledger.entries.send(entry).await;
+        let _ = self.ledger.entries.send(self.call(usage, outcome, code)).await;
+    }
+
+    async fn write_failed(&self, error: &ProviderError, most: Usage) {
+        let (usage, outcome) = match error {
+            ProviderError::Uncertain(_) if !self.asking.give_up() => (most, CallOutcome::Uncertain),
+            _ => (Usage::default(), CallOutcome::Failed),
+        };
+        self.write(usage, outcome, Some(error.failure().code)).await;
     }
 
     /// Whether somebody is asked, for whoever asks.
@@ -192,8 +195,9 @@ impl Entry {
 
     /// This one is asked next: what was set aside for the call is on disk before.
     pub async fn asks(&mut self, provider: &str, model: &str) -> Result<(), ProviderError> {
+        (self.provider, self.model) = (provider.to_owned(), model.to_owned());
         let Some((_, most, _)) = &self.on_behalf.set_aside else { return Ok(()) };
-        let entry = self.call(provider.to_owned(), model.to_owned(), at_most(*most), CallOutcome::Uncertain, None);
+        let entry = self.call(at_most(*most), CallOutcome::Uncertain, None);
         self.at_once(entry).await.map_err(|failure| ProviderError::Retryable { failure, retry_after: None })?;
         self.feared = true;
         Ok(())
@@ -210,17 +214,9 @@ impl Entry {
             return;
         }
         // Uncertain, because only such an entry gives way to that of the next try.
-        let entry = self.call(String::new(), String::new(), Usage::default(), CallOutcome::Uncertain, None);
+        let entry = self.call(Usage::default(), CallOutcome::Uncertain, None);
         if let Err(failure) = self.at_once(entry).await {
             tracing::error!(%failure, "what was set aside for a call that nobody took stays in the ledger");
-        }
-    }
-
-    /// What a call without an answer used, and how it ended.
-    fn ended(&self, error: &ProviderError, most: Usage) -> (Usage, CallOutcome) {
-        match error {
-            ProviderError::Uncertain(_) if !self.asking.give_up() => (most, CallOutcome::Uncertain),
-            _ => (Usage::default(), CallOutcome::Failed),
         }
     }
 
@@ -229,10 +225,10 @@ impl Entry {
         records.write(Write::ModelCalls(vec![entry])).await.map(drop)
     }
 
-    fn call(&self, provider: String, model: String, usage: Usage, outcome: CallOutcome, code: Option<Code>) -> ModelCall {
+    fn call(&self, usage: Usage, outcome: CallOutcome, code: Option<Code>) -> ModelCall {
         let OnBehalf { owner, project, actor, task, step, key, .. } = self.on_behalf.clone();
         let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (id, at) = (self.id, Timestamp::now());
+        let (id, at, provider, model) = (self.id, Timestamp::now(), self.provider.clone(), self.model.clone());
         ModelCall { id, at, owner, project, actor, task, step, key, provider, model, usage, latency_ms, outcome, code }
     }
 }
@@ -244,10 +240,10 @@ fn at_most(most: Spent) -> Usage {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let Some((provider, model, most)) = self.pending.take() else { return };
+        let Some(most) = self.most.take() else { return };
         let (usage, outcome) =
             if self.asking.give_up() { (Usage::default(), CallOutcome::Failed) } else { (most, CallOutcome::Uncertain) };
-        let entry = self.call(provider, model, usage, outcome, Some(Code::Cancelled));
+        let entry = self.call(usage, outcome, Some(Code::Cancelled));
         if self.ledger.entries.try_send(entry).is_err() {
             tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
         }

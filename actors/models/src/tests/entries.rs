@@ -149,3 +149,39 @@ async fn a_client_that_leaves_while_somebody_is_asked_is_charged_in_full() {
         assert_eq!(entered.charged().await, MOST);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_names_whoever_was_asked_last_however_the_call_ended() {
+    let failure = || Failure::new(Code::ModelFailed, "cut");
+    let ends = [
+        (ProviderError::Uncertain(failure()), CallOutcome::Uncertain),
+        (ProviderError::Final(failure()), CallOutcome::Failed),
+        (ProviderError::Elsewhere(failure()), CallOutcome::Failed),
+    ];
+    // One that answers with a refusal, and one whose connection is cut.
+    for (way, last) in [(Way::Translated, "b"), (Way::Passing, "b"), (Way::Passing, "cut")] {
+        let names = async |entered: &Entered| {
+            let ledger = entered.ledger().await;
+            let entry = ledger.first().expect("one entry");
+            assert_eq!((ledger.len(), entry.provider.as_str(), entry.model.as_str()), (1, last, "small"), "{way:?}");
+            entry.outcome
+        };
+        for (error, outcome) in ends.clone() {
+            let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new(last, [Err(error)]));
+            let entered = Entered::new(&[&a, &b], Limits::default()).await;
+            assert!(entered.ask(way, &Asking::default()).await.is_some());
+            sleep(CALL).await;
+            assert_eq!(names(&entered).await, outcome);
+        }
+        let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new(last, []));
+        let entered = Entered::new(&[&a, &b], Limits::default()).await;
+        let asking = Asking::default();
+        let (left, ()) = tokio::join!(tokio::time::timeout(CALL + CALL / 2, entered.ask(way, &asking)), async {
+            sleep(CALL + CALL / 4).await;
+            assert_eq!(names(&entered).await, CallOutcome::Uncertain, "on disk before it is asked");
+        });
+        assert!(left.is_err());
+        sleep(CALL).await;
+        assert_eq!(names(&entered).await, CallOutcome::Uncertain);
+    }
+}
