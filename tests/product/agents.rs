@@ -14,7 +14,7 @@ impl Product {
     }
 
     /// The one question that the task is parked with.
-    async fn parked_with(&self, task: TaskId) -> Question {
+    pub async fn parked_with(&self, task: TaskId) -> Question {
         self.until("it asks", async || !self.open_questions(task).await.is_empty()).await;
         self.until("it is parked", async || self.record(task).await.worker.is_none()).await;
         self.open_questions(task).await.remove(0)

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use helix::scripted::read_log;
 use helix_adapter_http::api::{RemarkList, SayRequest};
-use helix_protocol::{AgentSpec, Code, EventKind, RemarkId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
+use helix_protocol::{AgentSpec, Approval, Code, EventKind, RemarkId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::json;
 
 use crate::harness::{HELIX, Product, Setup, Signal, Verdict, command_spec, diligent, scenario, transcript};
@@ -19,6 +19,19 @@ impl Product {
         let once: TaskRecord = self.client.post(&path, &said).await.expect("it is taken");
         let twice: TaskRecord = self.client.post(&path, &said).await.expect("said again, it is said once");
         assert_eq!((once.id, twice.id), (task, task));
+    }
+
+    /// Attaches to a task, types a line, and shows what was printed until the task had completed.
+    async fn type_into_attach(&self, task: TaskId, line: &str) -> String {
+        let mut attach = Command::new(HELIX);
+        attach.args(["attach", &task.to_string(), "--stdin", "--data"]).arg(self.node.folder().root());
+        attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut attached = attach.spawn().expect("the program runs");
+        writeln!(attached.stdin.as_mut().expect("piped"), "{line}").expect("it reads");
+        let output = tokio::task::spawn_blocking(move || attached.wait_with_output().expect("it ends")).await.expect("no panic");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
     }
 
     /// Holds what was said against what the model was sent: each remark at most once in a request, and from its turn on in each.
@@ -105,17 +118,29 @@ async fn what_is_said_before_the_first_turn_does_not_take_the_place_of_the_task(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_with_its_reason_that_is_typed_into_attach_answers_the_question() {
+    const REASON: &str = "no, use make clean";
+    let turns = [
+        json!({"text": "I clean.", "calls": [{"tool": "shell", "arguments": {"command": "rm -rf target"}}]}),
+        json!({"text": "I leave it.", "expect": REASON}),
+    ];
+    let product = Setup::workers(1).model(transcript([scenario("clean it", turns)])).start().await;
+    let agent = AgentSpec { approval: Approval::AutoEdit, ..AgentSpec::new("clean it") };
+    let task = product.create(TaskSpec::new("asks", TaskWork::Agent(agent))).await;
+    product.parked_with(task).await;
+    product.type_into_attach(task, REASON).await;
+    let answers: Vec<_> = product.questions(task).await.into_iter().map(|question| question.answer).collect();
+    assert_eq!(answers, [Some(REASON.to_owned())]);
+    product.heard_once(task, &[]).await;
+    assert_eq!(product.record(task).await.status, TaskStatus::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_typed_into_attach_reaches_the_agent_and_a_command_hears_nobody() {
     let product = Setup::workers(1).model(transcript([diligent("diligent", 5, 300)])).start().await;
     let task = product.agent("diligent").await;
-    let mut attach = Command::new(HELIX);
-    attach.args(["attach", &task.to_string(), "--stdin", "--data"]).arg(product.node.folder().root());
-    attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut attached = attach.spawn().expect("the program runs");
-    writeln!(attached.stdin.as_mut().expect("piped"), "  {WORDS}  ").expect("it reads");
-    let output = tokio::task::spawn_blocking(move || attached.wait_with_output().expect("it ends")).await.expect("no panic");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && said.contains(&format!("said       cli: {WORDS}")), "{said}");
+    let said = product.type_into_attach(task, &format!("  {WORDS}  ")).await;
+    assert!(said.contains(&format!("said       cli: {WORDS}")), "{said}");
     product.heard_once(task, &[WORDS]).await;
 
     let command = product.create(command_spec(&["sleep 5"])).await;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
 use helix_ports::CHILDREN;
-use helix_protocol::{Code, Event, EventKind, Failure, Question, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
 use super::style::{dollars, grouped, span};
-use super::task::{tell, wants_budget};
+use super::task::{meant, tell, wants_budget};
 use super::timeline::Timeline;
 use super::typed::Typed;
 use crate::client::{Client, Watch};
@@ -165,14 +165,10 @@ impl<'a> View<'a> {
         let said = async {
             let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
             let open = asked.questions.into_iter().find(|question| question.answer.is_none());
-            let fits = |question: &Question| question.choices.is_empty() || question.choices.iter().any(|choice| choice == line);
-            match open {
-                Some(question) if question.text.starts_with(CHILDREN) || wants_budget(&question) || !fits(&question) => {
-                    tell(self.client, &format!("/tasks/{task}/say"), line).await
-                }
-                Some(question) => {
-                    let answer = AnswerRequest { answer: line.to_owned() };
-                    self.client.post(&format!("/questions/{}/answer", question.id), &answer).await
+            let answers = open.filter(|open| !open.text.starts_with(CHILDREN) && !wants_budget(open));
+            match answers.and_then(|open| Some((open.id, meant(&open, line)?))) {
+                Some((question, answer)) => {
+                    self.client.post(&format!("/questions/{question}/answer"), &AnswerRequest { answer }).await
                 }
                 None => tell(self.client, &format!("/tasks/{task}/say"), line).await,
             }

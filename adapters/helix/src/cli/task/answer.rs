@@ -2,7 +2,8 @@
 
 use clap::Args;
 use helix_adapter_http::api::{AnswerRequest, QuestionList};
-use helix_protocol::{Code, Failure};
+use helix_ports::OUT_OF_BUDGET;
+use helix_protocol::{Code, Failure, Question};
 
 use super::{Which, changed, wants_budget, without_budget};
 use crate::cli::Context;
@@ -12,7 +13,8 @@ use crate::cli::Context;
 #[command(after_help = "\
 Examples:
   helix task answer 3f2a91c0              show the question
-  helix task answer 3f2a91c0 yes")]
+  helix task answer 3f2a91c0 yes
+  helix task answer 3f2a91c0 \"no, use make clean\"")]
 pub(in crate::cli) struct Answer {
     #[command(flatten)]
     which: Which,
@@ -35,13 +37,60 @@ impl Answer {
                 format!("{}{choices}", open.text)
             });
         };
-        if !open.choices.is_empty() && !open.choices.contains(&answer) {
-            return Err(Failure::new(Code::InvalidRequest, format!("{answer:?} is not among the choices"))
-                .hint(format!("one of: {}", open.choices.join(", "))));
-        }
+        let answer = meant(&open, &answer).ok_or_else(|| {
+            Failure::new(Code::InvalidRequest, format!("{answer:?} is not among the choices"))
+                .hint(format!("one of: {}", open.choices.join(", ")))
+        })?;
         if answer == "yes" && wants_budget(&open) {
             return Err(without_budget(&self.which.task));
         }
         changed(context, &client.post(&format!("/questions/{}/answer", open.id), &AnswerRequest { answer }).await?)
+    }
+}
+
+/// What a person's words answer a question with: the choice that they are, or themselves, for the model to read. `None` where they are no
+/// choice and no model asked.
+pub(in crate::cli) fn meant(question: &Question, words: &str) -> Option<String> {
+    let words = words.trim();
+    let is = |choice: &&String| {
+        let (choice, words) = (choice.to_lowercase(), words.to_lowercase());
+        choice == words || matches!((choice.as_str(), words.as_str()), ("yes", "y") | ("no", "n"))
+    };
+    let choice = question.choices.iter().find(|choice| *choice == words).or_else(|| question.choices.iter().find(is));
+    choice.cloned().or_else(|| (!question.text.starts_with(OUT_OF_BUDGET)).then(|| words.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{QuestionId, TaskId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn words_are_a_choice_or_an_answer_of_their_own() {
+        let meant = |text: &str, choices: &[&str], words: &str| {
+            let question = Question {
+                id: QuestionId::new(),
+                task: TaskId::new(),
+                text: text.to_owned(),
+                choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
+                answer: None,
+                created_at: Timestamp(0),
+                answered_at: None,
+            };
+            super::meant(&question, words)
+        };
+        let (approval, choices) = ("approve step 3 #7: shell\n- shell rm -rf target", ["yes", "no", "always"]);
+        for (words, answer) in [("yes", "yes"), ("Yes", "yes"), ("y", "yes"), (" N ", "no"), ("ALWAYS", "always")] {
+            assert_eq!(meant(approval, &choices, words).as_deref(), Some(answer), "{words}");
+        }
+        let reason = "no, use make clean";
+        assert_eq!(meant(approval, &choices, reason).as_deref(), Some(reason));
+        assert_eq!(meant("which colour?", &["Red", "red"], "red").as_deref(), Some("red"));
+        assert_eq!(meant("which colour?", &["Red"], "neither of them").as_deref(), Some("neither of them"));
+        assert_eq!(meant("which colour?", &[], "y").as_deref(), Some("y"));
+        let budget = "out of budget: the owner has spent 1.00 USD; raise the budget?";
+        assert_eq!(meant(budget, &["yes", "no"], "Yes").as_deref(), Some("yes"));
+        assert_eq!(meant(budget, &["yes", "no"], "leave the tests alone"), None, "nobody would read it");
     }
 }

@@ -28,6 +28,7 @@ use clap::{Args, Subcommand};
 use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::{Budget, Code, Failure, Money, Question, TaskRecord};
 
+pub(super) use self::answer::meant;
 pub(super) use self::say::tell;
 use super::Context;
 use crate::client::segment;
