@@ -29,6 +29,7 @@ mod provider;
 pub mod responses;
 mod served;
 pub mod servers;
+mod session;
 mod settings;
 #[cfg(test)]
 mod testing;

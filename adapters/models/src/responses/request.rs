@@ -7,8 +7,12 @@ use super::items::{Direction, items_of};
 use crate::chat::ERROR_PREFIX;
 use crate::format::Turn;
 use crate::images;
+use crate::session::named_within;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice};
+
+/// The longest `prompt_cache_key` that OpenAI takes.
+const LONGEST_CACHE_KEY: usize = 64;
 
 /// The request's body.
 pub fn encode_request(turn: &Turn<'_>) -> Value {
@@ -41,7 +45,7 @@ pub fn encode_request(turn: &Turn<'_>) -> Value {
     encode_thinking(turn, &mut body);
     if let Some(session) = &request.session {
         // Requests with one key go to one machine, whose cache has the conversation.
-        body.entry("prompt_cache_key").or_insert_with(|| json!(session));
+        body.entry("prompt_cache_key").or_insert_with(|| json!(named_within(session, LONGEST_CACHE_KEY)));
     }
     if turn.stream {
         body.insert("stream".to_owned(), json!(true));

@@ -66,6 +66,13 @@ fn response(output: Value) -> Value {
 }
 
 #[test]
+fn a_session_is_named_in_as_many_characters_as_the_service_takes() {
+    let of_the_gateway = format!("{}:{}", "0".repeat(36), "f".repeat(64));
+    let body = encoded(&ModelRequest { session: Some(of_the_gateway), ..request(Vec::new()) });
+    assert_eq!(body["prompt_cache_key"].as_str().map(str::len), Some(64));
+}
+
+#[test]
 fn what_a_server_said_goes_back_to_it_unchanged() {
     let reply = decode_reply(response(output()).to_string().as_bytes()).expect("an answer");
     let usage = Usage { input_tokens: 100, cached_tokens: 60, output_tokens: 20, thinking_tokens: 7, ..Usage::default() };

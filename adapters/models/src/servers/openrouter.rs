@@ -7,6 +7,7 @@ use super::as_chat_completions;
 use crate::chat::{ChatCompletions, LengthField, ThinkingField};
 use crate::dollars;
 use crate::format::{DecodeError, Decoder, Encoded, Format, Turn};
+use crate::session::named_within;
 
 /// The longest name of a session that the service takes.
 const LONGEST_SESSION: usize = 256;
@@ -45,8 +46,8 @@ impl Format for OpenRouter {
             say("cache_control", json!({"type": "ephemeral"}));
         }
         // Turns of one session go to the same of the many who serve a model, where their prompt is cached.
-        if let Some(session) = turn.request.session.as_ref().filter(|session| session.len() <= LONGEST_SESSION) {
-            say("session_id", json!(session));
+        if let Some(session) = &turn.request.session {
+            say("session_id", json!(named_within(session, LONGEST_SESSION)));
         }
         encoded
     }
@@ -135,7 +136,8 @@ mod tests {
         let sent = body(true, &of("task-1".to_owned()));
         assert_eq!((&sent["cache_control"], &sent["session_id"]), (&json!({"type": "ephemeral"}), &json!("task-1")));
         let sent = body(false, &of("x".repeat(257)));
-        assert!(sent.get("cache_control").is_none() && sent.get("session_id").is_none(), "{sent}");
+        assert!(sent.get("cache_control").is_none(), "{sent}");
+        assert_eq!(sent["session_id"].as_str().map(str::len), Some(64), "a name that is too long is hashed");
         let own = json!({"cache_control": {"type": "ephemeral", "ttl": "1h"}});
         let extra = Extra::of(WireFormat::OpenaiChat, own.as_object().expect("an object").clone());
         let sent = body(true, &ModelRequest { extra, ..ModelRequest::default() });
