@@ -124,6 +124,8 @@ where
                 let too_small = |other: &Candidate| other.context <= candidate.context;
                 (0..lineup.len()).filter(|other| *other == index || too_small(&lineup[*other])).for_each(|it| tries.give_up(it));
             }
+            // Its format has no word for what is asked; another's may.
+            ProviderError::Final(failure) if failure.code == Code::InvalidRequest => tries.give_up(index),
             ProviderError::Final(_) => return Err(error),
             ProviderError::Elsewhere(_) => tries.give_up(index),
             // As many wait there as may: waiting in another way would only make the queue longer.
@@ -185,9 +187,14 @@ fn unanswered(
             other => other,
         };
     }
-    // A refusal of the request itself says more than who else was not there.
-    if let Some(overflow) = errors.iter().flatten().find(|error| matches!(error, ProviderError::Final(_))) {
-        return overflow.clone();
+    let passes = |index: &usize| !matches!(errors[*index], Some(ProviderError::Elsewhere(_) | ProviderError::Final(_)));
+    // A refusal of the request itself says more than who else was not there; one of a format only where no other is to be waited for.
+    let refuses = |error: &&ProviderError| match error {
+        ProviderError::Final(failure) => failure.code != Code::InvalidRequest || !(0..lineup.len()).any(|index| passes(&index)),
+        _ => false,
+    };
+    if let Some(refusal) = errors.iter().flatten().find(refuses) {
+        return refusal.clone();
     }
     let told = |index: usize| {
         let name = pool.name(&lineup[index].deployment);
@@ -199,7 +206,6 @@ fn unanswered(
     };
     let all: Vec<String> = (0..lineup.len()).map(told).collect();
     let message = format!("nobody who could answer does at present: {}", all.join("; "));
-    let passes = |index: &usize| !matches!(errors[*index], Some(ProviderError::Elsewhere(_)));
     let again = (0..lineup.len()).filter(passes).map(|index| tries.0[index].ready.saturating_sub(now)).min();
     match again {
         Some(after) => {

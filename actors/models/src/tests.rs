@@ -457,6 +457,21 @@ async fn a_fallback_answers_where_the_group_is_refused_or_away_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_format_of_one_cannot_say_is_asked_of_its_neighbour_and_refused_where_nobody_can() {
+    let unsaid = || Err(ProviderError::Final(Failure::new(Code::InvalidRequest, "it has no word for this")));
+    for (answer, expected) in [(Ok(()), Ok(reply("b"))), (unsaid(), unsaid().map(|()| reply("b")))] {
+        let (a, b) = (FakeProvider::new("a", [unsaid()]), FakeProvider::new("b", [answer]));
+        let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
+        assert_eq!(models.generate(request(Some("team")), None).await, expected);
+        assert_eq!((a.calls(), b.calls()), (1, 1));
+    }
+    let (a, b) = (FakeProvider::new("a", [unsaid()]), FakeProvider::new("b", [busy(Some(3_000))]));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
+    let later = models.generate(request(Some("team")), None).await.expect_err("the other is busy");
+    assert!(matches!(later, ProviderError::Retryable { retry_after: Some(_), .. }), "{later:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deployment_that_wants_to_be_left_alone_is_not_asked_before_its_time() {
     let (a, b) = (FakeProvider::new("a", [busy(Some(60))]), FakeProvider::new("b", []));
     let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;

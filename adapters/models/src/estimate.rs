@@ -4,7 +4,7 @@
 //! three letters, every digit and every sign counts, and text outside ASCII counts nearly by bytes. English and code
 //! come out at about 1.5 times what current tokenizers count.
 
-use helix_protocol::{Block, Message, ModelRequest, ToolSchema};
+use helix_protocol::{Block, Message, ModelRequest, OutputFormat, ToolSchema};
 
 /// What frames a message in a prompt.
 const MESSAGE: u64 = 8;
@@ -19,7 +19,11 @@ const REQUEST: u64 = 16;
 pub fn request_tokens(request: &ModelRequest) -> u64 {
     let messages: u64 = request.messages.iter().map(message_tokens).sum();
     let tools: u64 = request.tools.iter().map(tool_tokens).sum();
-    REQUEST + messages + tools
+    let output = match &request.output {
+        OutputFormat::JsonSchema { schema, description, .. } => TOOL + text_tokens(description) + text_tokens(&schema.to_string()),
+        OutputFormat::Text | OutputFormat::JsonObject => 0,
+    };
+    REQUEST + messages + tools + output
 }
 
 /// Bytes of a prompt's words. Pictures are left out, because they count by their size in pixels.

@@ -101,6 +101,14 @@ impl Faults<'_> {
         ))
     }
 
+    /// A turn that is not sent, because its format has no word for what the answer's text shall be.
+    pub fn no_such_output(&self, model: &str) -> ProviderError {
+        let message = format!("{model} of {} answers in JSON only by a schema: nothing was sent", self.settings.name);
+        ProviderError::Final(
+            Failure::new(Code::InvalidRequest, message).hint("send a JSON Schema of the answer, or ask for JSON in words"),
+        )
+    }
+
     /// A success that holds an error, or nonsense.
     pub fn decode(&self, error: DecodeError, progress: Progress) -> ProviderError {
         let name = &self.settings.name;

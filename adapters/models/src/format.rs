@@ -4,7 +4,7 @@
 //! [`HttpProvider`](crate::HttpProvider)'s and the same for all.
 
 use helix_ports::{ModelCapabilities, RateLimits, RateWindow, RawCall};
-use helix_protocol::{ModelDelta, ModelReply, ModelRequest, Usage, WireFormat};
+use helix_protocol::{ModelDelta, ModelReply, ModelRequest, OutputFormat, Usage, WireFormat};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -124,6 +124,10 @@ pub trait Format: Send + Sync + 'static {
     /// True where the turn's model can be made to call a tool, as the turn is encoded; where not, `encode` asks for it in words.
     fn forces_tools(&self, turn: &Turn<'_>) -> bool {
         turn.capabilities.forced_tools
+    }
+    /// False where the format cannot say what the text of an answer shall be.
+    fn has_output(&self, _output: &OutputFormat) -> bool {
+        true
     }
     /// A reader of a streamed answer.
     fn decoder(&self) -> Box<dyn Decoder>;

@@ -24,6 +24,7 @@ mod images;
 pub mod login;
 mod models;
 pub mod ollama;
+mod output;
 mod price;
 mod provider;
 pub mod responses;

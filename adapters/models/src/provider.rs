@@ -194,6 +194,9 @@ impl HttpProvider {
         self.measure(model).await;
         let capabilities = self.capabilities(Some(model));
         let turn = self.turn(request, model, &capabilities, stream);
+        if !self.format.has_output(&request.output) {
+            return Err(self.faults().no_such_output(model));
+        }
         self.fits(&turn).await?;
         let accept = if stream { "text/event-stream" } else { "application/json" };
         let (response, access) = self.ask(self.format.encode(&turn), request, accept).await?;

@@ -12,8 +12,8 @@ use helix_adapter_models::servers::LlamaCpp;
 use helix_adapter_models::{HttpProvider, ModelFacts, ModelLookup, Settings, price_per_million};
 use helix_ports::{Availability, ModelCapabilities, Provider, ProviderError};
 use helix_protocol::{
-    Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Thinking, ThinkingControl,
-    ToolChoice, Usage, WireFormat, WorkspaceTool,
+    Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, OutputFormat, Role, StopReason, Thinking,
+    ThinkingControl, ToolChoice, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
 use support::{Answer, EVENTS, Server, events, json_response, judged, response, serve, serve_by};
@@ -247,6 +247,15 @@ async fn models_are_listed_with_their_prices() {
     let priced: Vec<(&str, bool)> = models.iter().map(|model| (model.name.as_str(), model.price.is_some())).collect();
     assert_eq!(priced, [("small", true), ("large", false)]);
     assert_eq!(provider.health().await.availability, Availability::Available);
+}
+
+#[tokio::test]
+async fn json_without_a_schema_is_not_asked_of_a_format_that_has_no_word_for_it() {
+    let server = serve(vec![json_response("200 OK", &json!({}))]).await;
+    let provider = HttpProvider::new(settings(&server), AnthropicMessages::default()).expect("a provider");
+    let asked = ModelRequest { output: OutputFormat::JsonObject, ..request() };
+    assert_eq!(judged(provider.generate(&asked).await), ("final", Code::InvalidRequest));
+    assert!(server.requests.lock().await.is_empty());
 }
 
 /// A prompt of 3,000 words: at least 3,000 tokens, and some 6,000 by the upper estimate.

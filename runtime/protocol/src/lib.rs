@@ -32,7 +32,9 @@ pub use ids::{
 };
 pub use ledger::{CallOutcome, GatewayKey, ModelCall, Payer, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
-pub use model::{Effort, ModelDelta, ModelReply, ModelRequest, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage};
+pub use model::{
+    Effort, ModelDelta, ModelReply, ModelRequest, OutputFormat, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage,
+};
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{
     AskedModel, Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Remark, Spend, StepOutcome,

@@ -85,6 +85,36 @@ pub enum ThinkingControl {
     AlwaysEffort,
 }
 
+/// What the text of an answer shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputFormat {
+    /// Any text.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON of a schema.
+    JsonSchema {
+        /// Its name; empty where it has none.
+        name: String,
+        /// What it is for; empty where nobody says.
+        description: String,
+        /// The JSON Schema.
+        schema: serde_json::Value,
+        /// The client wants it kept to the letter and wrote it for that, by OpenAI's rules. Formats without such a word keep to every
+        /// schema.
+        strict: bool,
+    },
+}
+
+impl OutputFormat {
+    /// True where any text will do.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text)
+    }
+}
+
 /// One turn asked of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -107,6 +137,9 @@ pub struct ModelRequest {
     pub sampling: Sampling,
     /// Texts that end the answer.
     pub stop: Vec<String>,
+    /// What its text shall be.
+    #[serde(skip_serializing_if = "OutputFormat::is_text")]
+    pub output: OutputFormat,
     /// Thinking.
     pub thinking: Thinking,
     /// Whether thinking is shown, where the provider lets one choose.

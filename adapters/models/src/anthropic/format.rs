@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use helix_ports::{RateLimits, RateWindow, RawCall, RawOperation};
-use helix_protocol::{ModelReply, WireFormat};
+use helix_protocol::{ModelReply, OutputFormat, WireFormat};
 use reqwest::header::{DATE, HeaderMap};
 use serde_json::Value;
 
@@ -62,6 +62,11 @@ impl Format for AnthropicMessages {
 
     fn forces_tools(&self, turn: &Turn<'_>) -> bool {
         forcing(turn) == Forcing::Possible
+    }
+
+    /// There is no JSON without a schema.
+    fn has_output(&self, output: &OutputFormat) -> bool {
+        *output != OutputFormat::JsonObject
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

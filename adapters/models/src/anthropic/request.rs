@@ -1,11 +1,14 @@
 //! A turn as a request.
 
-use helix_protocol::{Block, Effort, Message, ModelRequest, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{
+    Block, Effort, Message, ModelRequest, OutputFormat, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of,
+};
 use serde_json::{Map, Value, json};
 
 use super::blocks::{self, Reader};
 use super::cache;
 use crate::format::Turn;
+use crate::output::described;
 use crate::thinking::{Plan, default_budget, effort_word, plan};
 use crate::tools::{Forcing, carried, provider_of, sent_choice};
 
@@ -51,6 +54,7 @@ pub(super) fn encode_prompt(turn: &Turn<'_>) -> Map<String, Value> {
         asked = words;
     }
     encode_thinking(turn, plan, &mut body);
+    encode_output(request, plan, &mut body);
     cache::place(turn, &mut body);
     // Behind the markers: it is said once, and the next turn shall find what stands before it.
     if let (Some(asked), Some(messages)) = (asked, body.get_mut("messages").and_then(Value::as_array_mut)) {
@@ -179,11 +183,39 @@ fn encode_thinking(turn: &Turn<'_>, plan: Plan, body: &mut Map<String, Value>) {
         Plan::Effort(_) | Plan::Unsaid => None,
     };
     body.extend(thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+}
+
+/// What is said of the output: how much effort it is worth, and the schema of its text. No object is open here.
+fn encode_output(request: &ModelRequest, plan: Plan, body: &mut Map<String, Value>) {
+    let mut output =
+        extra_of(&request.extra, FORMAT).and_then(|extra| extra.get("output_config")?.as_object()).cloned().unwrap_or_default();
     if let Plan::Effort(effort) = plan {
-        let mut output =
-            extra_of(&request.extra, FORMAT).and_then(|extra| extra.get("output_config")?.as_object()).cloned().unwrap_or_default();
-        let word = effort_word(effort.max(Effort::Low));
-        output.insert("effort".to_owned(), json!(word));
+        output.insert("effort".to_owned(), json!(effort_word(effort.max(Effort::Low))));
+    }
+    if let OutputFormat::JsonSchema { schema, description, .. } = &request.output {
+        let mut schema = described(schema, description);
+        close(&mut schema);
+        output.insert("format".to_owned(), json!({"type": "json_schema", "schema": schema}));
+    }
+    if !output.is_empty() {
         body.insert("output_config".to_owned(), Value::Object(output));
+    }
+}
+
+/// The service refuses an object that does not say that it has no other properties than it names.
+fn close(schema: &mut Value) {
+    let Some(fields) = schema.as_object_mut() else { return };
+    for (field, value) in fields.iter_mut() {
+        match (field.as_str(), value) {
+            ("properties" | "$defs" | "definitions", Value::Object(named)) => named.values_mut().for_each(close),
+            ("anyOf" | "allOf" | "oneOf", Value::Array(choices)) => choices.iter_mut().for_each(close),
+            ("items", items) => close(items),
+            _ => {}
+        }
+    }
+    let is_object =
+        |kind: &Value| kind == "object" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"));
+    if fields.get("type").is_some_and(is_object) {
+        fields.entry("additionalProperties").or_insert(json!(false));
     }
 }

@@ -1,12 +1,13 @@
 //! The same format from a server's side.
 
 use helix_protocol::{
-    Code, Effort, Extra, Failure, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, Thinking, ToolChoice, ToolSchema,
-    Usage, WireFormat,
+    Code, Effort, Extra, Failure, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking,
+    ToolChoice, ToolSchema, Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
 
 use super::blocks::{self, Reader};
+use crate::output::schema_alone;
 use crate::served;
 use crate::thinking::effort_named;
 
@@ -51,6 +52,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let mut extra: Map<String, Value> = body.as_object().cloned().unwrap_or_default();
     extra.retain(|field, _| !KNOWN.contains(&field.as_str()));
     let (thinking, show_thinking) = take_thinking(&mut extra)?;
+    let output = take_output(&mut extra)?;
     let session = body.pointer("/metadata/user_id").and_then(Value::as_str).map(str::to_owned);
     Ok(ModelRequest {
         model: body.get("model").and_then(Value::as_str).map(str::to_owned),
@@ -61,6 +63,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         max_tokens: count("max_tokens").unwrap_or(0),
         sampling: Sampling { temperature: number("temperature"), top_p: number("top_p"), top_k: count("top_k") },
         stop,
+        output,
         thinking,
         show_thinking,
         session,
@@ -149,6 +152,22 @@ fn take_thinking(extra: &mut Map<String, Value>) -> Result<(Thinking, bool), Str
     match take_effort(extra)? {
         Some(effort) => Ok((Thinking::Effort(effort), shown)),
         None => Ok((wanted, shown)),
+    }
+}
+
+/// Takes what the text shall be out of the rest, from where it stands or once stood.
+fn take_output(extra: &mut Map<String, Value>) -> Result<OutputFormat, String> {
+    let old = extra.remove("output_format");
+    let config = extra.get_mut("output_config").and_then(Value::as_object_mut);
+    let format = config.and_then(|config| config.remove("format")).or(old).filter(|format| !format.is_null());
+    if extra.get("output_config").and_then(Value::as_object).is_some_and(Map::is_empty) {
+        extra.remove("output_config");
+    }
+    let Some(format) = format else { return Ok(OutputFormat::Text) };
+    match (format.get("type").and_then(Value::as_str), format.get("schema")) {
+        (Some("json_schema"), Some(schema @ Value::Object(_))) => Ok(schema_alone(schema)),
+        (Some("json_schema"), _) => Err("the `schema` of `output_config.format` is missing or not an object".to_owned()),
+        _ => Err("`output_config.format` has the type json_schema or is left out".to_owned()),
     }
 }
 

@@ -188,7 +188,11 @@ fn thinking_that_a_client_asks_for_is_understood() {
             Thinking::Effort(Effort::Max),
             true,
         ),
-        (json!({"output_config": {"effort": "low", "format": {}}}), Thinking::Effort(Effort::Low), false),
+        (
+            json!({"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}}}),
+            Thinking::Effort(Effort::Low),
+            false,
+        ),
         (json!({"thinking": {"type": "disabled"}}), Thinking::Off, false),
         (json!({"thinking": {"type": "between_tools"}}), Thinking::Default, false),
     ] {

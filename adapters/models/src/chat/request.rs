@@ -1,10 +1,11 @@
 //! A turn as a chat completions request.
 
-use helix_protocol::{Block, Message, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{Block, Message, OutputFormat, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use crate::format::Turn;
 use crate::images;
+use crate::output::named_schema;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice, signature_of};
 
@@ -58,6 +59,7 @@ pub fn encode_request(turn: &Turn<'_>, server: ChatCompletions) -> Value {
     if !request.stop.is_empty() {
         body.insert("stop".to_owned(), json!(request.stop));
     }
+    body.extend(encode_output(&request.output).map(|output| ("response_format".to_owned(), output)));
     encode_thinking(plan(turn), server.thinking, &mut body);
     if turn.stream {
         body.insert("stream".to_owned(), json!(true));
@@ -80,6 +82,16 @@ fn encode_sampling(turn: &Turn<'_>, body: &mut Map<String, Value>) {
     // Not OpenAI's, which refuses it; the servers that follow it know it.
     if let Some(top_k) = sampling.top_k {
         body.insert("top_k".to_owned(), json!(top_k));
+    }
+}
+
+fn encode_output(output: &OutputFormat) -> Option<Value> {
+    match output {
+        OutputFormat::Text => None,
+        OutputFormat::JsonObject => Some(json!({"type": "json_object"})),
+        OutputFormat::JsonSchema { name, description, schema, strict } => {
+            Some(json!({"type": "json_schema", "json_schema": named_schema(name, description, schema, *strict)}))
+        }
     }
 }
 

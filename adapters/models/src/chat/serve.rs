@@ -1,11 +1,12 @@
 //! The same format from a server's side.
 
 use helix_protocol::{
-    Block, Code, Extra, Failure, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, Thinking, ToolChoice, ToolSchema,
-    Usage, WireFormat,
+    Block, Code, Extra, Failure, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
+    ToolSchema, Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
 
+use crate::output::decode_typed;
 use crate::thinking::effort_named;
 use crate::tools::{signature_of, signed_by_gemini};
 use crate::{images, served};
@@ -15,7 +16,7 @@ use super::reply::{WireContent, WireMessage, decode_arguments};
 use super::request::encode_arguments;
 
 /// Fields of a request that have a place in ours, or are the server's own affair. The others are kept as they stand.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "model",
     "messages",
     "tools",
@@ -27,6 +28,7 @@ const KNOWN: [&str; 17] = [
     "top_p",
     "top_k",
     "stop",
+    "response_format",
     "reasoning_effort",
     "stream",
     "stream_options",
@@ -73,6 +75,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
             top_k: body.get("top_k").and_then(Value::as_u64).and_then(|top_k| u32::try_from(top_k).ok()),
         },
         stop: decode_stop_texts(body.get("stop"))?,
+        output: decode_output(body.get("response_format"))?,
         thinking: decode_thinking(body.get("reasoning_effort"))?,
         extra: Extra::of(WireFormat::OpenaiChat, extra),
         ..ModelRequest::default()
@@ -84,6 +87,13 @@ fn decode_stop_texts(stop: Option<&Value>) -> Result<Vec<String>, String> {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(vec![text.clone()]),
         Some(list) => serde_json::from_value(list.clone()).map_err(|_| "`stop` is neither a text nor a list of texts".to_owned()),
+    }
+}
+
+fn decode_output(said: Option<&Value>) -> Result<OutputFormat, String> {
+    match said.filter(|said| !said.is_null()) {
+        None => Ok(OutputFormat::Text),
+        Some(said) => decode_typed(said, "response_format", |said| &said["json_schema"]),
     }
 }
 

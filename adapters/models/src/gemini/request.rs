@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
-use helix_protocol::{Block, Effort, Message, ModelRequest, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{
+    Block, Effort, Message, ModelRequest, OutputFormat, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of,
+};
 use serde_json::{Map, Value, json};
 
 use super::parts::{self, Called, THOUGHT_SIGNATURE, wire_id};
 use super::schema;
 use crate::format::Turn;
+use crate::output::described;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, provider_of, sent_choice};
 
@@ -16,6 +19,9 @@ const FORMAT: WireFormat = WireFormat::Gemini;
 /// What stands for a signature that was lost with the provider that made the call. The provider documents it for conversations that
 /// come from other models.
 const UNCHECKED: &str = "skip_thought_signature_validator";
+
+/// The type of an answer that is JSON.
+pub(super) const JSON: &str = "application/json";
 
 /// The request's body.
 pub fn encode_request(turn: &Turn<'_>) -> Value {
@@ -30,6 +36,10 @@ pub fn encode_request(turn: &Turn<'_>) -> Value {
         set("topK", sampling.top_k.map(Value::from));
     }
     set("stopSequences", (!turn.request.stop.is_empty()).then(|| json!(turn.request.stop)));
+    set("responseMimeType", (!turn.request.output.is_text()).then(|| json!(JSON)));
+    if let OutputFormat::JsonSchema { schema, description, .. } = &turn.request.output {
+        set("responseJsonSchema", Some(described(schema, description)));
+    }
     set("thinkingConfig", encode_thinking(turn));
     body.insert("generationConfig".to_owned(), Value::Object(generation));
     for (field, value) in extra_of(&turn.request.extra, FORMAT).into_iter().flatten() {

@@ -151,8 +151,22 @@ fn reduce_choices(fields: &Map<String, Value>, reduced: &mut Map<String, Value>,
 /// A schema as a client of this format wrote it, in JSON Schema: its types are in capitals, and a null is a flag.
 pub(super) fn to_json_schema(schema: Value) -> Value {
     match schema {
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(field, value)| rewrite(field, value)).collect()),
+        Value::Object(fields) => nullable(fields.into_iter().map(|(field, value)| rewrite(field, value)).collect()),
         other => other,
+    }
+}
+
+/// The flag as an alternative.
+fn nullable(mut fields: Map<String, Value>) -> Value {
+    if fields.remove("nullable") != Some(Value::Bool(true)) {
+        return Value::Object(fields);
+    }
+    match fields.get("type").filter(|_| !fields.contains_key("enum")).cloned() {
+        Some(kind) => {
+            fields.insert("type".to_owned(), json!([kind, "null"]));
+            Value::Object(fields)
+        }
+        None => json!({"anyOf": [fields, {"type": "null"}]}),
     }
 }
 

@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use helix_protocol::{
-    Block, Extra, Failure, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, Thinking, ToolChoice, ToolSchema, Usage,
-    WireFormat,
+    Block, Extra, Failure, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
+    ToolSchema, Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
 
 use super::parts::{self, Wanted, camel};
-use super::request::of_model;
+use super::request::{JSON, of_model};
 use super::schema;
+use crate::output::schema_alone;
 use crate::served;
 use crate::thinking::effort_named;
 
@@ -49,6 +50,7 @@ pub fn decode_request(body: &Value, model: &str) -> Result<ModelRequest, String>
         _ => Map::new(),
     };
     let (thinking, show_thinking) = take_thinking(&mut generation)?;
+    let output = take_output(&mut generation)?;
     let mut number = |field: &str| generation.remove(field).filter(|value| !value.is_null());
     let count = |value: Option<Value>| value.and_then(|value| value.as_f64()).map(|count| count as u32);
     let max_tokens = count(number("maxOutputTokens")).unwrap_or(0);
@@ -75,6 +77,7 @@ pub fn decode_request(body: &Value, model: &str) -> Result<ModelRequest, String>
         max_tokens,
         sampling,
         stop,
+        output,
         thinking,
         show_thinking,
         extra,
@@ -188,6 +191,23 @@ fn take_choice(body: &mut Map<String, Value>) -> Result<ToolChoice, String> {
         body.remove("toolConfig");
     }
     Ok(choice)
+}
+
+/// Takes what the text shall be out of the rest.
+fn take_output(generation: &mut Map<String, Value>) -> Result<OutputFormat, String> {
+    let mut take = |field: &str| generation.remove(field).filter(|value| !value.is_null());
+    let kind = take("responseMimeType");
+    let schema = take("responseJsonSchema").or_else(|| take("responseSchema").map(schema::to_json_schema));
+    match (kind.as_ref().and_then(Value::as_str), schema) {
+        (Some(JSON), None) => Ok(OutputFormat::JsonObject),
+        (Some(JSON), Some(schema @ Value::Object(_))) => Ok(schema_alone(&schema)),
+        (Some(JSON), Some(_)) => Err("the schema of the answer is not an object".to_owned()),
+        (None | Some("" | "text/plain"), None) => Ok(OutputFormat::Text),
+        (None | Some("" | "text/plain"), Some(_)) => Err(format!("a schema of the answer needs the `responseMimeType` {JSON}")),
+        (Some(other), _) => Err(format!(
+            "`responseMimeType` {other:?} has no counterpart in the format of the model that is asked; it is {JSON} there"
+        )),
+    }
 }
 
 fn take_thinking(generation: &mut Map<String, Value>) -> Result<(Thinking, bool), String> {

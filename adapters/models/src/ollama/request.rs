@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use helix_protocol::{Block, Effort, ImageSource, Message, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{Block, Effort, ImageSource, Message, OutputFormat, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use crate::chat::{ERROR_PREFIX, RAW_ARGUMENTS};
 use crate::format::Turn;
+use crate::output::described;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice};
 
@@ -32,6 +33,13 @@ pub fn encode_request(turn: &Turn<'_>) -> Value {
     body.insert("stream".to_owned(), json!(turn.stream));
     if let Some(think) = encode_thinking(plan(turn)) {
         body.insert("think".to_owned(), think);
+    }
+    match &request.output {
+        OutputFormat::Text => {}
+        OutputFormat::JsonObject => drop(body.insert("format".to_owned(), json!("json"))),
+        OutputFormat::JsonSchema { schema, description, .. } => {
+            drop(body.insert("format".to_owned(), described(schema, description)));
+        }
     }
     let options = body.remove("options").and_then(|options| options.as_object().cloned()).unwrap_or_default();
     body.insert("options".to_owned(), Value::Object(encode_options(turn, options)));

@@ -1,18 +1,19 @@
 //! The same format from a server's side: requests read, answers written.
 
 use helix_protocol::{
-    Block, Extra, Failure, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, Sampling, StopReason, Thinking,
-    ToolSchema, Usage, WireFormat,
+    Block, Extra, Failure, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason,
+    Thinking, ToolSchema, Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
 
 use crate::chat::{ERROR_PREFIX, RAW_ARGUMENTS};
 use crate::dates::instant;
+use crate::output::schema_alone;
 use crate::served::{self, Sent, ServedEvent, ServedStream};
 use crate::thinking::effort_named;
 
 /// Fields of a request that have a place in ours, or are the server's own affair. The others are kept as they stand.
-const KNOWN: [&str; 5] = ["model", "messages", "tools", "stream", "think"];
+const KNOWN: [&str; 6] = ["model", "messages", "tools", "stream", "think", "format"];
 /// The same of its `options`. `num_ctx` is one of them: each provider has the size that it counts with.
 const KNOWN_OPTIONS: [&str; 6] = ["num_ctx", "num_predict", "temperature", "top_p", "top_k", "stop"];
 
@@ -37,6 +38,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         max_tokens: whole("num_predict").unwrap_or(0),
         sampling: Sampling { temperature: number("temperature"), top_p: number("top_p"), top_k: whole("top_k") },
         stop: stop_texts(options.get("stop"))?,
+        output: decode_output(body.get("format"))?,
         thinking: decode_thinking(body.get("think"))?,
         extra: Extra::of(WireFormat::Ollama, beside(body, options)),
         ..ModelRequest::default()
@@ -66,6 +68,16 @@ fn stop_texts(stop: Option<&Value>) -> Result<Vec<String>, String> {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(vec![text.clone()]),
         Some(list) => serde_json::from_value(list.clone()).map_err(|_| "`options.stop` is not a list of texts".to_owned()),
+    }
+}
+
+fn decode_output(format: Option<&Value>) -> Result<OutputFormat, String> {
+    match format {
+        None | Some(Value::Null) => Ok(OutputFormat::Text),
+        Some(Value::String(word)) if word.is_empty() => Ok(OutputFormat::Text),
+        Some(Value::String(word)) if word == "json" => Ok(OutputFormat::JsonObject),
+        Some(schema @ Value::Object(_)) => Ok(schema_alone(schema)),
+        Some(other) => Err(format!("`format` is {other}; it is json, or a JSON Schema")),
     }
 }
 

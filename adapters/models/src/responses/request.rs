@@ -1,12 +1,15 @@
 //! A turn as a request.
 
-use helix_protocol::{Block, ImageSource, Message, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of};
+use helix_protocol::{
+    Block, ImageSource, Message, OutputFormat, Role, ThinkingControl, ToolChoice, ToolSchema, WireFormat, extra_of,
+};
 use serde_json::{Map, Value, json};
 
 use super::items::{Direction, items_of};
 use crate::chat::ERROR_PREFIX;
 use crate::format::Turn;
 use crate::images;
+use crate::output::named_schema;
 use crate::session::named_within;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice};
@@ -42,6 +45,7 @@ pub fn encode_request(turn: &Turn<'_>) -> Value {
         body.extend(sampling.temperature.or(turn.temperature).map(|value| ("temperature".to_owned(), json!(value))));
         body.extend(sampling.top_p.map(|value| ("top_p".to_owned(), json!(value))));
     }
+    encode_text(&request.output, &mut body);
     encode_thinking(turn, &mut body);
     if let Some(session) = &request.session {
         // Requests with one key go to one machine, whose cache has the conversation.
@@ -62,6 +66,24 @@ fn include_encrypted(body: &mut Map<String, Value>) {
         Value::Array(_) => {}
         other => *other = json!([ENCRYPTED]),
     }
+}
+
+/// Beside whatever else a client says of the text.
+fn encode_text(output: &OutputFormat, body: &mut Map<String, Value>) {
+    let format = match output {
+        OutputFormat::Text => return,
+        OutputFormat::JsonObject => json!({"type": "json_object"}),
+        OutputFormat::JsonSchema { name, description, schema, strict } => {
+            let mut format = named_schema(name, description, schema, *strict);
+            format.insert("type".to_owned(), json!("json_schema"));
+            Value::Object(format)
+        }
+    };
+    let text = body.entry("text").or_insert_with(|| json!({}));
+    if !text.is_object() {
+        *text = json!({});
+    }
+    text["format"] = format;
 }
 
 fn encode_thinking(turn: &Turn<'_>, body: &mut Map<String, Value>) {

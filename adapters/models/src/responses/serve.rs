@@ -1,14 +1,15 @@
 //! The same format from a server's side.
 
 use helix_protocol::{
-    Block, Extra, ImageSource, Message, ModelReply, ModelRequest, Role, Sampling, StopReason, Thinking, ToolChoice, ToolSchema,
-    Usage, WireFormat,
+    Block, Extra, ImageSource, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
+    ToolSchema, Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
 
 use super::items::{Direction, blocks_of, items_of, word};
 use super::request::is_part;
 use crate::chat::ERROR_PREFIX;
+use crate::output::decode_typed;
 use crate::thinking::effort_named;
 use crate::{images, served};
 
@@ -74,6 +75,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let number = |field: &str| said(field).and_then(Value::as_f64);
     let mut extra: Map<String, Value> = body.as_object().cloned().unwrap_or_default();
     extra.retain(|field, value| !KNOWN.contains(&field.as_str()) && !value.is_null());
+    let output = take_output(&mut extra)?;
     let reasoning = said("reasoning");
     Ok(ModelRequest {
         model: said("model").and_then(Value::as_str).map(str::to_owned),
@@ -83,12 +85,23 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         parallel_tools: said("parallel_tool_calls").and_then(Value::as_bool),
         max_tokens: said("max_output_tokens").and_then(Value::as_u64).and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0),
         sampling: Sampling { temperature: number("temperature"), top_p: number("top_p"), top_k: None },
+        output,
         thinking: decode_effort(reasoning)?,
         show_thinking: reasoning.is_some_and(|reasoning| reasoning.get("summary").is_some_and(|summary| !summary.is_null())),
         session: said("prompt_cache_key").and_then(Value::as_str).map(str::to_owned),
         extra: Extra::of(FORMAT, extra),
         ..ModelRequest::default()
     })
+}
+
+/// Takes what the text shall be out of the rest; what else is said of it stays there.
+fn take_output(extra: &mut Map<String, Value>) -> Result<OutputFormat, String> {
+    let Some(Value::Object(text)) = extra.get_mut("text") else { return Ok(OutputFormat::Text) };
+    let format = text.remove("format").filter(|format| !format.is_null());
+    if text.is_empty() {
+        extra.remove("text");
+    }
+    format.map_or(Ok(OutputFormat::Text), |format| decode_typed(&format, "text.format", |format| format))
 }
 
 fn decode_effort(reasoning: Option<&Value>) -> Result<Thinking, String> {
