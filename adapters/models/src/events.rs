@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, future, stream};
 use sse_stream::SseByteStream;
 
 use crate::connection::BodyError;
@@ -41,6 +41,17 @@ where
         Framing::Sse => sse(chunks, held),
         Framing::Ndjson => lines(chunks, held),
     }
+}
+
+/// The first event of a stream that begins so; nothing while it is not whole.
+pub(crate) fn first_event(framing: Framing, start: &[u8]) -> Option<WireEvent> {
+    let after = |end: &[u8]| start.windows(end.len()).rposition(|window| window == end).map(|at| at + end.len());
+    let whole = match framing {
+        Framing::Sse => [&b"\n\n"[..], b"\n\r\n", b"\r\r"].into_iter().filter_map(after).max(),
+        Framing::Ndjson => after(b"\n"),
+    };
+    let chunks = stream::iter([Ok(Bytes::copy_from_slice(&start[..whole?]))]);
+    events(chunks, framing, Arc::default()).next().now_or_never()??.ok()
 }
 
 fn sse<S>(chunks: S, held: Arc<AtomicUsize>) -> BoxStream<'static, Result<WireEvent, EventError>>
@@ -111,6 +122,19 @@ mod tests {
         for piece in 1..body.len() {
             assert_eq!(all(Framing::Sse, body, piece), expected, "pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn the_first_event_is_known_as_soon_as_it_is_whole() {
+        let first = |framing, start: &[u8]| first_event(framing, start).map(|event| event.data.trim_ascii().to_vec());
+        let body = b": note\n\nevent: a\r\ndata: 1\r\n\r\ndata: 2\n\n";
+        let whole = body.windows(4).position(|window| window == b"\r\n\r\n").expect("an end") + 4;
+        for end in 0..body.len() {
+            let expected = (end >= whole).then(|| b"1".to_vec());
+            assert_eq!(first(Framing::Sse, &body[..end]), expected, "cut at {end}");
+        }
+        assert_eq!(first(Framing::Ndjson, b"\n{\"x\":1}"), None);
+        assert_eq!(first(Framing::Ndjson, b"\n{\"x\":1}\n"), Some(b"{\"x\":1}".to_vec()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Passing a client's bytes on to a provider of the same format, and the answer's bytes back.
 //!
-//! Nothing is decoded on the way. A copy of the answer is read beside it, only to learn what was used: by the answer's own word, or by an
-//! estimate of what was asked and answered where it came to its regular end without one.
+//! Nothing is changed on the way. The beginning is held until it is known to be no error. A copy of the answer is read beside it, only to
+//! learn what was used: by the answer's own word, or by an estimate of what was asked and answered where it came to its regular end
+//! without one.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,8 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::connection::{BodyError, Chunks, ENOUGH, OF_AN_ERROR};
 use crate::estimate::block_tokens;
-use crate::events::events;
-use crate::format::Format;
+use crate::events::{events, first_event};
+use crate::fault::{Progress, is_page};
+use crate::format::{DecodeError, Format};
 use crate::provider::{HttpProvider, replacing};
 use crate::{Access, client_formats, request_tokens, text_tokens};
 
@@ -49,17 +51,23 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
     if !status.is_success() || is(&headers, "text/html") {
         return Ok(refused(provider, response, &access).await);
     }
+    // Asked to stream or not, some servers answer in one piece.
+    let streams = call.operation == RawOperation::Stream && !is(&headers, "application/json");
     // One limit for the whole body; a single event cannot be larger than all of them.
-    let chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default());
+    let mut chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default()).fuse();
+    let (begun, fault) = beginning(provider, streams, &mut chunks).await?;
+    let chunks = stream::iter(begun).map(Ok).chain(chunks);
+    let judge = provider.judge();
+    if fault.is_some() {
+        let body = chunks.map(move |chunk| chunk.map_err(&judge)).boxed();
+        return Ok(RawAnswer { status: status.as_u16(), fault, headers, body, usage: oneshot::channel().1 });
+    }
     let (copy, copied) = mpsc::unbounded_channel();
     let (told, usage) = oneshot::channel();
     if call.operation != RawOperation::CountTokens {
-        // Asked to stream or not, some servers answer in one piece.
-        let streams = call.operation == RawOperation::Stream && !is(&headers, "application/json");
         let meter = Meter { format: Arc::clone(&provider.format), asked: call.body, limit: provider.settings.answer_bytes };
         tokio::spawn(meter.read(streams, copied, told));
     }
-    let judge = provider.judge();
     let body = chunks.map(move |chunk| {
         let chunk = chunk.map_err(&judge)?;
         // Whoever read for the usage has ended; the answer passes all the same.
@@ -67,6 +75,45 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         Ok(chunk)
     });
     Ok(RawAnswer { status: status.as_u16(), fault: None, headers, body: body.boxed(), usage })
+}
+
+/// The chunks that say whether an answer is one, and what it is where it is none: a stream's up to its first event, a document's up to its
+/// end or as much as no error is long. An error of its own where they do not come.
+async fn beginning(
+    provider: &HttpProvider,
+    streams: bool,
+    chunks: &mut (impl Stream<Item = Result<Bytes, BodyError>> + Unpin),
+) -> Result<(Vec<Bytes>, Option<ProviderError>), ProviderError> {
+    let (mut begun, mut start) = (Vec::new(), Vec::new());
+    let reported = |error| match error {
+        DecodeError::Reported(_) => Some(provider.faults().decode(error, Progress::Nothing)),
+        DecodeError::Garbage(_) => None,
+    };
+    let mut ended = false;
+    while !ended && start.len() < ENOUGH {
+        match chunks.next().await {
+            Some(chunk) => {
+                let chunk = chunk.map_err(provider.judge())?;
+                start.extend_from_slice(&chunk);
+                begun.push(chunk);
+            }
+            None => {
+                ended = true;
+                // Some servers leave out the blank line after the last event.
+                start.extend_from_slice(b"\n\n");
+            }
+        }
+        if streams && let Some(event) = first_event(provider.format.framing(), &start) {
+            let pushed = provider.format.decoder().push(event.name.as_deref(), &event.data);
+            return Ok((begun, pushed.err().and_then(reported)));
+        }
+    }
+    let fault = match ended {
+        true if is_page(&start) => Some(provider.faults().page(&start)),
+        true => provider.format.decode(&start).err().and_then(reported),
+        false => None,
+    };
+    Ok((begun, fault))
 }
 
 /// What is no answer, judged as where it is read here, and its bytes as they came.

@@ -10,12 +10,17 @@ use futures::StreamExt;
 use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::ChatCompletions;
 use helix_adapter_models::gemini::Gemini;
+use helix_adapter_models::ollama::Ollama;
+use helix_adapter_models::responses::Responses;
 use helix_adapter_models::servers::{Copilot, OpenRouter};
 use helix_adapter_models::{HttpProvider, text_tokens};
 use helix_ports::{Provider, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, Usage};
 use serde_json::{Value, json};
-use support::{Answer, Server, events, json_response, judged, response, serve, settings};
+use support::{Answer, EVENTS, Server, events, json_response, judged, lines, response, serve, settings};
+
+/// Makes a provider of a server.
+type Making = fn(&Server) -> HttpProvider;
 
 fn chat(server: &Server) -> HttpProvider {
     HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("a provider")
@@ -94,6 +99,55 @@ async fn a_refusal_larger_than_what_is_read_of_it_passes_whole_and_names_no_key(
     let (fault, _, told) = refusal(chat, "500 Internal Server Error", "", &body).await;
     assert_eq!(told, body);
     assert!(!fault.failure().message.contains("sk-test"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_success_that_carries_an_error_is_judged_as_where_it_is_read_here_and_passes_as_it_came() {
+    let [anthropic, responses, gemini, ollama]: [Making; 4] = [
+        |server| HttpProvider::new(settings(&server.base_url), AnthropicMessages::default()).expect("a provider"),
+        |server| HttpProvider::new(settings(&server.base_url), Responses).expect("a provider"),
+        |server| HttpProvider::new(settings(&server.base_url), Gemini::default()).expect("a provider"),
+        |server| HttpProvider::new(settings(&server.base_url), Ollama).expect("a provider"),
+    ];
+    let busy = r#"{"error":{"message":"busy","code":429}}"#;
+    let overloaded = r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#;
+    let failed = r#"{"type":"error","code":"rate_limit_exceeded","message":"m"}"#;
+    let json = |body: &str| response("200 OK", "content-type: application/json\r\n", body);
+    let stream = |body: &str| format!("{EVENTS}{body}").into_bytes();
+    let unavailable = r#"{"error":{"code":503,"status":"UNAVAILABLE","message":"m"}}"#;
+    for (provider, bytes, expected) in [
+        (chat as Making, json(busy), ("retryable", Code::ModelFailed)),
+        (chat, json(r#"{"error":{"message":"strange"}}"#), ("uncertain", Code::ModelFailed)),
+        (chat, json(r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#), ("final", Code::ContextOverflow)),
+        (chat, json("<html>mislabelled"), ("elsewhere", Code::ModelGarbage)),
+        (chat, stream(&format!(": wait\n\ndata: {busy}\n\n")), ("retryable", Code::ModelFailed)),
+        (chat, stream(&format!("data: {busy}")), ("retryable", Code::ModelFailed)),
+        (chat, stream(busy), ("retryable", Code::ModelFailed)),
+        (anthropic, json(overloaded), ("retryable", Code::ModelFailed)),
+        (anthropic, stream(&format!("event: error\ndata: {overloaded}\n\n")), ("retryable", Code::ModelFailed)),
+        (responses, stream(&format!("event: error\ndata: {failed}\n\n")), ("retryable", Code::ModelFailed)),
+        (gemini, json(&format!("[{unavailable}]")), ("retryable", Code::ModelFailed)),
+        (ollama, lines(&[json!({"error": "model runner has stopped"})]), ("uncertain", Code::ModelFailed)),
+    ] {
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        let server = serve(vec![Answer::Bytes(bytes)]).await;
+        let answer = provider(&server).forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+        assert_eq!(judged::<()>(answer.fault.clone().map_or(Ok(()), Err)), expected, "{shown}");
+        let (body, used) = read(answer).await;
+        assert!(shown.ends_with(&body) && !body.is_empty(), "{body}");
+        assert_eq!(used, None);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_held_until_its_first_event_and_no_longer() {
+    let said = json!({"choices": [{"index": 0, "delta": {"content": "hello"}}]}).to_string();
+    let server =
+        serve(vec![Answer::Silence(events(&[said.clone(), r#"{"error":{"message":"busy","code":429}}"#.to_owned()]))]).await;
+    let mut answer = chat(&server).forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+    assert_eq!(answer.fault, None, "what comes later is the client's to read");
+    let first = answer.body.next().await.expect("a chunk").expect("of the answer");
+    assert!(String::from_utf8_lossy(&first).starts_with(&format!("data: {said}")));
 }
 
 #[tokio::test]

@@ -31,10 +31,14 @@ const DONE: &str = "data: [DONE]\n\n";
 /// What a gateway before the model says that gave up waiting.
 const LATE: &str = "HTTP/1.1 504 Gateway Timeout\r\ncontent-type: text/plain\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate";
 
+/// What a server says that found out too late for a status of its own.
+const BUSY: &str = "data: {\"error\":{\"message\":\"busy\",\"code\":429}}\n\n";
+
 /// Requests as they came, heads and bodies.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Answers one request: to its end, short of its last event where the prompt says `cut`, not at all where it says `late`.
+/// Answers one request: to its end, short of its last event where the prompt says `cut`, with an error where it says `busy`, not at all
+/// where it says `late`.
 async fn answer(mut stream: TcpStream, seen: Seen) -> std::io::Result<()> {
     let mut request = Vec::new();
     let whole = |request: &[u8]| {
@@ -52,7 +56,11 @@ async fn answer(mut stream: TcpStream, seen: Seen) -> std::io::Result<()> {
     let says = |prompt: &[u8]| request.windows(prompt.len()).any(|window| window == prompt);
     let last = if says(b"\"cut\"") { "" } else { DONE };
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-    let answer = if says(b"\"late\"") { LATE.to_owned() } else { format!("{head}{SAID}{last}") };
+    let answer = match () {
+        () if says(b"\"late\"") => LATE.to_owned(),
+        () if says(b"\"busy\"") => format!("{head}{BUSY}"),
+        () => format!("{head}{SAID}{last}"),
+    };
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
@@ -154,6 +162,17 @@ async fn a_refusal_that_may_have_been_billed_passes_as_it_came_counts_in_full_an
     let most = Usage { input_tokens: 76, cost: Money(126), estimated: true, ..Usage::default() };
     assert_eq!((call.outcome, call.code, call.usage), (CallOutcome::Uncertain, Some(Code::ModelFailed), most));
     assert_eq!(ask(&served, &key, "hi").await.0, 402);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_came_as_an_answer_is_none_and_costs_nothing() {
+    let served = Served::over(DailyLimits::default(), vec![silent_about_usage().await]).await;
+    let key = served.key(|key| key.budget = BUDGET).await;
+    for _ in 0..2 {
+        let (status, told) = ask(&served, &key, "busy").await;
+        assert!(status == 503 && told.contains("busy"), "{status} {told}");
+    }
+    assert_eq!(ask(&served, &key, "hi").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
