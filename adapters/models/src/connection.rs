@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Response, Url};
+use tokio::time::{Instant, timeout_at};
 
 use crate::format::KeyHeader;
 use crate::{ApiKey, Settings};
@@ -24,6 +25,9 @@ pub(crate) enum BodyError {
     /// Nothing came for the idle time.
     #[error("silent for {} ms", .0.as_millis())]
     Idle(Duration),
+    /// The whole call took longer than allowed.
+    #[error("not whole within {} ms", .0.as_millis())]
+    Late(Duration),
     /// It is larger than allowed.
     #[error("larger than the limit of {0} bytes")]
     TooLarge(usize),
@@ -106,6 +110,20 @@ impl Chunks {
         });
         Self { inner: Box::pin(inner) }
     }
+}
+
+/// The same chunks until `deadline`, which is `limit` after the call began.
+pub(crate) fn until<S>(deadline: Instant, limit: Duration, chunks: S) -> impl Stream<Item = Result<Bytes, BodyError>> + Send
+where
+    S: Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
+{
+    futures::stream::unfold(Some(chunks), move |chunks| async move {
+        let mut chunks = chunks?;
+        match timeout_at(deadline, chunks.next()).await {
+            Ok(chunk) => Some((chunk?, Some(chunks))),
+            Err(_) => Some((Err(BodyError::Late(limit)), None)),
+        }
+    })
 }
 
 impl Stream for Chunks {

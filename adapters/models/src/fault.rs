@@ -178,6 +178,7 @@ impl Faults<'_> {
     pub fn body(&self, error: BodyError) -> ProviderError {
         match error {
             BodyError::Idle(limit) => self.silent("sent nothing more", limit),
+            BodyError::Late(limit) => self.silent("did not finish its answer", limit),
             BodyError::Cut(error) => ProviderError::Uncertain(self.cut(&error.without_url().to_string())),
             BodyError::TooLarge(_) => ProviderError::Uncertain(self.cut(&format!("its answer is {error}"))),
         }

@@ -15,8 +15,9 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
-use crate::connection::{BodyError, Chunks, ENOUGH, OF_AN_ERROR};
+use crate::connection::{BodyError, Chunks, ENOUGH, OF_AN_ERROR, until};
 use crate::estimate::block_tokens;
 use crate::events::{events, first_event};
 use crate::fault::{Progress, is_page};
@@ -42,19 +43,23 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         let request = provider.post(access, &path).header(CONTENT_TYPE, "application/json").body(call.body.clone());
         request.headers(named.clone())
     };
-    let (response, access) = provider.send_renewing(ask).await?;
+    let limit = provider.settings.call_timeout;
+    let deadline = Instant::now() + limit;
+    let sent = timeout_at(deadline, provider.send_renewing(ask)).await;
+    let (response, access) = sent.map_err(|_| provider.faults().silent("did not begin to answer", limit))??;
     if call.operation != RawOperation::CountTokens {
         let model = if call.model.is_empty() { &provider.settings.model } else { &call.model };
         provider.note_limits(model, &response);
     }
     let (status, headers) = (response.status(), passed(response.headers()));
     if !status.is_success() || is(&headers, "text/html") {
-        return Ok(refused(provider, response, &access).await);
+        return Ok(refused(provider, response, &access, deadline).await);
     }
     // Asked to stream or not, some servers answer in one piece.
     let streams = call.operation == RawOperation::Stream && !is(&headers, "application/json");
     // One limit for the whole body; a single event cannot be larger than all of them.
-    let mut chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default()).fuse();
+    let chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default());
+    let mut chunks = until(deadline, limit, chunks).boxed().fuse();
     let (begun, fault) = beginning(provider, streams, &mut chunks).await?;
     let chunks = stream::iter(begun).map(Ok).chain(chunks);
     let judge = provider.judge();
@@ -117,11 +122,12 @@ async fn beginning(
 }
 
 /// What is no answer, judged as where it is read here, and its bytes as they came.
-async fn refused(provider: &HttpProvider, response: Response, access: &Access) -> RawAnswer {
+async fn refused(provider: &HttpProvider, response: Response, access: &Access, deadline: Instant) -> RawAnswer {
     let (status, all, headers) = (response.status(), response.headers().clone(), passed(response.headers()));
     let idle = provider.settings.idle_timeout.min(OF_AN_ERROR);
     // Fused: a refusal that ends within what is read of it is asked for more all the same.
-    let mut chunks = Chunks::new(response, idle, provider.settings.answer_bytes, Arc::default()).fuse();
+    let chunks = Chunks::new(response, idle, provider.settings.answer_bytes, Arc::default());
+    let mut chunks = until(deadline, provider.settings.call_timeout, chunks).boxed().fuse();
     let (mut start, mut read) = (Vec::new(), Vec::new());
     while start.len() < ENOUGH
         && let Some(chunk) = chunks.next().await

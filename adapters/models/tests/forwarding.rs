@@ -13,7 +13,7 @@ use helix_adapter_models::gemini::Gemini;
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::Responses;
 use helix_adapter_models::servers::{Copilot, OpenRouter};
-use helix_adapter_models::{HttpProvider, text_tokens};
+use helix_adapter_models::{HttpProvider, Settings, text_tokens};
 use helix_ports::{Provider, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, Usage};
 use serde_json::{Value, json};
@@ -148,6 +148,23 @@ async fn a_stream_is_held_until_its_first_event_and_no_longer() {
     assert_eq!(answer.fault, None, "what comes later is the client's to read");
     let first = answer.body.next().await.expect("a chunk").expect("of the answer");
     assert!(String::from_utf8_lossy(&first).starts_with(&format!("data: {said}")));
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_on_is_given_up_when_a_calls_time_is_over() {
+    let said = json!({"choices": [{"index": 0, "delta": {"content": "x"}}]}).to_string();
+    let bytes = events(&vec![said; 200]);
+    let server = serve(vec![Answer::Drip(bytes, Duration::from_millis(2))]).await;
+    let settings = Settings { call_timeout: Duration::from_millis(500), ..settings(&server.base_url) };
+    let provider = HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider");
+    let answer = provider.forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+    let chunks: Vec<_> = answer.body.collect().await;
+    let failure = match chunks.last() {
+        Some(Err(ProviderError::Uncertain(failure))) => failure,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(failure.message, "test did not finish its answer within 500 ms");
+    assert_eq!(answer.usage.await.ok(), None);
 }
 
 #[tokio::test]
