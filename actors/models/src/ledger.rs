@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use helix_messages::{Asking, OnBehalf, ReadRequest, Records, Write};
-use helix_ports::{DeltaSink, ProviderError, RawAnswer, RawCall, RawOperation};
+use helix_ports::{DeltaSink, Extent, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{
     CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
 };
@@ -109,7 +109,7 @@ impl Entry {
     ) -> Result<ModelReply, ProviderError> {
         let named = request.model.as_ref().or(request.provider.as_ref());
         self.model = named.cloned().unwrap_or_default();
-        let quote = router::quote(pool, &request).ok();
+        let quote = router::quote(pool, &request, Extent::default()).ok();
         let most = quote.map(|quote| at_most(Spent { money: quote.money, tokens: quote.tokens })).unwrap_or_default();
         self.most = Some(most);
         let answer = drive::generate(pool, request, deltas, &mut self).await;

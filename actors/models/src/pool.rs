@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use helix_kernel::Address;
 use helix_messages::{Circuit, DeploymentCircuit};
-use helix_ports::{ModelCapabilities, ProviderError, RateLimits};
+use helix_ports::{Extent, ModelCapabilities, ProviderError, RateLimits};
 use helix_protocol::{Code, Message, ModelRequest, Money, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -228,11 +228,12 @@ impl Pool {
     }
 
     /// The most that a turn can use of a deployment, in tokens and money. A model that cannot be made to call a tool may be asked
-    /// twice.
-    pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest) -> (u64, Money) {
+    /// twice, and a conversation that goes on may fill all that the model takes.
+    pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest, extent: Extent) -> (u64, Money) {
         let provider = &self.route(deployment).args.provider;
         let capabilities = self.capabilities(deployment);
-        let (prompt, answer) = (provider.estimate_tokens(request), answer_tokens(request, capabilities.output_tokens));
+        let prompt = if extent.goes_on { capabilities.context_tokens } else { provider.estimate_tokens(request) };
+        let answer = answer_tokens(request, capabilities.output_tokens).saturating_mul(extent.answers);
         let money = self.most(deployment, prompt, answer).unwrap_or_default();
         let times = if self.may_insist(deployment, request) { 2 } else { 1 };
         ((prompt + answer) * times, Money(money.0.saturating_mul(times as i64)))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use helix_kernel::{Admitted, Reply, actor};
 use helix_messages::{ModelsMsg, ProviderView, Quote, Records};
-use helix_ports::{Availability, ProviderError, ProviderHealth};
+use helix_ports::{Availability, Extent, ProviderError, ProviderHealth};
 use helix_protocol::{Code, Failure, ModelRequest};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -75,7 +75,7 @@ impl actor::Actor for RouterActor {
             }
             ModelsMsg::Count { request, reply } => state.answer(reply, async move { count(&pool, *request).await }),
             ModelsMsg::Offered { reply } => drop(reply.send(Ok(pool.directory.offered()))),
-            ModelsMsg::Quote { request, reply } => state.quote(request, reply),
+            ModelsMsg::Quote { request, extent, reply } => state.quote(request, extent, reply),
             ModelsMsg::List { reply } => state.list(reply),
             ModelsMsg::Circuits { reply } => drop(reply.send(Ok(pool.circuits()))),
         }
@@ -109,9 +109,9 @@ impl RouterState {
     }
 
     /// Counting a long conversation takes a moment, so it is not done in the mailbox's time.
-    fn quote(&mut self, request: Box<ModelRequest>, reply: Reply<Quote>) {
+    fn quote(&mut self, request: Box<ModelRequest>, extent: Extent, reply: Reply<Quote>) {
         let pool = Arc::clone(&self.pool);
-        self.answers.spawn(async move { drop(reply.send(quote(&pool, &request))) });
+        self.answers.spawn(async move { drop(reply.send(quote(&pool, &request, extent))) });
     }
 
     fn list(&mut self, reply: Reply<Vec<ProviderView>>) {
@@ -138,7 +138,7 @@ async fn count(pool: &Pool, request: ModelRequest) -> Result<u64, ProviderError>
 }
 
 /// The most a turn can cost, whoever answers it: each is asked with the whole prompt at its full price, and the longest answer.
-pub(crate) fn quote(pool: &Pool, request: &ModelRequest) -> Result<Quote, Failure> {
+pub(crate) fn quote(pool: &Pool, request: &ModelRequest, extent: Extent) -> Result<Quote, Failure> {
     let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref())?;
     let first = &plan.tiers[0].deployments[0];
     let provider = pool.route(first).args.provider.name().to_owned();
@@ -155,7 +155,7 @@ pub(crate) fn quote(pool: &Pool, request: &ModelRequest) -> Result<Quote, Failur
     let capabilities = pool.capabilities(first);
     let mut quote = Quote { provider, model: first.model.clone(), tokens: 0, money: Default::default(), capabilities };
     for deployment in deployments() {
-        let (tokens, money) = pool.reservation(deployment, request);
+        let (tokens, money) = pool.reservation(deployment, request, extent);
         quote.tokens = quote.tokens.max(tokens);
         quote.money = quote.money.max(money);
     }

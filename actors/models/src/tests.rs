@@ -10,8 +10,8 @@ use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_kernel::{Address, SupervisorHandle, start};
 use helix_messages::{Circuit, DeploymentCircuit, Models, Quote, Records};
 use helix_ports::{
-    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer, RawCall,
-    TokenPrice,
+    Availability, DeltaSink, Extent, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer,
+    RawCall, TokenPrice,
 };
 use helix_protocol::{
     Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, Thinking, Usage, WireFormat,
@@ -368,6 +368,19 @@ async fn a_quote_is_the_prompt_at_the_full_price_and_the_longest_answer() {
     assert_eq!(models.quote(request(None)).await, Ok(quote));
     assert_eq!(models.quote(request(Some("x"))).await.expect_err("unknown").code, Code::ModelUnavailable);
     assert_eq!(a.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_answers_are_quoted_each_and_a_conversation_that_goes_on_elsewhere_as_all_that_the_model_takes() {
+    let a = FakeProvider::taking("a", 8_000, []);
+    let (models, _handle) = models(&[&a], Limits::default()).await;
+    for (extent, tokens, money) in [
+        (Extent { answers: 3, ..Extent::default() }, 500 + 3 * 100, 500 + 3 * 200),
+        (Extent { goes_on: true, ..Extent::default() }, 8_000 + 100, 8_000 + 200),
+    ] {
+        let quote = models.quote_passing(request(None), extent).await.expect("a quote");
+        assert_eq!((quote.tokens, quote.money), (tokens, Money(money)), "{extent:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

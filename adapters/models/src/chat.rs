@@ -24,6 +24,7 @@ pub use reply::{WireError, decode_reply};
 pub(crate) use reply::{argument_object, arguments_of, decode_arguments};
 pub(crate) use request::encode_arguments;
 pub use request::{LengthField, ThinkingField, encode_request};
+pub(crate) use serve::within;
 pub use serve::{decode_request, encode_error, encode_reply};
 pub use stream::StreamDecoder;
 pub use stream_encoder::{StreamEncoder, encode_chunks};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use helix_ports::{AnswerHead, ClientFormat, ClientStream, ModelCapabilities};
+use helix_ports::{AnswerHead, ClientFormat, ClientStream, Extent, ModelCapabilities};
 use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, WireFormat};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         prefix: "chatcmpl-",
         framing: Framing::Sse,
         decode: chat::decode_request,
+        within: chat::within,
         encode: chat::encode_reply,
         error: chat::encode_error,
         stream: chat_stream,
@@ -29,6 +30,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         prefix: "resp_",
         framing: Framing::Sse,
         decode: responses::decode_request,
+        within: responses::within,
         encode: responses::encode_reply,
         error: responses::encode_error,
         stream: |_, head, id| Box::new(responses::StreamEncoder::new(&head.model, id, head.created)),
@@ -42,6 +44,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         prefix: "msg_",
         framing: Framing::Sse,
         decode: anthropic::decode_request,
+        within: |_| None,
         encode: anthropic::encode_reply,
         error: anthropic::encode_error,
         stream: |_, head, id| Box::new(anthropic::StreamEncoder::new(&head.model, id, head.created)),
@@ -56,6 +59,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         framing: Framing::Sse,
         // The model stands in the address, and the gateway has it from there.
         decode: |body| gemini::decode_request(body, ""),
+        within: gemini::within,
         encode: gemini::encode_reply,
         error: gemini::encode_error,
         stream: |_, head, id| Box::new(gemini::StreamEncoder::new(&head.model, id, head.created)),
@@ -71,6 +75,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         prefix: "",
         framing: Framing::Ndjson,
         decode: ollama::decode_prompt,
+        within: |_| None,
         encode: ollama::encode_response,
         error: ollama::encode_error,
         stream: |_, head, _| Box::new(ollama::ResponseEncoder::new(&head.model, head.created)),
@@ -84,6 +89,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         prefix: "",
         framing: Framing::Ndjson,
         decode: ollama::decode_request,
+        within: |_| None,
         encode: ollama::encode_reply,
         error: ollama::encode_error,
         stream: |_, head, _| Box::new(ollama::StreamEncoder::new(&head.model, head.created)),
@@ -103,6 +109,8 @@ struct Served {
     /// How an answer in pieces is cut.
     framing: Framing,
     decode: fn(&Value) -> Result<ModelRequest, String>,
+    /// A request that goes beyond what is read as one that does not, and how far it goes.
+    within: fn(&Value) -> Option<(Value, Extent)>,
     encode: fn(&ModelReply, &str, i64) -> Value,
     error: fn(u16, &Failure) -> Value,
     stream: fn(&Value, &AnswerHead, &str) -> Box<dyn ServedStream>,
@@ -135,6 +143,13 @@ impl ClientFormat for Served {
 
     fn decode(&self, body: &Value) -> Result<ModelRequest, String> {
         (self.decode)(body)
+    }
+
+    fn measure(&self, body: &Value) -> (Option<ModelRequest>, Extent) {
+        match (self.within)(body) {
+            Some((within, extent)) => ((self.decode)(&within).ok(), extent),
+            None => ((self.decode)(body).ok(), Extent::default()),
+        }
     }
 
     fn encode(&self, reply: &ModelReply, head: &AnswerHead) -> Value {
@@ -264,4 +279,32 @@ fn ollama_models(names: &[String]) -> Value {
     let details = json!({"format": "", "family": "", "families": null, "parameter_size": "", "quantization_level": ""});
     let model = |name: &String| json!({"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "", "details": details});
     json!({"models": names.iter().map(model).collect::<Vec<_>>()})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decoding_refuses_is_measured_without_it_and_how_far_it_goes_is_said() {
+        let clients = client_formats();
+        let measured = |wire: WireFormat, body: Value| {
+            let client = clients.iter().find(|client| client.wire() == wire).expect("it is served");
+            let (request, extent) = client.measure(&body);
+            (request.expect("it is read").max_tokens, extent)
+        };
+        let several = |answers| Extent { answers, ..Extent::default() };
+        let chat = |n: Value| json!({"messages": [], "max_tokens": 5, "n": n});
+        assert_eq!(measured(WireFormat::OpenaiChat, chat(json!(3))), (5, several(3)));
+        assert_eq!(measured(WireFormat::OpenaiChat, chat(json!(1))), (5, several(1)));
+        assert_eq!(measured(WireFormat::OpenaiChat, chat(json!(1_000_000))), (5, several(128)));
+        let counted = json!({"contents": [], "generationConfig": {"maxOutputTokens": 5, "candidateCount": 4}});
+        assert_eq!(measured(WireFormat::Gemini, counted), (5, several(4)));
+        let counted = json!({"contents": [], "generation_config": {"max_output_tokens": 5, "candidate_count": 4}});
+        assert_eq!(measured(WireFormat::Gemini, counted), (5, several(4)));
+        let goes_on = Extent { goes_on: true, ..Extent::default() };
+        for field in ["previous_response_id", "conversation", "prompt"] {
+            assert_eq!(measured(WireFormat::OpenaiResponses, json!({"max_output_tokens": 5, field: {"id": "x"}})), (5, goes_on));
+        }
+    }
 }

@@ -28,9 +28,6 @@ use crate::{Access, client_formats, request_tokens, text_tokens};
 /// Headers of an answer that pass beside its limits.
 const PASSED: [&str; 6] = ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];
 
-/// No service writes more answers to one request.
-const MOST_ANSWERS: u64 = 128;
-
 /// Sends the bytes; see [`helix_ports::Provider::forward`].
 pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<RawAnswer, ProviderError> {
     let Some(path) = provider.format.raw_path(&call).filter(|_| provider.format.passes()) else {
@@ -220,12 +217,11 @@ impl Meter {
         }
         let asked: Value = serde_json::from_slice(&self.asked).unwrap_or_default();
         let client = client_formats().into_iter().find(|client| client.wire() == self.format.wire());
-        let request = client.and_then(|client| client.decode(&asked).ok());
+        let (request, extent) = client.map(|client| client.measure(&asked)).unwrap_or_default();
         let unread = || text_tokens(&String::from_utf8_lossy(&self.asked));
         let input_tokens = request.as_ref().map_or_else(unread, request_tokens);
         let seen: u64 = reply.blocks.iter().map(block_tokens).sum();
         // Of several answers to one request the first is read; the others are taken to be as long.
-        let answers = asked.get("n").and_then(Value::as_u64).unwrap_or(1).clamp(1, MOST_ANSWERS);
-        Usage { input_tokens, output_tokens: seen * answers, ..reply.usage }
+        Usage { input_tokens, output_tokens: seen * extent.answers, ..reply.usage }
     }
 }

@@ -23,5 +23,6 @@ mod tests;
 pub use format::Gemini;
 pub use reply::{StreamDecoder, decode_reply};
 pub use request::encode_request;
+pub(crate) use serve::within;
 pub use serve::{decode_request, encode_error, encode_reply};
 pub use stream_encoder::StreamEncoder;

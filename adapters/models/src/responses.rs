@@ -25,6 +25,7 @@ pub use crate::chat::encode_error;
 pub use format::Responses;
 pub use reply::decode_reply;
 pub use request::encode_request;
+pub(crate) use serve::within;
 pub use serve::{decode_request, encode_reply};
 pub use stream::StreamDecoder;
 pub use stream_encoder::StreamEncoder;

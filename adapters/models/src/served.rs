@@ -24,6 +24,14 @@ pub(crate) fn decode_parts(
     parts.iter().enumerate().map(|(at, part)| decode_part(part).map_err(|error| format!("content[{at}]: {error}"))).collect()
 }
 
+/// No service writes more answers to one request.
+const MOST_ANSWERS: u64 = 128;
+
+/// How many answers are asked for, where they are more than one.
+pub(crate) fn several(said: Option<&Value>) -> Option<u64> {
+    said.and_then(Value::as_u64).filter(|answers| *answers > 1).map(|answers| answers.min(MOST_ANSWERS))
+}
+
 /// One event for a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServedEvent {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use helix_kernel::{Address, Reply};
-use helix_ports::{DeltaSink, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
+use helix_ports::{DeltaSink, Extent, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
 use helix_protocol::{
     Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, Timestamp, WireFormat,
 };
@@ -170,6 +170,8 @@ pub enum ModelsMsg {
     Quote {
         /// The turn.
         request: Box<ModelRequest>,
+        /// What it asks beyond that.
+        extent: Extent,
         /// The answer.
         reply: Reply<Quote>,
     },
@@ -241,8 +243,13 @@ impl Models {
 
     /// What a turn can cost at most.
     pub async fn quote(&self, request: ModelRequest) -> Result<Quote, Failure> {
+        self.quote_passing(request, Extent::default()).await
+    }
+
+    /// What a turn can cost at most whose bytes pass and ask for more than is read of them.
+    pub async fn quote_passing(&self, request: ModelRequest, extent: Extent) -> Result<Quote, Failure> {
         let request = Box::new(request);
-        self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::Quote { request, reply }).await
+        self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::Quote { request, extent, reply }).await
     }
 
     /// Every provider.

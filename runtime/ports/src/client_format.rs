@@ -18,12 +18,31 @@ pub struct AnswerHead {
     pub model: String,
 }
 
+/// How far a request whose bytes pass goes beyond one that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// So many answers are written to it.
+    pub answers: u64,
+    /// It goes on from what its provider keeps, whose length nobody here knows.
+    pub goes_on: bool,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self { answers: 1, goes_on: false }
+    }
+}
+
 /// One format, from a server's side.
 pub trait ClientFormat: Send + Sync + 'static {
     /// Its name.
     fn wire(&self) -> WireFormat;
     /// Reads a request. The error is for the client: what is missing, or cannot be used.
     fn decode(&self, body: &Value) -> Result<ModelRequest, String>;
+    /// What a request can use that passes as it is: what can be read of it, where anything can, and how far it goes beyond that.
+    fn measure(&self, body: &Value) -> (Option<ModelRequest>, Extent) {
+        (self.decode(body).ok(), Extent::default())
+    }
     /// A whole answer.
     fn encode(&self, reply: &ModelReply, head: &AnswerHead) -> Value;
     /// A writer of an answer in pieces; `body` is the request, which may say how.

@@ -9,7 +9,7 @@ mod task_kind;
 mod transport;
 mod web;
 
-pub use client_format::{AnswerHead, ClientFormat, ClientStream};
+pub use client_format::{AnswerHead, ClientFormat, ClientStream, Extent};
 pub use provider::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
     RawAnswer, RawCall, RawOperation, TokenPrice,

@@ -35,7 +35,7 @@ pub(crate) async fn pass(gateway: &web::Data<Gateway>, asked: Asked, reservation
     let models = gateway.models.on_behalf(on_behalf(&asked));
     let (session, wire) = (asked.session.clone(), asked.format.wire());
     let (format, body) = (Arc::clone(&asked.format), Arc::clone(&asked.body));
-    let read = Box::new(move || format.decode(&body).ok());
+    let read = Box::new(move || format.measure(&body).0);
     let answer = gateway.run(async move { Ok(models.forward(session, wire, call, read).await) }).await;
     match answer.map_err(|failure| Refusal::new(503, failure))? {
         Ok(Some(answer)) => Ok(Passed::Answered(respond(gateway, answer, asked.operation, reservation))),

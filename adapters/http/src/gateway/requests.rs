@@ -371,8 +371,13 @@ fn may_be_kept(asked: &Asked) -> bool {
 fn decode(asked: &Asked) -> Result<ModelRequest, Refusal> {
     let decoded = asked.format.decode(&asked.body);
     let request = decoded.map_err(|message| Refusal::new(400, Failure::new(Code::InvalidRequest, message)))?;
+    Ok(named(asked, request))
+}
+
+/// The request with what stands beside its body.
+fn named(asked: &Asked, request: ModelRequest) -> ModelRequest {
     let (model, session) = (Some(asked.model.clone()), asked.session.clone());
-    Ok(ModelRequest { provider: None, model, session, reuse: asked.reuse, ..request })
+    ModelRequest { provider: None, model, session, reuse: asked.reuse, ..request }
 }
 
 /// Sets aside the most that the call can use, where its key, its owner or its project has a limit, and tells its task how that went.
@@ -402,8 +407,9 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
 
 /// The most that a call can use.
 async fn most(gateway: &Gateway, asked: &Asked) -> Result<Spent, Refusal> {
-    let (models, request) = (gateway.models.clone(), decode(asked).unwrap_or_else(|_| unread(asked)));
-    let quote = gateway.run(async move { models.quote(request).await }).await;
+    let (read, extent) = asked.format.measure(&asked.body);
+    let (models, request) = (gateway.models.clone(), read.map_or_else(|| unread(asked), |request| named(asked, request)));
+    let quote = gateway.run(async move { models.quote_passing(request, extent).await }).await;
     let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
     if quote.money == Money::ZERO && quote.tokens > 0 {
         gateway.note_unpriced(&asked.model);

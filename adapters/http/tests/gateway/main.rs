@@ -164,6 +164,27 @@ async fn a_request_that_cannot_be_read_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_passes_unread_is_set_aside_for_every_answer_and_for_all_of_a_conversation_that_is_kept_elsewhere() {
+    let kept = Arc::new(Scripted::new("kept", WireFormat::OpenaiResponses));
+    let served = Served::over(DailyLimits::default(), vec![kept]).await;
+    let ask = async |money: i64, path: &str, body: Value| {
+        let key = served.key(|key| key.budget = Budget { money: Some(Money(money)), tokens: None }).await;
+        post(&served, &key, path, &body).await.0
+    };
+    // 42 tokens in at 1, and three answers of 50 at 2 millionths.
+    let mut three = chat("same/passed-1", "hi");
+    three["n"] = json!(3);
+    assert_eq!([ask(341, CHAT, three.clone()).await, ask(342, CHAT, three).await], [402, 200]);
+    // The model takes 128,000.
+    let goes_on = |field: &str| json!({"model": "kept/m", "input": "hi", "max_output_tokens": 50, field: "x_1"});
+    for field in ["previous_response_id", "conversation", "prompt"] {
+        let (short, enough) = (128_099, 128_100);
+        let path = "/v1/responses";
+        assert_eq!([ask(short, path, goes_on(field)).await, ask(enough, path, goes_on(field)).await], [402, 200], "{field}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_without_a_price_passes_however_little_money_is_left_and_not_where_tokens_are_limited() {
     let little = Budget { money: Some(Money(1)), tokens: None };
     let served = Served::limited(DailyLimits { owner: little, project: Budget::default() }).await;

@@ -1,5 +1,6 @@
 //! The same format from a server's side.
 
+use helix_ports::Extent;
 use helix_protocol::{
     Block, Code, Extra, Failure, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
     ToolSchema, Usage, WireFormat,
@@ -7,6 +8,7 @@ use helix_protocol::{
 use serde_json::{Map, Value, json};
 
 use crate::output::decode_typed;
+use crate::served::several;
 use crate::thinking::effort_named;
 use crate::tools::{signature_of, signed_by_gemini};
 use crate::{images, served};
@@ -80,6 +82,14 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         extra: Extra::of(WireFormat::OpenaiChat, extra),
         ..ModelRequest::default()
     })
+}
+
+/// A request for several answers as one for a single one, and how many they are.
+pub(crate) fn within(body: &Value) -> Option<(Value, Extent)> {
+    let answers = several(body.get("n"))?;
+    let mut body = body.clone();
+    body["n"] = Value::Null;
+    Some((body, Extent { answers, ..Extent::default() }))
 }
 
 fn decode_stop_texts(stop: Option<&Value>) -> Result<Vec<String>, String> {

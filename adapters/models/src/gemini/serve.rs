@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use helix_ports::Extent;
 use helix_protocol::{
     Block, Extra, Failure, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
     ToolSchema, Usage, WireFormat,
@@ -12,7 +13,7 @@ use super::parts::{self, Wanted, camel};
 use super::request::{JSON, of_model};
 use super::schema;
 use crate::output::schema_alone;
-use crate::served;
+use crate::served::{self, several};
 use crate::thinking::effort_named;
 
 const FORMAT: WireFormat = WireFormat::Gemini;
@@ -84,6 +85,16 @@ pub fn decode_request(body: &Value, model: &str) -> Result<ModelRequest, String>
         ..ModelRequest::default()
     };
     Ok(of_model(request, model))
+}
+
+/// A request for several answers as one for a single one, and how many they are.
+pub(crate) fn within(body: &Value) -> Option<(Value, Extent)> {
+    let at = [("generationConfig", "candidateCount"), ("generation_config", "candidate_count")];
+    let asks = |(config, count): &(&str, &str)| several(body.get(config)?.get(count));
+    let (answers, (config, count)) = at.iter().find_map(|at| Some((asks(at)?, at)))?;
+    let mut body = body.clone();
+    body[*config][*count] = Value::Null;
+    Some((body, Extent { answers, ..Extent::default() }))
 }
 
 /// Makes ids for calls that have none, and finds the call that a result answers: the first of its tool that was not answered yet.

@@ -1,5 +1,6 @@
 //! The same format from a server's side.
 
+use helix_ports::Extent;
 use helix_protocol::{
     Block, Extra, ImageSource, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
     ToolSchema, Usage, WireFormat,
@@ -102,6 +103,17 @@ fn take_output(extra: &mut Map<String, Value>) -> Result<OutputFormat, String> {
         extra.remove("text");
     }
     format.map_or(Ok(OutputFormat::Text), |format| decode_typed(&format, "text.format", |format| format))
+}
+
+/// A request that goes on from what its service keeps as one that begins.
+pub(crate) fn within(body: &Value) -> Option<(Value, Extent)> {
+    let goes_on = |field: &str| body.get(field).is_some_and(|value| !value.is_null());
+    STORED.iter().find(|(field, _)| goes_on(field))?;
+    let mut body = body.clone();
+    let fields = body.as_object_mut()?;
+    STORED.iter().for_each(|(field, _)| drop(fields.remove(*field)));
+    fields.entry("input").or_insert_with(|| json!(""));
+    Some((body, Extent { goes_on: true, ..Extent::default() }))
 }
 
 fn decode_effort(reasoning: Option<&Value>) -> Result<Thinking, String> {
