@@ -55,6 +55,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let tools = body.get("tools").and_then(Value::as_array).into_iter().flatten().enumerate();
     let tools: Vec<ToolSchema> =
         tools.map(|(at, tool)| decode_tool(tool).map_err(|error| format!("tools[{at}]: {error}"))).collect::<Result<_, _>>()?;
+    let (tool_choice, tools) = decode_choice(body.get("tool_choice"), tools)?;
     let limit = body.get("max_completion_tokens").or_else(|| body.get("max_tokens")).and_then(Value::as_u64);
     let number = |field: &str| body.get(field).and_then(Value::as_f64);
     let extra: Map<String, Value> = body
@@ -68,7 +69,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         model: body.get("model").and_then(Value::as_str).map(str::to_owned),
         messages: decoded,
         tools,
-        tool_choice: decode_choice(body.get("tool_choice")),
+        tool_choice,
         parallel_tools: body.get("parallel_tool_calls").and_then(Value::as_bool),
         max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0),
         sampling: Sampling {
@@ -142,17 +143,40 @@ fn decode_tool(tool: &Value) -> Result<ToolSchema, String> {
     Ok(ToolSchema { name, description, parameters, extra: Extra::of(WireFormat::OpenaiChat, function) })
 }
 
-fn decode_choice(choice: Option<&Value>) -> ToolChoice {
-    match choice {
-        Some(Value::String(word)) if word == "required" => ToolChoice::Any,
-        Some(Value::String(word)) if word == "none" => ToolChoice::None,
-        Some(Value::Object(object)) => object
-            .get("function")
-            .and_then(|function| function.get("name"))
-            .and_then(Value::as_str)
-            .map_or(ToolChoice::Auto, |name| ToolChoice::Named(name.to_owned())),
-        _ => ToolChoice::Auto,
+/// The choice, and the tools that it leaves: no other format can be told that only some of them may be called.
+fn decode_choice(choice: Option<&Value>, tools: Vec<ToolSchema>) -> Result<(ToolChoice, Vec<ToolSchema>), String> {
+    let Some(choice) = choice.filter(|choice| !choice.is_null()) else { return Ok((ToolChoice::Auto, tools)) };
+    if let Some(said) = choice.as_str() {
+        return Ok((choice_named(said, "tool_choice")?, tools));
     }
+    if choice.get("type").is_none_or(|kind| kind != "allowed_tools") {
+        let name = name_of(choice).ok_or("`tool_choice` names no tool")?;
+        return Ok((ToolChoice::Named(name.to_owned()), tools));
+    }
+    let allowed = choice.get("allowed_tools").ok_or("`tool_choice.allowed_tools` is missing")?;
+    let names = allowed.get("tools").and_then(Value::as_array).ok_or("`tool_choice.allowed_tools.tools` is missing")?;
+    let names: Vec<&str> = names.iter().filter_map(name_of).collect();
+    let left: Vec<ToolSchema> = tools.into_iter().filter(|tool| names.contains(&tool.name.as_str())).collect();
+    if left.is_empty() {
+        return Err("`tool_choice` allows no tool that is given".to_owned());
+    }
+    let mode = allowed.get("mode").and_then(Value::as_str).unwrap_or("auto");
+    Ok((choice_named(mode, "tool_choice.allowed_tools.mode")?, left))
+}
+
+fn choice_named(word: &str, at: &str) -> Result<ToolChoice, String> {
+    match word {
+        "auto" => Ok(ToolChoice::Auto),
+        "required" => Ok(ToolChoice::Any),
+        "none" => Ok(ToolChoice::None),
+        other => Err(format!("`{at}` {other:?} is not known; it is auto, required or none")),
+    }
+}
+
+/// The name of a tool stands beside its kind, under that.
+fn name_of(tool: &Value) -> Option<&str> {
+    let kind = tool.get("type").and_then(Value::as_str).unwrap_or("function");
+    tool.get(kind)?.get("name")?.as_str()
 }
 
 /// Tool messages in a row, and what the user says after them, are one message of ours.

@@ -2,7 +2,8 @@
 
 use helix_ports::ModelCapabilities;
 use helix_protocol::{
-    Block, Extra, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool,
+    Block, Extra, ImageSource, Message, ModelDelta, ModelReply, ModelRequest, Role, StopReason, ToolChoice, Usage, WireFormat,
+    WorkspaceTool,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -39,6 +40,35 @@ fn fragment(call: Value) -> Value {
 
 fn call(id: &str, name: &str, input: Value) -> Block {
     Block::ToolUse { id: id.to_owned(), name: name.to_owned(), input, extra: None }
+}
+
+#[test]
+fn allowed_tools_are_the_only_ones_left_and_a_choice_that_is_not_known_is_refused() {
+    let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let custom = json!({"type": "custom", "custom": {"name": "grep"}});
+    let decoded = |choice: Value| {
+        let tools = json!([function("read"), function("glob"), custom]);
+        let request = decode_request(&json!({"messages": [], "tools": tools, "tool_choice": choice}))?;
+        Ok::<_, String>((request.tool_choice, request.tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>()))
+    };
+    let all = || ["read", "glob", "grep"].map(str::to_owned).to_vec();
+    let named = |name: &str| ToolChoice::Named(name.to_owned());
+    let allowed = |mode: &str, tools: Value| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}});
+    for (choice, expected) in [
+        (Value::Null, (ToolChoice::Auto, all())),
+        (json!("required"), (ToolChoice::Any, all())),
+        (function("glob"), (named("glob"), all())),
+        (custom.clone(), (named("grep"), all())),
+        (allowed("required", json!([function("glob")])), (ToolChoice::Any, vec!["glob".to_owned()])),
+        (allowed("auto", json!([custom, function("read")])), (ToolChoice::Auto, vec!["read".to_owned(), "grep".to_owned()])),
+    ] {
+        assert_eq!(decoded(choice.clone()), Ok(expected), "{choice}");
+    }
+    for choice in
+        [json!("perhaps"), json!({"type": "function"}), json!(3), allowed("auto", json!([])), allowed("never", json!([custom]))]
+    {
+        assert!(decoded(choice.clone()).is_err(), "{choice}");
+    }
 }
 
 #[test]
