@@ -1,9 +1,9 @@
 //! A provider over HTTP: one format, one base URL, one key.
 
+mod by_model;
 mod fitting;
 mod probing;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -26,8 +26,10 @@ use crate::credentials::StaticKey;
 use crate::estimate::block_tokens;
 use crate::events::{EventError, events};
 use crate::fault::{Faults, Progress, is_page, retry_after};
-use crate::format::{Encoded, Format, Measured, Turn};
+use crate::format::{Encoded, Format, Turn};
 use crate::{Access, Credentials, ModelFacts, Settings, cost, request_tokens};
+use by_model::ByModel;
+use probing::Asked;
 
 /// How long a health check may take.
 const HEALTH: Duration = Duration::from_secs(10);
@@ -40,11 +42,11 @@ pub struct HttpProvider {
     pub(crate) format: Arc<dyn Format>,
     credentials: Arc<dyn Credentials>,
     client: Client,
-    /// Sizes of models as the server said them; `None` where it was asked in vain.
-    measured: RwLock<BTreeMap<String, Option<Measured>>>,
+    /// Sizes of models, as far as the server said them.
+    measured: ByModel<Asked>,
     health: RwLock<ProviderHealth>,
     /// What the last answer for each model said of its limits, and when. Only of models that answer with limits.
-    rate_limits: RwLock<BTreeMap<String, (Instant, RateLimits)>>,
+    rate_limits: ByModel<(Instant, RateLimits)>,
 }
 
 impl HttpProvider {
@@ -69,9 +71,9 @@ impl HttpProvider {
             format: Arc::new(format),
             credentials,
             client,
-            measured: RwLock::default(),
+            measured: ByModel::default(),
             health,
-            rate_limits: RwLock::default(),
+            rate_limits: ByModel::default(),
         })
     }
 
@@ -141,11 +143,10 @@ impl HttpProvider {
         let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         let believed = |window: RateWindow| RateWindow { reset_ms: window.reset_ms.min(longest), ..window };
         let limits = RateLimits { requests: limits.requests.map(believed), tokens: limits.tokens.map(believed) };
-        let mut known = self.rate_limits.write();
         if limits == RateLimits::default() {
-            known.remove(model);
+            self.rate_limits.remove(model);
         } else {
-            known.insert(model.to_owned(), (Instant::now(), limits));
+            self.rate_limits.put(model, (Instant::now(), limits));
         }
     }
 
@@ -395,8 +396,7 @@ impl Provider for HttpProvider {
         if self.settings.max_tokens > 0 {
             capabilities.output_tokens = u64::from(self.settings.max_tokens);
         }
-        let measured = self.measured.read().get(model.unwrap_or(&self.settings.model)).copied().flatten();
-        if let Some(size) = measured {
+        if let Some(size) = self.told_size(model.unwrap_or(&self.settings.model)) {
             capabilities.context_tokens = match self.settings.context_tokens {
                 0 => size.usual,
                 configured => configured.min(size.most),
@@ -472,7 +472,7 @@ impl Provider for HttpProvider {
     }
 
     fn rate_limits(&self, model: Option<&str>) -> RateLimits {
-        let known = self.rate_limits.read().get(model.unwrap_or(&self.settings.model)).copied();
+        let known = self.rate_limits.get(model.unwrap_or(&self.settings.model));
         known.map(|(heard, limits)| limits.after(heard.elapsed())).unwrap_or_default()
     }
 

@@ -387,6 +387,41 @@ async fn ollama_is_asked_for_its_version_its_models_and_their_sizes() {
 }
 
 #[tokio::test]
+async fn a_server_that_did_not_say_a_models_size_is_asked_again_after_a_while_and_not_at_once() {
+    let shown = std::sync::atomic::AtomicUsize::new(0);
+    let server = serve_by(move |_, (head, _)| {
+        if !head.starts_with("post /v1/api/show") {
+            return Answer::Bytes(Peer::Ollama.stream().0);
+        }
+        match shown.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => json_response("404 Not Found", &json!({"error": "model 'm' not found"})),
+            1 => json_response("500 Internal Server Error", &json!({"error": "boom"})),
+            2 => json_response("200 OK", &json!({})),
+            _ => json_response("200 OK", &json!({"model_info": {"x.context_length": 4_096}})),
+        }
+    })
+    .await;
+    let asked = Settings { context_tokens: 0, key_env: String::new(), key: None, ..settings(&server.base_url) };
+    let provider = Peer::Ollama.provider(asked).expect("a provider");
+    let probes = async || server.requests.lock().await.iter().filter(|(head, _)| head.contains("/api/show")).count();
+    for times in 1..=4 {
+        for _ in 0..2 {
+            turn(&provider).await.expect("an answer");
+        }
+        assert_eq!(probes().await, times);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+    }
+    assert_eq!(provider.capabilities(None).context_tokens, 4_096);
+    turn(&provider).await.expect("an answer");
+    assert_eq!(probes().await, 4, "it is known");
+    let long = ModelRequest { model: Some("x".repeat(1_000)), ..request() };
+    provider.generate_stream(&long, mpsc::channel(100).0).await.expect("an answer");
+    assert_eq!(probes().await, 4, "no model has such a name");
+}
+
+#[tokio::test]
 async fn llama_cpp_is_asked_from_the_root_of_its_server_for_health_slots_and_size() {
     let loaded = std::sync::atomic::AtomicBool::new(false);
     let server = serve_by(move |_, (head, _)| match head.split(' ').nth(1) {

@@ -25,7 +25,7 @@ impl HttpProvider {
         if request_tokens(turn.request) <= takes {
             return Ok(());
         }
-        let told = self.measured.read().get(turn.model).is_some_and(Option::is_some);
+        let told = self.told_size(turn.model).is_some();
         let tokens = match self.format.encode_count(turn) {
             Some(encoded) => self.count(encoded, turn.request).await.ok(),
             None => told.then(|| {
