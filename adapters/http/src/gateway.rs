@@ -105,6 +105,7 @@ impl Gateway {
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.route("/v1/chat/completions", web::post().to(requests::chat))
         .route("/v1/responses", web::post().to(requests::responses))
+        .route("/v1/responses/input_tokens", web::post().to(requests::input_tokens))
         .route("/v1/messages", web::post().to(requests::messages))
         .route("/v1/messages/count_tokens", web::post().to(requests::count_tokens))
         .route("/api/chat", web::post().to(requests::ollama))

@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use futures::StreamExt;
 use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
-use helix_protocol::Failure;
+use helix_protocol::{Failure, WireFormat};
 
 use super::Gateway;
 use super::answer::refused;
@@ -23,7 +23,9 @@ pub(crate) enum Passed {
 
 /// Passes a request on where somebody speaks its format.
 pub(crate) async fn pass(gateway: &web::Data<Gateway>, asked: Asked, reservation: Option<Reservation>) -> Result<Passed, Refusal> {
-    if !asked.format.passes() {
+    // Few of those who speak responses count them; who does not is asked as for any other format.
+    let counts = asked.operation == RawOperation::CountTokens && asked.format.wire() == WireFormat::OpenaiResponses;
+    if !asked.format.passes() || counts {
         return Ok(Passed::NotSpoken(Box::new(asked), reservation));
     }
     let call = RawCall {

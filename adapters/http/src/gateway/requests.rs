@@ -68,6 +68,17 @@ pub(crate) async fn responses(
     serve(&gateway, **access, &request, body, address).await
 }
 
+/// POST /v1/responses/input_tokens
+pub(crate) async fn input_tokens(
+    gateway: web::Data<Gateway>,
+    access: web::Data<Access>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse {
+    let address = Address { wire: WireFormat::OpenaiResponses, operation: Some(RawOperation::CountTokens), model: None };
+    serve(&gateway, **access, &request, body, address).await
+}
+
 /// POST /v1/messages
 pub(crate) async fn messages(
     gateway: web::Data<Gateway>,

@@ -185,6 +185,19 @@ async fn what_passes_unread_is_set_aside_for_every_answer_and_for_all_of_a_conve
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_tokens_of_a_request_for_responses_are_counted_whoever_would_answer_it() {
+    let kept = Arc::new(Scripted::new("kept", WireFormat::OpenaiResponses));
+    let served = Served::over(DailyLimits::default(), vec![kept]).await;
+    let key = served.key(|_| {}).await;
+    for model in ["coder", "kept/m"] {
+        let counted = post(&served, &key, "/v1/responses/input_tokens", &json!({"model": model, "input": "hi"})).await;
+        assert_eq!(counted, (200, json!({"object": "response.input_tokens", "input_tokens": 42})), "{model}");
+    }
+    let (status, error) = post(&served, &key, "/v1/responses/input_tokens", &json!({"model": "coder"})).await;
+    assert!(status == 400 && error["error"]["message"].as_str().is_some_and(|said| said.contains("`input`")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_without_a_price_passes_however_little_money_is_left_and_not_where_tokens_are_limited() {
     let little = Budget { money: Some(Money(1)), tokens: None };
     let served = Served::limited(DailyLimits { owner: little, project: Budget::default() }).await;

@@ -1,4 +1,4 @@
-"""The official `openai` client over /v1/responses: plain, streaming, tools, images, errors."""
+"""The official `openai` client over /v1/responses: plain, streaming, tools, images, counting, errors."""
 
 import json
 import os
@@ -31,6 +31,9 @@ pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAD
 seen = client.responses.create(model="coder", store=False, input=[{"role": "user", "content": [
     {"type": "input_text", "text": "what is this"}, {"type": "input_image", "image_url": pixel, "detail": "auto"}]}])
 assert seen.output_text == "1 picture", seen
+
+counted = client.responses.input_tokens.count(model="coder", input="hi", instructions="be brief", tools=[TOOL])
+assert (counted.object, counted.input_tokens) == ("response.input_tokens", 42), counted
 
 for prompt, kind in [("refuse", openai.BadRequestError), ("busy", openai.InternalServerError)]:
     for stream in (False, True):
