@@ -243,10 +243,7 @@ async fn ask(
     asking: &Asking,
 ) -> Result<ModelReply, ProviderError> {
     let model = &candidate.deployment.model;
-    let capabilities = pool.capabilities(&candidate.deployment);
-    // The answer's limit was chosen for those that were asked for; a fallback is not to refuse because it writes less.
-    let most = u32::try_from(capabilities.output_tokens).unwrap_or(u32::MAX);
-    let max_tokens = if candidate.tier > 0 { request.max_tokens.min(most) } else { request.max_tokens };
+    let max_tokens = candidate.most_answer.map_or(request.max_tokens, |most| request.max_tokens.min(most));
     let request = match request.model.as_deref() == named(model) && request.max_tokens == max_tokens {
         true => request,
         false => Arc::new(ModelRequest { model: named(model).map(str::to_owned), max_tokens, ..(*request).clone() }),

@@ -36,11 +36,13 @@ pub(crate) fn speakers(
     let plan = pool.directory.plan(None, Some(model)).map_err(ProviderError::Final)?;
     let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
     let asked = choice.then(read).flatten().unwrap_or_default();
-    let lineup = pool.lineup(&plan, &ModelRequest { session: session.map(str::to_owned), ..asked });
+    let asked = ModelRequest { session: session.map(str::to_owned), ..asked };
+    let lineup = pool.lineup(&plan, &asked);
     let speaks = |candidate: &Candidate| {
         let provider = &pool.route(&candidate.deployment).args.provider;
-        // Who stands in for a model that takes the pictures is told of them, in a translation.
-        !candidate.blind && provider.format() == format && provider.passes()
+        // Who stands in for a model that takes the pictures is told of them, in a translation, and who writes less is asked for less.
+        let as_it_is = !candidate.blind && candidate.most_answer.is_none_or(|most| asked.max_tokens <= most);
+        as_it_is && provider.format() == format && provider.passes()
     };
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);

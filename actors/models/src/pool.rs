@@ -73,6 +73,9 @@ pub(crate) struct Candidate {
     pub deployment: Deployment,
     /// Tokens that its model takes.
     pub context: u64,
+    /// Tokens that its model writes, where another may be asked as well: one that writes less than was asked for is asked for less, and
+    /// does not refuse. `None` where it is the only one: it is asked what the client asks.
+    pub most_answer: Option<u32>,
     /// Nothing may be sent to it for so long.
     pub wait: Duration,
     /// A wait longer than this is none for this turn.
@@ -154,6 +157,8 @@ impl Pool {
                 affinity: tier.affinity,
                 deployment: tier.deployments[index].clone(),
                 context: standings[index].context,
+                most_answer:
+                    choice.then(|| u32::try_from(self.capabilities(&tier.deployments[index]).output_tokens).unwrap_or(u32::MAX)),
                 wait: match standings[index].obstacle {
                     Obstacle::Until(wait) => wait,
                     _ => Duration::ZERO,
@@ -201,7 +206,8 @@ impl Pool {
         } else {
             Obstacle::None
         };
-        let answer = request.map_or(0, |request| answer_tokens(request, capabilities.output_tokens));
+        let most = capabilities.output_tokens;
+        let answer = request.map_or(0, |request| answer_tokens(request, most).min(most));
         Standing {
             weight: deployment.weight,
             cost: request.and_then(|_| self.most(deployment, tokens, answer)),

@@ -135,7 +135,9 @@ impl Provider for FakeProvider {
     }
     fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
         let (context_tokens, images) = (self.context_tokens, self.name.starts_with("seeing"));
-        ModelCapabilities { context_tokens, images, ..ModelCapabilities::default() }
+        let usual = ModelCapabilities::default();
+        let output_tokens = if self.name == "verbose" { 4 * usual.output_tokens } else { usual.output_tokens };
+        ModelCapabilities { context_tokens, images, output_tokens, ..usual }
     }
     /// A `thinker` cannot be forced while it thinks.
     fn keeps_tool_choice(&self, _model: Option<&str>, request: &ModelRequest) -> bool {

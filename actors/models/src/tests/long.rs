@@ -37,14 +37,21 @@ async fn an_overflow_speaks_for_every_model_that_is_no_larger() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_is_asked_for_no_longer_an_answer_than_it_writes() {
+async fn where_there_is_a_choice_nobody_is_asked_for_a_longer_answer_than_it_writes() {
     let most = u32::try_from(ModelCapabilities::default().output_tokens).expect("a number");
-    let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new("b", []));
-    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a"], &["b"]), Limits::default()).await;
-    let long = ModelRequest { max_tokens: most + 1, ..request(Some("team")) };
-    assert_eq!(models.generate(long, None).await, Ok(reply("b")));
+    let long = |name| ModelRequest { max_tokens: most + 1, ..request(Some(name)) };
     let asked = |provider: &FakeProvider| provider.asked.lock()[0].max_tokens;
-    assert_eq!((asked(&a), asked(&b)), (most + 1, most));
+    for (deployments, fallbacks) in [(&["verbose", "b"][..], &[][..]), (&["verbose"], &["b"])] {
+        let (verbose, b) = (FakeProvider::new("verbose", [refused()]), FakeProvider::new("b", []));
+        let team = group(RoutingStrategy::RoundRobin, deployments, fallbacks);
+        let (models, _handle) = grouped(&[&verbose, &b], team, Limits::default()).await;
+        assert_eq!(models.generate(long("team"), None).await, Ok(reply("b")));
+        assert_eq!((asked(&verbose), asked(&b)), (most + 1, most));
+    }
+    let b = FakeProvider::new("b", []);
+    let (models, _handle) = models(&[&b], Limits::default()).await;
+    assert_eq!(models.generate(long("b"), None).await, Ok(reply("b")));
+    assert_eq!(asked(&b), most + 1, "one that is alone is asked what the client asks");
 }
 
 #[tokio::test(start_paused = true)]

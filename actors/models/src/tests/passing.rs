@@ -164,3 +164,14 @@ async fn bytes_wait_for_nobody_of_their_format_while_one_of_another_can_answer()
     assert_eq!(pass(&models, Some(request(None))).await, Ok(None), "it is translated");
     assert_eq!((a.calls(), began.elapsed()), (1, CALL));
 }
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_ask_for_a_longer_answer_than_a_model_writes_do_not_pass_to_it_where_there_is_a_choice() {
+    let most = u32::try_from(ModelCapabilities::default().output_tokens).expect("a number");
+    let long = ModelRequest { max_tokens: most + 1, ..request(None) };
+    let (verbose, b) = (FakeProvider::new("verbose", [busy(Some(3_000))]), FakeProvider::new("b", []));
+    let team = group(RoutingStrategy::RoundRobin, &["verbose", "b"], &[]);
+    let (models, _handle) = grouped(&[&verbose, &b], team, Limits::default()).await;
+    assert_eq!(pass(&models, Some(long)).await, Ok(None), "it is asked for less in a translation");
+    assert_eq!((verbose.calls(), b.calls()), (1, 0));
+}
