@@ -63,7 +63,7 @@ pub(crate) async fn generate(
 pub(crate) enum Asked<'a> {
     /// An answer. Whoever gives it is pinned to the session, and what answers told of limits is about it.
     Answer { session: Option<&'a str>, entry: &'a mut Entry },
-    /// The tokens of a request: a call with limits of its own.
+    /// The tokens of a request: a call with limits of its own, which says nothing of how answers are given.
     Count,
 }
 
@@ -106,18 +106,19 @@ where
         let asked = Instant::now();
         let error = match ask(candidate).await {
             Ok(answer) => {
-                let session = if let Asked::Answer { session, .. } = asked_for { session } else { None };
-                pool.answered(candidate, session, asked.elapsed());
+                if let Asked::Answer { session, .. } = asked_for {
+                    pool.answered(candidate, session, asked.elapsed());
+                }
                 return Ok((answer, candidate));
             }
             Err(error) => error,
         };
-        if let Asked::Answer { entry, .. } = &asked_for
-            && !matches!(error, ProviderError::Uncertain(_))
-        {
-            entry.not_billed();
+        if let Asked::Answer { entry, .. } = &asked_for {
+            if !matches!(error, ProviderError::Uncertain(_)) {
+                entry.not_billed();
+            }
+            pool.failed(&candidate.deployment, &error);
         }
-        pool.failed(&candidate.deployment, &error);
         match &error {
             ProviderError::Uncertain(failure) => return Err(ProviderError::Uncertain(not_repeated(failure))),
             ProviderError::Final(failure) if failure.code == Code::ContextOverflow => {

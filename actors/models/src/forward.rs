@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use helix_messages::ReadRequest;
-use helix_ports::{ProviderError, RawAnswer, RawCall};
+use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, ModelRequest, WireFormat};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
@@ -67,7 +67,11 @@ pub(crate) async fn forward(
 ) -> Result<Option<RawAnswer>, ProviderError> {
     let refusal: Mutex<Option<RawAnswer>> = Mutex::new(None);
     let asking = entry.asking();
-    let answer = run(pool, &same, Asked::Answer { session: session.as_deref(), entry }, |candidate| {
+    let asked_for = match call.operation {
+        RawOperation::CountTokens => Asked::Count,
+        RawOperation::Generate | RawOperation::Stream => Asked::Answer { session: session.as_deref(), entry },
+    };
+    let answer = run(pool, &same, asked_for, |candidate| {
         let model = candidate.deployment.model.clone();
         let call = RawCall { body: with_model(&call.body, &model), model, ..call.clone() };
         let (refusal, asking) = (&refusal, asking.clone());

@@ -1,6 +1,7 @@
 //! What is told of circuits: which are not closed, since when, why, and when they are tried next.
 
 use helix_messages::{Circuit, Outage};
+use helix_ports::RawOperation;
 
 use super::*;
 
@@ -61,4 +62,20 @@ async fn a_model_that_asked_to_be_left_alone_or_refused_us_is_shown_beside_its_p
     assert_eq!((outage.failure.code, outage.next_try_at.since(outage.since)), (Code::ModelRefused, Duration::from_secs(300)));
     assert_eq!(models.generate(request(None), None).await, Ok(reply("a")));
     assert_eq!(shown(&models).await, [("a".to_owned(), Circuit::Closed)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_says_nothing_of_a_model_that_refused_us_whichever_way_it_is_made() {
+    let a = FakeProvider::new("a", [refused()]);
+    let (models, _handle) = models(&[&a], Limits::default()).await;
+    assert!(matches!(models.generate(request(None), None).await, Err(ProviderError::Elsewhere(_))));
+    let told = shown(&models).await;
+    assert!(matches!(told[1].1, Circuit::AskedLast(_)), "{told:?}");
+    assert_eq!(models.count(request(None)).await, Ok(500));
+    let (operation, model) = (RawOperation::CountTokens, "small".to_owned());
+    let call = RawCall { operation, model, headers: Vec::new(), body: "bytes".into() };
+    let counted = models.forward(None, WireFormat::OpenaiChat, call, Box::new(|| None)).await;
+    assert!(counted.is_ok_and(|answer| answer.is_some()));
+    let still = shown(&models).await;
+    assert!(matches!(still[1].1, Circuit::AskedLast(_)), "{still:?}");
 }
