@@ -1,5 +1,6 @@
 //! Reading trees: by path, whole, and what of them a store lacks.
 
+#[cfg(feature = "git")]
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ pub struct PathEntry {
 }
 
 /// What was removed on purpose and is not back: trees name it, and nobody has it.
+#[cfg(feature = "git")]
 pub(crate) fn gone(store: &dyn ObjectStore) -> Result<HashSet<ObjectId>, VersionError> {
     let purged: Vec<ObjectId> = store.purged()?.into_iter().collect();
     Ok(if purged.is_empty() { HashSet::new() } else { store.missing(&purged)?.into_iter().collect() })
