@@ -200,6 +200,30 @@ async fn a_stopped_worker_past_its_lease_has_its_processes_frozen_and_then_refus
     assert_eq!(stale.code, Code::StaleOwner);
 }
 
+/// A snapshot freezes what runs, and leaves it so where the lease ends meanwhile: the guard lets it go on with the next grant, also where the
+/// guard itself was too late to see that there was an end.
+#[tokio::test]
+async fn what_was_frozen_when_a_lease_ended_goes_on_with_the_next_one_though_the_guard_saw_no_end() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+    let looping = "(while :; do sleep 0.02; done) > /dev/null 2>&1 & echo $! > loop.pid";
+    node.run(task, Epoch(1), 1, looping).await.expect("it runs");
+    let looping = pid_in(&std::fs::read_to_string(bench.root(task).join("loop.pid")).expect("written"));
+    let guard = bench.guard().expect("a guard");
+    kill_process(guard, Signal::STOP).expect("stopped");
+    node.stop_acknowledging();
+    kill_process(looping, Signal::STOP).expect("stopped as a snapshot stops it");
+    tokio::time::sleep(2 * Duration::from_millis(FAST.fence_ms)).await;
+    let refused = node.run(task, Epoch(1), 2, "true").await.expect_err("fenced");
+    assert_eq!(refused.code, Code::LeaseExpired);
+    let node = bench.connect(2).await;
+    node.run(task, Epoch(1), 3, "true").await.expect("granted again");
+    kill_process(guard, Signal::CONT).expect("continued");
+    until("the loop goes on", || !matches!(state_of(looping), Some('T'))).await;
+    assert!(!is_gone(looping));
+}
+
 #[tokio::test]
 async fn a_guard_that_is_killed_is_replaced_and_knows_the_deadline() {
     let bench = Bench::start();

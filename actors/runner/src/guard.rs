@@ -3,7 +3,7 @@
 //! A worker that is stopped, or hangs, cannot freeze what it started; the guard can. It reads
 //! instructions from a pipe: one line per renewal with the deadline as nanoseconds of CLOCK_BOOTTIME.
 //! Past the deadline it stops every process of the worker, and again whatever appears; a later deadline
-//! lets them go on. The pipe's end is the worker's death: the guard kills everything, waits until nothing
+//! lets them go on, whoever stopped them. The pipe's end is the worker's death: the guard kills everything, waits until nothing
 //! is left, and leaves. It holds `guard.lock` in the worker's folder while it lives, so the next
 //! incarnation can wait until the last one's processes are gone.
 
@@ -86,6 +86,8 @@ fn watch(processes: &ProcessSet) -> io::Result<()> {
             }
             lines.extend_from_slice(&piece[..length]);
             if let Some(renewed) = last_line(&mut lines) {
+                // The last one may have passed without our notice, and with it somebody left to us what they had frozen for a moment.
+                frozen |= deadline.is_none_or(|deadline| boottime() >= deadline);
                 deadline = Some(renewed);
                 let it_value = Timespec { tv_sec: renewed.as_secs().cast_signed(), tv_nsec: renewed.subsec_nanos().into() };
                 let at = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
