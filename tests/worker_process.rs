@@ -18,7 +18,7 @@ fn pid_in(text: &str) -> Pid {
     Pid::from_raw(text.trim().parse().expect("a process id")).expect("not zero")
 }
 
-/// Whether a process runs: there, not stopped, not a zombie.
+/// The state letter of a process, as proc(5) names it; none once it is gone.
 fn state_of(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     stat[stat.rfind(')')? + 2..].chars().next()
@@ -26,6 +26,14 @@ fn state_of(pid: Pid) -> Option<char> {
 
 fn is_gone(pid: Pid) -> bool {
     test_kill_process(pid).is_err() || matches!(state_of(pid), None | Some('Z' | 'X'))
+}
+
+/// A task whose command has ended and left a loop running in its workspace.
+async fn looping(bench: &Bench, node: &Node) -> (TaskId, Pid) {
+    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
+    let command = "(while :; do sleep 0.02; done) > /dev/null 2>&1 & echo $! > loop.pid";
+    node.run(task, Epoch(1), 1, command).await.expect("it runs");
+    (task, pid_in(&std::fs::read_to_string(bench.root(task).join("loop.pid")).expect("written")))
 }
 
 #[tokio::test]
@@ -176,11 +184,7 @@ async fn killing_the_worker_kills_everything_it_started_and_its_death_is_proven(
 async fn a_stopped_worker_past_its_lease_has_its_processes_frozen_and_then_refuses() {
     let bench = Bench::start();
     let node = bench.connect(1).await;
-    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
-    node.run(task, Epoch(1), 1, "(while :; do date +%N > tick; sleep 0.02; done) > /dev/null 2>&1 & echo $! > loop.pid")
-        .await
-        .expect("it runs");
-    let ticking = pid_in(&std::fs::read_to_string(bench.root(task).join("loop.pid")).expect("written"));
+    let (task, ticking) = looping(&bench, &node).await;
     kill_process(bench.pid(), Signal::STOP).expect("stopped");
     let stopped = Instant::now();
     until("the guard has frozen the loop", || state_of(ticking) == Some('T')).await;
@@ -206,10 +210,7 @@ async fn a_stopped_worker_past_its_lease_has_its_processes_frozen_and_then_refus
 async fn what_was_frozen_when_a_lease_ended_goes_on_with_the_next_one_though_the_guard_saw_no_end() {
     let bench = Bench::start();
     let node = bench.connect(1).await;
-    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
-    let looping = "(while :; do sleep 0.02; done) > /dev/null 2>&1 & echo $! > loop.pid";
-    node.run(task, Epoch(1), 1, looping).await.expect("it runs");
-    let looping = pid_in(&std::fs::read_to_string(bench.root(task).join("loop.pid")).expect("written"));
+    let (task, looping) = looping(&bench, &node).await;
     let guard = bench.guard().expect("a guard");
     kill_process(guard, Signal::STOP).expect("stopped");
     node.stop_acknowledging();
@@ -228,10 +229,7 @@ async fn what_was_frozen_when_a_lease_ended_goes_on_with_the_next_one_though_the
 async fn a_guard_that_is_killed_is_replaced_and_knows_the_deadline() {
     let bench = Bench::start();
     let node = bench.connect(1).await;
-    let task = node.open(TaskId::new(), Epoch(1), empty_tree()).await;
-    let looping = "(while :; do sleep 0.02; done) > /dev/null 2>&1 & echo $! > loop.pid";
-    node.run(task, Epoch(1), 1, looping).await.expect("it runs");
-    let looping = pid_in(&std::fs::read_to_string(bench.root(task).join("loop.pid")).expect("written"));
+    let (task, looping) = looping(&bench, &node).await;
     let first = bench.guard().expect("a guard");
     kill_process(first, Signal::KILL).expect("killed");
     until("another guard watches", || bench.guard().is_some_and(|guard| guard != first)).await;
