@@ -12,7 +12,7 @@ use super::*;
 use crate::format::{DecodeError, Decoder, Turn};
 use crate::served::{ServedEvent, ServedStream, deltas_of};
 
-mod recorded;
+mod documented;
 mod streams;
 
 const FORMAT: WireFormat = WireFormat::OpenaiResponses;
