@@ -80,6 +80,13 @@ impl Breaker {
         }
     }
 
+    /// The provider begins to answer. Calls pass again; one failure is enough to keep them away until an answer has come to its end.
+    pub fn began(&mut self) {
+        if !matches!(self.state, State::Closed(_)) {
+            self.state = State::Closed(self.threshold - 1);
+        }
+    }
+
     /// The provider answered, be it with a refusal.
     pub fn answered(&mut self) {
         self.state = State::Closed(0);
@@ -139,6 +146,23 @@ mod tests {
         breaker.failed(now, &busy());
         breaker.answered();
         assert!(!breaker.failed(now, &busy()));
+    }
+
+    #[test]
+    fn an_answer_that_begins_lets_calls_pass_and_one_that_breaks_off_counts_as_the_failures_before_it() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(2, COOLDOWN);
+        for opens in [false, true] {
+            breaker.began();
+            assert_eq!(breaker.failed(now, &busy()), opens);
+        }
+        assert_eq!(breaker.admit(now + COOLDOWN), Ok(()));
+        breaker.began();
+        assert_eq!(breaker.admit(now + COOLDOWN), Ok(()), "others pass while it goes on");
+        assert!(breaker.failed(now + COOLDOWN, &busy()), "it broke off");
+        breaker.answered();
+        breaker.began();
+        assert!(!breaker.failed(now, &busy()), "the count began anew");
     }
 
     #[test]

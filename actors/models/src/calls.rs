@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use helix_messages::{Asking, Circuit};
 use helix_ports::{DeltaSink, Provider, ProviderError, RawAnswer, RawCall};
 use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, Timestamp, Usage};
@@ -55,7 +55,7 @@ impl Gate {
     }
 
     /// Makes the call and answers it. Given up, its connection closed, once nobody waits for it.
-    pub async fn serve(&self, call: Call) {
+    pub async fn serve(self: Arc<Self>, call: Call) {
         match call {
             Call::Generate { request, deltas, asking, mut answer } => {
                 tokio::select! {
@@ -65,7 +65,7 @@ impl Gate {
             }
             Call::Forward { call, asking, mut answer } => {
                 tokio::select! {
-                    result = self.forward(call, &asking) => drop(answer.send(result)),
+                    result = Arc::clone(&self).forward(call, &asking) => drop(answer.send(result)),
                     () = answer.closed() => {}
                 }
             }
@@ -127,20 +127,36 @@ impl Gate {
 
     /// The turn is over when the answer's body is. That of a refusal ends at once: it is kept while others are asked, and by the very call
     /// that waits for a turn again.
-    async fn forward(&self, call: RawCall, asking: &Asking) -> Result<RawAnswer, ProviderError> {
+    async fn forward(self: Arc<Self>, call: RawCall, asking: &Asking) -> Result<RawAnswer, ProviderError> {
         let turn = self.turn(asking).await?;
         let model = call.model.clone();
-        let result = self.provider.forward(call).await;
-        self.heard(match &result {
-            Ok(answer) => answer.fault.as_ref(),
-            Err(error) => Some(error),
-        });
-        let answer = result?;
-        let body = match answer.fault {
-            Some(_) => answer.body,
-            None => holding(answer.body, turn).boxed(),
-        };
-        Ok(RawAnswer { body, usage: priced(Arc::clone(&self.provider), model, answer.usage), ..answer })
+        let answer = self.provider.forward(call).await.inspect_err(|error| self.heard(Some(error)))?;
+        if answer.fault.is_some() {
+            self.heard(answer.fault.as_ref());
+            return Ok(answer);
+        }
+        self.breaker.lock().began();
+        let body = holding(answer.body, turn).boxed();
+        Ok(RawAnswer { body, ended: self.followed(model, answer.ended).boxed(), ..answer })
+    }
+
+    /// How an answer that passes ends, with what it cost.
+    async fn followed(
+        self: Arc<Self>,
+        model: String,
+        ended: impl Future<Output = Option<Result<Usage, ProviderError>>>,
+    ) -> Option<Result<Usage, ProviderError>> {
+        let ended = ended.await?;
+        self.heard(ended.as_ref().err());
+        Some(ended.map(|usage| self.priced(&model, usage)))
+    }
+
+    fn priced(&self, model: &str, usage: Usage) -> Usage {
+        // Some providers say themselves what a call cost, and they know better.
+        match self.provider.price_at(Some(model), usage.input_tokens).filter(|_| usage.cost == Money::ZERO) {
+            Some(price) => Usage { cost: price.of(&usage), ..usage },
+            None => usage,
+        }
     }
 
     fn heard(&self, error: Option<&ProviderError>) {
@@ -166,23 +182,6 @@ fn holding<T>(
         let _turn = &turn;
         item
     })
-}
-
-/// The usage with what it cost.
-fn priced(provider: Arc<dyn Provider>, model: String, usage: oneshot::Receiver<Usage>) -> oneshot::Receiver<Usage> {
-    let (told, priced) = oneshot::channel();
-    tokio::spawn(async move {
-        let Ok(mut usage) = usage.await else { return };
-        // Some providers say themselves what a call cost, and they know better.
-        if usage.cost == Money::ZERO
-            && let Some(price) = provider.price_at(Some(&model), usage.input_tokens)
-        {
-            usage.cost = price.of(&usage);
-        }
-        // Nobody asks what it cost.
-        let _ = told.send(usage);
-    });
-    priced
 }
 
 /// The answer where the branch ends before a call was made.

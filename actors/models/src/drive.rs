@@ -51,7 +51,8 @@ pub(crate) async fn generate(
         let asking = &asking;
         async move { ask(pool, candidate, request, deltas, asking).await }
     });
-    let (reply, by) = answer.await?;
+    let Answered { answer: reply, by, asked } = answer.await?;
+    pool.ended(&by.deployment, asked.elapsed());
     // What one said that was not shown the pictures is no answer for when another one is back.
     if let Some(key) = kept.filter(|_| !by.blind) {
         pool.reuse.lock().put(key, reply.clone());
@@ -67,13 +68,20 @@ pub(crate) enum Asked<'a> {
     Count,
 }
 
-/// The loop: asks the candidates until one answers, as [`Tries`] says, and tells which.
+/// Who answers, and when it was asked.
+pub(crate) struct Answered<'a, T> {
+    pub answer: T,
+    pub by: &'a Candidate,
+    pub asked: Instant,
+}
+
+/// The loop: asks the candidates until one answers, as [`Tries`] says.
 pub(crate) async fn run<'a, T, F>(
     pool: &Pool,
     lineup: &'a [Candidate],
     mut asked_for: Asked<'_>,
     mut ask: impl FnMut(&'a Candidate) -> F,
-) -> Result<(T, &'a Candidate), ProviderError>
+) -> Result<Answered<'a, T>, ProviderError>
 where
     F: Future<Output = Result<T, ProviderError>>,
 {
@@ -107,9 +115,9 @@ where
         let error = match ask(candidate).await {
             Ok(answer) => {
                 if let Asked::Answer { session, .. } = asked_for {
-                    pool.answered(candidate, session, asked.elapsed());
+                    pool.answers(candidate, session);
                 }
-                return Ok((answer, candidate));
+                return Ok(Answered { answer, by: candidate, asked });
             }
             Err(error) => error,
         };

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use helix_messages::ReadRequest;
 use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, ModelRequest, WireFormat};
@@ -12,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::calls::Call;
-use crate::drive::{Asked, run, send};
+use crate::drive::{Answered, Asked, run, send};
 use crate::ledger::Entry;
 use crate::pool::{Candidate, Pool};
 use crate::tries::LOYALTY;
@@ -59,7 +61,7 @@ pub(crate) fn speakers(
 ///
 /// An error answer passes as it came once nobody else can answer, except where it is about our own key, account or address.
 pub(crate) async fn forward(
-    pool: &Pool,
+    pool: &Arc<Pool>,
     session: Option<String>,
     Speakers { lineup: same, others }: Speakers,
     call: RawCall,
@@ -88,13 +90,24 @@ pub(crate) async fn forward(
         }
     });
     match answer.await {
-        Ok((answer, _)) => Ok(Some(answer)),
+        Ok(answered) => Ok(Some(followed(pool, answered))),
         Err(error) if helps(others, &error, &same) => Ok(None),
         Err(error) => match refusal.into_inner().filter(|refusal| tells(refusal, &error)) {
             Some(refusal) => Ok(Some(refusal)),
             None => Err(error),
         },
     }
+}
+
+/// The answer, from whose end is learnt how its deployment does.
+fn followed(pool: &Arc<Pool>, Answered { answer, by, asked }: Answered<'_, RawAnswer>) -> RawAnswer {
+    let (pool, deployment, ended) = (Arc::clone(pool), by.deployment.clone(), answer.ended);
+    let ended = ended.inspect(move |ended| match ended {
+        Some(Ok(_)) => pool.ended(&deployment, asked.elapsed()),
+        Some(Err(error)) => pool.failed(&deployment, error),
+        None => {}
+    });
+    RawAnswer { ended: ended.boxed(), ..answer }
 }
 
 /// Keeps a refusal for the client where it may see it. One of the request itself says more than who else was not there.

@@ -5,8 +5,10 @@
 //! asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes that entry's place.
 //! Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use helix_messages::{Asking, OnBehalf, ReadRequest, Records, Write};
 use helix_ports::{DeltaSink, Extent, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{
@@ -125,10 +127,10 @@ impl Entry {
         answer.map(|answer| answer.reply)
     }
 
-    /// Passes bytes on and writes down what they used once they have passed. A request that has to be translated is no call yet.
+    /// Passes bytes on and writes down how that ended once they have passed. A request that has to be translated is no call yet.
     pub async fn forward(
         mut self,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         session: Option<String>,
         format: WireFormat,
         call: RawCall,
@@ -151,28 +153,29 @@ impl Entry {
         match &answer {
             _ if counts => {}
             Ok(Some(RawAnswer { fault: Some(error), .. })) | Err(error) => self.write_failed(error, most).await,
-            Ok(Some(_)) => {
-                self.most = Some(most);
-                return answer.map(|answer| answer.map(|answer| self.metered(answer)));
-            }
+            Ok(Some(_)) => return answer.map(|answer| answer.map(|answer| self.metered(most, answer))),
             Ok(None) => self.waits().await,
         }
         answer
     }
 
-    /// The answer, whose usage is written down on its way by.
-    fn metered(mut self, answer: RawAnswer) -> RawAnswer {
-        let (told, usage) = oneshot::channel();
-        let used = answer.usage;
+    /// The answer, whose end is written down.
+    fn metered(mut self, most: Usage, answer: RawAnswer) -> RawAnswer {
+        self.most = Some(most);
+        let (told, heard) = oneshot::channel();
+        let ended = answer.ended;
         tokio::spawn(async move {
-            // Cut or unreadable, the entry is dropped as uncertain.
-            let Ok(used) = used.await else { return };
+            // Where nobody can say, the entry is dropped as uncertain.
+            let Some(ended) = ended.await else { return };
             self.most = None;
-            self.write(used, CallOutcome::Answered, None).await;
-            // Nobody asks what it used.
-            let _ = told.send(used);
+            match &ended {
+                Ok(used) => self.write(*used, CallOutcome::Answered, None).await,
+                Err(error) => self.write_failed(error, most).await,
+            }
+            // Nobody asks how it ended.
+            let _ = told.send(ended);
         });
-        RawAnswer { usage, ..answer }
+        RawAnswer { ended: async { heard.await.ok() }.boxed(), ..answer }
     }
 
     async fn write(&self, usage: Usage, outcome: CallOutcome, code: Option<Code>) {

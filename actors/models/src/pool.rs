@@ -44,7 +44,7 @@ pub(crate) struct Route {
 /// What is known of one deployment.
 #[derive(Clone, Debug, Default)]
 struct Record {
-    /// Seconds of an answer, the last ones weighing most.
+    /// Seconds from the question to the end of the answer, the last ones weighing most.
     latency: Option<f64>,
     /// Part of the calls that failed, the last ones weighing most.
     failing: f64,
@@ -255,19 +255,25 @@ impl Pool {
         tier.deployments.iter().position(|deployment| key(deployment) == pin)
     }
 
-    /// A deployment has answered.
-    pub fn answered(&self, candidate: &Candidate, session: Option<&str>, took: Duration) {
-        self.change(&candidate.deployment, |record| {
-            let latency = record.latency.map_or(took.as_secs_f64(), |before| smoothed(before, took.as_secs_f64()));
-            *record = Record { latency: Some(latency), failing: smoothed(record.failing, 0.0), ..Record::default() };
-        });
+    /// A deployment answers, to the end or not: it is left alone no more, and the session stays with it.
+    pub fn answers(&self, candidate: &Candidate, session: Option<&str>) {
+        self.change(&candidate.deployment, |record| (record.refused, record.left_alone) = (None, None));
         if let Some(session) = session.filter(|_| !candidate.group.is_empty() && !candidate.affinity.is_zero()) {
             let pin = (key(&candidate.deployment), Instant::now() + candidate.affinity);
             self.pins.lock().put((candidate.group.clone(), session.to_owned()), pin, 1);
         }
     }
 
-    /// A deployment has not answered.
+    /// A deployment's answer has come to its end, so long after it was asked.
+    pub fn ended(&self, deployment: &Deployment, took: Duration) {
+        self.change(deployment, |record| {
+            let took = took.as_secs_f64();
+            record.latency = Some(record.latency.map_or(took, |before| smoothed(before, took)));
+            record.failing = smoothed(record.failing, 0.0);
+        });
+    }
+
+    /// A deployment has not answered, or broke off.
     pub fn failed(&self, deployment: &Deployment, error: &ProviderError) {
         let now = Instant::now();
         let pause = |before: &Option<Pause>, length: Duration| {

@@ -134,7 +134,7 @@ async fn count(pool: &Pool, request: ModelRequest) -> Result<u64, ProviderError>
             send(pool, candidate, Call::Count { request, answer }, answered).await
         }
     });
-    counted.await.map(|(tokens, _)| tokens)
+    counted.await.map(|counted| counted.answer)
 }
 
 /// The most a turn can cost, whoever answers it: each is asked with the whole prompt at its full price, and the longest answer.

@@ -43,15 +43,18 @@ where
     }
 }
 
-/// The first event of a stream that begins so; nothing while it is not whole.
-pub(crate) fn first_event(framing: Framing, start: &[u8]) -> Option<WireEvent> {
-    let after = |end: &[u8]| start.windows(end.len()).rposition(|window| window == end).map(|at| at + end.len());
+/// The events that are whole in `bytes`, which begin where one does, and how many bytes those are.
+pub(crate) fn whole_events(framing: Framing, bytes: &[u8]) -> (Vec<WireEvent>, usize) {
+    let after = |end: &[u8]| bytes.windows(end.len()).rposition(|window| window == end).map(|at| at + end.len());
     let whole = match framing {
         Framing::Sse => [&b"\n\n"[..], b"\n\r\n", b"\r\r"].into_iter().filter_map(after).max(),
         Framing::Ndjson => after(b"\n"),
     };
-    let chunks = stream::iter([Ok(Bytes::copy_from_slice(&start[..whole?]))]);
-    events(chunks, framing, Arc::default()).next().now_or_never()??.ok()
+    let Some(whole) = whole else { return (Vec::new(), 0) };
+    let chunks = stream::iter([Ok(Bytes::copy_from_slice(&bytes[..whole]))]);
+    let read = events(chunks, framing, Arc::default()).take_while(|event| future::ready(event.is_ok()));
+    let read: Option<Vec<WireEvent>> = read.filter_map(|event| future::ready(event.ok())).collect().now_or_never();
+    (read.unwrap_or_default(), whole)
 }
 
 fn sse<S>(chunks: S, held: Arc<AtomicUsize>) -> BoxStream<'static, Result<WireEvent, EventError>>
@@ -125,16 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_event_is_known_as_soon_as_it_is_whole() {
-        let first = |framing, start: &[u8]| first_event(framing, start).map(|event| event.data.trim_ascii().to_vec());
+    fn an_event_is_known_as_soon_as_it_is_whole() {
+        let whole = |framing, bytes: &[u8]| {
+            let (events, whole) = whole_events(framing, bytes);
+            let datas: Vec<_> = events.iter().map(|event| String::from_utf8_lossy(event.data.trim_ascii()).into_owned()).collect();
+            (datas.concat(), whole)
+        };
         let body = b": note\n\nevent: a\r\ndata: 1\r\n\r\ndata: 2\n\n";
-        let whole = body.windows(4).position(|window| window == b"\r\n\r\n").expect("an end") + 4;
-        for end in 0..body.len() {
-            let expected = (end >= whole).then(|| b"1".to_vec());
-            assert_eq!(first(Framing::Sse, &body[..end]), expected, "cut at {end}");
+        let ends = [(0, ""), (8, ""), (29, "1"), (body.len(), "12")];
+        for cut in 0..=body.len() {
+            let (end, read) = ends.into_iter().rfind(|(end, _)| *end <= cut).expect("the start");
+            assert_eq!(whole(Framing::Sse, &body[..cut]), (read.to_owned(), end), "cut at {cut}");
         }
-        assert_eq!(first(Framing::Ndjson, b"\n{\"x\":1}"), None);
-        assert_eq!(first(Framing::Ndjson, b"\n{\"x\":1}\n"), Some(b"{\"x\":1}".to_vec()));
+        assert_eq!(whole(Framing::Ndjson, b"\n{\"x\":1}"), (String::new(), 1));
+        assert_eq!(whole(Framing::Ndjson, b"\n{\"x\":1}\n"), ("{\"x\":1}".to_owned(), 9));
     }
 
     #[test]

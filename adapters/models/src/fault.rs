@@ -174,6 +174,11 @@ impl Faults<'_> {
             .hint("the call may have been billed; its reservation is charged")
     }
 
+    /// A stream ended in mid-answer.
+    pub fn unended(&self) -> ProviderError {
+        ProviderError::Uncertain(self.cut("the stream ended without its terminal event"))
+    }
+
     /// A body could not be read to its end.
     pub fn body(&self, error: BodyError) -> ProviderError {
         match error {

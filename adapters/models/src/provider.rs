@@ -255,7 +255,7 @@ impl HttpProvider {
         if decoder.ends_with_stream() {
             return decoder.finish().map_err(|error| self.faults().decode(error, Progress::Began));
         }
-        Err(ProviderError::Uncertain(self.faults().cut("the stream ended without its terminal event")))
+        Err(self.faults().unended())
     }
 
     fn event_fault(&self, error: EventError) -> ProviderError {

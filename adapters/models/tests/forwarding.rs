@@ -37,7 +37,7 @@ fn asked() -> Value {
 /// The whole body, and what it used.
 async fn read(answer: RawAnswer) -> (String, Option<Usage>) {
     let chunks: Vec<_> = answer.body.map(|chunk| chunk.expect("a chunk")).collect().await;
-    (String::from_utf8(chunks.concat()).expect("text"), answer.usage.await.ok())
+    (String::from_utf8(chunks.concat()).expect("text"), answer.ended.await.and_then(Result::ok))
 }
 
 /// A server that refuses: what that means, and the status and the body that pass.
@@ -140,7 +140,48 @@ async fn a_success_that_carries_an_error_is_judged_as_where_it_is_read_here_and_
 }
 
 #[tokio::test]
-async fn a_stream_is_held_until_its_first_event_and_no_longer() {
+async fn how_an_answer_ends_is_told_unless_whoever_took_it_left() {
+    let said = json!({"choices": [{"index": 0, "delta": {"content": "x"}}]}).to_string();
+    let busy = json!({"error": {"message": "busy", "code": 429}}).to_string();
+    let unread = json!({"choices": "of another kind"}).to_string();
+    let failed = ("uncertain", Code::ModelFailed);
+    for (datas, stays, expected) in [
+        (vec![said.clone()], true, Some(failed)),
+        (vec![said.clone(), busy], true, Some(failed)),
+        (vec![said.clone(), unread], true, None),
+        (vec![said], false, None),
+    ] {
+        let server = serve(vec![Answer::Bytes(events(&datas))]).await;
+        let mut answer = chat(&server).forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+        answer.body.next().await.expect("a chunk").expect("of the answer");
+        while stays && let Some(chunk) = answer.body.next().await {
+            chunk.expect("a chunk");
+        }
+        drop(answer.body);
+        assert_eq!(answer.ended.await.map(judged), expected, "{datas:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_before_the_model_speaks_is_none_however_many_events_say_that_it_began() {
+    let made: Making = |server| HttpProvider::new(settings(&server.base_url), Responses).expect("a provider");
+    let event = |kind: &str| json!({"type": kind, "response": {"id": "r", "status": "in_progress"}}).to_string();
+    let failed = json!({"type": "error", "code": "rate_limit_exceeded", "message": "m"}).to_string();
+    let bytes = events(&[event("response.created"), event("response.in_progress"), failed]);
+    let server = serve(vec![Answer::Drip(bytes, Duration::from_micros(100))]).await;
+    let answer = made(&server).forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+    assert_eq!(judged::<()>(answer.fault.map_or(Ok(()), Err)), ("retryable", Code::ModelFailed));
+
+    // A model that thinks for long before it speaks is not held back for long.
+    let server = serve(vec![Answer::Silence(events(&[event("response.created")]))]).await;
+    let mut answer = made(&server).forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+    assert_eq!(answer.fault, None);
+    let first = answer.body.next().await.expect("a chunk").expect("of the answer");
+    assert!(String::from_utf8_lossy(&first).contains("response.created"));
+}
+
+#[tokio::test]
+async fn a_stream_is_held_until_the_model_speaks_and_no_longer() {
     let said = json!({"choices": [{"index": 0, "delta": {"content": "hello"}}]}).to_string();
     let server =
         serve(vec![Answer::Silence(events(&[said.clone(), r#"{"error":{"message":"busy","code":429}}"#.to_owned()]))]).await;
@@ -159,12 +200,12 @@ async fn an_answer_that_drips_on_is_given_up_when_a_calls_time_is_over() {
     let provider = HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider");
     let answer = provider.forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
     let chunks: Vec<_> = answer.body.collect().await;
-    let failure = match chunks.last() {
-        Some(Err(ProviderError::Uncertain(failure))) => failure,
+    let last = chunks.last().cloned().expect("a chunk").map(drop);
+    match &last {
+        Err(ProviderError::Uncertain(failure)) => assert_eq!(failure.message, "test did not finish its answer within 500 ms"),
         other => panic!("{other:?}"),
-    };
-    assert_eq!(failure.message, "test did not finish its answer within 500 ms");
-    assert_eq!(answer.usage.await.ok(), None);
+    }
+    assert_eq!(answer.ended.await.map(|ended| ended.map(drop)), Some(last));
 }
 
 #[tokio::test]

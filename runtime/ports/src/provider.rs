@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use helix_protocol::{
     Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, ThinkingControl, ToolChoice, Usage, WireFormat,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Where the pieces of a streamed answer go. Bounded: a slow reader slows the stream. A closed one is ignored.
 pub type DeltaSink = mpsc::Sender<ModelDelta>;
@@ -250,8 +251,9 @@ pub struct RawAnswer {
     pub headers: Vec<(String, String)>,
     /// The body as it comes, within the provider's limits of time and size. Reading slowly slows the provider.
     pub body: BoxStream<'static, Result<Bytes, ProviderError>>,
-    /// What the answer used, read on the way by; sent when the body has ended, dropped where it was cut or refused.
-    pub usage: oneshot::Receiver<Usage>,
+    /// How the body ends: with what the answer used, read on the way by, or why it broke off. `None` where the answer is a refusal, where
+    /// whoever takes it leaves before its end, and where nobody can say what it used. Nothing is learnt before it is polled.
+    pub ended: BoxFuture<'static, Option<Result<Usage, ProviderError>>>,
 }
 
 /// A service that answers for models. One instance is one base URL with one key.

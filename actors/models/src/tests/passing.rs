@@ -1,14 +1,15 @@
 //! Bytes that pass: who is asked for them, what is tried again, and what a client is told where nobody answers.
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::future::ready;
+use futures::{FutureExt, StreamExt, stream};
 use helix_ports::RawOperation;
 use helix_protocol::ImageSource;
-use tokio::sync::oneshot;
 
 use super::*;
 
-/// An answer of a provider of this name, as a real one's would be. One whose connection is `cut` has none where it fails.
+/// An answer of a provider of this name, as a real one's would be. One whose connection is `cut` has none where it fails, and those of a
+/// `breaking` one do not come to their end.
 pub(super) fn raw(name: &str, call: &RawCall, answer: Answer) -> Result<RawAnswer, ProviderError> {
     let status = match &answer {
         Err(error) if name.starts_with("cut") => return Err(error.clone()),
@@ -19,8 +20,15 @@ pub(super) fn raw(name: &str, call: &RawCall, answer: Answer) -> Result<RawAnswe
         Err(ProviderError::Final(_)) => 413,
     };
     let said = format!("{name} says {status} to {}", String::from_utf8_lossy(&call.body));
-    let body = stream::iter([Ok(Bytes::from(said))]).boxed();
-    Ok(RawAnswer { status, fault: answer.err(), headers: Vec::new(), body, usage: oneshot::channel().1 })
+    let mut ended = answer.is_ok().then(|| Ok(Usage::default()));
+    let mut body = vec![Ok(Bytes::from(said))];
+    if answer.is_ok() && name.starts_with("breaking") {
+        let error = ProviderError::Uncertain(Failure::new(Code::ModelFailed, "it broke off"));
+        body.push(Err(error.clone()));
+        ended = Some(Err(error));
+    }
+    let (fault, body) = (answer.err(), stream::iter(body).boxed());
+    Ok(RawAnswer { status, fault, headers: Vec::new(), body, ended: ready(ended).boxed() })
 }
 
 /// What a client gets: a status with a body, nothing where its request has to be translated, or an error of ours.
@@ -39,8 +47,10 @@ async fn pass(models: &Models, request: Option<ModelRequest>) -> Told {
     };
     let mut body = Vec::new();
     while let Some(chunk) = answer.body.next().await {
-        body.extend_from_slice(&chunk.expect("a chunk"));
+        body.extend_from_slice(&chunk.unwrap_or_default());
     }
+    // What is learnt of the end is learnt beside the body.
+    answer.ended.await;
     Ok(Some((answer.status, String::from_utf8(body).expect("text"))))
 }
 
@@ -174,4 +184,17 @@ async fn bytes_that_ask_for_a_longer_answer_than_a_model_writes_do_not_pass_to_i
     let (models, _handle) = grouped(&[&verbose, &b], team, Limits::default()).await;
     assert_eq!(pass(&models, Some(long)).await, Ok(None), "it is asked for less in a translation");
     assert_eq!((verbose.calls(), b.calls()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_break_off_on_their_way_by_open_the_circuit_and_count_as_failures() {
+    let (a, b) = (FakeProvider::new("breaking", []), FakeProvider::new("b", [busy(None), busy(None), busy(None)]));
+    let limits = Limits { failures: 2, retries: 0, ..Limits::default() };
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Availability, &["breaking", "b"], &[]), limits).await;
+    assert_eq!(pass(&models, None).await, told(200, "breaking says 200 to bytes"));
+    assert_eq!((a.calls(), b.calls()), (1, 0));
+    assert_eq!(pass(&models, None).await, told(200, "breaking says 200 to bytes"), "the other is busy");
+    assert_eq!((a.calls(), b.calls()), (2, 1), "it is asked after one that failed less");
+    assert_eq!(pass(&models, None).await, told(429, "b says 429 to bytes"), "the circuit of the other is open");
+    assert_eq!((a.calls(), b.calls()), (2, 2));
 }

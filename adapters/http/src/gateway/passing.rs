@@ -70,10 +70,10 @@ fn respond(gateway: &Gateway, answer: RawAnswer, operation: RawOperation, reserv
         if answer.fault.is_some() {
             reservation.free();
         } else if operation != RawOperation::CountTokens {
-            let usage = answer.usage;
+            let ended = answer.ended;
             gateway.runtime().spawn(async move {
                 // Cut or unreadable: what was set aside counts as spent.
-                if let Ok(usage) = usage.await {
+                if let Some(Ok(usage)) = ended.await {
                     reservation.settle(&usage);
                 }
             });

@@ -145,7 +145,7 @@ async fn a_stream_that_was_cut_stays_uncertain_and_counts_in_full() {
 
     let call = entry(&served, |call| call.code.is_some()).await;
     let most = Usage { input_tokens: 75, cost: Money(125), estimated: true, ..Usage::default() };
-    assert_eq!((call.outcome, call.usage), (CallOutcome::Uncertain, most));
+    assert_eq!((call.outcome, call.code, call.usage), (CallOutcome::Uncertain, Some(Code::ModelFailed), most));
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(ask(&served, &key, "hi").await.0, 402);
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::future::ready;
+use futures::{FutureExt, StreamExt, stream};
 use helix_actor_models::{Limits, ModelsArgs, ProviderArgs};
 use helix_adapter_http::{GatewayArgs, serve_gateway};
 use helix_config::{DeploymentConfig, GroupConfig};
@@ -22,7 +23,6 @@ use helix_protocol::{
     Block, Code, Failure, GatewayKey, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat,
 };
 use serde_json::json;
-use tokio::sync::oneshot;
 
 /// What clients are told at the end of a plain answer.
 pub const GREETING: &str = "hello from the model";
@@ -169,17 +169,14 @@ impl Provider for Scripted {
     }
     /// Answers with the very bytes it was sent, so that a test can see whether they changed.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
-        let (told, usage) = oneshot::channel();
         let used = Usage { input_tokens: 5, output_tokens: 3, ..Usage::default() };
         let echoed =
             json!({"model": call.model, "operation": format!("{:?}", call.operation), "sent": String::from_utf8_lossy(&call.body)});
         let body = bytes::Bytes::from(echoed.to_string());
-        if call.operation != RawOperation::CountTokens {
-            let _ = told.send(used);
-        }
+        let ended = ready((call.operation != RawOperation::CountTokens).then_some(Ok(used))).boxed();
         let headers =
             vec![("content-type".to_owned(), "application/json".to_owned()), ("x-request-id".to_owned(), "r1".to_owned())];
-        Ok(RawAnswer { status: 200, fault: None, headers, body: stream::iter([Ok(body)]).boxed(), usage })
+        Ok(RawAnswer { status: 200, fault: None, headers, body: stream::iter([Ok(body)]).boxed(), ended })
     }
     /// An `exhausted` one has used its limits up.
     fn rate_limits(&self, _model: Option<&str>) -> RateLimits {
