@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use helix_protocol::{Code, Effort, Failure, ThinkingControl};
+use helix_protocol::{Code, Effort, Failure, JsonOutput, ThinkingControl};
 use serde::{Deserialize, Serialize};
 
 use crate::refusal;
@@ -70,6 +70,9 @@ pub struct ModelEntry {
     /// Takes temperature and its like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<bool>,
+    /// What it can be held to in the text of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json_output: Option<JsonOutput>,
     /// How its thinking is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<ThinkingControl>,
@@ -115,8 +118,17 @@ impl ModelEntry {
         macro_rules! take {
             ($($field:ident),*) => { $( if over.$field.is_some() { self.$field.clone_from(&over.$field); } )* };
         }
-        take!(tools, forced_tools, parallel_tools, streaming, images, sampling, thinking, efforts, least_budget);
-        take!(cache_markers, cache_least, context_tokens, output_tokens, most_context_tokens, most_output_tokens, long_price);
+        take!(tools, forced_tools, parallel_tools, streaming, images, sampling, json_output, thinking, efforts);
+        take!(
+            least_budget,
+            cache_markers,
+            cache_least,
+            context_tokens,
+            output_tokens,
+            most_context_tokens,
+            most_output_tokens,
+            long_price
+        );
         if over.price.is_some() {
             self.price = over.price;
             // A new price says nothing about what long requests cost by the old one.
@@ -295,6 +307,25 @@ mod tests {
         let older = table.of("anthropic", "claude-sonnet-4-5-20250929");
         assert_eq!((older.thinking, older.forced_tools, older.sampling), (Some(ThinkingControl::Budget), Some(true), Some(true)));
         assert_eq!(older.context_tokens, Some(200_000));
+    }
+
+    #[test]
+    fn models_from_before_schemas_are_held_to_what_they_can_be() {
+        let table = ModelTable::built_in();
+        for (kind, model, expected) in [
+            ("anthropic", "claude-3-7-sonnet-latest", JsonOutput::None),
+            ("anthropic", "claude-sonnet-4-20250514", JsonOutput::None),
+            ("anthropic", "claude-opus-4-0", JsonOutput::None),
+            ("anthropic", "claude-sonnet-4-5-20250929", JsonOutput::Schema),
+            ("anthropic", "claude-opus-5-5", JsonOutput::Schema),
+            ("openai", "gpt-4", JsonOutput::None),
+            ("openai", "gpt-4-turbo", JsonOutput::Object),
+            ("openai", "gpt-4o-2024-05-13", JsonOutput::Object),
+            ("openai", "gpt-4o", JsonOutput::Schema),
+            ("ollama", "qwen3", JsonOutput::Schema),
+        ] {
+            assert_eq!(table.of(kind, model).json_output, Some(expected), "{model}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Standing {
     pub obstacle: Obstacle,
     /// Tokens that its model takes in one request.
     pub context: u64,
-    /// Whether the turn fits into them, by an upper estimate, and its pictures are taken.
+    /// Whether the turn fits into them, by an upper estimate, its pictures are taken, and its answer's text can be what it shall be.
     pub fits: bool,
 }
 

@@ -215,7 +215,11 @@ impl Pool {
             failing: (record.failing * 20.0).round() / 20.0,
             obstacle,
             context: capabilities.context_tokens,
-            fits: tokens + answer <= capabilities.context_tokens && (capabilities.images || !request.is_some_and(has_pictures)),
+            fits: tokens + answer <= capabilities.context_tokens
+                && request.is_none_or(|request| {
+                    (capabilities.images || !has_pictures(request))
+                        && route.args.provider.keeps_output(named(&deployment.model), request)
+                }),
         }
     }
 

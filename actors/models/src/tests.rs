@@ -14,7 +14,8 @@ use helix_ports::{
     RawCall, TokenPrice,
 };
 use helix_protocol::{
-    Block, Code, Failure, Message, ModelReply, ModelRequest, Money, Role, Sampling, StopReason, Thinking, Usage, WireFormat,
+    Block, Code, Failure, JsonOutput, Message, ModelReply, ModelRequest, Money, OutputFormat, Role, Sampling, StopReason, Thinking,
+    Usage, WireFormat,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -137,7 +138,8 @@ impl Provider for FakeProvider {
         let (context_tokens, images) = (self.context_tokens, self.name.starts_with("seeing"));
         let usual = ModelCapabilities::default();
         let output_tokens = if self.name == "verbose" { 4 * usual.output_tokens } else { usual.output_tokens };
-        ModelCapabilities { context_tokens, images, output_tokens, ..usual }
+        let json_output = if self.name == "wordy" { JsonOutput::None } else { usual.json_output };
+        ModelCapabilities { context_tokens, images, output_tokens, json_output, ..usual }
     }
     /// A `thinker` cannot be forced while it thinks.
     fn keeps_tool_choice(&self, _model: Option<&str>, request: &ModelRequest) -> bool {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use helix_ports::ProviderError;
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, JsonOutput, OutputFormat};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
@@ -101,12 +101,20 @@ impl Faults<'_> {
         ))
     }
 
-    /// A turn that is not sent, because its format has no word for what the answer's text shall be.
-    pub fn no_such_output(&self, model: &str) -> ProviderError {
-        let message = format!("{model} of {} answers in JSON only by a schema: nothing was sent", self.settings.name);
-        ProviderError::Final(
-            Failure::new(Code::InvalidRequest, message).hint("send a JSON Schema of the answer, or ask for JSON in words"),
-        )
+    /// A turn that is not sent, because its model or its format cannot be held to what the answer's text shall be.
+    pub fn no_such_output(&self, model: &str, output: &OutputFormat) -> ProviderError {
+        let able = self.settings.models.of(model).capabilities.json_output;
+        let (what, hint) = match (output, able) {
+            (OutputFormat::JsonObject, JsonOutput::Schema) => {
+                ("answers in JSON only by a schema", "send a JSON Schema of the answer, or ask for JSON in words")
+            }
+            (_, JsonOutput::Object) => {
+                ("cannot be held to a schema", "ask for a JSON object and say its fields in words, or name another model")
+            }
+            _ => ("cannot be held to JSON", "ask for it in words, or name another model"),
+        };
+        let message = format!("{model} of {} {what}: nothing was sent", self.settings.name);
+        ProviderError::Final(Failure::new(Code::InvalidRequest, message).hint(hint))
     }
 
     /// A success that holds an error, or nonsense.

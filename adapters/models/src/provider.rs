@@ -195,8 +195,8 @@ impl HttpProvider {
         self.measure(model).await;
         let capabilities = self.capabilities(Some(model));
         let turn = self.turn(request, model, &capabilities, stream);
-        if !self.format.has_output(&request.output) {
-            return Err(self.faults().no_such_output(model));
+        if !self.keeps_output(Some(model), request) {
+            return Err(self.faults().no_such_output(model, &request.output));
         }
         self.fits(&turn).await?;
         let accept = if stream { "text/event-stream" } else { "application/json" };
@@ -409,6 +409,10 @@ impl Provider for HttpProvider {
         let capabilities = self.capabilities(model);
         let turn = self.turn(request, model.unwrap_or(&self.settings.model), &capabilities, false);
         matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None) || self.format.forces_tools(&turn)
+    }
+
+    fn keeps_output(&self, model: Option<&str>, request: &ModelRequest) -> bool {
+        self.format.has_output(&request.output) && request.output.needs() <= self.capabilities(model).json_output
     }
 
     fn price(&self, model: Option<&str>) -> Option<TokenPrice> {

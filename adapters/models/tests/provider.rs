@@ -12,7 +12,7 @@ use helix_adapter_models::servers::LlamaCpp;
 use helix_adapter_models::{HttpProvider, ModelFacts, ModelLookup, Settings, price_per_million};
 use helix_ports::{Availability, ModelCapabilities, Provider, ProviderError};
 use helix_protocol::{
-    Block, Code, Extra, Message, ModelDelta, ModelReply, ModelRequest, Money, OutputFormat, Role, StopReason, Thinking,
+    Block, Code, Extra, JsonOutput, Message, ModelDelta, ModelReply, ModelRequest, Money, OutputFormat, Role, StopReason, Thinking,
     ThinkingControl, ToolChoice, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
@@ -250,12 +250,36 @@ async fn models_are_listed_with_their_prices() {
 }
 
 #[tokio::test]
-async fn json_without_a_schema_is_not_asked_of_a_format_that_has_no_word_for_it() {
+async fn an_answer_that_neither_model_nor_format_can_be_held_to_is_not_asked_for() {
     let server = serve(vec![json_response("200 OK", &json!({}))]).await;
-    let provider = HttpProvider::new(settings(&server), AnthropicMessages::default()).expect("a provider");
-    let asked = ModelRequest { output: OutputFormat::JsonObject, ..request() };
-    assert_eq!(judged(provider.generate(&asked).await), ("final", Code::InvalidRequest));
+    let held_to = |json_output| {
+        let capabilities = ModelCapabilities { json_output, ..ModelCapabilities::default() };
+        let models = ModelLookup::new(move |_| ModelFacts { capabilities: capabilities.clone(), ..ModelFacts::default() });
+        Settings { models, ..settings(&server) }
+    };
+    let anthropic = HttpProvider::new(held_to(JsonOutput::Schema), AnthropicMessages::default()).expect("a provider");
+    let chat = |json_output| HttpProvider::new(held_to(json_output), ChatCompletions::at("")).expect("a provider");
+    let (name, description, schema) = (String::new(), String::new(), json!({"type": "object"}));
+    let schema = OutputFormat::JsonSchema { name, description, schema, strict: false };
+    for (provider, output, said) in [
+        (&anthropic, &OutputFormat::JsonObject, "answers in JSON only by a schema"),
+        (&chat(JsonOutput::None), &OutputFormat::JsonObject, "cannot be held to JSON"),
+        (&chat(JsonOutput::None), &schema, "cannot be held to JSON"),
+        (&chat(JsonOutput::Object), &schema, "cannot be held to a schema"),
+    ] {
+        let error = provider.generate(&ModelRequest { output: output.clone(), ..request() }).await.expect_err("refused");
+        assert!(error.failure().message.contains(said), "{error}");
+        assert_eq!(judged::<()>(Err(error)), ("final", Code::InvalidRequest));
+    }
     assert!(server.requests.lock().await.is_empty());
+    let held = [
+        (&chat(JsonOutput::Object), OutputFormat::JsonObject),
+        (&chat(JsonOutput::None), OutputFormat::Text),
+        (&anthropic, schema),
+    ];
+    for (provider, output) in held {
+        assert!(provider.keeps_output(None, &ModelRequest { output, ..request() }));
+    }
 }
 
 /// A prompt of 3,000 words: at least 3,000 tokens, and some 6,000 by the upper estimate.

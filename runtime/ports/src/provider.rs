@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use helix_protocol::{
-    Effort, Failure, ModelDelta, ModelReply, ModelRequest, Money, ThinkingControl, ToolChoice, Usage, WireFormat,
+    Effort, Failure, JsonOutput, ModelDelta, ModelReply, ModelRequest, Money, ThinkingControl, ToolChoice, Usage, WireFormat,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -58,6 +58,8 @@ pub struct ModelCapabilities {
     pub images: bool,
     /// Takes temperature and its like. Where not, they are left out.
     pub sampling: bool,
+    /// What it can be held to in the text of an answer.
+    pub json_output: JsonOutput,
     /// How its thinking is asked for.
     pub thinking: ThinkingControl,
     /// The efforts that it knows, least first.
@@ -83,6 +85,7 @@ impl Default for ModelCapabilities {
             streaming: true,
             images: false,
             sampling: true,
+            json_output: JsonOutput::Schema,
             thinking: ThinkingControl::None,
             efforts: Vec::new(),
             least_budget: 1_024,
@@ -278,6 +281,10 @@ pub trait Provider: Send + Sync + 'static {
     /// it in words, and its answer has to be checked: some cannot be forced, some not while they think.
     fn keeps_tool_choice(&self, model: Option<&str>, request: &ModelRequest) -> bool {
         matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None) || self.capabilities(model).forced_tools
+    }
+    /// True where `model` can be held to what the request says of its answer's text. Where not, nothing is sent.
+    fn keeps_output(&self, model: Option<&str>, request: &ModelRequest) -> bool {
+        request.output.needs() <= self.capabilities(model).json_output
     }
     /// The price of a model, where known.
     fn price(&self, model: Option<&str>) -> Option<TokenPrice>;

@@ -33,7 +33,8 @@ pub use ids::{
 pub use ledger::{CallOutcome, GatewayKey, ModelCall, Payer, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{
-    Effort, ModelDelta, ModelReply, ModelRequest, OutputFormat, Sampling, StopReason, Thinking, ThinkingControl, ToolChoice, Usage,
+    Effort, JsonOutput, ModelDelta, ModelReply, ModelRequest, OutputFormat, Sampling, StopReason, Thinking, ThinkingControl,
+    ToolChoice, Usage,
 };
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{

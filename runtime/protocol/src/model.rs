@@ -85,6 +85,19 @@ pub enum ThinkingControl {
     AlwaysEffort,
 }
 
+/// What a model can be held to in the text of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JsonOutput {
+    /// Nothing.
+    None,
+    /// A JSON object, of whatever kind.
+    Object,
+    /// JSON of a schema, and an object of whatever kind.
+    #[default]
+    Schema,
+}
+
 /// What the text of an answer shall be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +122,15 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
+    /// What a model must be able to be held to.
+    pub fn needs(&self) -> JsonOutput {
+        match self {
+            Self::Text => JsonOutput::None,
+            Self::JsonObject => JsonOutput::Object,
+            Self::JsonSchema { .. } => JsonOutput::Schema,
+        }
+    }
+
     /// True where any text will do.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Text)

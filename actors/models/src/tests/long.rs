@@ -1,4 +1,4 @@
-//! Turns that a model does not take: longer than it reads or writes, or with pictures.
+//! Turns that a model does not take: longer than it reads or writes, with pictures, or for an answer that it cannot be held to.
 
 use super::*;
 
@@ -79,6 +79,16 @@ async fn pictures_go_to_whoever_takes_them() {
     let (models, _handle) = grouped(&[&blind, &seeing], team, Limits::default()).await;
     assert_eq!(models.generate(with_a_picture(), None).await, Ok(reply("seeing")));
     assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("blind")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn json_is_asked_of_whoever_can_be_held_to_it() {
+    let (wordy, b) = (FakeProvider::new("wordy", []), FakeProvider::new("b", []));
+    let team = group(RoutingStrategy::Cost, &["wordy", "b"], &[]);
+    let (models, _handle) = grouped(&[&wordy, &b], team, Limits::default()).await;
+    let asked = ModelRequest { output: OutputFormat::JsonObject, ..request(Some("team")) };
+    assert_eq!(models.generate(asked, None).await, Ok(reply("b")));
+    assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("wordy")));
 }
 
 #[tokio::test(start_paused = true)]

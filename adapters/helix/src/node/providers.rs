@@ -132,6 +132,7 @@ fn facts(entry: &ModelEntry) -> ModelFacts {
         streaming: entry.streaming.unwrap_or(usual.streaming),
         images: entry.images.unwrap_or(usual.images),
         sampling: entry.sampling.unwrap_or(usual.sampling),
+        json_output: entry.json_output.unwrap_or(usual.json_output),
         thinking: entry.thinking.unwrap_or(usual.thinking),
         efforts: entry.efforts.clone().unwrap_or(usual.efforts),
         least_budget: entry.least_budget.unwrap_or(usual.least_budget),

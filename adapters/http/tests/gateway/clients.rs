@@ -78,9 +78,10 @@ macro_rules! clients {
 clients! {
     openai_for_python_speaks_chat_completions: Python "openai_chat.py";
     openai_for_python_speaks_responses: Python "openai_responses.py";
-    openai_for_node_speaks_chat_completions: Node "openai.mjs";
+    openai_for_node_speaks_chat_completions: Node "openai_chat.mjs";
+    openai_for_node_speaks_responses: Node "openai_responses.mjs";
     anthropic_for_python_speaks_messages: Python "anthropic_messages.py";
-    anthropic_for_node_speaks_messages: Node "anthropic.mjs";
+    anthropic_for_node_speaks_messages: Node "anthropic_messages.mjs";
     genai_for_python_speaks_generate_content: Python "google_genai.py";
     ollama_for_python_speaks_its_own_chat: Python "ollama_chat.py";
 }

@@ -47,6 +47,14 @@ for prompt, status in [("refuse", 400), ("overflow", 400), ("busy", 503), ("cut"
         except anthropic.APIStatusError as error:
             assert error.status_code == status and "the script says so" in str(error), error
             assert error.body["type"] == "error", error.body
+before = ""
+try:
+    for event in ask("break", stream=True):
+        before += event.delta.text if event.type == "content_block_delta" else ""
+    raise SystemExit("a stream that broke off was taken for an answer")
+except anthropic.APIError as error:
+    assert "the script breaks off" in str(error) and error.body["type"] == "error", error
+assert before == "hello from the model", before
 try:
     anthropic.Anthropic(base_url=base, api_key="wrong", max_retries=0).messages.create(
         model="coder", max_tokens=5, messages=user("hi"))

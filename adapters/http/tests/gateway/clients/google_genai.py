@@ -44,4 +44,13 @@ for version in ("v1beta", "v1"):
             raise SystemExit(f"{prompt} was not refused")
         except kind as error:
             assert error.code == status and "the script says so" in str(error), error
+
+    before = ""
+    try:
+        for chunk in client.models.generate_content_stream(model="coder", contents="break"):
+            before += chunk.text or ""
+        raise SystemExit("a stream that broke off was taken for an answer")
+    except errors.APIError as error:
+        assert "the script breaks off" in str(error), error
+    assert before == "hello from the model", before
 print("ok")

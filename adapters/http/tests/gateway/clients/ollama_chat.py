@@ -45,6 +45,15 @@ pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQG
 seen = client.chat(model=MODEL, messages=[{"role": "user", "content": "what is this", "images": [pixel]}])
 assert seen.message.content == "1 picture", seen
 
+before = ""
+try:
+    for piece in client.chat(model=MODEL, messages=user("break"), stream=True):
+        before += piece.message.content or ""
+    raise SystemExit("a stream that broke off was taken for an answer")
+except ollama.ResponseError as error:
+    assert "the script breaks off" in error.error, error
+assert before == "hello from the model", before
+
 for prompt, status in [("refuse", 400), ("overflow", 400), ("busy", 503), ("cut", 502)]:
     for stream in (False, True):
         try:

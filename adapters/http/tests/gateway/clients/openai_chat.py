@@ -48,6 +48,15 @@ seen = client.chat.completions.create(model="coder", messages=user([
     {"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": pixel}}]))
 assert seen.choices[0].message.content == "1 picture", seen
 
+before = ""
+try:
+    for chunk in client.chat.completions.create(model="coder", messages=user("break"), stream=True):
+        before += "".join(choice.delta.content or "" for choice in chunk.choices)
+    raise SystemExit("a stream that broke off was taken for an answer")
+except openai.APIError as error:
+    assert "the script breaks off" in error.message, error
+assert before == "hello from the model", before
+
 for prompt, kind, status in [("refuse", openai.BadRequestError, 400), ("overflow", openai.BadRequestError, 400),
                              ("busy", openai.InternalServerError, 503), ("cut", openai.InternalServerError, 502)]:
     for stream in (False, True):

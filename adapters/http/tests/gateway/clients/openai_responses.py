@@ -42,4 +42,14 @@ for prompt, kind in [("refuse", openai.BadRequestError), ("busy", openai.Interna
             raise SystemExit(f"{prompt} was not refused")
         except kind as error:
             assert "the script says so" in str(error), error
+
+before, failed = "", None
+try:
+    for event in client.responses.create(model="coder", input="break", stream=True, store=False):
+        before += event.delta if event.type == "response.output_text.delta" else ""
+        failed = event.response.error.message if event.type == "response.failed" else failed
+        assert event.type != "response.completed", event
+except openai.APIError as error:
+    failed = error.message
+assert before == "hello from the model" and "the script breaks off" in (failed or ""), (before, failed)
 print("ok")
