@@ -226,15 +226,18 @@ impl Merge<'_> {
             Some(base) => decided(Sides { base: base.mode, ours: ours.mode, theirs: theirs.mode }),
             None => Some(ours.mode).filter(|mode| *mode == theirs.mode),
         };
-        let links = [Some(ours), Some(theirs), base].into_iter().flatten().filter(|entry| entry.mode == FileMode::Symlink).count();
+        let is_link = |entry: &TreeEntry| entry.mode == FileMode::Symlink;
+        let linked = is_link(ours) || is_link(theirs);
         let ids = Sides { base: base.map(|base| base.id), ours: Some(ours.id), theirs: Some(theirs.id) };
-        if let (Some(Some(id)), true) = (decided(ids), links == 0 || mode.is_some()) {
+        if let (Some(Some(id)), true) = (decided(ids), !(linked || base.is_some_and(is_link)) || mode.is_some()) {
             let size = if id == ours.id { ours.size } else { theirs.size };
             let entry = TreeEntry { mode: mode.unwrap_or(ours.mode), size, id, ..ours.clone() };
             return Ok(if mode.is_some() { Some(entry) } else { self.conflict(found, Some(entry)) });
         }
+        // What was a link before has no lines that two texts could have in common.
+        let base = base.filter(|base| !is_link(base));
         let long = [base, Some(ours), Some(theirs)].into_iter().flatten().any(|entry| entry.size > LONGEST_TEXT);
-        if links > 0 || long {
+        if linked || long {
             return Ok(self.undecided(found, Some(ours)));
         }
         let before = base.map(|base| self.store.read(base.id)).transpose()?.unwrap_or_default();

@@ -496,7 +496,7 @@ fn merged(before: &[Step], ours: &[Step], theirs: &[Step]) -> Tally {
 fn each_kind_of_conflict_is_the_conflict_git_sees() {
     let write = |edits: &[(u8, u8)]| vec![Step::Write(0, lines(edits))];
     let (plain, none) = (write(&[]), Vec::new());
-    let conflicts: [Case; 9] = [
+    let conflicts: [Case; 10] = [
         ("both changed a line", plain.clone(), write(&[(3, 2)]), write(&[(3, 3)])),
         ("lines beside each other", plain.clone(), write(&[(3, 2)]), write(&[(4, 3)])),
         ("changed and removed", plain.clone(), write(&[(3, 2)]), vec![Step::Remove(0)]),
@@ -515,6 +515,7 @@ fn each_kind_of_conflict_is_the_conflict_git_sees() {
             vec![Step::Write(0, Content::NoLineEnd(1))],
             vec![Step::Write(0, Content::NoLineEnd(2))],
         ),
+        ("a link that is a text on both sides", vec![Step::Link(0, 0)], write(&[]), write(&[(0, 0)])),
         ("a link and a text", plain.clone(), vec![Step::Link(0, 1)], write(&[(3, 2)])),
     ];
     for (what, before, ours, theirs) in conflicts {
