@@ -28,7 +28,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
     }
     web(&config.web)?;
     let address = &config.gateway.address;
-    if !address.is_empty() && !is_plain_url(address) {
+    if !address.is_empty() && !is_plain_url(address.strip_suffix('/').unwrap_or(address)) {
         let wanted = "http://HOST:PORT or https://HOST, without a path";
         return Err(wrong("gateway.address", format!("{address:?}"), wanted));
     }

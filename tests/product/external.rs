@@ -54,15 +54,22 @@ impl Product {
 
 /// A product whose gateway listens.
 pub async fn with_gateway(setup: Setup) -> Product {
+    with_gateway_before(setup, i_am_the_model()).await
+}
+
+pub fn i_am_the_model() -> Vec<serde_json::Value> {
     let answer = json!({"text": "I am the model.", "usage": {"input_tokens": 900, "output_tokens": 40}});
-    with_gateway_before(setup, vec![scenario("over the gateway", [answer])]).await
+    vec![scenario("over the gateway", [answer])]
 }
 
 /// The same, with a model that answers so.
 pub async fn with_gateway_before(setup: Setup, answers: Vec<serde_json::Value>) -> Product {
-    // Free a moment ago; nobody else here asks for this one by name.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    setup.model(transcript(answers)).set("gateway.listen", format!("127.0.0.1:{port}")).start().await
+    setup.model(transcript(answers)).set("gateway.listen", format!("127.0.0.1:{}", free_port())).start().await
+}
+
+/// Free a moment ago; nobody else here asks for this one by name.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
 #[tokio::test(flavor = "multi_thread")]

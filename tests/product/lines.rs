@@ -7,9 +7,10 @@ use std::process::{Command, Output};
 use helix_adapter_http::api::LogPage;
 use helix_adapter_ssh::testing::TestSshd;
 use helix_messages::WorkerView;
-use helix_protocol::{EventKind, WorkerTarget};
+use helix_protocol::{EventKind, TaskStatus, WorkerTarget};
 
-use crate::harness::{HELIX, Product, Setup, Verdict, end_everything_in, rounds};
+use crate::external::{free_port, i_am_the_model, spec};
+use crate::harness::{HELIX, Product, Setup, Verdict, end_everything_in, rounds, transcript};
 
 /// Another machine. Whatever still runs there at the end is ended.
 struct Machine(TestSshd);
@@ -41,6 +42,14 @@ fn answer<T: serde::de::DeserializeOwned>(output: &Output) -> T {
     let said = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said:?}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+}
+
+/// Adds a machine as a worker by the built-in client, which is told what `pinned` makes of its host key.
+fn add(product: &Product, machine: &Machine, pinned: impl FnOnce(String) -> String) -> Output {
+    let target = machine.0.russh_target().expect("its host key can be read");
+    let WorkerTarget::Russh { user, host, port, key, host_key } = target else { panic!("another target") };
+    let address = format!("ssh://{user}@{host}:{port}");
+    helix(product, &["worker", "add", &address, "--key", &key, "--host-key", &pinned(host_key), "--name", "attic"])
 }
 
 /// Runs a command whose connection is cut in the middle of its output, and removes the worker.
@@ -79,13 +88,8 @@ async fn a_worker_behind_the_built_in_client_is_installed_from_nothing_cut_resto
     for _ in 0..rounds(1) {
         let machine = Machine::start();
         let product = Setup::workers(0).patient_leases().start().await;
-        let WorkerTarget::Russh { user, host, port, key, host_key } = machine.0.russh_target().expect("its host key can be read")
-        else {
-            panic!("another target");
-        };
-        let address = format!("ssh://{user}@{host}:{port}");
         assert!(!machine.installed().exists());
-        let output = helix(&product, &["worker", "add", &address, "--key", &key, "--host-key", &host_key, "--name", "attic"]);
+        let output = add(&product, &machine, |host_key| host_key);
         installed_cut_restored_and_removed(&product, &machine, &answer(&output)).await;
     }
 }
@@ -124,15 +128,33 @@ async fn a_worker_behind_an_alias_of_the_systems_ssh_is_installed_from_nothing_c
 async fn a_host_with_another_key_than_the_pinned_one_is_refused() {
     let machine = Machine::start();
     let product = Setup::workers(0).start().await;
-    let WorkerTarget::Russh { user, host, port, key, host_key } = machine.0.russh_target().expect("its host key can be read")
-    else {
-        panic!("another target");
-    };
-    let address = format!("ssh://{user}@{host}:{port}");
-    let forged = format!("SHA256:{}", "A".repeat(host_key.len() - "SHA256:".len()));
-    let output = helix(&product, &["worker", "add", &address, "--key", &key, "--host-key", &forged]);
+    let output = add(&product, &machine, |host_key| format!("SHA256:{}", "A".repeat(host_key.len() - "SHA256:".len())));
     let said: serde_json::Value = serde_json::from_slice(&output.stderr).expect("a failure in JSON");
     assert_eq!((output.status.code(), said["error"]["code"].as_str()), (Some(6), Some("host_key_changed")), "{said}");
     assert!(!machine.installed().exists(), "nothing was sent there");
     assert_eq!(product.workers().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_on_another_machine_reaches_its_models_where_that_machine_reaches_the_gateway() {
+    let port = free_port();
+    for address in [String::new(), format!("http://127.0.0.2:{port}/")] {
+        let machine = Machine::start();
+        // What listens for other machines listens on this one's every address.
+        let setup = Setup::workers(0).patient_leases().model(transcript(i_am_the_model()));
+        let setup = setup.set("gateway.listen", format!("0.0.0.0:{port}")).set("gateway.address", address.as_str());
+        let product = setup.start().await;
+        let _: WorkerView = answer(&add(&product, &machine, |host_key| host_key));
+        let task = product.external(spec(&product, "model")).await;
+        if address.is_empty() {
+            let record = product.ended(task).await;
+            assert_eq!(record.status, TaskStatus::Failed);
+            assert!(record.reason.contains("does not reach this node's gateway"), "{}", record.reason);
+            continue;
+        }
+        product.completed(task).await;
+        assert!(product.said(task).await[0].contains("The model says: I am the model."), "{:?}", product.said(task).await);
+        assert_eq!((product.record(task).await.tokens, product.keys().await), (940, 0));
+        assert_eq!(product.judge().await, Verdict::default());
+    }
 }
