@@ -13,4 +13,5 @@ mod kept;
 mod loss;
 mod purge;
 mod seed;
+mod staging;
 mod store;

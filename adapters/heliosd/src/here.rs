@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{Caller, Repository, Signature, WorkingFolder, Workspace, WorkspaceName};
+use helix_versions::{Caller, Repository, Signature, WorkingFolder, Workspace, WorkspaceName, diff_entries};
 use parking_lot::MutexGuard;
 
 use crate::author::{Role, Who};
@@ -38,6 +38,7 @@ impl Here {
     pub fn find(context: &mut Context<'_>, path: &Path) -> Result<Self, Failure> {
         let location = Location::find(path)?;
         let open = context.engine.repository(&location, &mut context.console)?;
+        open.refresh_settings()?;
         Ok(Self { location, open })
     }
 
@@ -76,9 +77,22 @@ impl Here {
         Location { repository: self.location.repository.clone(), workspace: workspace.name.clone(), root }
     }
 
-    /// The workspace as it is now.
+    /// The workspace as it is now. What is staged is that on the head as it is now: a head that was moved meanwhile, by an import or by
+    /// somebody else's promotion, is not taken back by the next commit.
     pub fn workspace(&self) -> Result<Workspace, Failure> {
-        Ok(self.repository().workspace(self.name())?)
+        let workspace = self.repository().workspace(self.name())?;
+        let Some(before) = workspace.staged else { return Ok(workspace) };
+        let head = self.repository().tree_of(&workspace.head)?;
+        let Some(onto) = before.onto.filter(|onto| *onto != head) else { return Ok(workspace) };
+        let _lease = self.lease();
+        let mut fresh = self.with_fresh(Vec::new());
+        let mut tree = head;
+        for change in diff_entries(self.store(), Some(onto), before.tree)? {
+            tree = fresh.splice(tree, before.tree, &change.path)?;
+        }
+        let tree = Some(tree).filter(|tree| *tree != head || workspace.merging.is_some());
+        let staged = self.repository().restage(self.name(), before, tree, &fresh.into_objects())?;
+        Ok(Workspace { staged, ..workspace })
     }
 
     /// The snapshot that a revision names.
@@ -107,7 +121,7 @@ impl Here {
     /// The tree that a commit is made against: what is staged, else the head's.
     pub fn index(&self, workspace: &Workspace) -> Result<ObjectId, Failure> {
         match workspace.staged {
-            Some(tree) => Ok(tree),
+            Some(staged) => Ok(staged.tree),
             None => Ok(self.repository().tree_of(&workspace.head)?),
         }
     }

@@ -36,8 +36,8 @@ pub use repository::{
     FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind, MergeOutcome, MergeRequest,
     Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order, PickRequest, PurgePlan,
     PurgeTarget, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Retention, Root, RootKind, Score,
-    ScoreVariant, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant, VariantName,
-    Workspace, WorkspaceName,
+    ScoreVariant, Staged, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant,
+    VariantName, Workspace, WorkspaceName,
 };
 pub use snapshot::{Log, Signature, Snapshot, empty_snapshot, empty_tree, log, write_snapshot};
 pub use text::{diff_text, is_binary};

@@ -63,7 +63,7 @@ pub use merging::{FastForward, MergeKind, MergeOutcome, MergeRequest, PickReques
 pub use names::{ExperimentName, RefName, VariantName, WorkspaceName};
 pub use oplog::{MovedHead, Operation, OperationCause, OperationChange, Undo, Undone};
 pub use purge::{PurgePlan, PurgeTarget};
-pub use records::{Annotation, ExperimentState, Goal, Head, HeadTarget, Merging, MergingKind, Score, Unresolved};
+pub use records::{Annotation, ExperimentState, Goal, Head, HeadTarget, Merging, MergingKind, Score, Staged, Unresolved};
 pub use refs::{Existing, Tag, Unmerged};
 pub use retention::{Expired, Retention};
 pub use revision::{Range, Resolved};

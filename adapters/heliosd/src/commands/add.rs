@@ -14,7 +14,8 @@ use crate::render::path;
 
 /// Stages files for the next commit
 ///
-/// Staging is optional: `helios commit --work .` takes everything. What is staged stays so until a commit, a checkout or a reset.
+/// Staging is optional: `helios commit --work .` takes everything. What is staged stays so until a commit or a reset,
+/// whatever moves the head meanwhile.
 #[derive(Parser)]
 #[command(name = "add", after_help = "Examples:\n  helios add src/parser.rs\n  helios add .\n  helios add -A")]
 pub struct Add {

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{BranchName, Elsewhere, Head, HeadTarget, LocalChanges, Start};
+use helix_versions::{
+    BranchName, Conflict, ConflictKind, Elsewhere, Head, HeadTarget, LocalChanges, Start, diff_entries, entry_at,
+};
 use serde_json::json;
 
 use super::follow::Moved;
@@ -156,20 +158,26 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let folder = here.folder()?;
     let mut folder = super::take_turn(context, here, &folder)?;
     let before = here.workspace()?;
-    let index = here.index(&before)?;
+    let from = repository.tree_of(&before.head)?;
     let to = tree_of(here, &before.head, &journey.start)?;
     let verb = "checkout";
-    let mut doomed = Doomed { here, workspace: &before, verb, base: index, to, reach: Reach::All, seen: None };
+    let mut doomed = Doomed { here, workspace: &before, verb, base: from, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
-    let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { index };
-    let in_the_way = if discards { Vec::new() } else { folder.foresee(here.store(), Some(index), to, journey.changes)? };
+    let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { from };
+    let mut in_the_way = if discards { Vec::new() } else { folder.foresee(here.store(), Some(from), to, journey.changes)? };
+    if !discards {
+        let mut staged = staged_in_the_way(here, here.index(&before)?, from, to)?;
+        staged.retain(|conflict| in_the_way.iter().all(|other| other.path != conflict.path));
+        in_the_way.extend(staged);
+    }
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
     }
     let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
     let operation = switched.recorded.operation;
-    let mut moved = Moved { here, verb, operation, from: index, to: switched.to, back, changes: journey.changes };
+    let mut moved = Moved { here, verb, operation, from, to: switched.to, back, changes: journey.changes };
     if discards {
+        repository.stage(here.name(), None, &[])?;
         doomed.to = switched.to;
         moved.back = match keep(context, &mut folder, &mut doomed) {
             Ok(kept) => kept.tree,
@@ -187,6 +195,22 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
         tell(context, here, &before.head, &switched.head, &journey.start)?;
     }
     Ok(OK)
+}
+
+/// What is staged and is another thing in the snapshot to go to than in the one that was left.
+fn staged_in_the_way(here: &Here, index: ObjectId, from: ObjectId, to: ObjectId) -> Result<Vec<Conflict>, Failure> {
+    let is_other = |path: &[u8]| -> Result<bool, Failure> {
+        let at = |tree| entry_at(here.store(), tree, path).map(|entry| entry.map(|entry| (entry.mode, entry.id)));
+        let wanted = at(to)?;
+        Ok(wanted != at(from)? && wanted != at(index)?)
+    };
+    let mut in_the_way = Vec::new();
+    for change in diff_entries(here.store(), Some(from), index)? {
+        if is_other(&change.path)? {
+            in_the_way.push(Conflict { path: change.path, kind: ConflictKind::LocalChange });
+        }
+    }
+    Ok(in_the_way)
 }
 
 fn tree_of(here: &Here, head: &Head, start: &Start) -> Result<ObjectId, Failure> {

@@ -1,7 +1,7 @@
 //! `helios cherry-pick` and `helios revert`: what one snapshot changed, again or taken back.
 
 use clap::Parser;
-use helix_protocol::Failure;
+use helix_protocol::{Failure, SnapshotId};
 use helix_versions::{MergeOutcome, PickRequest};
 
 use super::{Verb, merge};
@@ -62,7 +62,7 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
     let here = Here::find(context, &cwd)?;
     // All of them first: what HEAD~1 is must not change on the way.
     let snapshots = revisions.iter().map(|revision| here.resolve(revision)).collect::<Result<Vec<_>, _>>()?;
-    for snapshot in snapshots {
+    for (place, snapshot) in snapshots.iter().copied().enumerate() {
         let folder = here.folder()?;
         let mut folder = super::take_turn(context, &here, &folder)?;
         let request = PickRequest { caller: here.caller(context, None), snapshot, mainline };
@@ -75,6 +75,10 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
         let made = outcome.snapshot.map_or_else(String::new, |id| format!("{verb}: {}", id.short()));
         let code = merge::tell(context, &here, &outcome, &made)?;
         if code != OK {
+            let left = snapshots[place + 1..].iter().map(SnapshotId::short).collect::<Vec<_>>().join(" ");
+            if !left.is_empty() {
+                context.console.note(format!("hint: not picked yet: once this one is committed, `helios {verb} {left}`"))?;
+            }
             return Ok(code);
         }
     }

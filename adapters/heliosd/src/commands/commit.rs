@@ -102,7 +102,9 @@ impl Verb for Commit {
         };
         let (caller, author) = here.caller_and_author(context, durability);
         let mut request = CommitRequest::new(caller, content.tree, self.text(&workspace, &here, &changed)?);
-        request.author = Some(author);
+        // What is picked stays its author's, also where conflicts were decided in between.
+        let picked = workspace.merging.as_ref().and_then(|merging| merging.author.clone());
+        request.author = Some(picked.unwrap_or(author));
         request.objects = content.fresh;
         request.expect = expect;
         request.metadata = self.meta.iter().cloned().collect::<BTreeMap<_, _>>();
@@ -127,9 +129,9 @@ impl Commit {
     ) -> Result<Content, Failure> {
         if self.work.is_none()
             && !self.all
-            && let Some(tree) = workspace.staged
+            && let Some(staged) = workspace.staged
         {
-            return Ok(Content { tree, fresh: Vec::new(), changes: None });
+            return Ok(Content { tree: staged.tree, fresh: Vec::new(), changes: None });
         }
         if self.amend && self.work.is_none() && !self.all && workspace.staged.is_none() {
             // As in git: the message alone is changed.

@@ -1,12 +1,14 @@
 //! `helios import`, `helios export` and `helios sync`: histories from and to git.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
-use helix_versions::git::{ExportRefs, GitHead, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync};
-use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start};
+use helix_versions::git::{
+    ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync,
+};
+use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, WorkspaceName};
 use serde_json::{Value, json};
 
 use super::{Verb, init};
@@ -84,6 +86,7 @@ impl Verb for Import {
         let here = Here::find(context, &cwd)?;
         let caller = here.caller(context, None);
         let began_empty = here.repository().head(here.name())?.snapshot.is_none();
+        let before = Folders::look(&here)?;
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
         let report = import_history(here.repository(), &caller, &source, &mut |progress| {
             meter.tell(&mut context.console, "importing", progress)
@@ -91,6 +94,8 @@ impl Verb for Import {
         meter.end(&mut context.console)?;
         if began_empty {
             arrive(context, &here, &report.head)?;
+        } else {
+            before.follow(context, &here, &report, &source)?;
         }
         if context.is_json() {
             context
@@ -167,11 +172,11 @@ impl Verb for Sync {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         let caller = here.caller(context, None);
+        let (before, git) = (Folders::look(&here)?, cwd.join(&self.git));
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
-        let report = sync(here.repository(), &caller, &cwd.join(&self.git), &mut |progress| {
-            meter.tell(&mut context.console, "syncing", progress)
-        })?;
+        let report = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress))?;
         meter.end(&mut context.console)?;
+        before.follow(context, &here, &report.imported, &git)?;
         let (from, to) = (&report.imported, &report.exported);
         if context.is_json() {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;
@@ -180,8 +185,59 @@ impl Verb for Sync {
             tell_refs(&mut context.console, &to.refs)?;
             context.console.line(format!("{} commits from git, {} to git", from.commits, to.commits))?;
         }
+        let is_head = |moved: &&RefReport| matches!(&from.head, GitHead::Ref(head) if *head == moved.name);
+        if let Some(moved) = to.refs.iter().filter(is_head).find(|moved| moved.outcome == RefOutcome::Forwarded) {
+            let name = moved.name.trim_start_matches("refs/heads/");
+            let text = format!("hint: git's index is still that of the commit before: `git reset` makes it follow {name}");
+            context.console.note(text)?;
+        }
         tell_left_out(&mut context.console, &to.left_out)?;
         Ok(OK)
+    }
+}
+
+/// The trees that the files of workspaces came of, before an import moves branches.
+struct Folders(Vec<(WorkspaceName, ObjectId)>);
+
+impl Folders {
+    fn look(here: &Here) -> Result<Self, Failure> {
+        let workspaces = here.repository().workspaces()?.into_iter();
+        let trees = workspaces.map(|workspace| Ok((workspace.name.clone(), here.repository().folder_tree(&workspace)?)));
+        trees.collect::<Result<_, Failure>>().map(Self)
+    }
+
+    /// Lets files follow their branches, but in the folder that git itself works in: there they are right already. Where changes that no
+    /// commit has are in the way, no file is touched and the import is taken back.
+    fn follow(&self, context: &mut Context<'_>, here: &Here, report: &ImportReport, git: &Path) -> Result<(), Failure> {
+        let verb = "import";
+        let repository = here.repository();
+        let (mut moved, mut in_the_way) = (Vec::new(), Vec::new());
+        for (name, from) in &self.0 {
+            let workspace = repository.workspace(name)?;
+            let (to, location) = (repository.folder_tree(&workspace)?, here.place_of(&workspace));
+            if to == *from || !location.root.is_dir() || fs::canonicalize(git).is_ok_and(|git| git.starts_with(&location.root)) {
+                continue;
+            }
+            let folder = here.open.folder(&location)?;
+            in_the_way.extend(queue(&folder, &context.console)?.foresee(here.store(), Some(*from), to, LocalChanges::Keep)?);
+            moved.push((name, folder, *from, to));
+        }
+        if !in_the_way.is_empty() {
+            if let Some(number) = report.recorded.operation {
+                repository.undo(&here.caller(context, None), Undo::Entry(number))?;
+            }
+            return Err(super::in_the_way(&in_the_way, verb));
+        }
+        for (name, folder, from, to) in moved {
+            let followed = queue(&folder, &context.console)?.switch(here.store(), Some(from), to, LocalChanges::Keep);
+            if let Err(error) = followed {
+                let text = format!("warning: the files of workspace {name} stay as they are: {error}");
+                context.console.note(format!(
+                    "{text}\nhint: `helios reset --hard` there makes them the head's before anything is committed"
+                ))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changes that no commit has, before they are thrown away: they go into a snapshot that the operation log keeps.
 
 use helix_protocol::{Failure, FileMode, ObjectId};
-use helix_versions::{EntryChange, RefExpect, RefName, Snapshot, WorkingFolder, Workspace, entry_at};
+use helix_versions::{EntryChange, RefExpect, RefName, Snapshot, Staged, WorkingFolder, Workspace, entry_at};
 
 use crate::context::Context;
 use crate::here::Here;
@@ -65,7 +65,7 @@ pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut 
             context.console.note(format!("warning: {} {text}", skipped.path))?;
         }
     }
-    let staged = matches!(doomed.reach, Reach::All) && doomed.workspace.staged.is_some();
+    let staged = matches!(doomed.reach, Reach::All) && is_any_staged(doomed.workspace);
     let is_any = staged || !lost.is_empty();
     let kept = Kept { tree: if is_any { refreshed.tree } else { doomed.base }, lost };
     if doomed.seen.replace(kept.clone()).as_ref() == Some(&kept) || !is_any {
@@ -89,6 +89,12 @@ pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut 
     batch.write(&caller, "keep", &format!("{} before {verb}", id.short()))?;
     context.console.note(format!("hint: what no commit had is kept in {} until gc forgets it", id.short()))?;
     Ok(kept)
+}
+
+/// Whether somebody staged something; of a merge, something else than came of it.
+fn is_any_staged(workspace: &Workspace) -> bool {
+    let of_nobody = |staged: &Staged| workspace.merging.as_ref().map_or(staged.onto, |merging| Some(merging.tree));
+    workspace.staged.is_some_and(|staged| Some(staged.tree) != of_nobody(&staged))
 }
 
 impl Doomed<'_> {

@@ -2,7 +2,9 @@
 
 use clap::Parser;
 use helix_protocol::Failure;
-use helix_versions::{FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, WorkingFolder, diff_entries};
+use helix_versions::{
+    FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, Unresolved, WorkingFolder, diff_entries,
+};
 use serde_json::json;
 
 use super::Verb;
@@ -17,7 +19,7 @@ use crate::render::path;
 /// Merges a branch or a snapshot into the current branch
 ///
 /// Where both sides changed the same lines, both stand in the file between markers, the paths are listed, and the merge waits:
-/// edit them and commit, or give up with --abort. The conflicts are kept in the repository too, with all three sides.
+/// edit them, add them and commit, or give up with --abort. The conflicts are kept in the repository too, with all three sides.
 #[derive(Parser)]
 #[command(
     name = "merge",
@@ -136,6 +138,16 @@ pub fn follow(
     Err(failure)
 }
 
+fn conflict(unresolved: &Unresolved) -> String {
+    let path = path::plain(&unresolved.path);
+    match (&unresolved.base, &unresolved.ours, &unresolved.theirs) {
+        (None, Some(_), Some(_)) => format!("CONFLICT (add/add): both sides added {path}"),
+        (Some(_), None, Some(_)) => format!("CONFLICT (modify/delete): {path} is deleted here, and changed on the other side"),
+        (Some(_), Some(_), None) => format!("CONFLICT (modify/delete): {path} is changed here, and deleted on the other side"),
+        _ => format!("CONFLICT (content): both sides changed {path}"),
+    }
+}
+
 /// Says what came of it.
 pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made: &str) -> Result<u8, Failure> {
     let conflicts: Vec<String> = outcome.unresolved.iter().map(|path| path::plain(&path.path)).collect();
@@ -158,8 +170,10 @@ pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made
             context.console.line("stopped before the commit as asked: `helios commit` makes it")?
         }
         MergeKind::Stopped => {
-            conflicts.iter().try_for_each(|path| context.console.line(format!("CONFLICT (content): both sides changed {path}")))?;
-            let hint = "fix them and `helios commit -a`, or give up with `helios merge --abort`";
+            for path in &outcome.unresolved {
+                context.console.line(conflict(path))?;
+            }
+            let hint = "fix them, `helios add` them and commit, or give up with `helios merge --abort`";
             context.console.line(format!("Automatic merge failed; {hint}"))?;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Parser, ValueEnum};
 use helix_protocol::{Failure, FileMode, ObjectId};
-use helix_versions::{EntryChange, HeadTarget, PathChange, Tree, Workspace, diff_entries};
+use helix_versions::{EntryChange, HeadTarget, PathChange, Tree, Unresolved, Workspace, diff_entries};
 use serde_json::json;
 
 use super::Verb;
@@ -66,6 +66,37 @@ struct Letters {
 
 const NOTHING: Letters = Letters { staged: ' ', folder: ' ' };
 
+impl Letters {
+    /// Those of a path that a merge could not decide: what became of it on our side, and on the other.
+    fn undecided(path: &Unresolved) -> Self {
+        let (staged, folder) = match (path.base.is_some(), path.ours.is_some(), path.theirs.is_some()) {
+            (false, true, true) => ('A', 'A'),
+            (false, true, false) => ('A', 'U'),
+            (false, false, true) => ('U', 'A'),
+            (true, false, true) => ('D', 'U'),
+            (true, true, false) => ('U', 'D'),
+            (_, false, false) => ('D', 'D'),
+            (true, true, true) => ('U', 'U'),
+        };
+        Self { staged, folder }
+    }
+
+    /// What people call an undecided path; `None` for any other. That a path is staged as removed and removed again in the folder cannot
+    /// be, nor that a staged one is new in the folder.
+    fn unmerged(self) -> Option<&'static str> {
+        Some(match (self.staged, self.folder) {
+            ('U', 'U') => "both modified:   ",
+            ('A', 'A') => "both added:      ",
+            ('D', 'D') => "both deleted:    ",
+            ('A', 'U') => "added by us:     ",
+            ('U', 'A') => "added by them:   ",
+            ('D', 'U') => "deleted by us:   ",
+            ('U', 'D') => "deleted by them: ",
+            _ => return None,
+        })
+    }
+}
+
 struct Found {
     workspace: Workspace,
     tracked: BTreeMap<Vec<u8>, Letters>,
@@ -121,9 +152,8 @@ impl Status {
             tracked.entry(change.path.clone()).or_insert(NOTHING).folder = letter(change);
         }
         let undecided = undecided(here, &workspace, &status.changes);
-        for path in &undecided {
-            tracked.insert(path.clone(), Letters { staged: 'U', folder: 'U' });
-        }
+        tracked.extend(undecided.iter().map(|path| (path.path.clone(), Letters::undecided(path))));
+        let undecided: Vec<Vec<u8>> = undecided.into_iter().map(|path| path.path.clone()).collect();
         let added: Vec<&[u8]> =
             added.into_iter().map(|change| change.path.as_slice()).filter(|path| !tracked.contains_key(*path)).collect();
         let untracked = match self.untracked_files {
@@ -167,14 +197,14 @@ impl Status {
 }
 
 /// The undecided paths of a merge that are still as the merge left them.
-fn undecided(here: &Here, workspace: &Workspace, changes: &[EntryChange]) -> Vec<Vec<u8>> {
+fn undecided<'w>(here: &Here, workspace: &'w Workspace, changes: &[EntryChange]) -> Vec<&'w Unresolved> {
     let Some(merging) = &workspace.merging else { return Vec::new() };
     let Ok(index) = here.index(workspace) else { return Vec::new() };
     let stands = |path: &[u8]| match changes.iter().find(|change| change.path == path) {
         Some(change) => change.after.as_ref().map(|entry| entry.id),
         None => helix_versions::entry_at(here.store(), index, path).ok().flatten().map(|entry| entry.id),
     };
-    merging.unresolved.iter().filter(|path| stands(&path.path) == path.stands).map(|path| path.path.clone()).collect()
+    merging.unresolved.iter().filter(|path| stands(&path.path) == path.stands).collect()
 }
 
 /// Folders of which the tree has nothing, instead of what is in them.
@@ -229,9 +259,9 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
     }
     if found.workspace.merging.is_some() {
         let state = if found.undecided.is_empty() {
-            "All conflicts are decided: conclude the merge with `helios commit -a`.\n"
+            "All conflicts are decided: conclude the merge with `helios commit`.\n"
         } else {
-            "You have paths that nobody decided yet.\n  (edit them and `helios commit -a`, or give up with `helios merge --abort`)\n"
+            "You have paths that nobody decided yet.\n  (edit them, `helios add` them and commit, or give up with `helios merge --abort`)\n"
         };
         text.push_str(state);
     }
@@ -242,7 +272,6 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
         'D' => "deleted:    ",
         'R' => "renamed:    ",
         'T' => "typechange: ",
-        'U' => "both modified:   ",
         _ => "modified:   ",
     };
     let mut section = |title: &str, lines: Vec<String>| {
@@ -251,17 +280,25 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
         }
     };
     let shown = |path: &[u8]| path::show(path, Quote::Unusual);
+    let unmerged = found.tracked.iter().filter_map(|(path, letters)| Some((path, letters.unmerged()?)));
+    let unmerged: Vec<String> = unmerged.map(|(path, word)| paint(format!("{word}{}", shown(path)), "31")).collect();
+    let merged = |letters: &Letters| letters.unmerged().is_none();
     let lines = |select: &dyn Fn(&Letters) -> char, code: &str| -> Vec<String> {
-        let chosen = found.tracked.iter().map(|(path, letters)| (path, select(letters))).filter(|(_, letter)| *letter != ' ');
+        let chosen = found
+            .tracked
+            .iter()
+            .filter(|(_, letters)| merged(letters))
+            .map(|(path, letters)| (path, select(letters)))
+            .filter(|(_, letter)| *letter != ' ');
         let shown = |path: &Vec<u8>, letter| match found.origins.get(path).filter(|_| letter == 'R') {
             Some(old) => format!("{} -> {}", shown(old), shown(path)),
             None => shown(path),
         };
         chosen.map(|(path, letter)| paint(format!("{}{}", word(letter), shown(path, letter)), code)).collect()
     };
-    section("Changes to be committed:", lines(&|letters| if letters.staged == 'U' { ' ' } else { letters.staged }, "32"));
-    section("Unmerged paths:", lines(&|letters| if letters.staged == 'U' { 'U' } else { ' ' }, "31"));
-    section("Changes not staged for commit:", lines(&|letters| if letters.staged == 'U' { ' ' } else { letters.folder }, "31"));
+    section("Changes to be committed:", lines(&|letters| letters.staged, "32"));
+    section("Unmerged paths:", unmerged);
+    section("Changes not staged for commit:", lines(&|letters| letters.folder, "31"));
     section("Untracked files:", found.untracked.iter().map(|path| paint(shown(path), "31")).collect());
     section("Ignored files:", found.ignored.iter().map(|path| paint(shown(path), "31")).collect());
     let staged = found.tracked.values().any(|letters| letters.staged != ' ');

@@ -114,6 +114,15 @@ impl OpenRepository {
         self.folders.lock().values().map(|folder| folder.try_lock().map_or(0, |folder| folder.memory_bytes())).sum()
     }
 
+    /// Reads the settings again where somebody edited the file, also for the folders that are open. What the store was opened with stays
+    /// until it is opened again.
+    pub fn refresh_settings(&self) -> Result<(), Failure> {
+        if self.settings.lock().refresh()? {
+            self.reopen_folders();
+        }
+        Ok(())
+    }
+
     /// The settings.
     pub fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock()

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use helix_objects::Durability;
@@ -75,12 +76,25 @@ pub const DECIDED: &[Setting] = &[
 pub struct Settings {
     path: PathBuf,
     values: Mapping,
+    /// The file, as it was read.
+    seen: Seen,
+}
+
+/// What tells a file from what an editor made of it: its identity, its size, and its time of change in seconds and nanoseconds. `None`
+/// where there was none.
+type Seen = Option<(u64, u64, i64, i64)>;
+
+fn look(path: &Path) -> Seen {
+    let found = fs::metadata(path).ok()?;
+    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
 impl Settings {
     /// Reads the file; a missing one sets nothing.
     pub fn read(own_folder: &Path) -> Result<Self, Failure> {
         let path = own_folder.join("helios.yaml");
+        // Before it is read: what is written meanwhile is then read again.
+        let seen = look(&path);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             read => read.map_err(|error| Failure::io(path.display(), &error))?,
@@ -91,11 +105,21 @@ impl Settings {
             Ok(_) => return Err(invalid(format!("{} is not a list of keys", path.display()))),
             Err(error) => return Err(invalid(format!("{}: {error}", path.display()))),
         };
-        let settings = Self { path, values };
+        let settings = Self { path, values, seen };
         for (key, value) in settings.given() {
             find(&key)?.check(&value)?;
         }
         Ok(settings)
+    }
+
+    /// Reads the file again where somebody changed it since. True where that was so.
+    pub fn refresh(&mut self) -> Result<bool, Failure> {
+        if look(&self.path) == self.seen {
+            return Ok(false);
+        }
+        let own_folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        *self = Self::read(&own_folder)?;
+        Ok(true)
     }
 
     /// A setting's value: what is given, else its default.
@@ -136,6 +160,7 @@ impl Settings {
         fs::write(&draft, text)
             .and_then(|()| fs::rename(&draft, &self.path))
             .map_err(|error| Failure::io(self.path.display(), &error))?;
+        self.seen = look(&self.path);
         Ok(setting)
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use gix::ObjectId as GitId;
 use gix::hashtable::HashMap as IdMap;
 use gix::objs::Kind;
-use helix_objects::{Mark, ObjectError, RecordStore};
+use helix_objects::{ObjectError, RecordStore};
 use helix_protocol::{FileMode, ObjectId, SnapshotId};
 
 use super::commit_text;
@@ -24,7 +24,7 @@ use super::segment::{Row, Segment};
 use super::sink::{QUEUED, Sink, write_batches};
 use super::source::{Reader, Source};
 use crate::repository::StoredSnapshot;
-use crate::{Annotation, Caller, RefExpect, Repository, Snapshot, VersionError};
+use crate::{Annotation, Caller, Recorded, RefExpect, Repository, Snapshot, VersionError};
 
 /// Commits are held in memory up to so many bytes between being found and being converted; what is beyond is read twice.
 const HELD_BYTES: usize = 32 << 20;
@@ -45,8 +45,8 @@ pub struct ImportReport {
     pub refs: Vec<RefReport>,
     /// Where git's `HEAD` is.
     pub head: GitHead,
-    /// Sync up to here to have everything on disk.
-    pub mark: Mark,
+    /// What was written: sync up to its mark to have everything on disk.
+    pub recorded: Recorded,
 }
 
 /// Where a git repository's `HEAD` is.
@@ -388,8 +388,8 @@ fn finish(
     }
     let commits = snapshots.len() as u64;
     let text = format!("{commits} commits from {}, {moved} refs moved", source.place.display());
-    let mark = batch.write(caller, "import", &text)?.mark;
-    Ok(ImportReport { commits, objects, refs, head, mark })
+    let recorded = batch.write(caller, "import", &text)?;
+    Ok(ImportReport { commits, objects, refs, head, recorded })
 }
 
 /// What the annotated tags say that lead to commits.

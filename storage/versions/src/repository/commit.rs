@@ -12,7 +12,7 @@ use crate::{BranchName, Signature, Snapshot, VersionError, show_path};
 use super::Repository;
 use super::live::FileEdit;
 use super::names::WorkspaceName;
-use super::records::{HeadTarget, Merging, MergingKind, StagedRecord, WorkspaceKeys, WorkspaceRecord};
+use super::records::{HeadTarget, Merging, MergingKind, Staged, WorkspaceKeys, WorkspaceRecord};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
 /// The metadata that a snapshot with undecided conflicts has: the paths, one per line.
@@ -286,7 +286,7 @@ impl Transaction<'_> {
         let id = self.snapshot(snapshot)?;
         let target = self.move_head(workspace, &at.record, id)?;
         let keys = WorkspaceKeys(workspace);
-        self.put::<StagedRecord>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+        self.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
         if merging.is_some() {
             self.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;
         }

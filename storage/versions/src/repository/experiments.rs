@@ -215,7 +215,7 @@ impl Repository {
         onto: Option<&BranchName>,
     ) -> Result<Closed, VersionError> {
         let (closed, recorded) = self.change(caller, "experiment promote", |change| {
-            let heads = self.head_trees()?;
+            let before = change.folder_trees()?;
             let experiment = change.open_experiment(name)?;
             let (variant, snapshot) = change.chosen(name, experiment.goal, variant)?;
             let onto = match onto {
@@ -233,7 +233,7 @@ impl Repository {
             change.set_branch(&onto, Some(now))?;
             let state = ExperimentState::Promoted { variant: variant.clone(), snapshot };
             let (removed, detached) = change.close(name, ExperimentRecord { state, ..experiment })?;
-            let moved = change.moved_since(&heads)?;
+            let moved = change.moved_since(&before)?;
             let closed = Closed { promoted: Some((variant.clone(), now)), removed, detached, moved, recorded: Recorded::NOTHING };
             Ok((closed, format!("{name}/{variant} into {onto}")))
         })?;

@@ -12,8 +12,7 @@ use crate::VersionError;
 use super::Repository;
 use super::mark::Mark;
 use super::records::{
-    ExperimentRecord, HeadTarget, Merging, OperationRecord, Record, RefRecord, StagedRecord, VariantRecord, WorkspaceRecord,
-    show_key,
+    ExperimentRecord, HeadTarget, Merging, OperationRecord, Record, RefRecord, Staged, VariantRecord, WorkspaceRecord, show_key,
 };
 use super::retention::{Expired, Retention};
 use super::watch::Watch;
@@ -229,7 +228,10 @@ fn roots_of(family: Family, key: &[u8], value: &[u8], roots: &mut Vec<Root>) -> 
     let mut add = |is| roots.push(Root { by: by.clone(), is });
     match family {
         Family::Refs => add(RootKind::Snapshot(RefRecord::of(family, key, value)?.target)),
-        Family::Workspaces if key.ends_with(b"/staged") => add(RootKind::Tree(StagedRecord::of(family, key, value)?.0)),
+        Family::Workspaces if key.ends_with(b"/staged") => {
+            let staged = Staged::of(family, key, value)?;
+            [Some(staged.tree), staged.onto].into_iter().flatten().for_each(|tree| add(RootKind::Tree(tree)));
+        }
         Family::Workspaces if key.ends_with(b"/merging") => {
             let merging = Merging::of(family, key, value)?;
             merging.began.into_iter().chain([merging.other]).for_each(|id| add(RootKind::Snapshot(id)));
@@ -249,7 +251,7 @@ fn roots_of(family: Family, key: &[u8], value: &[u8], roots: &mut Vec<Root>) -> 
         }
         Family::Experiments => add(RootKind::Snapshot(ExperimentRecord::of(family, key, value)?.base)),
         // One snapshot keeps all of the map; its record is written as a staged tree's is: a version and an id.
-        Family::GitMap if key == b"head" => add(RootKind::Snapshot(SnapshotId(StagedRecord::of(family, key, value)?.0))),
+        Family::GitMap if key == b"head" => add(RootKind::Snapshot(SnapshotId(Staged::of(family, key, value)?.tree))),
         Family::Oplog => {
             for change in OperationRecord::of(family, key, value)?.changes {
                 for value in change.before.iter().chain(&change.after) {

@@ -13,7 +13,7 @@ use crate::{Signature, Snapshot, VersionError};
 
 use super::Repository;
 use super::names::WorkspaceName;
-use super::records::{HeadTarget, Merging, MergingKind, StagedRecord, Unresolved, WorkspaceKeys};
+use super::records::{HeadTarget, Merging, MergingKind, Staged, Unresolved, WorkspaceKeys};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 use super::workspaces::Switched;
 
@@ -245,7 +245,7 @@ impl Repository {
             let record = change.workspace(&caller.workspace)?;
             let Some(merging) = change.merging(&caller.workspace)? else { return Err(no_merge()) };
             change.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;
-            change.put::<StagedRecord>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+            change.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
             let to = change.head_tree(&record.head)?;
             Ok(((merging.tree, to, change.head(&record.head)?), format!("gave up {}", merging.other.short())))
         })?;
@@ -308,9 +308,9 @@ impl Transaction<'_> {
     fn ready_to_merge(&mut self, caller: &Caller) -> Result<HeadTarget, VersionError> {
         let record = self.workspace(&caller.workspace)?;
         self.no_merge(&caller.workspace)?;
-        let staged: Option<StagedRecord> = self.read(Family::Workspaces, &WorkspaceKeys(&caller.workspace).staged())?;
-        if let Some(StagedRecord(tree)) = staged
-            && tree != self.head_tree(&record.head)?
+        let staged: Option<Staged> = self.read(Family::Workspaces, &WorkspaceKeys(&caller.workspace).staged())?;
+        if let Some(Staged { tree, onto }) = staged
+            && tree != onto.map_or_else(|| self.head_tree(&record.head), Ok)?
         {
             return Err(VersionError::Refused {
                 message: "something is staged that the merge would overwrite".to_owned(),
@@ -333,8 +333,11 @@ impl Transaction<'_> {
         let keys = WorkspaceKeys(&caller.workspace);
         if stop || !unresolved.is_empty() {
             let text = format!("{label}: {} undecided", unresolved.len());
-            let merging = Merging { kind, began: Some(head), other, tree, message, unresolved: unresolved.clone() };
+            let merging = Merging { kind, began: Some(head), other, tree, message, unresolved: unresolved.clone(), author };
             self.put(Family::Workspaces, &keys.merging(), Some(&merging), Log::Told)?;
+            // What is added from now on is added to what came of the merge.
+            let staged = Staged { tree, onto: Some(from) };
+            self.put(Family::Workspaces, &keys.staged(), Some(&staged), Log::Told)?;
             let kind = MergeKind::Stopped;
             return Ok((
                 MergeOutcome { kind, snapshot: Some(head), from, to: tree, unresolved, recorded: Recorded::NOTHING },
@@ -347,7 +350,7 @@ impl Transaction<'_> {
         let id = self.snapshot(Snapshot { tree, parents, author, committer: who.clone(), message, metadata })?;
         let record = self.workspace(&caller.workspace)?;
         self.move_head(&caller.workspace, &record, id)?;
-        self.put::<StagedRecord>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+        self.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
         let outcome =
             MergeOutcome { kind: MergeKind::Merged, snapshot: Some(id), from, to: tree, unresolved, recorded: Recorded::NOTHING };
         Ok((outcome, label.to_owned()))

@@ -13,7 +13,9 @@ use crate::VersionError;
 
 use super::Repository;
 use super::names::{KEPT, WorkspaceName};
-use super::records::{Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, WorkspaceRecord, show_key};
+use super::records::{
+    Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, Staged, WorkspaceKeys, WorkspaceRecord, show_key,
+};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
 /// An entry of the operation log.
@@ -188,7 +190,7 @@ impl Repository {
     /// Takes operations back, in one batch. Fails where something of them was changed since, and says by what.
     pub fn undo(&self, caller: &Caller, what: Undo) -> Result<Undone, VersionError> {
         let ((operations, moved), recorded) = self.change(caller, "undo", |change| {
-            let heads = self.head_trees()?;
+            let before = change.folder_trees()?;
             let (operations, text) = match what {
                 Undo::To(number) => {
                     let operations = change.restore(number)?;
@@ -206,7 +208,7 @@ impl Repository {
                     (vec![number], text)
                 }
             };
-            Ok(((operations, change.moved_since(&heads)?), text))
+            Ok(((operations, change.moved_since(&before)?), text))
         })?;
         Ok(Undone { operations, moved, recorded })
     }
@@ -214,11 +216,11 @@ impl Repository {
     /// Makes the last undo undone, where nothing else was done since.
     pub fn redo(&self, caller: &Caller) -> Result<Undone, VersionError> {
         let ((operations, moved), recorded) = self.change(caller, "redo", |change| {
-            let heads = self.head_trees()?;
+            let before = change.folder_trees()?;
             let number = self.next_to_redo()?;
             change.caused_by(Cause::Redoes(number));
             let text = change.take_back(number)?;
-            Ok(((vec![number], change.moved_since(&heads)?), text))
+            Ok(((vec![number], change.moved_since(&before)?), text))
         })?;
         Ok(Undone { operations, moved, recorded })
     }
@@ -261,12 +263,6 @@ impl Repository {
             message: "there is nothing to redo".to_owned(),
             hint: "an undo can be redone until something else is done",
         })
-    }
-
-    /// Each workspace with the tree of its head.
-    pub(crate) fn head_trees(&self) -> Result<Vec<(WorkspaceName, ObjectId)>, VersionError> {
-        let names = self.workspace_names()?;
-        names.into_iter().map(|name| Ok((name.clone(), self.tree_of(&self.head(&name)?)?))).collect()
     }
 
     /// Each snapshot that a ref was at, the newest first, without the one it is at now.
@@ -353,9 +349,10 @@ impl Transaction<'_> {
                 hint: "`helios oplog` lists what was done",
             });
         }
+        let concludes = record.changes.iter().any(|change| change.key.ends_with(b"/merging"));
         for change in record.changes {
             let now = self.raw(change.family, &change.key)?;
-            if now != change.after && is_kept(&change) {
+            if now != change.after && is_kept(&change) || is_committed(&change, &record.verb, concludes) {
                 continue;
             }
             if now != change.after && !is_fleeting(change.family, &change.key) {
@@ -390,12 +387,29 @@ impl Transaction<'_> {
         Ok(taken)
     }
 
-    pub(crate) fn moved_since(&mut self, heads: &[(WorkspaceName, ObjectId)]) -> Result<Vec<MovedHead>, VersionError> {
+    /// The tree that each workspace's files came of.
+    pub(crate) fn folder_trees(&mut self) -> Result<Vec<(WorkspaceName, ObjectId)>, VersionError> {
+        let names = self.repository.workspace_names()?;
+        let trees = names.into_iter().map(|name| Ok(self.folder_tree(&name)?.map(|(_, tree)| (name, tree))));
+        trees.filter_map(Result::transpose).collect()
+    }
+
+    /// A workspace's head, and the tree that its files came of: the head's, or where a merge waits what is staged of it.
+    fn folder_tree(&mut self, workspace: &WorkspaceName) -> Result<Option<(Head, ObjectId)>, VersionError> {
+        let keys = WorkspaceKeys(workspace);
+        let Some(record) = self.read::<WorkspaceRecord>(Family::Workspaces, &keys.head())? else { return Ok(None) };
+        let tree = match self.merging(workspace)? {
+            Some(merging) => self.read::<Staged>(Family::Workspaces, &keys.staged())?.map_or(merging.tree, |staged| staged.tree),
+            None => self.head_tree(&record.head)?,
+        };
+        Ok(Some((self.head(&record.head)?, tree)))
+    }
+
+    /// The workspaces whose files are to become other ones than they came of.
+    pub(crate) fn moved_since(&mut self, before: &[(WorkspaceName, ObjectId)]) -> Result<Vec<MovedHead>, VersionError> {
         let mut moved = Vec::new();
-        for (workspace, from) in heads {
-            let key = Bytes::copy_from_slice(workspace.as_str().as_bytes());
-            let Some(record) = self.read::<WorkspaceRecord>(Family::Workspaces, &key)? else { continue };
-            let (head, to) = (self.head(&record.head)?, self.head_tree(&record.head)?);
+        for (workspace, from) in before {
+            let Some((head, to)) = self.folder_tree(workspace)? else { continue };
             if to != *from {
                 moved.push(MovedHead { workspace: workspace.clone(), from: *from, to, head });
             }
@@ -407,6 +421,12 @@ impl Transaction<'_> {
 /// What was kept before it would have been overwritten stays kept, whatever is taken back.
 fn is_kept(change: &ChangeRecord) -> bool {
     change.family == Family::Refs && change.key.starts_with(KEPT.as_bytes())
+}
+
+/// What a commit took off the stage is in it, and the files follow the head back: to stage it again would be a change that nobody sees in
+/// them. What is staged of a merge stays with it.
+fn is_committed(change: &ChangeRecord, verb: &str, concludes: bool) -> bool {
+    change.family == Family::Workspaces && change.key.ends_with(b"/staged") && verb == "commit" && !concludes
 }
 
 /// What is staged and what of a merge is decided changes without the log's knowing, so it is in nobody's way.

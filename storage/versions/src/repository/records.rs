@@ -10,8 +10,9 @@
 //! refs         refs/heads/main     id, option (signature, text)                        the second: an annotated tag
 //! snapshots    32 bytes            number, time                                        depth (a root has 1), committed when
 //! workspaces   NAME                text, time, head                                    where it is, made when
-//!              NAME/staged         id                                                  a tree
-//!              NAME/merging        kind, option id, id, id, text, list unresolved      began at, other side, tree, message
+//!              NAME/staged         id, id or nothing                                   a tree, the head's that it was made of
+//!              NAME/merging        kind, option id, id, id, text, list unresolved      began at, other side, tree, message,
+//!                                  signature or nothing                                its author
 //! oplog        8 bytes, big endian time, text, text, text, text, cause, list change    who, workspace, verb, what
 //! experiments  NAME                id, goal, state, time, map                          base
 //!              NAME/VARIANT        text, time, number, option scored, option scored    branch, scores, best, last
@@ -138,9 +139,14 @@ pub(crate) struct WorkspaceRecord {
     pub(crate) head: HeadTarget,
 }
 
-/// A staged tree's record.
+/// What is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StagedRecord(pub(crate) ObjectId);
+pub struct Staged {
+    /// The whole tree that the next commit is to have.
+    pub tree: ObjectId,
+    /// The head's tree that it was made of: what is staged is where the two differ. `None` in records from before this was noted.
+    pub onto: Option<ObjectId>,
+}
 
 /// What kind of merge waits for its conflicts to be decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +189,8 @@ pub struct Merging {
     pub message: String,
     /// What is not decided yet.
     pub unresolved: Vec<Unresolved>,
+    /// The author its commit has: whoever made the snapshot that is picked.
+    pub author: Option<Signature>,
 }
 
 /// Why an entry of the operation log was made.

@@ -67,7 +67,7 @@ impl Repository {
             // What the next commit is to have.
             ("", Some(_)) => {
                 let workspace = self.workspace(workspace)?;
-                workspace.staged.map_or_else(|| self.tree_of(&workspace.head), Ok)?
+                workspace.staged.map_or_else(|| self.tree_of(&workspace.head), |staged| Ok(staged.tree))?
             }
             (name, _) => match (self.resolve_name(workspace, revision, name)?, path) {
                 (found, None) => return Ok(found),

@@ -338,7 +338,11 @@ fn resets_take_back_the_head_what_is_staged_or_nothing_but_the_head() {
     let trees = (repository.tree(first).unwrap(), repository.tree(second).unwrap());
     let soft = repository.reset(&bed.caller(), first, ResetKind::Soft).unwrap();
     assert_eq!((soft.from, soft.to, bed.head()), (trees.1, trees.0, first));
-    assert_eq!(repository.workspace(&main).unwrap().staged, Some(trees.1), "what the commit had is staged");
+    assert_eq!(
+        repository.workspace(&main).unwrap().staged.map(|staged| staged.tree),
+        Some(trees.1),
+        "what the commit had is staged"
+    );
     repository.reset(&bed.caller(), first, ResetKind::Mixed).unwrap();
     assert_eq!(repository.workspace(&main).unwrap().staged, None);
     let hard = repository.reset(&bed.caller(), second, ResetKind::Hard).unwrap();
@@ -356,7 +360,7 @@ fn a_staged_tree_stays_until_it_is_committed() {
     bed.commit(&[("a", Some("1"))], "one").unwrap();
     let tree = Tree::default().encode();
     repository.stage(&main, Some(tree.id()), std::slice::from_ref(&tree)).unwrap();
-    assert_eq!(repository.workspace(&main).unwrap().staged, Some(tree.id()));
+    assert_eq!(repository.workspace(&main).unwrap().staged.map(|staged| staged.tree), Some(tree.id()));
     let before = repository.operations(None, 100).unwrap().len();
     repository.commit(&CommitRequest::new(bed.caller(), tree.id(), "emptied")).unwrap();
     assert_eq!((repository.workspace(&main).unwrap().staged, repository.operations(None, 100).unwrap().len()), (None, before + 1));

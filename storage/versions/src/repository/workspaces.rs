@@ -8,7 +8,7 @@ use crate::{BranchName, VersionError};
 
 use super::Repository;
 use super::names::{RefName, WorkspaceName, nearest};
-use super::records::{Head, HeadTarget, Merging, Record, RefRecord, StagedRecord, WorkspaceKeys, WorkspaceRecord};
+use super::records::{Head, HeadTarget, Merging, Record, RefRecord, Staged, WorkspaceKeys, WorkspaceRecord};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
 /// A workspace.
@@ -22,8 +22,8 @@ pub struct Workspace {
     pub made: Timestamp,
     /// Its head.
     pub head: Head,
-    /// The tree that the next commit is to have, where something is staged.
-    pub staged: Option<ObjectId>,
+    /// What the next commit is to have, where something is staged.
+    pub staged: Option<Staged>,
     /// A merge that has begun.
     pub merging: Option<Merging>,
 }
@@ -100,7 +100,7 @@ impl Repository {
             root: record.root,
             made: record.made,
             head: self.head_of(record.head)?,
-            staged: self.read_record::<StagedRecord>(Family::Workspaces, &keys.staged())?.map(|staged| staged.0),
+            staged: self.read_record(Family::Workspaces, &keys.staged())?,
             merging: self.read_record(Family::Workspaces, &keys.merging())?,
         })
     }
@@ -119,6 +119,14 @@ impl Repository {
             Ok(())
         })?;
         Ok(names)
+    }
+
+    /// The tree that a workspace's files came of: its head's, or where a merge waits what is staged of it.
+    pub fn folder_tree(&self, workspace: &Workspace) -> Result<ObjectId, VersionError> {
+        match &workspace.merging {
+            Some(merging) => Ok(workspace.staged.map_or(merging.tree, |staged| staged.tree)),
+            None => self.tree_of(&workspace.head),
+        }
     }
 
     /// Makes a workspace. `root` is where its files are, as people see it. Fails with `Exists`, or with `HeldByWorkspace` where another
@@ -170,19 +178,44 @@ impl Repository {
         tree: Option<ObjectId>,
         objects: &[NewObject],
     ) -> Result<Recorded, VersionError> {
-        let keys = WorkspaceKeys(workspace);
-        let caller = self.silent_caller(workspace);
-        let staged = self.change(&caller, "add", |change| {
-            change.workspace(workspace)?;
-            change.objects(objects);
-            change.put(Family::Workspaces, &keys.staged(), tree.map(StagedRecord).as_ref(), Log::Silent)?;
-            Ok(((), String::new()))
-        })?;
-        Ok(staged.1)
+        self.write_stage(workspace, tree, objects, |_| true).map(|(_, recorded)| recorded)
     }
 
-    /// Moves the caller's workspace to a branch or a snapshot; what is staged is taken back. Refused while a merge waits, and where another workspace
-    /// is on the branch unless that is allowed.
+    /// As [`stage`](Self::stage), where what is staged is still `before`. Answers with what is staged then.
+    pub fn restage(
+        &self,
+        workspace: &WorkspaceName,
+        before: Staged,
+        tree: Option<ObjectId>,
+        objects: &[NewObject],
+    ) -> Result<Option<Staged>, VersionError> {
+        self.write_stage(workspace, tree, objects, |now| now == Some(before)).map(|(staged, _)| staged)
+    }
+
+    fn write_stage(
+        &self,
+        workspace: &WorkspaceName,
+        tree: Option<ObjectId>,
+        objects: &[NewObject],
+        may: impl Fn(Option<Staged>) -> bool,
+    ) -> Result<(Option<Staged>, Recorded), VersionError> {
+        let keys = WorkspaceKeys(workspace);
+        self.change(&self.silent_caller(workspace), "add", |change| {
+            let record = change.workspace(workspace)?;
+            let now = change.read(Family::Workspaces, &keys.staged())?;
+            if !may(now) {
+                return Ok((now, String::new()));
+            }
+            let onto = change.head_tree(&record.head)?;
+            let staged = tree.map(|tree| Staged { tree, onto: Some(onto) });
+            change.objects(objects);
+            change.put(Family::Workspaces, &keys.staged(), staged.as_ref(), Log::Silent)?;
+            Ok((staged, String::new()))
+        })
+    }
+
+    /// Moves the caller's workspace to a branch or a snapshot; what is staged stays so. Refused while a merge waits, and where another
+    /// workspace is on the branch unless that is allowed.
     pub fn switch(&self, caller: &Caller, start: &Start, elsewhere: Elsewhere) -> Result<Switched, VersionError> {
         let keys = WorkspaceKeys(&caller.workspace);
         let ((from, to, head), recorded) = self.change(caller, "switch", |change| {
@@ -192,7 +225,11 @@ impl Repository {
             let target = change.begin(start, &caller.workspace, elsewhere)?;
             let record = WorkspaceRecord { head: target, ..record };
             change.put(Family::Workspaces, &keys.head(), Some(&record), Log::Told)?;
-            change.put::<StagedRecord>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+            let staged: Option<Staged> = change.read(Family::Workspaces, &keys.staged())?;
+            if let Some(staged) = staged.filter(|staged| staged.onto.is_none()) {
+                let staged = Staged { onto: Some(from), ..staged };
+                change.put(Family::Workspaces, &keys.staged(), Some(&staged), Log::Silent)?;
+            }
             let head = change.head(&record.head)?;
             let text = match &record.head {
                 HeadTarget::Branch(branch) => format!("to branch {branch}"),
@@ -214,12 +251,13 @@ impl Repository {
             match kind {
                 ResetKind::Soft => {
                     change.no_merge(&caller.workspace)?;
-                    if change.raw(Family::Workspaces, &keys.staged())?.is_none() && from != tree {
-                        change.put(Family::Workspaces, &keys.staged(), Some(&StagedRecord(from)), Log::Told)?;
-                    }
+                    let staged: Option<Staged> = change.read(Family::Workspaces, &keys.staged())?;
+                    let staged = staged.map_or(from, |staged| staged.tree);
+                    let staged = Some(Staged { tree: staged, onto: Some(tree) }).filter(|staged| staged.tree != tree);
+                    change.put(Family::Workspaces, &keys.staged(), staged.as_ref(), Log::Told)?;
                 }
                 ResetKind::Mixed | ResetKind::Hard => {
-                    change.put::<StagedRecord>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+                    change.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
                     change.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;
                 }
             }

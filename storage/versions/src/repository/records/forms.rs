@@ -11,7 +11,7 @@ use crate::{BranchName, Signature};
 
 use super::{
     Annotation, Cause, ChangeRecord, ExperimentRecord, ExperimentState, Goal, HeadTarget, Merging, MergingKind, OperationRecord,
-    Record, RefRecord, RepositoryRecord, Score, SnapshotRecord, StagedRecord, Unresolved, VariantRecord, WorkspaceRecord,
+    Record, RefRecord, RepositoryRecord, Score, SnapshotRecord, Staged, Unresolved, VariantRecord, WorkspaceRecord,
 };
 
 impl Record for RefRecord {
@@ -68,13 +68,18 @@ impl Record for WorkspaceRecord {
     }
 }
 
-impl Record for StagedRecord {
+impl Record for Staged {
     fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0.0);
+        out.extend_from_slice(&self.tree.0);
+        if let Some(onto) = self.onto {
+            out.extend_from_slice(&onto.0);
+        }
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
-        reader.id().map(Self)
+        let tree = reader.id()?;
+        let onto = if reader.remaining() > 0 { Some(reader.id()?) } else { None };
+        Ok(Self { tree, onto })
     }
 }
 
@@ -99,6 +104,10 @@ impl Record for Merging {
                 });
             }
         });
+        // Records from before it was noted end here.
+        if let Some(author) = &self.author {
+            put_signature(out, author);
+        }
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Reason> {
@@ -115,7 +124,8 @@ impl Record for Merging {
             let (path, stands) = (reader.bytes()?.to_vec(), option(reader, |reader| reader.id())?);
             Ok(Unresolved { path, stands, base: side(reader)?, ours: side(reader)?, theirs: side(reader)? })
         })?;
-        Ok(Self { kind, began, other, tree, message, unresolved })
+        let author = if reader.remaining() > 0 { Some(signature(reader)?) } else { None };
+        Ok(Self { kind, began, other, tree, message, unresolved, author })
     }
 }
 
@@ -370,7 +380,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     one::<RefRecord>(bytes);
     one::<SnapshotRecord>(bytes);
     one::<WorkspaceRecord>(bytes);
-    one::<StagedRecord>(bytes);
+    one::<Staged>(bytes);
     one::<Merging>(bytes);
     one::<OperationRecord>(bytes);
     one::<ExperimentRecord>(bytes);

@@ -67,8 +67,9 @@ prop_compose! {
     fn merges()(
         kind in select(vec![MergingKind::Merge, MergingKind::CherryPick, MergingKind::Revert]), began in prop::option::of(snapshots()),
         other in snapshots(), tree in ids(), message in ".{0,20}", unresolved in prop::collection::vec(undecided(), 0..3),
+        author in prop::option::of(signatures()),
     ) -> Merging {
-        Merging { kind, began, other, tree, message, unresolved }
+        Merging { kind, began, other, tree, message, unresolved, author }
     }
 }
 
@@ -147,7 +148,7 @@ proptest! {
     #[test]
     fn every_record_survives_its_encoding_and_damage_is_refused_or_read_as_it_is(
         one in refs(), two in workspaces(), three in merges(), four in operations(), five in experiments(), six in variants(),
-        seven in repositories(), eight in (any::<u64>(), times()), nine in ids(),
+        seven in repositories(), eight in (any::<u64>(), times()), nine in (ids(), prop::option::of(ids())),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
         holds(&one, &damage)?;
@@ -158,7 +159,7 @@ proptest! {
         holds(&six, &damage)?;
         holds(&seven, &damage)?;
         holds(&SnapshotRecord { depth: eight.0, time: eight.1 }, &damage)?;
-        holds(&StagedRecord(nine), &damage)?;
+        holds(&Staged { tree: nine.0, onto: nine.1 }, &damage)?;
     }
 
     #[test]
@@ -178,7 +179,7 @@ proptest! {
 
 #[test]
 fn a_record_of_a_newer_version_is_refused() {
-    let mut bytes = StagedRecord(hash(b"")).encode().to_vec();
+    let mut bytes = Staged { tree: hash(b""), onto: None }.encode().to_vec();
     bytes[0] = 2;
-    assert_eq!(StagedRecord::decode(&bytes), Err("its version is not known"));
+    assert_eq!(Staged::decode(&bytes), Err("its version is not known"));
 }
