@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::User;
+use serde_json::json;
+
+use crate::harness::{Program, User};
 
 fn write(root: &Path, file: &str, content: &str) {
     fs::write(root.join(file), content).expect("written");
@@ -116,6 +118,13 @@ fn what_is_left_to_pick_is_named_where_one_stops() {
     let stopped = user.run(&root, &["cherry-pick", "side~1", "side"]);
     let hint = format!("`helios cherry-pick {}`", &next[..12]);
     assert!(stopped.code == 1 && stopped.err.contains(&hint), "{stopped:?}");
+    user.ok(&root, &["cherry-pick", "--abort"]);
+    assert_eq!((status(&user, &root), user.run(&root, &["cherry-pick", "--continue"]).code), (String::new(), 1));
+
+    assert_eq!(user.run(&root, &["cherry-pick", "side~1"]).code, 1);
+    user.ok(&root, &["add", "-A"]);
+    user.ok(&root, &["cherry-pick", "--continue"]);
+    assert!(user.ok(&root, &["log", "-n", "1"]).contains("    theirs\n"));
 }
 
 #[test]
@@ -182,6 +191,13 @@ fn what_is_staged_takes_back_nothing_that_moved_the_head_meanwhile() {
     // What a commit took off the stage is in it; taken back, the folder is as it was before.
     user.ok(&root, &["undo"]);
     assert_eq!(status(&user, &root), "");
+
+    // A program that commits files beside it leaves it where it is.
+    write(&root, "n", "newer\n");
+    user.ok(&root, &["add", "n"]);
+    let files = json!([{"path": "b", "content": "1\n"}]);
+    Program::new(&user).ok(json!({"op": "commit_files", "path": root, "message": "b", "files": files}));
+    assert_eq!(user.ok(&root, &["diff", "--staged", "--name-status"]), "A\tn\n");
 }
 
 #[test]

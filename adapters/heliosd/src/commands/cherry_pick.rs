@@ -4,6 +4,7 @@ use clap::Parser;
 use helix_protocol::{Failure, SnapshotId};
 use helix_versions::{MergeOutcome, PickRequest};
 
+use super::commit::Commit;
 use super::{Verb, merge};
 use crate::console::OK;
 use crate::context::Context;
@@ -13,12 +14,18 @@ use crate::here::Here;
 #[derive(Parser)]
 #[command(
     name = "cherry-pick",
-    after_help = "Examples:\n  helios cherry-pick agent-1\n  helios cherry-pick 3f2a9c017d44 8b1e22c90f31\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
+    after_help = "Examples:\n  helios cherry-pick agent-1\n  helios cherry-pick 3f2a9c017d44 8b1e22c90f31\n  helios cherry-pick --continue\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
 )]
 pub struct CherryPick {
     /// The snapshots, in this order
-    #[arg(required = true)]
+    #[arg(required_unless_present_any = ["abort", "conclude"])]
     snapshots: Vec<String>,
+    /// Gives one up that waits for conflicts to be decided, as `helios merge --abort` does
+    #[arg(long, conflicts_with_all = ["snapshots", "mainline"])]
+    abort: bool,
+    /// Commits one whose conflicts are decided, as `helios commit` does
+    #[arg(long = "continue", conflicts_with_all = ["snapshots", "mainline", "abort"])]
+    conclude: bool,
     /// For a merge: the parent that the change is against, counted from 1
     #[arg(short, long, value_name = "NUMBER")]
     mainline: Option<usize>,
@@ -32,8 +39,14 @@ pub struct CherryPick {
 )]
 pub struct Revert {
     /// The snapshots, in this order
-    #[arg(required = true)]
+    #[arg(required_unless_present_any = ["abort", "conclude"])]
     snapshots: Vec<String>,
+    /// Gives one up that waits for conflicts to be decided, as `helios merge --abort` does
+    #[arg(long, conflicts_with_all = ["snapshots", "mainline"])]
+    abort: bool,
+    /// Commits one whose conflicts are decided, as `helios commit` does
+    #[arg(long = "continue", conflicts_with_all = ["snapshots", "mainline", "abort"])]
+    conclude: bool,
     /// For a merge: the parent that the change is against, counted from 1
     #[arg(short, long, value_name = "NUMBER")]
     mainline: Option<usize>,
@@ -47,13 +60,41 @@ enum Direction {
 
 impl Verb for CherryPick {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
-        pick(context, &self.snapshots, self.mainline, Direction::Again)
+        match Waiting::of(self.abort, self.conclude) {
+            Some(waiting) => waiting.end(context),
+            None => pick(context, &self.snapshots, self.mainline, Direction::Again),
+        }
     }
 }
 
 impl Verb for Revert {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
-        pick(context, &self.snapshots, self.mainline, Direction::Back)
+        match Waiting::of(self.abort, self.conclude) {
+            Some(waiting) => waiting.end(context),
+            None => pick(context, &self.snapshots, self.mainline, Direction::Back),
+        }
+    }
+}
+
+/// What to do with one that waits.
+enum Waiting {
+    GiveUp,
+    Conclude,
+}
+
+impl Waiting {
+    fn of(abort: bool, conclude: bool) -> Option<Self> {
+        abort.then_some(Self::GiveUp).or(conclude.then_some(Self::Conclude))
+    }
+
+    fn end(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        let cwd = context.caller.cwd.clone();
+        let here = Here::find(context, &cwd)?;
+        match self {
+            Self::GiveUp => merge::abort(context, &here),
+            Self::Conclude if here.workspace()?.merging.is_none() => Err(merge::no_merge()),
+            Self::Conclude => Commit::parse_from(["commit"]).run(context),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `helios merge`: another line of work into this one.
 
 use clap::Parser;
-use helix_protocol::Failure;
+use helix_protocol::{Code, Failure, FileMode, ObjectId};
 use helix_versions::{
     FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, Unresolved, WorkingFolder, diff_entries,
 };
@@ -83,7 +83,8 @@ impl Verb for Merge {
     }
 }
 
-fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+/// Gives a merge up, or what was picked or reverted.
+pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     let folder = here.folder()?;
     let mut folder = super::take_turn(context, here, &folder)?;
     let before = here.workspace()?;
@@ -138,8 +139,17 @@ pub fn follow(
     Err(failure)
 }
 
+/// That there is nothing to conclude.
+pub fn no_merge() -> Failure {
+    Failure::new(Code::InvalidState, "no merge has begun").hint("`helios status` says what is going on")
+}
+
 fn conflict(unresolved: &Unresolved) -> String {
     let path = path::plain(&unresolved.path);
+    let is_folder = |side: &Option<(FileMode, ObjectId)>| side.is_some_and(|(mode, _)| mode == FileMode::Directory);
+    if is_folder(&unresolved.ours) != is_folder(&unresolved.theirs) && unresolved.ours.is_some() && unresolved.theirs.is_some() {
+        return format!("CONFLICT (file/directory): {path} is a file on one side and a folder on the other; ours stays");
+    }
     match (&unresolved.base, &unresolved.ours, &unresolved.theirs) {
         (None, Some(_), Some(_)) => format!("CONFLICT (add/add): both sides added {path}"),
         (Some(_), None, Some(_)) => format!("CONFLICT (modify/delete): {path} is deleted here, and changed on the other side"),

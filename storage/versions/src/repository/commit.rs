@@ -118,6 +118,8 @@ struct Draft<'a> {
     allow_empty: bool,
     amend: bool,
     undecided: Undecided,
+    /// Whether what is staged is part of it.
+    takes_stage: bool,
 }
 
 impl Repository {
@@ -135,6 +137,7 @@ impl Repository {
             allow_empty: request.allow_empty,
             amend: request.amend,
             undecided: request.undecided,
+            takes_stage: true,
         };
         self.change(caller, "commit", |change| {
             let at = change.position(caller, *expect)?;
@@ -160,6 +163,8 @@ impl Repository {
             allow_empty: *allow_empty,
             amend: false,
             undecided: Undecided::Refuse,
+            // Single files of the head are edited; what somebody staged beside them stays so.
+            takes_stage: false,
         };
         self.change(caller, "commit", |change| {
             let at = change.position(caller, *expect)?;
@@ -286,7 +291,9 @@ impl Transaction<'_> {
         let id = self.snapshot(snapshot)?;
         let target = self.move_head(workspace, &at.record, id)?;
         let keys = WorkspaceKeys(workspace);
-        self.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+        if draft.takes_stage || merging.is_some() {
+            self.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
+        }
         if merging.is_some() {
             self.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;
         }
