@@ -2,6 +2,7 @@
 
 mod agents;
 mod bad_input;
+mod beside_git;
 mod clock;
 mod commands;
 mod deaths;

@@ -12,7 +12,7 @@ use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, 
 use serde_json::{Value, json};
 
 use super::{Verb, init};
-use crate::console::{Console, OK};
+use crate::console::{Console, NO, OK};
 use crate::context::Context;
 use crate::engine::location::Location;
 use crate::here::{Here, queue};
@@ -58,9 +58,13 @@ pub struct Export {
 
 /// Brings this repository and the git repository beside it together
 ///
-/// New commits go both ways; branches are only moved forward. Each leaves the other's folder alone.
+/// New commits go both ways; branches are only moved forward. Each leaves the other's folder alone. A branch that has gone on on both
+/// sides is left, and the command is named that merges git's commit into it here; the sync after that brings git forward.
 #[derive(Parser)]
-#[command(name = "sync", after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project")]
+#[command(
+    name = "sync",
+    after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project\n\nExit codes: 0 both sides are brought together, 1 a branch has gone on on both, 128 anything else"
+)]
 pub struct Sync {
     /// A folder of the git repository
     #[arg(long, default_value = ".", value_name = "PATH")]
@@ -182,7 +186,9 @@ impl Verb for Sync {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;
         } else {
             tell_refs(&mut context.console, &from.refs)?;
-            tell_refs(&mut context.console, &to.refs)?;
+            // What both sides have gone on with is said once.
+            let told = |report: &&RefReport| report.outcome != RefOutcome::Diverged || !from.refs.contains(*report);
+            tell_refs(&mut context.console, &to.refs.iter().filter(told).cloned().collect::<Vec<_>>())?;
             context.console.line(format!("{} commits from git, {} to git", from.commits, to.commits))?;
         }
         let is_head = |moved: &&RefReport| matches!(&from.head, GitHead::Ref(head) if *head == moved.name);
@@ -192,7 +198,8 @@ impl Verb for Sync {
             context.console.note(text)?;
         }
         tell_left_out(&mut context.console, &to.left_out)?;
-        Ok(OK)
+        let is_apart = from.refs.iter().chain(&to.refs).any(|report| report.outcome == RefOutcome::Diverged);
+        Ok(if is_apart { NO } else { OK })
     }
 }
 
@@ -258,7 +265,7 @@ fn outcome(outcome: &RefOutcome) -> String {
         RefOutcome::Forwarded => "forwarded".to_owned(),
         RefOutcome::Unchanged => "unchanged".to_owned(),
         RefOutcome::Ahead => "left, the other side is ahead:".to_owned(),
-        RefOutcome::Diverged => "left, both sides have gone on; merge them on one:".to_owned(),
+        RefOutcome::Diverged => "left, both sides have gone on:".to_owned(),
         RefOutcome::Removed => "left, it was removed on this side:".to_owned(),
         RefOutcome::Kept => "kept for export only:".to_owned(),
         RefOutcome::CheckedOut { worktree } => format!("left, it is checked out in {worktree}:"),
@@ -266,13 +273,28 @@ fn outcome(outcome: &RefOutcome) -> String {
 }
 
 fn refs_json(refs: &[RefReport]) -> Vec<Value> {
-    refs.iter().map(|report| json!({"ref": report.name, "outcome": outcome(&report.outcome)})).collect()
+    let told = |report: &RefReport| {
+        let mut value = json!({"ref": report.name, "outcome": outcome(&report.outcome)});
+        if let Some(commit) = &report.to_merge {
+            value["to_merge"] = json!(commit);
+        }
+        value
+    };
+    refs.iter().map(told).collect()
 }
 
 /// Names the refs that something became of.
 fn tell_refs(console: &mut Console<'_>, refs: &[RefReport]) -> Result<(), Failure> {
     for report in refs.iter().filter(|report| report.outcome != RefOutcome::Unchanged) {
         console.line(format!("  {} {}", outcome(&report.outcome), report.name))?;
+        let branch = report.name.strip_prefix("refs/heads/").filter(|_| report.outcome == RefOutcome::Diverged);
+        match (branch, &report.to_merge) {
+            (Some(branch), Some(commit)) => console.line(format!(
+                "    on branch {branch}: `helios merge {commit}` takes git's commit into it, then export or sync again"
+            ))?,
+            (Some(_), None) => console.line("    `helios import` or `helios sync` takes git's commit first, and names it")?,
+            (None, _) => {}
+        }
     }
     Ok(())
 }

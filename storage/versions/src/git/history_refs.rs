@@ -18,6 +18,8 @@ pub struct RefReport {
     pub name: String,
     /// What was done.
     pub outcome: RefOutcome,
+    /// Where both sides have gone on: git's commit in hexadecimal, where it is known here and so can be merged.
+    pub to_merge: Option<String>,
 }
 
 /// What became of a branch or tag on the side that is written to.
@@ -100,7 +102,7 @@ pub(super) fn plan_refs(
         let object = resolve(refs, target);
         let commit = object.and_then(|id| peeled.get(&id).filter(|peeled| peeled.kind == Kind::Commit));
         let (Some(ref_name), Some(commit), Some(object)) = (as_ref_name(name), commit, object) else {
-            reports.push(RefReport { name: shown, outcome: RefOutcome::Kept });
+            reports.push(RefReport { name: shown, outcome: RefOutcome::Kept, to_merge: None });
             continue;
         };
         let wanted = SnapshotId(commit.ours);
@@ -115,10 +117,11 @@ pub(super) fn plan_refs(
                 Relation::Diverged => RefOutcome::Diverged,
             },
         };
+        let to_merge = (outcome == RefOutcome::Diverged && ref_name.as_branch().is_some()).then(|| commit.git.to_string());
         if matches!(outcome, RefOutcome::Created | RefOutcome::Forwarded) {
             moves.push((ref_name, now, (wanted, annotations.get(&object).cloned())));
         }
-        reports.push(RefReport { name: shown, outcome });
+        reports.push(RefReport { name: shown, outcome, to_merge });
     }
     Ok((reports, moves))
 }

@@ -112,6 +112,21 @@ impl Segment {
         None
     }
 
+    /// The rows of git objects whose ids begin with these lowercase hexadecimal digits, 40 at most.
+    pub(super) fn starting_with<'a>(&'a self, digits: &'a str) -> impl Iterator<Item = Row> + 'a {
+        let lowest = format!("{digits:0<40}");
+        let (mut low, mut high) = (0, self.rows);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.hexadecimal(middle) < lowest { low = middle + 1 } else { high = middle }
+        }
+        (low..self.rows).take_while(move |row| self.hexadecimal(*row).starts_with(digits)).map(|row| self.row(row))
+    }
+
+    fn hexadecimal(&self, row: usize) -> String {
+        GitId::Sha1(self.git(row).try_into().expect("an id has 20 bytes")).to_string()
+    }
+
     /// The rows of an object of ours.
     pub(super) fn find_ours(&self, ours: ObjectId) -> impl Iterator<Item = Row> + '_ {
         let (mut low, mut high) = (0, self.rows);
@@ -235,6 +250,11 @@ mod tests {
                 let mut of_ours: Vec<Row> = segment.find_ours(row.ours).collect();
                 of_ours.sort_by_key(|row| row.git);
                 prop_assert_eq!(of_ours, segment.rows().filter(|other| other.ours == row.ours).collect::<Vec<_>>());
+            }
+            for digits in rows.iter().flat_map(|row| [4, 7, 40].map(|digits| row.git.to_string()[..digits].to_owned())) {
+                let found: Vec<Row> = segment.starting_with(&digits).collect();
+                let like = segment.rows().filter(|row| row.git.to_string().starts_with(&digits));
+                prop_assert_eq!(found, like.collect::<Vec<_>>());
             }
             let stranger = GitId::Sha1(stranger);
             prop_assert_eq!(segment.find(stranger), rows.into_iter().find(|row| row.git == stranger));

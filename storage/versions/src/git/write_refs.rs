@@ -57,7 +57,13 @@ pub(super) fn write_refs(
             };
             edits.push(edit(target, &wanted.name, &wanted.target, expected)?);
         }
-        reports.push(RefReport { name: String::from_utf8_lossy(&wanted.name).into_owned(), outcome });
+        let to_merge = match there.get(&wanted.name) {
+            Some(GitTarget::Object(now)) if outcome == RefOutcome::Diverged && wanted.name.starts_with(b"refs/heads/") => {
+                map.find(*now).map(|known| known.git.to_string())
+            }
+            _ => None,
+        };
+        reports.push(RefReport { name: String::from_utf8_lossy(&wanted.name).into_owned(), outcome, to_merge });
     }
     transact(target, caller, edits)?;
     Ok(reports)

@@ -1,7 +1,7 @@
 //! What people call snapshots: `main`, `HEAD~2`, `v1^{}`, `@{1}`, `3f2a9c01`, `main:src/lib.rs`, `main..topic`.
 //!
 //! As in git, but for what has no meaning here: a full name (`refs/heads/main`) comes before a tag, a tag before a branch, and a name before the
-//! digits of an id. `@{n}` goes through the operation log.
+//! digits of an id, a snapshot's before those of a git commit that was imported or exported. `@{n}` goes through the operation log.
 
 use helix_objects::Family;
 use helix_protocol::{FileMode, ObjectId, SnapshotId};
@@ -194,6 +194,10 @@ impl Repository {
         if digits && let Some(id) = self.by_digits(whole, &base.to_ascii_lowercase())? {
             return Ok(id);
         }
+        #[cfg(feature = "git")]
+        if digits && let Some(id) = self.by_git_id(whole, &base.to_ascii_lowercase())? {
+            return Ok(id);
+        }
         let refs = self.refs("refs/")?;
         Err(unknown(whole, nearest(base, refs.iter().map(|(name, _)| name.short()).chain(["HEAD"]))))
     }
@@ -232,6 +236,30 @@ impl Repository {
                     .map(|id| id.to_string()[..digits.len().clamp(16, 64)].to_owned())
                     .collect(),
             }),
+        }
+    }
+
+    /// The snapshot that git has under an id that begins so.
+    #[cfg(feature = "git")]
+    fn by_git_id(&self, whole: &str, digits: &str) -> Result<Option<SnapshotId>, VersionError> {
+        if digits.len() > 40 {
+            return Ok(None);
+        }
+        let map = crate::git::GitMap::load(&**self.store())?;
+        let mut found = Vec::new();
+        for id in map.snapshots_like(digits) {
+            // What was exported may have been collected since.
+            if self.has_snapshot(id)? {
+                found.push(id);
+            }
+        }
+        match found.as_slice() {
+            [] => Ok(None),
+            [id] => Ok(Some(*id)),
+            several => {
+                let commits = several.iter().take(NAMED_CANDIDATES).filter_map(|id| map.commit_of(*id));
+                Err(VersionError::Ambiguous { revision: whole.to_owned(), candidates: commits.collect() })
+            }
         }
     }
 

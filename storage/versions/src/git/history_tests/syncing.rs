@@ -80,6 +80,30 @@ fn where_both_moved_both_stay_until_one_side_has_merged() {
 }
 
 #[test]
+fn where_both_moved_gits_commit_can_be_merged_here_under_its_id() {
+    let (git, repository) = living();
+    git.run(&["commit", "-q", "--allow-empty", "-m", "in git"]);
+    commit(&repository, &[("b", Some("2\n"))], "here\n");
+    let there = git.run(&["rev-parse", "main"]);
+    let report = both(&git, &repository);
+    let to_merge = |refs: &[crate::git::RefReport]| refs.iter().find_map(|found| found.to_merge.clone());
+    let named = Some(there.clone());
+    assert_eq!((to_merge(&report.imported.refs), to_merge(&report.exported.refs)), (named.clone(), named));
+    let resolve = |revision: &str| repository.resolve(&crate::WorkspaceName::main(), revision);
+    let other = resolve(&there).unwrap();
+    assert_eq!((resolve(&there[..7]).unwrap(), resolve(&format!("{there}~1")).unwrap()), (other, resolve("HEAD~1").unwrap()));
+    assert!(resolve(&"0".repeat(40)).is_err());
+    let merged = repository.merge(&crate::MergeRequest::new(caller(), other, there.clone())).unwrap();
+    assert_eq!(merged.unresolved, Vec::new());
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Ahead), Some(RefOutcome::Forwarded)));
+    assert_eq!(git.run(&["rev-parse", "main^2"]), there);
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Unchanged), Some(RefOutcome::Unchanged)));
+    git.is_sound();
+}
+
+#[test]
 fn what_one_side_removed_is_not_made_again_by_the_other() {
     let (git, repository) = living();
     git.run(&["branch", "-D", "-q", "other"]);

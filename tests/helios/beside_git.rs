@@ -1,0 +1,44 @@
+//! `import`, `export` and `sync` beside a real git.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Ended, User, ended};
+
+/// Runs git, which must succeed, and gives its output.
+fn git(user: &User, cwd: &Path, arguments: &[&str]) -> String {
+    let who = ["-c", "user.name=G", "-c", "user.email=g@example.org"];
+    let ended: Ended = ended(user.program("git", cwd).args(who).args(arguments));
+    assert_eq!(ended.code, 0, "git {arguments:?}: {}", ended.err);
+    ended.out.trim().to_owned()
+}
+
+#[test]
+fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
+    let user = User::new();
+    let root = user.path("work");
+    fs::create_dir(&root).expect("made");
+    git(&user, &root, &["init", "-q", "-b", "main"]);
+    fs::write(root.join("f"), "1\n").expect("written");
+    git(&user, &root, &["add", "f"]);
+    git(&user, &root, &["commit", "-q", "-m", "one"]);
+    user.ok(&root, &["import", "--from-git", "."]);
+    git(&user, &root, &["commit", "-q", "--allow-empty", "-m", "in git"]);
+    let there = git(&user, &root, &["rev-parse", "main"]);
+    user.commit(&root, "here", "2\n");
+    let apart = user.run(&root, &["sync"]);
+    let command = format!("helios merge {there}");
+    assert_eq!(apart.code, 1, "{apart:?}");
+    assert_eq!(apart.out.matches(&format!("`{command}`")).count(), 1, "{}", apart.out);
+    assert!(user.run(&root, &["sync", "--json"]).out.contains(&format!("\"to_merge\":\"{there}\"")));
+    assert_eq!(git(&user, &root, &["rev-parse", "main"]), there, "nothing was moved");
+    user.ok(&root, &["merge", &there]);
+    let joined = user.ok(&root, &["sync"]);
+    assert!(joined.contains("forwarded refs/heads/main"), "{joined}");
+    assert_eq!(git(&user, &root, &["rev-parse", "main^2"]), there);
+    assert_eq!(git(&user, &root, &["show", "main:here"]), "2");
+    assert_eq!(user.ok(&root, &["sync"]), "0 commits from git, 0 to git\n");
+    let short = &there[..10];
+    assert_eq!(user.ok(&root, &["rev-parse", short]), user.ok(&root, &["rev-parse", "HEAD^2"]));
+    assert_eq!(user.ok(&root, &["show", "--name-only", &format!("{there}~1")]).lines().last(), Some("f"));
+}
