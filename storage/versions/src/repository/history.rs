@@ -1,5 +1,6 @@
 //! The history: which snapshots, in which order, seen how.
 
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -13,12 +14,13 @@ use super::Repository;
 /// In which order snapshots come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The newest first by the committers' clocks, none before it was met as a parent.
+    /// The newest first by the committers' clocks, none before it was met as a parent. Of several of one instant none comes before what was
+    /// made from it, and else the one that was met first, as in git.
     #[default]
     Date,
     /// As `Date`, and none before all that were made from it.
     Topological,
-    /// As `Topological`, turned around.
+    /// As `Topological`, turned around once it was limited: the last ones of the history, as in git.
     Reverse,
 }
 
@@ -116,13 +118,16 @@ pub struct History<'a> {
     /// Snapshots of the excluded side, as far as the included side could meet them.
     excluded: HashSet<SnapshotId>,
     seen: HashSet<SnapshotId>,
-    queue: BinaryHeap<(Timestamp, SnapshotId)>,
+    queue: BinaryHeap<Waiting>,
     ordered: Option<VecDeque<LogEntry>>,
     prints: HashMap<ObjectId, Fingerprint>,
     skip: usize,
     left: usize,
     failed: bool,
 }
+
+/// A snapshot in the queue: its time, its depth, the place at which it was met, and its id. The greatest comes first.
+type Waiting = (Timestamp, u64, Reverse<usize>, SnapshotId);
 
 /// What the paths asked for are in a tree.
 type Fingerprint = Arc<Vec<Option<(FileMode, ObjectId)>>>;
@@ -161,14 +166,19 @@ impl Iterator for History<'_> {
 impl History<'_> {
     fn enqueue(&mut self, id: SnapshotId) -> Result<(), VersionError> {
         if !self.excluded.contains(&id) && self.seen.insert(id) {
-            self.queue.push((self.repository.snapshot(id)?.committer.time, id));
+            let waiting = self.waiting(id, self.seen.len())?;
+            self.queue.push(waiting);
         }
         Ok(())
     }
 
+    fn waiting(&self, id: SnapshotId, met: usize) -> Result<Waiting, VersionError> {
+        Ok((self.repository.snapshot(id)?.committer.time, self.repository.depth(id)?, Reverse(met), id))
+    }
+
     /// The next snapshot by date, and whether it is one that was asked for.
     fn follow(&mut self) -> Result<Option<(LogEntry, bool)>, VersionError> {
-        let Some((_, id)) = self.queue.pop() else { return Ok(None) };
+        let Some((.., id)) = self.queue.pop() else { return Ok(None) };
         let snapshot = self.repository.snapshot(id)?;
         let first = usize::from(self.query.first_parent);
         let followed = if first == 1 { snapshot.parents.iter().take(1) } else { snapshot.parents.iter().take(usize::MAX) };
@@ -237,19 +247,21 @@ impl History<'_> {
             for parent in &entry.parents {
                 *children.entry(*parent).or_default() += 1;
             }
-            entries.insert(entry.id, (entry, wanted));
+            entries.insert(entry.id, (entry, wanted, entries.len()));
         }
-        let time = |entry: &LogEntry| (entry.snapshot.committer.time, entry.id);
-        let free = entries.values().map(|(entry, _)| entry).filter(|entry| !children.contains_key(&entry.id));
-        let mut ready: BinaryHeap<(Timestamp, SnapshotId)> = free.map(time).collect();
+        let free = entries.values().filter(|(entry, ..)| !children.contains_key(&entry.id));
+        let free = free.map(|(entry, _, met)| self.waiting(entry.id, *met));
+        let mut ready: BinaryHeap<Waiting> = free.collect::<Result<_, _>>()?;
         let mut ordered = Vec::with_capacity(entries.len());
-        while let Some((_, id)) = ready.pop() {
-            let Some((entry, wanted)) = entries.remove(&id) else { continue };
+        while let Some((.., id)) = ready.pop() {
+            let Some((entry, wanted, _)) = entries.remove(&id) else { continue };
             for parent in &entry.parents {
                 let left = children.get_mut(parent).expect("it was counted above");
                 *left -= 1;
-                if *left == 0 {
-                    ready.extend(entries.get(parent).map(|(entry, _)| time(entry)));
+                if *left == 0
+                    && let Some((_, _, met)) = entries.get(parent)
+                {
+                    ready.push(self.waiting(*parent, *met)?);
                 }
             }
             ordered.push((entry, wanted));
@@ -257,6 +269,9 @@ impl History<'_> {
         let mut told = close_gaps(ordered);
         if self.query.order == Order::Topological {
             told.make_contiguous().reverse();
+        } else {
+            told.truncate(told.len().saturating_sub(std::mem::take(&mut self.skip)));
+            told.drain(..told.len().saturating_sub(self.left));
         }
         self.ordered = Some(told);
         Ok(())

@@ -36,8 +36,48 @@ fn ancestors(bed: &Bed, id: SnapshotId) -> HashSet<SnapshotId> {
     seen
 }
 
+#[test]
+fn the_last_ones_turned_around_are_the_last_ones() {
+    let bed = Bed::new();
+    let ids: Vec<SnapshotId> = (0..5).map(|count| bed.commit(&[("f", Some(&count.to_string()))], "x").unwrap()).collect();
+    let log = |skip: usize, limit: Option<usize>| -> Vec<SnapshotId> {
+        let query = LogQuery { include: vec![bed.head()], order: Order::Reverse, skip, limit, ..LogQuery::default() };
+        bed.repository.log(&query).unwrap().map(|entry| entry.unwrap().id).collect()
+    };
+    assert_eq!(log(0, Some(2)), ids[3..]);
+    assert_eq!(log(1, Some(2)), ids[2..4]);
+    assert_eq!((log(3, None), log(0, Some(9))), (ids[..2].to_vec(), ids.clone()));
+    assert_eq!(log(9, None), Vec::new());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn by_date_no_snapshot_comes_before_one_that_was_made_from_it_in_the_same_instant(
+        history in prop::collection::vec((prop::collection::vec(any::<prop::sample::Index>(), 1..3), any::<bool>()), 1..24),
+        tips in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+    ) {
+        let bed = Bed::new();
+        let mut now = 0;
+        let history: Vec<_> = history
+            .into_iter()
+            .map(|(parents, ticks)| {
+                now += i64::from(ticks);
+                (parents, now)
+            })
+            .collect();
+        let ids = made(&bed, &history);
+        let include = tips.iter().map(|tip| ids[tip.index(ids.len())]).collect();
+        let query = LogQuery { include, ..LogQuery::default() };
+        let log: Vec<LogEntry> = bed.repository.log(&query).unwrap().map(Result::unwrap).collect();
+        let place = |id: &SnapshotId| log.iter().position(|entry| entry.id == *id);
+        for (child, entry) in log.iter().enumerate() {
+            for parent in entry.snapshot.parents.iter().filter_map(place) {
+                prop_assert!(child < parent, "{child} is shown after its parent {parent}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_common_and_what_is_between_agrees_with_sets(
