@@ -11,6 +11,7 @@ mod full_disk;
 mod harness;
 mod json;
 mod kept;
+mod like_git;
 mod loss;
 mod purge;
 mod seed;

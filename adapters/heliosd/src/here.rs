@@ -1,5 +1,6 @@
 //! The workspace a command is about.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{Caller, Repository, Signature, WorkingFolder, Workspace, WorkspaceName, diff_entries};
+use helix_versions::{Caller, Repository, Resolved, Signature, WorkingFolder, Workspace, WorkspaceName, diff_entries};
 use parking_lot::MutexGuard;
 
 use crate::author::{Role, Who};
@@ -98,6 +99,34 @@ impl Here {
     /// The snapshot that a revision names.
     pub fn resolve(&self, revision: &str) -> Result<SnapshotId, Failure> {
         Ok(self.repository().resolve(self.name(), revision)?)
+    }
+
+    /// The folder that somebody is in, from the workspace's root; empty for the root itself.
+    pub fn folder_of(&self, cwd: &Path) -> Result<Vec<u8>, Failure> {
+        self.path(cwd, OsStr::new("."))
+    }
+
+    /// Whatever a revision stands for. `REVISION:./PATH` and `REVISION:../PATH` are read in the folder that somebody is in.
+    pub fn resolve_object(&self, cwd: &Path, revision: &str) -> Result<Resolved, Failure> {
+        Ok(self.repository().resolve_object(self.name(), &self.rooted(cwd, revision)?)?)
+    }
+
+    /// The tree that a revision stands for: a snapshot's, or a folder's, which may be named as for [`resolve_object`](Self::resolve_object).
+    pub fn resolve_tree(&self, cwd: &Path, revision: &str) -> Result<ObjectId, Failure> {
+        Ok(self.repository().resolve_tree(self.name(), &self.rooted(cwd, revision)?)?)
+    }
+
+    /// A revision with the path behind its colon from the workspace's root.
+    fn rooted<'r>(&self, cwd: &Path, revision: &'r str) -> Result<Cow<'r, str>, Failure> {
+        let Some((name, typed)) = revision.split_once(':') else { return Ok(revision.into()) };
+        if !(matches!(typed, "." | "..") || typed.starts_with("./") || typed.starts_with("../")) {
+            return Ok(revision.into());
+        }
+        match String::from_utf8(self.path(cwd, OsStr::new(typed))?) {
+            Ok(path) => Ok(format!("{name}:{path}").into()),
+            Err(_) => Err(Failure::new(Code::InvalidRequest, format!("{revision}: the folder's path is no text"))
+                .hint("write the path from the workspace's root")),
+        }
     }
 
     /// Who asks, for what is changed.

@@ -1,5 +1,7 @@
 //! `helios cat-file`: what the store holds under an id.
 
+use std::path::Path;
+
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::{Resolved, Snapshot, Tree};
@@ -41,7 +43,7 @@ impl Verb for CatFile {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let id = self.find(&here)?;
+        let id = self.find(&here, &cwd)?;
         let bytes = here.store().read(id)?;
         let object = Object::of(id, &bytes);
         if !(self.exists || self.kind || self.size || self.pretty) {
@@ -68,13 +70,13 @@ impl Verb for CatFile {
 }
 
 impl CatFile {
-    fn find(&self, here: &Here) -> Result<ObjectId, Failure> {
+    fn find(&self, here: &Here, cwd: &Path) -> Result<ObjectId, Failure> {
         if let Ok(id) = self.object.parse::<ObjectId>()
             && here.store().missing(&[id])?.is_empty()
         {
             return Ok(id);
         }
-        Ok(match here.repository().resolve_object(here.name(), &self.object)? {
+        Ok(match here.resolve_object(cwd, &self.object)? {
             Resolved::Snapshot(id) => id.0,
             Resolved::Entry(entry) => entry.id,
         })

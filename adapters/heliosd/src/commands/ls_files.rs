@@ -15,6 +15,8 @@ use crate::render::changes;
 use crate::render::path::{self, Quote};
 
 /// Lists the files that the next commit is made from, or those of a snapshot
+///
+/// In a subfolder those beneath it, with paths as they are written there. With --json paths are from the workspace's root.
 #[derive(Parser)]
 #[command(
     name = "ls-files",
@@ -39,11 +41,15 @@ impl Verb for LsFiles {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         let tree = match &self.at {
-            Some(revision) => here.repository().resolve_tree(here.name(), revision)?,
+            Some(revision) => here.resolve_tree(&cwd, revision)?,
             None => here.index(&here.workspace()?)?,
         };
-        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
-        let chosen = |path: &[u8]| paths.is_empty() || paths.iter().any(|above| path::is_beneath(path, above));
+        let folder = here.folder_of(&cwd)?;
+        let mut paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
+        if paths.is_empty() {
+            paths.push(folder.clone());
+        }
+        let chosen = |path: &[u8]| paths.iter().any(|above| path::is_beneath(path, above));
         for entry in walk(here.store(), tree)?.into_iter().filter(|entry| entry.mode != FileMode::Directory && chosen(&entry.path))
         {
             if context.is_json() {
@@ -56,11 +62,12 @@ impl Verb for LsFiles {
             if self.stage {
                 context.console.write(format!("{} {} 0\t", changes::mode(entry.mode), entry.id).as_bytes())?;
             }
+            let written = path::from_folder(&entry.path, &folder);
             if self.nul {
-                context.console.write(&entry.path)?;
+                context.console.write(&written)?;
                 context.console.write(b"\0")?;
             } else {
-                context.console.line(path::show(&entry.path, Quote::Unusual))?;
+                context.console.line(path::show(&written, Quote::Unusual))?;
             }
         }
         Ok(OK)

@@ -52,7 +52,7 @@ impl Verb for RevParse {
             return Err(Failure::new(Code::InvalidRequest, "a single revision is needed").hint("`helios rev-parse --verify HEAD`"));
         }
         for revision in &self.revisions {
-            let shown = self.show(&here, revision)?;
+            let shown = self.show(&here, &cwd, revision)?;
             if context.is_json() {
                 context.console.json(&json!({"revision": revision, "id": shown}))?;
             } else {
@@ -69,7 +69,7 @@ fn folder(context: &mut Context<'_>, name: &str, folder: &Path) -> Result<(), Fa
 }
 
 impl RevParse {
-    fn show(&self, here: &Here, revision: &str) -> Result<String, Failure> {
+    fn show(&self, here: &Here, cwd: &Path, revision: &str) -> Result<String, Failure> {
         let repository = here.repository();
         if self.abbrev_ref {
             return match (revision, repository.head(here.name())?.target) {
@@ -82,7 +82,7 @@ impl RevParse {
             let id = here.resolve(revision)?;
             return if self.short { Ok(repository.short_id(id)?) } else { Ok(id.to_string()) };
         }
-        Ok(match repository.resolve_object(here.name(), revision)? {
+        Ok(match here.resolve_object(cwd, revision)? {
             Resolved::Snapshot(id) if self.short => repository.short_id(id)?,
             Resolved::Snapshot(id) => id.to_string(),
             Resolved::Entry(entry) if self.short => entry.id.short(),

@@ -28,7 +28,7 @@ impl Verb for Show {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         for revision in &self.revisions {
-            match here.repository().resolve_object(here.name(), revision)? {
+            match here.resolve_object(&cwd, revision)? {
                 Resolved::Snapshot(id) => self.snapshot(context, &here, id)?,
                 Resolved::Entry(entry) if context.is_json() => {
                     let bytes = here.store().read(entry.id)?;

@@ -1,6 +1,7 @@
 //! `helios status`: what the next commit would have, and what it would not.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use clap::{Parser, ValueEnum};
 use helix_protocol::{Failure, FileMode, ObjectId};
@@ -16,14 +17,18 @@ use crate::render::path::{self, Quote};
 
 /// Shows which files have changed
 ///
+/// Paths are as they are written in the folder one is in; with --porcelain, -z and --json they are from the workspace's root.
+///
 /// With --porcelain each line is two letters and a path, as `git status --porcelain` has them: the first letter is what is
 /// staged against the head, the second what the folder has against that, ?? a file that no commit has.
 #[derive(Parser)]
 #[command(
     name = "status",
-    after_help = "Examples:\n  helios status\n  helios status --porcelain\n  helios status --short --ignored"
+    after_help = "Examples:\n  helios status\n  helios status --porcelain\n  helios status --short --ignored\n  helios status src"
 )]
 pub struct Status {
+    /// Only these files and folders
+    paths: Vec<OsString>,
     /// Two letters and a path per line, for programs
     #[arg(long, num_args = 0..=1, default_missing_value = "v1", require_equals = true, value_parser = ["v1"])]
     porcelain: Option<String>,
@@ -107,13 +112,25 @@ struct Found {
     undecided: Vec<Vec<u8>>,
     skipped: Vec<helix_protocol::SkippedFile>,
     torn: Vec<String>,
+    /// The folder that paths are written from.
+    folder: Vec<u8>,
+}
+
+impl Found {
+    /// A path as it is written in the folder that one is in.
+    fn shown(&self, path: &[u8], quote: Quote) -> String {
+        path::show(&path::from_folder(path, &self.folder), quote)
+    }
 }
 
 impl Verb for Status {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let found = self.look(context, &here)?;
+        let mut found = self.look(context, &here)?;
+        if self.porcelain.is_none() && !self.nul {
+            found.folder = here.folder_of(&cwd)?;
+        }
         if context.is_json() {
             return tell_json(context, &found);
         }
@@ -128,12 +145,15 @@ impl Verb for Status {
 
 impl Status {
     fn look(&self, context: &mut Context<'_>, here: &Here) -> Result<Found, Failure> {
+        let cwd = &context.caller.cwd;
+        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?;
+        let chosen = |path: &[u8]| paths.is_empty() || paths.iter().any(|above| path::is_beneath(path, above));
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
         let workspace = here.workspace()?;
         let (head, index) = (here.repository().tree_of(&workspace.head)?, here.index(&workspace)?);
         let status = folder.status(here.store(), Some(index))?;
-        let ignored = if self.ignored { folder.ignored()? } else { Vec::new() };
+        let mut ignored = if self.ignored { folder.ignored()? } else { Vec::new() };
         drop(folder);
         let mut tracked: BTreeMap<Vec<u8>, Letters> = BTreeMap::new();
         let mut origins = BTreeMap::new();
@@ -153,15 +173,26 @@ impl Status {
         }
         let undecided = undecided(here, &workspace, &status.changes);
         tracked.extend(undecided.iter().map(|path| (path.path.clone(), Letters::undecided(path))));
-        let undecided: Vec<Vec<u8>> = undecided.into_iter().map(|path| path.path.clone()).collect();
-        let added: Vec<&[u8]> =
-            added.into_iter().map(|change| change.path.as_slice()).filter(|path| !tracked.contains_key(*path)).collect();
-        let untracked = match self.untracked_files {
+        let mut undecided: Vec<Vec<u8>> = undecided.into_iter().map(|path| path.path.clone()).collect();
+        let added = added.into_iter().map(|change| change.path.as_slice());
+        let added: Vec<&[u8]> = added.filter(|path| !tracked.contains_key(*path) && chosen(path)).collect();
+        let mut untracked: Vec<Vec<u8>> = match self.untracked_files {
             Untracked::No => Vec::new(),
-            Untracked::All => added.into_iter().map(<[u8]>::to_vec).collect(),
+            Untracked::All => added.iter().map(|path| path.to_vec()).collect(),
             Untracked::Normal => fold(here, index, &added)?,
         };
-        Ok(Found { workspace, tracked, origins, untracked, ignored, undecided, skipped: status.skipped, torn: status.torn })
+        if untracked.iter().any(|path| !chosen(path)) {
+            // Only a part of a folder was asked for.
+            let (kept, parts): (Vec<_>, Vec<_>) = untracked.into_iter().partition(|path| chosen(path));
+            let inner = added.iter().filter(|path| parts.iter().any(|folder| path.starts_with(folder)));
+            untracked = kept.into_iter().chain(inner.map(|path| path.to_vec())).collect();
+            untracked.sort();
+        }
+        tracked.retain(|path, _| chosen(path));
+        ignored.retain(|path| chosen(path));
+        undecided.retain(|path| chosen(path));
+        let (skipped, torn) = (status.skipped, status.torn);
+        Ok(Found { workspace, tracked, origins, untracked, ignored, undecided, skipped, torn, folder: Vec::new() })
     }
 
     fn tell_short(&self, context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
@@ -181,9 +212,9 @@ impl Status {
             match (found.origins.get(path), self.nul) {
                 (None, true) => out.extend_from_slice(path),
                 (Some(old), true) => out.extend_from_slice(&[path, b"\0", old].concat()),
-                (None, false) => out.extend_from_slice(path::show(path, Quote::Spaces).as_bytes()),
+                (None, false) => out.extend_from_slice(found.shown(path, Quote::Spaces).as_bytes()),
                 (Some(old), false) => {
-                    let both = format!("{} -> {}", path::show(old, Quote::Spaces), path::show(path, Quote::Spaces));
+                    let both = format!("{} -> {}", found.shown(old, Quote::Spaces), found.shown(path, Quote::Spaces));
                     out.extend_from_slice(both.as_bytes());
                 }
             }
@@ -279,7 +310,7 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
             text.push_str(&format!("\n{title}\n{}", lines.concat()));
         }
     };
-    let shown = |path: &[u8]| path::show(path, Quote::Unusual);
+    let shown = |path: &[u8]| found.shown(path, Quote::Unusual);
     let unmerged = found.tracked.iter().filter_map(|(path, letters)| Some((path, letters.unmerged()?)));
     let unmerged: Vec<String> = unmerged.map(|(path, word)| paint(format!("{word}{}", shown(path)), "31")).collect();
     let merged = |letters: &Letters| letters.unmerged().is_none();

@@ -50,9 +50,40 @@ pub fn is_beneath(path: &[u8], above: &[u8]) -> bool {
     above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
+/// A path as it is written in a folder of the workspace, both from its root: `../a`. The folder itself is `./`.
+pub fn from_folder(path: &[u8], folder: &[u8]) -> Vec<u8> {
+    let (mut above, mut written) = (folder, Vec::new());
+    while !is_beneath(path, above) {
+        above = above.iter().rposition(|byte| *byte == b'/').map_or(&b""[..], |place| &above[..place]);
+        written.extend_from_slice(b"../");
+    }
+    let rest = &path[above.len()..];
+    written.extend_from_slice(rest.strip_prefix(b"/").filter(|_| !above.is_empty()).unwrap_or(rest));
+    if written.is_empty() { b"./".to_vec() } else { written }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Quote, show};
+    use super::{Quote, from_folder, show};
+
+    #[test]
+    fn paths_are_written_from_the_folder_that_one_is_in() {
+        let cases = [
+            ("a", "", "a"),
+            ("d/a", "d", "a"),
+            ("a", "d", "../a"),
+            ("d/a", "d/e", "../a"),
+            ("de/a", "d", "../de/a"),
+            ("d/", "d", "./"),
+            ("d/", "d/e", "../"),
+            ("e/f/", "d", "../e/f/"),
+            ("x", "a/b/c", "../../../x"),
+            ("a/b/c/x", "a/b", "c/x"),
+        ];
+        for (path, folder, written) in cases {
+            assert_eq!(from_folder(path.as_bytes(), folder.as_bytes()), written.as_bytes(), "{path} in {folder:?}");
+        }
+    }
 
     #[test]
     fn unusual_paths_are_quoted_as_git_quotes_them() {
