@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
+use helix::client::Watch;
 use helix_protocol::{Epoch, Event, EventKind, TaskId, WorkerId};
 
-use crate::harness::{Chance, Product, Setup, Verdict, diligent, rounds, transcript};
+use crate::harness::{Chance, Product, SOON, Setup, Verdict, diligent, rounds, transcript};
 use crate::worker_deaths::{JOURNAL_WRITES, moment};
 
 /// Who was given the task last, and under which epoch.
@@ -103,4 +104,24 @@ async fn a_node_that_is_told_to_stop_parks_its_tasks_and_goes_on_with_them_at_it
         assert_eq!(product.completed(task).await, tree);
         assert_eq!(product.judge().await, Verdict::default());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_had_seen_nothing_yet_misses_nothing_of_what_happens_while_its_line_is_cut() {
+    let mut product = Setup::workers(0).start().await;
+    let mut watch = Watch::open(&product.client, None, None).await.expect("the node can be watched");
+    product.kill_node();
+    watch.next().await.expect_err("the line is cut");
+    product.start_node_again();
+    let task = product.command(&["true"]).await;
+    let heard = async {
+        loop {
+            match watch.next().await {
+                Ok(event) if event.event.task == Some(task) => break event.event.kind,
+                _ => {}
+            }
+        }
+    };
+    let heard = tokio::time::timeout(SOON, heard).await.expect("it hears of the task that was made before it came back");
+    assert_eq!(heard, EventKind::TaskCreated);
 }

@@ -32,7 +32,8 @@ pub(crate) struct Query {
     task: Option<String>,
 }
 
-/// A watcher. `Last-Event-ID` (a browser's way) wins over `?after=`; with neither, only what happens from now on.
+/// A watcher. `Last-Event-ID` (a browser's way) wins over `?after=`; with neither, only what happens from now on. Such a one is told first
+/// where that is, as a block with an id and no data: should its line be cut before the first event, it misses none either.
 pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let last = match request.headers().get("last-event-id") {
         Some(value) => {
@@ -51,6 +52,10 @@ pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, reque
     let (session, mut frames) = Session::open();
     // Watching begins before the replay, so nothing falls between the two.
     let live = node.args.events.watch();
+    let (last, begins) = match last {
+        Some(last) => (Some(last), Begins::After),
+        None => (node.args.events.published(), Begins::Now),
+    };
     let feed = Feed {
         session,
         records: node.args.records.clone(),
@@ -60,9 +65,18 @@ pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, reque
         frame: Vec::new(),
         shutdown: node.shutdown.clone(),
     };
-    node.start(feed.run(live));
+    node.start(feed.run(live, begins));
     let body = futures::stream::poll_fn(move |context| frames.poll_recv(context)).map(Ok::<_, actix_web::Error>);
     Ok(HttpResponse::Ok().content_type("text/event-stream").insert_header((CACHE_CONTROL, "no-store")).streaming(body))
+}
+
+/// Where a watcher begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// After the event that it named: what was recorded since comes first.
+    After,
+    /// With what happens from now on.
+    Now,
 }
 
 /// Brings events to one session.
@@ -71,7 +85,7 @@ struct Feed {
     records: Records,
     events: Events,
     task: Option<TaskId>,
-    /// The sequence of the last event given, or after which to begin; `None` until something recorded was seen.
+    /// The sequence of the last event given, or after which to begin; `None` until something recorded is known.
     last: Option<u64>,
     /// Blocks that are sent together: a watcher of a busy node costs one hop and one write for all that happened meanwhile.
     frame: Vec<u8>,
@@ -82,20 +96,21 @@ struct Feed {
 struct Gone;
 
 impl Feed {
-    async fn run(mut self, live: broadcast::Receiver<Event>) {
+    async fn run(mut self, live: broadcast::Receiver<Event>, begins: Begins) {
         let shutdown = self.shutdown.clone();
         let session = self.session.clone();
         tokio::select! {
-            _ = self.feed(live) => {}
+            _ = self.feed(live, begins) => {}
             () = shutdown.requested() => {}
         }
         session.do_send(End);
     }
 
-    async fn feed(&mut self, mut live: broadcast::Receiver<Event>) -> Result<(), Gone> {
+    async fn feed(&mut self, mut live: broadcast::Receiver<Event>, begins: Begins) -> Result<(), Gone> {
         // Headers go out with the first bytes; a watcher wants to know that it watches.
-        self.send(Bytes::from_static(b": watching\n\n")).await?;
-        if self.last.is_some() {
+        let place = self.last.filter(|_| begins == Begins::Now).map_or_else(String::new, |last| format!("id: {last}\n"));
+        self.send(Bytes::from(format!(": watching\n{place}\n"))).await?;
+        if begins == Begins::After {
             self.replay().await?;
         }
         loop {

@@ -180,9 +180,17 @@ impl Watching {
         Self(SseStream::from_bytes_stream(response.bytes_stream()).filter_map(|block| async { block.ok() }).boxed())
     }
 
+    async fn block(&mut self) -> Option<Sse> {
+        tokio::time::timeout(Duration::from_secs(20), self.0.next()).await.expect("something comes")
+    }
+
     async fn next(&mut self) -> Option<(Option<String>, Event)> {
-        let block = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await.expect("an event comes")?;
-        Some((block.id, serde_json::from_str(&block.data.expect("an event has data")).expect("an event")))
+        loop {
+            let block = self.block().await?;
+            if let Some(data) = block.data {
+                return Some((block.id, serde_json::from_str(&data).expect("an event")));
+            }
+        }
     }
 
     async fn titles(&mut self, count: usize) -> Vec<String> {
@@ -228,6 +236,20 @@ async fn a_watcher_that_comes_back_names_its_last_event_and_misses_nothing() {
     let mut back = Watching::open(node.get("/api/v1/events").header("last-event-id", id.expect("it has one"))).await;
     record(&node, "c", None).await;
     assert_eq!(back.titles(2).await, ["b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_has_seen_nothing_knows_where_it_began() {
+    let node = Node::start().await;
+    record(&node, "before", None).await;
+    let mut watching = Watching::open(node.get("/api/v1/events")).await;
+    let first = watching.block().await.expect("it is told before anything happens");
+    assert_eq!((first.data, first.event), (None, None), "and no event of before comes");
+    let place = first.id.expect("a place");
+    drop(watching);
+    record(&node, "meanwhile", None).await;
+    let mut again = Watching::open(node.get("/api/v1/events").header("last-event-id", &place)).await;
+    assert_eq!(again.titles(1).await, ["meanwhile"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

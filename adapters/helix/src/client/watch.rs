@@ -1,9 +1,13 @@
 //! A node's events, with what was missed while the line was down.
+//!
+//! A node says where its events stand before it says anything else, and sends a remark every quarter of a minute: who has seen no event
+//! yet comes back to the right place, and a line on which nothing happens is no dead one.
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use helix_protocol::{Code, Event, Failure};
 use reqwest::Method;
 use sse_stream::{Sse, SseStream};
@@ -12,7 +16,7 @@ use super::Client;
 
 /// Between two attempts to reach a node that went away.
 const PAUSE: Duration = Duration::from_millis(300);
-/// The node says something at least this often.
+/// The node sends some byte at least this often; a remark that keeps the line alive counts, and is no event.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A subscription. It comes back by itself after the node was away, with what happened meanwhile.
@@ -20,6 +24,7 @@ pub struct Watch {
     client: Client,
     task: Option<String>,
     last: Option<u64>,
+    silence: Duration,
     blocks: Option<BoxStream<'static, Result<Sse, Failure>>>,
 }
 
@@ -27,7 +32,11 @@ impl Watch {
     /// Watches from `after` on (`Some(0)`: everything recorded), or from now on; one task's events or all. Answers once the
     /// node has confirmed, so nothing that happens afterwards is missed.
     pub async fn open(client: &Client, task: Option<&str>, after: Option<u64>) -> Result<Self, Failure> {
-        let mut watch = Self { client: client.clone(), task: task.map(str::to_owned), last: after, blocks: None };
+        Self::open_with(client, task, after, SILENCE).await
+    }
+
+    async fn open_with(client: &Client, task: Option<&str>, after: Option<u64>, silence: Duration) -> Result<Self, Failure> {
+        let mut watch = Self { client: client.clone(), task: task.map(str::to_owned), last: after, silence, blocks: None };
         watch.connect().await?;
         Ok(watch)
     }
@@ -40,13 +49,13 @@ impl Watch {
                 self.connect().await?;
                 continue;
             };
-            match tokio::time::timeout(SILENCE, blocks.next()).await {
-                Ok(Some(Ok(block))) => {
+            match blocks.next().await {
+                Some(Ok(block)) => {
                     if let Some(event) = self.read(block)? {
                         return Ok(event);
                     }
                 }
-                Ok(Some(Err(_)) | None) | Err(_) => {
+                Some(Err(_)) | None => {
                     self.blocks = None;
                     return Err(Failure::new(Code::NodeUnreachable, "the node went away").hint("waiting for it to come back"));
                 }
@@ -63,8 +72,15 @@ impl Watch {
             request = request.query(&[("after", last)]);
         }
         let body = self.client.send(request).await?.bytes_stream();
-        let blocks = SseStream::from_bytes_stream(body);
-        let broken = |error| Failure::new(Code::NodeUnreachable, format!("the node's events are cut: {error}"));
+        let mut body = heard(body.map_err(std::io::Error::other).boxed(), self.silence).boxed();
+        let broken = |reason: String| Failure::new(Code::NodeUnreachable, format!("the node's events are cut: {reason}"));
+        // The node says first where its events stand. Only with that a line can be cut without loss.
+        let first = match body.next().await {
+            Some(first) => first.map_err(|error| broken(error.to_string()))?,
+            None => return Err(broken("it said nothing".to_owned())),
+        };
+        let blocks = SseStream::from_bytes_stream(futures::stream::iter([Ok(first)]).chain(body));
+        let broken = move |error: sse_stream::Error| broken(error.to_string());
         self.blocks = Some(blocks.map(move |block| block.map_err(broken)).boxed());
         Ok(())
     }
@@ -80,5 +96,84 @@ impl Watch {
         serde_json::from_str(&data)
             .map(Some)
             .map_err(|error| Failure::new(Code::Internal, format!("an event of the node is not understood: {error}")))
+    }
+}
+
+/// The bytes of a body, which breaks off where none came for so long.
+fn heard(body: BoxStream<'static, std::io::Result<Bytes>>, silence: Duration) -> impl Stream<Item = std::io::Result<Bytes>> {
+    futures::stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout(silence, body.next()).await {
+            Ok(bytes) => bytes.map(|bytes| (bytes, Some(body))),
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::{EventId, EventKind, NewEvent, Timestamp};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// Much shorter than the silence of these tests.
+    const REMARK: Duration = Duration::from_millis(50);
+
+    fn told(sequence: u64) -> Event {
+        let event = NewEvent::info(EventKind::SystemStartup, "node", "the node is up");
+        Event { id: EventId::new(), sequence, task_sequence: 0, schema: 1, at: Timestamp(0), event }
+    }
+
+    /// Takes a watcher in, whose request it answers with, and lets it read the beginning of an answer.
+    async fn accept(listener: &UnixListener) -> (UnixStream, String) {
+        let (mut line, _) = listener.accept().await.expect("a client comes");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(line.read_u8().await.expect("it asks"));
+        }
+        line.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n").await.expect("it listens");
+        let request = String::from_utf8(request).expect("HTTP is text");
+        (line, request.lines().next().unwrap_or_default().to_owned())
+    }
+
+    async fn write(line: &mut UnixStream, text: &str) {
+        line.write_all(text.as_bytes()).await.expect("it listens");
+    }
+
+    fn block(event: &Event) -> String {
+        format!("id: {}\ndata: {}\n\n", event.sequence, serde_json::to_string(event).expect("plain data"))
+    }
+
+    #[tokio::test]
+    async fn a_quiet_line_stands_as_long_as_remarks_come_and_a_silent_one_is_made_anew_after_what_was_seen() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).expect("the path is free");
+        let served = tokio::spawn(async move {
+            let (mut line, first) = accept(&listener).await;
+            write(&mut line, ": watching\nid: 7\n\n").await;
+            for _ in 0..40 {
+                tokio::time::sleep(REMARK).await;
+                write(&mut line, ": keep-alive\n\n").await;
+            }
+            // Now nothing more, on a line that stands.
+            let (mut again, second) = accept(&listener).await;
+            write(&mut again, &block(&told(8))).await;
+            (first, second, again)
+        });
+        let client = Client::new(&socket).expect("a client");
+        let silence = 20 * REMARK;
+        let mut watch = Watch::open_with(&client, None, None, silence).await.expect("it is answered");
+        let started = tokio::time::Instant::now();
+        let cut = watch.next().await.expect_err("the line fell silent");
+        assert_eq!(cut.code, Code::NodeUnreachable);
+        assert!(started.elapsed() >= 40 * REMARK + silence, "given up after {:?} although remarks came", started.elapsed());
+        let event = watch.next().await.expect("it came back");
+        assert_eq!(event.sequence, 8);
+        let (first, second, _line) = served.await.expect("it served");
+        assert_eq!(first, "GET /api/v1/events HTTP/1.1");
+        assert_eq!(second, "GET /api/v1/events?after=7 HTTP/1.1", "it had seen no event, and knew where it began");
     }
 }
