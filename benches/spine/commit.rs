@@ -26,6 +26,7 @@ pub async fn latency(scale: Scale) -> Result<Vec<Figure>> {
         records: Arc::clone(&store),
         objects: Arc::new(MemoryStore::default()),
         upkeep: None,
+        file_cap_bytes: 64 << 20,
         events: Events::new(1_024),
         writer: StorageArgs::writer_address(),
         repositories: StorageArgs::repositories_address(),

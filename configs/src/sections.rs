@@ -193,7 +193,7 @@ impl Default for TasksConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkspaceConfig {
-    /// Files larger than this are listed by a step and not carried, in bytes.
+    /// Files larger than this are named, and neither carried by a step nor taken in with a repository unless committed, in bytes.
     pub file_cap_bytes: u64,
 }
 

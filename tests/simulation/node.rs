@@ -100,6 +100,7 @@ impl NodeHost {
             records: Arc::clone(&store),
             objects: Arc::clone(&objects),
             upkeep: None,
+            file_cap_bytes: 64 << 20,
             events: events.clone(),
             writer: StorageArgs::writer_address(),
             repositories: StorageArgs::repositories_address(),

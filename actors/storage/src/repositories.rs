@@ -13,7 +13,7 @@ use bytes::Bytes;
 use helix_database::RecordStore;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
-use helix_messages::{DiffTrees, ExportGit, Exported, FileDiff, VersionsMsg};
+use helix_messages::{DiffTrees, ExportGit, Exported, FileDiff, ImportGit, Imported, VersionsMsg};
 use helix_objects::ObjectStore;
 use helix_protocol::{Code, Failure, ObjectId};
 
@@ -27,6 +27,8 @@ pub struct RepositoriesArgs {
     pub records: Arc<dyn RecordStore>,
     /// The content store, open.
     pub objects: Arc<dyn ObjectStore>,
+    /// Larger files that are not committed are left where they are, in bytes: a checkout's virtual machine image is not source.
+    pub file_cap_bytes: u64,
 }
 
 /// What it stands on, and what it has started.
@@ -56,7 +58,7 @@ impl Actor for RepositoriesActor {
     ) -> Result<(), ActorProcessingErr> {
         let objects = Arc::clone(&state.args.objects);
         match message.take() {
-            VersionsMsg::ImportGit { import, reply } => state.on_thread(reply, move || import::import(&objects, &import)),
+            VersionsMsg::ImportGit { import, reply } => state.import(import, reply),
             VersionsMsg::ExportGit { export, reply } => state.export(*export, reply),
             VersionsMsg::RebaseGit { rebase, reply } => state.on_thread(reply, move || rebase::rebase(&*objects, &rebase)),
             VersionsMsg::Diff { trees, reply } => state.diff(*trees, reply),
@@ -76,13 +78,18 @@ impl RepositoriesState {
         });
     }
 
+    fn import(&mut self, import: ImportGit, reply: Reply<Imported>) {
+        let RepositoriesArgs { objects, file_cap_bytes, .. } = self.args.clone();
+        self.on_thread(reply, move || import::import(&objects, &import, file_cap_bytes));
+    }
+
     fn diff(&mut self, trees: DiffTrees, reply: Reply<Vec<FileDiff>>) {
-        let RepositoriesArgs { records, objects } = self.args.clone();
+        let RepositoriesArgs { records, objects, .. } = self.args.clone();
         self.work.start(async move { answer(reply, diff::diff(&*records, objects, trees).await) });
     }
 
     fn export(&mut self, export: ExportGit, reply: Reply<Exported>) {
-        let RepositoriesArgs { records, objects } = self.args.clone();
+        let RepositoriesArgs { records, objects, .. } = self.args.clone();
         self.work.start(async move { answer(reply, export::export(&*records, objects, export).await) });
     }
 }

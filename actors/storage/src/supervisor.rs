@@ -31,6 +31,8 @@ pub struct StorageArgs {
     pub objects: Arc<dyn ObjectStore>,
     /// How the content store is kept small; `None` for one that cannot be.
     pub upkeep: Option<ContentUpkeep>,
+    /// Larger files of a working folder are not taken in, in bytes.
+    pub file_cap_bytes: u64,
     /// Where recorded events are published.
     pub events: Events,
     /// Where the writer is reached.
@@ -56,7 +58,7 @@ pub fn branch(args: StorageArgs) -> SupervisorSpec {
     let content = Address::unbound("content", 1);
     let content_args = ContentArgs { objects: Arc::clone(&args.objects), records: Arc::clone(&args.records), upkeep: args.upkeep };
     let writer_args = WriterArgs { records: Arc::clone(&args.records), events: args.events };
-    let repositories_args = RepositoriesArgs { records: args.records, objects: args.objects };
+    let repositories_args = RepositoriesArgs { records: args.records, objects: args.objects, file_cap_bytes: args.file_cap_bytes };
     SupervisorSpec::new("storage", Strategy::RestForOne)
         .child(ChildSpec::actor("content", &content, move || (ContentActor, content_args.clone())))
         .child(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use helix_kernel::{Address, Reply};
-use helix_protocol::{Change, Environment, Failure, ObjectId, SnapshotId, StepId};
+use helix_protocol::{Change, Environment, Failure, ObjectId, SkippedFile, SnapshotId, StepId};
 use serde::{Deserialize, Serialize};
 
 /// A git repository to be taken in.
@@ -37,6 +37,12 @@ pub struct Imported {
     pub bytes: u64,
     /// How many files differ from the commit.
     pub uncommitted: u64,
+    /// Untracked files that were left out: too large, unreadable, or no regular files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// Submodules and repositories inside the working folder, which are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub submodules: Vec<String>,
     /// What the project file asks for; defaults where there is none.
     pub environment: Environment,
     /// The project file's command that must pass before an agent's "done" is believed.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bytes_in_words;
+
 /// The BLAKE3 hash (32 bytes) of an object's bytes. In text formats it is 64 hexadecimal digits, in
 /// binary ones 32 raw bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,4 +153,17 @@ pub struct SkippedFile {
     pub reason: SkipReason,
     /// Its size in bytes where known.
     pub size: u64,
+}
+
+impl std::fmt::Display for SkippedFile {
+    /// `disk.img (100 GiB, too large)`, `pipe (no regular file)`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, reason, size } = self;
+        match reason {
+            SkipReason::Cache => write!(f, "{path} (a cache)"),
+            SkipReason::TooLarge => write!(f, "{path} ({}, too large)", bytes_in_words(*size)),
+            SkipReason::Unreadable => write!(f, "{path} (cannot be read)"),
+            SkipReason::Special => write!(f, "{path} (no regular file)"),
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! crate may use it. What is serialised here is versioned: a field may be added with a default, and
 //! none may change its meaning.
 
+mod amount;
 mod content;
 mod event;
 mod external;
@@ -20,6 +21,7 @@ mod time;
 mod tool;
 mod worker;
 
+pub use amount::{bytes_in_words, mib_in_words, ms_in_words};
 pub use content::{Change, ChangeKind, FileMode, ObjectId, ParseObjectIdError, SkipReason, SkippedFile, SnapshotId};
 pub use event::{Event, EventKind, NewEvent, Severity};
 pub use external::{

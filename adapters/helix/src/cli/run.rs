@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use helix_adapter_http::api::{AttemptList, CreateTaskRequest, CreatedTasks, default_title};
-use helix_messages::{ImportGit, WorkerView};
+use helix_messages::{ImportGit, Imported, WorkerView};
 use helix_protocol::{
     Base, Budget, Capability, Code, CommandSpec, Criticality, Failure, Isolation, Money, Needs, Network, OnFailure, Priority,
-    TaskRecord, TaskSpec, TaskWork,
+    SkipReason, TaskRecord, TaskSpec, TaskWork,
 };
 use uuid::Uuid;
 
@@ -25,6 +25,9 @@ use super::task::attempts;
 use super::typed::Typed;
 use crate::client::{Client, Watch, segment};
 
+/// Most files that are named when they are left out.
+const SHOWN: usize = 5;
+
 /// Give an agent, or a command, to a worker and follow it; a node is started where none runs
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -37,7 +40,8 @@ Examples:
   helix run --command \"cargo build\" --command \"cargo test\" --repo . --needs cargo
   helix run --command \"./train.sh\" --gpus 1 --memory 16G --detach --on-failure keep
 
-The repository's files are copied, uncommitted changes included unless --clean; your checkout is never written to.
+The repository's files are copied, uncommitted changes included unless --clean; what is too
+large or cannot be read is named. Your checkout is never written to.
 Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
 pub(super) struct Run {
     /// What the agent shall do; `-` reads it from standard input
@@ -313,12 +317,30 @@ fn introduce(context: &Context, created: &CreatedTasks) {
             if imported.files == 1 { "file" } else { "files" },
             bytes(imported.bytes)
         ));
+        left_out(context, imported);
     }
     for task in &created.tasks {
         context.say(&format!("task {}  {}", task.id.short(), task.spec.title));
     }
     if let Some(task) = created.tasks.first() {
         context.say(&format!("sandbox: {}", task.spec.environment.sandbox()));
+    }
+}
+
+/// What of a working folder did not come along, and what to do about it.
+fn left_out(context: &Context, imported: &Imported) {
+    for file in imported.skipped.iter().take(SHOWN) {
+        context.say(&format!("left out: {file}"));
+    }
+    for path in imported.submodules.iter().take(SHOWN) {
+        context.say(&format!("left out: {path} (a repository of its own)"));
+    }
+    let more = imported.skipped.len().saturating_sub(SHOWN) + imported.submodules.len().saturating_sub(SHOWN);
+    if more > 0 {
+        context.say(&format!("left out: {} more; --json lists them", grouped(more as u64)));
+    }
+    if imported.skipped.iter().any(|file| file.reason == SkipReason::TooLarge) {
+        context.say("`workspace.file_cap_bytes` says how large a file may be");
     }
 }
 

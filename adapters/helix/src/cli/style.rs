@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use helix_protocol::{Money, TaskStatus, Timestamp};
+pub use helix_protocol::{bytes_in_words as bytes, mib_in_words as mebibytes};
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,21 +219,6 @@ pub fn time_of_day(at: Timestamp) -> String {
     format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
 }
 
-/// `340 bytes`, `12 KiB`, `512 MiB`.
-pub fn bytes(bytes: u64) -> String {
-    match bytes {
-        1 => "1 byte".to_owned(),
-        0..1_024 => format!("{bytes} bytes"),
-        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
-        _ => mebibytes(bytes / 1_048_576),
-    }
-}
-
-/// `512 MiB`, `1.5 GiB`.
-pub fn mebibytes(mib: u64) -> String {
-    if mib < 1_024 { format!("{mib} MiB") } else { format!("{}.{} GiB", mib / 1_024, mib % 1_024 * 10 / 1_024) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,8 +242,6 @@ mod tests {
             ["340 ms", "12 s", "5 min", "3 h", "2 d"]
         );
         assert_eq!(time_of_day(Timestamp(86_399_999_000)), "23:59:59.999");
-        assert_eq!(mebibytes(1_536), "1.5 GiB");
-        assert_eq!([1, 1_023, 1_024, 1_048_576].map(bytes), ["1 byte", "1023 bytes", "1 KiB", "1 MiB"]);
     }
 
     #[test]

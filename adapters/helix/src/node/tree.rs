@@ -72,6 +72,7 @@ impl Tree {
                 interval: Duration::from_millis(config.storage.collect_interval_ms),
                 grace: Duration::from_millis(config.storage.collect_grace_ms),
             }),
+            file_cap_bytes: config.workspace.file_cap_bytes,
             events: events.clone(),
             writer: StorageArgs::writer_address(),
             repositories: StorageArgs::repositories_address(),

@@ -266,6 +266,8 @@ fn answer_versions(message: VersionsMsg) -> BoxFuture<'static, ()> {
                     files: 2,
                     bytes: 10,
                     uncommitted: 0,
+                    skipped: Vec::new(),
+                    submodules: Vec::new(),
                     environment,
                     verify: Some("make test".to_owned()),
                 }));

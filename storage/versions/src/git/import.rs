@@ -18,7 +18,7 @@ pub enum IncludeUncommitted {
     /// What HEAD names, and nothing else.
     No,
     /// The working folder: changed, deleted and added files, and untracked ones that git does not
-    /// ignore. Larger files than the cap are listed; of tracked ones the index's version is taken.
+    /// ignore. Larger files than the cap are listed; of tracked ones the index's version is taken, unless there is none.
     Yes {
         /// In bytes.
         file_cap_bytes: u64,
@@ -53,8 +53,10 @@ pub struct Imported {
     pub root: PathBuf,
     /// Submodules and repositories inside the working folder, which are not carried.
     pub submodules: Vec<String>,
-    /// Files that are not carried for another reason.
+    /// Untracked files that are not carried for another reason.
     pub skipped: Vec<SkippedFile>,
+    /// Tracked files that are not carried as they are now, but as the index has them: too large, unreadable, or no files any more.
+    pub unread: Vec<SkippedFile>,
     /// How much.
     pub counts: ImportCounts,
 }
@@ -74,7 +76,8 @@ pub fn import(store: &dyn ObjectStore, path: &Path, uncommitted: IncludeUncommit
         None => Vec::new(),
     };
 
-    let (mut files, mut submodules, mut skipped) = (Files::new(store), Vec::new(), Vec::new());
+    let (mut files, mut submodules) = (Files::new(store), Vec::new());
+    let (mut skipped, mut unread) = (Vec::new(), Vec::new());
     let mut at_head = BTreeMap::new();
     let with_worktree = match uncommitted {
         IncludeUncommitted::Yes { file_cap_bytes } if repository.workdir().is_some() => Some(file_cap_bytes),
@@ -90,7 +93,7 @@ pub fn import(store: &dyn ObjectStore, path: &Path, uncommitted: IncludeUncommit
     let mut differing = 0;
     if let Some(cap) = with_worktree {
         let found = read_worktree(&repository, cap, &at_head, &mut files)?;
-        (submodules, skipped, differing) = (found.submodules, found.skipped, found.differing);
+        (submodules, skipped, unread, differing) = (found.submodules, found.skipped, found.unread, found.differing);
     }
     let counts = ImportCounts {
         files: files.by_path().len() as u64,
@@ -103,7 +106,7 @@ pub fn import(store: &dyn ObjectStore, path: &Path, uncommitted: IncludeUncommit
     let (snapshot, last) = write_snapshot(store, &snapshot, Durability::NoSync)?;
     submodules.sort();
     submodules.dedup();
-    Ok(Imported { tree, snapshot, mark: mark.max(last), commit: commit_id, branch, root, submodules, skipped, counts })
+    Ok(Imported { tree, snapshot, mark: mark.max(last), commit: commit_id, branch, root, submodules, skipped, unread, counts })
 }
 
 /// Reads the files of one commit, as [`import`] does with what HEAD names. `revision` is anything git understands; of an
@@ -128,7 +131,8 @@ pub fn import_commit(store: &dyn ObjectStore, path: &Path, revision: &str) -> Re
     let snapshot = describe(tree, Some(&commit), None, 0, &root)?;
     let (snapshot, last) = write_snapshot(store, &snapshot, Durability::NoSync)?;
     let commit = Some(commit.id().to_string());
-    Ok(Imported { tree, snapshot, mark: mark.max(last), commit, branch: None, root, submodules, skipped: Vec::new(), counts })
+    let (skipped, unread) = (Vec::new(), Vec::new());
+    Ok(Imported { tree, snapshot, mark: mark.max(last), commit, branch: None, root, submodules, skipped, unread, counts })
 }
 
 fn describe(

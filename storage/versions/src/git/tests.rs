@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use helix_objects::{MemoryStore, ObjectStore};
-use helix_protocol::{ObjectId, SkipReason, Timestamp};
+use helix_protocol::{ObjectId, SkipReason, SkippedFile, Timestamp};
 
 use super::{BranchAt, Export, ExportCommit, IncludeUncommitted, Line, export, import, left_out};
 use crate::{BranchName, ScanPolicy, Signature, Snapshot, StatCache, VersionError, entry_at, missing_closure, read_file, scan};
@@ -229,12 +229,24 @@ fn what_cannot_be_carried_is_listed_and_the_committed_version_taken() {
     repository.write("huge", &"x".repeat(3000));
     rustix::fs::mkfifoat(rustix::fs::CWD, repository.path().join("pipe"), rustix::fs::Mode::RUSR).unwrap();
     let imported = import(&store, repository.path(), IncludeUncommitted::Yes { file_cap_bytes: 1000 }).unwrap();
-    let skipped: Vec<(&str, SkipReason, u64)> =
-        imported.skipped.iter().map(|file| (file.path.as_str(), file.reason, file.size)).collect();
-    let expected =
-        [("README.md", SkipReason::TooLarge, 2000), ("huge", SkipReason::TooLarge, 3000), ("pipe", SkipReason::Special, 0)];
-    assert_eq!(skipped, expected);
+    let file = |path: &str, reason, size| SkippedFile { path: path.to_owned(), reason, size };
+    assert_eq!(imported.skipped, [file("huge", SkipReason::TooLarge, 3000), file("pipe", SkipReason::Special, 0)]);
+    assert_eq!(imported.unread, [file("README.md", SkipReason::TooLarge, 2000)]);
     assert_eq!(read_file(&store, imported.tree, b"README.md").unwrap().as_ref(), b"read me\n");
+}
+
+#[test]
+fn a_committed_file_over_the_cap_that_was_only_touched_is_no_change() {
+    let (repository, store) = (Repository::sample(), MemoryStore::new());
+    repository.write("large", &"x".repeat(2000));
+    repository.commit("a large file");
+    fs::copy(repository.path().join("large"), repository.path().join("copy")).unwrap();
+    fs::rename(repository.path().join("copy"), repository.path().join("large")).unwrap();
+    let capped = IncludeUncommitted::Yes { file_cap_bytes: 1000 };
+    let imported = import(&store, repository.path(), capped).unwrap();
+    assert_eq!((imported.unread, imported.skipped, imported.counts.uncommitted), (vec![], vec![], 0));
+    repository.write("large", &"y".repeat(2000));
+    assert_eq!(import(&store, repository.path(), capped).unwrap().unread.len(), 1);
 }
 
 #[test]

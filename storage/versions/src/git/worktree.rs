@@ -29,6 +29,8 @@ type AtHead = BTreeMap<Vec<u8>, (FileMode, gix::ObjectId)>;
 pub(super) struct Found {
     pub(super) submodules: Vec<String>,
     pub(super) skipped: Vec<SkippedFile>,
+    /// Tracked files whose change is not carried.
+    pub(super) unread: Vec<SkippedFile>,
     /// Paths that differ from HEAD.
     pub(super) differing: u64,
 }
@@ -62,6 +64,7 @@ pub(super) fn read_worktree(
     let missing = at_head.keys().filter(|path| !work.files.by_path().contains_key(*path)).count() as u64;
     work.found.differing += missing;
     work.found.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    work.found.unread.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(work.found)
 }
 
@@ -192,17 +195,42 @@ impl Work<'_, '_> {
             },
             Some(mode) => match read_steady(cursor, &path, self.cap) {
                 Ok(FileContent::Whole { bytes, .. }) => return self.changed(path, mode, bytes),
-                Ok(FileContent::TooLarge { .. }) => SkipReason::TooLarge,
+                Ok(FileContent::TooLarge { size }) => match fallback {
+                    Some(indexed) if self.is_as_indexed(cursor, &path, size, (mode, indexed)) => {
+                        return self.take_indexed(path, indexed.0, indexed.1);
+                    }
+                    _ => SkipReason::TooLarge,
+                },
                 Ok(FileContent::NoFile) | Err(Errno::NOENT) => return Ok(()),
                 Err(_) => SkipReason::Unreadable,
             },
         };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.found.skipped.push(SkippedFile { path: show_path(&path), reason, size });
+        let left = SkippedFile { path: show_path(&path), reason, size };
+        if self.tracked.contains(&path) {
+            self.found.unread.push(left)
+        } else {
+            self.found.skipped.push(left)
+        }
         match fallback {
             Some((mode, blob)) if reason != SkipReason::Special => self.take_indexed(path, mode, blob),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a file over the cap is what the index has, so that nothing of it is left out. Only one of the blob's size is read.
+    fn is_as_indexed(
+        &self,
+        cursor: &mut Cursor<'_>,
+        path: &[u8],
+        size: u64,
+        (mode, (indexed, blob)): (FileMode, (FileMode, gix::ObjectId)),
+    ) -> bool {
+        if mode != indexed || !self.repository.find_header(blob).is_ok_and(|header| header.size() == size) {
+            return false;
+        }
+        let Ok(FileContent::Whole { bytes, .. }) = read_steady(cursor, path, size) else { return false };
+        gix::objs::compute_hash(self.repository.object_hash(), gix::objs::Kind::Blob, &bytes).is_ok_and(|hash| hash == blob)
     }
 
     fn changed(&mut self, path: Vec<u8>, mode: FileMode, bytes: Bytes) -> Result<(), VersionError> {

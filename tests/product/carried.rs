@@ -1,0 +1,65 @@
+//! What of a person's files a task carries, and what it says of those that it does not.
+
+use std::path::{Path, PathBuf};
+
+use crate::command_line::{Person, json, refusal};
+
+/// A person whose files may have a megabyte, and whose repository has one commit.
+fn person_with_a_repository() -> (Person, PathBuf) {
+    let person = Person::new();
+    let configuration = "workers: { local: 1, slots: 5 }\nworkspace: { file_cap_bytes: 1000000 }\n";
+    std::fs::write(person.folder.path().join("helix.yaml"), configuration).expect("the folder is writable");
+    let repository = person.folder.path().join("repository");
+    std::fs::create_dir(&repository).expect("the folder is writable");
+    person.git(&repository, &["init", "--quiet", "--initial-branch=main"]);
+    write(&repository, "kept", "2\n");
+    person.git(&repository, &["add", "--all"]);
+    person.git(&repository, &["commit", "--quiet", "--message", "one file"]);
+    (person, repository)
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).expect("the folder is writable");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A file of so many bytes that takes no place.
+fn sparse(path: &Path, bytes: u64) {
+    let file = std::fs::File::create(path).expect("the folder is writable");
+    file.set_len(bytes).expect("the file system has sparse files");
+}
+
+#[test]
+fn what_is_left_out_of_a_repository_is_named_and_a_tracked_change_is_never_left_out() {
+    let (person, repository) = person_with_a_repository();
+    let path = repository.display().to_string();
+    sparse(&repository.join("disk.img"), 100 << 30);
+    rustix::fs::mkfifoat(rustix::fs::CWD, repository.join("pipe"), rustix::fs::Mode::RUSR).expect("a fifo");
+
+    let run = person.types(&["run", "--repo", &path, "--command", "ls"]);
+    let said = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{said}");
+    for named in ["left out: disk.img (100 GiB, too large)", "left out: pipe (no regular file)", "`workspace.file_cap_bytes`"] {
+        assert!(said.contains(named), "{named:?} is missing: {said}");
+    }
+    let detached = json(&person.types(&["--json", "run", "--detach", "--repo", &path, "--command", "ls"]));
+    let skipped = detached["imported"]["skipped"].as_array().expect("what was left out");
+    assert_eq!(skipped.iter().map(|file| file["reason"].as_str()).collect::<Vec<_>>(), [Some("too_large"), Some("special")]);
+
+    sparse(&repository.join("kept"), 2 << 20);
+    let grown = ["--json", "run", "--repo", &path, "--command", "cat kept"];
+    let refused = person.types(&grown);
+    assert_eq!(refusal(&refused), (Some(4), "file_too_large".to_owned()));
+    let said = text(&refused.stderr);
+    assert!(["kept is tracked", "2 MiB", "--clean", "file_cap_bytes"].iter().all(|word| said.contains(word)), "{said}");
+    let tasks = json(&person.types(&["task", "list", "--json"]));
+    assert_eq!(tasks.as_array().map(Vec::len), Some(2), "a refused repository makes no task: {tasks}");
+    let clean = person.types(&["--json", "run", "--repo", &path, "--clean", "--command", "test \"$(cat kept)\" = 2"]);
+    assert_eq!(clean.status.code(), Some(0), "{}", text(&clean.stderr));
+    person.git(&repository, &["commit", "--quiet", "--all", "--message", "grown"]);
+    let committed = person.types(&["--json", "run", "--repo", &path, "--command", "true"]);
+    assert_eq!(committed.status.code(), Some(0), "what is committed is taken whole: {}", text(&committed.stderr));
+}
