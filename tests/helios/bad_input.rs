@@ -21,9 +21,9 @@ fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
     let cases: &[(&[&str], i32, &str)] = &[
         (&["comit"], 128, "`helios commit`"),
         (&["rev-parse", "faeture"], 128, "\"feature\""),
-        (&["checkout", "HEAD~5"], 128, "HEAD~5"),
+        (&["checkout", "HEAD~5"], 1, "HEAD~5"),
         (&["branch", "a..b"], 128, "\"a..b\""),
-        (&["branch", "feature"], 1, "already"),
+        (&["branch", "feature"], 128, "already"),
         (&["add", "../outside"], 128, "outside of the workspace"),
         (&["add", "missing"], 128, "'missing' did not match any files"),
         (&["restore", "missing"], 1, "'missing' did not match"),
@@ -33,7 +33,7 @@ fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
         (&["workspace", "add", "inside"], 1, "beside it"),
         (&["cat-file", "-p", "0000000000000000000000000000000000000000000000000000000000000000"], 128, "revision"),
         (&["undo", "999"], 128, "999"),
-        (&["merge", "--abort"], 1, "merge"),
+        (&["merge", "--abort"], 128, "merge"),
         (&["-C", "/nonexistent", "status"], 128, "/nonexistent"),
         (&["--no-such"], 128, "--no-such"),
     ];

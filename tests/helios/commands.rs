@@ -212,7 +212,7 @@ fn workspaces_have_heads_of_their_own_and_share_what_is_committed() {
     assert!(nested.code == 1 && nested.err.contains("lies in workspace agent-1"), "{nested:?}");
     assert!(!other.join("inside").exists(), "nothing is left of it");
     let refused = user.run(&root, &["checkout", "agent-1"]);
-    assert_eq!(refused.code, 1);
+    assert_eq!(refused.code, 128);
     assert!(refused.err.contains("workspace agent-1"), "{}", refused.err);
     fs::write(other.join("g"), "not committed").expect("written");
     assert_eq!(user.run(&root, &["workspace", "remove", "agent-1", "--delete"]).code, 1);

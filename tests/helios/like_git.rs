@@ -76,6 +76,56 @@ fn at(root: &Path, folder: &str) -> PathBuf {
 }
 
 #[test]
+fn commands_end_with_gits_codes() {
+    let both = Both::new();
+    let in_an_empty_repository =
+        "show; rev-parse HEAD; branch x; tag v; diff --quiet HEAD; diff --quiet; log; merge --abort; status
+        commit -m x; merge x; branch -d x; tag -d x; ls-files; branch; switch nope; reset --hard nope";
+    let with_one_commit = "tag v1; branch side; checkout -b side; switch -c side; branch -m main side; branch -m nope other
+        merge --abort; show HEAD:nope; cat-file -p HEAD:nope; rev-parse HEAD:nope; show HEAD:f; restore --staged nope; restore nope
+        restore --staged f; restore --source nope f; branch -d nope; branch -D nope; branch -d main; branch -d side; tag -d nope
+        checkout nope; checkout HEAD~5; checkout nope -- f; checkout -- nope; checkout HEAD -- nope; checkout -b new nope; merge nope
+        switch nope; reset nope; cherry-pick nope; revert nope; branch x nope; tag x nope; log nope; diff nope; diff HEAD nope; blame nope
+        commit -m x; add nope; rev-parse nope; cat-file -e nope; tag a..b; branch a..b; merge --no-such; tag v1 --no-such";
+    let commands = |text: &'static str| text.split([';', '\n']).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    for arguments in commands(in_an_empty_repository) {
+        both.same_code("", &arguments);
+    }
+    both.write("f", "1\n");
+    both.commit("one");
+    both.done(&["branch", "side"]);
+    both.done(&["tag", "v1"]);
+    for arguments in commands(with_one_commit) {
+        both.same_code("", &arguments);
+    }
+    for message in ["", "  ", "\n \n"] {
+        both.same_code("", &["commit", "--allow-empty", "-m", message]);
+    }
+    both.done(&["rev-parse", "HEAD"]);
+    assert_eq!(both.user.ok(&both.helios, &["log", "--oneline"]).lines().count(), 1, "nothing was committed");
+}
+
+#[test]
+fn the_history_has_gits_order_also_where_its_commits_are_of_one_second() {
+    let both = Both::new();
+    let commits = "git init -q; at() { GIT_AUTHOR_DATE='@1700000000 +0000' GIT_COMMITTER_DATE='@1700000000 +0000' git \"$@\"; }
+        for c in a b c; do at commit -q --allow-empty -m $c; done; git checkout -q -b side; at commit -q --allow-empty -m d
+        git checkout -q main; at commit -q --allow-empty -m e; at merge -q --no-ff -m f side; git branch -f side HEAD~2";
+    assert_eq!(ended(both.user.program("sh", &both.git).args(["-e", "-c", commits])).code, 0);
+    both.user.ok(&both.helios, &["import", "--from-git", "../git"]);
+    let subjects =
+        |ended: Ended| ended.out.lines().map(|line| line.split(' ').next_back().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+    for arguments in [&["log", "--oneline"][..], &["log", "--oneline", "-n", "2", "--reverse"], &["log", "--oneline", "-3"]] {
+        assert_eq!(subjects(both.helios("", arguments)), subjects(both.git("", arguments)), "{arguments:?}");
+    }
+    let order = subjects(both.helios("", &["log", "--oneline", "side", "main~1", "main"]));
+    let place = |name: &str| order.iter().position(|found| found == name).expect("it is there");
+    for (child, parent) in [("f", "e"), ("f", "d"), ("e", "c"), ("d", "c"), ("c", "b"), ("b", "a")] {
+        assert!(place(child) < place(parent), "{order:?}");
+    }
+}
+
+#[test]
 fn paths_are_those_of_the_folder_one_is_in() {
     let both = Both::new();
     for (path, content) in [("a", "1\n"), ("d/a", "2\n"), ("d/e/b", "3\n"), ("de/c", "4\n")] {
@@ -109,4 +159,73 @@ fn paths_are_those_of_the_folder_one_is_in() {
     assert!(both.helios("d", &["ls-files", "--json"]).out.contains("\"path\":\"d/e/b\""));
     both.done(&["checkout", "-q", "HEAD", "--", "d"]);
     both.same("d", &["status", "-s"]);
+}
+
+#[test]
+fn paths_need_no_dashes_where_it_is_clear_what_they_are() {
+    let both = Both::new();
+    for (path, content) in [("f", "1\n"), ("d/g", "1\n"), ("both", "1\n"), ("gone", "1\n")] {
+        both.write(path, content);
+    }
+    both.commit("one");
+    both.write("f", "2\n");
+    both.write("both", "2\n");
+    both.commit("two");
+    both.done(&["branch", "both"]);
+    both.write("f", "3\n");
+    both.write("d/g", "3\n");
+    for root in [&both.git, &both.helios] {
+        fs::remove_file(root.join("gone")).expect("removed");
+    }
+    let same = "diff --name-only .; diff --name-only HEAD~1 HEAD f; diff --name-only HEAD~1 f; diff --name-only f d
+        diff --name-only HEAD~1..HEAD f; diff --name-only HEAD -- gone; diff --name-only both --; diff --name-only -- both
+        diff --name-only both; diff --name-only nope; diff --name-only gone; diff --name-only f nope; diff --name-only HEAD f both
+        diff --name-only f HEAD; log --oneline nope; log --oneline both; log --oneline f nope; reset both; reset nope; reset --hard f
+        reset --soft f; checkout nope f; checkout both f; status --porcelain .; status --porcelain d; status --porcelain nope";
+    for line in same.split([';', '\n']) {
+        both.same("", &line.split_whitespace().collect::<Vec<_>>());
+    }
+    for arguments in [
+        &["log", "--oneline", "f"][..],
+        &["log", "--oneline", "d"],
+        &["log", "--oneline", "HEAD", "f"],
+        &["log", "--oneline", "-1"],
+    ] {
+        both.same_code("", arguments);
+        assert_eq!(both.git("", arguments).out.lines().count(), both.helios("", arguments).out.lines().count(), "{arguments:?}");
+    }
+    both.same("d", &["diff", "--name-only", "."]);
+    let told = both.helios("", &["log", "bth"]).err;
+    assert!(told.contains("ambiguous argument 'bth': unknown revision or path not in the working tree"), "{told}");
+    assert!(told.contains("the nearest is \"both\""), "{told}");
+    both.done(&["add", "-u"]);
+    both.same("", &["status", "--porcelain"]);
+    both.done(&["reset", "-q", "f"]);
+    both.same("", &["status", "--porcelain"]);
+    both.done(&["checkout", "HEAD", "f", "d/g"]);
+    both.same("", &["status", "--porcelain"]);
+    both.done(&["checkout", "HEAD~1", "f"]);
+    both.same("", &["status", "--porcelain"]);
+    both.same("", &["branch", "-a"]);
+    both.done(&["tag", "-a", "v1", "-m", "why"]);
+    both.same("", &["tag"]);
+}
+
+#[test]
+fn a_dash_is_where_the_head_was_before() {
+    let both = Both::new();
+    for content in ["1", "2", "3"] {
+        both.write("f", content);
+        both.commit(content);
+    }
+    let at = |ended: Ended| ended.out.split_once(' ').map(|(_, subject)| subject.to_owned());
+    let commands =
+        "checkout -q HEAD~1; checkout -q main; checkout -q -; checkout -q -; checkout -q -; commit -q --allow-empty -m there
+        checkout -q -; checkout -q -; switch -q main";
+    for line in commands.split([';', '\n']) {
+        both.done(&line.split_whitespace().collect::<Vec<_>>());
+        let log = ["log", "--oneline", "-n", "1"];
+        assert_eq!(at(both.git("", &log)), at(both.helios("", &log)), "{line}");
+        both.same("", &["branch", "--show-current"]);
+    }
 }

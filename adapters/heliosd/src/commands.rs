@@ -36,6 +36,7 @@ mod status;
 mod tag;
 mod undo;
 pub mod watch;
+mod words;
 mod workspace;
 
 use std::ffi::OsString;
@@ -198,6 +199,10 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     let Some(entry) = verb.to_str().and_then(find) else { return Err(unknown(&verb.to_string_lossy())) };
     let mut arguments: Vec<OsString> = argv.collect();
     take_json(context, entry, &mut arguments);
+    context.has_dashes = arguments.iter().any(|argument| argument == "--");
+    if entry.name == "log" {
+        arguments = log::with_counts(arguments);
+    }
     (entry.run)(context, arguments)
 }
 

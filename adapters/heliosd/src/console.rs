@@ -50,12 +50,13 @@ pub struct Console<'a> {
     sink: &'a mut dyn Sink,
     waiting: Vec<u8>,
     warnings: Warnings,
+    failing: Option<u8>,
 }
 
 impl<'a> Console<'a> {
     /// On a sink.
     pub fn new(sink: &'a mut dyn Sink) -> Self {
-        Self { sink, waiting: Vec::new(), warnings: Warnings::default() }
+        Self { sink, waiting: Vec::new(), warnings: Warnings::default(), failing: None }
     }
 
     /// Writes bytes to standard output.
@@ -118,12 +119,21 @@ impl<'a> Console<'a> {
         if self.sink.is_gone() { Err(gone()) } else { Ok(()) }
     }
 
+    /// Hands a result on. Where it is a failure the command ends with this code, as git's does, and not with the one of its kind.
+    pub fn failing_with<T, E: Into<Failure>>(&mut self, code: u8, result: Result<T, E>) -> Result<T, Failure> {
+        result.map_err(|error| {
+            self.failing = Some(code);
+            error.into()
+        })
+    }
+
     /// Tells of a failure as git does, or in JSON, and gives the code to end with.
     pub fn fail(&mut self, failure: &Failure, json: bool) -> u8 {
-        let code = match failure.code {
-            Code::InvalidState | Code::FileNotFound | Code::EditNotFound => NO,
-            Code::Cancelled => INTERRUPTED,
-            _ => FATAL,
+        let code = match (failure.code, self.failing) {
+            (Code::Cancelled, _) => INTERRUPTED,
+            (_, Some(code)) => code,
+            (Code::InvalidState, None) => NO,
+            (_, None) => FATAL,
         };
         let word = if code == NO { "error" } else { "fatal" };
         let told = if json {

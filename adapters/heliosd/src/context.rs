@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub caller: Caller,
     /// How the answer is to look.
     pub format: Format,
+    /// Whether a `--` stands among the command's arguments.
+    pub has_dashes: bool,
 }
 
 impl Caller {
@@ -71,7 +73,7 @@ impl Caller {
 impl<'a> Context<'a> {
     /// The surroundings of one command.
     pub fn new(engine: &'a Engine, console: Console<'a>, caller: Caller) -> Self {
-        Self { engine, console, caller, format: Format::Text }
+        Self { engine, console, caller, format: Format::Text, has_dashes: false }
     }
 
     /// Whether the answer is to be JSON.

@@ -95,6 +95,9 @@ pub enum VersionError {
         /// The name most like it.
         nearest: Option<String>,
     },
+    /// The head's branch has no snapshot yet.
+    #[error("HEAD has no snapshot yet")]
+    Unborn,
     /// A short id that fits several snapshots.
     #[error("{revision} is short for {}", .candidates.join(", "))]
     Ambiguous {
@@ -242,6 +245,7 @@ impl From<VersionError> for Failure {
             }
             VersionError::Unknown { kind: "revision", .. } => Failure::new(Code::NotFound, message)
                 .hint("name a branch, a tag, HEAD~n, or at least four digits of a snapshot's id; `helios log` lists them"),
+            VersionError::Unborn => Failure::new(Code::NotFound, message).hint("make the first one with `helios commit`"),
             VersionError::Unknown { .. } => Failure::new(Code::NotFound, message),
             VersionError::Ambiguous { .. } => Failure::new(Code::AmbiguousId, message).hint("type more of its digits"),
             VersionError::InvalidRevision { .. } => Failure::new(Code::InvalidRequest, message)

@@ -17,14 +17,17 @@ use crate::render::path;
 /// Staging is optional: `helios commit --work .` takes everything. What is staged stays so until a commit or a reset,
 /// whatever moves the head meanwhile.
 #[derive(Parser)]
-#[command(name = "add", after_help = "Examples:\n  helios add src/parser.rs\n  helios add .\n  helios add -A")]
+#[command(name = "add", after_help = "Examples:\n  helios add src/parser.rs\n  helios add .\n  helios add -A\n  helios add -u")]
 pub struct Add {
     /// Files and folders, with what is gone in them
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "update"])]
     paths: Vec<OsString>,
     /// Everything in the workspace
     #[arg(short = 'A', long, conflicts_with = "paths")]
     all: bool,
+    /// Only files that are committed or staged already: what became of them, and no new ones. Without paths in the whole workspace
+    #[arg(short, long, conflicts_with = "all")]
+    update: bool,
     /// Names what is staged
     #[arg(short, long)]
     verbose: bool,
@@ -34,7 +37,7 @@ impl Verb for Add {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let paths: Vec<Vec<u8>> = if self.all {
+        let mut paths: Vec<Vec<u8>> = if self.all || self.paths.is_empty() {
             vec![Vec::new()]
         } else {
             self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?
@@ -55,7 +58,15 @@ impl Verb for Add {
                 return Err(Failure::new(Code::NotFound, message)
                     .hint("an ignored or missing file cannot be staged; `helios status --ignored` lists what is ignored"));
             }
-            staged = fresh.splice(staged, refreshed.tree, path)?;
+            if !self.update {
+                staged = fresh.splice(staged, refreshed.tree, path)?;
+            }
+        }
+        let decided = paths.clone();
+        if self.update {
+            let known = refreshed.changes.iter().filter(|change| change.before.is_some()).map(|change| &change.path);
+            paths = known.filter(|path| paths.iter().any(|above| path::is_beneath(path, above))).cloned().collect();
+            staged = paths.iter().try_fold(staged, |staged, path| fresh.splice(staged, refreshed.tree, path))?;
         }
         let chosen = |change: &&helix_versions::EntryChange| paths.iter().any(|path| path::is_beneath(&change.path, path));
         let names: Vec<String> = refreshed.changes.iter().filter(chosen).map(|change| path::plain(&change.path)).collect();
@@ -63,7 +74,7 @@ impl Verb for Add {
             here.repository().stage(here.name(), Some(staged), &fresh.into_objects())?;
         }
         if workspace.merging.is_some() {
-            let decided: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+            let decided: Vec<&[u8]> = decided.iter().map(Vec::as_slice).collect();
             here.repository().mark_resolved(here.name(), &decided)?;
         }
         if context.is_json() {

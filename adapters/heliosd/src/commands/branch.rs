@@ -6,7 +6,7 @@ use helix_versions::{BranchName, Existing, HeadTarget, Unmerged};
 use serde_json::json;
 
 use super::Verb;
-use crate::console::OK;
+use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::Here;
 use crate::render::history;
@@ -46,6 +46,9 @@ pub struct Branch {
     /// Lists them
     #[arg(short, long, conflicts_with = "name")]
     list: bool,
+    /// Lists them all; there are none of elsewhere
+    #[arg(short, long, conflicts_with = "name")]
+    all: bool,
 }
 
 impl Verb for Branch {
@@ -58,7 +61,8 @@ impl Verb for Branch {
         let existing = if self.force || self.force_rename { Existing::Move } else { Existing::Refuse };
         if self.delete || self.force_delete {
             let unmerged = if self.force_delete || self.force { Unmerged::Drop } else { Unmerged::Refuse };
-            let (at, _) = repository.delete_branch(&caller, &name.parse()?, unmerged)?;
+            let branch = context.console.failing_with(NO, name.parse())?;
+            let (at, _) = context.console.failing_with(NO, repository.delete_branch(&caller, &branch, unmerged))?;
             if context.is_json() {
                 context.console.json(&json!({"deleted": name, "snapshot": at}))?;
             } else {
@@ -74,7 +78,7 @@ impl Verb for Branch {
                     HeadTarget::Detached(_) => return Err(on_no_branch()),
                 },
             };
-            repository.rename_branch(&caller, &from, &to, existing)?;
+            context.console.failing_with(FATAL, repository.rename_branch(&caller, &from, &to, existing))?;
             if context.is_json() {
                 context.console.json(&json!({"branch": to.as_str(), "renamed_from": from.as_str()}))?;
             }
@@ -82,7 +86,7 @@ impl Verb for Branch {
         }
         let name: BranchName = name.parse()?;
         let at = here.resolve(self.start.as_deref().unwrap_or("HEAD"))?;
-        repository.create_branch(&caller, &name, at, existing)?;
+        context.console.failing_with(FATAL, repository.create_branch(&caller, &name, at, existing))?;
         if context.is_json() {
             context.console.json(&json!({"branch": name.as_str(), "snapshot": at}))?;
         }

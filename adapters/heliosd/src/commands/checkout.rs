@@ -1,6 +1,6 @@
 //! `helios checkout` and `helios switch`: another branch or snapshot, or files of one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::Parser;
@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
-use super::{Verb, restore};
-use crate::console::OK;
+use super::{Verb, restore, words};
+use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::Here;
 use crate::render::history;
@@ -25,11 +25,11 @@ use crate::render::history;
 #[derive(Parser)]
 #[command(
     name = "checkout",
-    after_help = "Examples:\n  helios checkout agent-1\n  helios checkout -b try-2 HEAD~3\n  helios checkout 3f2a9c017d44\n  helios checkout HEAD~1 -- src/parser.rs\n\nExit codes: 0 done, 1 changes are in the way, 128 anything else"
+    after_help = "Examples:\n  helios checkout agent-1\n  helios checkout -b try-2 HEAD~3\n  helios checkout 3f2a9c017d44\n  helios checkout HEAD~1 -- src/parser.rs\n  helios checkout HEAD~1 src/parser.rs\n\nExit codes: 0 done, 1 changes are in the way or nothing has that name, 128 anything else"
 )]
 pub struct Checkout {
-    /// A branch, a snapshot, or - for the branch before
-    target: Option<String>,
+    /// A branch, a snapshot, or - for where the head was before; then paths, as behind --
+    words: Vec<OsString>,
     /// Makes this branch there and goes to it
     #[arg(short = 'b', value_name = "BRANCH")]
     new: Option<String>,
@@ -54,7 +54,7 @@ pub struct Checkout {
     after_help = "Examples:\n  helios switch main\n  helios switch -c try-2\n  helios switch --detach HEAD~3\n\nExit codes: 0 done, 1 changes are in the way, 128 anything else"
 )]
 pub struct Switch {
-    /// A branch, or - for the branch before; with --create where it starts
+    /// A branch, or - for where the head was before; with --create where it starts
     target: Option<String>,
     /// Makes this branch and goes to it
     #[arg(short, long, value_name = "BRANCH")]
@@ -81,24 +81,48 @@ impl Verb for Checkout {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        if !self.paths.is_empty() {
-            let source =
-                self.target.as_deref().map(|revision| here.repository().resolve_tree(here.name(), revision)).transpose()?;
-            return restore::files(context, &here, &self.paths, source, restore::Also::Stage);
+        let (target, paths) = self.told_apart(context, &here)?;
+        if !paths.is_empty() {
+            if self.new.is_some() {
+                let message = "paths cannot be taken while a branch is made";
+                return Err(Failure::new(Code::InvalidRequest, message).hint("first `helios checkout -b BRANCH`, then the paths"));
+            }
+            let source = target.as_deref().map(|revision| here.resolve_tree(&cwd, revision)).transpose()?;
+            return restore::files(context, &here, &paths, source, restore::Also::Stage);
         }
         let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
-        let start = match (&self.new, &self.target) {
+        let start = match (&self.new, &target) {
             (Some(new), at) => new_branch(&here, new, at.as_deref())?,
             (None, None) => return Err(nowhere("checkout")),
-            (None, Some(target)) => match destination(&here, target, self.detach) {
-                Err(failure) if is_path(&here, &cwd, target) => {
-                    let _ = failure;
-                    return restore::files(context, &here, &[OsString::from(target)], None, restore::Also::Stage);
-                }
-                start => start?,
-            },
+            (None, Some(target)) => {
+                let start = destination(&here, target, self.detach);
+                context.console.failing_with(NO, start)?
+            }
         };
         go(context, &here, &Journey { start, changes, quiet: self.quiet })
+    }
+}
+
+impl Checkout {
+    /// Where to go, and the paths to take. As in git, one word alone is a revision first; several are one and paths, or paths alone.
+    fn told_apart(&self, context: &Context<'_>, here: &Here) -> Result<(Option<String>, Vec<OsString>), Failure> {
+        let is_new = self.new.is_some();
+        match self.words.as_slice() {
+            [] => Ok((None, self.paths.clone())),
+            [one] if context.has_dashes || is_new => Ok((Some(words::text(one)?.to_owned()), self.paths.clone())),
+            [one] => match one.to_str() {
+                Some(target) if destination(here, target, self.detach).is_ok() => Ok((Some(target.to_owned()), Vec::new())),
+                _ if is_path(here, &context.caller.cwd, one) => Ok((None, vec![one.clone()])),
+                _ => Ok((Some(words::text(one)?.to_owned()), Vec::new())),
+            },
+            [first, ..] if !context.has_dashes && !words::is_revision(here, &context.caller.cwd, first) => {
+                Ok((None, self.words.clone()))
+            }
+            [first, rest @ ..] => {
+                let told = words::split(context, here, std::slice::from_ref(first), &self.paths)?;
+                Ok((told.revisions.into_iter().next(), [rest, &self.paths].concat()))
+            }
+        }
     }
 }
 
@@ -111,7 +135,7 @@ impl Verb for Switch {
             (Some(new), at) => new_branch(&here, new, at.as_deref())?,
             (None, None) => return Err(nowhere("switch")),
             (None, Some(target)) => match destination(&here, target, self.detach)? {
-                Start::Detached(_) if !self.detach => {
+                Start::Detached(_) if !self.detach && target != "-" => {
                     let message = format!("a branch is expected, and {target:?} is a snapshot");
                     return Err(Failure::new(Code::InvalidRequest, message).hint("to be on no branch, say --detach"));
                 }
@@ -137,8 +161,12 @@ fn new_branch(here: &Here, name: &str, at: Option<&str>) -> Result<Start, Failur
 
 fn destination(here: &Here, target: &str, detach: bool) -> Result<Start, Failure> {
     let repository = here.repository();
-    let before = if target == "-" { repository.branch_before(here.name(), 1)? } else { None };
-    let branch = before.or_else(|| target.parse::<BranchName>().ok());
+    let before = if target == "-" { repository.head_before(here.name(), 1)? } else { None };
+    let branch = match before {
+        Some(HeadTarget::Detached(id)) => return Ok(Start::Detached(id)),
+        Some(HeadTarget::Branch(branch)) => Some(branch),
+        None => target.parse::<BranchName>().ok(),
+    };
     if let Some(branch) = branch.filter(|_| !detach)
         && (repository.branch(&branch)?.is_some() || repository.head(here.name())?.target == HeadTarget::Branch(branch.clone()))
     {
@@ -147,8 +175,8 @@ fn destination(here: &Here, target: &str, detach: bool) -> Result<Start, Failure
     Ok(Start::Detached(here.resolve(if target == "-" { "@{-1}" } else { target })?))
 }
 
-fn is_path(here: &Here, cwd: &Path, target: &str) -> bool {
-    let Ok(path) = here.path(cwd, target.as_ref()) else { return false };
+fn is_path(here: &Here, cwd: &Path, word: &OsStr) -> bool {
+    let Ok(path) = here.path(cwd, word) else { return false };
     let index = here.workspace().and_then(|workspace| here.index(&workspace));
     index.is_ok_and(|index| !path.is_empty() && helix_versions::entry_at(here.store(), index, &path).ok().flatten().is_some())
 }
@@ -173,7 +201,8 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
     }
-    let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse)?;
+    let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse);
+    let switched = context.console.failing_with(FATAL, switched)?;
     let operation = switched.recorded.operation;
     let mut moved = Moved { here, verb, operation, from, to: switched.to, back, changes: journey.changes };
     if discards {

@@ -31,7 +31,7 @@ use crate::render::{changes, path};
 #[derive(Parser)]
 #[command(
     name = "commit",
-    after_help = "Examples:\n  helios commit --work .\n  helios commit -m 'parse numbers' --meta model=gpt-4 --meta score=0.93\n  helios commit -a -m 'fix' --expect 3f2a9c017d44 --durability group\n\nExit codes: 0 committed, 1 nothing to commit or the head is not the expected one, 128 anything else"
+    after_help = "Examples:\n  helios commit --work .\n  helios commit -m 'parse numbers' --meta model=gpt-4 --meta score=0.93\n  helios commit -a -m 'fix' --expect 3f2a9c017d44 --durability group\n\nExit codes: 0 committed, 1 nothing to commit, an empty message, or the head is not the expected one, 128 anything else"
 )]
 pub struct Commit {
     /// Why; several make paragraphs
@@ -162,7 +162,12 @@ impl Commit {
 
     fn text(&self, workspace: &Workspace, here: &Here, changed: &[EntryChange]) -> Result<String, Failure> {
         if !self.message.is_empty() {
-            return Ok(format!("{}\n", self.message.join("\n\n").trim_end()));
+            let text = self.message.join("\n\n");
+            if text.trim().is_empty() {
+                return Err(Failure::new(Code::InvalidState, "Aborting commit due to empty commit message")
+                    .hint("say why with -m, or leave it out: the message then names the files"));
+            }
+            return Ok(format!("{}\n", text.trim_end()));
         }
         if let Some(merging) = &workspace.merging {
             return Ok(merging.message.clone());

@@ -1,14 +1,14 @@
 //! `helios diff`: what differs between snapshots, or between one and the folder.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use clap::{Args, Parser};
 use helix_objects::ObjectStore;
-use helix_protocol::{Failure, ObjectId};
+use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::{EntryChange, diff_entries};
 
 use super::Verb;
+use super::words::{self, Words};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, queue, text_of};
@@ -18,16 +18,16 @@ use crate::render::path;
 /// Shows what has changed
 ///
 /// Without a snapshot: the folder against what is staged, or against the head. With one: the folder against it. With two, or
-/// A..B: the second against the first; A...B takes the snapshot that both came from as the first.
+/// A..B: the second against the first; A...B takes the snapshot that both came from as the first. Paths need no -- before them where
+/// they are there and nothing else has their names.
 #[derive(Parser)]
 #[command(
     name = "diff",
-    after_help = "Examples:\n  helios diff\n  helios diff HEAD~3 --stat\n  helios diff main..agent-1 -- src\n\nExit codes: 0; with --exit-code or --quiet 1 where something differs"
+    after_help = "Examples:\n  helios diff\n  helios diff HEAD~3 --stat\n  helios diff main..agent-1 -- src\n  helios diff src/parser.rs\n\nExit codes: 0; with --exit-code or --quiet 1 where something differs"
 )]
 pub struct Diff {
-    /// Snapshots, branches, or a range
-    #[arg(num_args = 0..=2)]
-    revisions: Vec<String>,
+    /// Two snapshots, branches or a range at most, and paths
+    words: Vec<OsString>,
     /// What is staged against the head
     #[arg(long, alias = "cached")]
     staged: bool,
@@ -42,6 +42,8 @@ pub struct Diff {
     /// Only these paths
     #[arg(last = true)]
     paths: Vec<OsString>,
+    #[arg(skip)]
+    chosen: Vec<Vec<u8>>,
 }
 
 /// What is shown.
@@ -84,23 +86,25 @@ impl ShapeArguments {
 }
 
 impl Verb for Diff {
-    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+    fn run(mut self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         let repository = here.repository();
-        let tree = |revision: &str| repository.resolve_tree(here.name(), if revision.is_empty() { "HEAD" } else { revision });
-        let sides: Vec<&str> = self.revisions.iter().map(String::as_str).collect();
+        let Words { revisions, paths } = words::split(context, &here, &self.words, &self.paths)?;
+        self.chosen = paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
+        let tree = |revision: &str| here.resolve_tree(&cwd, if revision.is_empty() { "HEAD" } else { revision });
+        let sides: Vec<&str> = revisions.iter().map(String::as_str).collect();
         match sides.as_slice() {
             [] if self.staged => {
                 let workspace = here.workspace()?;
                 let (head, index) = (repository.tree_of(&workspace.head)?, here.index(&workspace)?);
-                self.between(context, &here, &cwd, (head, index))
+                self.between(context, &here, (head, index))
             }
             [one] if self.staged => {
                 let index = here.index(&here.workspace()?)?;
-                self.between(context, &here, &cwd, (tree(one)?, index))
+                self.between(context, &here, (tree(one)?, index))
             }
-            [] => self.folder(context, &here, &cwd, None),
+            [] => self.folder(context, &here, None),
             [range] if range.contains("...") => {
                 let (one, other) = range.split_once("...").unwrap_or_default();
                 let (one, other) = (
@@ -110,20 +114,24 @@ impl Verb for Diff {
                 let base = repository.merge_bases(one, other)?.first().map(|base| repository.tree(*base)).transpose()?;
                 let base = base.unwrap_or_else(|| repository.empty_tree());
                 let other = repository.tree(other)?;
-                self.between(context, &here, &cwd, (base, other))
+                self.between(context, &here, (base, other))
             }
             [range] if range.contains("..") => {
                 let (one, other) = range.split_once("..").unwrap_or_default();
                 let sides = (tree(one)?, tree(other)?);
-                self.between(context, &here, &cwd, sides)
+                self.between(context, &here, sides)
             }
             [one] => {
                 let base = tree(one)?;
-                self.folder(context, &here, &cwd, Some(base))
+                self.folder(context, &here, Some(base))
             }
-            [one, other, ..] => {
+            [one, other] => {
                 let sides = (tree(one)?, tree(other)?);
-                self.between(context, &here, &cwd, sides)
+                self.between(context, &here, sides)
+            }
+            [_, _, third, ..] => {
+                Err(Failure::new(Code::InvalidRequest, format!("diff takes two snapshots, and {third:?} is a third"))
+                    .hint("`helios diff A B`"))
             }
         }
     }
@@ -131,7 +139,7 @@ impl Verb for Diff {
 
 impl Diff {
     /// The folder against a tree, or against what the next commit is made from.
-    fn folder(&self, context: &mut Context<'_>, here: &Here, cwd: &Path, base: Option<ObjectId>) -> Result<u8, Failure> {
+    fn folder(&self, context: &mut Context<'_>, here: &Here, base: Option<ObjectId>) -> Result<u8, Failure> {
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
         let _lease = here.lease();
@@ -147,31 +155,17 @@ impl Diff {
         let untracked = diff_entries(&fresh, Some(index), refreshed.tree)?.into_iter().filter(|change| change.before.is_none());
         let untracked: std::collections::HashSet<Vec<u8>> = untracked.map(|change| change.path).collect();
         changes.retain(|change| change.before.is_some() || !untracked.contains(&change.path));
-        self.show(context, here, cwd, changes, &fresh)
+        self.show(context, changes, &fresh)
     }
 
-    fn between(
-        &self,
-        context: &mut Context<'_>,
-        here: &Here,
-        cwd: &Path,
-        (older, newer): (ObjectId, ObjectId),
-    ) -> Result<u8, Failure> {
+    fn between(&self, context: &mut Context<'_>, here: &Here, (older, newer): (ObjectId, ObjectId)) -> Result<u8, Failure> {
         let changes = diff_entries(here.store(), Some(older), newer)?;
-        self.show(context, here, cwd, changes, here.store())
+        self.show(context, changes, here.store())
     }
 
-    fn show(
-        &self,
-        context: &mut Context<'_>,
-        here: &Here,
-        cwd: &Path,
-        mut changes: Vec<EntryChange>,
-        store: &dyn ObjectStore,
-    ) -> Result<u8, Failure> {
-        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?;
-        if !paths.is_empty() {
-            changes.retain(|change| paths.iter().any(|path| path::is_beneath(&change.path, path)));
+    fn show(&self, context: &mut Context<'_>, mut changes: Vec<EntryChange>, store: &dyn ObjectStore) -> Result<u8, Failure> {
+        if !self.chosen.is_empty() {
+            changes.retain(|change| self.chosen.iter().any(|path| path::is_beneath(&change.path, path)));
         }
         if self.quiet {
             return Ok(if changes.is_empty() { OK } else { NO });

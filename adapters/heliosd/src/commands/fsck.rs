@@ -90,7 +90,8 @@ fn reached_by(context: &mut Context<'_>, here: &Here, object: &str) -> Result<u8
         by.iter().try_for_each(|name| context.console.line(name))?;
     }
     if by.is_empty() {
-        return Err(Failure::new(Code::FileNotFound, format!("nothing keeps {}", id.short())).hint("it goes with the next gc"));
+        let failure = Failure::new(Code::FileNotFound, format!("nothing keeps {}", id.short())).hint("it goes with the next gc");
+        return context.console.failing_with(NO, Err(failure));
     }
     Ok(OK)
 }

@@ -6,6 +6,7 @@ use clap::Parser;
 use helix_protocol::{Code, Failure, Timestamp};
 use helix_versions::{Graph, GraphRow, LogEntry, LogQuery, Order, Snapshot, diff_entries};
 
+use super::words::{self, Words};
 use super::{Verb, diff::ShapeArguments};
 use crate::console::OK;
 use crate::context::Context;
@@ -14,14 +15,16 @@ use crate::render::history::{self, Names};
 use crate::render::{changes, path};
 
 /// Shows the history of a snapshot
+///
+/// Paths need no -- before them where they are there and nothing else has their names. -5 is short for -n 5.
 #[derive(Parser)]
 #[command(
     name = "log",
-    after_help = "Examples:\n  helios log --oneline -n 10\n  helios log --graph main agent-1\n  helios log main..agent-1 -- src\n  helios log --stat -n 3\n  helios log --where model=gpt-4 --json"
+    after_help = "Examples:\n  helios log --oneline -n 10\n  helios log --graph main agent-1\n  helios log main..agent-1 -- src\n  helios log --stat -3\n  helios log src/parser.rs\n  helios log --where model=gpt-4 --json"
 )]
 pub struct Log {
-    /// Snapshots, branches, and ranges such as main..agent-1; the head where none is given
-    revisions: Vec<String>,
+    /// Snapshots, branches, and ranges such as main..agent-1; the head where none is given. Then paths
+    words: Vec<OsString>,
     /// One line each
     #[arg(long)]
     oneline: bool,
@@ -63,14 +66,29 @@ pub struct Log {
     /// Only snapshots that changed these paths
     #[arg(last = true)]
     paths: Vec<OsString>,
+    #[arg(skip)]
+    revisions: Vec<String>,
+}
+
+/// Makes `-n5` of `-5`, as git does.
+pub fn with_counts(arguments: Vec<OsString>) -> Vec<OsString> {
+    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+    let count = |(place, argument): (usize, OsString)| match argument.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(digits) if place < end && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("-n{digits}").into()
+        }
+        _ => argument,
+    };
+    arguments.into_iter().enumerate().map(count).collect()
 }
 
 impl Verb for Log {
-    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+    fn run(mut self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         let repository = here.repository();
         let head = repository.head(here.name())?;
+        Words { revisions: self.revisions, paths: self.paths } = words::split(context, &here, &self.words, &self.paths)?;
         if head.snapshot.is_none() && self.revisions.is_empty() && !self.all {
             let message = "the current branch has no commits yet";
             return Err(Failure::new(Code::NotFound, message).hint("`helios commit` makes the first"));

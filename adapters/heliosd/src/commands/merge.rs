@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
-use crate::console::{NO, OK};
+use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::Here;
 use crate::render::changes::{self, Renames, Shape};
@@ -23,7 +23,7 @@ use crate::render::path;
 #[derive(Parser)]
 #[command(
     name = "merge",
-    after_help = "Examples:\n  helios merge agent-1\n  helios merge 3f2a9c017d44 -m 'take the winner'\n  helios merge --abort\n\nExit codes: 0 merged, 1 conflicts or changes in the way, 128 anything else"
+    after_help = "Examples:\n  helios merge agent-1\n  helios merge 3f2a9c017d44 -m 'take the winner'\n  helios merge --abort\n\nExit codes: 0 merged, 1 conflicts, changes in the way or nothing of that name, 128 anything else"
 )]
 pub struct Merge {
     /// A branch or a snapshot
@@ -63,7 +63,7 @@ impl Verb for Merge {
         let label = self.target.clone().unwrap_or_default();
         let folder = here.folder()?;
         let mut folder = super::take_turn(context, &here, &folder)?;
-        let other = here.resolve(&label)?;
+        let other = context.console.failing_with(NO, here.resolve(&label))?;
         let request = MergeRequest {
             message: self.message.as_ref().map(|message| format!("{}\n", message.trim_end())),
             fast_forward: match (self.no_ff, self.ff_only) {
@@ -103,7 +103,7 @@ pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     }
     // What is kept is first made what the merge made it; then the merge is undone like any step that nobody has edited after.
     folder.restore(here.store(), Some(to), from, &kept.lost)?;
-    let switched = here.repository().abort_merge(&caller)?;
+    let switched = context.console.failing_with(FATAL, here.repository().abort_merge(&caller))?;
     let operation = switched.recorded.operation;
     Moved { here, verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;
     if context.is_json() {

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 
 use clap::Parser;
-use helix_protocol::{Failure, ObjectId, SnapshotId};
+use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{LocalChanges, ResetKind, WorkingFolder, Workspace};
 use serde_json::json;
 
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
+use super::words::{self, Words};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
@@ -23,12 +24,11 @@ use crate::render::history;
 #[derive(Parser)]
 #[command(
     name = "reset",
-    after_help = "Examples:\n  helios reset --hard HEAD~1\n  helios reset --soft HEAD~3\n  helios reset -- src/parser.rs"
+    after_help = "Examples:\n  helios reset --hard HEAD~1\n  helios reset --soft HEAD~3\n  helios reset -- src/parser.rs\n  helios reset src/parser.rs"
 )]
 pub struct Reset {
-    /// The snapshot
-    #[arg(default_value = "HEAD")]
-    target: String,
+    /// The snapshot, HEAD where none is given; then paths, as behind --
+    words: Vec<OsString>,
     /// The files too
     #[arg(long, group = "kind")]
     hard: bool,
@@ -51,9 +51,25 @@ impl Verb for Reset {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         let repository = here.repository();
-        if !self.paths.is_empty() {
-            let source = repository.resolve_tree(here.name(), &self.target)?;
-            let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
+        let Words { revisions, paths } = words::split(context, &here, &self.words, &self.paths)?;
+        let target = match revisions.as_slice() {
+            [] => "HEAD",
+            [one] => one.as_str(),
+            [_, second, ..] => {
+                let message = format!("reset takes one snapshot, and {second:?} is a second");
+                return Err(Failure::new(Code::InvalidRequest, message).hint("`helios reset [SNAPSHOT] -- [PATH...]`"));
+            }
+        };
+        if !paths.is_empty() {
+            if self.hard || self.soft {
+                let kind = if self.hard { "hard" } else { "soft" };
+                let message = format!("Cannot do {kind} reset with paths");
+                return Err(Failure::new(Code::InvalidRequest, message)
+                    .hint("`helios restore --source SNAPSHOT PATH` makes files what they were"));
+            }
+            let is_unborn = target == "HEAD" && repository.head(here.name())?.snapshot.is_none();
+            let source = if is_unborn { repository.empty_tree() } else { here.resolve_tree(&cwd, target)? };
+            let paths: Vec<Vec<u8>> = paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
             let staged = super::restore::stage(&here, &paths, source)?;
             return super::restore::tell_staged(context, &paths, staged);
         }
@@ -65,14 +81,14 @@ impl Verb for Reset {
             (_, true) => ResetKind::Soft,
             _ => ResetKind::Mixed,
         };
-        if before.head.snapshot.is_none() && self.target == "HEAD" {
+        if before.head.snapshot.is_none() && target == "HEAD" {
             // Before the first commit there is only what is staged to take back.
             repository.stage(here.name(), None, &[])?;
             return super::restore::tell_staged(context, &[Vec::new()], repository.empty_tree());
         }
         let index = here.index(&before)?;
         // Only now, in turn: what HEAD~1 is depends on who committed before.
-        let to = here.resolve(&self.target)?;
+        let to = here.resolve(target)?;
         let tree = if kind == ResetKind::Hard {
             let base = before.merging.as_ref().map_or(index, |merging| merging.tree);
             hard(context, &here, &mut folder, (&before, base), to)?

@@ -7,7 +7,7 @@ use helix_protocol::{Code, Failure, ObjectId};
 use serde_json::json;
 
 use super::Verb;
-use crate::console::OK;
+use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, queue};
 use crate::render::path;
@@ -46,7 +46,7 @@ impl Verb for Restore {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let source = self.source.as_deref().map(|revision| here.repository().resolve_tree(here.name(), revision)).transpose()?;
+        let source = self.source.as_deref().map(|revision| here.resolve_tree(&cwd, revision)).transpose()?;
         if !self.staged {
             return files(context, &here, &self.paths, source, Also::Nothing);
         }
@@ -56,6 +56,8 @@ impl Verb for Restore {
             Some(tree) => tree,
             None => here.repository().tree_of(&head)?,
         };
+        let index = here.index(&here.workspace()?)?;
+        known(context, &here, (&self.paths, &paths), [source, index])?;
         let staged = stage(&here, &paths, source)?;
         if self.worktree {
             files(context, &here, &self.paths, Some(source), Also::Nothing)
@@ -79,13 +81,7 @@ pub fn files(
     let mut folder = queue(&folder, &context.console)?;
     let index = here.index(&here.workspace()?)?;
     let tree = source.unwrap_or(index);
-    for (path, typed) in paths.iter().zip(typed) {
-        let there = |tree| helix_versions::entry_at(here.store(), tree, path).map(|entry| entry.is_some());
-        if !path.is_empty() && !there(tree)? && !there(index)? {
-            let message = format!("pathspec '{}' did not match any file known to helios", typed.display());
-            return Err(Failure::new(Code::FileNotFound, message).hint("`helios ls-files` lists the files"));
-        }
-    }
+    known(context, here, (typed, &paths), [tree, index])?;
     let done = folder.restore(here.store(), Some(index), tree, &paths)?;
     drop(folder);
     if also == Also::Stage && source.is_some() {
@@ -96,6 +92,19 @@ pub fn files(
         context.console.json(&json!({"paths": paths, "written": done.written, "removed": done.removed}))?;
     }
     Ok(OK)
+}
+
+/// Refuses paths, told as they were typed, that neither tree has.
+fn known(context: &mut Context<'_>, here: &Here, paths: (&[OsString], &[Vec<u8>]), trees: [ObjectId; 2]) -> Result<(), Failure> {
+    for (typed, path) in paths.0.iter().zip(paths.1).filter(|(_, path)| !path.is_empty()) {
+        let found = trees.into_iter().map(|tree| Ok(helix_versions::entry_at(here.store(), tree, path)?.is_some()));
+        if !found.collect::<Result<Vec<bool>, Failure>>()?.contains(&true) {
+            let message = format!("pathspec '{}' did not match any file known to helios", typed.display());
+            let failure = Failure::new(Code::FileNotFound, message).hint("`helios ls-files` lists the files");
+            return context.console.failing_with(NO, Err(failure));
+        }
+    }
+    Ok(())
 }
 
 /// Says in JSON what is staged.

@@ -2,11 +2,11 @@
 
 use clap::Parser;
 use helix_protocol::Failure;
-use helix_versions::{Annotation, BranchName, Existing};
+use helix_versions::{Annotation, BranchName, Existing, VersionError};
 use serde_json::json;
 
 use super::Verb;
-use crate::console::OK;
+use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::Here;
 
@@ -21,6 +21,9 @@ pub struct Tag {
     name: Option<String>,
     /// What it names; the head where nothing is said
     target: Option<String>,
+    /// Makes an annotated tag, which needs a message
+    #[arg(short, long, requires = "message")]
+    annotate: bool,
     /// Why: makes an annotated tag
     #[arg(short, long)]
     message: Option<String>,
@@ -41,9 +44,10 @@ impl Verb for Tag {
         let here = Here::find(context, &cwd)?;
         let repository = here.repository();
         let Some(name) = &self.name else { return list(context, &here) };
-        let (name, caller): (BranchName, _) = (name.parse()?, here.caller(context, None));
+        let caller = here.caller(context, None);
         if self.delete {
-            let (was, _) = repository.delete_tag(&caller, &name)?;
+            let name: BranchName = context.console.failing_with(NO, tag_name(name))?;
+            let (was, _) = context.console.failing_with(NO, repository.delete_tag(&caller, &name))?;
             if context.is_json() {
                 context.console.json(&json!({"deleted": name.as_str(), "snapshot": was}))?;
             } else {
@@ -51,18 +55,25 @@ impl Verb for Tag {
             }
             return Ok(OK);
         }
+        let name = tag_name(name)?;
         let target = here.resolve(self.target.as_deref().unwrap_or("HEAD"))?;
         let annotation = self
             .message
             .as_ref()
             .map(|message| Annotation { tagger: caller.who.clone(), message: format!("{}\n", message.trim_end()) });
         let existing = if self.force { Existing::Move } else { Existing::Refuse };
-        repository.create_tag(&caller, &name, target, annotation.as_ref(), existing)?;
+        let made = repository.create_tag(&caller, &name, target, annotation.as_ref(), existing);
+        context.console.failing_with(FATAL, made)?;
         if context.is_json() {
             context.console.json(&json!({"tag": name.as_str(), "snapshot": target}))?;
         }
         Ok(OK)
     }
+}
+
+/// A tag's name is whatever a branch's may be.
+fn tag_name(text: &str) -> Result<BranchName, VersionError> {
+    text.parse().map_err(|_| VersionError::InvalidName { kind: "tag", name: text.to_owned() })
 }
 
 fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {

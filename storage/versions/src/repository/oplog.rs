@@ -277,11 +277,11 @@ impl Repository {
         Ok(past)
     }
 
-    /// What a workspace's head was before each change of it, the newest first.
+    /// What a workspace's head was before each change of it, and the change's verb, the newest first.
     pub(crate) fn each_head(
         &self,
         workspace: &WorkspaceName,
-        mut act: impl FnMut(HeadTarget) -> Result<bool, VersionError>,
+        mut act: impl FnMut(HeadTarget, &str) -> Result<bool, VersionError>,
     ) -> Result<(), VersionError> {
         self.each_operation(None, |_, record| {
             let is_head = |change: &&ChangeRecord| change.family == Family::Workspaces && change.key == workspace.as_str();
@@ -289,7 +289,7 @@ impl Repository {
                 None => Ok(true),
                 Some(ChangeRecord { before: None, .. }) => Ok(false),
                 Some(ChangeRecord { before: Some(before), key, .. }) => {
-                    act(WorkspaceRecord::of(Family::Workspaces, key, before)?.head)
+                    act(WorkspaceRecord::of(Family::Workspaces, key, before)?.head, &record.verb)
                 }
             }
         })

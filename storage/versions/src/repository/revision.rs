@@ -8,7 +8,7 @@ use helix_protocol::{FileMode, ObjectId, SnapshotId};
 
 use crate::read::entry_at;
 use crate::tree::{Tree, TreeEntry};
-use crate::{BranchName, VersionError, show_path};
+use crate::{VersionError, show_path};
 
 use super::Repository;
 use super::names::{RefName, WorkspaceName, nearest};
@@ -175,10 +175,7 @@ impl Repository {
         match base {
             "" => return Err(invalid(whole, "it names nothing")),
             "HEAD" | "@" => {
-                return self.head(workspace)?.snapshot.ok_or_else(|| VersionError::Refused {
-                    message: "HEAD has no snapshot yet".to_owned(),
-                    hint: "make the first one with `helios commit`",
-                });
+                return self.head(workspace)?.snapshot.ok_or(VersionError::Unborn);
             }
             "MERGE_HEAD" => {
                 if let Some(merging) = self.workspace(workspace)?.merging {
@@ -281,9 +278,11 @@ impl Repository {
     fn past(&self, workspace: &WorkspaceName, whole: &str, base: &str, count: &str) -> Result<SnapshotId, VersionError> {
         if let Some(back) = count.strip_prefix('-') {
             let back = back.parse().ok().filter(|back| *back > 0 && base.is_empty());
-            let branch = back.map(|back| self.branch_before(workspace, back)).transpose()?.flatten();
-            let branch = branch.ok_or_else(|| invalid(whole, "the head was on no such branch before"))?;
-            return self.branch(&branch)?.ok_or_else(|| self.no_branch(&branch));
+            let before = back.map(|back| self.head_before(workspace, back)).transpose()?.flatten();
+            return match before.ok_or_else(|| invalid(whole, "the head was nowhere before"))? {
+                HeadTarget::Branch(branch) => self.branch(&branch)?.ok_or_else(|| self.no_branch(&branch)),
+                HeadTarget::Detached(id) => Ok(id),
+            };
         }
         let count: usize = count.parse().map_err(|_| invalid(whole, "between the braces must be a number"))?;
         let (now, past) = match base {
@@ -305,21 +304,18 @@ impl Repository {
         found.flatten().ok_or_else(|| invalid(whole, "the operation log does not go back that far"))
     }
 
-    /// The branch that the head was on before it was switched for the n-th last time.
-    pub fn branch_before(&self, workspace: &WorkspaceName, count: usize) -> Result<Option<BranchName>, VersionError> {
+    /// Where the head was before it was switched for the n-th last time: on a branch, or at a snapshot. Commits on the way are no switches.
+    pub fn head_before(&self, workspace: &WorkspaceName, count: usize) -> Result<Option<HeadTarget>, VersionError> {
         let mut past = Vec::new();
         let mut now = self.head(workspace)?.target;
-        self.each_head(workspace, |before| {
-            if before != now {
+        self.each_head(workspace, |before, verb| {
+            if verb == "switch" && before != now {
                 past.push(before.clone());
-                now = before;
             }
+            now = before;
             Ok(past.len() < count)
         })?;
-        Ok(count.checked_sub(1).and_then(|place| past.get(place)).and_then(|target| match target {
-            HeadTarget::Branch(branch) => Some(branch.clone()),
-            HeadTarget::Detached(_) => None,
-        }))
+        Ok(count.checked_sub(1).and_then(|place| past.into_iter().nth(place)))
     }
 
     fn root_entry(&self, tree: ObjectId) -> Result<TreeEntry, VersionError> {

@@ -57,7 +57,7 @@ fn tags_are_lightweight_or_say_who_and_why() {
 fn revisions_are_written_as_in_git() {
     let bed = Bed::new();
     let main = WorkspaceName::main();
-    assert!(matches!(bed.resolve("HEAD"), Err(VersionError::Refused { .. })), "nothing is committed yet");
+    assert!(matches!(bed.resolve("HEAD"), Err(VersionError::Unborn)), "nothing is committed yet");
     let first = bed.commit(&[("d/a", Some("1"))], "one").unwrap();
     let second = bed.commit(&[("d/a", Some("2"))], "two").unwrap();
     bed.new_branch("topic", first);
