@@ -56,7 +56,7 @@ fn giving_a_merge_up_touches_what_the_merge_touched_and_keeps_what_was_edited_th
     assert_eq!(user.ok(&root, &["show", &format!("{kept}:f")]), "a\nhalf decided\nc\n");
     assert_eq!(user.ok(&root, &["show", &format!("{kept}:d/theirs")]), "edited too");
     let none = user.run(&root, &["merge", "--abort"]);
-    assert!(none.code == 1 && none.err.contains("no merge has begun"), "{none:?}");
+    assert!(none.code == 128 && none.err.contains("no merge has begun"), "{none:?}");
 }
 
 #[test]
