@@ -173,3 +173,60 @@ fn a_key_is_shown_once_serves_a_client_within_its_limits_and_is_refused_once_rev
     let all = json(&person.types(&["key", "list", "--all", "--json"]));
     assert!(all[0]["revoked_at"].is_i64(), "{all}");
 }
+
+/// A data folder whose path is too long for a socket in it.
+fn long_folder(person: &Person) -> PathBuf {
+    person.folder.path().join("x".repeat(100)).join("data")
+}
+
+#[test]
+fn a_node_with_a_long_path_is_found_from_another_environment_than_it_was_started_from() {
+    let person = Person::new();
+    let data = long_folder(&person);
+    let types = |arguments: &[&str], runtime: Option<&Path>| {
+        let mut command = person.command(arguments);
+        command.env("HELIX_DATA", &data).env_remove("XDG_RUNTIME_DIR");
+        command.envs(runtime.map(|folder| ("XDG_RUNTIME_DIR", folder))).output().expect("the program runs")
+    };
+    let run = person.folder.path().join("run");
+    std::fs::create_dir(&run).expect("the folder is writable");
+    assert_eq!(refusal(&types(&["--json", "status"], None)), (Some(5), "node_unreachable".to_owned()));
+    let up = types(&["up", "--detach"], Some(&run));
+    assert_eq!(up.status.code(), Some(0), "{}", String::from_utf8_lossy(&up.stderr));
+    let seen = types(&["--json", "status"], None);
+    assert_eq!(json(&seen)["node"]["data"].as_str(), data.to_str());
+    assert_eq!(std::fs::read_dir(&run).expect("it can be read").count(), 1, "the socket is where the node's environment said");
+    assert_eq!(types(&["down", "--now"], None).status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(&run).expect("it can be read").count(), 0);
+    for entry in std::fs::read_dir(data.join("workers")).into_iter().flatten().flatten() {
+        let _ = Command::new(worker_program()).args(["stop", "--folder"]).arg(entry.path()).output();
+    }
+}
+
+#[test]
+fn a_socket_that_somebody_else_answers_is_not_spoken_to() {
+    const LISTEN: &str = "import os, socket, sys, time; os.setuid(65534); s = socket.socket(socket.AF_UNIX); \
+                          s.bind(sys.argv[1]); s.listen(); print(flush=True); time.sleep(60)";
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: being two users needs root");
+        return;
+    }
+    let person = Person::new();
+    let data = long_folder(&person);
+    std::fs::create_dir_all(&data).expect("the folder is writable");
+    let everybodys = tempfile::tempdir().expect("a temporary folder");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(everybodys.path(), mode).expect("ours");
+    let socket = everybodys.path().join("helix-guessed.sock");
+    std::fs::write(data.join("socket"), format!("{}\n", socket.display())).expect("the folder is writable");
+    let mut other = Command::new("python3");
+    other.args(["-c", LISTEN]).arg(&socket).stdout(std::process::Stdio::piped());
+    let mut other = other.spawn().expect("Python is installed");
+    let mut told = String::new();
+    let said = other.stdout.take().expect("it is piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut told).expect("it listens");
+    let output = person.command(&["--json", "status"]).env("HELIX_DATA", &data).output().expect("the program runs");
+    let _ = other.kill();
+    let _ = other.wait();
+    assert_eq!(refusal(&output), (Some(4), "forbidden".to_owned()), "{output:?}");
+}

@@ -1,5 +1,6 @@
 //! The disk is full, the database goes away, the folder is somebody else's.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -44,6 +45,33 @@ async fn a_folder_in_use_and_a_folder_of_a_newer_version_are_refused() {
     std::fs::write(&format, ours).expect("the folder is writable");
     product.start_node_again();
     assert_eq!(product.judge().await, Verdict::default());
+}
+
+/// The names in a folder and its mode.
+fn look_of(folder: &Path) -> (Vec<String>, u32) {
+    let entries = std::fs::read_dir(folder).expect("it can be read").flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    (names, std::fs::metadata(folder).expect("it exists").permissions().mode() & 0o7777)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_other_things_is_refused_and_stays_as_everybody_uses_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("somebodys"), "").expect("the folder is writable");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1777)).expect("ours");
+    let before = look_of(folder.path());
+    for arguments in [&["up"] as &[&str], &["up", "--detach"], &["run", "--command", "true"]] {
+        let output = helix(folder.path(), arguments);
+        assert_eq!(refusal(&output), (Some(2), "invalid_config".to_owned()), "{output:?}");
+        assert_eq!(look_of(folder.path()), before);
+    }
+    std::fs::write(folder.path().join("format"), "99\n").expect("the folder is writable");
+    let newer = look_of(folder.path());
+    for arguments in [&["up"] as &[&str], &["up", "--detach"]] {
+        assert_eq!(refusal(&helix(folder.path(), arguments)), (Some(9), "newer_format".to_owned()));
+        assert_eq!(look_of(folder.path()), newer);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

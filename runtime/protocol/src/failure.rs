@@ -56,7 +56,7 @@ codes! {
     /// A configuration key or value is wrong.
     InvalidConfig = "invalid_config", 2, "helix.yaml or an environment variable has an unknown key or a value of the wrong type. `helix config check` names the line, the key and the nearest known one.";
     /// Somebody else's.
-    Forbidden = "forbidden", 4, "The socket of a node answers only the user it runs as, and root. Run the command as that user.";
+    Forbidden = "forbidden", 4, "The socket of a node answers only the user it runs as, and root; a command speaks only to that user's node. Run the command as that user.";
     /// No such thing.
     NotFound = "not_found", 3, "Nothing has this id or name. Ids may be shortened to their last digits as the listings show them; `helix task list` and `helix worker list` show what exists.";
     /// A short id fits several things.
@@ -70,7 +70,7 @@ codes! {
     /// A reused idempotency key with another request.
     IdempotencyConflict = "idempotency_conflict", 4, "The idempotency key was used before with another request. Use a new key for a new request.";
     /// The data folder is in use.
-    NodeRunning = "node_running", 4, "Another node holds this data folder. Use it (the command line finds its socket), stop it, or give `--data` another folder.";
+    NodeRunning = "node_running", 4, "Another node holds this data folder, or drives this database. Use it (the command line finds its socket), stop it, or give this node a folder (`--data`) and a database of its own.";
     /// No node answers.
     NodeUnreachable = "node_unreachable", 5, "No node answers on the data folder's socket. `helix up` starts one; `helix doctor` says what is in the way.";
     /// The data folder or database is of a newer version.

@@ -50,12 +50,11 @@ impl Context {
     /// A client of the node on the data folder, whether or not it runs.
     pub fn client(&self) -> Result<Client, Failure> {
         let folder = self.folder()?;
-        let socket = folder.socket();
-        if !socket.exists() {
+        if !folder.socket().exists() {
             return Err(Failure::new(Code::NodeUnreachable, format!("no node runs on {}", folder.root().display()))
                 .hint("`helix up` starts one; another data folder is named by --data"));
         }
-        Client::new(&socket)
+        Client::of(&folder)
     }
 
     /// A client of the node, which is started in the background where none runs.
@@ -66,17 +65,18 @@ impl Context {
     /// The same; a node that is started gets these environment variables besides the ones of this process.
     pub async fn client_or_start_with(&self, variables: Vec<(&'static str, String)>) -> Result<Client, Failure> {
         let folder = self.folder()?;
-        let client = Client::new(&folder.socket())?;
+        let client = Client::of(&folder)?;
         if client.answers().await {
             return Ok(client);
         }
         self.say(&format!("starting a node on {} (its log: {})", folder.root().display(), folder.log().display()));
         // The node works in another folder, so it is told which file was found from this one.
         let config = self.load()?.file().map(std::path::absolute).transpose().map_err(|error| Failure::io("--config", &error))?;
-        tokio::task::spawn_blocking(move || start_in_background(&folder, config.as_deref(), &variables))
-            .await
-            .map_err(|error| Failure::new(Code::Internal, format!("starting a node ended by a panic: {error}")))??;
-        Ok(client)
+        let started = tokio::task::spawn_blocking(move || {
+            start_in_background(&folder, config.as_deref(), &variables)?;
+            Client::of(&folder)
+        });
+        started.await.map_err(|error| Failure::new(Code::Internal, format!("starting a node ended by a panic: {error}")))?
     }
 
     /// Prints an answer: JSON as it is, or what `render` makes of it.

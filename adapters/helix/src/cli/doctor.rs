@@ -109,6 +109,10 @@ impl Doctor {
         match context.folder() {
             Ok(folder) => {
                 checks.extend(data_folder(folder.root()));
+                if folder.is_open_to_others() {
+                    let next = format!("chmod 700 {}", folder.root().display());
+                    checks.push(Check::warning("data folder", "other users of this machine may read it", next));
+                }
                 checks.extend(node(&folder, self.models).await);
             }
             Err(failure) => checks.push(Check::failed("data folder", failure)),
@@ -205,7 +209,7 @@ async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
         }
         return checks;
     }
-    let client = match Client::new(&socket) {
+    let client = match Client::of(folder) {
         Ok(client) => client,
         Err(failure) => return vec![Check::failed("node", failure)],
     };

@@ -2,6 +2,8 @@
 
 mod watch;
 
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use watch::Watch;
+
+use crate::node::DataFolder;
 
 /// Longer than a mailbox hop, shorter than somebody's patience.
 const QUICK: Duration = Duration::from_secs(30);
@@ -35,6 +39,25 @@ impl Client {
             .build()
             .map_err(|error| Failure::new(Code::Internal, format!("the client cannot be set up: {error}")))?;
         Ok(Self { http })
+    }
+
+    /// A client of the node on a data folder. Refused with `forbidden` where somebody else answers there than this user, root, or whom the
+    /// folder belongs to: a socket may lie among everybody's temporary files. Nobody answering is found by the first request.
+    pub fn of(folder: &DataFolder) -> Result<Self, Failure> {
+        let socket = folder.socket();
+        if let Ok(line) = UnixStream::connect(&socket) {
+            let peer =
+                rustix::net::sockopt::socket_peercred(&line).map_err(|error| Failure::io(socket.display(), &error.into()))?;
+            let owner = std::fs::metadata(folder.root()).ok().map(|found| found.uid());
+            let trusted = [Some(rustix::process::getuid().as_raw()), Some(0), owner];
+            if !trusted.contains(&Some(peer.uid.as_raw())) {
+                let message = format!("{} is answered by user {}, whose node this is not", socket.display(), peer.uid.as_raw());
+                return Err(
+                    Failure::new(Code::Forbidden, message).hint("`helix down` as the node's user, or another --data folder")
+                );
+            }
+        }
+        Self::new(&socket)
     }
 
     /// True where a node answers.

@@ -21,10 +21,7 @@ pub fn start_in_background(folder: &DataFolder, config: Option<&Path>, variables
     if folder.holder().is_some() {
         return wait_for_socket(folder, None);
     }
-    std::fs::create_dir_all(folder.root()).map_err(|error| {
-        let failure = Failure::io(folder.root().display(), &error);
-        if failure.hint.is_empty() { failure.hint("give another folder with --data, or correct its owner") } else { failure }
-    })?;
+    folder.prepare()?;
     let log_path = folder.log();
     let io = |error: std::io::Error| Failure::io(log_path.display(), &error);
     let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(io)?;
@@ -52,9 +49,9 @@ fn leave_the_terminal(command: &mut Command) {
 
 /// Returns once the socket answers, and fails as soon as the process that should bind it has ended.
 pub(super) fn wait_for_socket(folder: &DataFolder, mut child: Option<&mut std::process::Child>) -> Result<(), Failure> {
-    let socket = folder.socket();
     let started = Instant::now();
-    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+    // Where the socket is may be what the node is about to say.
+    while std::os::unix::net::UnixStream::connect(folder.socket()).is_err() {
         let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
         if let Some(status) = ended {
             return Err(did_not_start(folder, &format!("the node ended at once: {status}")));

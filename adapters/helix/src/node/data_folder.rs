@@ -1,11 +1,12 @@
 //! The data folder: whose it is, which format it has, and where things lie in it.
 //!
 //! One folder, one node: the lock is taken before anything else is opened and held until the process ends, so it
-//! is never left behind by a crash.
+//! is never left behind by a crash. Nothing is written into a folder before it was looked at: one that is somebody else's, or a newer
+//! version's, stays as it is.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use helix_protocol::{Code, Failure, NodeId};
@@ -16,6 +17,13 @@ const FORMAT: u32 = 1;
 
 /// The longest path a Unix socket can be bound to on Linux, its final NUL left out.
 const LONGEST_SOCKET_PATH: usize = 107;
+
+/// How the name of a socket outside of its data folder begins.
+const SOCKET_ELSEWHERE: &str = "helix-";
+
+/// What may lie in a folder that no node has used yet: what Helix puts there itself, before the first start or in one that was cut short,
+/// a configuration, and what every new file system has.
+const BEFORE_FIRST_START: [&str; 7] = ["helix.yaml", "logins", "lost+found", "node.id", "node.lock", "node.log", "socket"];
 
 /// The paths of a data folder. Nothing is opened by naming them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +51,35 @@ impl DataFolder {
         &self.root
     }
 
-    /// Where the node answers. A folder whose path is too long for a socket gets one in the runtime folder.
+    /// Where the node answers. A folder whose path is too long for a socket names the one that its node made elsewhere; where none did,
+    /// the path inside, which nobody can bind.
     pub fn socket(&self) -> PathBuf {
         let inside = self.root.join("helix.sock");
         if inside.as_os_str().len() <= LONGEST_SOCKET_PATH {
             return inside;
         }
-        let name = helix_objects::hash(self.root.as_os_str().as_encoded_bytes()).short();
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        runtime.join(format!("helix-{name}.sock"))
+        std::fs::read_to_string(self.socket_file()).map_or(inside, |text| PathBuf::from(text.trim_end_matches('\n')))
+    }
+
+    /// Names the socket of a folder whose path is too long for one. It lies in `$XDG_RUNTIME_DIR`, else among temporary files, under a name
+    /// that nobody can know before; whoever reads the folder finds it, whatever their environment says.
+    fn name_socket(&self) -> Result<(), Failure> {
+        let before = self.socket();
+        if before.starts_with(&self.root) && before.as_os_str().len() <= LONGEST_SOCKET_PATH {
+            return Ok(());
+        }
+        if before.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SOCKET_ELSEWHERE)) {
+            // A crash left it. That it is gone already is no error.
+            let _ = std::fs::remove_file(before);
+        }
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
+        let folder = runtime.map_or_else(std::env::temp_dir, PathBuf::from);
+        let socket = folder.join(format!("{SOCKET_ELSEWHERE}{}.sock", uuid::Uuid::now_v7().simple()));
+        write_whole(&self.socket_file(), &format!("{}\n", socket.display()))
+    }
+
+    fn socket_file(&self) -> PathBuf {
+        self.root.join("socket")
     }
 
     /// The records, where the database is SQLite.
@@ -78,17 +106,66 @@ impl DataFolder {
         self.root.join("node.lock")
     }
 
+    /// Makes the folder where it is missing, for this user alone. One that exists is looked at and left as it is.
+    ///
+    /// Refused with `invalid_config` where it is a file, or holds something and is no data folder, and with `newer_format` where a newer
+    /// version wrote it.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        match std::fs::metadata(&self.root) {
+            Ok(found) if !found.is_dir() => {
+                return Err(Failure::new(Code::InvalidConfig, format!("the data folder {} is a file", self.root.display()))
+                    .hint("name a folder with --data or HELIX_DATA; it is made where it is missing"));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let parent = self.root.parent().unwrap_or(Path::new("/"));
+                let made = std::fs::create_dir_all(parent).and_then(|()| DirBuilder::new().mode(0o700).create(&self.root));
+                match made {
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(self.unusable(&error)),
+                    _ => {}
+                }
+            }
+            Err(error) => return Err(self.unusable(&error)),
+        }
+        if self.format()?.is_some() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&self.root).map_err(|error| self.unusable(&error))? {
+            let name = entry.map_err(|error| self.unusable(&error))?.file_name();
+            let name = name.to_string_lossy();
+            if !BEFORE_FIRST_START.contains(&name.strip_suffix(".new").unwrap_or(&name)) && name != "format.new" {
+                let message = format!("{} is no data folder of Helix, and it is not empty: it holds {name}", self.root.display());
+                return Err(Failure::new(Code::InvalidConfig, message).hint(format!(
+                    "name a new or an empty folder with --data, for example {}",
+                    self.root.join("helix").display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// True where other users of this machine may read the folder.
+    pub fn is_open_to_others(&self) -> bool {
+        std::fs::metadata(&self.root).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+    }
+
     /// Makes the folder where it is missing, and takes it for this process.
     ///
-    /// Refused with `node_running` where another process holds it, and with `newer_format` where a newer version wrote it.
+    /// Refused as [`prepare`](Self::prepare) refuses, and with `node_running` where another process holds it.
     pub fn take(&self) -> Result<TakenFolder, Failure> {
-        std::fs::create_dir_all(&self.root).map_err(|error| Failure::io(self.root.display(), &error))?;
-        std::fs::set_permissions(&self.root, Permissions::from_mode(0o700))
-            .map_err(|error| Failure::io(self.root.display(), &error))?;
+        self.prepare()?;
         let lock = self.lock()?;
-        self.check_format()?;
+        if self.format()?.is_none() {
+            write_whole(&self.format_file(), &format!("{FORMAT}\n"))?;
+        }
         let node = self.node_id()?;
+        self.name_socket()?;
         Ok(TakenFolder { folder: self.clone(), node, _lock: lock })
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> Failure {
+        let failure = Failure::io(self.root.display(), error);
+        if failure.hint.is_empty() { failure.hint("give another folder with --data, or correct its owner") } else { failure }
     }
 
     /// The process that holds the folder, as it wrote itself into the lock file.
@@ -117,11 +194,16 @@ impl DataFolder {
         Ok(lock)
     }
 
-    fn check_format(&self) -> Result<(), Failure> {
-        let path = self.root.join("format");
+    fn format_file(&self) -> PathBuf {
+        self.root.join("format")
+    }
+
+    /// The format that the folder says; `None` where it says none. Refused with `newer_format` where this version does not know it.
+    fn format(&self) -> Result<Option<u32>, Failure> {
+        let path = self.format_file();
         match std::fs::read_to_string(&path) {
             Ok(text) => match text.trim().parse::<u32>() {
-                Ok(found) if found <= FORMAT => Ok(()),
+                Ok(found) if found <= FORMAT => Ok(Some(found)),
                 Ok(found) => Err(Failure::new(
                     Code::NewerFormat,
                     format!("{} has format {found}, and this version knows formats up to {FORMAT}", self.root.display()),
@@ -130,7 +212,7 @@ impl DataFolder {
                 Err(_) => Err(Failure::new(Code::StorageFailed, format!("{} holds {text:?}, not a format number", path.display()))
                     .hint("if this is not a Helix data folder, name another one with --data")),
             },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_whole(&path, &format!("{FORMAT}\n")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io(path.display(), &error)),
         }
     }
@@ -142,7 +224,7 @@ impl DataFolder {
                 Failure::new(Code::StorageFailed, format!("{} holds {text:?}, not a node id", path.display()))
                     .hint("restore the file from a backup: workers know this node by it")
             }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let node = NodeId::new();
                 write_whole(&path, &format!("{node}\n"))?;
                 Ok(node)
@@ -189,14 +271,59 @@ mod tests {
         folder.take().expect("free again");
     }
 
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("it exists").permissions().mode() & 0o7777
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(path).expect("it can be read").flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// A folder with these files, and a mode that no folder gets by itself.
+    fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(temp.path().join(name), text).expect("a writable folder");
+        }
+        std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o1755)).expect("ours");
+        temp
+    }
+
     #[test]
     fn a_folder_of_a_newer_format_is_refused_and_left_alone() {
-        let temp = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(temp.path().join("format"), "2\n").expect("a writable folder");
+        let temp = folder_with(&[("format", "2\n")]);
         let refused = DataFolder::locate(temp.path()).and_then(|folder| folder.take()).expect_err("format 2 is newer");
         assert_eq!(refused.code, Code::NewerFormat);
         assert_eq!(std::fs::read_to_string(temp.path().join("format")).expect("still there"), "2\n");
-        assert!(!temp.path().join("node.id").exists());
+        assert_eq!((names(temp.path()), mode(temp.path())), (vec!["format".to_owned()], 0o1755));
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_refused_and_left_alone() {
+        let temp = folder_with(&[("thesis.tex", ""), ("helix.yaml", "")]);
+        let refused = DataFolder::locate(temp.path()).and_then(|folder| folder.take()).expect_err("it is somebody's");
+        assert_eq!(refused.code, Code::InvalidConfig);
+        assert!(refused.message.ends_with("it holds thesis.tex") && refused.hint.contains("--data"), "{refused:?}");
+        assert_eq!(names(temp.path()), ["helix.yaml", "thesis.tex"]);
+        assert_eq!(mode(temp.path()), 0o1755);
+        let file = temp.path().join("thesis.tex");
+        let refused = DataFolder::locate(&file).and_then(|folder| folder.take()).expect_err("it is a file");
+        assert_eq!((refused.code, refused.hint.is_empty()), (Code::InvalidConfig, false));
+    }
+
+    #[test]
+    fn a_folder_that_is_made_is_private_and_one_that_was_there_keeps_its_mode() {
+        let temp = folder_with(&[("helix.yaml", ""), ("node.log", ""), ("format.new", "")]);
+        let folder = DataFolder::locate(temp.path()).expect("a named folder");
+        drop(folder.take().expect("nothing in it is a stranger's"));
+        assert_eq!((mode(temp.path()), folder.is_open_to_others()), (0o1755, true));
+        let made = DataFolder::locate(&temp.path().join("a/b")).expect("a named folder");
+        drop(made.take().expect("it can be made"));
+        assert_eq!((mode(made.root()), made.is_open_to_others()), (0o700, false));
+        drop(made.take().expect("it is a data folder now, whatever lies in it"));
     }
 
     #[test]
@@ -208,8 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_too_long_for_a_socket_gets_a_short_one() {
-        let folder = DataFolder::locate(Path::new(&format!("/tmp/{}", "x".repeat(120)))).expect("a named folder");
-        assert!(folder.socket().as_os_str().len() <= LONGEST_SOCKET_PATH);
+    fn a_path_too_long_for_a_socket_names_another_one_that_nobody_can_guess() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let folder = DataFolder::locate(&temp.path().join("x".repeat(120))).expect("a named folder");
+        drop(folder.take().expect("nobody holds it"));
+        let first = folder.socket();
+        assert!(first.as_os_str().len() <= LONGEST_SOCKET_PATH && !first.starts_with(folder.root()), "{}", first.display());
+        drop(folder.take().expect("free again"));
+        assert_ne!(folder.socket(), first, "its name cannot be known before");
     }
 }

@@ -32,6 +32,10 @@ use tree::Tree;
 pub async fn up(config: Config, shutdown: Shutdown, ready: impl FnOnce(&DataFolder)) -> Result<(), Failure> {
     let started = Instant::now();
     let taken = DataFolder::locate(&config.server.data)?.take()?;
+    if taken.folder.is_open_to_others() {
+        let data = taken.folder.root().display();
+        tracing::warn!(%data, "other users of this machine may read the data folder; `chmod 700` it");
+    }
     let stores = Stores::open(&config, &taken.folder).await?;
     let tree = Tree::start(&config, &taken, &stores).await?;
     tracing::info!(

@@ -56,7 +56,7 @@ impl NodeProcess {
 
     /// A client of it.
     pub fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.folder.socket())
+        Client::of(&self.folder)
     }
 
     /// Its data folder.
@@ -102,7 +102,7 @@ impl Drop for NodeProcess {
 }
 
 fn spawn(program: &Path, folder: &DataFolder, config: &Path, variables: &[(String, String)]) -> Result<Child, Failure> {
-    std::fs::create_dir_all(folder.root()).map_err(|error| Failure::io(folder.root().display(), &error))?;
+    folder.prepare()?;
     let path = folder.log();
     let io = |error: std::io::Error| Failure::io(path.display(), &error);
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
