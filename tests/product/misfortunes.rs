@@ -75,6 +75,21 @@ async fn a_folder_of_other_things_is_refused_and_stays_as_everybody_uses_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_on_the_records_of_one_that_runs_is_told_of_it_whatever_its_folder_holds() {
+    let product = Setup::workers(1).start().await;
+    let task = product.command(&["echo something > to-lose"]).await;
+    product.completed(task).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(HELIX);
+    command.arg("--data").arg(folder.path().join("data")).args(["--json", "up"]);
+    command.env("DATABASE_URL", format!("sqlite:{}", product.node.folder().records().display()));
+    let output = tokio::task::block_in_place(|| command.output()).expect("the program runs");
+    assert_eq!(refusal(&output), (Some(4), "node_running".to_owned()), "{output:?}");
+    let again = product.command(&["true"]).await;
+    product.completed(again).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_no_model_could_answer_is_refused_before_there_is_a_task() {
     let closed = serde_json::json!({"base_url": "http://127.0.0.1:9/v1", "key_env": "A_KEY_THAT_NOBODY_SET"});
     let product = Setup::workers(1).set("llm.providers.closed", closed).start().await;

@@ -7,4 +7,5 @@
 mod lease;
 mod supervisor;
 
+pub use lease::take;
 pub use supervisor::{ClusterArgs, branch};

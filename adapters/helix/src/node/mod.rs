@@ -36,7 +36,7 @@ pub async fn up(config: Config, shutdown: Shutdown, ready: impl FnOnce(&DataFold
         let data = taken.folder.root().display();
         tracing::warn!(%data, "other users of this machine may read the data folder; `chmod 700` it");
     }
-    let stores = Stores::open(&config, &taken.folder).await?;
+    let stores = Stores::open(&config, &taken).await?;
     let tree = Tree::start(&config, &taken, &stores).await?;
     tracing::info!(
         node = %taken.node,

@@ -9,7 +9,8 @@ use helix_objects::{Cached, ObjectError};
 use helix_protocol::{Code, Failure};
 use helix_rocks::RocksStore;
 
-use super::{Content, DataFolder, panicked};
+use super::data_folder::{DataFolder, TakenFolder};
+use super::{Content, panicked};
 
 /// How long a node waits at its start for a database that does not answer yet.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -23,11 +24,20 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens both, and holds the content store's recovered mark against what the records acknowledged.
-    pub async fn open(config: &Config, folder: &DataFolder) -> Result<Self, Failure> {
-        let records = open_records(config, folder).await?;
-        let content = open_content(config, folder, records.acknowledged_store_sequence().await?).await?;
-        Ok(Self { records, content })
+    /// Opens both, and holds the content store's recovered mark against what the records acknowledged. The lease comes between: the records
+    /// of another node that runs say nothing about this one's content.
+    pub async fn open(config: &Config, taken: &TakenFolder) -> Result<Self, Failure> {
+        let records = open_records(config, &taken.folder).await?;
+        helix_actor_cluster::take(&*records, taken.node).await?;
+        let content = async { open_content(config, &taken.folder, records.acknowledged_store_sequence().await?).await };
+        match content.await {
+            Ok(content) => Ok(Self { records, content }),
+            Err(failure) => {
+                // Another node need not wait for the lease to run out.
+                let _ = records.renew_node(taken.node, 0).await;
+                Err(failure)
+            }
+        }
     }
 
     /// Writes what is buffered. Failures are logged: the process ends anyway, and what was acknowledged is durable already.
@@ -81,7 +91,9 @@ fn refused(error: ObjectError) -> Failure {
     let lost = matches!(error, ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. });
     let failure = Failure::from(error);
     if lost {
-        failure.hint("restore the content store from its backup; `helix doctor` says which steps are affected")
+        failure.hint(
+            "restore the folder `content` from its backup; if these records are another data folder's, start the node on that one",
+        )
     } else {
         failure
     }
