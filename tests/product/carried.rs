@@ -63,3 +63,63 @@ fn what_is_left_out_of_a_repository_is_named_and_a_tracked_change_is_never_left_
     let committed = person.types(&["--json", "run", "--repo", &path, "--command", "true"]);
     assert_eq!(committed.status.code(), Some(0), "what is committed is taken whole: {}", text(&committed.stderr));
 }
+
+/// What git sees of a folder's files: modes, ids and paths.
+fn tree_of(person: &Person, folder: &Path) -> String {
+    person.git(folder, &["add", "--all"]);
+    person.git(folder, &["ls-files", "--stage", "-z"])
+}
+
+/// The same of a commit.
+fn committed(person: &Person, folder: &Path, commit: &str) -> String {
+    let entries = person.git(folder, &["ls-tree", "-r", "-z", commit]).replace(" blob ", " ");
+    entries.split_inclusive('\0').map(|entry| entry.replacen('\t', " 0\t", 1)).collect()
+}
+
+#[test]
+fn what_a_task_changed_is_taken_by_git_apply_whole() {
+    let (person, repository) = person_with_a_repository();
+    for (name, text) in
+        [("gone", "x\n"), ("script", "#!/bin/sh\n"), ("no end", "a\nb"), ("dos", "a\r\nb\r\n"), ("becomes", "file\n")]
+    {
+        write(&repository, name, text);
+    }
+    std::fs::write(repository.join("image"), [0, 1, 2, 255]).expect("the folder is writable");
+    std::fs::write(repository.join("old.bin"), [0; 100]).expect("the folder is writable");
+    std::os::unix::fs::symlink("kept", repository.join("link")).expect("a link");
+    person.git(&repository, &["add", "--all"]);
+    person.git(&repository, &["commit", "--quiet", "--message", "every kind of file"]);
+    let clone = person.folder.path().join("clone");
+    person.git(&repository, &["clone", "--quiet", ".", &clone.display().to_string()]);
+
+    let change = r#"
+        set -e
+        printf '#!/bin/sh\necho tool\n' > tool; chmod 755 tool
+        ln -s tool 'a link'; ln -sf script link
+        head -c 3000 /dev/urandom > new.bin; printf '\000\001' > image; rm old.bin gone
+        chmod 755 script
+        printf 'a\nb\nc' > 'no end'; printf 'a\r\nB\r\n' > dos; printf 'x\ry' > 'bare return'
+        : > empty; printf 'caf\351\n' > latin1
+        mkdir -p 'deep/with space'; printf 'q\n' > 'deep/with space/"quoted" ü'
+        printf 'tab\n' > "$(printf 'a\tb')"
+        rm becomes; mkdir becomes; printf 'inside\n' > becomes/inside
+        rm kept; ln -s script kept
+        rm -rf .git; mkdir nothing
+    "#;
+    let run = person.types(&["--json", "run", "--repo", &repository.display().to_string(), "--command", change]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let task = json(&person.types(&["task", "list", "--json"]))[0]["id"].as_str().expect("a task").to_owned();
+    let exported = json(&person.types(&["--json", "task", "export", &task]));
+    let branch = exported["branch"].as_str().expect("it names the branch").to_owned();
+    let expected = committed(&person, &repository, &branch);
+
+    let patch = person.types(&["task", "diff", &task]);
+    assert!(text(&patch.stderr).contains("folders without files"), "{}", text(&patch.stderr));
+    let file = person.folder.path().join("patch");
+    std::fs::write(&file, &patch.stdout).expect("the folder is writable");
+    person.git(&clone, &["apply", &file.display().to_string()]);
+    assert_eq!(tree_of(&person, &clone), expected, "{}", text(&patch.stdout));
+    let before = committed(&person, &clone, "HEAD");
+    person.git(&clone, &["apply", "--reverse", &file.display().to_string()]);
+    assert_eq!(tree_of(&person, &clone), before, "a patch can be taken back");
+}

@@ -92,7 +92,15 @@ pub(crate) async fn patches(shared: &Shared, task: &TaskRecord, tree: ObjectId, 
     };
     let trees = DiffTrees { from: Some(tree), to: snapshot.0, export, all: false };
     let files = shared.args.versions.diff(trees).await?;
-    Ok(files.into_iter().filter(|file| !file.left_out).map(|file| file.patch).collect())
+    Ok(files.into_iter().filter(|file| !file.left_out).map(|file| for_a_model(&file.patch)).collect())
+}
+
+/// A patch without the bytes of a file that is no text: they say nothing to a model.
+fn for_a_model(patch: &str) -> String {
+    match patch.split_once("GIT binary patch\n") {
+        Some((head, _)) => format!("{head}binary files differ\n"),
+        None => patch.to_owned(),
+    }
 }
 
 /// Gives a task up, unless it has ended.

@@ -126,7 +126,7 @@ pub struct FileDiff {
     /// The path and what happened.
     #[serde(flatten)]
     pub change: Change,
-    /// Unified text, empty for binary files.
+    /// As `git diff --binary` writes it: `git apply` takes it whole. Empty for folders without files, which git does not know.
     pub patch: String,
     /// An export leaves the file out: git ignores or forbids it. Its patch is empty where it was not asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

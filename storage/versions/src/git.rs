@@ -14,6 +14,7 @@ mod import;
 mod map;
 mod pack_writer;
 mod packs;
+mod patch;
 mod progress;
 mod reach;
 mod read_ahead;
@@ -35,6 +36,7 @@ pub use history_import::{GitHead, ImportReport, import_history};
 pub use history_refs::{RefOutcome, RefReport};
 pub use import::{ImportCounts, Imported, IncludeUncommitted, import, import_commit};
 pub use map::{GitMap, map_root};
+pub use patch::patch;
 pub use progress::{Phase, Progress};
 pub use sync::{SyncReport, sync};
 

@@ -40,7 +40,7 @@ pub use repository::{
     VariantName, Workspace, WorkspaceName,
 };
 pub use snapshot::{Log, Signature, Snapshot, empty_snapshot, empty_tree, log, write_snapshot};
-pub use text::{diff_text, is_binary};
+pub use text::{Quote, diff_text, is_binary, quote_path};
 pub use tree::{Tree, TreeEntry};
 #[cfg(feature = "git")]
 pub use workspace::{

@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use helix_database::RecordStore;
 use helix_messages::{DiffTrees, FileDiff, LineToExport};
 use helix_objects::ObjectStore;
-use helix_protocol::{ChangeKind, Code, Failure, FileMode, ObjectId, SnapshotId, StepSummary};
+use helix_protocol::{ChangeKind, Code, Failure, ObjectId, SnapshotId, StepSummary};
+use helix_versions::Snapshot;
 use helix_versions::git::{self, Line};
-use helix_versions::{EntryChange, Snapshot, TreeEntry};
 
 /// Every path that differs, with its patch.
 pub(super) async fn diff(
@@ -40,7 +39,7 @@ fn compare(objects: &dyn ObjectStore, what: &DiffTrees, line: &[StepSummary]) ->
             let described = change.describe();
             let its = if described.kind == ChangeKind::Removed { &before } else { &after };
             let left_out = its.has(&described.path);
-            let patch = if left_out && !what.all { String::new() } else { patch(objects, change, &described.path)? };
+            let patch = if left_out && !what.all { String::new() } else { git::patch(objects, change)? };
             Ok(FileDiff { change: described, patch, left_out })
         })
         .collect()
@@ -93,19 +92,6 @@ impl LeftOut {
         let above = path.match_indices('/').any(|(at, _)| self.0.contains(&path[..=at]) || self.0.contains(&path[..at]));
         above || self.0.contains(path)
     }
-}
-
-fn patch(objects: &dyn ObjectStore, change: &EntryChange, path: &str) -> Result<String, Failure> {
-    let content = |entry: &Option<TreeEntry>| match entry {
-        Some(entry) if entry.mode != FileMode::Directory => objects.read(entry.id),
-        _ => Ok(Bytes::new()),
-    };
-    let (old, new) = (content(&change.before)?, content(&change.after)?);
-    let name = |side: &str, entry: &Option<TreeEntry>| match entry {
-        Some(_) => format!("{side}/{path}"),
-        None => "/dev/null".to_owned(),
-    };
-    Ok(helix_versions::diff_text(&name("a", &change.before), &old, &name("b", &change.after), &new))
 }
 
 #[cfg(test)]

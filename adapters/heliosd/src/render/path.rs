@@ -1,44 +1,6 @@
 //! Paths as git shows them where a line must stay a line.
 
-use std::fmt::Write as _;
-
-/// When a path is put into quotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quote {
-    /// Where it has bytes that are not plain ASCII, a quote or a backslash.
-    Unusual,
-    /// Where it has a space, too: `status` in its short form.
-    Spaces,
-}
-
-/// A path, quoted in the way of C where it is unusual.
-pub fn show(path: &[u8], quote: Quote) -> String {
-    let unusual =
-        |byte: &u8| !(0x20..0x7f).contains(byte) || matches!(byte, b'"' | b'\\') || (*byte == b' ' && quote == Quote::Spaces);
-    if !path.iter().any(unusual) {
-        return String::from_utf8_lossy(path).into_owned();
-    }
-    let mut text = String::from("\"");
-    for byte in path {
-        match byte {
-            b'"' => text.push_str("\\\""),
-            b'\\' => text.push_str("\\\\"),
-            b'\n' => text.push_str("\\n"),
-            b'\t' => text.push_str("\\t"),
-            b'\r' => text.push_str("\\r"),
-            0x07 => text.push_str("\\a"),
-            0x08 => text.push_str("\\b"),
-            0x0b => text.push_str("\\v"),
-            0x0c => text.push_str("\\f"),
-            0x20..0x7f => text.push(char::from(*byte)),
-            byte => {
-                let _ = write!(text, "\\{byte:03o}");
-            }
-        }
-    }
-    text.push('"');
-    text
-}
+pub use helix_versions::{Quote, quote_path as show};
 
 /// A path for a program: bytes that are no UTF-8 become U+FFFD.
 pub fn plain(path: &[u8]) -> String {

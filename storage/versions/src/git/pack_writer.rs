@@ -296,7 +296,7 @@ fn pack_one(compress: &mut Compress, waiting: &Waiting) -> Packed {
     Packed { kind, size: waiting.bytes.len(), data: deflate(compress, &waiting.bytes), base: None }
 }
 
-fn deflate(compress: &mut Compress, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn deflate(compress: &mut Compress, bytes: &[u8]) -> Vec<u8> {
     if bytes.len() <= NOT_COMPRESSED {
         return stored(bytes);
     }

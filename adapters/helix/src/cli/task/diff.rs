@@ -1,12 +1,26 @@
 //! `helix task diff`
 
+use std::io::IsTerminal;
+
 use clap::Args;
 use helix_messages::FileDiff;
 use helix_protocol::{ChangeKind, Failure};
 
 use super::Which;
 use crate::cli::Context;
-use crate::cli::style::Style;
+use crate::cli::style::{Style, bytes};
+
+/// What git writes before the bytes of a file that is no text.
+const BINARY: &str = "GIT binary patch\n";
+
+/// Who reads the patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Somebody at a terminal.
+    Person,
+    /// `git apply`, a pager or a file.
+    Program,
+}
 
 /// Show what a task changed, or what differs between two of its steps
 #[derive(Debug, Args)]
@@ -44,12 +58,17 @@ impl Diff {
         }
         let files: Vec<FileDiff> = context.client()?.query(&self.which.path("diff"), &query).await?;
         let shown = |file: &&FileDiff| self.all || !file.left_out;
+        let reader = if std::io::stdout().is_terminal() { Reader::Person } else { Reader::Program };
         context.print(&files, |files| {
             let shown: Vec<&FileDiff> = files.iter().filter(shown).collect();
-            if self.stat { stat(&shown, context.style) } else { patches(&shown, context.style) }
+            if self.stat { stat(&shown, context.style) } else { patches(&shown, context.style, reader) }
         })?;
         if let Some(note) = hidden(files.iter().filter(|file| !shown(file)).count()) {
             context.say(&note);
+        }
+        let folders = files.iter().filter(|file| shown(file) && file.patch.is_empty()).count();
+        if folders > 0 && !self.stat {
+            context.say("folders without files are in no patch: git does not know them; --stat names them");
         }
         Ok(())
     }
@@ -77,15 +96,19 @@ fn stat(files: &[&FileDiff], style: Style) -> String {
     out
 }
 
-fn patches(files: &[&FileDiff], style: Style) -> String {
+/// The patches: whole where a program reads them, and without the bytes of binary files where a person does.
+fn patches(files: &[&FileDiff], style: Style, reader: Reader) -> String {
     let mut out = String::new();
     for file in files {
-        if file.patch.is_empty() {
-            out.push_str(&format!("{}\n", style.dim(format!("binary file {} differs", file.change.path))));
-        }
-        for line in file.patch.lines() {
+        let (text, binary) = match file.patch.split_once(BINARY) {
+            Some((head, _)) if reader == Reader::Person => (head, true),
+            _ => (file.patch.as_str(), false),
+        };
+        // A line ends with its line feed: a carriage return before it belongs to the patch.
+        for line in text.split_inclusive('\n') {
+            let line = line.strip_suffix('\n').unwrap_or(line);
             let painted = match line.as_bytes().first() {
-                _ if line.starts_with("+++") || line.starts_with("---") => style.bold(line),
+                _ if line.starts_with("+++") || line.starts_with("---") || line.starts_with("diff --git ") => style.bold(line),
                 Some(b'+') => style.green(line),
                 Some(b'-') => style.red(line),
                 Some(b'@') => style.cyan(line),
@@ -94,6 +117,36 @@ fn patches(files: &[&FileDiff], style: Style) -> String {
             out.push_str(&painted);
             out.push('\n');
         }
+        if binary {
+            out.push_str(&format!(
+                "{}\n",
+                style.dim(format!("binary file, {} now; a pipe gets its bytes", bytes(file.change.size)))
+            ));
+        }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::Change;
+
+    use super::*;
+
+    #[test]
+    fn a_person_is_spared_the_bytes_of_binary_files_and_a_pipe_gets_the_patch_as_it_is() {
+        let patch = "diff --git a/x b/x\nnew file mode 100755\nGIT binary patch\nliteral 1\nIcmZQz00IC2\n\n".to_owned();
+        let text = FileDiff {
+            change: Change { path: "y".to_owned(), kind: ChangeKind::Modified, size: 3 },
+            patch: "diff --git a/y b/y\n--- a/y\n+++ b/y\n@@ -1 +1 @@\n-a\r\n+b\r\n".to_owned(),
+            left_out: false,
+        };
+        let change = Change { path: "x".to_owned(), kind: ChangeKind::Added, size: 1 };
+        let binary = FileDiff { change, patch, left_out: false };
+        assert_eq!(patches(&[&binary, &text], Style::Plain, Reader::Program), binary.patch.clone() + &text.patch);
+        assert_eq!(
+            patches(&[&binary], Style::Plain, Reader::Person),
+            "diff --git a/x b/x\nnew file mode 100755\nbinary file, 1 byte now; a pipe gets its bytes\n"
+        );
+    }
 }
