@@ -123,3 +123,60 @@ fn what_a_task_changed_is_taken_by_git_apply_whole() {
     person.git(&clone, &["apply", "--reverse", &file.display().to_string()]);
     assert_eq!(tree_of(&person, &clone), before, "a patch can be taken back");
 }
+
+#[test]
+fn what_a_step_does_not_carry_is_told_wherever_the_step_is() {
+    let (person, _) = person_with_a_repository();
+    let run = person.types(&["run", "--command", "truncate -s 100M large; mkfifo pipe; echo small > small"]);
+    let said = text(&run.stdout) + &text(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{said}");
+    assert!(said.contains("1 file · 2 not carried"), "the timeline: {said}");
+    let task = json(&person.types(&["task", "list", "--json"]))[0]["id"].as_str().expect("a task").to_owned();
+    let named = "not carried: large (100 MiB, too large), pipe (no regular file)";
+    let log = text(&person.types(&["task", "log", &task]).stdout);
+    assert!(log.contains(named), "{log}");
+    let steps = text(&person.types(&["task", "steps", &task]).stdout);
+    assert!(steps.contains("(2 not carried)"), "{steps}");
+    let show = text(&person.types(&["task", "show", &task]).stdout);
+    assert!(show.contains("large (100 MiB, too large)") && show.contains("pipe (no regular file)"), "{show}");
+    let expected = serde_json::json!([
+        { "path": "large", "reason": "too_large", "size": 100 << 20 },
+        { "path": "pipe", "reason": "special", "size": 0 },
+    ]);
+    assert_eq!(json(&person.types(&["--json", "task", "steps", &task]))[0]["skipped"], expected);
+    assert_eq!(json(&person.types(&["--json", "task", "show", &task]))["skipped"], expected);
+}
+
+#[test]
+fn artifacts_are_listed_and_fetched_as_they_were() {
+    let (person, _) = person_with_a_repository();
+    let command = "mkdir -p out; printf '\\000\\377' > out/data; printf '#!/bin/sh\\n' > out/tool; chmod 755 out/tool; \
+                   ln -s data out/latest; echo no > other";
+    let run = person.types(&["--json", "run", "--artifact", "out/*", "--command", command]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let task = json(&person.types(&["task", "list", "--json"]))[0]["id"].as_str().expect("a task").to_owned();
+    let kept = json(&person.types(&["--json", "task", "artifacts", &task]));
+    let paths: Vec<_> = kept.as_array().expect("a list").iter().filter_map(|kept| kept["path"].as_str()).collect();
+    assert_eq!(paths, ["out/data", "out/latest", "out/tool"]);
+    assert_eq!(json(&person.types(&["--json", "task", "steps", &task]))[0]["artifacts"], serde_json::json!(paths));
+    for view in ["log", "show"] {
+        let shown = text(&person.types(&["task", view, &task]).stdout);
+        assert!(shown.contains("artifacts") && shown.contains("out/data"), "{shown}");
+    }
+
+    let fetched = person.folder.path().join("fetched");
+    let out = fetched.display().to_string();
+    assert_eq!(person.types(&["task", "artifacts", &task, "out/data", "--out", &out]).status.code(), Some(0));
+    assert_eq!(std::fs::read(fetched.join("out/data")).expect("it was fetched"), [0, 255]);
+    assert!(!fetched.join("out/tool").exists(), "only what was named");
+    let again = person.types(&["--json", "task", "artifacts", &task, "--out", &out]);
+    assert_eq!(refusal(&again), (Some(4), "invalid_state".to_owned()), "nothing is overwritten");
+    let whole = person.folder.path().join("whole");
+    let fetch = person.types(&["task", "artifacts", &task, "--out", &whole.display().to_string()]);
+    assert_eq!(fetch.status.code(), Some(0), "{}", text(&fetch.stderr));
+    assert_eq!(std::fs::read_link(whole.join("out/latest")).expect("a link"), Path::new("data"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&whole.join("out/tool").metadata().expect("it was fetched").permissions());
+    assert_eq!(mode & 0o100, 0o100, "{mode:o}");
+    let unknown = person.types(&["--json", "task", "artifacts", &task, "nothing"]);
+    assert_eq!(refusal(&unknown), (Some(3), "not_found".to_owned()));
+}

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use helix_database::RecordStore;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
-use helix_messages::{DiffTrees, ExportGit, Exported, FileDiff, ImportGit, Imported, VersionsMsg};
+use helix_messages::{DiffTrees, ExportGit, Exported, FileDiff, FoundFile, ImportGit, Imported, VersionsMsg};
 use helix_objects::ObjectStore;
-use helix_protocol::{Code, Failure, ObjectId};
+use helix_protocol::{Code, Failure, FileMode, ObjectId};
 
 /// Takes repositories in and writes branches.
 pub struct RepositoriesActor;
@@ -63,6 +63,7 @@ impl Actor for RepositoriesActor {
             VersionsMsg::RebaseGit { rebase, reply } => state.on_thread(reply, move || rebase::rebase(&*objects, &rebase)),
             VersionsMsg::Diff { trees, reply } => state.diff(*trees, reply),
             VersionsMsg::ReadObject { object, limit, reply } => state.on_thread(reply, move || read(&*objects, object, limit)),
+            VersionsMsg::FindFiles { tree, paths, reply } => state.on_thread(reply, move || find(&*objects, tree, paths)),
             VersionsMsg::Answered => {}
         }
         Ok(())
@@ -109,4 +110,17 @@ fn read(objects: &dyn ObjectStore, object: ObjectId, limit: u64) -> Result<Bytes
         ));
     }
     Ok(bytes)
+}
+
+fn find(objects: &dyn ObjectStore, tree: ObjectId, paths: Vec<String>) -> Result<Vec<FoundFile>, Failure> {
+    let mut found = Vec::with_capacity(paths.len());
+    for path in paths {
+        match helix_versions::entry_at(objects, tree, path.as_bytes())? {
+            Some(entry) if entry.mode != FileMode::Directory => {
+                found.push(FoundFile { path, mode: entry.mode, size: entry.size, object: entry.id });
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
 }

@@ -1,7 +1,7 @@
 //! The events this branch records and shows, each built in one place.
 
 use helix_messages::LostWorker;
-use helix_protocol::{Code, EventKind, Failure, NewEvent, NewStep, Remark, Severity, TaskId, WorkerId};
+use helix_protocol::{Code, EventKind, Failure, NewEvent, NewStep, Remark, Severity, SkipReason, SkippedFile, TaskId, WorkerId};
 use serde_json::{Value, json};
 
 /// What is written as the actor of what the node does by itself.
@@ -40,6 +40,7 @@ pub(crate) fn step_completed(step: &NewStep, name: &str, logical_bytes: Option<u
     let detail = json!({
         "step": step.id, "ordinal": step.ordinal, "snapshot": step.snapshot, "files_changed": step.changes.len(),
         "tokens": step.spend.tokens, "money": step.spend.money, "epoch": step.epoch, "worker": name, "outcome": step.outcome,
+        "skipped": left_out(&step.skipped), "torn": step.torn.len(), "artifacts": step.artifacts.len(),
         "logical_bytes": logical_bytes, "sandbox": step.confinement.map(|on| on.to_string()),
     });
     let event = about(EventKind::StepCompleted, step.task, format!("step {}: {}", step.ordinal, step.summary)).detail(detail);
@@ -47,6 +48,11 @@ pub(crate) fn step_completed(step: &NewStep, name: &str, logical_bytes: Option<u
         Some(worker) => event.worker(worker),
         None => event,
     }
+}
+
+/// How many files a step does not carry. Caches are none of its: the project named them.
+fn left_out(skipped: &[SkippedFile]) -> usize {
+    skipped.iter().filter(|file| file.reason != SkipReason::Cache).count()
 }
 
 /// A step failed.

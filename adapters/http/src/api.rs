@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{DeploymentCircuit, ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Confinement, Event, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark, RemarkId,
-    RunId, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+    Budget, Checkpoint, Confinement, Event, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark,
+    RemarkId, RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -220,9 +220,42 @@ pub struct LogStep {
     pub said: String,
     /// Its commands, in the order in which they ended.
     pub runs: Vec<LogRun>,
+    /// What the workspace has and the step does not carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// Files that changed while they were read: their content is of some moment, not of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub torn: Vec<String>,
+    /// Paths that the task keeps as artifacts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
     /// What they ran under; `None` where the workspace was not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Confinement>,
+}
+
+/// GET /tasks/{id}/artifacts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactList {
+    /// By path; of a path that several steps kept, the last one's.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// A file that a task keeps as an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// From the workspace's root.
+    pub path: String,
+    /// The step that kept it.
+    pub step: StepId,
+    /// That step's number.
+    pub ordinal: u64,
+    /// What it is.
+    pub mode: FileMode,
+    /// Its bytes, or those of a link's target.
+    pub size: u64,
+    /// Its content: GET /tasks/{id}/artifacts/{object} has the bytes.
+    pub object: ObjectId,
 }
 
 /// A command and its output.

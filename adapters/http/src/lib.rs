@@ -7,6 +7,7 @@
 //! event's id and is given what it missed out of the records.
 
 pub mod api;
+mod artifacts;
 mod attempts;
 mod body;
 mod events;

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::body::invalid;
 use crate::problem::{Problem, no_route};
-use crate::{attempts, events, gateway, intake, rebase, system, task_actions, task_reads, workers};
+use crate::{artifacts, attempts, events, gateway, intake, rebase, system, task_actions, task_reads, workers};
 
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.app_data(web::QueryConfig::default().error_handler(|error, _| refused_query(&error).into()))
@@ -39,6 +39,8 @@ fn task(scope: &mut web::ServiceConfig) {
         .route("/steps", web::get().to(task_reads::steps))
         .route("/log", web::get().to(task_reads::log))
         .route("/diff", web::get().to(task_reads::diff))
+        .route("/artifacts", web::get().to(artifacts::list))
+        .route("/artifacts/{object}", web::get().to(artifacts::content))
         .route("/attempts", web::get().to(attempts::list))
         .route("/checkpoints", web::get().to(task_reads::checkpoints))
         .route("/questions", web::get().to(task_reads::questions))

@@ -219,12 +219,13 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
         let said = messages.iter().filter(|message| message.role == Role::Assistant).map(Message::as_text);
         let said = said.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
         let mut runs = Vec::new();
-        for exit in record.step.exits {
+        for exit in std::mem::take(&mut record.step.exits) {
             runs.push(log_run(args, exit, whole).await?);
         }
         let (step, ordinal, sandbox) = (summary.id, summary.ordinal, record.step.confinement);
-        page.steps.push(LogStep { step, ordinal, summary: record.step.summary, said, runs, sandbox });
-        page.last = summary.ordinal;
+        let NewStep { summary, skipped, torn, artifacts, .. } = record.step;
+        page.steps.push(LogStep { step, ordinal, summary, said, runs, skipped, torn, artifacts, sandbox });
+        page.last = ordinal;
     }
     page.more = wanted.next().is_some();
     Ok(page)

@@ -30,5 +30,6 @@ pub use tasks::{
     TasksMsg, WorkerReason,
 };
 pub use versions::{
-    Carried, DiffTrees, ExportGit, Exported, FileDiff, ImportGit, Imported, LineToExport, RebaseGit, Rebased, Versions, VersionsMsg,
+    Carried, DiffTrees, ExportGit, Exported, FileDiff, FoundFile, ImportGit, Imported, LineToExport, RebaseGit, Rebased, Versions,
+    VersionsMsg,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use helix_kernel::{Address, Reply};
-use helix_protocol::{Change, Environment, Failure, ObjectId, SkippedFile, SnapshotId, StepId};
+use helix_protocol::{Change, Environment, Failure, FileMode, ObjectId, SkippedFile, SnapshotId, StepId};
 use serde::{Deserialize, Serialize};
 
 /// A git repository to be taken in.
@@ -159,6 +159,19 @@ pub struct LineToExport {
     pub carried: Option<Carried>,
 }
 
+/// A file of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFile {
+    /// From the tree's root.
+    pub path: String,
+    /// What it is.
+    pub mode: FileMode,
+    /// Its bytes, or those of a link's target.
+    pub size: u64,
+    /// Its content.
+    pub object: ObjectId,
+}
+
 /// What the repositories can be asked.
 pub enum VersionsMsg {
     /// Takes a git repository in, without touching it. Sent by the HTTP face. Refused with `not_a_repository`, `git_failed`.
@@ -201,6 +214,15 @@ pub enum VersionsMsg {
         /// The answer.
         reply: Reply<Bytes>,
     },
+    /// The files of a tree at these paths; what is none is left out. Sent by the HTTP face.
+    FindFiles {
+        /// The tree.
+        tree: ObjectId,
+        /// From its root.
+        paths: Vec<String>,
+        /// The answer.
+        reply: Reply<Vec<FoundFile>>,
+    },
     /// Something that was started has been answered. Sent by the actor's own work.
     Answered,
 }
@@ -238,6 +260,11 @@ impl Versions {
     /// Compares two trees.
     pub async fn diff(&self, trees: DiffTrees) -> Result<Vec<FileDiff>, Failure> {
         self.address.ask(SLOW, |reply| VersionsMsg::Diff { trees: Box::new(trees), reply }).await
+    }
+
+    /// The files of a tree at these paths.
+    pub async fn find_files(&self, tree: ObjectId, paths: Vec<String>) -> Result<Vec<FoundFile>, Failure> {
+        self.address.ask(Duration::from_secs(60), |reply| VersionsMsg::FindFiles { tree, paths, reply }).await
     }
 
     /// Reads one object.

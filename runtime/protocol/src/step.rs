@@ -174,6 +174,15 @@ pub struct StepSummary {
     pub snapshot: SnapshotId,
     /// How many paths changed.
     pub files_changed: u64,
+    /// What the workspace has and the step does not carry. Empty for steps of before these were kept here, as are the next two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// Files that changed while they were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub torn: Vec<String>,
+    /// Artifact paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
     /// What it cost.
     pub spend: Spend,
     /// Who made it.

@@ -172,6 +172,12 @@ impl Timeline {
         }
         let files = number(detail, "files_changed");
         parts.push(format!("{files} {}", if files == 1 { "file" } else { "files" }));
+        for (key, what) in [("skipped", "not carried"), ("torn", "changed while read")] {
+            let count = number(detail, key);
+            if count > 0 {
+                parts.push(self.style.yellow(format!("{count} {what}")));
+            }
+        }
         let tokens = number(detail, "tokens");
         if tokens > 0 {
             parts.push(format!("{} tokens", grouped(tokens)));
@@ -303,7 +309,7 @@ mod tests {
                 StepCompleted,
                 "edited parser.py",
                 Some(BETA),
-                json!({"ordinal": 2, "snapshot": "99aa", "files_changed": 2, "epoch": 2, "worker": "beta"}),
+                json!({"ordinal": 2, "snapshot": "99aa", "files_changed": 2, "skipped": 1, "torn": 2, "epoch": 2, "worker": "beta"}),
             ),
             event(3_100, TaskCompleted, "done in 2 steps", None, Value::Null),
         ]

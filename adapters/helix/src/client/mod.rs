@@ -70,6 +70,12 @@ impl Client {
         decode(self.send(self.request(Method::GET, path).timeout(QUICK)).await?).await
     }
 
+    /// Reads content as it is.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        Ok(response.bytes().await.map_err(|error| unreachable_node(&error))?.into())
+    }
+
     /// Reads a resource with a query.
     pub async fn query<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Failure> {
         decode(self.send(self.request(Method::GET, path).query(query).timeout(QUICK)).await?).await

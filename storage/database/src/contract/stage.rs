@@ -5,8 +5,8 @@ use std::sync::Arc;
 use helix_protocol::{
     AskedModel, AttemptId, Base, Block, CallKey, Change, ChangeKind, CommandSpec, Confinement, Criticality, Epoch, EventKind,
     ExitReport, Isolation, JournalBody, JournalEntry, Message, Money, Network, NewEvent, NewStep, NodeId, ObjectId, Principal,
-    ProjectId, Role, RunId, SnapshotId, Spend, StepId, StepOutcome, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
-    Timestamp, WorkerId,
+    ProjectId, Role, RunId, SkipReason, SkippedFile, SnapshotId, Spend, StepId, StepOutcome, StopReason, TaskId, TaskRecord,
+    TaskSpec, TaskStatus, TaskWork, Timestamp, WorkerId,
 };
 
 use crate::{Applied, RecordError, RecordStore, StatusChange, Write};
@@ -136,7 +136,7 @@ pub(crate) fn step_on(task: &TaskRecord) -> NewStep {
         snapshot: SnapshotId(object),
         store_sequence: task.steps + 1,
         changes: vec![Change { path: "src/über.rs".to_owned(), kind: ChangeKind::Added, size: 12 }],
-        skipped: Vec::new(),
+        skipped: vec![SkippedFile { path: "core".to_owned(), reason: SkipReason::TooLarge, size: 1 << 40 }],
         torn: vec!["log.txt".to_owned()],
         messages: vec![Message::text(Role::User, "fix it"), Message::text(Role::Assistant, "it's fixed, 'quoted' and \\escaped\\")],
         long_messages: None,

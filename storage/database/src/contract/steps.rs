@@ -171,6 +171,8 @@ pub(super) async fn a_lineage_is_the_line_and_nothing_beside_it(stage: Stage) {
     let all: Vec<_> = stage.store.steps(owner.id).await.expect("the store answers").iter().map(|step| step.id).collect();
     assert_eq!(all, [first.id, second.id, third.id]);
     assert_eq!(stage.store.lineage(StepId::new()).await, Ok(Vec::new()));
+    let noted = (line[1].skipped.clone(), line[1].torn.clone(), line[1].artifacts.clone());
+    assert_eq!(noted, (third.skipped, third.torn, third.artifacts), "a summary says what the step does not carry");
 }
 
 pub(super) async fn steps_of_one_number_are_in_the_order_of_their_line(stage: Stage) {

@@ -32,7 +32,7 @@ macro_rules! step_columns {
     () => {
         "s.id, s.task_id, s.attempt_id, s.parent_id, s.ordinal, s.epoch, s.outcome, s.summary, s.tree, s.snapshot, \
          s.store_sequence, s.files_changed, s.model_calls, s.uncertain_calls, s.money, s.tokens, s.worker_id, s.started_at, \
-         s.committed_at"
+         s.committed_at, s.notes"
     };
 }
 /// The columns of a step's content.
@@ -78,6 +78,29 @@ impl StepDetail {
         }
         let NewStep { changes, skipped, torn, exits, artifacts, heard, asked, confinement, .. } = step;
         json(&Borrowed { changes, skipped, torn, exits, artifacts, heard, asked, confinement })
+    }
+}
+
+/// What a summary says of a step beside its narrow columns. A column of its own, because listings do not read the detail.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct StepNotes {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedFile>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    torn: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    artifacts: Vec<String>,
+}
+
+impl StepNotes {
+    /// The text of a step's notes; `None` where there are none.
+    pub fn text_of(step: &NewStep) -> Result<Option<String>> {
+        let NewStep { skipped, torn, artifacts, .. } = step;
+        if skipped.is_empty() && torn.is_empty() && artifacts.is_empty() {
+            return Ok(None);
+        }
+        json(&Self { skipped: skipped.clone(), torn: torn.clone(), artifacts: artifacts.clone() }).map(Some)
     }
 }
 
@@ -186,6 +209,8 @@ pub(crate) fn task_with_spec(row: &AnyRow) -> Result<TaskRecord> {
 
 /// A step without content; its names come from elsewhere.
 pub(crate) fn summary(row: &AnyRow) -> Result<StepSummary> {
+    let noted = get::<Option<&str>>(row, "notes")?.is_some();
+    let StepNotes { skipped, torn, artifacts } = if noted { from_json(row, "notes")? } else { StepNotes::default() };
     Ok(StepSummary {
         id: parsed(row, "id")?,
         task: parsed(row, "task_id")?,
@@ -198,6 +223,9 @@ pub(crate) fn summary(row: &AnyRow) -> Result<StepSummary> {
         tree: parsed(row, "tree")?,
         snapshot: SnapshotId(parsed(row, "snapshot")?),
         files_changed: count(row, "files_changed")?,
+        skipped,
+        torn,
+        artifacts,
         spend: Spend {
             model_calls: small(row, "model_calls")?,
             tokens: count(row, "tokens")?,

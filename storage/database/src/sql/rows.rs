@@ -11,7 +11,7 @@ use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
 
-use super::columns::{self, StepDetail, big, count, get, json, parsed, step_columns, step_content, task_columns, word};
+use super::columns::{self, StepDetail, StepNotes, big, count, get, json, parsed, step_columns, step_content, task_columns, word};
 use super::error::clash;
 use super::group::SqlRows;
 use super::statements::{APPEND_JOURNAL, CHANGE_TASK, INSERT_STEP, ON_LINE, PUT_WORKER};
@@ -202,7 +202,8 @@ impl Rows for SqlRows<'_> {
             .bind(record.committed_at.0)
             .bind(StepDetail::text_of(step)?)
             .bind(json(&step.messages)?)
-            .bind(step.long_messages.map(|object| object.to_string()));
+            .bind(step.long_messages.map(|object| object.to_string()))
+            .bind(StepNotes::text_of(step)?);
         Ok(self.touch(insert).await? == 1)
     }
 

@@ -35,8 +35,8 @@ pub(super) const CHANGE_TASK: &str = concat!(
 /// A step; nothing where there is one of that id.
 pub(super) const INSERT_STEP: &str = "INSERT INTO steps (id, task_id, owner_id, project_id, attempt_id, parent_id, ordinal, epoch, outcome, \
      summary, tree, snapshot, store_sequence, files_changed, model_calls, uncertain_calls, money, tokens, worker_id, started_at, \
-     committed_at, version, detail, messages, long_messages) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 1, $22, $23, $24) \
+     committed_at, version, detail, messages, long_messages, notes) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 1, $22, $23, $24, $25) \
      ON CONFLICT (id) DO NOTHING";
 
 /// Selecting from the task is what fences: no row at another epoch, so nothing to insert.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use helix_adapter_http::api::{LogPage, LogStep, RunOutput, RunningCommand};
-use helix_protocol::{Code, Failure, RunId, TaskRecord};
+use helix_protocol::{Code, Failure, RunId, SkipReason, SkippedFile, TaskRecord};
 use serde_json::json;
 
 use super::Which;
@@ -192,7 +192,34 @@ fn render(step: &LogStep, seen: &HashSet<RunId>, style: Style) -> String {
             text.push_str(&format!("{}\n", style.red(format!("exit code {}", run.exit_code))));
         }
     }
+    for line in carried(step) {
+        text.push_str(&format!("{}\n", style.yellow(line)));
+    }
+    if !step.artifacts.is_empty() {
+        let paths = named(&step.artifacts);
+        text.push_str(&format!("{}\n", style.dim(format!("artifacts: {paths}"))));
+    }
     text
+}
+
+/// What of the workspace the step does not have, or not as of one moment.
+fn carried(step: &LogStep) -> Vec<String> {
+    let left: Vec<&SkippedFile> = step.skipped.iter().filter(|file| file.reason != SkipReason::Cache).collect();
+    let mut lines = Vec::new();
+    if !left.is_empty() {
+        lines.push(format!("not carried: {}", named(&left)));
+    }
+    if !step.torn.is_empty() {
+        lines.push(format!("changed while they were read: {}", named(&step.torn)));
+    }
+    lines
+}
+
+/// The first few, and how many more.
+fn named<T: ToString>(all: &[T]) -> String {
+    const SHOWN: usize = 10;
+    let shown = all.iter().take(SHOWN).map(T::to_string).collect::<Vec<_>>().join(", ");
+    if all.len() > SHOWN { format!("{shown} and {} more", grouped((all.len() - SHOWN) as u64)) } else { shown }
 }
 
 #[cfg(test)]
@@ -220,6 +247,12 @@ mod tests {
             summary: "ran the tests".to_owned(),
             said: "Let me run the tests.".to_owned(),
             runs: vec![run],
+            skipped: vec![
+                SkippedFile { path: "core".to_owned(), reason: SkipReason::TooLarge, size: 100 << 20 },
+                SkippedFile { path: "target".to_owned(), reason: SkipReason::Cache, size: 0 },
+            ],
+            torn: vec!["log.txt".to_owned()],
+            artifacts: vec!["report.xml".to_owned()],
             sandbox: None,
         };
         insta::assert_snapshot!(render(&step, &HashSet::new(), Style::Plain));

@@ -1,6 +1,7 @@
 //! `helix task`
 
 mod answer;
+mod artifacts;
 mod cancel;
 mod checkpoint;
 mod diff;
@@ -42,6 +43,7 @@ pub(super) enum Task {
     Steps(steps::Steps),
     Log(log::Log),
     Diff(diff::Diff),
+    Artifacts(artifacts::Artifacts),
     Cancel(cancel::Cancel),
     Pause(pause::Pause),
     Resume(resume::Resume),
@@ -67,6 +69,7 @@ impl Task {
             Self::Steps(command) => command.run(context).await,
             Self::Log(command) => command.run(context).await,
             Self::Diff(command) => command.run(context).await,
+            Self::Artifacts(command) => command.run(context).await,
             Self::Cancel(command) => command.run(context).await,
             Self::Pause(command) => command.run(context).await,
             Self::Resume(command) => command.run(context).await,

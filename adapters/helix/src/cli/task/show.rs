@@ -1,8 +1,10 @@
 //! `helix task show`
 
 use clap::Args;
-use helix_adapter_http::api::{AttemptList, AttemptView, QuestionList};
-use helix_protocol::{Base, Environment, Failure, ModelTraffic, Question, TaskRecord, TaskWork, Timestamp};
+use helix_adapter_http::api::{Artifact, ArtifactList, AttemptList, AttemptView, QuestionList, StepList};
+use helix_protocol::{
+    Base, Environment, Failure, ModelTraffic, Question, SkipReason, SkippedFile, TaskRecord, TaskWork, Timestamp,
+};
 use serde::Serialize;
 
 use super::Which;
@@ -22,6 +24,11 @@ struct Shown {
     task: TaskRecord,
     questions: Vec<Question>,
     attempts: AttemptList,
+    artifacts: Vec<Artifact>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedFile>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    torn: Vec<String>,
 }
 
 impl Show {
@@ -30,9 +37,13 @@ impl Show {
         let task: TaskRecord = client.get(&self.which.path("")).await?;
         let questions = client.get::<QuestionList>(&format!("/tasks/{}/questions", task.id)).await?.questions;
         let attempts = client.get::<AttemptList>(&format!("/tasks/{}/attempts", task.id)).await?;
-        context.print(&Shown { task, questions, attempts }, |shown| {
-            let Shown { task, questions, attempts } = shown;
+        let artifacts = client.get::<ArtifactList>(&format!("/tasks/{}/artifacts", task.id)).await?.artifacts;
+        let last = client.get::<StepList>(&format!("/tasks/{}/steps", task.id)).await?.steps.pop();
+        let (skipped, torn) = last.map(|step| (step.skipped, step.torn)).unwrap_or_default();
+        context.print(&Shown { task, questions, attempts, artifacts, skipped, torn }, |shown| {
+            let Shown { task, questions, attempts, .. } = shown;
             let mut out = render(task, questions, Timestamp::now(), context.style);
+            out.push_str(&files(shown, context.style));
             if !attempts.attempts.is_empty() {
                 out.push_str(&format!("\n{}", self::attempts(attempts, context.style)));
             }
@@ -104,6 +115,24 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
             .map_or_else(|| format!("open: helix task answer {}", task.id.short()), |answer| format!("answered {answer:?}"));
         row("question", format!("{} ({answer})", question.text));
     }
+    table.render()
+}
+
+/// The artifacts, and what the last step does not carry.
+fn files(shown: &Shown, style: Style) -> String {
+    const MOST: usize = 10;
+    let mut table = Table::bare();
+    let mut rows = |heading: &str, lines: Vec<String>| {
+        let more = lines.len().saturating_sub(MOST);
+        let more = (more > 0).then(|| format!("and {} more", grouped(more as u64)));
+        for (i, line) in lines.into_iter().take(MOST).chain(more).enumerate() {
+            table.row([style.dim(if i == 0 { heading } else { "" }), line]);
+        }
+    };
+    rows("artifacts", shown.artifacts.iter().map(|kept| format!("{} ({})", kept.path, bytes(kept.size))).collect());
+    let left = shown.skipped.iter().filter(|file| file.reason != SkipReason::Cache);
+    rows("not carried", left.map(|file| style.yellow(file.to_string())).collect());
+    rows("changed while read", shown.torn.iter().map(|path| style.yellow(path)).collect());
     table.render()
 }
 

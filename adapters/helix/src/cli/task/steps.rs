@@ -2,7 +2,7 @@
 
 use clap::Args;
 use helix_adapter_http::api::StepList;
-use helix_protocol::{Failure, StepOutcome, StepSummary, Timestamp};
+use helix_protocol::{Failure, SkipReason, StepOutcome, StepSummary, Timestamp};
 
 use super::Which;
 use crate::cli::Context;
@@ -14,6 +14,7 @@ use crate::cli::style::{Style, Table, age, cut, dollars, grouped, span};
 Examples:
   helix task steps 3f2a91c0
   helix task steps 3f2a91c0 --all      rolled back ones too
+  helix task steps 3f2a91c0 --json     with the files that a step does not carry, and its artifacts
 
 The number in the first column names a step wherever one is asked for, as do its id and its checkpoints.")]
 pub(in crate::cli) struct Steps {
@@ -43,6 +44,12 @@ fn render(steps: &[StepSummary], now: Timestamp, style: Style) -> String {
             StepOutcome::Unfinished => what = format!("{} {what}", style.yellow("unfinished:")),
             StepOutcome::Failed => what = format!("{} {what}", style.red("failed:")),
             StepOutcome::Continue | StepOutcome::Finished => {}
+        }
+        let left = step.skipped.iter().filter(|file| file.reason != SkipReason::Cache).count();
+        for (count, word) in [(left, "not carried"), (step.torn.len(), "changed while read")] {
+            if count > 0 {
+                what = format!("{} {what}", style.yellow(format!("({count} {word})")));
+            }
         }
         for name in &step.checkpoints {
             what = format!("{} {what}", style.cyan(format!("[{name}]")));
@@ -84,6 +91,9 @@ mod tests {
             tree: ObjectId([1; 32]),
             snapshot: SnapshotId(ObjectId([0xab; 32])),
             files_changed: ordinal,
+            skipped: vec![helix_protocol::SkippedFile { path: "core".to_owned(), reason: SkipReason::TooLarge, size: 1 }],
+            torn: if ordinal == 2 { vec!["log".to_owned()] } else { Vec::new() },
+            artifacts: Vec::new(),
             spend: Spend { model_calls: 1, tokens: 1_234 * ordinal, money: Money(12_345), uncertain_calls: 0 },
             worker: None,
             checkpoints: checkpoints.iter().map(|&name| name.to_owned()).collect(),
