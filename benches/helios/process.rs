@@ -45,7 +45,7 @@ fn who() -> Signature {
 }
 
 fn caller() -> Caller {
-    Caller { workspace: WorkspaceName::main(), who: who(), durability: None }
+    Caller { workspace: WorkspaceName::main(), who: who(), durability: None, committer: None }
 }
 
 fn repository(store: &Store, durability: Durability) -> Result<Repository> {

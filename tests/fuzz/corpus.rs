@@ -73,7 +73,7 @@ fn the_corpus_is_written() {
         who: who.clone(),
     };
     let repository = Repository::create(store.clone(), options).expect("an empty store");
-    let caller = Caller { workspace: WorkspaceName::main(), who, durability: None };
+    let caller = Caller { workspace: WorkspaceName::main(), who, durability: None, committer: None };
     let mut head: Option<SnapshotId> = None;
     for (version, path) in ["a.txt", "b/c.txt", "b/d e.txt"].into_iter().enumerate() {
         let edit = FileEdit { path: path.into(), content: Some((FileMode::Regular, format!("version {version}\n").into())) };

@@ -229,3 +229,38 @@ fn a_dash_is_where_the_head_was_before() {
         both.same("", &["branch", "--show-current"]);
     }
 }
+
+#[test]
+fn dates_of_the_environment_are_read_as_git_reads_them() {
+    let both = Both::new();
+    let dated = |program: &str, root: &Path, date: &str, name: &str| {
+        let mut command = both.user.program(program, root);
+        let arguments = ["commit", "-q", "--allow-empty", "-m", "x"];
+        ended(
+            command.args(arguments).env("GIT_AUTHOR_DATE", date).env(format!("GIT_COMMITTER_{name}"), "2030-01-02T03:04:05+05:30"),
+        )
+    };
+    let who = |text: String| {
+        text.lines().filter(|line| line.starts_with("author") || line.starts_with("committer")).collect::<Vec<_>>().join("\n")
+    };
+    let dates = "1700000000 +0100;@1700000000 -0230;@0 +0000;1700000000 +0000;2005-04-07T22:13:13+0200;2005-04-07T22:13:13+02:00;2005-04-07T22:13:13Z
+        2005-04-07T22:13:13;2005-04-07 22:13:13;2005-04-07 22:13:13 +0200;Thu, 07 Apr 2005 22:13:13 +0200;Thu, 7 Apr 2005 22:13:13 +0200
+        Thu Apr 7 22:13:13 2005 -0700;garbage;yesterday;2 minutes ago;now;2005-13-45T22:13:13+02:00;@x +0000;@-5 +0000";
+    let helios = crate::harness::programs().join("helios").display().to_string();
+    for date in dates.split([';', '\n']).map(str::trim) {
+        let (git, ours) = (dated("git", &both.git, date, "DATE"), dated(&helios, &both.helios, date, "DATE"));
+        assert_eq!(git.code, ours.code, "{date:?}: git: {}helios: {}", git.err, ours.err);
+        if git.code == 0 {
+            let object = ["cat-file", "-p", "HEAD"];
+            assert_eq!(who(both.git("", &object).out), who(both.helios("", &object).out), "{date:?}");
+        } else {
+            assert!(ours.err.contains(&format!("invalid date format: {date}")), "{}", ours.err);
+        }
+    }
+    let mut tag = both.user.helios(&both.helios, &["tag", "-m", "why", "v1"]);
+    assert_eq!(ended(tag.env("GIT_COMMITTER_DATE", "nonsense")).code, 128);
+    let mut status = both.user.helios(&both.helios, &["status"]);
+    assert_eq!(ended(status.env("GIT_COMMITTER_DATE", "nonsense")).code, 0, "it dates nothing");
+    let entry = both.user.ok(&both.helios, &["oplog", "-n", "1", "--json"]);
+    assert!(!entry.contains("2030-01-02"), "the operation log has the time at which it was done: {entry}");
+}

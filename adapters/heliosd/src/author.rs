@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use helix_protocol::Timestamp;
+use helix_protocol::{Code, Failure, Timestamp};
 use helix_versions::Signature;
+use helix_versions::git::parse_date;
 
 use crate::context::Caller;
 use crate::engine::settings::Settings;
@@ -54,6 +55,34 @@ impl<'a> Who<'a> {
             .unwrap_or_else(|| format!("{}@{}", login(caller), host()));
         Signature { name: plain(&name), email: plain(&email), time: Timestamp::now(), offset_minutes: caller.offset_minutes }
     }
+
+    /// The signature with the date that `GIT_AUTHOR_DATE` and the like give it, where one does.
+    pub fn dated(&self, role: Role) -> Option<Signature> {
+        let (_, date) = variable_date(self.caller, role)?;
+        let (time, offset_minutes) = parse_date(&date, self.caller.offset_minutes)?;
+        Some(Signature { time, offset_minutes, ..self.signature(role) })
+    }
+}
+
+/// Refuses dates of the environment that cannot be read.
+pub fn check_dates(caller: &Caller) -> Result<(), Failure> {
+    for (name, date) in [Role::Author, Role::Committer].into_iter().filter_map(|role| variable_date(caller, role)) {
+        if parse_date(&date, caller.offset_minutes).is_none() {
+            return Err(Failure::new(Code::InvalidRequest, format!("invalid date format: {date}")).hint(format!(
+                "write {name} as 2024-02-29T18:04:56+01:00, or as seconds since 1970 and a zone: 1709226296 +0100"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The variable that dates what somebody does, and its text.
+fn variable_date(caller: &Caller, role: Role) -> Option<(String, String)> {
+    let role = if role == Role::Author { "AUTHOR" } else { "COMMITTER" };
+    ["HELIOS", "GIT"].into_iter().find_map(|program| {
+        let name = format!("{program}_{role}_DATE");
+        text(caller, &name).map(|date| (name, date))
+    })
 }
 
 fn text(caller: &Caller, name: &str) -> Option<String> {

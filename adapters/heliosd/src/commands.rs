@@ -47,6 +47,7 @@ use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
 use helix_versions::{Conflict, ConflictKind};
 
+use crate::author;
 use crate::console::{Console, NO, OK, Sink, USAGE};
 use crate::context::{Caller, Context, Format};
 use crate::engine::{Engine, SharedFolder};
@@ -153,6 +154,9 @@ const GITS_WORDS: &[(&str, &str)] = &[
     ("clean", "remove the files: `helios status --porcelain` lists untracked ones with ??"),
 ];
 
+/// Commands whose snapshots and tags have the date of `GIT_AUTHOR_DATE` and `GIT_COMMITTER_DATE`, where it is given.
+const DATED: [&str; 6] = ["commit", "merge", "cherry-pick", "revert", "tag", "experiment"];
+
 const ABOUT: &str = "helios, the version store for agents
 
 usage: helios [-C FOLDER] [--json] COMMAND [ARGUMENTS]
@@ -200,6 +204,9 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     let mut arguments: Vec<OsString> = argv.collect();
     take_json(context, entry, &mut arguments);
     context.has_dashes = arguments.iter().any(|argument| argument == "--");
+    if DATED.contains(&entry.name) {
+        author::check_dates(&context.caller)?;
+    }
     if entry.name == "log" {
         arguments = log::with_counts(arguments);
     }

@@ -132,19 +132,19 @@ impl Here {
     /// Who asks, for what is changed.
     pub fn caller(&self, context: &Context<'_>, durability: Option<Durability>) -> Caller {
         let settings = self.open.settings();
-        let who = Who::read(&context.caller, &settings, &self.location.repository).signature(Role::Committer);
+        let who = Who::read(&context.caller, &settings, &self.location.repository);
         let durability = Some(durability.unwrap_or_else(|| settings.durability()));
-        Caller { workspace: self.location.workspace.clone(), who, durability }
+        let (committer, workspace) = (who.dated(Role::Committer), self.location.workspace.clone());
+        Caller { workspace, who: who.signature(Role::Committer), committer, durability }
     }
 
     /// As [`caller`](Self::caller), with the author of what is committed.
     pub fn caller_and_author(&self, context: &Context<'_>, durability: Option<Durability>) -> (Caller, Signature) {
+        let caller = self.caller(context, durability);
         let settings = self.open.settings();
         let who = Who::read(&context.caller, &settings, &self.location.repository);
-        let (committer, author) = (who.signature(Role::Committer), who.signature(Role::Author));
-        let author = Signature { time: committer.time, ..author };
-        let durability = Some(durability.unwrap_or_else(|| settings.durability()));
-        (Caller { workspace: self.location.workspace.clone(), who: committer, durability }, author)
+        let author = who.dated(Role::Author).unwrap_or_else(|| Signature { time: caller.who.time, ..who.signature(Role::Author) });
+        (caller, author)
     }
 
     /// The tree that a commit is made against: what is staged, else the head's.

@@ -354,5 +354,5 @@ fn caller(here: &Here, person: Option<&Person>, durability: Option<helix_objects
     let who =
         Signature { name: name.unwrap_or_else(own), email: email.unwrap_or_default(), time: Timestamp::now(), offset_minutes: 0 };
     let durability = Some(durability.unwrap_or_else(|| settings.durability()));
-    Caller { workspace: here.location.workspace.clone(), who, durability }
+    Caller { workspace: here.location.workspace.clone(), who, durability, committer: None }
 }

@@ -52,7 +52,7 @@ fn who(time: i64) -> Signature {
 }
 
 fn caller(workspace: &WorkspaceName, time: i64) -> Caller {
-    Caller { workspace: workspace.clone(), who: who(time), durability: None }
+    Caller { workspace: workspace.clone(), who: who(time), durability: None, committer: None }
 }
 
 /// Twenty files in each folder.

@@ -42,7 +42,7 @@ fn main() {
             who: who.clone(),
         };
         let repository = Repository::create(store.clone(), options).expect("the store is new");
-        let caller = Caller { workspace: WorkspaceName::main(), who, durability: None };
+        let caller = Caller { workspace: WorkspaceName::main(), who, durability: None, committer: None };
         let mut report = None;
         let import = timed(|| report = Some(import_history(&repository, &caller, &source, &mut |_| {}).expect("it imports")));
         let export = timed(|| {

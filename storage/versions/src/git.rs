@@ -4,6 +4,7 @@ mod bounded;
 mod commit_text;
 mod convert;
 mod convert_trees;
+mod date;
 mod export;
 mod git_objects;
 mod history_export;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use crate::VersionError;
 
+pub use date::parse_date;
 pub use export::{BranchAt, Export, ExportCommit, Exported, Line, export, left_out};
 pub use history_export::{ExportRefs, ExportReport, export_history};
 pub use history_import::{GitHead, ImportReport, import_history};

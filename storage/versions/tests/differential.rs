@@ -174,7 +174,7 @@ impl Pair {
     }
 
     fn caller(&self) -> Caller {
-        Caller { workspace: WorkspaceName::main(), who: who(self.clock), durability: None }
+        Caller { workspace: WorkspaceName::main(), who: who(self.clock), durability: None, committer: None }
     }
 
     fn store(&self) -> Arc<dyn helix_objects::RecordStore> {

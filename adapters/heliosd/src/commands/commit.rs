@@ -27,7 +27,8 @@ use crate::render::{changes, path};
 /// death of every process and not of the machine (what git does by default), `group` is on disk in a sync shared with
 /// whoever commits at the same time, `sync` in one of its own.
 ///
-/// The author is HELIOS_AUTHOR_NAME and HELIOS_AUTHOR_EMAIL, else what git would use, else the login.
+/// The author is HELIOS_AUTHOR_NAME and HELIOS_AUTHOR_EMAIL, else what git would use, else the login. GIT_AUTHOR_DATE and
+/// GIT_COMMITTER_DATE, or HELIOS_AUTHOR_DATE and HELIOS_COMMITTER_DATE, date it, in git's formats.
 #[derive(Parser)]
 #[command(
     name = "commit",

@@ -43,7 +43,7 @@ pub(super) fn accept(context: &mut Context<'_>, path: &Path, consent: Consent) -
         ));
     }
     let who = Who::read(caller, &settings, &location.repository).signature(Role::Committer);
-    let caller = Caller { workspace: location.workspace.clone(), who, durability: Some(Durability::Sync) };
+    let caller = Caller { workspace: location.workspace.clone(), who, durability: Some(Durability::Sync), committer: None };
     let operation = engine.with_closed(&location.repository, || {
         let PinnedStore { store, pin } = PinnedStore::open_accepting_loss(&location, &settings, console)?;
         let noted = match Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>) {

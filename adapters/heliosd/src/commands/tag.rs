@@ -60,7 +60,7 @@ impl Verb for Tag {
         let annotation = self
             .message
             .as_ref()
-            .map(|message| Annotation { tagger: caller.who.clone(), message: format!("{}\n", message.trim_end()) });
+            .map(|message| Annotation { tagger: caller.committer().clone(), message: format!("{}\n", message.trim_end()) });
         let existing = if self.force { Existing::Move } else { Existing::Refuse };
         let made = repository.create_tag(&caller, &name, target, annotation.as_ref(), existing);
         context.console.failing_with(FATAL, made)?;

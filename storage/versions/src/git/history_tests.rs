@@ -114,7 +114,7 @@ pub(super) fn who() -> Signature {
 }
 
 pub(super) fn caller() -> Caller {
-    Caller { workspace: WorkspaceName::main(), who: who(), durability: None }
+    Caller { workspace: WorkspaceName::main(), who: who(), durability: None, committer: None }
 }
 
 pub(super) fn repository() -> Repository {

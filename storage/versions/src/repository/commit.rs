@@ -279,7 +279,7 @@ impl Transaction<'_> {
             // A snapshot of nothing would be found out only when it is needed.
             Tree::load(&**self.repository.store(), tree)?;
         }
-        let who = &draft.caller.who;
+        let who = draft.caller.committer();
         let snapshot = Snapshot {
             tree,
             parents: parents.clone(),

@@ -390,7 +390,7 @@ impl Transaction<'_> {
             tree: merged.tree,
             parents: vec![into, snapshot],
             author: caller.who.clone(),
-            committer: caller.who.clone(),
+            committer: caller.committer().clone(),
             message: format!("Promote {label}"),
             metadata: BTreeMap::from([("experiment".to_owned(), name.to_string()), ("variant".to_owned(), variant.to_string())]),
         })

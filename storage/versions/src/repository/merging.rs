@@ -345,7 +345,7 @@ impl Transaction<'_> {
             ));
         }
         let parents = if kind == MergingKind::Merge { vec![head, other] } else { vec![head] };
-        let who = &caller.who;
+        let who = caller.committer();
         let author = author.unwrap_or_else(|| who.clone());
         let id = self.snapshot(Snapshot { tree, parents, author, committer: who.clone(), message, metadata })?;
         let record = self.workspace(&caller.workspace)?;

@@ -46,7 +46,7 @@ impl Bed {
 
     pub(super) fn caller_in(&self, workspace: &str) -> Caller {
         self.clock.set(self.clock.get() + 1_000_000);
-        Caller { workspace: workspace.parse().unwrap(), who: who("ada", self.clock.get()), durability: None }
+        Caller { workspace: workspace.parse().unwrap(), who: who("ada", self.clock.get()), durability: None, committer: None }
     }
 
     /// Commits edits: a path and its new text, or none.
@@ -257,8 +257,12 @@ fn sixteen_writers_of_one_workspace_all_succeed_and_none_is_lost() {
             let repository = &repository;
             scope.spawn(move || {
                 for count in 0..8 {
-                    let caller =
-                        Caller { workspace: WorkspaceName::main(), who: who(&format!("agent-{writer}"), count), durability: None };
+                    let caller = Caller {
+                        workspace: WorkspaceName::main(),
+                        who: who(&format!("agent-{writer}"), count),
+                        durability: None,
+                        committer: None,
+                    };
                     let request = FilesRequest {
                         caller,
                         expect: None,

@@ -331,7 +331,7 @@ impl Repository {
     /// For changes that the operation log is not told of.
     pub(crate) fn silent_caller(&self, workspace: &WorkspaceName) -> Caller {
         let who = crate::Signature { name: String::new(), email: String::new(), time: Timestamp(0), offset_minutes: 0 };
-        Caller { workspace: workspace.clone(), who, durability: Some(Durability::NoSync) }
+        Caller { workspace: workspace.clone(), who, durability: Some(Durability::NoSync), committer: None }
     }
 }
 

@@ -250,7 +250,8 @@ fn collections_beside_writers_that_commit_reset_branch_merge_and_undo_lose_nothi
             let leaving = Leaving(&working);
             scope.spawn(move || {
                 let _leaving = leaving;
-                let caller = |time| Caller { workspace: name.clone(), who: who(name.as_str(), time), durability: None };
+                let caller =
+                    |time| Caller { workspace: name.clone(), who: who(name.as_str(), time), durability: None, committer: None };
                 for count in 0..120_i64 {
                     let request = FilesRequest {
                         caller: caller(count),

@@ -241,7 +241,7 @@ fn the_history_of_clocks_that_jumped_is_whole_and_topological_where_asked() {
     let bed = Bed::new();
     let mut made = Vec::new();
     for (count, time) in [900, 100, 500, 5, 700].into_iter().enumerate() {
-        let caller = Caller { workspace: WorkspaceName::main(), who: who("ada", time), durability: None };
+        let caller = Caller { workspace: WorkspaceName::main(), who: who("ada", time), durability: None, committer: None };
         let request = FilesRequest {
             caller,
             expect: None,
