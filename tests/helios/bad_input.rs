@@ -48,6 +48,32 @@ fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
 }
 
 #[test]
+fn a_hint_names_what_there_is() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["experiment", "start", "e", "--variant", "a"]);
+    user.ok(&root, &["branch", "side"]);
+    let home = user.path("home").display().to_string();
+    // What is told, and what is not.
+    let cases: &[(&[&str], &str, &str)] = &[
+        (&["import", "--from-git", &home], "`--from-git`", "--repo"),
+        (&["sync", "--git", &home], "`--git`", "--repo"),
+        (&["experiment", "start", "e"], "there is an experiment \"e\" already", "force"),
+        (&["experiment", "start", "a/b"], "the name of an experiment", "a experiment"),
+        (&["experiment", "score", "e", "a", "--", "-1e400"], "not a finite number", "panic"),
+        (&["tag", "a..b"], "\"a..b\" cannot be the name of a tag", "branch"),
+        (&["branch", "side"], "--force", "experiment"),
+        (&["cherry-pick", "HEAD"], "leave it out", "--allow-empty"),
+    ];
+    for (arguments, told, not_told) in cases {
+        let ended = user.run(&root, arguments);
+        assert_ne!(ended.code, 0, "helios {arguments:?}: {}", ended.out);
+        assert!(ended.err.contains(told) && !ended.err.contains(not_told), "helios {arguments:?}: {}", ended.err);
+    }
+}
+
+#[test]
 fn a_repository_at_a_path_that_is_no_text_works_and_has_no_further_workspaces() {
     let user = User::new();
     for name in [b"caf\xe9".as_slice(), b"two\nlines"] {

@@ -115,7 +115,7 @@ pub enum VersionError {
         reason: &'static str,
     },
     /// A name that a branch, a tag, a workspace or an experiment cannot have.
-    #[error("{name:?} cannot be the name of a {kind}")]
+    #[error("{name:?} cannot be the name of {} {kind}", article(kind))]
     InvalidName {
         /// What it was to name.
         kind: &'static str,
@@ -123,7 +123,7 @@ pub enum VersionError {
         name: String,
     },
     /// The name is taken.
-    #[error("there is a {kind} {name:?} already")]
+    #[error("there is {} {kind} {name:?} already", article(kind))]
     Exists {
         /// What has it.
         kind: &'static str,
@@ -196,6 +196,11 @@ pub enum VersionError {
     },
 }
 
+/// The article of a word.
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
 /// Paths for a message: the first few, and how many more.
 fn list(paths: &[String]) -> String {
     const SHOWN: usize = 10;
@@ -253,7 +258,10 @@ impl From<VersionError> for Failure {
             VersionError::InvalidName { .. } => {
                 Failure::new(Code::InvalidRequest, message).hint("use letters, digits and . _ - as git's names do")
             }
-            VersionError::Exists { .. } => Failure::new(Code::InvalidState, message).hint("choose another name, or force it"),
+            VersionError::Exists { kind: "branch" | "tag", .. } => {
+                Failure::new(Code::InvalidState, message).hint("choose another name, or move it with `--force`")
+            }
+            VersionError::Exists { .. } => Failure::new(Code::InvalidState, message).hint("choose another name"),
             VersionError::Moved { .. } => {
                 Failure::new(Code::InvalidState, message).hint("look at what is there now, then try again")
             }

@@ -1,8 +1,8 @@
 //! `helios cherry-pick` and `helios revert`: what one snapshot changed, again or taken back.
 
 use clap::Parser;
-use helix_protocol::{Failure, SnapshotId};
-use helix_versions::{MergeOutcome, PickRequest};
+use helix_protocol::{Code, Failure, SnapshotId};
+use helix_versions::{MergeOutcome, PickRequest, VersionError};
 
 use super::commit::Commit;
 use super::{Verb, merge};
@@ -108,8 +108,8 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
         let mut folder = super::take_turn(context, &here, &folder)?;
         let request = PickRequest { caller: here.caller(context, None), snapshot, mainline };
         let (outcome, verb): (MergeOutcome, _) = match direction {
-            Direction::Again => (here.repository().cherry_pick(&request)?, "cherry-pick"),
-            Direction::Back => (here.repository().revert(&request)?, "revert"),
+            Direction::Again => (here.repository().cherry_pick(&request).map_err(|error| empty(error, snapshot))?, "cherry-pick"),
+            Direction::Back => (here.repository().revert(&request).map_err(|error| empty(error, snapshot))?, "revert"),
         };
         merge::follow(context, &here, &mut folder, &outcome, verb)?;
         drop(folder);
@@ -124,4 +124,15 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
         }
     }
     Ok(OK)
+}
+
+/// A pick that changes nothing is told as one: there is no option that makes a snapshot of it.
+fn empty(error: VersionError, snapshot: SnapshotId) -> Failure {
+    match error {
+        VersionError::NothingToCommit(_) => {
+            Failure::new(Code::InvalidState, format!("nothing to commit: what {} changed is so here already", snapshot.short()))
+                .hint("leave it out")
+        }
+        error => error.into(),
+    }
 }

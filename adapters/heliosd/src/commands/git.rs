@@ -8,7 +8,7 @@ use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::git::{
     ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync,
 };
-use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, WorkspaceName};
+use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
 use serde_json::{Value, json};
 
 use super::{Verb, init};
@@ -94,7 +94,8 @@ impl Verb for Import {
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
         let report = import_history(here.repository(), &caller, &source, &mut |progress| {
             meter.tell(&mut context.console, "importing", progress)
-        })?;
+        })
+        .map_err(|error| no_git(error, "--from-git"))?;
         meter.end(&mut context.console)?;
         if began_empty {
             arrive(context, &here, &report.head)?;
@@ -178,7 +179,8 @@ impl Verb for Sync {
         let caller = here.caller(context, None);
         let (before, git) = (Folders::look(&here)?, cwd.join(&self.git));
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
-        let report = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress))?;
+        let report = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress))
+            .map_err(|error| no_git(error, "--git"))?;
         meter.end(&mut context.console)?;
         before.follow(context, &here, &report.imported, &git)?;
         let (from, to) = (&report.imported, &report.exported);
@@ -245,6 +247,17 @@ impl Folders {
             }
         }
         Ok(())
+    }
+}
+
+/// Names the option that names the git repository, where there is none.
+fn no_git(error: VersionError, option: &str) -> Failure {
+    let failure = Failure::from(error);
+    match failure.code {
+        Code::NotARepository => {
+            failure.hint(format!("name a folder of one with `{option}`, or run `git init` there and commit once"))
+        }
+        _ => failure,
     }
 }
 

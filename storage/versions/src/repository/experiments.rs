@@ -166,12 +166,12 @@ impl Repository {
         Ok(Experiment { name: name.clone(), base, goal, state, made, metadata, variants })
     }
 
-    /// Gives a variant a score. Refused where it is not a number, or the experiment is closed.
+    /// Gives a variant a score. Refused where it is not a finite number, or the experiment is closed.
     pub fn score_variant(&self, caller: &Caller, request: &ScoreVariant) -> Result<(Score, Recorded), VersionError> {
         let ScoreVariant { experiment, variant, snapshot, value, metadata } = request;
-        if value.is_nan() {
+        if !value.is_finite() {
             return Err(VersionError::Refused {
-                message: format!("the score of {experiment}/{variant} is not a number"),
+                message: format!("the score of {experiment}/{variant} is not a finite number"),
                 hint: "give a number; leave variants that cannot be measured without a score",
             });
         }

@@ -55,7 +55,9 @@ fn the_best_score_counts_with_the_snapshot_it_was_given_for() {
     let bed = Bed::new();
     start(&bed, Goal::Highest, &["a"]);
     assert_eq!(bed.repository.best_variant(&name("sort")).unwrap(), None);
-    assert!(matches!(score(&bed, "a", f64::NAN), Err(VersionError::Refused { .. })));
+    for no_number in [f64::NAN, f64::INFINITY, "-1e400".parse().unwrap()] {
+        assert!(matches!(score(&bed, "a", no_number), Err(VersionError::Refused { .. })));
+    }
     assert!(
         matches!(score(&bed, "x", 1.0), Err(VersionError::Unknown { kind: "variant", nearest: Some(near), .. }) if near == "a")
     );
