@@ -284,6 +284,23 @@ fn every_command_explains_itself_with_examples() {
 }
 
 #[test]
+fn every_nested_command_has_a_page_of_its_own() {
+    let user = User::new();
+    let home = user.path("home");
+    let pages =
+        [("workspace add", "--detach"), ("config set", "<VALUE>"), ("experiment start", "--lowest"), ("backup create", "<TO>")];
+    for (command, told) in pages {
+        let words: Vec<&str> = command.split(' ').collect();
+        let page = user.ok(&home, &[&["help"], words.as_slice()].concat());
+        let usage = format!("Usage: helios {command} ");
+        assert!(page.contains(&usage) && page.contains(told) && page.contains("Examples:"), "{command}: {page}");
+        assert!(user.ok(&home, &[words.as_slice(), &["--help"]].concat()).contains("Examples:"));
+    }
+    let unknown = user.run(&home, &["help", "workspace", "nope"]);
+    assert!(unknown.code == 128 && unknown.err.contains("`helios workspace` has no command \"nope\""), "{}", unknown.err);
+}
+
+#[test]
 fn a_file_with_another_path_is_renamed() {
     let user = User::new();
     let root = user.repository("work");

@@ -1,7 +1,9 @@
 //! `--json` everywhere: each command's standard output is lines of JSON, and never none.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -91,4 +93,44 @@ fn a_program_that_bisect_runs_does_not_talk_into_the_json() {
     let bad = user.commit(&root, "f", "2");
     let lines = told(&user, &root, &["bisect", "run", &good, "HEAD", "--", "sh", "-c", "echo noise; exit 1"]);
     assert_eq!(lines.last().expect("an answer")["first_bad"], json!([bad]));
+}
+
+#[test]
+fn a_wrong_command_line_and_the_version_are_told_in_json() {
+    let user = User::new();
+    let root = user.repository("work");
+    for arguments in
+        [&["--json", "diff", "--nope"][..], &["diff", "--json", "--nope"], &["--json", "merge"], &["--json", "workspace", "nope"]]
+    {
+        let ended = user.run(&root, arguments);
+        let told: Value = serde_json::from_str(&ended.err).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", ended.err));
+        assert_eq!((ended.code, &told["error"]["code"]), (129, &json!("invalid_request")), "{told}");
+        assert!(!told["error"]["message"].as_str().expect("a text").starts_with("error"), "{told}");
+    }
+    let version = told(&user, &root, &["version"]).remove(0);
+    let plain = user.ok(&root, &["version"]);
+    assert_eq!(format!("helios version {}\n", version["version"].as_str().expect("a text")), plain);
+    assert_eq!(user.ok(&root, &["--version", "--json"]), format!("{version}\n"));
+}
+
+#[test]
+fn what_is_no_text_is_told_as_its_bytes() {
+    let user = User::new();
+    let root = user.repository("work");
+    fs::write(root.join(OsStr::from_bytes(b"caf\xe9")), "1\n").expect("written");
+    let name = json!({"base64": "Y2Fm6Q=="});
+    let one = |arguments: &[&str]| told(&user, &root, arguments).remove(0);
+    assert_eq!(one(&["status"])["untracked"], json!([name]));
+    assert_eq!(one(&["add", "."])["staged"], json!([name]));
+    assert_eq!(one(&["status"])["changes"][0]["path"], name);
+    user.ok(&root, &["commit", "-m", "one"]);
+    assert_eq!(one(&["ls-files"])["path"], name);
+    assert_eq!(one(&["show"])["changes"][0]["path"], name);
+    assert_eq!(one(&["cat-file", "-p", "HEAD^{tree}"])["entries"][0]["name"], name);
+    fs::write(root.join("latin"), b"plain\ncaf\xe9\n").expect("written");
+    user.ok(&root, &["commit", "--work", "."]);
+    let lines: Vec<Value> = told(&user, &root, &["blame", "latin"]).into_iter().map(|mut line| line["text"].take()).collect();
+    assert_eq!(lines, [json!("plain"), name]);
+    let output = user.helios(&root, &["blame", "latin"]).output().expect("it runs");
+    assert!(output.stdout.ends_with(b") caf\xe9\n"), "{}", String::from_utf8_lossy(&output.stdout));
 }

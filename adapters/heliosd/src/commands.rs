@@ -46,6 +46,7 @@ use clap::Parser;
 use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
 use helix_versions::{Conflict, ConflictKind};
+use serde_json::json;
 
 use crate::author;
 use crate::console::{Console, NO, OK, Sink, USAGE};
@@ -190,11 +191,16 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
             }
             Some("--json") => context.format = Format::Json,
             Some("--version" | "-V" | "version") => {
-                context.console.line(format!("helios version {}", helios_client::RELEASE))?;
+                if context.is_json() || argv.any(|argument| argument == "--json") {
+                    context.console.json(&json!({"version": helios_client::RELEASE}))?;
+                } else {
+                    context.console.line(format!("helios version {}", helios_client::RELEASE))?;
+                }
                 return Ok(OK);
             }
             Some("--help" | "-h" | "help") => {
-                return show_help(&mut context.console, argv.next().as_ref().and_then(|name| name.to_str()));
+                let names: Vec<String> = argv.map(|name| name.to_string_lossy().into_owned()).collect();
+                return show_help(&mut context.console, &names);
             }
             Some(option) if option.starts_with('-') => return Err(usage(format!("helios has no option {option}"))),
             _ => break argument,
@@ -230,6 +236,12 @@ fn parse_and_run<V: Verb>(context: &mut Context<'_>, arguments: Vec<OsString>) -
     let parsed = command.try_get_matches_from(arguments).and_then(|mut matches| V::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(verb) => verb.run(context),
+        Err(error) if error.use_stderr() && context.is_json() => {
+            let text = error.render().to_string();
+            let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let failure = Failure::new(Code::InvalidRequest, message).hint(format!("`{name} --help` shows how it is used"));
+            context.console.failing_with(USAGE, Err(failure))
+        }
         Err(error) if error.use_stderr() => {
             context.console.note(error.render().to_string().trim_end())?;
             Ok(USAGE)
@@ -266,16 +278,25 @@ fn help() -> String {
             text.push_str(&format!("   {:<12} {about}\n", entry.name));
         }
     }
-    text.push_str("\n`helios help COMMAND` tells more of one, with examples.\n");
+    text.push_str("\n`helios help COMMAND` tells more of one, with examples, and `helios help workspace add` of one beneath it.\n");
     text
 }
 
-fn show_help(console: &mut Console<'_>, name: Option<&str>) -> Result<u8, Failure> {
-    let text = match name {
+/// The page of a command, or of one beneath it: `helios help workspace add`.
+fn show_help(console: &mut Console<'_>, names: &[String]) -> Result<u8, Failure> {
+    let text = match names.split_first() {
         None => help(),
-        Some(name) => {
+        Some((name, beneath)) => {
             let entry = find(name).ok_or_else(|| unknown(name))?;
-            (entry.command)().bin_name(format!("helios {}", entry.name)).render_long_help().to_string()
+            let (mut command, mut whole) = ((entry.command)(), format!("helios {}", entry.name));
+            for name in beneath {
+                let Some(found) = command.find_subcommand(name).cloned() else {
+                    let message = format!("`{whole}` has no command {name:?}");
+                    return Err(Failure::new(Code::InvalidRequest, message).hint(format!("`{whole} --help` lists what it has")));
+                };
+                (command, whole) = (found, format!("{whole} {name}"));
+            }
+            command.bin_name(whole).render_long_help().to_string()
         }
     };
     console.write(text.as_bytes())?;

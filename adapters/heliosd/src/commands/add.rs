@@ -69,7 +69,7 @@ impl Verb for Add {
             staged = paths.iter().try_fold(staged, |staged, path| fresh.splice(staged, refreshed.tree, path))?;
         }
         let chosen = |change: &&helix_versions::EntryChange| paths.iter().any(|path| path::is_beneath(&change.path, path));
-        let names: Vec<String> = refreshed.changes.iter().filter(chosen).map(|change| path::plain(&change.path)).collect();
+        let names: Vec<&[u8]> = refreshed.changes.iter().filter(chosen).map(|change| change.path.as_slice()).collect();
         if staged != index {
             here.repository().stage(here.name(), Some(staged), &fresh.into_objects())?;
         }
@@ -78,9 +78,11 @@ impl Verb for Add {
             here.repository().mark_resolved(here.name(), &decided)?;
         }
         if context.is_json() {
-            context.console.json(&json!({"tree": staged, "staged": names}))?;
+            context
+                .console
+                .json(&json!({"tree": staged, "staged": names.iter().map(|name| path::to_json(name)).collect::<Vec<_>>()}))?;
         } else if self.verbose {
-            names.iter().try_for_each(|name| context.console.line(format!("add '{name}'")))?;
+            names.iter().try_for_each(|name| context.console.line(format!("add '{}'", path::plain(name))))?;
         }
         super::tell_skipped(context, &refreshed.skipped, &refreshed.torn)?;
         Ok(OK)

@@ -36,6 +36,7 @@ pub struct BackupCommand {
 #[derive(Subcommand)]
 enum BackupVerb {
     /// Writes a backup of this repository
+    #[command(after_help = "Examples:\n  helios backup create /backups/monday")]
     Create {
         /// A folder that is missing or empty
         to: PathBuf,

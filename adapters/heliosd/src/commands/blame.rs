@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Parser;
+use helios_client::Text;
 use helix_protocol::Failure;
 use helix_versions::BlameLine;
 use serde_json::json;
@@ -11,7 +12,7 @@ use super::Verb;
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
-use crate::render::{date, history, path};
+use crate::render::{date, history};
 
 /// Shows which snapshot each line of a file came with
 #[derive(Parser)]
@@ -33,17 +34,18 @@ impl Verb for Blame {
         for (index, BlameLine { snapshot: id, text, .. }) in here.repository().blame(at, &file)?.into_iter().enumerate() {
             let snapshot = here.repository().snapshot(id)?;
             let (author, number) = (&snapshot.author, index + 1);
-            let text = path::plain(&text);
-            let text = text.trim_end_matches('\n');
+            let text = text.strip_suffix(b"\n").unwrap_or(&text);
             if context.is_json() {
                 let time = date::iso(author.time, author.offset_minutes);
                 context.console.json(&json!({
                     "line": number, "snapshot": id, "author": author.name, "time": time, "subject": history::subject(&snapshot),
-                    "metadata": snapshot.metadata, "text": text,
+                    "metadata": snapshot.metadata, "text": Text::new(text),
                 }))?;
             } else {
                 let time = date::short(author.time, author.offset_minutes);
-                context.console.line(format!("{} ({} {time} {number:>4}) {text}", id.short(), author.name))?;
+                context.console.write(format!("{} ({} {time} {number:>4}) ", id.short(), author.name).as_bytes())?;
+                context.console.write(text)?;
+                context.console.write(b"\n")?;
             }
         }
         Ok(OK)

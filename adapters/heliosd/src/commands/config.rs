@@ -32,6 +32,7 @@ enum ConfigVerb {
         key: String,
     },
     /// Gives a setting a value
+    #[command(after_help = "Examples:\n  helios config set performance.l1_cache_size 2GB\n  helios config set user.name 'Ada L'")]
     Set {
         /// As `list` shows it
         key: String,

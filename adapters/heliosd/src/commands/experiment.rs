@@ -32,6 +32,9 @@ pub struct ExperimentCommand {
 #[derive(Subcommand)]
 enum ExperimentVerb {
     /// Starts an experiment
+    #[command(
+        after_help = "Examples:\n  helios experiment start parser --variant a --variant b\n  helios experiment start latency HEAD~2 --lowest --meta unit=ms"
+    )]
     Start(StartArguments),
     /// Adds a variant to an experiment, and prints its branch
     Variant {

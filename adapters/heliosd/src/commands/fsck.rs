@@ -41,7 +41,7 @@ impl Verb for Fsck {
             let damaged: Vec<_> = checked.damaged.iter().map(|(id, reason)| json!({"id": id, "reason": reason})).collect();
             let faults: Vec<_> = faults
                 .iter()
-                .map(|fault| json!({"by": fault.by, "path": path::plain(&fault.path), "id": fault.id, "reason": fault.reason}))
+                .map(|fault| json!({"by": fault.by, "path": path::to_json(&fault.path), "id": fault.id, "reason": fault.reason}))
                 .collect();
             context.console.json(&json!({
                 "sound": sound, "objects": checked.objects, "bytes": checked.bytes, "packed": checked.packed, "packs": checked.groups, "records": checked.records,

@@ -56,7 +56,7 @@ impl Verb for LsFiles {
                 let mode = changes::mode(entry.mode);
                 context
                     .console
-                    .json(&json!({"path": path::plain(&entry.path), "mode": mode, "id": entry.id, "size": entry.size}))?;
+                    .json(&json!({"path": path::to_json(&entry.path), "mode": mode, "id": entry.id, "size": entry.size}))?;
                 continue;
             }
             if self.stage {

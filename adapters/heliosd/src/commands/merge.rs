@@ -160,7 +160,7 @@ fn conflict(unresolved: &Unresolved) -> String {
 
 /// Says what came of it.
 pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made: &str) -> Result<u8, Failure> {
-    let conflicts: Vec<String> = outcome.unresolved.iter().map(|path| path::plain(&path.path)).collect();
+    let conflicts: Vec<&[u8]> = outcome.unresolved.iter().map(|path| path.path.as_slice()).collect();
     let code = if conflicts.is_empty() { OK } else { NO };
     if context.is_json() {
         let kind = match outcome.kind {
@@ -169,7 +169,7 @@ pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made
             MergeKind::Merged => "merged",
             MergeKind::Stopped => "stopped",
         };
-        context.console.json(&json!({"result": kind, "snapshot": outcome.snapshot, "tree": outcome.to, "conflicts": conflicts}))?;
+        context.console.json(&json!({"result": kind, "snapshot": outcome.snapshot, "tree": outcome.to, "conflicts": conflicts.iter().map(|path| path::to_json(path)).collect::<Vec<_>>()}))?;
         return Ok(code);
     }
     match outcome.kind {

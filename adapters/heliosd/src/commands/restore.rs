@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Verb;
 use crate::console::{NO, OK};
@@ -88,7 +88,7 @@ pub fn files(
         stage(here, &paths, tree)?;
     }
     if context.is_json() {
-        let paths: Vec<String> = paths.iter().map(|path| path::plain(path)).collect();
+        let paths: Vec<Value> = paths.iter().map(|path| path::to_json(path)).collect();
         context.console.json(&json!({"paths": paths, "written": done.written, "removed": done.removed}))?;
     }
     Ok(OK)
@@ -110,7 +110,7 @@ fn known(context: &mut Context<'_>, here: &Here, paths: (&[OsString], &[Vec<u8>]
 /// Says in JSON what is staged.
 pub fn tell_staged(context: &mut Context<'_>, paths: &[Vec<u8>], staged: ObjectId) -> Result<u8, Failure> {
     if context.is_json() {
-        let paths: Vec<String> = paths.iter().map(|path| path::plain(path)).collect();
+        let paths: Vec<Value> = paths.iter().map(|path| path::to_json(path)).collect();
         context.console.json(&json!({"tree": staged, "paths": paths}))?;
     }
     Ok(OK)

@@ -348,18 +348,18 @@ fn tell_json(context: &mut Context<'_>, found: &Found) -> Result<u8, Failure> {
         HeadTarget::Branch(branch) => Some(branch.to_string()),
         HeadTarget::Detached(_) => None,
     };
-    let plain = |paths: &[Vec<u8>]| paths.iter().map(|path| path::plain(path)).collect::<Vec<_>>();
+    let all = |paths: &[Vec<u8>]| paths.iter().map(|path| path::to_json(path)).collect::<Vec<_>>();
     let changes: Vec<_> = found.tracked.iter().map(|(path, letters)| {
-        let mut change = json!({"path": path::plain(path), "staged": letters.staged.to_string().trim(), "folder": letters.folder.to_string().trim()});
+        let mut change = json!({"path": path::to_json(path), "staged": letters.staged.to_string().trim(), "folder": letters.folder.to_string().trim()});
         if let Some(old) = found.origins.get(path) {
-            change["from"] = json!(path::plain(old));
+            change["from"] = path::to_json(old);
         }
         change
     }).collect();
     context.console.json(&json!({
         "workspace": found.workspace.name.to_string(), "branch": branch, "head": head.snapshot, "changes": changes,
-        "untracked": plain(&found.untracked), "ignored": plain(&found.ignored), "merging": found.workspace.merging.as_ref().map(|merging| merging.other),
-        "undecided": plain(&found.undecided), "skipped": found.skipped, "torn": found.torn,
+        "untracked": all(&found.untracked), "ignored": all(&found.ignored), "merging": found.workspace.merging.as_ref().map(|merging| merging.other),
+        "undecided": all(&found.undecided), "skipped": found.skipped, "torn": found.torn,
     }))?;
     Ok(OK)
 }

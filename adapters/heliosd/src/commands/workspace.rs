@@ -30,6 +30,9 @@ pub struct WorkspaceCommand {
 #[derive(Subcommand)]
 enum WorkspaceVerb {
     /// Makes a workspace in a folder
+    #[command(
+        after_help = "Examples:\n  helios workspace add ../agent-1\n  helios workspace add ../agent-2 main --branch try-2\n  helios workspace add ../look HEAD~3 --detach"
+    )]
     Add {
         /// The folder: missing or empty
         folder: PathBuf,

@@ -83,10 +83,10 @@ pub fn to_json(changes: &[PathChange]) -> Value {
         .map(|PathChange { change, from }| {
             let status = if from.is_some() { 'R' } else { letter(change) };
             let mut value = json!({
-                "path": path::plain(&change.path), "status": status.to_string(), "before": side(&change.before), "after": side(&change.after),
+                "path": path::to_json(&change.path), "status": status.to_string(), "before": side(&change.before), "after": side(&change.after),
             });
             if let Some(Origin { path: old, similarity }) = from {
-                value["from"] = json!(path::plain(old));
+                value["from"] = path::to_json(old);
                 value["similarity"] = json!(similarity);
             }
             value

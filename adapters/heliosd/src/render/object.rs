@@ -61,5 +61,5 @@ pub fn kind(mode: FileMode) -> &'static str {
 }
 
 fn entry_to_json(entry: &helix_versions::TreeEntry) -> Value {
-    json!({"name": path::plain(&entry.name), "mode": changes::mode(entry.mode), "kind": kind(entry.mode), "id": entry.id, "size": entry.size})
+    json!({"name": path::to_json(&entry.name), "mode": changes::mode(entry.mode), "kind": kind(entry.mode), "id": entry.id, "size": entry.size})
 }

@@ -1,8 +1,15 @@
 //! Paths as git shows them where a line must stay a line.
 
+use helios_client::Text;
 pub use helix_versions::{Quote, quote_path as show};
+use serde_json::{Value, json};
 
-/// A path for a program: bytes that are no UTF-8 become U+FFFD.
+/// A path in JSON: a string, or `{"base64": …}` where it is no UTF-8.
+pub fn to_json(path: &[u8]) -> Value {
+    json!(Text::new(path))
+}
+
+/// A path within a message: bytes that are no UTF-8 become U+FFFD.
 pub fn plain(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
