@@ -301,6 +301,43 @@ fn every_nested_command_has_a_page_of_its_own() {
 }
 
 #[test]
+fn ids_that_were_mistyped_or_cut_short_are_found() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "f", "first\n");
+    user.commit(&root, "f", "second\n");
+    let wrong = |place: usize, length: usize| {
+        let mut digits = one[..length].to_owned().into_bytes();
+        digits[place] = if digits[place] == b'0' { b'1' } else { b'0' };
+        String::from_utf8(digits).expect("digits")
+    };
+    for typed in [wrong(3, 12), wrong(0, 12), wrong(11, 12), wrong(5, 64)] {
+        let told = user.run(&root, &["show", &typed]).err;
+        assert!(told.contains(&format!("the nearest is {:?}", &one[..typed.len()])), "{typed}: {told}");
+    }
+    let diff = user.ok(&root, &["diff", "HEAD~1", "HEAD"]);
+    let line = diff.lines().find_map(|line| line.strip_prefix("index ")).expect("the ids of both");
+    let (before, after) = line.split(' ').next().and_then(|ids| ids.split_once("..")).expect("two ids");
+    assert_eq!(user.ok(&root, &["cat-file", "-p", before]), "first\n");
+    assert_eq!(user.ok(&root, &["cat-file", "-p", after]), "second\n");
+    assert_eq!(user.ok(&root, &["cat-file", "-t", after]), "blob\n");
+    assert_eq!(user.run(&root, &["cat-file", "-p", "0123456"]).code, 128);
+}
+
+#[test]
+fn bisect_runs_at_the_root_of_the_workspace() {
+    let user = User::new();
+    let root = user.repository("work");
+    let good = user.commit(&root, "f", "1");
+    user.commit(&root, "f", "2");
+    write(&root, &[("late/x", "1")]);
+    let bad = user.commit(&root, "f", "broken");
+    let found = user.run(&root.join("late"), &["bisect", "run", &good, "HEAD", "--", "sh", "-c", "! grep -q broken f"]);
+    assert_eq!(found.code, 0, "{}{}", found.out, found.err);
+    assert!(found.out.contains(&format!("{} is the first bad commit", &bad[..12])), "{}", found.out);
+}
+
+#[test]
 fn a_file_with_another_path_is_renamed() {
     let user = User::new();
     let root = user.repository("work");

@@ -141,3 +141,18 @@ fn what_was_never_there_is_refused_and_what_is_only_staged_is_found() {
     assert_eq!(told["staged"][0]["paths"][0], ".env", "{told}");
     assert_eq!((told["objects"].as_array().map(Vec::len), told["bytes"].as_u64()), (Some(1), Some(7)));
 }
+
+#[test]
+fn a_dry_run_says_how_much_would_go() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "secret", "12345");
+    user.commit(&root, "secret", "1234567890");
+    let bytes = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str::<serde_json::Value>(&user.ok(&root, arguments)).expect("JSON")["bytes"].take()
+    };
+    assert_eq!(bytes(&["--json", "purge", "secret", "--dry-run"]), 15);
+    assert!(user.ok(&root, &["purge", "secret", "--dry-run"]).contains("2 files would be purged from 2 snapshots (15B)"));
+    assert_eq!(bytes(&["--json", "purge", "secret"]), 15);
+    assert_eq!(bytes(&["--json", "purge", "secret", "--dry-run"]), 0, "they are gone");
+}

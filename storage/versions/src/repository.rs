@@ -33,6 +33,7 @@ mod refs;
 mod retention;
 mod revision;
 mod settings;
+mod short_objects;
 #[cfg(feature = "git")]
 mod stored;
 mod transaction;

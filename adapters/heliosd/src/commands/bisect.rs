@@ -23,7 +23,7 @@ use crate::render::history;
 
 /// Finds the snapshot with which something broke
 ///
-/// The files become those of one snapshot after the other, and the command is run on each: 0 means good, 125 that it cannot be told,
+/// The files become those of one snapshot after the other, and the command is run on each, in the workspace's folder: 0 means good, 125 that it cannot be told,
 /// anything else up to 127 bad. With every answer half of the snapshots between fall away. At the end the files are as before. The
 /// head does not move; meanwhile other commands that need these files are refused, also those that the command itself gives.
 #[derive(Parser)]
@@ -158,7 +158,8 @@ impl Search<'_> {
         let _lent = self.shared.lend();
         let mut child = Command::new(program)
             .args(arguments)
-            .current_dir(&context.caller.cwd)
+            // As in git: a folder beneath it need not be in every snapshot.
+            .current_dir(&self.here.location.root)
             .env_clear()
             .envs(context.caller.variables())
             // Without an engine its commands would wait for the store, which this process has.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
-use helix_versions::{Resolved, Snapshot, Tree};
+use helix_versions::{Resolved, Snapshot, Tree, VersionError};
 
 use super::Verb;
 use crate::console::OK;
@@ -23,7 +23,7 @@ use crate::render::path::{self, Quote};
     after_help = "Examples:\n  helios cat-file -p HEAD\n  helios cat-file -t main:src\n  helios cat-file -p main:src/parser.rs\n  helios cat-file -p HEAD --json"
 )]
 pub struct CatFile {
-    /// An object's 64 digits, or a revision
+    /// An object's id, or its first digits, or a revision
     object: String,
     /// Prints it for people
     #[arg(short, group = "what")]
@@ -76,10 +76,29 @@ impl CatFile {
         {
             return Ok(id);
         }
-        Ok(match here.resolve_object(cwd, &self.object)? {
-            Resolved::Snapshot(id) => id.0,
-            Resolved::Entry(entry) => entry.id,
-        })
+        match here.resolve_object(cwd, &self.object) {
+            Ok(Resolved::Snapshot(id)) => Ok(id.0),
+            Ok(Resolved::Entry(entry)) => Ok(entry.id),
+            Err(failure) if failure.code == Code::NotFound => self.by_digits(here)?.ok_or(failure),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The file or the folder whose id begins so.
+    fn by_digits(&self, here: &Here) -> Result<Option<ObjectId>, Failure> {
+        let digits = self.object.to_ascii_lowercase();
+        if digits.len() < 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let found: Vec<ObjectId> = here.repository().objects_like(&digits)?.into_iter().collect();
+        match found.as_slice() {
+            [] => Ok(None),
+            [id] => Ok(Some(*id)),
+            several => {
+                let candidates = several.iter().take(8).map(ToString::to_string).collect();
+                Err(VersionError::Ambiguous { revision: self.object.clone(), candidates }.into())
+            }
+        }
     }
 }
 

@@ -38,10 +38,13 @@ impl Verb for Purge {
             Err(_) => PurgeTarget::Path(here.path(&cwd, self.target.as_ref())?),
         };
         let plan = here.repository().plan_purge(&target)?;
-        let mut dropped = 0;
-        if !self.dry_run {
-            dropped = here.repository().purge(&here.open.store, &plan.objects, Timestamp::now())?.dropped_bytes;
-        }
+        let dropped = if self.dry_run {
+            // What was purged before has no bytes any more.
+            let size = |id: &ObjectId| Ok(here.store().get(*id)?.map_or(0, |bytes| bytes.len() as u64));
+            plan.objects.iter().map(size).sum::<Result<u64, Failure>>()?
+        } else {
+            here.repository().purge(&here.open.store, &plan.objects, Timestamp::now())?.dropped_bytes
+        };
         self.warn(context, &here, &plan)?;
         if context.is_json() {
             let snapshots: Vec<_> = plan.snapshots.iter().map(|(id, paths)| json!({"snapshot": id, "paths": paths})).collect();

@@ -126,7 +126,7 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
 }
 
 /// How many characters must be inserted, removed or replaced to make one of the other; anything above `limit` where it is more.
-fn distance(one: &str, other: &str, limit: usize) -> usize {
+pub(crate) fn distance(one: &str, other: &str, limit: usize) -> usize {
     let other: Vec<char> = other.chars().take(256).collect();
     let one: Vec<char> = one.chars().take(256).collect();
     if one.len().abs_diff(other.len()) > limit {

@@ -152,7 +152,7 @@ impl Repository {
     }
 
     /// Every snapshot that is kept, with its tree.
-    fn all_snapshots(&self) -> Result<Vec<(SnapshotId, ObjectId)>, VersionError> {
+    pub(super) fn all_snapshots(&self) -> Result<Vec<(SnapshotId, ObjectId)>, VersionError> {
         let mut heads = self.roots(None)?;
         heads.retain(|root| matches!(root.is, RootKind::Snapshot(_)));
         let mut ids = Vec::new();
@@ -165,7 +165,7 @@ impl Repository {
     }
 
     /// What is staged, and what merges are to give, with the records that have it.
-    fn staged_trees(&self) -> Result<Vec<(String, ObjectId)>, VersionError> {
+    pub(super) fn staged_trees(&self) -> Result<Vec<(String, ObjectId)>, VersionError> {
         let is_tree = |root: Root| match root.is {
             RootKind::Tree(tree) if tree != self.empty_tree() => Some((root.by, tree)),
             _ => None,

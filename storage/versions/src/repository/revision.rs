@@ -11,13 +11,16 @@ use crate::tree::{Tree, TreeEntry};
 use crate::{VersionError, show_path};
 
 use super::Repository;
-use super::names::{RefName, WorkspaceName, nearest};
+use super::names::{RefName, WorkspaceName, distance, nearest};
 use super::records::HeadTarget;
 
 /// Digits that are shown of an id.
 const SHOWN_DIGITS: usize = 12;
 /// Digits that are needed of an id.
 const NEEDED_DIGITS: usize = 4;
+/// Digits from which on a mistyped id is looked for, and how many of them may be wrong.
+const MISTYPED_DIGITS: usize = 7;
+const WRONG_DIGITS: usize = 2;
 /// Candidates that are named of a short id.
 const NAMED_CANDIDATES: usize = 8;
 
@@ -195,8 +198,31 @@ impl Repository {
         if digits && let Some(id) = self.by_git_id(whole, &base.to_ascii_lowercase())? {
             return Ok(id);
         }
+        if let Some(id) = self.nearest_id(base)? {
+            return Err(unknown(whole, Some(id)));
+        }
         let refs = self.refs("refs/")?;
         Err(unknown(whole, nearest(base, refs.iter().map(|(name, _)| name.short()).chain(["HEAD"]))))
+    }
+
+    /// The id of a snapshot that digits were meant to begin, as it is shown, where all but two of them are right.
+    fn nearest_id(&self, typed: &str) -> Result<Option<String>, VersionError> {
+        let is_wrong = |byte: &u8| !byte.is_ascii_hexdigit();
+        if !(MISTYPED_DIGITS..=64).contains(&typed.len()) || typed.bytes().filter(is_wrong).count() > WRONG_DIGITS {
+            return Ok(None);
+        }
+        let (typed, mut best) = (typed.to_ascii_lowercase(), None);
+        self.each_record(Family::Snapshots, &[], |key, _| {
+            if let Ok(id) = <[u8; 32]>::try_from(key.as_ref()) {
+                let id = ObjectId(id).to_string();
+                let wrong = distance(&typed, &id[..typed.len()], WRONG_DIGITS);
+                if wrong <= WRONG_DIGITS && best.as_ref().is_none_or(|(least, _)| wrong < *least) {
+                    best = Some((wrong, id));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(best.map(|(_, id)| id[..typed.len().max(SHOWN_DIGITS)].to_owned()))
     }
 
     /// The ref that a name means.
