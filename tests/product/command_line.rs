@@ -230,3 +230,30 @@ fn a_socket_that_somebody_else_answers_is_not_spoken_to() {
     let _ = other.wait();
     assert_eq!(refusal(&output), (Some(4), "forbidden".to_owned()), "{output:?}");
 }
+
+#[test]
+fn nothing_of_a_tasks_words_is_obeyed_by_a_terminal_and_its_output_reaches_a_program_as_it_is() {
+    const TITLE: &str = "a title\x1b]52;c;cm0gLXJm\x07\x1b[2J";
+    const COMMAND: &str = r"printf 'said \033]0;owned\007\033[8mhidden\n'; exit 3";
+    let person = Person::new();
+    let run = person.types(&["run", "--title", TITLE, "--command", COMMAND]);
+    assert_eq!(run.status.code(), Some(10), "{run:?}");
+    let task = json(&person.types(&["task", "list", "--json"]))[0]["id"].as_str().expect("a task").to_owned();
+    let shown = [&["show", &task] as &[&str], &["why", &task], &["list"]].map(|words| person.types(&[&["task"], words].concat()));
+    for output in [run].iter().chain(&shown) {
+        for bytes in [&output.stdout, &output.stderr] {
+            let text = String::from_utf8_lossy(bytes);
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
+    }
+    assert!(String::from_utf8_lossy(&shown[0].stdout).contains("a title"), "{:?}", shown[0]);
+
+    let log = person.types(&["task", "log", &task]).stdout;
+    assert!(String::from_utf8_lossy(&log).contains("said \x1b]0;owned\x07\x1b[8mhidden"), "{log:?}");
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &format!("{HELIX} task log {task}"), "/dev/null"]);
+    terminal.env("HELIX_DATA", person.data()).env("HOME", person.folder.path()).env("NO_COLOR", "1");
+    let seen = terminal.output().expect("util-linux's script is installed").stdout;
+    let seen = String::from_utf8_lossy(&seen);
+    assert!(seen.contains("said hidden") && !seen.contains('\x1b'), "{seen:?}");
+}

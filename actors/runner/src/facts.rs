@@ -157,13 +157,14 @@ fn programs() -> Vec<(&'static str, PathBuf)> {
     Capability::PROGRAMS.iter().filter_map(find).collect()
 }
 
-/// The first line a program says within its time, of either stream (java says it on stderr).
+/// The first line a program says within its time, of either stream (java says it on stderr), as plain text: it is shown to people.
 async fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    let line = String::from_utf8_lossy(&said).lines().next()?.trim().chars().take(200).collect::<String>();
+    let line = String::from_utf8_lossy(&said).lines().next()?.chars().filter(|c| !c.is_control()).collect::<String>();
+    let line: String = line.trim().chars().take(200).collect();
     (output.status.success() && !line.is_empty()).then_some(line)
 }
 
@@ -198,6 +199,12 @@ mod tests {
         let words: Vec<String> = named("licence-x, quiet room,,NOT/one").collect();
         assert_eq!(words, ["licence-x", "quiet", "room"]);
         assert_eq!(named("").count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_version_is_plain_text_whatever_the_program_says() {
+        let line = first_line(Path::new("/bin/sh"), &["-c", r"printf '\033]0;owned\007tool 1.2\033[2J\r\nmore\n'"]).await;
+        assert_eq!(line.as_deref(), Some("]0;ownedtool 1.2[2J"));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use helix_protocol::{Code, Failure};
 use serde::Serialize;
 
 use super::Global;
+use super::escapes::harmless;
 use super::style::{Style, fit, terminal_columns};
 use crate::client::Client;
 use crate::node::{DataFolder, start_in_background};
@@ -81,16 +82,28 @@ impl Context {
 
     /// Prints an answer: JSON as it is, or what `render` makes of it.
     pub fn print<T: Serialize>(&self, answer: &T, render: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        let mut text = if self.json() {
-            serde_json::to_string_pretty(answer)
-                .map_err(|error| Failure::new(Code::Internal, format!("an answer is no JSON: {error}")))?
-        } else {
-            render(answer)
-        };
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
+        if self.json() {
+            return print_json(answer);
         }
-        out(&text)
+        self.show(&whole_line(render(answer)))
+    }
+
+    /// The same for what somebody wrote into files: programs get its bytes, a terminal what is harmless of them.
+    pub fn print_content<T: Serialize>(&self, answer: &T, render: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        if self.json() {
+            return print_json(answer);
+        }
+        self.show_content(&whole_line(render(answer)))
+    }
+
+    /// Shows a piece of text to a person on standard output.
+    pub fn show(&self, text: &str) -> Result<(), Failure> {
+        out(&harmless(text, self.style))
+    }
+
+    /// The same for what commands wrote: programs get its bytes, a terminal what is harmless of them.
+    pub fn show_content(&self, text: &str) -> Result<(), Failure> {
+        if std::io::stdout().is_terminal() { self.show(text) } else { out(text) }
     }
 
     /// A table or timeline as wide as the terminal: what a pipe gets is whole.
@@ -105,7 +118,7 @@ impl Context {
     pub fn say(&self, text: &str) {
         if !self.json() {
             // Nobody is told where standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(std::io::stderr(), "{}", harmless(text, self.style));
         }
     }
 
@@ -137,7 +150,20 @@ pub(super) fn names_of_variables() -> Vec<String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
 }
 
-/// Writes to standard output. A reader that has gone (`helix task list | head`) is no fault.
+fn print_json(answer: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(answer);
+    out(&whole_line(text.map_err(|error| Failure::new(Code::Internal, format!("an answer is no JSON: {error}")))?))
+}
+
+/// The text with the end of its last line.
+fn whole_line(mut text: String) -> String {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes to standard output as it is: JSON, or what this program says by itself. A reader that has gone (`helix task list | head`) is no fault.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

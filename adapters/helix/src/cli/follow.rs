@@ -142,7 +142,7 @@ impl<'a> View<'a> {
                 .map_err(|error| Failure::new(Code::Internal, format!("an event is no JSON: {error}")))?;
             out(&format!("{line}\n"))?;
         } else if let Some(line) = self.timeline.line(event) {
-            out(&format!("{}\n", self.context.fit(line)))?;
+            self.context.show(&format!("{}\n", self.context.fit(line)))?;
         }
         let Some(task) = event.event.task.filter(|task| self.open.contains(task)) else { return Ok(()) };
         match event.event.kind {

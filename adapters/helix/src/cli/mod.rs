@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod doctor;
 mod down;
+mod escapes;
 mod explain;
 mod follow;
 mod key;
@@ -37,6 +38,7 @@ use helix_protocol::{Code, Failure};
 
 pub use context::Context;
 pub(crate) use context::out;
+pub(crate) use escapes::harmless;
 
 /// Runs coding agents, and any other long work, for days on machines you already have.
 #[derive(Debug, Parser)]
@@ -165,7 +167,8 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
         writeln!(stderr, "{text}")
     } else {
         let hint = if failure.hint.is_empty() { String::new() } else { format!("\n  hint: {}", failure.hint) };
-        writeln!(stderr, "error[{}]: {}{hint}", failure.code.as_str(), failure.message)
+        let text = format!("error[{}]: {}{hint}", failure.code.as_str(), failure.message);
+        writeln!(stderr, "{}", harmless(&text, style::Style::Plain))
     };
     ExitCode::from(failure.code.exit_code())
 }

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use helix_protocol::{Code, Failure};
 
-use crate::cli::Context;
+use crate::cli::style::Style;
+use crate::cli::{Context, harmless};
 
 pub use account::{Account, Figures, Verdict};
 
@@ -92,7 +93,7 @@ impl Demo {
             let text = serde_json::to_string(&ending.figures).expect("figures are numbers and texts");
             crate::cli::out(&format!("{text}\n"))?;
         } else {
-            crate::cli::out(&ending.text)?;
+            context.show(&ending.text)?;
         }
         if keep == Keep::Everything {
             tell(&format!("kept: {}", folder.display()));
@@ -103,5 +104,5 @@ impl Demo {
 
 /// Says something on standard error, so that standard output holds the result alone.
 fn tell(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", harmless(text, Style::Coloured));
 }

@@ -59,7 +59,7 @@ impl Diff {
         let files: Vec<FileDiff> = context.client()?.query(&self.which.path("diff"), &query).await?;
         let shown = |file: &&FileDiff| self.all || !file.left_out;
         let reader = if std::io::stdout().is_terminal() { Reader::Person } else { Reader::Program };
-        context.print(&files, |files| {
+        context.print_content(&files, |files| {
             let shown: Vec<&FileDiff> = files.iter().filter(shown).collect();
             if self.stat { stat(&shown, context.style) } else { patches(&shown, context.style, reader) }
         })?;

@@ -124,7 +124,7 @@ impl Reading<'_> {
         let RunningCommand { run, command } = running;
         self.seen.insert(run);
         if !self.context.json() {
-            out(&format!("{}\n", self.context.style.cyan(format!("$ {command}"))))?;
+            self.context.show_content(&format!("{}\n", self.context.style.cyan(format!("$ {command}"))))?;
         }
         let (mut offset, mut line_ended) = (0, true);
         loop {
@@ -146,7 +146,7 @@ impl Reading<'_> {
                 }
             } else {
                 line_ended = if output.text.is_empty() { line_ended } else { output.text.ends_with('\n') };
-                out(&output.text)?;
+                self.context.show_content(&output.text)?;
             }
             offset = output.next;
             if output.ended {
@@ -165,7 +165,7 @@ fn show(context: &Context, step: &LogStep, seen: &HashSet<RunId>) -> Result<(), 
         let line = serde_json::to_string(step).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         return out(&format!("{line}\n"));
     }
-    out(&render(step, seen, context.style))
+    context.show_content(&render(step, seen, context.style))
 }
 
 fn render(step: &LogStep, seen: &HashSet<RunId>, style: Style) -> String {
