@@ -90,6 +90,44 @@ async fn a_second_node_on_the_records_of_one_that_runs_is_told_of_it_whatever_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_used_is_named_with_its_reason_by_the_node_and_by_doctor() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "not a database, and long enough to be looked at as one. ".repeat(20)).expect("the folder is writable");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let helix = |url: &str, arguments: &[&str]| {
+        let mut command = Command::new(HELIX);
+        command.arg("--data").arg(folder.path().join("data")).arg("--json").args(arguments).env("DATABASE_URL", url);
+        tokio::task::block_in_place(|| command.output()).expect("the program runs")
+    };
+    let found = |url: &str| {
+        let output = helix(url, &["doctor"]);
+        let checks: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let check = checks.as_array().expect("a list").iter().find(|check| check["name"] == "database").expect("a line").clone();
+        (
+            output.status.code(),
+            check["verdict"].as_str().expect("text").to_owned(),
+            check["found"].as_str().expect("text").to_owned(),
+        )
+    };
+    for (url, exit, code, reason) in [
+        (format!("sqlite:{}", text.display()), 9, "database_failed", "file is not a database"),
+        (format!("sqlite:{}/nowhere/x.db", folder.path().display()), 2, "invalid_config", "there is no folder"),
+    ] {
+        let output = helix(&url, &["up"]);
+        assert_eq!(refusal(&output), (Some(exit), code.to_owned()), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
+        let (exit, verdict, found) = found(&url);
+        assert_eq!((exit, verdict.as_str()), (Some(1), "bad"), "{found}");
+        assert!(found.contains(reason), "{found}");
+    }
+    let (exit, verdict, refused) = found(&format!("postgres://helix:secret@127.0.0.1:{port}/helix"));
+    assert_eq!((exit, verdict.as_str()), (Some(1), "bad"), "{refused}");
+    assert!(refused.contains("Connection refused") && !refused.contains("secret"), "{refused}");
+    assert_eq!(found("").1, "good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_no_model_could_answer_is_refused_before_there_is_a_task() {
     let closed = serde_json::json!({"base_url": "http://127.0.0.1:9/v1", "key_env": "A_KEY_THAT_NOBODY_SET"});
     let product = Setup::workers(1).set("llm.providers.closed", closed).start().await;

@@ -16,6 +16,7 @@ mod memory;
 mod named;
 mod open;
 mod postgres;
+mod reach;
 mod rows;
 mod rules;
 mod sql;
@@ -30,7 +31,7 @@ mod write;
 
 pub use clock::Clock;
 pub use memory::MemoryStore;
-pub use open::open;
+pub use open::{open, probe};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 pub use store::{EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter};

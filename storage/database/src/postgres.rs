@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::{AnyPool, Row, query};
 
+use crate::reach::{leave, reach};
 use crate::sql::dialect::{Dialect, Postgres};
 use crate::sql::error::failure;
 use crate::sql::migrate::{MIGRATIONS, migrate};
@@ -20,6 +21,8 @@ const WRITERS: u32 = 3;
 const READERS: u32 = 8;
 /// How long a lost server is looked for before `Unavailable` is answered.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What a server is asked to see whether it answers.
+const SIGN_OF_LIFE: &str = "SELECT 1";
 /// The oldest version that is taken, as the server numbers it: the contract is held on no older one.
 const OLDEST: i64 = 150_000;
 
@@ -29,6 +32,7 @@ impl PostgresStore {
     /// again by themselves.
     pub async fn connect(url: &str) -> Result<Self, RecordError> {
         install_default_drivers();
+        leave(reach(url, SIGN_OF_LIFE).await?).await;
         let writer = pool(WRITERS, url).await?;
         if let Err(error) = prepare(&writer).await {
             writer.close().await;
@@ -36,12 +40,25 @@ impl PostgresStore {
         }
         Ok(Self::new(writer, pool(READERS, url).await?, Clock::system()))
     }
+
+    /// Sees whether the server lets us in and is new enough.
+    pub(crate) async fn probe(url: &str) -> Result<(), RecordError> {
+        install_default_drivers();
+        let mut connection = reach(url, SIGN_OF_LIFE).await?;
+        let judged = judge_server(&mut connection).await;
+        leave(connection).await;
+        judged
+    }
+}
+
+async fn judge_server(connection: &mut sqlx::AnyConnection) -> Result<(), RecordError> {
+    let version = query("SELECT current_setting('server_version_num')::BIGINT AS number").fetch_one(connection);
+    judge(version.await.map_err(failure)?.try_get("number").map_err(failure)?)
 }
 
 async fn prepare(writer: &AnyPool) -> Result<(), RecordError> {
     let mut connection = writer.acquire().await.map_err(failure)?;
-    let version = query("SELECT current_setting('server_version_num')::BIGINT AS number").fetch_one(&mut *connection);
-    judge(version.await.map_err(failure)?.try_get("number").map_err(failure)?)?;
+    judge_server(&mut connection).await?;
     migrate::<Postgres>(&mut connection, MIGRATIONS, None).await?;
     number_events_after_the_last(&mut connection).await
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::{AnyPool, Executor};
 
+use crate::reach::{leave, reach};
 use crate::sql::dialect::{Dialect, Sqlite};
 use crate::sql::error::failure;
 use crate::sql::migrate::{MIGRATIONS, Migration, migrate};
@@ -24,6 +25,8 @@ const READERS: u32 = 4;
 const WRITER_SETUP: &str =
     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
 const READER_SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON";
+/// Reads a page of the file, which is looked at only then.
+const PROBE: &str = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON; SELECT COUNT(*) FROM sqlite_schema";
 
 impl SqliteStore {
     /// Opens the records at `path`, or makes them. A schema that is older is brought up to date after a
@@ -40,6 +43,7 @@ impl SqliteStore {
     pub(crate) async fn open_at(path: &Path, clock: Clock, migrations: &[Migration]) -> Result<Self, RecordError> {
         install_default_drivers();
         let path = absolute(path)?;
+        leave(reach(&url(&path, "rwc"), WRITER_SETUP).await.map_err(|error| named(error, &path))?).await;
         let writer = pool(1, WRITER_SETUP, &url(&path, "rwc")).await?;
         if let Err(error) = prepare(&writer, migrations, &path).await {
             writer.close().await;
@@ -47,6 +51,24 @@ impl SqliteStore {
         }
         let readers = pool(READERS, READER_SETUP, &url(&path, "rw")).await?;
         Ok(Self::new(writer, readers, clock))
+    }
+
+    /// Sees whether there is a database at `path`, or could be made.
+    pub(crate) async fn probe(path: &Path) -> Result<(), RecordError> {
+        install_default_drivers();
+        let path = absolute(path)?;
+        if path.exists() {
+            leave(reach(&url(&path, "rw"), PROBE).await.map_err(|error| named(error, &path))?).await;
+        }
+        Ok(())
+    }
+}
+
+/// The driver does not say which file it could not use.
+fn named(error: RecordError, path: &Path) -> RecordError {
+    match error {
+        RecordError::Backend(reason) => RecordError::Backend(format!("{}: {reason}", path.display())),
+        other => other,
     }
 }
 

@@ -13,11 +13,13 @@ use serde::Serialize;
 
 use super::Context;
 use super::circuits::told;
+use super::config::without_password;
 use super::context::names_of_variables;
 use super::style::{Style, mebibytes};
 use crate::client::Client;
 use crate::node::DataFolder;
 use crate::node::providers::logins;
+use crate::node::stores::{records_url, unreached};
 
 /// Less free disk than this is worth a word, in MiB.
 const LITTLE_DISK_MIB: u64 = 2 * 1024;
@@ -113,6 +115,7 @@ impl Doctor {
                     let next = format!("chmod 700 {}", folder.root().display());
                     checks.push(Check::warning("data folder", "other users of this machine may read it", next));
                 }
+                checks.push(database(&records_url(&config, &folder), folder.root()).await);
                 checks.extend(node(&folder, self.models).await);
             }
             Err(failure) => checks.push(Check::failed("data folder", failure)),
@@ -197,6 +200,21 @@ fn data_folder(root: &Path) -> Vec<Check> {
         Err(error) => Check::warning("disk", format!("free space is not known: {error}"), ""),
     });
     checks
+}
+
+/// Whether a node could be started on the records, or goes on with them. Those of a data folder that does not exist yet are made with it.
+async fn database(url: &str, root: &Path) -> Check {
+    let own = url.strip_prefix("sqlite:").map(Path::new).filter(|path| path.starts_with(root) && !path.exists());
+    if let Some(path) = own {
+        return Check::good("database", format!("{}, made at the first start", path.display()));
+    }
+    match helix_database::probe(url).await {
+        Ok(()) => Check::good("database", without_password(url)),
+        Err(error) => {
+            let failure = unreached(error);
+            Check::bad("database", format!("{}: {}", without_password(url), failure.message), failure.hint)
+        }
+    }
 }
 
 async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {

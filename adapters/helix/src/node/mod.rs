@@ -5,7 +5,7 @@ mod data_folder;
 mod process;
 pub mod providers;
 mod server;
-mod stores;
+pub mod stores;
 mod transports;
 mod tree;
 mod web;

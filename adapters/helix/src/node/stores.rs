@@ -55,10 +55,7 @@ impl Stores {
 }
 
 async fn open_records(config: &Config, folder: &DataFolder) -> Result<Arc<dyn RecordStore>, Failure> {
-    let url = match config.database.url.as_str() {
-        "" => format!("sqlite:{}", folder.records().display()),
-        url => url.to_owned(),
-    };
+    let url = records_url(config, folder);
     let started = Instant::now();
     loop {
         match helix_database::open(&url).await {
@@ -67,8 +64,32 @@ async fn open_records(config: &Config, folder: &DataFolder) -> Result<Arc<dyn Re
                 tracing::warn!(reason, "the database does not answer yet");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(unreached(error)),
         }
+    }
+}
+
+/// Where the records are.
+pub fn records_url(config: &Config, folder: &DataFolder) -> String {
+    match config.database.url.as_str() {
+        "" => format!("sqlite:{}", folder.records().display()),
+        url => url.to_owned(),
+    }
+}
+
+/// What a person can do about records that a node cannot be started on.
+pub fn unreached(error: RecordError) -> Failure {
+    match error {
+        RecordError::NotFound(what) => Failure::new(Code::InvalidConfig, format!("database.url: there is no {what}")).hint(
+            "make the folder, or correct database.url of helix.yaml or DATABASE_URL; empty means records.db in the data folder",
+        ),
+        RecordError::Unavailable(_) => Failure::from(error).hint(
+            "start the database, or correct database.url of helix.yaml or DATABASE_URL; a node that starts waits for it for 30 s",
+        ),
+        RecordError::Backend(_) => Failure::from(error).hint(
+            "correct database.url of helix.yaml or DATABASE_URL; a damaged file is restored from a backup, or moved out of the way",
+        ),
+        other => other.into(),
     }
 }
 

@@ -197,3 +197,14 @@ async fn records_of_a_newer_version_are_refused() {
     let refused = PostgresStore::connect(&url).await.err();
     assert_eq!(refused, Some(RecordError::NewerFormat { found: 99, known: newest(MIGRATIONS) }));
 }
+
+#[tokio::test]
+async fn a_server_that_refuses_connections_is_said_to() {
+    // Nobody listens on a port that was given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://helix@127.0.0.1:{port}/helix");
+    for outcome in [PostgresStore::connect(&url).await.map(drop), crate::probe(&url).await] {
+        let Err(RecordError::Unavailable(reason)) = outcome else { panic!("{outcome:?}") };
+        assert!(reason.contains("Connection refused"), "{reason}");
+    }
+}

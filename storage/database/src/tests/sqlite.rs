@@ -177,3 +177,20 @@ async fn a_folder_that_is_not_there_and_a_url_of_another_kind_are_refused() {
         assert!(matches!(refused, Some(RecordError::NotFound(_))), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_said_at_once_and_by_name_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    let text = "not a database, and long enough to be looked at as one. ".repeat(20);
+    std::fs::write(&path, &text).unwrap();
+    let expected = RecordError::Backend(format!("{}: file is not a database", path.display()));
+    let started = std::time::Instant::now();
+    assert_eq!(SqliteStore::open(&path).await.map(drop), Err(expected.clone()));
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "waiting does not help");
+    assert_eq!(crate::probe(&format!("sqlite:{}", path.display())).await, Err(expected));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    let missing = folder.path().join("records.db");
+    assert_eq!(crate::probe(&format!("sqlite:{}", missing.display())).await, Ok(()));
+    assert!(!missing.exists(), "looking makes nothing");
+}
