@@ -14,6 +14,7 @@ mod agents_of_others;
 mod attempts;
 mod carried;
 mod command_line;
+mod commands;
 mod content;
 mod demo;
 mod external;

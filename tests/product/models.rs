@@ -101,6 +101,8 @@ async fn a_task_whose_only_model_is_away_waits_for_it_says_why_and_uses_no_retry
         product.until("the task waits", async || waits(&product.record(task).await)).await;
         let why: TaskWhy = product.client.get(&format!("/tasks/{task}/why")).await.expect("it is explained");
         assert!(why.reason.contains("asked again in") && why.reason.contains("a fault that was ordered"), "{}", why.reason);
+        let next = why.next.join("; ");
+        assert!(why.workers.is_empty() && next.contains("helix status") && next.contains("no_model_answers"), "{next}");
         // It is asked again and again, and still waits: of no retries none was used.
         let asked = || read_log(model.log()).expect("the log can be read").len();
         let before = asked();

@@ -1,11 +1,14 @@
 //! The built-in kind `command`: shell commands in order, one step each.
 
 use async_trait::async_trait;
-use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
+use helix_ports::{OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{Code, CommandSpec, ExitReport, Failure, TaskWork};
 
 /// How much of a failed command's output its failure repeats, in characters.
 const QUOTED: usize = 2_000;
+
+/// How a shell ends that did not find a program.
+const NOT_FOUND: i32 = 127;
 
 /// Runs commands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,8 +65,21 @@ fn failed(report: &ExitReport) -> Failure {
     let skipped = tail.chars().count().saturating_sub(QUOTED);
     let quoted: String = tail.chars().skip(skipped).collect();
     let command = report.command.lines().next().unwrap_or_default();
-    let output = if quoted.is_empty() { String::new() } else { format!("; its output ended with:\n{quoted}") };
+    let output = if quoted.is_empty() { String::new() } else { format!("{OUTPUT}{quoted}") };
+    if let Some(program) = missing_program(report) {
+        let message = format!("the worker has no program {program}: `{command}` {how}");
+        return Failure::new(Code::ProgramMissing, message)
+            .hint(format!("install it on the worker, or run the task with `--needs {program}` on one that has it"));
+    }
     Failure::new(Code::CommandFailed, format!("`{command}` {how}{output}")).hint("`helix task log` shows its whole output")
+}
+
+/// The program that the shell did not find, where that is what it ended with. A path names a file of the workspace, not a program of the worker.
+fn missing_program(report: &ExitReport) -> Option<&str> {
+    let last = report.tail.trim_end().lines().next_back().filter(|_| report.exit_code == NOT_FOUND)?;
+    let said = last.strip_suffix(": command not found").or_else(|| last.strip_suffix(": not found"))?;
+    let program = said.rsplit(": ").next().unwrap_or(said);
+    (!program.is_empty() && !program.contains(|c: char| c.is_whitespace() || c == '/')).then_some(program)
 }
 
 #[cfg(test)]
@@ -84,6 +100,29 @@ mod tests {
         };
         assert_eq!(failed(&report(2, "")).message, "`make test` ended with exit code 2");
         assert_eq!(failed(&report(137, "killed\n")).message, "`make test` was ended by signal 9; its output ended with:\nkilled");
+    }
+
+    #[test]
+    fn a_program_that_the_worker_lacks_is_told_from_a_command_that_failed() {
+        let of = |exit_code, tail: &str| ExitReport {
+            run: RunId::new(),
+            command: "tool --all".to_owned(),
+            exit_code,
+            tail: tail.to_owned(),
+            output: None,
+            output_bytes: 0,
+        };
+        for said in ["/bin/sh: 1: tool: not found\n", "begins\nbash: line 1: tool: command not found\n", "sh: tool: not found"] {
+            let failure = failed(&of(127, said));
+            assert_eq!(failure.code, Code::ProgramMissing, "{said}");
+            assert_eq!(failure.message, "the worker has no program tool: `tool --all` ended with exit code 127");
+            assert!(failure.hint.contains("--needs tool"), "{}", failure.hint);
+        }
+        let others =
+            [(1, "sh: tool: not found"), (127, ""), (127, "no such key: not found"), (127, "sh: 1: ./train.sh: not found")];
+        for (exit_code, said) in others {
+            assert_eq!(failed(&of(exit_code, said)).code, Code::CommandFailed, "{said}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use helix_ports::{StepResult, TaskKind, TurnEnd, is_of_the_model};
 use helix_protocol::link::Request;
 use helix_protocol::{
     Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
-    TaskRecord, WorkerId,
+    TaskRecord, WorkerId, ms_in_words,
 };
 use tokio::time::Instant;
 
@@ -225,7 +225,7 @@ impl Drive {
             made = &mut step => made,
             () = late => {
                 let limit = self.task.spec.timeout_ms.unwrap_or_default();
-                Err(Failure::new(Code::TimedOut, format!("the task ran for longer than its limit of {limit} ms"))
+                Err(Failure::new(Code::TimedOut, format!("the task ran for longer than its limit of {}", ms_in_words(limit)))
                     .hint("`helix task retry` goes on from its last step"))
             }
             () = &mut running => unreachable!("it never ends by itself"),

@@ -11,7 +11,8 @@ use std::time::Duration;
 use helix_database::{StatusChange, Then, Write};
 use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::{
-    AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord, TaskStatus,
+    AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord,
+    TaskStatus, ms_in_words,
 };
 
 use crate::commit::{self, Draft, Taken, task_of};
@@ -20,7 +21,7 @@ use crate::host::Host;
 use crate::machine::Happening;
 use crate::retry::{Verdict, verdict};
 use crate::shared::Shared;
-use crate::telling;
+use crate::telling::{self, Next};
 
 /// Space is looked for as often as the retry of this number would be made.
 const SPACE: u32 = 3;
@@ -28,6 +29,8 @@ const SPACE: u32 = 3;
 const UNSERVED: Duration = Duration::from_secs(900);
 /// How the reason of a task begins that waits for the day to turn.
 const NEXT_DAY: &str = "waiting for the next day: ";
+/// How the reason of a task begins that no model answers at present.
+const FOR_A_MODEL: &str = "waiting for a model, ";
 /// The longest that a day can still take.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -80,8 +83,13 @@ async fn try_again(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, fa
     let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
     change.retries = Some(retries);
     change.not_before = Some(Some(host.shared.now().after(delay)));
-    let what = format!("tried again in {} ms", delay.as_millis());
-    let event = telling::step_failed(host.lease.task, host.ordinal, failure, &what);
+    let wait = match verdict(failure.code) {
+        Verdict::Unserved => "it waits for a model and asks again in",
+        Verdict::NoSpace => "it waits for space and tries again in",
+        _ => "tried again in",
+    };
+    let what = format!("{wait} {}", delay_in_words(delay));
+    let event = telling::step_failed(host.lease.task, host.ordinal, failure, Next::Again(&what));
     match taken {
         Some(taken) => commit_failed(host, taken, exits, failure, change, vec![event]).await,
         None => task_of(host.shared.write(Write::Status { change: Box::new(change), events: vec![event] }).await?),
@@ -97,7 +105,7 @@ fn next_try(host: &Host, failure: &Failure) -> (u32, Duration, String) {
     }
     if verdict(failure.code) == Verdict::Unserved {
         let delay = host.again_in.map_or(backoff.most, |again| again.min(UNSERVED));
-        return (used, delay, format!("waiting for a model, asked again in {} s: {}", delay.as_secs(), telling::reason(failure)));
+        return (used, delay, format!("{FOR_A_MODEL}asked again in {}: {}", delay_in_words(delay), telling::reason(failure)));
     }
     let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.allowed_retries(), telling::reason(failure));
     (used + 1, backoff.delay(used, rand::random()), reason)
@@ -107,10 +115,8 @@ async fn fail(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure
     let mut change = Happening::Fail.change(host.lease.task, Some(host.lease.epoch), telling::reason(failure));
     // A commit counts as progress and would give the retries back that were used before; this one is none.
     change.retries = Some(host.task.retries);
-    let events = vec![
-        telling::step_failed(host.lease.task, host.ordinal, failure, "the task ends with it"),
-        telling::failed(host.lease.task, failure),
-    ];
+    let events =
+        vec![telling::step_failed(host.lease.task, host.ordinal, failure, Next::Ends), telling::failed(host.lease.task, failure)];
     let taken = taken.unwrap_or_else(|| untouched(host));
     commit_failed(host, taken, exits, failure, change, events).await
 }
@@ -160,7 +166,12 @@ async fn wait_for_the_day(host: &Host, failure: &Failure) -> Result<End, Failure
     let reason = format!("{NEXT_DAY}{}", failure.message);
     let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
     change.not_before = Some(Some(host.shared.now().day_start().after(DAY)));
-    let event = telling::step_failed(host.lease.task, host.ordinal, failure, "tried again after midnight UTC");
+    let event = telling::step_failed(
+        host.lease.task,
+        host.ordinal,
+        failure,
+        Next::Again("it waits for the day to turn and goes on after midnight UTC"),
+    );
     let write = Write::Status { change: Box::new(change), events: vec![event] };
     Ok(End::Waiting(Box::new(task_of(host.shared.write(write).await?)?)))
 }
@@ -168,6 +179,17 @@ async fn wait_for_the_day(host: &Host, failure: &Failure) -> Result<End, Failure
 /// True of a task that waits for the day to turn.
 pub(crate) fn waits_for_the_day(task: &TaskRecord) -> bool {
     task.reason.starts_with(NEXT_DAY)
+}
+
+/// True of a task that waits until a model answers again.
+pub(crate) fn waits_for_a_model(task: &TaskRecord) -> bool {
+    task.reason.starts_with(FOR_A_MODEL)
+}
+
+/// A delay as people say it: from ten seconds on in whole ones.
+pub(crate) fn delay_in_words(delay: Duration) -> String {
+    let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    ms_in_words(if ms < 10_000 { ms } else { ms / 1_000 * 1_000 })
 }
 
 /// Fails a task that no step was begun for.

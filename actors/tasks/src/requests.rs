@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 
 use crate::commit::task_of;
 use crate::drive::read_task;
+use crate::failing::delay_in_words;
 use crate::machine::Happening;
 use crate::shared::Shared;
+use crate::telling::Next;
 use crate::{children, dependencies, gateway, secrets, telling};
 
 /// Most that is said at once.
@@ -316,12 +318,19 @@ pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, princ
     change(shared, again, event).await
 }
 
+/// What means a step, or the files before the first one, wherever a step is named.
+const STEP_WORDS: [&str; 2] = ["head", "base"];
+
 /// Names a step of a task.
 pub(crate) async fn checkpoint(shared: &Shared, task: TaskId, step: Option<StepId>, name: String) -> Result<Checkpoint, Failure> {
     let record = read_task(shared, task).await?;
     if name.trim().is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
         return Err(Failure::new(Code::InvalidRequest, format!("{name:?} is no name for a checkpoint"))
             .hint("one line of at most 100 characters"));
+    }
+    if name.parse::<u64>().is_ok() || STEP_WORDS.contains(&name.as_str()) {
+        return Err(Failure::new(Code::InvalidRequest, format!("{name:?} is no name for a checkpoint: it means a step already"))
+            .hint("numbers are steps, `head` is the last one and `base` what the task began with; add a letter"));
     }
     let step = step.or(record.head).ok_or_else(|| {
         Failure::new(Code::InvalidState, format!("task {} has no step yet that could be named", task.short()))
@@ -398,8 +407,8 @@ pub(crate) async fn broken(shared: &Shared, task: TaskId, reason: &str) -> Resul
     );
     again.retries = Some(record.retries + 1);
     again.not_before = Some(Some(shared.now().after(delay)));
-    let what = format!("tried again in {} ms", delay.as_millis());
-    let event = telling::step_failed(task, record.steps + 1, &failure, &what);
+    let what = format!("tried again in {}", delay_in_words(delay));
+    let event = telling::step_failed(task, record.steps + 1, &failure, Next::Again(&what));
     task_of(shared.write(Write::Status { change: Box::new(again), events: vec![event] }).await?)
 }
 

@@ -13,6 +13,7 @@ use helix_protocol::{Failure, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
 use crate::drive::read_task;
+use crate::failing::{waits_for_a_model, waits_for_the_day};
 use crate::scheduler::SchedulerMsg;
 use crate::shared::Shared;
 use crate::{rehearsal, requests};
@@ -130,7 +131,8 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     let status = record.status;
     let reason = reason(&record);
     let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
-    let workers = if waits {
+    // Workers have no part in what a model or a day's limit is waited for.
+    let workers = if waits && !waits_for_a_model(&record) && !waits_for_the_day(&record) {
         scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record.clone()), reply }).await?
     } else {
         Vec::new()
@@ -162,6 +164,13 @@ fn reason(record: &TaskRecord) -> String {
 fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
     let id = record.id.short();
     match record.status {
+        TaskStatus::Pending if waits_for_a_model(record) => vec![
+            "`helix status` shows the models that are left alone, since when, and when they are asked again".to_owned(),
+            "`helix explain no_model_answers` says more".to_owned(),
+        ],
+        TaskStatus::Pending if waits_for_the_day(record) => {
+            vec!["`helix status` shows what was spent today".to_owned(), "`helix explain day_limit_reached` says more".to_owned()]
+        }
         TaskStatus::Pending | TaskStatus::WaitingForWorker => {
             let mut next = vec!["`helix worker list` shows every worker".to_owned(), "`helix worker add` adds one".to_owned()];
             if lacks_sandbox {

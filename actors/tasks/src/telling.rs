@@ -55,9 +55,23 @@ fn left_out(skipped: &[SkippedFile]) -> usize {
     skipped.iter().filter(|file| file.reason != SkipReason::Cache).count()
 }
 
+/// What follows a failed step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Next<'a> {
+    /// It is made again; in these words.
+    Again(&'a str),
+    /// The task ends.
+    Ends,
+}
+
 /// A step failed.
-pub(crate) fn step_failed(task: TaskId, ordinal: u64, failure: &Failure, what_now: &str) -> NewEvent {
-    let detail = json!({"code": failure.code, "message": failure.message, "ordinal": ordinal});
+pub(crate) fn step_failed(task: TaskId, ordinal: u64, failure: &Failure, next: Next<'_>) -> NewEvent {
+    let (what_now, again) = match next {
+        Next::Again(what_now) => (what_now, true),
+        Next::Ends => ("the task ends with it", false),
+    };
+    let next = again.then_some(what_now);
+    let detail = json!({"code": failure.code, "message": failure.message, "ordinal": ordinal, "ends": !again, "next": next});
     about(EventKind::StepFailed, task, format!("step {ordinal} failed ({}); {what_now}", failure.code))
         .severity(Severity::Warning)
         .detail(detail)

@@ -15,8 +15,8 @@ pub use provider::{
     RawAnswer, RawCall, RawOperation, TokenPrice,
 };
 pub use task_kind::{
-    APPROVAL, CHILDREN, ChildEnd, OUT_OF_BUDGET, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd, in_the_models_words,
-    is_of_the_model,
+    APPROVAL, CHILDREN, ChildEnd, OUT_OF_BUDGET, OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd,
+    in_the_models_words, is_of_the_model,
 };
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 pub use web::{WebAccess, WebHit, WebPage};

@@ -18,6 +18,9 @@ pub const CHILDREN: &str = "waits for its own tasks: ";
 /// What a question begins with that asks for more money or tokens.
 pub const OUT_OF_BUDGET: &str = "out of budget: ";
 
+/// What stands between how a command failed and the end of its output.
+pub const OUTPUT: &str = "; its output ended with:\n";
+
 /// True of a question in a model's own words: its answer is part of the conversation.
 pub fn is_of_the_model(question: &str) -> bool {
     ![APPROVAL, CHILDREN, OUT_OF_BUDGET].iter().any(|beginning| question.starts_with(beginning))

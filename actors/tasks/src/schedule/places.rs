@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use helix_messages::{WorkerReason, WorkerView};
-use helix_protocol::{Capability, Criticality, Lifecycle, Needs, Sandboxing, SnapshotId, WorkerHealth, WorkerId};
+use helix_protocol::{Capability, Criticality, Lifecycle, Needs, Sandboxing, SnapshotId, WorkerHealth, WorkerId, mib_in_words};
 
 use super::Waiting;
 
@@ -177,10 +177,11 @@ impl Place {
         }
         let memory = has.memory_free_mib.min(has.memory_mib.saturating_sub(self.held.memory_mib));
         if needs.memory_mib > memory {
-            return Some(format!("{memory} MiB of its memory are free, {} are needed", needs.memory_mib));
+            return Some(format!("{} of its memory are free, {} are needed", mib_in_words(memory), mib_in_words(needs.memory_mib)));
         }
         let disk = has.disk_free_mib.min(has.disk_mib.saturating_sub(self.held.disk_mib));
-        (needs.disk_mib > disk).then(|| format!("{disk} MiB of its disk are free, {} are needed", needs.disk_mib))
+        (needs.disk_mib > disk)
+            .then(|| format!("{} of its disk are free, {} are needed", mib_in_words(disk), mib_in_words(needs.disk_mib)))
     }
 
     fn full(&self, criticality: Criticality) -> Option<String> {

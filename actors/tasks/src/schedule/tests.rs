@@ -127,8 +127,11 @@ fn each_worker_says_in_words_why_it_is_not_the_one() {
     assert_eq!(reasons(&sandboxed)[2], "it has no sandbox (no Landlock)");
     assert_eq!(reasons(&needs(Needs { cores: 9, ..Needs::default() }))[2], "8 of its 8 cores are free, 9 are needed");
     assert_eq!(reasons(&needs(Needs { gpus: 1, ..Needs::default() }))[2], "0 of its 0 GPUs are free, 1 are needed");
-    assert_eq!(reasons(&needs(Needs { memory_mib: 900, ..Needs::default() }))[2], "800 MiB of its memory are free, 900 are needed");
-    assert_eq!(reasons(&needs(Needs { disk_mib: 91, ..Needs::default() }))[2], "90 MiB of its disk are free, 91 are needed");
+    assert_eq!(
+        reasons(&needs(Needs { memory_mib: 900, ..Needs::default() }))[2],
+        "800 MiB of its memory are free, 900 MiB are needed"
+    );
+    assert_eq!(reasons(&needs(Needs { disk_mib: 91, ..Needs::default() }))[2], "90 MiB of its disk are free, 91 MiB are needed");
     assert_eq!(reasons(&needs(Needs { worker: Some(WorkerId::new()), ..Needs::default() }))[2], "the task asks for another worker");
 }
 

@@ -135,7 +135,7 @@ async fn a_task_that_takes_too_long_fails() {
     spec.timeout_ms = Some(1_000);
     let task = node.create(spec).await.expect("made").id;
     let failed = node.until(task, TaskStatus::Failed).await;
-    assert_eq!(failed.reason, "the task ran for longer than its limit of 1000 ms (timed_out)");
+    assert_eq!(failed.reason, "the task ran for longer than its limit of 1 s (timed_out)");
     let outcomes: Vec<_> = node.line(task).await.iter().map(|step| step.outcome).collect();
     assert_eq!(outcomes, [StepOutcome::Continue, StepOutcome::Continue, StepOutcome::Failed]);
 }

@@ -38,11 +38,11 @@ impl Attach {
                 let task: TaskRecord = client.get(&format!("/tasks/{}", segment(text))).await?;
                 let mut watch = Watch::open(&client, Some(&task.id.to_string()), Some(0)).await?;
                 let typed = if self.stdin { Some(Typed::from_stdin()) } else { Typed::at_terminal() };
-                follow(context, &client, &mut watch, &[task.id], Start::Beginning, typed).await?
+                follow(context, &client, &mut watch, &[task.id], Start::Beginning, typed, None).await?
             }
             None => {
                 let mut watch = Watch::open(&client, None, None).await?;
-                follow(context, &client, &mut watch, &[], Start::Now, None).await?
+                follow(context, &client, &mut watch, &[], Start::Now, None, None).await?
             }
         };
         match followed {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
-use helix_ports::CHILDREN;
+use helix_ports::{CHILDREN, OUTPUT};
 use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
+use super::live::Live;
 use super::style::{dollars, grouped, span};
 use super::task::{meant, tell, wants_budget};
 use super::timeline::Timeline;
@@ -16,6 +17,9 @@ use crate::client::{Client, Watch};
 
 /// A task's end and the event of it carry the same time, give or take the clocks of node and database.
 const SAME_END_MICROS: i64 = 1_000_000;
+
+/// What mends a program that is missing.
+const INSTALL: &str = "install it on the worker, or say with --needs what a worker must have; ";
 
 /// How following ended.
 pub(super) enum Followed {
@@ -34,7 +38,7 @@ pub(super) enum Start {
     Beginning,
 }
 
-/// Shows events until every task of `tasks` has ended; for ever where there is none.
+/// Shows events until every task of `tasks` has ended; for ever where there is none. With `live`, what that task's commands write as well.
 pub(super) async fn follow(
     context: &Context,
     client: &Client,
@@ -42,6 +46,7 @@ pub(super) async fn follow(
     tasks: &[TaskId],
     start: Start,
     mut typed: Option<Typed>,
+    mut live: Option<Live<'_>>,
 ) -> Result<Followed, Failure> {
     let mut view = View::new(context, client, tasks).await?;
     if start == Start::Now {
@@ -59,10 +64,20 @@ pub(super) async fn follow(
                 None => std::future::pending().await,
             }
         };
+        let output = async {
+            match live.as_mut() {
+                Some(live) => live.next().await,
+                None => std::future::pending().await,
+            }
+        };
         let event = tokio::select! {
             event = watch.next() => event,
             line = line => {
                 view.say(&line).await;
+                continue;
+            }
+            shown = output => {
+                shown?;
                 continue;
             }
             _ = &mut leave => return Ok(Followed::Left),
@@ -72,7 +87,13 @@ pub(super) async fn follow(
                 if std::mem::take(&mut away) {
                     context.say("the node is back");
                 }
+                if let Some(live) = live.as_mut() {
+                    live.before(&event).await?;
+                }
                 view.show(&event).await?;
+                if let Some(live) = live.as_mut() {
+                    live.after(&event);
+                }
             }
             Err(failure) if failure.code == Code::NodeUnreachable || failure.code == Code::ShuttingDown => {
                 if !std::mem::replace(&mut away, true) {
@@ -212,7 +233,7 @@ pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Fa
         match task.status {
             TaskStatus::Completed => {
                 context.say(&format!(
-                    "  helix task diff {short}      what it changed\n  helix task export {short}    as a git branch"
+                    "  helix task log {short}       what it wrote\n  helix task diff {short}      what it changed\n  helix task export {short}    as a git branch"
                 ));
             }
             _ => context.say(&format!(
@@ -224,17 +245,25 @@ pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Fa
     match failed.first() {
         // Of several attempts one that succeeds is enough.
         Some(first) if failed.len() == ended.len() => {
-            let reason = if first.reason.is_empty() { String::new() } else { format!(": {}", first.reason) };
+            let told = without_output(&first.reason);
+            let reason = if told.is_empty() { String::new() } else { format!(": {told}") };
             let code = if first.status == TaskStatus::Cancelled { Code::Cancelled } else { Code::TaskFailed };
-            let explain = reason_code(&first.reason).map_or_else(String::new, |code| format!("`helix explain {code}` says more, "));
+            let named = reason_code(&first.reason);
+            let explain = named.map_or_else(String::new, |code| format!("`helix explain {code}` says more, "));
+            let mend = if named == Some(Code::ProgramMissing.as_str()) { INSTALL } else { "" };
             Err(Failure::new(code, format!("task {} {}{reason}", first.id.short(), first.status)).hint(format!(
-                "{explain}`helix task log {}` has its output, `helix task retry {}` goes on from its last step",
+                "{mend}{explain}`helix task log {}` has its output, `helix task retry {}` goes on from its last step",
                 first.id.short(),
                 first.id.short()
             )))
         }
         _ => Ok(()),
     }
+}
+
+/// Why a task failed, without the end of its command's output: `helix task log` has all of it, and it was shown as it was written.
+pub(super) fn without_output(reason: &str) -> &str {
+    reason.split_once(OUTPUT).map_or(reason, |(what, _)| what)
 }
 
 /// The failure's code that a task's reason ends with, in brackets.

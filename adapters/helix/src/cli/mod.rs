@@ -15,6 +15,7 @@ mod escapes;
 mod explain;
 mod follow;
 mod key;
+mod live;
 mod login;
 mod logout;
 mod run;

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use helix_adapter_http::api::{AttemptList, CreateTaskRequest, CreatedTasks, default_title};
 use helix_messages::{ImportGit, Imported, WorkerView};
@@ -19,6 +20,7 @@ use self::agent::Agent;
 use super::Context;
 use super::amounts::{parse_dollars, parse_duration_ms, parse_mib};
 use super::follow::{Followed, Start, conclude, follow};
+use super::live::Live;
 use super::server;
 use super::style::{bytes, grouped};
 use super::task::attempts;
@@ -42,7 +44,7 @@ Examples:
 
 The repository's files are copied, uncommitted changes included unless --clean; what is too
 large or cannot be read is named. Your checkout is never written to.
-Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
+What a command writes is shown while it runs; with --json the events alone. Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
 pub(super) struct Run {
     /// What the agent shall do; `-` reads it from standard input
     #[arg(required_unless_present = "command", conflicts_with = "command")]
@@ -82,7 +84,7 @@ pub(super) struct Run {
 #[command(next_help_heading = "Where and when")]
 struct Placing {
     /// Only this worker, by name or id
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     worker: Option<String>,
     /// What a worker must have, for example docker, python3, aarch64
     #[arg(long, value_name = "CAPABILITY")]
@@ -106,10 +108,10 @@ struct Placing {
     #[arg(long, value_enum, default_value_t = Weight::Normal)]
     criticality: Weight,
     /// Tasks that must complete first
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, value_name = "TASK", value_parser = NonEmptyStringValueParser::new())]
     after: Vec<String>,
     /// Begin with the files of this task's last step; it must complete first
-    #[arg(long, value_name = "TASK", conflicts_with = "repo")]
+    #[arg(long, value_name = "TASK", conflicts_with = "repo", value_parser = NonEmptyStringValueParser::new())]
     on: Option<String>,
 }
 
@@ -215,7 +217,10 @@ impl Run {
         let ids: Vec<_> = created.tasks.iter().map(|task| task.id).collect();
         // Of several attempts none is meant.
         let typed = if several { None } else { Typed::at_terminal() };
-        match follow(context, &client, watch, &ids, Start::Now, typed).await? {
+        // A program that reads the events has `helix task log --follow --json`.
+        let streams = matches!(created.tasks.as_slice(), [one] if matches!(one.spec.work, TaskWork::Command(_))) && !context.json();
+        let live = ids.first().filter(|_| streams).map(|task| Live::new(context, &client, *task));
+        match follow(context, &client, watch, &ids, Start::Now, typed, live).await? {
             Followed::Ended(ended) => {
                 if several {
                     compare(context, &client, &ended).await?;

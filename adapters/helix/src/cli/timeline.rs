@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use helix_protocol::{Event, EventKind, Money, Severity, TaskId, Timestamp, WorkerId};
 use serde_json::Value;
 
+use super::follow::without_output;
 use super::style::{Style, cut, dollars, grouped, time_of_day};
 
 /// Widest text of a line's last column.
@@ -55,6 +56,7 @@ impl Timeline {
         let (word, text) = self.describe(event)?;
         let padded = format!("{word:<9}");
         let word = match event.event.kind {
+            EventKind::StepCompleted if has_failed(&event.event.detail) => style.red(padded),
             EventKind::StepCompleted | EventKind::TaskCompleted => style.green(padded),
             EventKind::WorkerLost | EventKind::TaskFailed | EventKind::StepFailed | EventKind::SystemError => style.red(padded),
             EventKind::TaskReassigned | EventKind::TaskAsked | EventKind::TaskPaused => style.yellow(padded),
@@ -87,7 +89,12 @@ impl Timeline {
                 let resumed = self.resumed(event);
                 line(&format!("step {}", number(detail, "ordinal")), format!("{}{resumed}", self.step(event, &said)))
             }
-            EventKind::StepFailed => line("failed", text(detail, "message").map_or(said, |reason| cut(&reason, TEXT))),
+            // What ends the task is told by the line of its end.
+            EventKind::StepFailed if detail.get("ends").and_then(Value::as_bool) == Some(true) => None,
+            EventKind::StepFailed => {
+                let reason = text(detail, "message").map_or(said, |reason| cut(without_output(&reason), TEXT));
+                line("failed", text(detail, "next").map_or(reason.clone(), |next| format!("{reason}; {next}")))
+            }
             EventKind::ToolStarted => {
                 let resumed = self.resumed(event);
                 line("tool", format!("{}{resumed}", tool(detail).unwrap_or(said)))
@@ -104,7 +111,7 @@ impl Timeline {
                 line("moved", text)
             }
             EventKind::TaskCompleted => line("completed", if said == "completed" { String::new() } else { said }),
-            EventKind::TaskFailed => line("FAILED", said),
+            EventKind::TaskFailed => line("FAILED", cut(without_output(&event.event.message), TEXT)),
             EventKind::TaskAsked => line("asks", said),
             EventKind::TaskSaid => line("said", format!("{}: {said}", event.event.actor)),
             EventKind::TaskPaused => line("paused", said),
@@ -186,7 +193,7 @@ impl Timeline {
         let facts = self.style.dim(parts.join(" · "));
         // The number stands in its own column already.
         let said = said.strip_prefix(&format!("step {}: ", number(detail, "ordinal"))).unwrap_or(said);
-        if said.is_empty() { facts } else { format!("{facts}  {said}") }
+        if said.is_empty() || has_failed(detail) { facts } else { format!("{facts}  {said}") }
     }
 
     fn lost(&mut self, event: &Event) -> String {
@@ -218,6 +225,11 @@ impl Timeline {
         let said = said.strip_prefix("worker ").unwrap_or(said);
         if said.contains(name.as_str()) { said.to_owned() } else { format!("{name}: {said}") }
     }
+}
+
+/// True of a step that failed: why is told by the line of that.
+fn has_failed(detail: &Value) -> bool {
+    detail.get("outcome").and_then(Value::as_str) == Some("failed")
 }
 
 fn number(detail: &Value, key: &str) -> u64 {
@@ -311,6 +323,14 @@ mod tests {
                 Some(BETA),
                 json!({"ordinal": 2, "snapshot": "99aa", "files_changed": 2, "skipped": 1, "torn": 2, "epoch": 2, "worker": "beta"}),
             ),
+            event(
+                3_050,
+                StepFailed,
+                "",
+                None,
+                json!({"message": "`make` ended with exit code 2; its output ended with:\nboom", "next": "tried again in 250 ms", "ends": false}),
+            ),
+            event(3_060, StepFailed, "", None, json!({"message": "told by the line of its end", "ends": true})),
             event(3_100, TaskCompleted, "done in 2 steps", None, Value::Null),
         ]
     }

@@ -55,7 +55,9 @@ impl Log {
         let mut reading =
             Reading { context, client: &client, which: &self.which, whole: self.whole, after: self.after, seen: HashSet::new() };
         if !self.follow {
-            return reading.committed().await.map(drop);
+            let before = reading.after;
+            let running = reading.committed().await?;
+            return reading.what_else(running.is_some(), reading.after > before).await;
         }
         tokio::select! {
             ended = reading.follow() => ended,
@@ -101,6 +103,19 @@ impl Reading<'_> {
                 return Ok(page.running);
             }
         }
+    }
+
+    /// Says what no committed step can show.
+    async fn what_else(&self, runs: bool, shown: bool) -> Result<(), Failure> {
+        let task: TaskRecord = self.client.get(&self.which.path("")).await?;
+        let (short, next) = (task.id.short(), task.steps + 1);
+        if runs || (task.status.is_active() && !shown) {
+            self.context.say(&format!("step {next} is running; `helix task log {short} --follow` shows what it writes"));
+        } else if !shown && task.steps == 0 {
+            let why = if task.status.is_final() { "made no step" } else { "has no step yet" };
+            self.context.say(&format!("task {short} {why}; `helix task why {short}` says more"));
+        }
+        Ok(())
     }
 
     async fn follow(&mut self) -> Result<(), Failure> {

@@ -91,6 +91,7 @@ impl Task {
 #[derive(Debug, Args)]
 struct Which {
     /// The task; its last digits suffice
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     task: String,
 }
 

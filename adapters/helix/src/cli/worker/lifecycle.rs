@@ -12,6 +12,7 @@ use crate::client::segment;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Named {
     /// Its name or id
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     worker: String,
 }
 

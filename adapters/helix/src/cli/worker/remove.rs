@@ -15,6 +15,7 @@ Examples:
   helix worker remove buildbox --force      although it holds tasks: they go on elsewhere")]
 pub(in crate::cli) struct Remove {
     /// Its name or id
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     worker: String,
     /// Although it holds tasks
     #[arg(long)]

@@ -14,6 +14,7 @@ use crate::client::segment;
 #[command(after_help = "Example:\n  helix worker show buildbox")]
 pub(in crate::cli) struct Show {
     /// Its name or id
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     worker: String,
 }
 
