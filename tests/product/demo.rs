@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::command_line::{Person, json};
+use crate::command_line::{Person, json, refusal};
 use crate::harness::processes_in;
 
 /// Plays it on a machine whose environment is for other programs, and looks at what is left.
@@ -50,4 +50,61 @@ fn the_demo_takes_somebodys_repository_and_gives_it_back_with_a_branch_more() {
     assert!(person.git(&repository, &["show", "--stat", &branch]).contains("HELIX-TOUR.md"));
     assert_eq!(person.git(&repository, &["status", "--porcelain"]), "");
     assert_eq!(person.git(&repository, &["rev-parse", "--abbrev-ref", "HEAD"]), "main\n");
+}
+
+#[test]
+fn the_demo_refuses_what_it_cannot_play_on_before_anything_starts() {
+    let person = Person::new();
+    let temporary = person.folder.path().join("temporary");
+    std::fs::create_dir_all(&temporary).expect("the folder is writable");
+    let refused = |arguments: &[&str]| {
+        let mut demo = person.command(&[&["demo", "--json"], arguments].concat());
+        demo.env_remove("OPENAI_API_KEY").env_remove("OPENAI_BASE_URL").env("TMPDIR", &temporary);
+        let output = demo.output().expect("the program runs");
+        assert_eq!(left_in(&temporary), [] as [String; 0], "{arguments:?}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("helix down"), "the demo's node is its own");
+        refusal(&output)
+    };
+    assert_eq!(refused(&["--repo", "/"]), (Some(2), "not_a_repository".to_owned()));
+    assert_eq!(refused(&["--repo", "/nonexistent"]), (Some(2), "invalid_request".to_owned()));
+    assert_eq!(refused(&["--model", "gpt-5-mini"]), (Some(7), "model_unavailable".to_owned()));
+}
+
+#[test]
+fn the_demo_holds_its_agents_until_a_person_has_killed_or_pressed_enter() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Command, Stdio};
+    for kills in [true, false] {
+        let person = Person::new();
+        let temporary = person.folder.path().join("temporary");
+        std::fs::create_dir_all(&temporary).expect("the folder is writable");
+        let mut demo = person.command(&["demo", "--json", "--kill", "ask"]);
+        let demo = demo.env("TMPDIR", &temporary).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut demo = demo.spawn().expect("the program runs");
+        let mut input = demo.stdin.take().expect("it is piped");
+        let mut lines = BufReader::new(demo.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+        let mut seen = Vec::new();
+        seen.extend(lines.by_ref().take_while(|line| !line.contains("press Enter")));
+        assert!(seen.iter().any(|line| line.contains("the agents are held")), "{seen:?}");
+        let (reader, late) = std::sync::mpsc::channel();
+        let rest = std::thread::spawn(move || lines.for_each(|line| drop(reader.send(line))));
+        // A command that ran when they were held may end meanwhile; no agent begins another step.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let meanwhile: Vec<String> = late.try_iter().collect();
+        assert!(!meanwhile.iter().any(|line| line.contains("completed")), "they are held: {meanwhile:?}");
+        if kills {
+            let named = seen.iter().find_map(|line| line.trim().strip_prefix("kill -9 ")).expect("what can be killed");
+            let pid = named.split_whitespace().next().expect("a process");
+            assert!(Command::new("kill").args(["-9", pid]).status().expect("kill runs").success());
+        } else {
+            input.write_all(b"\n").expect("it listens");
+        }
+        let output = demo.wait_with_output().expect("it ends");
+        rest.join().expect("it only reads");
+        let said: Vec<String> = late.try_iter().collect();
+        let figures = json(&output);
+        assert_eq!(figures["kills"].as_u64(), Some(u64::from(kills)), "{figures}: {said:?}");
+        let zero = ["lost_steps", "double_steps", "model_calls_repeated"].map(|figure| figures[figure].as_u64());
+        assert_eq!((zero, &figures["tests_passed"]), ([Some(0); 3], &Value::from(true)), "{figures}");
+    }
 }

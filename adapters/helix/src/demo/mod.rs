@@ -26,7 +26,7 @@ use stage::{Keep, Stage};
 #[command(after_help = "\
 Examples:
   helix demo                                  about a minute, no key needed: the model is scripted
-  helix demo --kill ask                       prints the process ids and lets you do the killing
+  helix demo --kill ask                       holds the agents, prints the process ids and lets you do the killing
   helix demo --model gpt-5-mini               the same with a real model (OPENAI_API_KEY)
   helix demo --model qwen3 --base-url http://127.0.0.1:11434/v1
   helix demo --repo . --model gpt-5-mini --prompt 'add tests for the parser' --prompt 'fix the typos in the docs'
@@ -58,7 +58,7 @@ pub struct Demo {
 enum Killer {
     /// The demo, in the middle of a step.
     Auto,
-    /// The person, at any time.
+    /// The person: the scripted agents are held in their work until a worker is gone or Enter is pressed.
     Ask,
 }
 
@@ -67,6 +67,9 @@ impl Demo {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         if self.prompt.len() > 2 {
             return Err(Failure::new(Code::InvalidRequest, "--prompt may be given at most twice: the demo has two agents"));
+        }
+        if let Some(repository) = &self.repo {
+            repository::check(repository)?;
         }
         let keep = if self.keep { Keep::Everything } else { Keep::Nothing };
         let json = context.json();

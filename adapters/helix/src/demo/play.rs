@@ -9,6 +9,7 @@ use helix_protocol::{
     AgentSpec, Base, Code, Event, EventKind, Failure, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, WorkerId,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::oneshot;
 
 use super::account::{Account, Figures};
 use super::{Demo, Killer, Stage, repository, tell};
@@ -48,12 +49,32 @@ pub struct Play<'a> {
     account: Account,
     tasks: Vec<TaskId>,
     killed: Option<WorkerId>,
+    held: Held,
+}
+
+/// Where the agents are held for a person to kill.
+#[derive(Debug)]
+enum Held {
+    /// The moment is to come.
+    Ahead,
+    /// They are, until a worker is gone or Enter is pressed.
+    Now(oneshot::Receiver<()>),
+    /// It is over.
+    Over,
 }
 
 impl<'a> Play<'a> {
     /// Before the first act.
     pub fn new(demo: &'a Demo, stage: &'a Stage, style: Style) -> Self {
-        Self { demo, stage, timeline: Timeline::new(style), account: Account::default(), tasks: Vec::new(), killed: None }
+        Self {
+            demo,
+            stage,
+            timeline: Timeline::new(style),
+            account: Account::default(),
+            tasks: Vec::new(),
+            killed: None,
+            held: Held::Ahead,
+        }
     }
 
     /// Every act.
@@ -72,8 +93,10 @@ impl<'a> Play<'a> {
             tell(&format!("task {}: {prompt}", task.short()));
             self.tasks.push(task);
         }
-        if self.demo.kill == Killer::Ask {
-            self.invite().await?;
+        if self.demo.kill == Killer::Ask && self.stage.model.is_none() {
+            // Nobody can hold somebody else's model, which takes its time.
+            self.invite("while the agents work").await?;
+            self.held = Held::Over;
         }
         let originals = self.tasks.clone();
         self.watch_until_ended(&mut watch, &originals).await?;
@@ -116,8 +139,8 @@ impl<'a> Play<'a> {
     }
 
     /// Tells the person what there is to kill.
-    async fn invite(&self) -> Result<(), Failure> {
-        tell("Kill any of these while the agents work; they go on elsewhere:");
+    async fn invite(&self, when: &str) -> Result<(), Failure> {
+        tell(&format!("Kill any of these {when}; its agents go on elsewhere:"));
         for worker in self.stage.workers().await? {
             if let Some(pid) = worker.pid {
                 tell(&format!("  kill -9 {pid}    # {}", worker.record.name));
@@ -126,15 +149,50 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
+    /// Holds the agents once there is something to lose, and says what can be done.
+    async fn hold(&mut self) -> Result<(), Failure> {
+        let Some(model) = &self.stage.model else { return Ok(()) };
+        model.hold();
+        let (sender, pressed) = oneshot::channel();
+        // A thread of its own: one that the runtime waits for would keep the demo from ending.
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_line(&mut String::new());
+            let _ = sender.send(());
+        });
+        self.held = Held::Now(pressed);
+        tell(">>> the agents are held in the middle of their work");
+        self.invite("now").await?;
+        tell("or press Enter to let them go on as they are");
+        Ok(())
+    }
+
+    fn let_go(&mut self, why: &str) {
+        if let (Held::Now(_), Some(model)) = (std::mem::replace(&mut self.held, Held::Over), &self.stage.model) {
+            model.let_go();
+            tell(&format!(">>> {why}: the agents go on"));
+        }
+    }
+
     /// Shows events until every one of `tasks` has ended, and kills at the chosen moment.
     async fn watch_until_ended(&mut self, watch: &mut Watch, tasks: &[TaskId]) -> Result<(), Failure> {
         let started = Instant::now();
         let mut open: Vec<TaskId> = tasks.to_vec();
         while !open.is_empty() {
             let limit = PATIENCE.saturating_sub(started.elapsed());
-            let heard = tokio::time::timeout(limit, watch.next())
-                .await
-                .map_err(|_| Failure::new(Code::TimedOut, "the agents did not come to an end within an hour"))?;
+            let entered = async {
+                match &mut self.held {
+                    Held::Now(pressed) => drop(pressed.await),
+                    Held::Ahead | Held::Over => std::future::pending().await,
+                }
+            };
+            let heard = tokio::select! {
+                heard = tokio::time::timeout(limit, watch.next()) => heard,
+                () = entered => {
+                    self.let_go("Enter");
+                    continue;
+                }
+            };
+            let heard = heard.map_err(|_| Failure::new(Code::TimedOut, "the agents did not come to an end within an hour"))?;
             let event = match heard {
                 Ok(event) => event,
                 // A line that was cut comes back with what happened meanwhile, as long as the node is there.
@@ -170,6 +228,13 @@ impl<'a> Play<'a> {
         self.account.hear(event, now);
         if let Some(line) = self.timeline.line(event) {
             tell(&line);
+        }
+        if lost {
+            self.let_go("a worker is gone");
+        }
+        let is_due = self.tasks.first().is_some_and(|task| self.account.steps_of(*task) >= STEPS_BEFORE_KILL);
+        if self.demo.kill == Killer::Ask && matches!(self.held, Held::Ahead) && is_due {
+            self.hold().await?;
         }
         Ok(())
     }
@@ -253,7 +318,6 @@ impl<'a> Play<'a> {
     }
 
     fn closing(&self, figures: &Figures, log: &str, repository: &std::path::Path) -> String {
-        let resumed: Vec<String> = figures.resumed_in_ms.iter().map(|ms| format!("{ms} ms")).collect();
         let tests = match figures.tests_passed {
             Some(true) => "its tests pass",
             Some(false) => "its tests FAIL",
@@ -266,7 +330,7 @@ impl<'a> Play<'a> {
         format!(
             "\ngit log --stat {branch}    ({place}; {tests})\n\n{log}\n\
              {steps} steps, {lost} lost, {double} made twice{repeated}.\n\
-             {kills} worker killed; its tasks made their next tool call {resumed} later, elsewhere.\n\
+             {moved}\n\
              {logical} of files in those steps, {stored} on disk.\n\n\
              With your own repository, model and machines:\n\
              \x20 export OPENAI_API_KEY=...     # or llm.providers in helix.yaml\n\
@@ -278,8 +342,7 @@ impl<'a> Play<'a> {
             double = figures.double_steps,
             repeated =
                 figures.model_calls_repeated.map_or(String::new(), |count| format!("; {count} model replies asked for again")),
-            kills = figures.kills,
-            resumed = if resumed.is_empty() { "-".to_owned() } else { resumed.join(" and ") },
+            moved = moved(figures.kills, &figures.resumed_in_ms),
             logical = bytes(figures.bytes_logical),
             stored = bytes(figures.bytes_stored),
         )
@@ -291,11 +354,43 @@ fn ends(kind: EventKind) -> bool {
     matches!(kind, EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled)
 }
 
+/// What the kills came to.
+fn moved(kills: u64, resumed_in_ms: &[u64]) -> String {
+    let killed = match kills {
+        0 => return "No worker was killed.".to_owned(),
+        1 => "1 worker killed".to_owned(),
+        several => format!("{several} workers killed"),
+    };
+    let (whose, times) = (if kills == 1 { "its" } else { "their" }, resumed_in_ms.iter().map(|ms| format!("{ms} ms")));
+    let times = times.collect::<Vec<_>>().join(" and ");
+    match resumed_in_ms.len() {
+        0 => format!("{killed}; no task had to go on elsewhere."),
+        1 => format!("{killed}; {whose} task made its next tool call {times} later, elsewhere."),
+        _ => format!("{killed}; {whose} tasks made their next tool calls {times} later, elsewhere."),
+    }
+}
+
 /// Bytes in the largest unit that leaves a number above one.
 fn bytes(count: u64) -> String {
     match count {
         0..1_024 => format!("{count} B"),
         1_024..1_048_576 => format!("{:.1} KiB", count as f64 / 1_024.0),
         _ => format!("{:.1} MiB", count as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moved;
+
+    #[test]
+    fn the_end_is_told_for_any_number_of_workers() {
+        assert_eq!(moved(0, &[]), "No worker was killed.");
+        assert_eq!(moved(1, &[]), "1 worker killed; no task had to go on elsewhere.");
+        assert_eq!(moved(1, &[37]), "1 worker killed; its task made its next tool call 37 ms later, elsewhere.");
+        assert_eq!(
+            moved(2, &[37, 41]),
+            "2 workers killed; their tasks made their next tool calls 37 ms and 41 ms later, elsewhere."
+        );
     }
 }

@@ -8,6 +8,26 @@ use helix_protocol::{Code, Failure};
 
 use crate::scripted::SAMPLE;
 
+/// Refuses what is no git repository with a commit, before anything is started.
+pub fn check(repository: &Path) -> Result<(), Failure> {
+    if !repository.is_dir() {
+        let message = format!("--repo names {}, which is no folder", repository.display());
+        return Err(Failure::new(Code::InvalidRequest, message).hint("name a folder of a git repository on this machine"));
+    }
+    let refused = |message: String, hint: &str| Failure::new(Code::NotARepository, message).hint(hint);
+    if git(repository, &["rev-parse", "--git-dir"]).is_err_and(|failure| failure.code == Code::GitFailed) {
+        let message = format!("{} is not in a git repository", repository.display());
+        return Err(refused(message, "name one with `--repo`, or run `git init` there and commit once"));
+    }
+    match git(repository, &["rev-parse", "--verify", "--quiet", "HEAD"]) {
+        Err(failure) if failure.code == Code::GitFailed => Err(refused(
+            format!("{} has no commit yet", repository.display()),
+            "commit once, so that there is something to compare with",
+        )),
+        other => other.map(drop),
+    }
+}
+
 /// Writes the sample program into a folder and commits it with git.
 pub fn write_sample(folder: &Path) -> Result<PathBuf, Failure> {
     let repository = folder.join("sample");

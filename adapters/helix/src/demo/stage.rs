@@ -20,6 +20,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Prices of the scripted model, so that the demo has something to count: US dollars per million tokens.
 const PRICES: &str = "{ input: 2.0, cached: 0.2, output: 8.0 }";
 
+/// How long an answer may be held while a person makes up their mind, in milliseconds.
+const HELD_MS: u64 = 3_600_000;
+
 /// Where the key of a real model is.
 const KEY: &str = "OPENAI_API_KEY";
 /// Where its server is, unless `--base-url` says it.
@@ -40,6 +43,11 @@ pub struct Stage {
 impl Stage {
     /// Makes the folder, starts the model server and the node, and waits for its workers.
     pub async fn set(demo: &Demo) -> Result<Self, Failure> {
+        let is_named = demo.base_url.is_some() || std::env::var(SERVER).is_ok_and(|url| !url.is_empty());
+        if demo.model.is_some() && !is_named && std::env::var(KEY).map_or(true, |key| key.trim().is_empty()) {
+            return Err(Failure::new(Code::ModelUnavailable, format!("there is no {KEY}, which a real model needs"))
+                .hint(format!("set {KEY} and run the demo again, or name a server that wants no key with --base-url")));
+        }
         // A folder of its own: what an earlier demo kept stays, and nobody else has made it.
         let folder = std::env::temp_dir().join(format!("helix-demo-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir(&folder).map_err(|error| Failure::io(folder.display(), &error))?;
@@ -139,7 +147,7 @@ fn configuration(demo: &Demo, model: Option<&ScriptedServer>, has_key: bool) -> 
         (Some(server), _) => {
             format!(
                 "  providers:\n    scripted:\n      base_url: {}\n      key_env: \"\"\n      model: scripted-demo\n      \
-                 prices: {{ scripted-demo: {PRICES} }}\n",
+                 idle_timeout_ms: {HELD_MS}\n      call_timeout_ms: {HELD_MS}\n      prices: {{ scripted-demo: {PRICES} }}\n",
                 server.base_url()
             )
         }

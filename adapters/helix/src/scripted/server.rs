@@ -15,6 +15,7 @@ use futures::stream;
 use helix_adapter_models::chat::{decode_request, encode_chunks, encode_reply};
 use helix_protocol::{Message, ModelRequest, Role, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::answer::Answer;
@@ -31,6 +32,7 @@ pub struct ScriptedServer {
     addr: SocketAddr,
     log: PathBuf,
     faults: Arc<Faults>,
+    held: watch::Sender<bool>,
     handle: ServerHandle,
 }
 
@@ -70,7 +72,9 @@ impl ScriptedServer {
 
     fn prepare(transcript: Transcript, addr: SocketAddr, log: &Path) -> anyhow::Result<(Self, actix_web::dev::Server)> {
         let faults = Arc::new(Faults::default());
-        let state = web::Data::new(Scripted { transcript, faults: Arc::clone(&faults), log: Arc::new(Log::open(log)?) });
+        let (held, hold) = watch::channel(false);
+        let log_lines = Arc::new(Log::open(log)?);
+        let state = web::Data::new(Scripted { transcript, faults: Arc::clone(&faults), hold, log: log_lines });
         let app = move || {
             App::new()
                 .app_data(state.clone())
@@ -84,7 +88,7 @@ impl ScriptedServer {
         let server = server.with_context(|| format!("the scripted model server cannot listen on {addr}"))?;
         let addr = server.addrs().first().copied().context("the scripted model server has no address")?;
         let running = server.run();
-        Ok((Self { addr, log: log.to_owned(), faults, handle: running.handle() }, running))
+        Ok((Self { addr, log: log.to_owned(), faults, held, handle: running.handle() }, running))
     }
 
     /// Where it listens.
@@ -107,6 +111,16 @@ impl ScriptedServer {
         self.faults.order(fault);
     }
 
+    /// Answers nobody until it is let go.
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Answers again, whoever waits first.
+    pub fn let_go(&self) {
+        self.held.send_replace(false);
+    }
+
     /// Stops it; answers that are being sent are cut.
     pub async fn stop(self) {
         self.handle.stop(false).await;
@@ -116,6 +130,7 @@ impl ScriptedServer {
 struct Scripted {
     transcript: Transcript,
     faults: Arc<Faults>,
+    hold: watch::Receiver<bool>,
     log: Arc<Log>,
 }
 
@@ -201,6 +216,8 @@ async fn complete(state: web::Data<Scripted>, http: HttpRequest, body: Bytes) ->
         }
         Some(FaultKind::Cut { .. } | FaultKind::Drip { .. }) | None => {}
     }
+    // Who holds it is gone where this fails, and nobody holds it then.
+    let _ = state.hold.clone().wait_for(|held| !held).await;
     sleep(Duration::from_millis(answer.delay_ms)).await;
     let created = Timestamp::now().0 / 1_000_000;
     let id = format!("scripted-{request_hash}");
