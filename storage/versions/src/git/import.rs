@@ -8,8 +8,9 @@ use helix_objects::{Durability, Mark, ObjectStore};
 use helix_protocol::{ObjectId, SkippedFile, SnapshotId, Timestamp};
 
 use super::convert::{Files, entries, file_mode};
+use super::source::open_sha1;
 use super::worktree::read_worktree;
-use super::{failed, open, place};
+use super::{failed, place};
 use crate::{Signature, Snapshot, VersionError, show_path, write_snapshot};
 
 /// Whether what is not committed comes along.
@@ -64,8 +65,9 @@ pub struct Imported {
 /// Reads the repository that `path` lies in, packs included, straight into `store`, unsynced.
 /// Nothing is checked out and nothing of the repository is written. Content is taken as git keeps
 /// it, without filters (line endings, large-file pointers), so that it can be committed again.
+/// Refused where its ids are SHA-256.
 pub fn import(store: &dyn ObjectStore, path: &Path, uncommitted: IncludeUncommitted) -> Result<Imported, VersionError> {
-    let repository = open(path)?;
+    let repository = open_sha1(path)?;
     let root = place(&repository);
     let git = |error: gix::Error| failed(&root, error);
     let head = repository.head().map_err(git)?;
@@ -112,7 +114,7 @@ pub fn import(store: &dyn ObjectStore, path: &Path, uncommitted: IncludeUncommit
 /// Reads the files of one commit, as [`import`] does with what HEAD names. `revision` is anything git understands; of an
 /// unknown one the failure is `NoSuchCommit`.
 pub fn import_commit(store: &dyn ObjectStore, path: &Path, revision: &str) -> Result<Imported, VersionError> {
-    let repository = open(path)?;
+    let repository = open_sha1(path)?;
     let root = place(&repository);
     let git = |error: gix::Error| failed(&root, error);
     let unknown = || VersionError::NoSuchCommit { repository: root.display().to_string(), revision: revision.to_owned() };

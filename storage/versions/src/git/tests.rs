@@ -9,7 +9,7 @@ use std::process::Command;
 use helix_objects::{MemoryStore, ObjectStore};
 use helix_protocol::{ObjectId, SkipReason, SkippedFile, Timestamp};
 
-use super::{BranchAt, Export, ExportCommit, IncludeUncommitted, Line, export, import, left_out};
+use super::{BranchAt, Export, ExportCommit, IncludeUncommitted, Line, export, import, import_commit, left_out};
 use crate::{BranchName, ScanPolicy, Signature, Snapshot, StatCache, VersionError, entry_at, missing_closure, read_file, scan};
 
 const YES: IncludeUncommitted = IncludeUncommitted::Yes { file_cap_bytes: 1 << 20 };
@@ -262,6 +262,19 @@ fn submodules_and_nested_repositories_are_listed_and_not_entered() {
     assert_eq!(imported.submodules, vec!["nested/inner", "vendored"]);
     assert_eq!(imported.tree, clean.tree);
     assert!(entry_at(&store, imported.tree, b".gitmodules").unwrap().is_some());
+}
+
+#[test]
+fn ids_by_sha256_are_refused_by_name() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    git_in(folder.path(), &["init", "-q", "--object-format=sha256"]);
+    fs::write(folder.path().join("file"), "x").unwrap();
+    git_in(folder.path(), &["add", "file"]);
+    git_in(folder.path(), &["commit", "-q", "-m", "one"]);
+    for refused in [import(&store, folder.path(), YES), import_commit(&store, folder.path(), "HEAD")] {
+        let failure = helix_protocol::Failure::from(refused.unwrap_err());
+        assert!(failure.message.contains("SHA-256") && !failure.hint.contains("fsck"), "{failure:?}");
+    }
 }
 
 #[test]
