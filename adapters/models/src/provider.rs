@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use helix_ports::{
     Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
     RawAnswer, RawCall, TokenPrice,
 };
 use helix_protocol::{Code, Failure, ModelReply, ModelRequest, Money, ToolChoice, WireFormat};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -231,6 +231,7 @@ impl HttpProvider {
     async fn read_stream(&self, response: Response, deltas: &DeltaSink) -> Result<ModelReply, ProviderError> {
         let held = Arc::new(AtomicUsize::new(0));
         let chunks = Chunks::new(response, self.settings.idle_timeout, self.settings.event_bytes, Arc::clone(&held));
+        let (chunks, start) = remembering_the_start(chunks);
         let mut events = events(chunks, self.format.framing(), held);
         let mut decoder = self.format.decoder();
         let mut total = 0usize;
@@ -251,6 +252,10 @@ impl HttpProvider {
                 tokio::spawn(tokio::time::timeout(Duration::from_secs(1), events.for_each(|_| std::future::ready(()))));
                 return decoder.finish().map_err(|error| self.faults().decode(error, Progress::Began));
             }
+        }
+        // A page without a type is a page all the same, and nobody charges for one.
+        if total == 0 && is_page(&start.lock()) {
+            return Err(self.faults().page(&start.lock()));
         }
         if decoder.ends_with_stream() {
             return decoder.finish().map_err(|error| self.faults().decode(error, Progress::Began));
@@ -482,4 +487,19 @@ impl Provider for HttpProvider {
 
     /// Calls end with their futures, and idle connections with the client, so there is nothing to wait for.
     async fn close(&self) {}
+}
+
+/// The same chunks, and what the first of them hold: a stream without an event is told from a page by it.
+fn remembering_the_start(chunks: Chunks) -> (impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin, Arc<Mutex<Vec<u8>>>) {
+    const START: usize = 1_024;
+    let start = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&start);
+    let chunks = chunks.inspect(move |chunk| {
+        if let Ok(chunk) = chunk {
+            let mut kept = kept.lock();
+            let room = START.saturating_sub(kept.len()).min(chunk.len());
+            kept.extend_from_slice(&chunk[..room]);
+        }
+    });
+    (chunks, start)
 }

@@ -173,6 +173,7 @@ async fn every_other_fault_has_its_kind_and_code() {
         (response("404 Not Found", html, "<html>"), ("elsewhere", Code::ModelRefused)),
         (response("413 Payload Too Large", "", ""), ("final", Code::ContextOverflow)),
         (response("200 OK", html, "<!doctype html><p>log in"), ("elsewhere", Code::ModelGarbage)),
+        (response("200 OK", "", "\n<!doctype html><p>log in, untyped"), ("elsewhere", Code::ModelGarbage)),
         (response("200 OK", json, "<html>mislabelled"), ("elsewhere", Code::ModelGarbage)),
         (response("200 OK", json, "{]"), ("uncertain", Code::ModelGarbage)),
         (response("200 OK", json, "{}"), ("uncertain", Code::ModelGarbage)),
