@@ -102,6 +102,87 @@ fn acknowledged_commits_that_are_gone_are_told_and_their_loss_is_accepted_by_who
     assert_eq!(nothing, "nothing that was acknowledged is missing\n");
 }
 
+/// Commits, a collection, commits, and a clean stop; gives the snapshots.
+fn packed(user: &User, root: &Path) -> Vec<String> {
+    let mut made: Vec<String> = (0..3).map(|number| user.commit(root, "f", &number.to_string())).collect();
+    user.ok(root, &["gc"]);
+    made.extend((3..5).map(|number| user.commit(root, "f", &number.to_string())));
+    stop(user, root);
+    made
+}
+
+#[test]
+fn a_damaged_log_behind_a_collection_and_a_clean_stop_is_told_and_its_loss_is_accepted() {
+    for cut in [true, false] {
+        let user = User::new();
+        let root = user.repository("work");
+        let made = packed(&user, &root);
+        let files = fs::read_dir(root.join(".helios/store/db")).expect("read").map(|entry| entry.expect("read").path());
+        let log = files.filter(|path| path.extension().is_some_and(|kind| kind == "log")).max().expect("there is a log");
+        let mut bytes = fs::read(&log).expect("read");
+        let torn = bytes.len() - 5;
+        if cut {
+            bytes.truncate(torn);
+        } else {
+            bytes[torn] ^= 0x10;
+        }
+        fs::write(&log, &bytes).expect("written");
+        let stage = Stage { user, root, one: made[3].clone(), two: made[4].clone() };
+        for _ in 0..2 {
+            let told = marks(&stage.refusal());
+            let [there, promised] = told[..] else { panic!("both marks are named: {told:?}") };
+            assert!(there < promised, "{there} of {promised}");
+            stop(&stage.user, &stage.root);
+        }
+        assert_eq!(stage.user.run(&stage.root, &["backup", "accept-loss"]).code, 1);
+        stage.user.ok(&stage.root, &["backup", "accept-loss", "--yes"]);
+        for _ in 0..2 {
+            assert_eq!(stage.head(), stage.one);
+            assert!(stage.user.ok(&stage.root, &["fsck"]).ends_with("everything is sound\n"));
+            stop(&stage.user, &stage.root);
+        }
+        assert_ne!(stage.user.commit(&stage.root, "f", "again"), stage.two);
+    }
+}
+
+#[test]
+fn a_check_goes_on_behind_a_damaged_table_and_names_what_is_damaged() {
+    let user = User::new();
+    let root = user.repository("work");
+    packed(&user, &root);
+    let database = root.join(".helios/store/db");
+    let tables: Vec<PathBuf> = fs::read_dir(&database)
+        .expect("read")
+        .map(|entry| entry.expect("read").path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "sst"))
+        .collect();
+    assert!(tables.len() > 3, "{tables:?}");
+    for table in tables {
+        let whole = fs::read(&table).expect("read");
+        for at in [10, whole.len() / 2, whole.len() - 8] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            fs::write(&table, &bytes).expect("written");
+            let checked = user.run(&root, &["fsck"]);
+            let name = table.file_name().expect("named").to_string_lossy().into_owned();
+            // Not every byte of a table is read for what is in it.
+            let sound = checked.code == 0 && checked.out.ends_with("everything is sound\n");
+            let told = checked.code == 1 && checked.out.contains(&name) && checked.err.contains("helios backup restore --replace");
+            assert!(sound || told, "{name} at {at}: {} {}{}", checked.code, checked.out, checked.err);
+            assert!(told || at != 10, "{name}: the first block is read: {}", checked.out);
+            let json: Value = serde_json::from_str(&user.run(&root, &["--json", "fsck"]).out).expect("JSON");
+            assert_eq!(json["sound"], !told);
+            for command in [&["log"][..], &["show", "HEAD~4:f"], &["oplog"]] {
+                let ended = user.run(&root, command);
+                let hinted = ["helios fsck", "helios backup restore --replace"].iter().all(|way| ended.err.contains(way));
+                assert!(ended.code == 0 || hinted, "{command:?} on {name} at {at}: {} {}", ended.code, ended.err);
+            }
+            user.kill_engine();
+            fs::write(&table, &whole).expect("written");
+        }
+    }
+}
+
 #[test]
 fn a_backup_takes_the_place_of_a_store_that_lost_commits() {
     let stage = Stage::new();

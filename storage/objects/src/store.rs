@@ -112,6 +112,9 @@ pub enum ObjectError {
     /// The database underneath refused.
     #[error("the content store failed: {0}")]
     Backend(String),
+    /// What the database underneath has on disk is not what it wrote.
+    #[error("the content store is damaged: {0}")]
+    Damaged(String),
     /// Another process (or another store of this one) has the folder open.
     #[error("{path} is in use by another process")]
     InUse {
@@ -163,7 +166,7 @@ impl From<ObjectError> for Failure {
         let message = error.to_string();
         match error {
             ObjectError::Missing(_) => Failure::new(Code::ObjectsMissing, message),
-            ObjectError::Corrupt { .. } => {
+            ObjectError::Corrupt { .. } | ObjectError::Damaged(_) => {
                 Failure::new(Code::CorruptObject, message).hint("check the store; a backup brings it back")
             }
             ObjectError::NewerFormat { .. } => Failure::new(Code::NewerFormat, message).hint("install the newer version again"),

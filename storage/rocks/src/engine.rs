@@ -14,8 +14,6 @@
 //! values that were written together lie together, and an id is kept once. A batch that changes records takes an ordinal too,
 //! which no object has. `head` is written in the same batch as the objects it counts.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -26,27 +24,31 @@ use rocksdb::properties::{
     BLOCK_CACHE_USAGE, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_PENDING_COMPACTION_BYTES, ESTIMATE_TABLE_READERS_MEM, LIVE_SST_FILES_SIZE,
     PropName,
 };
-use rocksdb::{BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBPinnableSlice, FlushOptions, WriteBatch};
+use rocksdb::{
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBPinnableSlice, ErrorKind, FlushOptions, WriteBatch,
+};
 use zstd::bulk::Compressor;
 
 use crate::{Compression, RocksOptions};
 
 mod content;
+mod logs;
 mod options_file;
 mod pins;
 mod tuning;
 mod unpacked;
 
 pub(crate) use content::Indexed;
+use logs::{Logs, WholeLogs};
 use options_file::OptionsFile;
-use tuning::Replayed;
+use tuning::{Damage, Replayed};
 use unpacked::UnpackedGroups;
 
 const IDX: &str = "idx";
 const HOT: &str = "hot";
 const PACKS: &str = "packs";
 const PINS: &str = "pins";
-const META: &str = "meta";
+pub(crate) const META: &str = "meta";
 const HEAD: &[u8] = b"head";
 /// Reading more than this again makes whoever opens the database wait longer than a process takes to start.
 const LONG_LOG_BYTES: u64 = 256 << 10;
@@ -81,53 +83,73 @@ pub(crate) struct Engine {
 
 /// What RocksDB says, as ours.
 pub(crate) fn failed(error: rocksdb::Error) -> ObjectError {
-    ObjectError::Backend(error.into_string())
+    match error.kind() {
+        ErrorKind::Corruption => ObjectError::Damaged(error.into_string()),
+        _ => ObjectError::Backend(error.into_string()),
+    }
 }
 
 fn every_family() -> impl Iterator<Item = &'static str> {
     [IDX, HOT, PACKS, PINS, META].into_iter().chain(Family::ALL.map(Family::name))
 }
 
-/// The files of a database's log.
-#[derive(Clone, Copy, Debug, Default)]
-struct Logs {
-    count: usize,
-    bytes: u64,
-}
-
-impl Logs {
-    /// Looks at the files; there are none where there is no database yet.
-    fn of(path: &Path) -> Result<Self, ObjectError> {
-        let names = match fs::read_dir(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            names => names.map_err(|error| ObjectError::io(path, error))?,
-        };
-        let mut logs = Self::default();
-        for entry in names.flatten().filter(|entry| Path::new(&entry.file_name()).extension().is_some_and(|kind| kind == "log")) {
-            logs.count += 1;
-            // One that goes meanwhile is not read again.
-            logs.bytes += entry.metadata().map_or(0, |found| found.len());
-        }
-        Ok(logs)
-    }
-}
-
 impl Engine {
+    /// Opens for writing. What is behind a damage of the log is dropped.
     pub(crate) fn open(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
+        Self::open_whole(path, options)?.map_or_else(|| Self::open_damaged(path, options), Ok)
+    }
+
+    /// As [`open`](Self::open), where nothing is damaged that has to be read for it. Else it is `None`, and nothing was changed.
+    pub(crate) fn open_whole(path: &Path, options: &RocksOptions) -> Result<Option<Self>, ObjectError> {
         // Each opening begins a log, and each one that is kept is read again at the next: so there are never many.
         let replayed = if Logs::of(path)?.count < MOST_LOGS { Replayed::Kept } else { Replayed::Written };
-        let database = tuning::database(options, replayed).map_err(failed)?;
+        match Self::open_as(path, options, replayed, Damage::Refused) {
+            Ok(opened) => opened.map(Some),
+            Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// As [`open`](Self::open), where the log is damaged in a way in which it can only be opened without what is behind the damage. That
+    /// is kept beside the database.
+    pub(crate) fn open_cut(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
+        logs::cut(path)?;
+        Self::open_damaged(path, options)
+    }
+
+    /// Nothing of the damaged log is needed afterwards: the next opening would meet it beside newer tables, and fail.
+    fn open_damaged(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
+        Self::open_as(path, options, Replayed::Written, Damage::Dropped).map_err(failed)?
+    }
+
+    fn open_as(
+        path: &Path,
+        options: &RocksOptions,
+        replayed: Replayed,
+        damage: Damage,
+    ) -> Result<Result<Self, ObjectError>, rocksdb::Error> {
+        let database = tuning::database(options, replayed, damage)?;
         let blocks = Cache::new_lru_cache(options.block_cache_bytes);
-        let db = DB::open_cf_descriptors(&database, path, tuning::families(options, &blocks)).map_err(failed)?;
-        let options_file = OptionsFile::take(path)?;
-        Ok(Self::over(path, db, blocks, options, options_file))
+        let db = DB::open_cf_descriptors(&database, path, tuning::families(options, &blocks))?;
+        Ok(OptionsFile::take(path).map(|options_file| Self::over(path, db, blocks, options, options_file)))
     }
 
     /// Opens without changing anything: what is read is what opening for writing would recover.
     pub(crate) fn open_read_only(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
-        let mut read_only = tuning::database(options, Replayed::Kept).map_err(failed)?;
+        Self::open_to_read(path, options, path)
+    }
+
+    /// As [`open_read_only`](Self::open_read_only), and as [`open_cut`](Self::open_cut) would open it. `None` where the log is whole.
+    pub(crate) fn open_read_only_cut(path: &Path, options: &RocksOptions) -> Result<Option<Self>, ObjectError> {
+        let Some(logs) = WholeLogs::beside(path)? else { return Ok(None) };
+        Self::open_to_read(path, options, logs.folder()).map(Some)
+    }
+
+    fn open_to_read(path: &Path, options: &RocksOptions, logs: &Path) -> Result<Self, ObjectError> {
+        let mut read_only = tuning::database(options, Replayed::Kept, Damage::Dropped).map_err(failed)?;
         read_only.create_if_missing(false);
         read_only.create_missing_column_families(false);
+        read_only.set_wal_dir(logs);
         // An older program made it perhaps, and knew fewer families.
         let there = DB::list_cf(&read_only, path).map_err(failed)?;
         let blocks = Cache::new_lru_cache(options.block_cache_bytes);
@@ -157,14 +179,16 @@ impl Engine {
     }
 
     pub(crate) fn head(&self) -> Result<Head, ObjectError> {
-        let Some(bytes) = self.db.get_pinned_cf(self.family(META), HEAD).map_err(failed)? else { return Ok(Head::default()) };
+        // A list of families that was damaged may lack this one.
+        let Some(meta) = self.db.cf_handle(META) else { return Ok(Head::default()) };
+        let Some(bytes) = self.db.get_pinned_cf(meta, HEAD).map_err(failed)? else { return Ok(Head::default()) };
         match bytes.as_chunks::<8>() {
             ([ordinal, objects, logical], []) => Ok(Head {
                 ordinal: u64::from_be_bytes(*ordinal),
                 objects: u64::from_be_bytes(*objects),
                 logical_bytes: u64::from_be_bytes(*logical),
             }),
-            _ => Err(ObjectError::Backend("the head record is damaged".to_owned())),
+            _ => Err(ObjectError::Damaged("the head record is damaged".to_owned())),
         }
     }
 

@@ -57,7 +57,7 @@ pub(crate) enum Place {
 }
 
 fn damaged(what: &str) -> ObjectError {
-    ObjectError::Backend(format!("{what} is damaged"))
+    ObjectError::Damaged(format!("{what} is damaged"))
 }
 
 impl Place {

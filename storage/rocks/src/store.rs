@@ -27,12 +27,15 @@ mod collect;
 mod commit;
 #[cfg(feature = "testing")]
 mod copies;
+mod loss;
 mod packing;
 mod writer;
 
 pub use backup::Backup;
 pub use check::{Checked, RocksStats};
 use commit::{Draft, Queue};
+pub use loss::Loss;
+use loss::{Found, look};
 use writer::{Room, Writer};
 
 /// The folder's format this program writes.
@@ -41,22 +44,6 @@ const FORMAT: u32 = 2;
 const MUCH_BUFFERED: u64 = 16 << 20;
 /// The file that says how far writes were acknowledged.
 const MARK: &str = "mark";
-
-/// Acknowledged writes that were not there any more when a store was opened all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// How far writes are there.
-    pub recovered: Mark,
-    /// How far they were acknowledged; `None` where the file that says so was damaged or gone.
-    pub acknowledged: Option<Mark>,
-}
-
-impl Loss {
-    fn between(found: Head, acknowledged: Option<Mark>) -> Option<Self> {
-        let recovered = Mark(found.ordinal);
-        acknowledged.is_none_or(|acknowledged| recovered < acknowledged).then_some(Self { recovered, acknowledged })
-    }
-}
 
 /// A store in a folder. A [`Mark`] is the ordinal of the last object or record change written.
 ///
@@ -102,13 +89,17 @@ impl RocksStore {
         let mark_file = open_mark_file(&folder)?;
         let Acknowledged { mark: acknowledged, clean } = mark_file.says();
         let database = path.join("db");
-        if !clean && acknowledged > Mark::default() {
-            // Opening for writing drops what follows a damaged part of the log for ever. So look first.
-            complete(look(&database, &options)?, acknowledged)?;
-        }
-        let engine = Engine::open(&database, &options)?;
+        // What was closed is whole. Opening for writing drops what follows a damaged part of the log for ever, so else look first.
+        let whole = if clean { Engine::open_whole(&database, &options)? } else { None };
+        let engine = match whole {
+            Some(engine) => engine,
+            None => {
+                look(&database, &options)?.complete(acknowledged)?;
+                Engine::open(&database, &options)?
+            }
+        };
         let head = engine.head()?;
-        complete(head, acknowledged)?;
+        Found { head, is_cut: false }.complete(acknowledged)?;
         Self::assemble(folder, options, mark_file, engine, head)
     }
 
@@ -120,13 +111,15 @@ impl RocksStore {
     }
 
     /// As [`open_with`](Self::open_with), but a store that lost acknowledged writes goes on with what is there, and says what was
-    /// lost. Marks go on behind the greatest one acknowledged, so that none is ever given twice.
+    /// lost. Where that is only possible without a part of the log, that is kept in a folder `log.damaged-1` (2, 3, …) beside the database. Marks go on behind the greatest one acknowledged, so that none is ever given twice.
     pub fn open_accepting_loss(path: &Path, options: RocksOptions) -> Result<(Self, Option<Loss>), ObjectError> {
         let folder = take_folder(path)?;
         let acknowledged = acknowledged(&folder)?;
-        let engine = Engine::open(&path.join("db"), &options)?;
-        let found = engine.head()?;
+        let database = path.join("db");
+        let found = look(&database, &options)?;
+        let engine = if found.is_cut { Engine::open_cut(&database, &options)? } else { Engine::open(&database, &options)? };
         let loss = Loss::between(found, acknowledged);
+        let found = engine.head()?;
         let head = Head { ordinal: found.ordinal.max(acknowledged.unwrap_or_default().0), ..found };
         let mut batch = WriteBatch::default();
         engine.add_head(&mut batch, head);
@@ -258,17 +251,6 @@ fn acknowledged(folder: &StoreFolder) -> Result<Option<Mark>, ObjectError> {
         Err(ObjectError::Unmarked { .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// What is there, without changing anything.
-fn look(database: &Path, options: &RocksOptions) -> Result<Head, ObjectError> {
-    if database.join("CURRENT").exists() { Engine::open_read_only(database, options)?.head() } else { Ok(Head::default()) }
-}
-
-/// Refuses what is less than was acknowledged.
-fn complete(found: Head, acknowledged: Mark) -> Result<(), ObjectError> {
-    let recovered = Mark(found.ordinal);
-    if recovered < acknowledged { Err(ObjectError::LostWrites { recovered, acknowledged }) } else { Ok(()) }
 }
 
 impl RecordStore for RocksStore {

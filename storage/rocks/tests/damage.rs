@@ -9,7 +9,7 @@ use bytes::Bytes;
 use helix_objects::{
     Durability, Expect, Family, Kind, Mark, NewObject, ObjectError, ObjectStore, PackHint, RecordChange, RecordStore, hash,
 };
-use helix_rocks::{Effort, RocksOptions, RocksStore};
+use helix_rocks::{Effort, Loss, RocksOptions, RocksStore};
 
 const OPTIONS: RocksOptions =
     RocksOptions { write_buffer_bytes: 1 << 20, block_cache_bytes: 1 << 20, reserve_bytes: 0, ..RocksOptions::DEFAULT };
@@ -47,16 +47,28 @@ fn copy(from: &Path, to: &Path) {
 
 impl Wreck {
     fn make(stop: impl FnOnce(&RocksStore)) -> Self {
+        Self::packed(0, |store, _| stop(&store))
+    }
+
+    /// With so many of the objects packed before the others come.
+    fn packed(packed: u64, stop: impl FnOnce(RocksStore, &Path)) -> Self {
         let (living, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = RocksStore::open_with(living.path(), OPTIONS).unwrap();
         let (mut mark, mut last_record) = (Mark(0), 0);
         for count in 0..COMMITS {
+            if packed > 0 && count == packed {
+                let hints: Vec<PackHint> =
+                    (0..packed).map(|count| PackHint { id: object(count).id(), kind: Kind::File, near: 0 }).collect();
+                assert_eq!(store.pack(&hints, Effort::Idle).unwrap().objects, packed);
+                // What is packed is in tables, which a log that is damaged later is older than.
+                store.compact().unwrap();
+            }
             last_record = fs::metadata(log_of(living.path())).unwrap().len() as usize;
             mark = store.put(&[object(count)], Durability::Group).unwrap();
         }
-        stop(&store);
+        let log = folder.path().join("db").join(log_of(living.path()).file_name().unwrap());
+        stop(store, living.path());
         copy(living.path(), folder.path());
-        let log = log_of(folder.path());
         let bytes = fs::read(&log).unwrap();
         assert!(last_record < bytes.len());
         Self { folder, log, bytes, last_record, mark }
@@ -80,7 +92,6 @@ impl Wreck {
         let refused = match self.open() {
             Ok(_) => return false,
             Err(ObjectError::LostWrites { recovered, acknowledged }) => recovered < acknowledged && acknowledged == self.mark,
-            Err(ObjectError::Backend(_)) => true,
             Err(other) => panic!("{other}"),
         };
         fs::write(&self.log, &self.bytes).unwrap();
@@ -134,6 +145,98 @@ fn a_closed_store_whose_log_is_damaged_later_is_refused_too() {
         }
         assert!(wreck.refuses(&bytes));
     }
+}
+
+/// A store that lost its last commit says so each time, and goes on with everything before once that is accepted.
+fn goes_on_without_the_last(store: &Path, mark: Mark, what: &str) {
+    for _ in 0..2 {
+        let lost = RocksStore::open_with(store, OPTIONS).err();
+        assert!(matches!(lost, Some(ObjectError::LostWrites { recovered, .. }) if recovered.0 + 1 == mark.0), "{what}: {lost:?}");
+    }
+    let loss = RocksStore::loss(store, OPTIONS).unwrap();
+    assert_eq!(loss, Some(Loss { recovered: Mark(mark.0 - 1), acknowledged: Some(mark) }), "{what}");
+    let (accepted, told) = RocksStore::open_accepting_loss(store, OPTIONS).unwrap();
+    assert_eq!(told, loss, "{what}");
+    accepted.close().unwrap();
+    for _ in 0..2 {
+        let store = RocksStore::open_with(store, OPTIONS).unwrap();
+        for count in 0..COMMITS - 1 {
+            assert_eq!(&store.read(object(count).id()).unwrap(), object(count).bytes(), "{what}");
+        }
+        assert!(store.verify().unwrap().is_sound(), "{what}");
+        assert_eq!(store.missing(&[object(COMMITS - 1).id()]).unwrap().len(), 1, "{what}");
+        store.close().unwrap();
+    }
+}
+
+/// Any byte of the last record changed or cut off, in the store that `stop` leaves after packing.
+fn is_told_and_can_be_accepted(places: fn(usize) -> Vec<usize>, stop: impl FnOnce(RocksStore, &Path)) {
+    let wreck = Wreck::packed(COMMITS - 3, stop);
+    let place = tempfile::tempdir().unwrap();
+    let store = place.path().join("store");
+    for at in places(wreck.bytes.len() - wreck.last_record).into_iter().map(|at| wreck.last_record + at) {
+        let mut changed = wreck.bytes.clone();
+        changed[at] ^= 0x10;
+        for (what, damage) in [("cut", &wreck.bytes[..at]), ("changed", &changed)] {
+            copy(wreck.folder.path(), &store);
+            fs::write(store.join("db").join(wreck.log.file_name().unwrap()), damage).unwrap();
+            goes_on_without_the_last(&store, wreck.mark, &format!("{what} at {at} of {}", wreck.bytes.len()));
+            fs::remove_dir_all(&store).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_log_of_a_packed_store_that_was_closed_is_told_and_can_be_accepted() {
+    is_told_and_can_be_accepted(|length| (0..length).collect(), |store, _| store.close().unwrap());
+}
+
+#[test]
+fn a_damaged_log_of_a_packed_store_that_was_opened_since_is_told_and_can_be_accepted() {
+    is_told_and_can_be_accepted(places, |store, path| {
+        store.close().unwrap();
+        drop(store);
+        RocksStore::open_with(path, OPTIONS).unwrap().close().unwrap();
+    });
+}
+
+#[test]
+fn a_damaged_log_of_a_packed_store_that_was_killed_is_told_and_can_be_accepted() {
+    is_told_and_can_be_accepted(places, |store, _| std::mem::forget(store));
+}
+
+#[test]
+fn a_torn_write_that_nobody_was_promised_never_keeps_a_packed_store_closed() {
+    let wreck = Wreck::packed(COMMITS - 3, |store, _| {
+        store.put(&[object(COMMITS)], Durability::NoSync).unwrap();
+        std::mem::forget(store);
+    });
+    fs::write(&wreck.log, &wreck.bytes[..wreck.bytes.len() - 5]).unwrap();
+    for _ in 0..3 {
+        wreck.is_whole();
+    }
+    for _ in 0..2 {
+        let store = wreck.open().unwrap();
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn the_damaged_part_of_a_log_that_was_cut_is_kept() {
+    let wreck = Wreck::packed(COMMITS - 3, |store, path| {
+        store.close().unwrap();
+        drop(store);
+        RocksStore::open_with(path, OPTIONS).unwrap().close().unwrap();
+    });
+    let mut damaged = wreck.bytes.clone();
+    damaged[wreck.last_record + 9] ^= 1;
+    fs::write(&wreck.log, &damaged).unwrap();
+    let before = files_of(wreck.folder.path());
+    assert!(wreck.open().is_err());
+    assert_eq!(files_of(wreck.folder.path()), before, "a look changes nothing");
+    RocksStore::open_accepting_loss(wreck.folder.path(), OPTIONS).unwrap();
+    let kept = wreck.folder.path().join("log.damaged-1").join(wreck.log.file_name().unwrap());
+    assert_eq!(fs::read(kept).unwrap(), damaged);
 }
 
 #[test]

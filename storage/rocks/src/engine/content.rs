@@ -189,7 +189,7 @@ impl Engine {
         rows.seek_to_first();
         while let Some(key) = rows.key() {
             let Some((number, [DIRECTORY])) = key.split_first_chunk::<8>() else {
-                return Err(ObjectError::Backend("a group's key is damaged".to_owned()));
+                return Err(ObjectError::Damaged("a group's key is damaged".to_owned()));
             };
             let number = u64::from_be_bytes(*number);
             groups.push(number);
@@ -221,6 +221,12 @@ impl Engine {
 
     /// Rows of the index behind `after`, ascending by id, at most `limit`.
     pub(crate) fn index(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<Indexed>, ObjectError> {
+        let mut found = Vec::new();
+        self.index_into(&mut found, after, limit).map(|()| found)
+    }
+
+    /// As [`index`](Self::index), into a list, which has the rows before the one that could not be read where that fails.
+    pub(crate) fn index_into(&self, found: &mut Vec<Indexed>, after: Option<ObjectId>, limit: usize) -> Result<(), ObjectError> {
         let mut rows = self.db.raw_iterator_cf(self.family(IDX));
         match after {
             Some(after) => {
@@ -231,14 +237,12 @@ impl Engine {
             }
             None => rows.seek_to_first(),
         }
-        let mut found = Vec::new();
         while let (true, Some((key, value))) = (found.len() < limit, rows.item()) {
-            let id = <[u8; 32]>::try_from(key).map_err(|_| ObjectError::Backend("an index key is damaged".to_owned()))?;
+            let id = <[u8; 32]>::try_from(key).map_err(|_| ObjectError::Damaged("an index key is damaged".to_owned()))?;
             found.push(Indexed { id: ObjectId(id), place: Place::decode(value)? });
             rows.next();
         }
-        rows.status().map_err(failed)?;
-        Ok(found)
+        rows.status().map_err(failed)
     }
 }
 
@@ -249,7 +253,7 @@ fn group_key(number: u64, row: u8) -> [u8; 9] {
 }
 
 fn unknown() -> ObjectError {
-    ObjectError::Backend("an object is kept in a way this version does not know, or its row is damaged".to_owned())
+    ObjectError::Damaged("an object is kept in a way this version does not know, or its row is damaged".to_owned())
 }
 
 fn row(value: &[u8]) -> Result<Bytes, ObjectError> {

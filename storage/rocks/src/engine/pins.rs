@@ -40,7 +40,7 @@ fn pin_key(pin: Pin, id: ObjectId) -> [u8; 56] {
 }
 
 fn pin_of(key: &[u8]) -> Result<(Pin, ObjectId), ObjectError> {
-    let damaged = || ObjectError::Backend("a pin record is damaged".to_owned());
+    let damaged = || ObjectError::Damaged("a pin record is damaged".to_owned());
     let (task, rest) = key.split_first_chunk::<16>().ok_or_else(damaged)?;
     let (epoch, id) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
     let id = <[u8; 32]>::try_from(id).map_err(|_| damaged())?;

@@ -27,7 +27,16 @@ pub(super) enum Replayed {
     Written,
 }
 
-pub(super) fn database(options: &RocksOptions, replayed: Replayed) -> Result<Options, rocksdb::Error> {
+/// What becomes of a log with a damaged or torn record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// The database is not opened.
+    Refused,
+    /// What follows is not replayed. Whether acknowledged writes were among it, the mark tells.
+    Dropped,
+}
+
+pub(super) fn database(options: &RocksOptions, replayed: Replayed, damage: Damage) -> Result<Options, rocksdb::Error> {
     let write_buffer_bytes = options.write_buffer_bytes as u64;
     // The bindings have no functions for these. The list of tables goes on where it ended, instead of being written anew with three
     // syncs at each opening; one with a torn end is not gone on with.
@@ -38,8 +47,10 @@ pub(super) fn database(options: &RocksOptions, replayed: Replayed) -> Result<Opt
     let mut options = Options::default().get_options_from_string(named)?;
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // What follows a damaged record is not replayed. Whether acknowledged writes were among it, the mark tells.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_wal_recovery_mode(match damage {
+        Damage::Refused => DBRecoveryMode::AbsoluteConsistency,
+        Damage::Dropped => DBRecoveryMode::PointInTime,
+    });
     // A log that is used again keeps its size and what was purged.
     options.set_recycle_log_file_num(0);
     options.set_manual_wal_flush(false);

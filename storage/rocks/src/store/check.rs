@@ -4,7 +4,7 @@ use helix_objects::{Family, ObjectError, hash};
 use helix_protocol::ObjectId;
 
 use super::RocksStore;
-use crate::engine::{Engine, Head};
+use crate::engine::{Engine, Head, Indexed, META};
 use crate::latency::Percentiles;
 use crate::pack::Place;
 
@@ -68,11 +68,12 @@ impl RocksStats {
 }
 
 impl RocksStore {
-    /// Reads every object, record and group, and holds them against each other. Others read and write meanwhile.
+    /// Reads every object, record and group, and holds them against each other. Others read and write meanwhile. What cannot be read is a
+    /// fault; the rest is looked at all the same.
     pub fn verify(&self) -> Result<Checked, ObjectError> {
         let _upkeep = self.upkeep.lock();
         let before = self.writer.lock().head;
-        let checked = self.with(check)?;
+        let checked = self.with(|engine| Ok(check(engine)))?;
         let after = self.writer.lock().head;
         Ok(if before == after { counted(checked, after) } else { checked })
     }
@@ -97,7 +98,7 @@ impl RocksStore {
 
 /// Checks a database at rest, whose `head` counts what is there.
 pub(super) fn check_all(engine: &Engine) -> Result<Checked, ObjectError> {
-    Ok(counted(check(engine)?, engine.head()?))
+    Ok(counted(check(engine), engine.head()?))
 }
 
 fn counted(mut checked: Checked, head: Head) -> Checked {
@@ -110,39 +111,61 @@ fn counted(mut checked: Checked, head: Head) -> Checked {
     checked
 }
 
-fn check(engine: &Engine) -> Result<Checked, ObjectError> {
+fn check(engine: &Engine) -> Checked {
     let mut checked = Checked::default();
     let mut packed: Vec<(u64, u64, ObjectId)> = Vec::new();
     let mut hot_rows = 0_u64;
-    let mut after = None;
-    loop {
-        let rows = engine.index(after, STRIDE)?;
-        let Some(last) = rows.last() else { break };
-        after = Some(last.id);
-        for row in rows {
-            match row.place {
-                Place::Hot(_) => {
-                    hot_rows += 1;
-                    checked.add(row.id, engine.get(row.id));
-                }
-                Place::Packed { group, member } => packed.push((group, member, row.id)),
-            }
+    let is_whole = each_indexed(engine, &mut checked, |checked, row| match row.place {
+        Place::Hot(_) => {
+            hot_rows += 1;
+            checked.add(row.id, engine.get(row.id));
         }
-    }
-    check_groups(engine, packed, &mut checked)?;
-    let found = engine.hot_rows()?;
-    if found > hot_rows {
+        Place::Packed { group, member } => packed.push((group, member, row.id)),
+    });
+    check_groups(engine, packed, &mut checked);
+    let found = checked.read("the rows of content", engine.hot_rows());
+    if is_whole && found > hot_rows {
         checked.faults.push(format!("{} rows of content have no index row", found - hot_rows));
     }
     for family in Family::ALL {
-        checked.records += engine.count(family.name())?;
+        let records = checked.read(&format!("the records of {}", family.name()), engine.count(family.name()));
+        checked.records += records;
     }
-    engine.pins()?;
-    Ok(checked)
+    checked.read("the pins", engine.pins());
+    checked.read("what counts all of it", engine.count(META));
+    checked
+}
+
+/// Every row of the index that can be read; says whether all can. Ids are spread evenly: behind a damage it goes on where the next of 256
+/// parts begins.
+fn each_indexed(engine: &Engine, checked: &mut Checked, mut visit: impl FnMut(&mut Checked, Indexed)) -> bool {
+    let (mut rows, mut after, mut part, mut is_whole) = (Vec::new(), None, 0_u8, true);
+    loop {
+        let outcome = engine.index_into(&mut rows, after, STRIDE);
+        let last = rows.last().map(|row: &Indexed| row.id);
+        rows.drain(..).for_each(|row| visit(checked, row));
+        match outcome {
+            Ok(()) if last.is_none() => return is_whole,
+            Ok(()) => after = last,
+            Err(error) => {
+                is_whole = false;
+                checked.unreadable("the index", &error);
+                let Some(next) = last.map_or(part, |id| id.0[0]).max(part).checked_add(1) else { return is_whole };
+                (part, after) = (next, Some(before_part(next)));
+            }
+        }
+    }
+}
+
+/// The greatest id before a part.
+fn before_part(part: u8) -> ObjectId {
+    let mut id = [0xff; 32];
+    id[0] = part - 1;
+    ObjectId(id)
 }
 
 /// Unpacks each group once.
-fn check_groups(engine: &Engine, mut packed: Vec<(u64, u64, ObjectId)>, checked: &mut Checked) -> Result<(), ObjectError> {
+fn check_groups(engine: &Engine, mut packed: Vec<(u64, u64, ObjectId)>, checked: &mut Checked) {
     packed.sort_unstable();
     for members in packed.chunk_by(|a, b| a.0 == b.0) {
         let unpacked = engine.unpacked(members[0].0);
@@ -165,11 +188,26 @@ fn check_groups(engine: &Engine, mut packed: Vec<(u64, u64, ObjectId)>, checked:
             checked.dead_bytes += (group.bytes() as u64).saturating_sub(alive);
         }
     }
-    checked.groups = engine.groups()?.len() as u64;
-    Ok(())
+    checked.groups = checked.read("the groups", engine.groups()).len() as u64;
 }
 
 impl Checked {
+    /// What was read, or nothing and a fault.
+    fn read<T: Default>(&mut self, what: &str, outcome: Result<T, ObjectError>) -> T {
+        outcome.unwrap_or_else(|error| {
+            self.unreadable(what, &error);
+            T::default()
+        })
+    }
+
+    fn unreadable(&mut self, what: &str, error: &ObjectError) {
+        let fault = format!("{what} cannot be read whole: {error}");
+        // Whoever comes by a damaged block again is told the same.
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
     fn add(&mut self, id: ObjectId, found: Result<Option<bytes::Bytes>, ObjectError>) {
         match found {
             Ok(Some(bytes)) => {

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use helix_objects::{Collect, Displaced, Durability, Expect, Family, Kind, PackHint, RecordChange, Sweep, Swept, similarity};
+use helix_objects::{
+    Collect, Displaced, Durability, Expect, Family, Kind, ObjectError, PackHint, RecordChange, Sweep, Swept, similarity,
+};
 use helix_protocol::{FileMode, ObjectId, SnapshotId, Timestamp};
 
 use crate::VersionError;
@@ -126,13 +128,19 @@ impl Repository {
         self.forget_returned()?;
         let (mut roots, mut faults) = (vec![self.own_root()], Vec::new());
         for family in [Family::Refs, Family::Workspaces, Family::Experiments, Family::GitMap, Family::Oplog] {
-            self.each_record(family, b"", |key, value| {
+            let fault = |by, error: &VersionError| Fault { by, path: Vec::new(), id: ObjectId([0; 32]), reason: error.to_string() };
+            let read = self.each_record(family, b"", |key, value| {
                 if let Err(error) = roots_of(family, &key, &value, &mut roots) {
-                    let (by, id) = (by(family, &key), ObjectId([0; 32]));
-                    faults.push(Fault { by, path: Vec::new(), id, reason: error.to_string() });
+                    faults.push(fault(by(family, &key), &error));
                 }
                 Ok(())
-            })?;
+            });
+            match read {
+                Err(error @ VersionError::Object(ObjectError::Damaged(_))) => {
+                    faults.push(fault(family.name().to_owned(), &error));
+                }
+                read => read?,
+            }
         }
         let mut mark = Mark::new(self, |_: Alive<'_>| {}, Some(faults));
         mark.run(&roots)?;

@@ -1,6 +1,6 @@
 //! Walking all that roots keep, without recursion.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use helix_objects::{Kind, ObjectError};
 use helix_protocol::{FileMode, ObjectId, SnapshotId};
@@ -146,20 +146,36 @@ impl<'a, V: FnMut(Alive<'_>)> Mark<'a, V> {
             return Ok(());
         }
         let ids: Vec<ObjectId> = fresh.iter().map(|(_, id)| *id).collect();
-        let missing: HashSet<ObjectId> = self.repository.store().missing(&ids)?.into_iter().collect();
-        for (name, id) in fresh.into_iter().filter(|(_, id)| missing.contains(id)) {
+        let missing: Vec<(ObjectId, ObjectError)> = match self.repository.store().missing(&ids) {
+            Ok(missing) => missing.into_iter().map(|id| (id, ObjectError::Missing(id))).collect(),
+            // One of them is where the store is damaged.
+            Err(_) => ids.iter().filter_map(|id| Some((*id, self.lacks(*id)?))).collect(),
+        };
+        let mut missing: HashMap<ObjectId, ObjectError> = missing.into_iter().collect();
+        for (name, id) in fresh {
+            let Some(error) = missing.remove(&id) else { continue };
             let length = push_name(&mut path, name);
-            self.fault(by, &path, id, ObjectError::Missing(id).into())?;
+            self.fault(by, &path, id, error.into())?;
             path.truncate(length);
         }
         Ok(())
+    }
+
+    /// Why an object is not there.
+    fn lacks(&self, id: ObjectId) -> Option<ObjectError> {
+        match self.repository.store().missing(&[id]) {
+            Ok(missing) if missing.is_empty() => None,
+            Ok(_) => Some(ObjectError::Missing(id)),
+            Err(error) => Some(error),
+        }
     }
 
     fn fault(&mut self, by: &str, path: &[u8], id: ObjectId, error: VersionError) -> Result<(), VersionError> {
         match (&mut self.faults, &error) {
             (
                 Some(faults),
-                VersionError::Object(ObjectError::Missing(_) | ObjectError::Corrupt { .. }) | VersionError::Damaged { .. },
+                VersionError::Object(ObjectError::Missing(_) | ObjectError::Corrupt { .. } | ObjectError::Damaged(_))
+                | VersionError::Damaged { .. },
             ) => {
                 faults.push(Fault { by: by.to_owned(), path: path.to_vec(), id, reason: error.to_string() });
                 Ok(())
