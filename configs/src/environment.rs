@@ -49,10 +49,7 @@ const READ_ELSEWHERE: &[&str] = &[
 /// Of these variables, those that are named as if they were Helix's and that nothing reads: a key that was mistyped, a list, which
 /// only a file can hold, or a name from elsewhere. `config` is what was loaded under them.
 pub fn unread(config: &Config, names: impl IntoIterator<Item = String>) -> Vec<String> {
-    let tree = serde_json::to_value(config).expect("a configuration is plain data");
-    let mut leaves = Vec::new();
-    scalars(&tree, String::new(), &mut leaves);
-    let keys: Vec<String> = leaves.iter().map(|pointer| variable_of(pointer)).collect();
+    let keys = variables(config);
     let is_part = |name: &str| DATABASE_PARTS.iter().any(|part| name.strip_prefix("HELIX_DATABASE_") == Some(part));
     let is_read = |name: &str| {
         READ_ELSEWHERE.contains(&name)
@@ -61,6 +58,24 @@ pub fn unread(config: &Config, names: impl IntoIterator<Item = String>) -> Vec<S
             || keys.iter().any(|key| key == name)
     };
     names.into_iter().filter(|name| name.starts_with("HELIX_") && !is_read(name)).collect()
+}
+
+/// The variable that was meant by one that [`unread`] found, if any is alike.
+pub fn nearest_variable(config: &Config, name: &str) -> Option<String> {
+    // Every name begins alike, which would make any two alike.
+    let rest = |name: &str| name.strip_prefix("HELIX_").unwrap_or(name).to_owned();
+    let known: Vec<String> =
+        variables(config).iter().map(|known| rest(known)).chain(["CONFIG", "DATA", "LOG"].map(str::to_owned)).collect();
+    let scored = known.iter().map(|known| (strsim::jaro_winkler(&rest(name), known), known));
+    scored.filter(|(score, _)| *score > 0.9).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| format!("HELIX_{known}"))
+}
+
+/// The exact names of the variables that override scalars.
+fn variables(config: &Config) -> Vec<String> {
+    let tree = serde_json::to_value(config).expect("a configuration is plain data");
+    let mut leaves = Vec::new();
+    scalars(&tree, String::new(), &mut leaves);
+    leaves.iter().map(|pointer| variable_of(pointer)).collect()
 }
 
 fn variable_of(pointer: &str) -> String {
@@ -248,5 +263,9 @@ mod tests {
         ];
         let found = unread(&Config::default(), names.map(str::to_owned));
         assert_eq!(found, ["HELIX_WORKER_SLOTS", "HELIX_SERVER_URL", "HELIX_TASKS_WRITABLE"]);
+        let nearest = |name: &str| nearest_variable(&Config::default(), name);
+        assert_eq!(nearest("HELIX_WORKER_SLOTS").as_deref(), Some("HELIX_WORKERS_SLOTS"));
+        assert_eq!(nearest("HELIX_CONFG").as_deref(), Some("HELIX_CONFIG"));
+        assert_eq!(nearest("HELIX_SOMETHING_ELSE"), None);
     }
 }

@@ -17,7 +17,7 @@ mod sections;
 mod validate;
 
 pub use agents_table::{AGENT_TABLE, check_program};
-pub use environment::{changes_a_node, unread};
+pub use environment::{changes_a_node, nearest_variable, unread};
 pub use loader::{Loaded, Source};
 pub use model_table::{LongPrice, MODEL_TABLE, ModelEntry, ModelPrice, ModelTable};
 pub use names::ModelNames;

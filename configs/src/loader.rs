@@ -108,7 +108,7 @@ fn find(explicit: Option<&Path>, env: &impl Fn(&str) -> Option<String>) -> Resul
                 Failure::new(Code::InvalidConfig, format!("{by} names {}, which does not exist", path.display()))
                     .hint("correct the path; `helix config show --defaults` prints a file to start from")
             }
-            _ => Failure::io(path.display(), &error),
+            _ => unreadable(&path, &error),
         })?;
         return Ok(Some((path, text)));
     }
@@ -116,10 +116,23 @@ fn find(explicit: Option<&Path>, env: &impl Fn(&str) -> Option<String>) -> Resul
         match std::fs::read_to_string(&path) {
             Ok(text) => return Ok(Some((path, text))),
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(Failure::io(path.display(), &error)),
+            Err(error) => return Err(unreadable(&path, &error)),
         }
     }
     Ok(None)
+}
+
+/// Why a file that is there is no configuration.
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let place = path.display();
+    let wrong = |message: String, hint: String| Failure::new(Code::InvalidConfig, message).hint(hint);
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => wrong(format!("{place} is not text in UTF-8"), "save it as UTF-8".to_owned()),
+        std::io::ErrorKind::IsADirectory => {
+            wrong(format!("{place} is a folder"), format!("name the file in it, for example {}", path.join("helix.yaml").display()))
+        }
+        _ => Failure::io(place, error).hint("correct its owner or its mode, or name another file with --config"),
+    }
 }
 
 /// Where a file is looked for that nobody named.
@@ -156,6 +169,27 @@ mod tests {
             Config::load(None, &env).expect_err("nor this").message,
             "HELIX_CONFIG names /nowhere/x.yaml, which does not exist"
         );
+    }
+
+    #[test]
+    fn a_folder_and_bytes_that_are_no_text_are_refused_as_configurations() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("helix.yaml");
+        std::fs::write(&file, b"workers: \xff\n").expect("writable");
+        for (path, what) in [(folder.path(), "is a folder"), (&file, "is not text in UTF-8")] {
+            let failure = Config::load(Some(path), &nothing).expect_err("it is no file of ours");
+            assert_eq!((failure.code, failure.message), (Code::InvalidConfig, format!("{} {what}", path.display())));
+            assert!(!failure.hint.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_not_blamed_on_a_variable() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("helix.yaml");
+        std::fs::write(&file, "budgets: {daily_usd: .nan}\n").expect("writable");
+        let env = |name: &str| (name == "HELIX_DATA").then(|| "/work".to_owned());
+        assert_eq!(Config::load(Some(&file), &env).expect_err("no number").message, "budgets.daily_usd is NaN");
     }
 
     #[test]

@@ -6,8 +6,27 @@ use serde::de::DeserializeOwned;
 /// Reads YAML, refusing unknown keys, wrong types and repeated keys. `source` is the file's name in the refusal.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str, source: &str) -> Result<T, Failure> {
     // Typed maps keep the last of two equal keys; the untyped form refuses them.
-    serde_norway::from_str::<serde_norway::Value>(text).map_err(|error| refuse(&error, source))?;
+    let untyped = serde_norway::from_str::<serde_norway::Value>(text).map_err(|error| refuse(&error, source))?;
+    if let Some((path, number)) = not_finite(&untyped, "") {
+        return Err(Failure::new(Code::InvalidConfig, format!("{path} is {number}")).hint("it must be a finite number"));
+    }
     serde_norway::from_str(text).map_err(|error| refuse(&error, source))
+}
+
+/// The first number that is none, or has no end, with its path: no key takes one, and JSON has none.
+fn not_finite(value: &serde_norway::Value, path: &str) -> Option<(String, f64)> {
+    match value {
+        serde_norway::Value::Number(number) => {
+            number.as_f64().filter(|number| !number.is_finite()).map(|number| (path.to_owned(), number))
+        }
+        serde_norway::Value::Mapping(fields) => {
+            fields.iter().find_map(|(key, field)| not_finite(field, &join(path, key.as_str().unwrap_or("?"))))
+        }
+        serde_norway::Value::Sequence(items) => {
+            items.iter().enumerate().find_map(|(at, item)| not_finite(item, &format!("{path}[{at}]")))
+        }
+        _ => None,
+    }
 }
 
 fn refuse(error: &serde_norway::Error, source: &str) -> Failure {
@@ -23,7 +42,8 @@ fn refuse(error: &serde_norway::Error, source: &str) -> Failure {
             .hint(unknown.nearest().map_or_else(|| hint.to_owned(), |known| format!("did you mean {}?", join(section, known))));
     }
     if let Some(unknown) = Unknown::read(fault, "unknown variant") {
-        let mut advice = format!("one of: {}", unknown.known.join(", "));
+        let known: Vec<&str> = unknown.known.iter().copied().filter(|word| !FORMER.contains(word)).collect();
+        let mut advice = format!("one of: {}", known.join(", "));
         if let Some(known) = unknown.nearest() {
             advice = format!("did you mean {known}? {advice}");
         }
@@ -36,8 +56,12 @@ fn refuse(error: &serde_norway::Error, source: &str) -> Failure {
         return Failure::new(Code::InvalidConfig, message).hint(hint);
     }
     let subject = if section.is_empty() { String::new() } else { format!("{section}: ") };
-    Failure::new(Code::InvalidConfig, format!("{place}: {subject}{fault}"))
+    let advice = if fault.contains("duplicate") { "keep one of the two" } else { hint };
+    Failure::new(Code::InvalidConfig, format!("{place}: {subject}{fault}")).hint(advice)
 }
+
+/// Words of before that are still read, and not offered.
+const FORMER: [&str; 1] = ["process"];
 
 /// A word that is not known, and those that are, as serde writes them.
 struct Unknown<'a> {
@@ -133,6 +157,19 @@ mod tests {
         let (message, hint) = refusal("logging:\n  format: jsn\n");
         assert_eq!(message, "helix.yaml:2: logging.format cannot be \"jsn\"");
         assert_eq!(hint, "did you mean json? one of: text, json");
+    }
+
+    #[test]
+    fn a_word_of_before_is_read_and_not_offered() {
+        assert_eq!(refusal("tasks: {isolation: none}\n").1, "one of: read_only, workspace, full");
+        assert!(parse::<Config>("tasks: {isolation: process}\n", "helix.yaml").is_ok());
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_refused_by_its_own_key() {
+        assert_eq!(refusal("budgets: {daily_usd: .nan}\n").0, "budgets.daily_usd is NaN");
+        let text = "llm:\n  providers:\n    mine: {prices: {large: {input: .inf}}}\n";
+        assert_eq!(refusal(text).0, "llm.providers.mine.prices.large.input is inf");
     }
 
     #[test]

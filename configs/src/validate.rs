@@ -36,6 +36,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
     at_least_one("agents.silent_ms", config.agents.silent_ms)?;
     config.agents.programs.iter().try_for_each(|(name, program)| check_program(name, program))?;
     database(&config.database.url)?;
+    levels(&config.logging.level)?;
     models(config)
 }
 
@@ -230,6 +231,22 @@ fn database(url: &str) -> Result<(), Failure> {
         .hint("postgres://user:password@host/database, sqlite:/path, or nothing for a file in the data folder"))
 }
 
+/// A word alone is a level: a target of that name would be a level's name mistyped. Everything else is the filter's to read.
+fn levels(filter: &str) -> Result<(), Failure> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level =
+        |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) || word.parse::<u8>().is_ok_and(|n| n <= 5);
+    let is_right = |part: &str| match part.rsplit_once('=') {
+        Some((_, level)) => is_level(level.trim()),
+        None => part.is_empty() || part.contains(['[', ':', '_']) || is_level(part),
+    };
+    if filter.contains('{') || filter.split(',').all(|part| is_right(part.trim())) {
+        return Ok(());
+    }
+    let accepted = format!("{}, or a list such as info,helix_kernel=debug; HELIX_LOG overrides it", LEVELS.join(", "));
+    Err(wrong("logging.level", format!("{filter:?}"), &accepted))
+}
+
 fn at_least_one(key: &str, value: u64) -> Result<(), Failure> {
     if value == 0 { Err(wrong(key, value, "at least 1")) } else { Ok(()) }
 }
@@ -253,6 +270,20 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         Config::parse(text, "helix.yaml").expect_err("it cannot work").message
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused_with_those_that_there_are() {
+        for right in
+            ["", "info", "WARN", "off", "info,helix_kernel=debug", "helix_kernel", "3", "info,[span]=debug", "[a{b=c}]=info"]
+        {
+            assert_eq!(levels(right), Ok(()), "{right}");
+        }
+        for wrong in ["verbos", "info,debg", "helix_kernel=dbug"] {
+            let failure = levels(wrong).expect_err(wrong);
+            assert_eq!(failure.message, format!("logging.level is {wrong:?}"));
+            assert!(failure.hint.contains("error, warn, info, debug, trace, off"), "{}", failure.hint);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use helix_config::{Config, DEFAULTS, unread};
+use helix_config::{Config, DEFAULTS, nearest_variable, unread};
 use helix_protocol::Failure;
 use serde_json::json;
 
@@ -45,7 +45,9 @@ impl ConfigCommand {
                 let sources: Vec<String> = loaded.sources.iter().map(ToString::to_string).collect();
                 let unread = unread(&loaded.config, names_of_variables());
                 for name in &unread {
-                    context.say(&format!("{name} is set, and nothing reads it"));
+                    let meant =
+                        nearest_variable(&loaded.config, name).map_or_else(String::new, |known| format!("; did you mean {known}?"));
+                    context.say(&format!("{name} is set, and nothing reads it{meant}"));
                 }
                 let answer = json!({ "valid": true, "sources": sources, "unread": unread });
                 context.print(&answer, |_| format!("valid: {}", sources.join(" < ")))
