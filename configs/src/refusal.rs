@@ -183,4 +183,14 @@ mod tests {
         assert_eq!(parse::<Config>("", "helix.yaml"), Ok(Config::default()));
         assert_eq!(parse::<Config>("workers:\n", "helix.yaml"), Ok(Config::default()));
     }
+
+    #[test]
+    fn every_refusal_has_a_next_step() {
+        for text in ["workers: [\n", "workers:\n  local: 1\n  local: 2\n", "\tworkers: 1\n"] {
+            let (message, hint) = refusal(text);
+            assert!(!hint.is_empty(), "{message}");
+        }
+        let nameless = crate::ProjectFile::parse("secrets: [{}]\n").expect_err("a secret has a name");
+        assert!(nameless.message.contains("missing field") && !nameless.hint.is_empty(), "{nameless:?}");
+    }
 }

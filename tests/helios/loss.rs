@@ -194,6 +194,21 @@ fn a_backup_takes_the_place_of_a_store_that_lost_commits() {
 }
 
 #[test]
+fn a_restore_or_an_import_that_fails_leaves_no_repository_behind() {
+    let user = User::new();
+    let place = user.path("place");
+    fs::create_dir_all(place.join("source/.git/objects")).expect("made");
+    fs::write(place.join("source/.git/HEAD"), "ref: refs/heads/main\n").expect("written");
+    let restored = user.run(&place, &["backup", "restore", "NOPE", "new"]);
+    assert!(restored.code == 128 && !place.join("new").exists(), "{} {}", restored.code, restored.err);
+    user.run(&place, &["backup", "restore", "NOPE", "."]);
+    let imported = user.run(&place, &["import", "--from-git", "source"]);
+    assert_ne!(imported.code, 0, "{}", imported.out);
+    assert!(!place.join(".helios").exists(), "{}", imported.err);
+    assert!(user.run(&place, &["status"]).err.contains("no helios repository"));
+}
+
+#[test]
 fn a_restore_that_is_killed_leaves_the_store_that_was_there_or_the_restored_one() {
     let user = User::new();
     let root = user.repository("work");

@@ -174,6 +174,22 @@ fn a_key_is_shown_once_serves_a_client_within_its_limits_and_is_refused_once_rev
     assert!(all[0]["revoked_at"].is_i64(), "{all}");
 }
 
+#[test]
+fn what_was_mistyped_is_refused_by_the_command_itself_with_a_next_step() {
+    let person = Person::new();
+    let usage = person.types(&["task", "show"]);
+    let said = String::from_utf8_lossy(&usage.stderr).into_owned();
+    assert!(usage.status.code() == Some(2) && !said.contains("--data"), "{said}");
+    let run = person.types(&["--json", "run", "x", "--model", "m", "--base-url", "notaurl"]);
+    assert_eq!(refusal(&run), (Some(2), "invalid_request".to_owned()));
+    assert!(!person.data().exists(), "no node was started for it");
+    let check = person.command(&["config", "check"]).env("HELIX_WORKER_SLOTS", "2").output().expect("the program runs");
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert_eq!(said, "HELIX_WORKER_SLOTS is set, and nothing reads it; did you mean HELIX_WORKERS_SLOTS?\n");
+    let up = person.command(&["--json", "up"]).env("HELIX_LOG", "verbos").output().expect("the program runs");
+    assert_eq!(refusal(&up), (Some(2), "invalid_config".to_owned()));
+}
+
 /// A data folder whose path is too long for a socket in it.
 fn long_folder(person: &Person) -> PathBuf {
     person.folder.path().join("x".repeat(100)).join("data")
@@ -235,6 +251,7 @@ fn a_socket_that_somebody_else_answers_is_not_spoken_to() {
 fn nothing_of_a_tasks_words_is_obeyed_by_a_terminal_and_its_output_reaches_a_program_as_it_is() {
     const TITLE: &str = "a title\x1b]52;c;cm0gLXJm\x07\x1b[2J";
     const COMMAND: &str = r"printf 'said \033]0;owned\007\033[8mhidden\n'; exit 3";
+    const WRITTEN: &str = "said \x1b]0;owned\x07\x1b[8mhidden\n";
     let person = Person::new();
     let run = person.types(&["run", "--title", TITLE, "--command", COMMAND]);
     assert_eq!(run.status.code(), Some(10), "{run:?}");
@@ -242,18 +259,22 @@ fn nothing_of_a_tasks_words_is_obeyed_by_a_terminal_and_its_output_reaches_a_pro
     let shown = [&["show", &task] as &[&str], &["why", &task], &["list"]].map(|words| person.types(&[&["task"], words].concat()));
     for output in [run].iter().chain(&shown) {
         for bytes in [&output.stdout, &output.stderr] {
-            let text = String::from_utf8_lossy(bytes);
+            // What the command itself writes reaches a pipe as it is.
+            let text = String::from_utf8_lossy(bytes).replace(WRITTEN, "");
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
         }
     }
     assert!(String::from_utf8_lossy(&shown[0].stdout).contains("a title"), "{:?}", shown[0]);
 
     let log = person.types(&["task", "log", &task]).stdout;
-    assert!(String::from_utf8_lossy(&log).contains("said \x1b]0;owned\x07\x1b[8mhidden"), "{log:?}");
-    let mut terminal = Command::new("script");
-    terminal.args(["-qec", &format!("{HELIX} task log {task}"), "/dev/null"]);
-    terminal.env("HELIX_DATA", person.data()).env("HOME", person.folder.path()).env("NO_COLOR", "1");
-    let seen = terminal.output().expect("util-linux's script is installed").stdout;
-    let seen = String::from_utf8_lossy(&seen);
-    assert!(seen.contains("said hidden") && !seen.contains('\x1b'), "{seen:?}");
+    assert!(String::from_utf8_lossy(&log).contains(WRITTEN), "{log:?}");
+    for words in [format!("task log {task}"), format!("run --command \"{}\"", COMMAND.replace('\\', r"\\"))] {
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &format!("{HELIX} {words}"), "/dev/null"]);
+        terminal.env("HELIX_DATA", person.data()).env("HOME", person.folder.path()).env("NO_COLOR", "1");
+        let seen = terminal.output().expect("util-linux's script is installed").stdout;
+        // A line of progress wipes itself away.
+        let seen = String::from_utf8_lossy(&seen).replace("\r\x1b[K", "");
+        assert!(seen.contains("said hidden") && !seen.contains('\x1b'), "{seen:?}");
+    }
 }

@@ -85,7 +85,8 @@ pub(crate) async fn retry(node: web::Data<Node>, id: Id, bytes: Bytes, request: 
 pub(crate) async fn checkpoint(node: web::Data<Node>, id: Id, bytes: Bytes, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let CheckpointRequest { name, step } = body::read(&bytes)?;
     if name.trim().is_empty() || name.len() > 200 {
-        return Err(invalid("a checkpoint's name has 1 to 200 characters".to_owned()).into());
+        let failure = invalid("a checkpoint's name has 1 to 200 characters".to_owned());
+        return Err(failure.hint("name it by what the step reached, for example tests-pass").into());
     }
     let named = with(&node, id, &request, |args, task| async move {
         let step = optional_step(&args, &task, step).await?;

@@ -16,7 +16,7 @@ use super::{Verb, stats::bytes};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::PinnedStore;
-use crate::engine::location::Location;
+use crate::engine::location::{Location, MARKER};
 use crate::here::{Here, queue};
 
 /// Makes, checks and restores backups
@@ -113,7 +113,22 @@ fn tell(context: &mut Context<'_>, path: &Path, backup: &Backup, word: &str) -> 
     Ok(OK)
 }
 
+/// A restore that fails leaves no folder behind that was not there.
 fn restore(context: &mut Context<'_>, backup: &Path, folder: &Path, replace: bool) -> Result<u8, Failure> {
+    let own = folder.join(MARKER);
+    let (new_folder, new_own) = (!folder.exists(), !own.exists());
+    let outcome = restore_into(context, backup, folder, replace);
+    if outcome.is_err() && new_own && !own.join("store").exists() {
+        // What cannot be removed stays, and the failure is told all the same.
+        let _ = fs::remove_dir_all(&own);
+        if new_folder {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+    outcome
+}
+
+fn restore_into(context: &mut Context<'_>, backup: &Path, folder: &Path, replace: bool) -> Result<u8, Failure> {
     let io = |error: std::io::Error| Failure::io(folder.display(), &error);
     fs::create_dir_all(folder).map_err(io)?;
     let root = fs::canonicalize(folder).map_err(io)?;

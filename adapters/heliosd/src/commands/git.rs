@@ -83,16 +83,35 @@ impl Verb for Import {
                 Failure::new(Code::NotFound, format!("there is no {}", source.display())).hint("name a folder of a git repository")
             );
         }
-        if Location::find(&cwd).is_err() {
-            let root = fs::canonicalize(&cwd).map_err(|error| Failure::io(cwd.display(), &error))?;
-            init::make(context, &root, "main".parse()?, false)?;
+        if Location::find(&cwd).is_ok() {
+            return self.take(context, &cwd, &source);
         }
-        let here = Here::find(context, &cwd)?;
+        let root = fs::canonicalize(&cwd).map_err(|error| Failure::io(cwd.display(), &error))?;
+        let made = init::make(context, &root, "main".parse()?, false)?;
+        let outcome = self.take(context, &cwd, &source);
+        // An import that was broken off is gone on with by the next one; one that failed leaves no repository nobody asked for.
+        let failed = outcome.as_ref().is_err_and(|failure| failure.code != Code::Cancelled);
+        if failed && made == init::Made::New && is_without_branches(context, &cwd) {
+            let own = Location::main(root.clone()).own_folder();
+            context.engine.with_closed(&root, || fs::remove_dir_all(&own).map_err(|error| Failure::io(own.display(), &error)))?;
+        }
+        outcome
+    }
+}
+
+/// Whether nothing that was imported has a name.
+fn is_without_branches(context: &mut Context<'_>, cwd: &Path) -> bool {
+    Here::find(context, cwd).is_ok_and(|here| here.repository().branches().is_ok_and(|branches| branches.is_empty()))
+}
+
+impl Import {
+    fn take(&self, context: &mut Context<'_>, cwd: &Path, source: &Path) -> Result<u8, Failure> {
+        let here = Here::find(context, cwd)?;
         let caller = here.caller(context, None);
         let began_empty = here.repository().head(here.name())?.snapshot.is_none();
         let before = Folders::look(&here)?;
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
-        let report = import_history(here.repository(), &caller, &source, &mut |progress| {
+        let report = import_history(here.repository(), &caller, source, &mut |progress| {
             meter.tell(&mut context.console, "importing", progress)
         })
         .map_err(|error| no_git(error, "--from-git"))?;
@@ -100,7 +119,7 @@ impl Verb for Import {
         if began_empty {
             arrive(context, &here, &report.head)?;
         } else {
-            before.follow(context, &here, &report, &source)?;
+            before.follow(context, &here, &report, source)?;
         }
         if context.is_json() {
             context

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ const QUIET: Duration = Duration::from_secs(1);
 /// The ways on for a store that lost writes.
 const ON_LOSS: &str = "`helios backup restore --replace BACKUP` puts a backup in its place and sets this store aside\n\
                        `helios backup accept-loss` says what is missing, and with --yes goes on without it";
+
+/// The ways on for a store that may only be read.
+const ON_UNWRITABLE: &str = "helios writes to .helios also where it only reads: copy the folder with `cp -r` and work in the copy\n\
+                             or have whoever owns the repository let you write to its .helios";
 
 /// The file on which somebody who waits for the store has a lock; an engine that has nothing to do with it lets it go then. It stays, with
 /// or without locks: theirs go with them however they end, and nobody takes another's word away.
@@ -138,11 +143,20 @@ fn once_free<T>(
     }
 }
 
-/// What a person can do about a store that lost what it had acknowledged.
+/// What a person can do about a store that lost what it had acknowledged, or that is not theirs to write to.
 fn refused(error: ObjectError) -> Failure {
-    let lost = matches!(error, ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. });
+    let hint = match &error {
+        ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. } => Some(ON_LOSS),
+        ObjectError::Io { source, .. } if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Some(ON_UNWRITABLE)
+        }
+        _ => None,
+    };
     let failure = Failure::from(error);
-    if lost { failure.hint(ON_LOSS) } else { failure }
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 fn options(settings: &Settings) -> RocksOptions {
@@ -183,6 +197,16 @@ pub fn is_wanted(own_folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_may_only_be_read_is_refused_with_the_next_step() {
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            let refusal = refused(ObjectError::io(Path::new("/r/.helios/store/lock"), std::io::Error::from(kind)));
+            assert!(refusal.message.contains("/r/.helios/store/lock") && refusal.hint == ON_UNWRITABLE, "{refusal:?}");
+        }
+        let other = refused(ObjectError::io(Path::new("/r"), std::io::Error::from(ErrorKind::NotFound)));
+        assert_ne!(other.hint, ON_UNWRITABLE);
+    }
 
     #[test]
     fn a_store_is_wanted_as_long_as_one_of_those_who_wait_is_there() {

@@ -1,6 +1,7 @@
 //! What every command stands on: configuration, data folder, client, and how to print.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use helix_config::{Config, Loaded};
 use helix_protocol::{Code, Failure};
@@ -21,7 +22,9 @@ pub struct Context {
 }
 
 impl Context {
-    pub(super) fn new(global: Global) -> Self {
+    pub(super) fn new(mut global: Global) -> Self {
+        // The parser would show an option that the environment sets as one that has to be typed.
+        global.data = global.data.or_else(|| std::env::var_os("HELIX_DATA").filter(|data| !data.is_empty()).map(PathBuf::from));
         let style = if global.json { Style::Plain } else { Style::of_stdout(global.no_color) };
         Self { global, style }
     }

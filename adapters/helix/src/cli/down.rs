@@ -36,11 +36,35 @@ impl Down {
             signal()?;
         }
         let ended = async {
-            while rustix::process::test_kill_process(pid).is_ok() {
+            while rustix::process::test_kill_process(pid).is_ok() && !is_zombie(status.node.pid) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         context.waiting("tasks are parking at their step boundaries", ended).await;
         context.print(&json!({ "ended": true, "pid": status.node.pid }), |_| "the node has ended".to_owned())
+    }
+}
+
+/// Whether a process has ended and whoever started it has not looked yet: a `helix run` that goes on may have started the node.
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before it may have spaces and parentheses.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_ended_and_was_not_waited_for_is_a_zombie() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        assert!(!is_zombie(child.id()));
+        child.kill().expect("it runs");
+        while !is_zombie(child.id()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.wait().expect("it has ended");
+        assert!(!is_zombie(child.id()));
     }
 }

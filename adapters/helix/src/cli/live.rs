@@ -99,7 +99,7 @@ impl<'a> Live<'a> {
         if !text.is_empty() {
             self.line_ended = text.ends_with('\n');
         }
-        out(text)
+        self.context.show_content(text)
     }
 
     /// Shows what the committed step has of the command and nobody has seen.

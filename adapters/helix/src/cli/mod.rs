@@ -54,8 +54,8 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
-    /// The node's data folder [default: server.data of helix.yaml, else ~/.local/share/helix]
-    #[arg(long, global = true, value_name = "DIR", env = "HELIX_DATA", hide_env_values = true, help_heading = "Everywhere")]
+    /// The node's data folder [default: HELIX_DATA, server.data of helix.yaml, ~/.local/share/helix]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     pub data: Option<PathBuf>,
     /// The configuration [default: HELIX_CONFIG, ./helix.yaml, ~/.config/helix/helix.yaml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]

@@ -196,7 +196,7 @@ impl Run {
     pub async fn run(mut self, context: &Context) -> Result<ExitCode, Failure> {
         let client = match &self.agent.base_url {
             Some(url) => {
-                let client = context.client_or_start_with(server::variables(url)).await?;
+                let client = context.client_or_start_with(server::variables(url)?).await?;
                 self.agent.provider = Some(server::provider(&client, url).await?);
                 client
             }

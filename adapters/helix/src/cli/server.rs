@@ -9,13 +9,18 @@ use helix_protocol::{Code, Failure};
 use crate::client::Client;
 
 /// What a node that is started for this server finds in its environment.
-pub(super) fn variables(url: &str) -> Vec<(&'static str, String)> {
+/// Refused with `invalid_request` where it is no address: the node would refuse it too, and not start.
+pub(super) fn variables(url: &str) -> Result<Vec<(&'static str, String)>, Failure> {
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(Failure::new(Code::InvalidRequest, format!("--base-url is {url:?}"))
+            .hint("it must be an http:// or https:// address, usually ending in /v1"));
+    }
     let mut variables = vec![("OPENAI_BASE_URL", url.to_owned())];
     if std::env::var_os("OPENAI_API_KEY").is_none_or(|key| key.is_empty()) {
         // The provider insists on a key; a server without any takes whatever comes.
         variables.push(("OPENAI_API_KEY", "none".to_owned()));
     }
-    variables
+    Ok(variables)
 }
 
 /// The running node's name for the server.

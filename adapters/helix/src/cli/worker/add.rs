@@ -135,8 +135,10 @@ impl Add {
             Failure::new(Code::InvalidRequest, "ssh:// needs --key FILE")
                 .hint("or name a host or alias, and your own ssh decides about keys")
         })?;
-        let key = std::fs::canonicalize(key)
-            .map_err(|error| Failure::new(Code::InvalidRequest, format!("--key {}: {error}", key.display())))?;
+        let key = std::fs::canonicalize(key).map_err(|error| {
+            Failure::new(Code::InvalidRequest, format!("--key {}: {error}", key.display()))
+                .hint("name the file of a private key on this machine, for example ~/.ssh/id_ed25519")
+        })?;
         if self.host_key.is_none() && !self.accept_host_key {
             return Err(Failure::new(Code::HostKeyUnknown, format!("the key of {host} must be pinned")).hint(
                 "--host-key SHA256:…, as `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints it there; or --accept-host-key",
