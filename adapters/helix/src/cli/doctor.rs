@@ -15,6 +15,7 @@ use super::Context;
 use super::circuits::told;
 use super::config::without_password;
 use super::context::names_of_variables;
+use super::model_servers;
 use super::style::{Style, mebibytes};
 use crate::client::Client;
 use crate::node::DataFolder;
@@ -261,20 +262,9 @@ async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
     }
     if models {
         match client.get::<ProviderList>("/models").await {
-            Ok(list) => checks.extend(list.providers.into_iter().map(|provider| {
-                let health = serde_json::to_value(&provider.health).map(|value| value.to_string()).unwrap_or_default();
-                let found = format!(
-                    "{} at {}: {} models, {}",
-                    provider.name,
-                    provider.base_url,
-                    provider.models.len(),
-                    health.trim_matches('"')
-                );
-                if provider.models.is_empty() {
-                    Check::warning("model server", found, "check its address and key")
-                } else {
-                    Check::good("model server", found)
-                }
+            Ok(list) => checks.extend(list.providers.iter().map(|provider| match provider.models.is_empty() {
+                true => Check::warning("model server", model_servers::told(provider), "check its address and key"),
+                false => Check::good("model server", model_servers::told(provider)),
             })),
             Err(failure) => checks.push(Check::failed("model servers", failure)),
         }

@@ -18,6 +18,7 @@ mod key;
 mod live;
 mod login;
 mod logout;
+mod model_servers;
 mod run;
 mod server;
 mod status;
