@@ -32,7 +32,7 @@ const NEXT_DAY: &str = "waiting for the next day: ";
 /// How the reason of a task begins that no model answers at present.
 const FOR_A_MODEL: &str = "waiting for a model, ";
 /// The longest that a day can still take.
-pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
 pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
@@ -186,6 +186,15 @@ pub(crate) fn waits_for_a_model(task: &TaskRecord) -> bool {
     task.reason.starts_with(FOR_A_MODEL)
 }
 
+/// The longest that a task waits for this reason; `backoff` is the longest wait for a retry.
+pub(crate) fn longest_wait(reason: &str, backoff: Duration) -> Duration {
+    match reason {
+        reason if reason.starts_with(NEXT_DAY) => DAY,
+        reason if reason.starts_with(FOR_A_MODEL) => backoff.max(UNSERVED),
+        _ => backoff,
+    }
+}
+
 /// A delay as people say it: from ten seconds on in whole ones.
 pub(crate) fn delay_in_words(delay: Duration) -> String {
     let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
@@ -283,5 +292,18 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
     match committed {
         Err(failure) if failure.code == Code::StaleOwner => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_waits_as_long_as_its_reason_says_and_no_retry_longer_than_a_backoff() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(longest_wait("retry 1 of 3: it failed", minute), minute);
+        assert_eq!(longest_wait(&format!("{FOR_A_MODEL}asked again in 10 min: busy"), minute), UNSERVED);
+        assert_eq!(longest_wait(&format!("{NEXT_DAY}spent"), minute), DAY);
     }
 }

@@ -19,7 +19,7 @@ use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, Ta
 
 use self::endings::answer_pauses;
 use crate::drive::{Boundary, End, Handover, Job, close, read_task};
-use crate::failing::{DAY, waits_for_the_day};
+use crate::failing::longest_wait;
 use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
 use crate::shared::Shared;
 use crate::task::{TaskActor, TaskArgs, TaskMsg};
@@ -300,10 +300,10 @@ impl Scheduler {
     }
 
     /// A task that waits, with its time on the clock that nobody can set. The records have it on the wall clock: whatever that was set
-    /// to meanwhile, no retry waits longer than the longest backoff, and nothing for the next day longer than a day.
+    /// to meanwhile, no retry waits longer than the longest backoff, and nothing for a model or the next day longer than that may take.
     fn waiting(&self, task: &TaskRecord) -> Waiting {
-        let (shared, most) = (&self.shared, Duration::from_millis(self.shared.args.tasks.retry_backoff_most_ms));
-        let most = if waits_for_the_day(task) { DAY } else { most };
+        let shared = &self.shared;
+        let most = longest_wait(&task.reason, Duration::from_millis(shared.args.tasks.retry_backoff_most_ms));
         let left = task.not_before.map(|due| due.since(shared.now()).min(most)).filter(|left| !left.is_zero());
         Waiting::of(task, left.map(|left| shared.args.clock.boottime().after(left)))
     }
