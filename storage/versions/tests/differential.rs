@@ -223,6 +223,7 @@ impl Pair {
         let message = format!("merge at {}", self.clock);
         let other = self.repository.branch(&branch.parse::<BranchName>().unwrap()).unwrap().unwrap();
         let request = MergeRequest { message: Some(message.clone() + "\n"), ..MergeRequest::new(self.caller(), other, branch) };
+        let before = self.git(&["rev-parse", "HEAD"]);
         let (success, said) = self.try_git(&["merge", "-q", "-X", "no-renames", "-m", &message, branch]);
         let outcome = match self.repository.merge(&request) {
             Ok(outcome) => outcome,
@@ -239,13 +240,14 @@ impl Pair {
             .collect();
         let ours: BTreeSet<String> =
             outcome.unresolved.iter().map(|path| String::from_utf8_lossy(&path.path).into_owned()).collect();
-        if said.contains("directory in the way")
+        // Of a file that it moved aside and needed no more, git says so too.
+        if (!success && said.contains("directory in the way"))
             || theirs.iter().chain(&ours).any(|path| path.contains('~'))
             || self.file_meets_folder(&outcome.unresolved)
         {
             // By design: git moves the file aside, ours keeps it where it is.
             self.tally.not_compared += 1;
-            self.git(&["reset", "-q", "--hard"]);
+            self.git(&["reset", "-q", "--hard", before.trim()]);
             self.git(&["clean", "-q", "-fd"]);
             if outcome.kind == MergeKind::Stopped {
                 self.repository.abort_merge(&self.caller()).unwrap();
@@ -532,4 +534,13 @@ fn each_kind_of_conflict_is_the_conflict_git_sees() {
     for (what, before, ours, theirs) in clean {
         assert_eq!(merged(&before, &ours, &theirs), Tally { merged: 1, up_to_date: 1, ..Tally::default() }, "{what}");
     }
+}
+
+#[test]
+fn a_file_that_became_a_folder_beside_other_changes_is_merged_as_by_git() {
+    let (main, one) = (0, 1);
+    let before = [Step::Write(0, lines(&[])), Step::Write(2, lines(&[])), Step::Commit, Step::Branch(one)];
+    let sides =
+        [Step::Folder(0), Step::Remove(2), Step::Switch(one), Step::Write(3, lines(&[])), Step::Merge(main, OnConflict::Abort)];
+    assert_eq!(after(&[before.to_vec(), sides.to_vec()].concat()).tally, Tally { merged: 1, ..Tally::default() });
 }
