@@ -24,6 +24,8 @@ use super::wire::{LONGEST_LINE, Order, Program, Said, frame, send_length};
 
 /// How long a sandbox may take to stand. It takes milliseconds; a machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one that said why it does not stand may take to end.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// A command for a sandbox.
 #[derive(Clone, Debug)]
@@ -110,10 +112,13 @@ impl Sandbox {
         match stands {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
+                // One that ended without a word is told by how it ended.
+                let ended = tokio::time::timeout(LAST_WORD, process.wait()).await;
+                let how = ended.ok().and_then(Result::ok).map_or_else(String::new, |status| format!(" ({status})"));
                 let _ = process.kill().await;
                 return Err(Failure::new(
                     Code::IsolationUnavailable,
-                    format!("the sandbox does not stand, so nothing was run: {reason}"),
+                    format!("the sandbox does not stand, so nothing was run: {reason}{how}"),
                 )
                 .hint("`helix worker show` says what the worker found when it started; --unsandboxed runs without"));
             }
