@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::Write;
-use helix_messages::{DiffTrees, LineToExport, TasksMsg};
+use helix_messages::{DiffTrees, FileDiff, LineToExport, TasksMsg};
 use helix_ports::{CHILDREN, ChildEnd};
 use helix_protocol::{
     AttemptId, Base, Failure, Message, ObjectId, Principal, Question, Role, SnapshotId, TaskId, TaskRecord, TaskSpec, TaskStatus,
@@ -92,14 +92,14 @@ pub(crate) async fn patches(shared: &Shared, task: &TaskRecord, tree: ObjectId, 
     };
     let trees = DiffTrees { from: Some(tree), to: snapshot.0, export, all: false };
     let files = shared.args.versions.diff(trees).await?;
-    Ok(files.into_iter().filter(|file| !file.left_out).map(|file| for_a_model(&file.patch)).collect())
+    Ok(files.into_iter().filter(|file| !file.left_out).map(for_a_model).collect())
 }
 
 /// A patch without the bytes of a file that is no text: they say nothing to a model.
-fn for_a_model(patch: &str) -> String {
-    match patch.split_once("GIT binary patch\n") {
-        Some((head, _)) => format!("{head}binary files differ\n"),
-        None => patch.to_owned(),
+fn for_a_model(file: FileDiff) -> String {
+    match file.before_bytes() {
+        Some(head) => format!("{head}\nbinary files differ\n"),
+        None => file.patch,
     }
 }
 

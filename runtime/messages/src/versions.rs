@@ -133,6 +133,14 @@ pub struct FileDiff {
     pub left_out: bool,
 }
 
+impl FileDiff {
+    /// What the patch says before the bytes of a file that is no text; `None` where all of it is text. Lines of a text begin with a sign, so
+    /// none of them is taken for git's word.
+    pub fn before_bytes(&self) -> Option<&str> {
+        self.patch.split_once("\nGIT binary patch\n").map(|(head, _)| head)
+    }
+}
+
 /// What two trees are compared as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiffTrees {
@@ -270,5 +278,24 @@ impl Versions {
     /// Reads one object.
     pub async fn read_object(&self, object: ObjectId, limit: u64) -> Result<Bytes, Failure> {
         self.address.ask(Duration::from_secs(60), |reply| VersionsMsg::ReadObject { object, limit, reply }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::ChangeKind;
+
+    use super::*;
+
+    #[test]
+    fn a_text_that_speaks_of_binary_patches_is_a_text() {
+        let of = |patch: &str| {
+            let change = Change { path: "x".to_owned(), kind: ChangeKind::Modified, size: 1 };
+            FileDiff { change, patch: patch.to_owned(), left_out: false }
+        };
+        let text = of("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1 @@\n+GIT binary patch\n");
+        assert_eq!(text.before_bytes(), None);
+        let bytes = of("diff --git a/x b/x\nindex 0..1\nGIT binary patch\nliteral 1\nIcmZQz00IC2\n\n");
+        assert_eq!(bytes.before_bytes(), Some("diff --git a/x b/x\nindex 0..1"));
     }
 }

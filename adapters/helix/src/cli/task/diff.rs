@@ -10,9 +10,6 @@ use super::Which;
 use crate::cli::Context;
 use crate::cli::style::{Style, bytes};
 
-/// What git writes before the bytes of a file that is no text.
-const BINARY: &str = "GIT binary patch\n";
-
 /// Who reads the patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
@@ -100,9 +97,9 @@ fn stat(files: &[&FileDiff], style: Style) -> String {
 fn patches(files: &[&FileDiff], style: Style, reader: Reader) -> String {
     let mut out = String::new();
     for file in files {
-        let (text, binary) = match file.patch.split_once(BINARY) {
-            Some((head, _)) if reader == Reader::Person => (head, true),
-            _ => (file.patch.as_str(), false),
+        let (text, binary) = match file.before_bytes().filter(|_| reader == Reader::Person) {
+            Some(head) => (head, true),
+            None => (file.patch.as_str(), false),
         };
         // A line ends with its line feed: a carriage return before it belongs to the patch.
         for line in text.split_inclusive('\n') {
