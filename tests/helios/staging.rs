@@ -119,7 +119,7 @@ fn what_is_left_to_pick_is_named_where_one_stops() {
     let hint = format!("`helios cherry-pick {}`", &next[..12]);
     assert!(stopped.code == 1 && stopped.err.contains(&hint), "{stopped:?}");
     user.ok(&root, &["cherry-pick", "--abort"]);
-    assert_eq!((status(&user, &root), user.run(&root, &["cherry-pick", "--continue"]).code), (String::new(), 1));
+    assert_eq!((status(&user, &root), user.run(&root, &["cherry-pick", "--continue"]).code), (String::new(), 128));
 
     assert_eq!(user.run(&root, &["cherry-pick", "side~1"]).code, 1);
     user.ok(&root, &["add", "-A"]);

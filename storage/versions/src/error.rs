@@ -95,6 +95,9 @@ pub enum VersionError {
         /// The name most like it.
         nearest: Option<String>,
     },
+    /// There is no merge to be concluded or given up.
+    #[error("no merge has begun")]
+    NoMerge,
     /// The head's branch has no snapshot yet.
     #[error("HEAD has no snapshot yet")]
     Unborn,
@@ -250,6 +253,7 @@ impl From<VersionError> for Failure {
             }
             VersionError::Unknown { kind: "revision", .. } => Failure::new(Code::NotFound, message)
                 .hint("name a branch, a tag, HEAD~n, or at least four digits of a snapshot's id; `helios log` lists them"),
+            VersionError::NoMerge => Failure::new(Code::InvalidState, message).hint("`helios status` says what is going on"),
             VersionError::Unborn => Failure::new(Code::NotFound, message).hint("make the first one with `helios commit`"),
             VersionError::Unknown { .. } => Failure::new(Code::NotFound, message),
             VersionError::Ambiguous { .. } => Failure::new(Code::AmbiguousId, message).hint("type more of its digits"),

@@ -6,7 +6,7 @@ use helix_versions::{MergeOutcome, PickRequest, VersionError};
 
 use super::commit::Commit;
 use super::{Verb, merge};
-use crate::console::OK;
+use crate::console::{FATAL, OK};
 use crate::context::Context;
 use crate::here::Here;
 
@@ -92,7 +92,9 @@ impl Waiting {
         let here = Here::find(context, &cwd)?;
         match self {
             Self::GiveUp => merge::abort(context, &here),
-            Self::Conclude if here.workspace()?.merging.is_none() => Err(merge::no_merge()),
+            Self::Conclude if here.workspace()?.merging.is_none() => {
+                context.console.failing_with(FATAL, Err(VersionError::NoMerge))
+            }
             Self::Conclude => Commit::parse_from(["commit"]).run(context),
         }
     }

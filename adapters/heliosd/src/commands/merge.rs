@@ -1,7 +1,7 @@
 //! `helios merge`: another line of work into this one.
 
 use clap::Parser;
-use helix_protocol::{Code, Failure, FileMode, ObjectId};
+use helix_protocol::{Failure, FileMode, ObjectId};
 use helix_versions::{
     FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, Unresolved, WorkingFolder, diff_entries,
 };
@@ -137,11 +137,6 @@ pub fn follow(
         here.repository().undo(&here.caller(context, None), Undo::Entry(number))?;
     }
     Err(failure)
-}
-
-/// That there is nothing to conclude.
-pub fn no_merge() -> Failure {
-    Failure::new(Code::InvalidState, "no merge has begun").hint("`helios status` says what is going on")
 }
 
 fn conflict(unresolved: &Unresolved) -> String {

@@ -243,7 +243,7 @@ impl Repository {
         let keys = WorkspaceKeys(&caller.workspace);
         let ((from, to, head), recorded) = self.change(caller, "merge abort", |change| {
             let record = change.workspace(&caller.workspace)?;
-            let Some(merging) = change.merging(&caller.workspace)? else { return Err(no_merge()) };
+            let Some(merging) = change.merging(&caller.workspace)? else { return Err(VersionError::NoMerge) };
             change.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;
             change.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
             let to = change.head_tree(&record.head)?;
@@ -258,7 +258,7 @@ impl Repository {
         let caller = self.silent_caller(workspace);
         let (left, _) = self.change(&caller, "add", |change| {
             change.workspace(workspace)?;
-            let Some(mut merging) = change.merging(workspace)? else { return Err(no_merge()) };
+            let Some(mut merging) = change.merging(workspace)? else { return Err(VersionError::NoMerge) };
             let beneath = |path: &[u8], folder: &[u8]| {
                 folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.first() == Some(&b'/'))
             };
@@ -374,8 +374,4 @@ fn parent_of(id: SnapshotId, snapshot: &Snapshot, mainline: Option<usize>) -> Re
             })
         }
     }
-}
-
-fn no_merge() -> VersionError {
-    VersionError::Refused { message: "no merge has begun".to_owned(), hint: "`helios status` says what is going on" }
 }

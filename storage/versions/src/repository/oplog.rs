@@ -14,7 +14,7 @@ use crate::VersionError;
 use super::Repository;
 use super::names::{KEPT, WorkspaceName};
 use super::records::{
-    Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, Staged, WorkspaceKeys, WorkspaceRecord, show_key,
+    Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, WorkspaceKeys, WorkspaceRecord, show_key,
 };
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
@@ -399,7 +399,7 @@ impl Transaction<'_> {
         let keys = WorkspaceKeys(workspace);
         let Some(record) = self.read::<WorkspaceRecord>(Family::Workspaces, &keys.head())? else { return Ok(None) };
         let tree = match self.merging(workspace)? {
-            Some(merging) => self.read::<Staged>(Family::Workspaces, &keys.staged())?.map_or(merging.tree, |staged| staged.tree),
+            Some(merging) => merging.folder_tree(self.read(Family::Workspaces, &keys.staged())?),
             None => self.head_tree(&record.head)?,
         };
         Ok(Some((self.head(&record.head)?, tree)))

@@ -193,6 +193,13 @@ pub struct Merging {
     pub author: Option<Signature>,
 }
 
+impl Merging {
+    /// The tree that a folder's files came of while the merge waits.
+    pub(crate) fn folder_tree(&self, staged: Option<Staged>) -> ObjectId {
+        staged.map_or(self.tree, |staged| staged.tree)
+    }
+}
+
 /// Why an entry of the operation log was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {

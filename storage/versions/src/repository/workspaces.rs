@@ -124,7 +124,7 @@ impl Repository {
     /// The tree that a workspace's files came of: its head's, or where a merge waits what is staged of it.
     pub fn folder_tree(&self, workspace: &Workspace) -> Result<ObjectId, VersionError> {
         match &workspace.merging {
-            Some(merging) => Ok(workspace.staged.map_or(merging.tree, |staged| staged.tree)),
+            Some(merging) => Ok(merging.folder_tree(workspace.staged)),
             None => self.tree_of(&workspace.head),
         }
     }
