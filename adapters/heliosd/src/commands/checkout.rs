@@ -206,7 +206,6 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let operation = switched.recorded.operation;
     let mut moved = Moved { here, verb, operation, from, to: switched.to, back, changes: journey.changes };
     if discards {
-        repository.stage(here.name(), None, &[])?;
         doomed.to = switched.to;
         moved.back = match keep(context, &mut folder, &mut doomed) {
             Ok(kept) => kept.tree,
@@ -214,6 +213,9 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
         };
     }
     moved.follow(context, &mut folder)?;
+    if discards {
+        repository.stage(here.name(), None, &[])?;
+    }
     drop(folder);
     if context.is_json() {
         let branch = if let HeadTarget::Branch(branch) = &switched.head.target { Some(branch.to_string()) } else { None };
