@@ -111,7 +111,8 @@ impl RocksStore {
     }
 
     /// As [`open_with`](Self::open_with), but a store that lost acknowledged writes goes on with what is there, and says what was
-    /// lost. Where that is only possible without a part of the log, that is kept in a folder `log.damaged-1` (2, 3, …) beside the database. Marks go on behind the greatest one acknowledged, so that none is ever given twice.
+    /// lost. Where that is only possible without a part of the log, that is kept in a folder `log.damaged-1` (2, 3, …) beside the
+    /// database. Marks go on behind the greatest one acknowledged, so that none is ever given twice.
     pub fn open_accepting_loss(path: &Path, options: RocksOptions) -> Result<(Self, Option<Loss>), ObjectError> {
         let folder = take_folder(path)?;
         let acknowledged = acknowledged(&folder)?;

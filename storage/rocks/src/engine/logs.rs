@@ -77,7 +77,7 @@ impl WholeLogs {
             let name = path.file_name().map(|name| folder.join(name)).unwrap_or_default();
             match parts.iter().find(|part| part.path == path) {
                 Some(part) => fs::write(name, &part.bytes[..part.whole]),
-                None => symlink(&path, name),
+                None => std::path::absolute(&path).and_then(|path| symlink(path, name)),
             }
             .map_err(failed)?;
         }
