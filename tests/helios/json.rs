@@ -130,7 +130,15 @@ fn what_is_no_text_is_told_as_its_bytes() {
     fs::write(root.join("latin"), b"plain\ncaf\xe9\n").expect("written");
     user.ok(&root, &["commit", "--work", "."]);
     let lines: Vec<Value> = told(&user, &root, &["blame", "latin"]).into_iter().map(|mut line| line["text"].take()).collect();
-    assert_eq!(lines, [json!("plain"), name]);
+    assert_eq!(lines, [json!("plain"), name.clone()]);
     let output = user.helios(&root, &["blame", "latin"]).output().expect("it runs");
     assert!(output.stdout.ends_with(b") caf\xe9\n"), "{}", String::from_utf8_lossy(&output.stdout));
+    let purge = |options: &[&str]| {
+        let output = user.helios(&root, options).arg(OsStr::from_bytes(b"caf\xe9")).output().expect("it runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let plan: Value = serde_json::from_str(&purge(&["--json", "purge", "--dry-run"])).expect("JSON");
+    assert!(plan["snapshots"].as_array().expect("a list").iter().all(|snapshot| snapshot["paths"] == json!([name])), "{plan}");
+    let lines = purge(&["purge", "--dry-run"]);
+    assert!(lines.contains(" \"caf\\351\"\n"), "{lines}");
 }

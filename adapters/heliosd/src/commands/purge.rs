@@ -1,5 +1,7 @@
 //! `helios purge`: content that must not be anywhere any more.
 
+use std::ffi::OsString;
+
 use clap::Parser;
 use helix_protocol::{Failure, ObjectId, Timestamp};
 use helix_versions::{PurgePlan, PurgeTarget};
@@ -9,7 +11,7 @@ use super::{Verb, stats::bytes};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, queue};
-use crate::render::path;
+use crate::render::path::{self, Quote};
 
 /// Removes content from every snapshot and every pack
 ///
@@ -23,7 +25,7 @@ use crate::render::path;
 )]
 pub struct Purge {
     /// An object's 64 digits, or a path with everything that was ever there
-    target: String,
+    target: OsString,
     /// Only says what would be removed
     #[arg(long)]
     dry_run: bool,
@@ -33,9 +35,9 @@ impl Verb for Purge {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let target = match self.target.parse::<ObjectId>() {
-            Ok(id) => PurgeTarget::Object(id),
-            Err(_) => PurgeTarget::Path(here.path(&cwd, self.target.as_ref())?),
+        let target = match self.target.to_str().and_then(|target| target.parse::<ObjectId>().ok()) {
+            Some(id) => PurgeTarget::Object(id),
+            None => PurgeTarget::Path(here.path(&cwd, self.target.as_ref())?),
         };
         let plan = here.repository().plan_purge(&target)?;
         let dropped = if self.dry_run {
@@ -47,17 +49,20 @@ impl Verb for Purge {
         };
         self.warn(context, &here, &plan)?;
         if context.is_json() {
-            let snapshots: Vec<_> = plan.snapshots.iter().map(|(id, paths)| json!({"snapshot": id, "paths": paths})).collect();
-            let staged: Vec<_> = plan.staged.iter().map(|(by, paths)| json!({"by": by, "paths": paths})).collect();
+            let listed = |paths: &[Vec<u8>]| paths.iter().map(|path| path::to_json(path)).collect::<Vec<_>>();
+            let snapshots: Vec<_> =
+                plan.snapshots.iter().map(|(id, paths)| json!({"snapshot": id, "paths": listed(paths)})).collect();
+            let staged: Vec<_> = plan.staged.iter().map(|(by, paths)| json!({"by": by, "paths": listed(paths)})).collect();
             context
                 .console
                 .json(&json!({"dry_run": self.dry_run, "objects": plan.objects, "bytes": dropped, "snapshots": snapshots, "staged": staged}))?;
         } else {
+            let listed = |paths: &[Vec<u8>]| paths.iter().map(|path| path::show(path, Quote::Spaces)).collect::<Vec<_>>().join(" ");
             for (id, paths) in &plan.snapshots {
-                context.console.line(format!("{} {}", id.short(), paths.join(" ")))?;
+                context.console.line(format!("{} {}", id.short(), listed(paths)))?;
             }
             for (by, paths) in &plan.staged {
-                context.console.line(format!("{by} {}", paths.join(" ")))?;
+                context.console.line(format!("{by} {}", listed(paths)))?;
             }
             let word = if self.dry_run { "would be purged" } else { "purged" };
             context.console.line(format!(

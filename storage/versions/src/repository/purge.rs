@@ -28,9 +28,9 @@ pub struct PurgePlan {
     /// The files to remove from the store.
     pub objects: Vec<ObjectId>,
     /// The snapshots that have them, each with the paths where it has them. They stay; those paths cannot be read any more.
-    pub snapshots: Vec<(SnapshotId, Vec<String>)>,
+    pub snapshots: Vec<(SnapshotId, Vec<Vec<u8>>)>,
     /// As `snapshots`, for what is staged and for merges that are not concluded: the record that has it, and where.
-    pub staged: Vec<(String, Vec<String>)>,
+    pub staged: Vec<(String, Vec<Vec<u8>>)>,
 }
 
 impl Repository {
@@ -224,7 +224,7 @@ impl Search<'_> {
     }
 
     /// Where a tree has what is looked for; `None` where it has none of it.
-    fn paths_of(&mut self, tree: ObjectId) -> Result<Option<Vec<String>>, VersionError> {
+    fn paths_of(&mut self, tree: ObjectId) -> Result<Option<Vec<Vec<u8>>>, VersionError> {
         if !self.has(tree, 0)? {
             return Ok(None);
         }
@@ -234,13 +234,13 @@ impl Search<'_> {
     }
 
     /// The paths of a tree that was looked through.
-    fn paths(&self, id: ObjectId, path: &mut Vec<u8>, paths: &mut Vec<String>) -> Result<(), VersionError> {
+    fn paths(&self, id: ObjectId, path: &mut Vec<u8>, paths: &mut Vec<Vec<u8>>) -> Result<(), VersionError> {
         for entry in Tree::load(&**self.repository.store(), id)?.entries() {
             let length = push_name(path, &entry.name);
             match entry.mode {
                 FileMode::Directory if self.found.get(&entry.id) == Some(&true) => self.paths(entry.id, path, paths)?,
                 FileMode::Directory => {}
-                _ if self.wanted.contains(&entry.id) => paths.push(show_path(path)),
+                _ if self.wanted.contains(&entry.id) => paths.push(path.clone()),
                 _ => {}
             }
             path.truncate(length);

@@ -170,7 +170,7 @@ fn a_purge_names_every_snapshot_and_path_that_has_the_content() {
     let plan = bed.repository.plan_purge(&PurgeTarget::Path(b"keys".to_vec())).unwrap();
     let mut expected = vec![object("s1"), object("s2")];
     expected.sort();
-    let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let paths = |paths: &[&str]| paths.iter().map(|path| path.as_bytes().to_vec()).collect::<Vec<_>>();
     assert_eq!(plan.objects, expected);
     assert_eq!(plan.snapshots, [(first, paths(&["copy", "keys/secret"])), (second, paths(&["copy", "keys/secret"]))]);
     let one = bed.repository.plan_purge(&PurgeTarget::Object(object("y"))).unwrap();
