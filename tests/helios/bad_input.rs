@@ -19,7 +19,7 @@ fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
     user.commit(&root, "f", "1");
     user.ok(&root, &["branch", "feature"]);
     let cases: &[(&[&str], i32, &str)] = &[
-        (&["comit"], 128, "`helios commit`"),
+        (&["comit"], 1, "`helios commit`"),
         (&["rev-parse", "faeture"], 128, "\"feature\""),
         (&["checkout", "HEAD~5"], 1, "HEAD~5"),
         (&["branch", "a..b"], 128, "\"a..b\""),
@@ -35,7 +35,9 @@ fn what_cannot_be_done_is_told_with_the_nearest_thing_that_can() {
         (&["undo", "999"], 128, "999"),
         (&["merge", "--abort"], 128, "merge"),
         (&["-C", "/nonexistent", "status"], 128, "/nonexistent"),
-        (&["--no-such"], 128, "--no-such"),
+        (&["help", "comit"], 1, "`helios commit`"),
+        (&["-C"], 129, "folder"),
+        (&["--no-such"], 129, "--no-such"),
     ];
     for (arguments, code, told) in cases {
         let ended = user.run(&root, arguments);

@@ -186,8 +186,8 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
         };
         match argument.to_str() {
             Some("-C") => {
-                let folder = argv.next().ok_or_else(|| usage("-C needs a folder"))?;
-                context.caller.cwd.push(PathBuf::from(folder));
+                let folder = argv.next().ok_or_else(|| usage("-C needs a folder"));
+                context.caller.cwd.push(PathBuf::from(context.console.failing_with(USAGE, folder)?));
             }
             Some("--json") => context.format = Format::Json,
             Some("--version" | "-V" | "version") => {
@@ -202,11 +202,14 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
                 let names: Vec<String> = argv.map(|name| name.to_string_lossy().into_owned()).collect();
                 return show_help(&mut context.console, &names);
             }
-            Some(option) if option.starts_with('-') => return Err(usage(format!("helios has no option {option}"))),
+            Some(option) if option.starts_with('-') => {
+                let failure = usage(format!("helios has no option {option}"));
+                return context.console.failing_with(USAGE, Err(failure));
+            }
             _ => break argument,
         }
     };
-    let Some(entry) = verb.to_str().and_then(find) else { return Err(unknown(&verb.to_string_lossy())) };
+    let entry = context.console.failing_with(NO, find(&verb.to_string_lossy()))?;
     let mut arguments: Vec<OsString> = argv.collect();
     take_json(context, entry, &mut arguments);
     context.has_dashes = arguments.iter().any(|argument| argument == "--");
@@ -255,8 +258,8 @@ fn parse_and_run<V: Verb>(context: &mut Context<'_>, arguments: Vec<OsString>) -
     }
 }
 
-fn find(name: &str) -> Option<&'static Entry> {
-    entries().find(|entry| entry.name == name)
+fn find(name: &str) -> Result<&'static Entry, Failure> {
+    entries().find(|entry| entry.name == name).ok_or_else(|| unknown(name))
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
@@ -287,7 +290,7 @@ fn show_help(console: &mut Console<'_>, names: &[String]) -> Result<u8, Failure>
     let text = match names.split_first() {
         None => help(),
         Some((name, beneath)) => {
-            let entry = find(name).ok_or_else(|| unknown(name))?;
+            let entry = console.failing_with(NO, find(name))?;
             let (mut command, mut whole) = ((entry.command)(), format!("helios {}", entry.name));
             for name in beneath {
                 let Some(found) = command.find_subcommand(name).cloned() else {
@@ -380,7 +383,7 @@ mod tests {
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("Examples:"), "{} shows how it is used", entry.name);
         }
-        assert!(GITS_WORDS.iter().all(|(word, _)| find(word).is_none()), "what is a command needs no other way");
+        assert!(GITS_WORDS.iter().all(|(word, _)| find(word).is_err()), "what is a command needs no other way");
         whole().debug_assert();
     }
 
