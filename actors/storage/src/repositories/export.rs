@@ -5,7 +5,7 @@ use std::sync::Arc;
 use helix_database::RecordStore;
 use helix_messages::{Carried, ExportGit, Exported};
 use helix_objects::ObjectStore;
-use helix_protocol::{Code, Failure, StepSummary};
+use helix_protocol::{Base, Code, Failure, StepSummary};
 use helix_versions::git::{self, BranchAt, Export, ExportCommit};
 use helix_versions::{BranchName, Signature, Snapshot, VersionError};
 
@@ -18,12 +18,19 @@ pub(super) async fn export(records: &dyn RecordStore, objects: Arc<dyn ObjectSto
     if line.is_empty() {
         return Err(Failure::new(Code::NotFound, format!("there is no step {}", what.head)));
     }
-    tokio::task::spawn_blocking(move || write(&*objects, &what, &line))
+    // What was carried onto the parent has it all.
+    let base = if what.carried.is_some() { None } else { base(records, &*objects, &line[0]).await? };
+    tokio::task::spawn_blocking(move || write(&*objects, &what, base.as_ref(), &line))
         .await
         .map_err(|_| Failure::new(Code::Internal, "writing a git branch panicked"))?
 }
 
-fn write(objects: &dyn ObjectStore, what: &ExportGit, line: &[StepSummary]) -> Result<Exported, Failure> {
+fn write(
+    objects: &dyn ObjectStore,
+    what: &ExportGit,
+    base: Option<&ExportCommit>,
+    line: &[StepSummary],
+) -> Result<Exported, Failure> {
     let branch: BranchName = what.branch.parse()?;
     let mut commits = Vec::new();
     let mut line = line;
@@ -39,13 +46,28 @@ fn write(objects: &dyn ObjectStore, what: &ExportGit, line: &[StepSummary]) -> R
     }
     let export = |expected| {
         let parent = what.parent.as_deref();
-        git::export(objects, &Export { repository: &what.repository, branch: &branch, expected, parent, commits: &commits })
+        git::export(objects, &Export { repository: &what.repository, branch: &branch, expected, parent, base, commits: &commits })
     };
     let exported = match export(BranchAt::Nowhere) {
         Err(VersionError::BranchMoved { .. }) if what.branch.starts_with(OURS) => export(BranchAt::Anywhere)?,
         other => other?,
     };
     Ok(Exported { branch: what.branch.clone(), git_commit: exported.head, commits: exported.commits.len() as u64 })
+}
+
+/// What a task began with, of which the parent may lack something: changes that no commit had, or what another task made.
+async fn base(records: &dyn RecordStore, objects: &dyn ObjectStore, first: &StepSummary) -> Result<Option<ExportCommit>, Failure> {
+    let begun = records.task(first.task).await?.map(|task| task.spec.base);
+    let tree = match begun {
+        Some(Base::Snapshot { snapshot, .. }) => Some(Snapshot::load(objects, snapshot)?.tree),
+        Some(Base::Task { task }) => match records.task(task).await?.and_then(|task| task.head) {
+            Some(head) => records.step(head).await?.map(|record| record.step.tree),
+            None => None,
+        },
+        Some(Base::Empty) | None => None,
+    };
+    let message = format!("What the task began with and no commit had\n\nHelix-Task: {}\n", first.task);
+    Ok(tree.map(|tree| ExportCommit { tree, message, author: author(first) }))
 }
 
 /// What was carried onto the parent, as one commit of the time of the last step in it.

@@ -61,6 +61,8 @@ pub struct Export<'a> {
     pub expected: BranchAt,
     /// The commit beneath the first one, in hexadecimal; `None` for a root commit.
     pub parent: Option<&'a str>,
+    /// What the first commit was made from, as a commit of its own; not made where the parent has the same files.
+    pub base: Option<&'a ExportCommit>,
     /// Oldest first.
     pub commits: &'a [ExportCommit],
 }
@@ -98,10 +100,18 @@ pub fn export(store: &dyn ObjectStore, what: &Export<'_>) -> Result<Exported, Ve
     if let Some(parent) = parent {
         writer.track(parent)?;
     }
+    let beneath = match parent {
+        Some(parent) => repository.find_commit(parent).and_then(|commit| Ok(commit.tree_id()?.detach())).map_err(git)?,
+        None => gix::ObjectId::empty_tree(repository.object_hash()),
+    };
     let (mut made, mut left_out) = (Vec::with_capacity(what.commits.len()), Vec::new());
-    for commit in what.commits {
+    let commits = what.base.into_iter().map(|base| (base, true)).chain(what.commits.iter().map(|commit| (commit, false)));
+    for (commit, is_base) in commits {
         let tree;
         (tree, left_out) = writer.root(commit.tree)?;
+        if is_base && tree == beneath {
+            continue;
+        }
         let signature = git_signature(&commit.author);
         let object = gix::objs::Commit {
             tree,

@@ -332,6 +332,7 @@ fn work_and_export(repository: &Repository, store: &dyn ObjectStore, name: &str,
         branch: &branch(name),
         expected: BranchAt::Nowhere,
         parent: imported.commit.as_deref(),
+        base: None,
         commits: &commits,
     };
     export(store, &what).unwrap()
@@ -431,6 +432,7 @@ fn what_an_export_would_leave_out_is_known_without_one_and_without_a_trace_in_th
         branch: &branch("helix/same"),
         expected: BranchAt::Nowhere,
         parent: Some(&head),
+        base: None,
         commits: &commits,
     };
     assert_eq!(export(&store, &what).unwrap().left_out, found[1], "the export agrees");
@@ -447,8 +449,14 @@ fn a_branch_that_is_checked_out_or_has_moved_is_refused() {
     let head = repository.head();
     let try_export = |name: &str, expected: BranchAt, message: &str| {
         let commits = [ExportCommit { tree: imported.tree, message: message.into(), author: who(1) }];
-        let what =
-            Export { repository: repository.path(), branch: &branch(name), expected, parent: Some(&head), commits: &commits };
+        let what = Export {
+            repository: repository.path(),
+            branch: &branch(name),
+            expected,
+            parent: Some(&head),
+            base: None,
+            commits: &commits,
+        };
         export(&store, &what)
     };
     for name in ["main", "side"] {
@@ -471,13 +479,49 @@ fn a_branch_that_is_checked_out_or_has_moved_is_refused() {
 }
 
 #[test]
+fn what_no_commit_had_at_the_beginning_is_a_commit_of_its_own() {
+    let (repository, store) = (Repository::sample(), MemoryStore::new());
+    let head = repository.head();
+    let shown = |commit: &str| repository.git(&["show", "--format=%s", "--name-only", commit]);
+    for (name, dirty) in [("helix/clean", false), ("helix/dirty", true)] {
+        if dirty {
+            repository.write("notes.txt", "mine");
+        }
+        let begun = import(&store, repository.path(), YES).unwrap().tree;
+        repository.write("done.txt", "the agent's");
+        let tree = import(&store, repository.path(), YES).unwrap().tree;
+        fs::remove_file(repository.path().join("done.txt")).unwrap();
+        let base = ExportCommit { tree: begun, message: "what was there".into(), author: who(1) };
+        let commits = [ExportCommit { tree, message: "the work".into(), author: who(2) }];
+        let what = Export {
+            repository: repository.path(),
+            branch: &branch(name),
+            expected: BranchAt::Nowhere,
+            parent: Some(&head),
+            base: Some(&base),
+            commits: &commits,
+        };
+        assert_eq!(export(&store, &what).unwrap().commits.len(), 1 + usize::from(dirty));
+        assert_eq!(shown(name), "the work\n\ndone.txt");
+    }
+    assert!(shown("helix/dirty~1").starts_with("what was there\n\n") && shown("helix/dirty~1").contains("notes.txt"));
+    assert_eq!(repository.git(&["rev-parse", "helix/clean~1"]), head);
+}
+
+#[test]
 fn an_export_that_is_imported_again_is_the_same_tree() {
     let (repository, store) = (Repository::sample(), MemoryStore::new());
     let imported = import(&store, repository.path(), IncludeUncommitted::No).unwrap();
     let commits = [ExportCommit { tree: imported.tree, message: "same".into(), author: who(1) }];
     let name = branch("helix/again");
-    let what =
-        Export { repository: repository.path(), branch: &name, expected: BranchAt::Nowhere, parent: None, commits: &commits };
+    let what = Export {
+        repository: repository.path(),
+        branch: &name,
+        expected: BranchAt::Nowhere,
+        parent: None,
+        base: None,
+        commits: &commits,
+    };
     export(&store, &what).unwrap();
     assert_eq!(repository.git(&["rev-parse", "helix/again^{tree}"]), repository.git(&["rev-parse", "main^{tree}"]));
     repository.git(&["checkout", "-q", "helix/again"]);
