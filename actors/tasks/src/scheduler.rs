@@ -381,7 +381,7 @@ impl Scheduler {
             }
         }
         if self.lease_passed {
-            self.give_up();
+            self.give_up_unknown();
         }
         let draining: HashSet<WorkerId> =
             self.fleet.views().filter(|view| view.record.lifecycle == Lifecycle::Draining).map(|view| view.record.id).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use helix_kernel::Reply;
 use helix_protocol::{Principal, TaskId, TaskRecord, TaskStatus};
 
-use super::{AGAIN, Running, Scheduler, SchedulerMsg};
+use super::{Running, Scheduler, SchedulerMsg};
 use crate::drive::End;
 use crate::machine::Happening;
 use crate::requests;
@@ -56,10 +56,7 @@ impl Scheduler {
                 // The fleet's word, with the proof, comes on its own way and a moment later; a worker that is back by then gets the task again.
                 let waiting = Waiting { last: Some(worker), ..running.waiting };
                 self.adopting.insert(task, (waiting, worker));
-                self.work.start(async move {
-                    tokio::time::sleep(AGAIN).await;
-                    SchedulerMsg::Unexplained(task)
-                });
+                self.explain_later(task);
                 self.keep_pauses(task, running.pauses);
             }
             End::Stale => {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use helix_database::Write;
-use helix_messages::LostWorker;
+use helix_messages::{LostWorker, WorkerView};
 use helix_protocol::{Lifecycle, TaskId, TaskRecord, WorkerId};
 
-use super::{Scheduler, SchedulerMsg};
+use super::{AGAIN, Scheduler, SchedulerMsg};
 use crate::drive::{Boundary, Handover, close, read_task};
 use crate::machine::Happening;
 use crate::schedule::{Assignment, Waiting};
@@ -145,17 +145,34 @@ impl Scheduler {
         }
     }
 
-    /// One lease has passed since the start.
+    /// One lease has passed since the start: what was lost before that never comes back, and of it the fleet has no word.
     pub(super) fn lease_over(&mut self) {
         self.lease_passed = true;
-        self.give_up();
+        self.give_up(|view| view.is_none_or(|view| view.lost));
+    }
+
+    /// Workers that the fleet knows no more are waited for in vain. Of those that it has just given up its word, with the proof, comes a
+    /// moment later.
+    pub(super) fn give_up_unknown(&mut self) {
+        self.give_up(|view| view.is_none());
+        let lost = |at: &WorkerId| self.fleet.view(*at).is_some_and(|view| view.lost);
+        let unexplained: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| lost(at)).map(|(task, _)| *task).collect();
+        unexplained.into_iter().for_each(|task| self.explain_later(task));
+    }
+
+    /// Looks a moment later whether the fleet has said what became of a task's worker.
+    pub(super) fn explain_later(&mut self, task: TaskId) {
+        self.work.start(async move {
+            tokio::time::sleep(AGAIN).await;
+            SchedulerMsg::Unexplained(task)
+        });
     }
 
     /// Moves on what waits for a worker in vain. Only what the fleet has given up, or does not know: any other may be granted its lease at
     /// this very moment, which thaws what it holds, and the fleet's word on it, that it is back or lost, is on its way.
-    pub(super) fn give_up(&mut self) {
-        let given_up = |at: WorkerId| self.fleet.view(at).is_none_or(|view| view.lost);
-        let vain: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| given_up(*at)).map(|(task, _)| *task).collect();
+    fn give_up(&mut self, in_vain: impl Fn(Option<&WorkerView>) -> bool) {
+        let in_vain = |at: WorkerId| in_vain(self.fleet.view(at));
+        let vain: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| in_vain(*at)).map(|(task, _)| *task).collect();
         for task in vain {
             let Some((waiting, worker)) = self.adopting.remove(&task) else { continue };
             tracing::info!(%task, %worker, "the worker did not come back within one lease");

@@ -29,6 +29,24 @@ async fn a_lost_worker_costs_no_step_and_no_paid_reply() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_is_taken_from_a_worker_with_the_proof_that_it_is_gone() {
+    let outside = Outside::new();
+    outside.world.add("one", 1);
+    outside.world.add("two", 1);
+    let node = outside.start().await;
+    // It calls its worker often, and so meets its end before the fleet tells of it.
+    let task = node.create(commands(&["append a 1; sleep 20"; 200])).await.expect("made");
+    tokio::time::sleep(Duration::from_millis(2 * LEASE.reassign_ms)).await;
+    let at = node.task(task.id).await.worker.expect("it runs");
+    outside.world.crash(at);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    outside.world.kill(at);
+    node.until(task.id, TaskStatus::Completed).await;
+    let told = outside.reassignments(task.id).await;
+    assert!(told.len() == 1 && told[0].contains("its socket refuses connections"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_another_worker_a_task_waits_and_goes_on_when_one_comes() {
     let outside = Outside::new();
     let one = outside.world.add("one", 4);

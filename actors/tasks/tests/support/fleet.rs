@@ -170,13 +170,19 @@ impl World {
         self.state.lock().machines.values().map(|machine| machine.view.clone()).collect()
     }
 
-    /// A machine's process dies; the fleet knows and says so.
+    /// A machine's process dies, and its line with it; the fleet does not know why yet.
+    pub fn crash(&self, worker: WorkerId) {
+        self.state.lock().machines.get_mut(&worker).expect("it was added").alive = false;
+        self.changed();
+    }
+
+    /// A machine's process dies; the fleet knows and says so: first that it is given up, then why.
     pub fn kill(&self, worker: WorkerId) {
         let lost = {
             let mut state = self.state.lock();
             let machine = state.machines.get_mut(&worker).expect("it was added");
             machine.alive = false;
-            machine.view.ready = false;
+            (machine.view.ready, machine.view.lost) = (false, true);
             LostWorker {
                 worker,
                 name: machine.view.record.name.clone(),
@@ -185,8 +191,8 @@ impl World {
                 silent_ms: 5,
             }
         };
-        self.tell(TasksMsg::WorkerLost { lost });
         self.changed();
+        self.tell(TasksMsg::WorkerLost { lost });
     }
 
     /// It is started again, with the workspaces on its disk.
@@ -195,7 +201,7 @@ impl World {
             let mut state = self.state.lock();
             let machine = state.machines.get_mut(&worker).expect("it was added");
             machine.alive = true;
-            machine.view.ready = true;
+            (machine.view.ready, machine.view.lost) = (true, false);
             machine.view.incarnation += 1;
             machine.view.holds = machine
                 .spaces

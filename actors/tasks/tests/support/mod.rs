@@ -18,7 +18,8 @@ use helix_kernel::{Address, ChildSpec, Clock, SimulatedClock, Strategy, Supervis
 use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, TasksMsg, Versions};
 use helix_objects::ObjectStore;
 use helix_protocol::{
-    AttemptId, CommandSpec, Failure, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    AttemptId, CommandSpec, EventKind, Failure, NewEvent, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec,
+    TaskStatus, TaskWork,
 };
 
 pub use disk::Disk;
@@ -233,9 +234,18 @@ impl Outside {
 
     /// The names of a task's recorded events, in order.
     pub async fn events_of(&self, task: TaskId) -> Vec<String> {
+        self.recorded(task).await.into_iter().map(|event| event.kind.as_str().to_owned()).collect()
+    }
+
+    /// What was recorded of its being taken from workers.
+    pub async fn reassignments(&self, task: TaskId) -> Vec<String> {
+        let events = self.recorded(task).await.into_iter().filter(|event| event.kind == EventKind::TaskReassigned);
+        events.map(|event| event.message).collect()
+    }
+
+    async fn recorded(&self, task: TaskId) -> Vec<NewEvent> {
         let filter = helix_database::EventFilter { after: 0, task: Some(task), limit: 10_000 };
-        let events = self.records.events(filter).await.expect("readable");
-        events.into_iter().map(|event| event.event.kind.as_str().to_owned()).collect()
+        self.records.events(filter).await.expect("readable").into_iter().map(|event| event.event).collect()
     }
 }
 
