@@ -50,7 +50,7 @@ pub(crate) fn decide(
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
-        lines.push(format!("- {}", summary::asked_for(name, input)));
+        lines.push(format!("- {}", summary::to_approve(name, input, step)));
     }
     if names.is_empty() {
         return Decision::Go;

@@ -25,9 +25,8 @@ pub(crate) fn of_call(name: &str, input: &Value, outcome: &ToolOutcome) -> Strin
     phrase
 }
 
-/// A call as a person is asked about it: with all that it would do, so that nothing is allowed unseen.
+/// A call with all that it would do.
 pub(crate) fn asked_for(name: &str, input: &Value) -> String {
-    const MOST: usize = 4_000;
     let field = |key: &str| input.get(key).and_then(Value::as_str);
     let subject = ["command", "path", "patch", "title"].iter().find_map(|key| field(key));
     let mut text = subject.map_or_else(|| input.to_string(), str::to_owned);
@@ -37,11 +36,19 @@ pub(crate) fn asked_for(name: &str, input: &Value) -> String {
     for (key, sign) in [("old", "-"), ("new", "+"), ("content", "+"), ("prompt", ">")] {
         text.extend(field(key).into_iter().flat_map(str::lines).map(|line| format!("\n    {sign} {line}")));
     }
-    if text.chars().count() > MOST {
-        let shown: String = text.chars().take(MOST).collect();
-        return format!("{name} {shown}… and {} more characters, which the step's log shows", text.chars().count() - MOST);
-    }
     format!("{name} {text}")
+}
+
+/// A call of a step as a person is asked about it, so that nothing is allowed unseen: of what is very long it says where the rest is.
+pub(crate) fn to_approve(name: &str, input: &Value, step: u64) -> String {
+    const MOST: usize = 4_000;
+    let text = asked_for(name, input);
+    let rest = text.chars().count().saturating_sub(MOST);
+    if rest == 0 {
+        return text;
+    }
+    let shown: String = text.chars().take(MOST).collect();
+    format!("{shown}… and {rest} more characters; all of it: `helix task log TASK --step {step} --whole`")
 }
 
 /// Phrases as one line.
@@ -75,7 +82,11 @@ mod tests {
         assert_eq!(asked_for("write", &json!({"path": "a", "content": "x\ny\n"})), "write a\n    + x\n    + y");
         assert_eq!(asked_for("sub_agent", &json!({"title": "t", "prompt": "do it"})), "sub_agent t\n    > do it");
         assert_eq!(asked_for("shell", &json!({"command": "make\nmake install"})), "shell make\nmake install");
-        let long = asked_for("write", &json!({"path": "a", "content": "x".repeat(9_000)}));
-        assert!(long.ends_with("… and 5008 more characters, which the step's log shows"), "{}", &long[long.len() - 80..]);
+        let long = to_approve("write", &json!({"path": "a", "content": "x".repeat(9_000)}), 3);
+        assert!(
+            long.ends_with("… and 5014 more characters; all of it: `helix task log TASK --step 3 --whole`"),
+            "{}",
+            &long[long.len() - 80..]
+        );
     }
 }

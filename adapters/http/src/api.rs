@@ -9,6 +9,7 @@ use helix_protocol::{
     RemarkId, RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +219,9 @@ pub struct LogStep {
     pub summary: String,
     /// What the model said; empty for a command.
     pub said: String,
+    /// The tools that the model called, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<LogCall>,
     /// Its commands, in the order in which they ended.
     pub runs: Vec<LogRun>,
     /// What the workspace has and the step does not carry.
@@ -256,6 +260,29 @@ pub struct Artifact {
     pub size: u64,
     /// Its content: GET /tasks/{id}/artifacts/{object} has the bytes.
     pub object: ObjectId,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCall {
+    /// The tool's name.
+    pub name: String,
+    /// Its arguments, whole.
+    pub input: Value,
+    /// What the tool said; `None` where this step did not make the call: the next one does, once it is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<LogAnswer>,
+}
+
+/// What a tool said to a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogAnswer {
+    /// The end of it, or the whole of it with `?whole=true`.
+    pub text: String,
+    /// The whole answer's length in bytes.
+    pub bytes: u64,
+    /// True where the tool failed.
+    pub is_error: bool,
 }
 
 /// A command and its output.

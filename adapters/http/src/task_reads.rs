@@ -4,10 +4,12 @@ use actix_web::http::header::ETAG;
 use actix_web::{HttpResponse, web};
 use helix_messages::{DiffTrees, LineToExport, TaskFilter};
 use helix_protocol::link::{Request, Response};
-use helix_protocol::{Base, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, TaskRecord, TaskStatus};
+use helix_protocol::{Base, Block, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, TaskRecord, TaskStatus};
 use serde::Deserialize;
 
-use crate::api::{CheckpointList, LogPage, LogRun, LogStep, QuestionList, RemarkList, RunOutput, StepList, TaskList};
+use crate::api::{
+    CheckpointList, LogAnswer, LogCall, LogPage, LogRun, LogStep, QuestionList, RemarkList, RunOutput, StepList, TaskList,
+};
 use crate::body::invalid;
 use crate::problem::Problem;
 use crate::rebase::Origin;
@@ -17,6 +19,8 @@ use crate::{HttpArgs, rebase, resolve};
 
 /// How many steps a page of the log has.
 const LOG_PAGE: usize = 50;
+/// How much of a tool's answer is given where not the whole of it is asked for, in bytes.
+const ANSWER_END: usize = 4 * 1024;
 /// Most bytes of one command's output that are given whole.
 const WHOLE_OUTPUT: u64 = 8 * 1024 * 1024;
 /// Most bytes of what one step said.
@@ -211,24 +215,52 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
         Some(head) => args.records.read().lineage(head).await?,
         None => Vec::new(),
     };
-    let mut wanted = line.iter().filter(|step| step.ordinal > after);
+    // The step before is looked at, too: its calls may have waited for an answer, and are made here.
+    let mut wanted = line.iter().filter(|step| step.ordinal >= after);
     let mut page = LogPage { steps: Vec::new(), last: after, more: false, running };
+    let mut open = Vec::new();
     for summary in wanted.by_ref().take(LOG_PAGE) {
         let Some(mut record) = args.records.read().step(summary.id).await? else { continue };
         let messages = messages(args, &mut record.step).await?;
         let said = messages.iter().filter(|message| message.role == Role::Assistant).map(Message::as_text);
         let said = said.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+        let calls = calls(&messages, &mut open, whole);
+        if summary.ordinal <= after {
+            continue;
+        }
         let mut runs = Vec::new();
         for exit in std::mem::take(&mut record.step.exits) {
             runs.push(log_run(args, exit, whole).await?);
         }
         let (step, ordinal, sandbox) = (summary.id, summary.ordinal, record.step.confinement);
         let NewStep { summary, skipped, torn, artifacts, .. } = record.step;
-        page.steps.push(LogStep { step, ordinal, summary, said, runs, skipped, torn, artifacts, sandbox });
+        page.steps.push(LogStep { step, ordinal, summary, said, calls, runs, skipped, torn, artifacts, sandbox });
         page.last = ordinal;
     }
     page.more = wanted.next().is_some();
     Ok(page)
+}
+
+/// The calls that a step asked for or answered. `open` has those of earlier steps that nothing answered yet, with their ids.
+fn calls(messages: &[Message], open: &mut Vec<(String, LogCall)>, whole: bool) -> Vec<LogCall> {
+    let mut calls = Vec::new();
+    for block in messages.iter().flat_map(|message| &message.blocks) {
+        match block {
+            Block::ToolUse { id, name, input, .. } => {
+                open.push((id.clone(), LogCall { name: name.clone(), input: input.clone(), answer: None }));
+            }
+            Block::ToolResult { id, content, is_error, .. } => {
+                let Some(at) = open.iter().position(|(call, _)| call == id) else { continue };
+                let (_, call) = open.remove(at);
+                let from = if whole { 0 } else { content.floor_char_boundary(content.len().saturating_sub(ANSWER_END)) };
+                let answer = LogAnswer { text: content[from..].to_owned(), bytes: content.len() as u64, is_error: *is_error };
+                calls.push(LogCall { answer: Some(answer), ..call });
+            }
+            _ => {}
+        }
+    }
+    calls.extend(open.iter().map(|(_, call)| call.clone()));
+    calls
 }
 
 /// What a step said, wherever it is kept.
@@ -281,7 +313,9 @@ fn whole_characters(data: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::whole_characters;
+    use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn a_page_of_output_ends_with_a_whole_character() {
@@ -289,5 +323,33 @@ mod tests {
             ["ab".as_bytes(), "aé".as_bytes(), b"a\xc3", b"a\xe2\x82", b"a\xff", b"\xc3", b""].map(whole_characters),
             [2, 3, 1, 1, 2, 1, 0]
         );
+    }
+
+    #[test]
+    fn a_call_that_waited_is_shown_with_its_answer_in_the_step_that_made_it() {
+        let said = |role: Role, blocks: Vec<Block>| Message { role, blocks };
+        let call = |id: &str| Block::ToolUse { id: id.into(), name: "shell".into(), input: json!({"command": id}), extra: None };
+        let answer = |id: &str, content: &str| Block::ToolResult {
+            id: id.into(),
+            content: content.into(),
+            images: Vec::new(),
+            is_error: false,
+            extra: None,
+        };
+        let mut open = Vec::new();
+        let asks = calls(
+            &[said(Role::Assistant, vec![call("a"), call("b")]), said(Role::User, vec![answer("a", "done")])],
+            &mut open,
+            false,
+        );
+        let shown = |calls: &[LogCall]| -> Vec<(String, Option<String>)> {
+            let text = |call: &LogCall| call.answer.as_ref().map(|answer| answer.text.clone());
+            calls.iter().map(|call| (call.input["command"].as_str().unwrap_or_default().to_owned(), text(call))).collect()
+        };
+        assert_eq!(shown(&asks), [("a".to_owned(), Some("done".to_owned())), ("b".to_owned(), None)]);
+        let long = "ä".repeat(ANSWER_END);
+        let made = calls(&[said(Role::User, vec![answer("b", &long), answer("unknown", "x")])], &mut open, false);
+        assert_eq!(shown(&made), [("b".to_owned(), Some("ä".repeat(ANSWER_END / 2)))]);
+        assert_eq!((made[0].answer.as_ref().map(|answer| answer.bytes), open), (Some(long.len() as u64), Vec::new()));
     }
 }

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Args;
-use helix_adapter_http::api::{LogPage, LogStep, RunOutput, RunningCommand};
+use helix_adapter_http::api::{LogCall, LogPage, LogStep, RunOutput, RunningCommand};
 use helix_protocol::{Code, Failure, RunId, SkipReason, SkippedFile, TaskRecord};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Which;
+use super::{Which, because};
 use crate::cli::Context;
 use crate::cli::context::out;
 use crate::cli::style::{Style, grouped};
@@ -16,6 +16,8 @@ use crate::client::Client;
 
 /// Between two looks at a task that is followed, while no command of it runs.
 const PAUSE: Duration = Duration::from_millis(300);
+/// Lines of a tool's answer that are shown where not the whole of it is asked for.
+const ANSWER_LINES: usize = 8;
 
 /// Show what a task's steps said and wrote
 #[derive(Debug, Args)]
@@ -73,7 +75,7 @@ impl Log {
         let after = step.checked_sub(1).ok_or_else(missing)?.to_string();
         let page: LogPage = client.query(&self.which.path("log"), &[("after", &after), ("whole", word(self.whole))]).await?;
         let found = page.steps.iter().find(|found| found.ordinal == step).ok_or_else(missing)?;
-        show(context, found, &HashSet::new())
+        show(context, found, self.whole, &HashSet::new())
     }
 }
 
@@ -96,7 +98,7 @@ impl Reading<'_> {
             let query = query.each_ref().map(|(key, value)| (*key, value.as_str()));
             let page: LogPage = self.client.query(&self.which.path("log"), &query).await?;
             for step in &page.steps {
-                show(self.context, step, &self.seen)?;
+                show(self.context, step, self.whole, &self.seen)?;
             }
             self.after = page.last;
             if !page.more {
@@ -125,7 +127,7 @@ impl Reading<'_> {
             match self.committed().await? {
                 Some(running) if !self.seen.contains(&running.run) => self.live(running).await?,
                 _ if task.status.is_final() => {
-                    let reason = if task.reason.is_empty() { String::new() } else { format!(": {}", task.reason) };
+                    let reason = because(&task.reason);
                     self.context.say(&format!("task {} {}{reason}", task.id.short(), task.status));
                     return Ok(());
                 }
@@ -175,15 +177,57 @@ fn word(whole: bool) -> &'static str {
     if whole { "true" } else { "false" }
 }
 
-fn show(context: &Context, step: &LogStep, seen: &HashSet<RunId>) -> Result<(), Failure> {
+fn show(context: &Context, step: &LogStep, whole: bool, seen: &HashSet<RunId>) -> Result<(), Failure> {
     if context.json() {
         let line = serde_json::to_string(step).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         return out(&format!("{line}\n"));
     }
-    context.show_content(&render(step, seen, context.style))
+    context.show_content(&render(step, whole, seen, context.style))
 }
 
-fn render(step: &LogStep, seen: &HashSet<RunId>, style: Style) -> String {
+/// A call and what the tool said: whole, or on a line with the end of the answer.
+fn called(call: &LogCall, whole: bool, style: Style, text: &mut String) {
+    let waits = if call.answer.is_none() { ", not made by this step" } else { "" };
+    if whole {
+        text.push_str(&format!("{}\n", style.cyan(format!("› {}{waits}", call.name))));
+        arguments(&call.input, text);
+    } else {
+        let subject = ["command", "path", "pattern", "url", "query", "title", "question", "run"].iter();
+        let subject = subject.filter_map(|key| call.input.get(key)?.as_str()).next().unwrap_or_default();
+        let line = subject.trim().lines().next().unwrap_or_default();
+        let more = if line.len() < subject.trim().len() { "…" } else { "" };
+        text.push_str(&format!("{}\n", style.cyan(format!("› {} {line}{more}{waits}", call.name))));
+    }
+    let Some(answer) = &call.answer else { return };
+    let lines: Vec<&str> = answer.text.trim_end_matches('\n').lines().collect();
+    let shown = if whole { lines.len() } else { lines.len().min(ANSWER_LINES) };
+    if shown < lines.len() || answer.bytes > answer.text.len() as u64 {
+        text.push_str(&format!("{}\n", style.dim(format!("  … the end of {} bytes; --whole shows them", grouped(answer.bytes)))));
+    }
+    for line in &lines[lines.len() - shown..] {
+        text.push_str(&format!("  {}\n", if answer.is_error { style.red(line) } else { (*line).to_owned() }));
+    }
+}
+
+/// Every character of a call's arguments.
+fn arguments(input: &Value, text: &mut String) {
+    let Some(fields) = input.as_object() else {
+        text.push_str(&format!("  {input}\n"));
+        return;
+    };
+    for (key, value) in fields {
+        match value.as_str() {
+            Some(value) if value.contains('\n') => {
+                text.push_str(&format!("  {key}:\n"));
+                text.extend(value.lines().map(|line| format!("    {line}\n")));
+            }
+            Some(value) => text.push_str(&format!("  {key}: {value}\n")),
+            None => text.push_str(&format!("  {key}: {value}\n")),
+        }
+    }
+}
+
+fn render(step: &LogStep, whole: bool, seen: &HashSet<RunId>, style: Style) -> String {
     let mut text = format!("{} {}\n", style.bold(format!("step {}", step.ordinal)), style.dim(&step.summary));
     if let Some(sandbox) = step.sandbox {
         text.push_str(&format!("{}\n", style.dim(format!("ran under: {sandbox}"))));
@@ -191,6 +235,7 @@ fn render(step: &LogStep, seen: &HashSet<RunId>, style: Style) -> String {
     if !step.said.is_empty() {
         text.push_str(&format!("{}\n", step.said.trim_end()));
     }
+    step.calls.iter().for_each(|call| called(call, whole, style, &mut text));
     for run in &step.runs {
         if !seen.contains(&run.run) {
             text.push_str(&format!("{}\n", style.cyan(format!("$ {}", run.command))));
@@ -239,7 +284,7 @@ fn named<T: ToString>(all: &[T]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use helix_adapter_http::api::LogRun;
+    use helix_adapter_http::api::{LogAnswer, LogRun};
     use helix_protocol::{RunId, StepId};
     use uuid::Uuid;
 
@@ -261,6 +306,7 @@ mod tests {
             ordinal: 3,
             summary: "ran the tests".to_owned(),
             said: "Let me run the tests.".to_owned(),
+            calls: Vec::new(),
             runs: vec![run],
             skipped: vec![
                 SkippedFile { path: "core".to_owned(), reason: SkipReason::TooLarge, size: 100 << 20 },
@@ -270,6 +316,24 @@ mod tests {
             artifacts: vec!["report.xml".to_owned()],
             sandbox: None,
         };
-        insta::assert_snapshot!(render(&step, &HashSet::new(), Style::Plain));
+        insta::assert_snapshot!(render(&step, false, &HashSet::new(), Style::Plain));
+    }
+
+    #[test]
+    fn a_call_is_shown_with_the_end_of_its_answer_and_whole_on_demand() {
+        let told = |input: Value, answer: Option<(String, bool)>, whole: bool| {
+            let answer = answer.map(|(text, is_error)| LogAnswer { bytes: text.len() as u64, text, is_error });
+            let mut text = String::new();
+            called(&LogCall { name: "shell".to_owned(), input, answer }, whole, Style::Plain, &mut text);
+            text
+        };
+        let long: String = (1..=12).map(|line| format!("line {line}\n")).collect();
+        let end: String = (5..=12).map(|line| format!("  line {line}\n")).collect();
+        let make = json!({"command": "make test\nmake install"});
+        let short = format!("› shell make test…\n  … the end of 87 bytes; --whole shows them\n{end}");
+        assert_eq!(told(make.clone(), Some((long.clone(), false)), false), short);
+        assert_eq!(told(make, Some((long, true)), true).lines().count(), 4 + 12);
+        let waits = told(json!({"path": "a", "content": "one\ntwo\n", "all": true}), None, true);
+        assert_eq!(waits, "› shell, not made by this step\n  all: true\n  content:\n    one\n    two\n  path: a\n");
     }
 }
