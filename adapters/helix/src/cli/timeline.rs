@@ -86,7 +86,8 @@ impl Timeline {
             }
             EventKind::TaskStarted => None,
             EventKind::StepCompleted => {
-                let resumed = self.resumed(event);
+                // A command's begin has no event of its own.
+                let resumed = self.since_loss(event, "ended", "after the loss");
                 line(&format!("step {}", number(detail, "ordinal")), format!("{}{resumed}", self.step(event, &said)))
             }
             // What ends the task is told by the line of its end.
@@ -96,7 +97,7 @@ impl Timeline {
                 line("failed", text(detail, "next").map_or(reason.clone(), |next| format!("{reason}; {next}")))
             }
             EventKind::ToolStarted => {
-                let resumed = self.resumed(event);
+                let resumed = self.since_loss(event, "resumed after", "");
                 line("tool", format!("{}{resumed}", tool(detail).unwrap_or(said)))
             }
             EventKind::ToolFinished if detail.get("is_error").and_then(Value::as_bool) == Some(true) => line(
@@ -153,29 +154,30 @@ impl Timeline {
         format!("{}, epoch {epoch}", self.style.bold(name))
     }
 
-    /// ` · resumed after 412 ms` at the first work after a loss.
-    fn resumed(&mut self, event: &Event) -> String {
+    /// `  resumed after 412 ms` at the first work after a loss.
+    fn since_loss(&mut self, event: &Event, before: &str, behind: &str) -> String {
         let lost = event.event.task.and_then(|task| self.tasks.get_mut(&task)).and_then(|held| held.lost_at.take());
         lost.map_or_else(String::new, |lost| {
             let ms = (event.at.0 - lost.0).max(0) / 1_000;
-            format!("  {}", self.style.green(format!("resumed after {ms} ms")))
+            format!("  {}", self.style.green(format!("{before} {ms} ms {behind}").trim_end()))
         })
     }
 
+    /// What was done comes first: a narrow terminal cuts the end.
     fn step(&self, event: &Event, said: &str) -> String {
         let detail = &event.event.detail;
-        let mut parts = Vec::new();
+        let (mut parts, mut at) = (Vec::new(), Vec::new());
         let held = event.event.task.and_then(|task| self.tasks.get(&task));
         let worker = text(detail, "worker").or_else(|| held.map(|held| held.worker_name.clone()));
         let epoch = detail.get("epoch").and_then(Value::as_u64).or_else(|| held.map(|held| held.epoch));
         match (worker.filter(|name| !name.is_empty()), epoch) {
-            (Some(worker), Some(epoch)) => parts.push(format!("{worker} e{epoch}")),
-            (Some(worker), None) => parts.push(worker),
-            (None, _) if event.event.worker.is_some() => parts.push(self.name(event.event.worker)),
+            (Some(worker), Some(epoch)) => at.push(format!("{worker} e{epoch}")),
+            (Some(worker), None) => at.push(worker),
+            (None, _) if event.event.worker.is_some() => at.push(self.name(event.event.worker)),
             (None, _) => {}
         }
         if let Some(snapshot) = text(detail, "snapshot") {
-            parts.push(snapshot.chars().take(12).collect());
+            at.push(snapshot.chars().take(12).collect());
         }
         let files = number(detail, "files_changed");
         parts.push(format!("{files} {}", if files == 1 { "file" } else { "files" }));
@@ -190,10 +192,11 @@ impl Timeline {
             parts.push(format!("{} tokens", grouped(tokens)));
             parts.push(money(detail));
         }
+        parts.extend(at);
         let facts = self.style.dim(parts.join(" · "));
         // The number stands in its own column already.
         let said = said.strip_prefix(&format!("step {}: ", number(detail, "ordinal"))).unwrap_or(said);
-        if said.is_empty() || has_failed(detail) { facts } else { format!("{facts}  {said}") }
+        if said.is_empty() || has_failed(detail) { facts } else { format!("{said}  {facts}") }
     }
 
     fn lost(&mut self, event: &Event) -> String {
