@@ -61,6 +61,7 @@ impl FakeHost {
             spec,
             status: TaskStatus::Running,
             reason: String::new(),
+            hint: String::new(),
             epoch: Epoch(1),
             attempt: AttemptId::new(),
             head: None,

@@ -163,7 +163,10 @@ impl Directory {
         let known: Vec<&str> = providers.chain(self.groups.iter().map(|group| group.tier.group.as_str())).collect();
         let hint = match known.is_empty() {
             true => "set OPENAI_API_KEY, or describe a provider under `llm.providers` of helix.yaml".to_owned(),
-            false => format!("name one of {}, or describe it under `llm.providers` of helix.yaml", known.join(", ")),
+            false => format!(
+                "name one of {}, or describe it under `llm.providers` of helix.yaml, which a node reads when it starts",
+                known.join(", ")
+            ),
         };
         Failure::new(Code::ModelUnavailable, format!("there is no model provider {name:?}")).hint(hint)
     }
@@ -221,7 +224,10 @@ mod tests {
     #[test]
     fn a_name_nobody_has_is_refused_with_those_that_exist() {
         let failure = directory("a").plan(Some("x"), None).expect_err("unknown");
-        assert_eq!(failure.hint, "name one of a, b, c, coder, spare, or describe it under `llm.providers` of helix.yaml");
+        assert_eq!(
+            failure.hint,
+            "name one of a, b, c, coder, spare, or describe it under `llm.providers` of helix.yaml, which a node reads when it starts"
+        );
         let failure = directory("a").plan(Some("coder"), Some("x")).expect_err("not of this group");
         assert_eq!(failure.hint, "leave the model to the group, or name one of big, large");
     }

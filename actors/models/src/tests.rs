@@ -241,7 +241,10 @@ async fn a_request_goes_to_the_provider_it_names_or_to_the_default_one() {
     assert_eq!(models.generate(request(Some("b")), None).await, Ok(reply("b")));
     match models.generate(request(Some("c")), None).await {
         Err(ProviderError::Final(failure)) => {
-            assert_eq!(failure.hint, "name one of a, b, or describe it under `llm.providers` of helix.yaml")
+            assert_eq!(
+                failure.hint,
+                "name one of a, b, or describe it under `llm.providers` of helix.yaml, which a node reads when it starts"
+            )
         }
         other => panic!("{other:?}"),
     }

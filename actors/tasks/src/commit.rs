@@ -187,6 +187,7 @@ pub(crate) async fn unfinished(host: &mut Host, kept: Option<Files>) -> Result<O
             from: vec![TaskStatus::Running],
             to: TaskStatus::Running,
             reason: String::new(),
+            hint: String::new(),
             fence: false,
             retries: Some(host.task.retries),
             not_before: None,

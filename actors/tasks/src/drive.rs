@@ -275,7 +275,11 @@ impl Drive {
                 None => (None, Vec::new()),
             },
             TurnEnd::Finished => (status(Happening::Finish, String::new()), vec![telling::completed(task)]),
-            TurnEnd::Failed(failure) => (status(Happening::Fail, telling::reason(failure)), vec![telling::failed(task, failure)]),
+            TurnEnd::Failed(failure) => {
+                let mut change = Happening::Fail.change(task, epoch, telling::reason(failure));
+                change.hint.clone_from(&failure.hint);
+                (Some(Then::Status(change)), vec![telling::failed(task, failure)])
+            }
             TurnEnd::Await { tasks } => {
                 let question = new_question(&self.shared, task, &children::question(tasks), &[]);
                 let event = telling::asked(task, &question);

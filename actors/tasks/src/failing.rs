@@ -81,6 +81,7 @@ async fn keep(host: &mut Host, failure: &Failure) -> Result<Option<Taken>, Failu
 async fn try_again(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
     let (retries, delay, reason) = next_try(host, failure);
     let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
+    change.hint.clone_from(&failure.hint);
     change.retries = Some(retries);
     change.not_before = Some(Some(host.shared.now().after(delay)));
     let wait = match verdict(failure.code) {
@@ -113,6 +114,7 @@ fn next_try(host: &Host, failure: &Failure) -> (u32, Duration, String) {
 
 async fn fail(host: &Host, taken: Option<Taken>, exits: Vec<ExitReport>, failure: &Failure) -> Result<TaskRecord, Failure> {
     let mut change = Happening::Fail.change(host.lease.task, Some(host.lease.epoch), telling::reason(failure));
+    change.hint.clone_from(&failure.hint);
     // A commit counts as progress and would give the retries back that were used before; this one is none.
     change.retries = Some(host.task.retries);
     let events =

@@ -7,11 +7,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use helix_config::GatewayConfig;
 use helix_database::Write;
 use helix_messages::{LedgerFilter, new_key_secret};
 use helix_protocol::{
-    Budget, Code, Failure, GatewayAccess, GatewayKey, KeyId, Money, Spend, Spent, TaskId, TaskRecord, Timestamp, WorkerId,
-    WorkerTarget,
+    Budget, Code, Failure, GatewayAccess, GatewayKey, KeyId, ModelTraffic, Money, Spend, Spent, TaskId, TaskRecord, TaskWork,
+    Timestamp, WorkerId, WorkerTarget,
 };
 
 use crate::shared::Shared;
@@ -80,11 +81,27 @@ async fn address(shared: &Shared, worker: WorkerId) -> Result<String, Failure> {
             "an agent on another machine's worker does not reach this node's gateway",
             "set `gateway.address` to where that machine reaches it, or give the agent keys of its own with --own-models",
         ),
-        Err(_) => missing(
-            "the agent's models are to be reached through this node's gateway, which does not listen",
-            "set `gateway.listen: 127.0.0.1:4141` in helix.yaml and start the node again, or give the agent keys of its own with --own-models",
-        ),
+        Err(_) => Err(not_listening()),
     }
+}
+
+/// Refuses an agent whose models no worker could reach.
+pub(crate) fn check(config: &GatewayConfig, work: &TaskWork) -> Result<(), Failure> {
+    match work {
+        TaskWork::External(agent)
+            if agent.models == ModelTraffic::Gateway && config.listen.is_empty() && config.address.is_empty() =>
+        {
+            Err(not_listening())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_listening() -> Failure {
+    let message = "the agent's models are to be reached through this node's gateway, which does not listen";
+    Failure::new(Code::InvalidConfig, message).hint(
+        "set `gateway.listen: 127.0.0.1:4141` in helix.yaml and start the node again, or give the agent keys of its own with --own-models",
+    )
 }
 
 fn left(budget: Budget, spent: Spent) -> Budget {

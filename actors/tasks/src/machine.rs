@@ -162,6 +162,7 @@ impl Happening {
             from: from.to_vec(),
             to: self.to(from[0]).expect("what a happening starts from has a target"),
             reason: reason.into(),
+            hint: String::new(),
             fence: self.fences(),
             retries: None,
             not_before: None,

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
-use helix_ports::OUT_OF_BUDGET;
+use helix_ports::{CHILDREN, OUT_OF_BUDGET};
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
     AttemptId, AttemptsSpec, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question,
@@ -84,6 +84,7 @@ fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failu
 
 async fn check(shared: &Shared, spec: &TaskSpec) -> Result<(), Failure> {
     let refuse = |message: String, hint: &str| Err(Failure::new(Code::InvalidRequest, message).hint(hint));
+    gateway::check(&shared.args.gateway, spec.work.attempted())?;
     let kind = shared.kind(spec.work.kind());
     if let Some(kind) = &kind {
         kind.check(&spec.work)?;
@@ -284,6 +285,13 @@ pub(crate) async fn resume(
             Failure::new(Code::InvalidState, format!("task {} waits for an answer: {}", task.short(), question.text))
                 .hint("give the answer with the request")
         })?;
+        if question.text.starts_with(CHILDREN) {
+            return Err(Failure::new(
+                Code::InvalidState,
+                format!("task {} waits for tasks of its own, not for an answer", task.short()),
+            )
+            .hint(format!("`helix task why {}` says how they stand", task.short())));
+        }
         self::answer(shared, question.id, answer, principal).await?;
         if resume.budget.is_none() {
             return read_task(shared, task).await;

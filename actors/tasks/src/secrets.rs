@@ -24,7 +24,7 @@ pub(crate) async fn resolve(secrets: &[SecretRef]) -> Result<Vec<(String, String
                     Code::InvalidRequest,
                     format!("secret {:?} needs the variable {name}, which the node does not have", secret.variable),
                 )
-                .hint("set it where `helix up` is started")
+                .hint("set it where the node is started: `helix down`, then `helix up` with it in the environment")
             })?,
             Some((_, path)) => {
                 let text = tokio::fs::read_to_string(path).await.map_err(|error| {

@@ -12,6 +12,7 @@ use helix_messages::{TaskWhy, TasksMsg};
 use helix_protocol::{Failure, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
+use crate::children::waited_for;
 use crate::drive::read_task;
 use crate::failing::{waits_for_a_model, waits_for_the_day};
 use crate::scheduler::SchedulerMsg;
@@ -128,8 +129,18 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     for dependency in &record.spec.depends_on {
         waits_for.push((*dependency, read_task(shared, *dependency).await?.status));
     }
+    let mut asks = Vec::new();
+    if record.status == TaskStatus::WaitingForInput
+        && let Some((_, own)) = waited_for(shared, task).await?
+    {
+        for task in own {
+            let status = read_task(shared, task).await?.status;
+            waits_for.push((task, status));
+            asks.extend((status == TaskStatus::WaitingForInput).then_some(task));
+        }
+    }
     let status = record.status;
-    let reason = reason(&record);
+    let mut reason = reason(&record);
     let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
     // Workers have no part in what a model or a day's limit is waited for.
     let workers = if waits && !waits_for_a_model(&record) && !waits_for_the_day(&record) {
@@ -137,8 +148,12 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     } else {
         Vec::new()
     };
+    if waits && record.reason.is_empty() && workers.is_empty() {
+        "there is no worker".clone_into(&mut reason);
+    }
     let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
-    let next = next(&record, lacks_sandbox);
+    let next =
+        if waits_for.is_empty() || status != TaskStatus::WaitingForInput { next(&record, lacks_sandbox) } else { for_own(&asks) };
     Ok(TaskWhy { status, reason, waits_for, workers, next })
 }
 
@@ -159,6 +174,14 @@ fn reason(record: &TaskRecord) -> String {
         TaskStatus::Cancelled => "somebody gave it up",
     };
     text.to_owned()
+}
+
+/// What to do about a task that waits for tasks of its own, of which these ask.
+fn for_own(asks: &[TaskId]) -> Vec<String> {
+    if asks.is_empty() {
+        return vec!["nobody has to answer: it goes on when one of them has ended".to_owned()];
+    }
+    asks.iter().map(|task| format!("`helix task answer {}` shows what that one asks, and answers it", task.short())).collect()
 }
 
 fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
@@ -184,8 +207,9 @@ fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
         }
         TaskStatus::Paused => vec![format!("`helix task resume {id}`")],
         TaskStatus::WaitingForInput => {
-            vec![format!("`helix task show {id}` has the question; `helix task resume {id}` answers it")]
+            vec![format!("`helix task show {id}` has the question; `helix task answer {id} ANSWER` answers it")]
         }
+        TaskStatus::Failed if !record.hint.is_empty() => vec![record.hint.clone()],
         TaskStatus::Failed | TaskStatus::Cancelled => vec![format!("`helix task retry {id}` goes on from its last step")],
         TaskStatus::Completed => vec![format!("`helix task export {id}` writes its work as a git branch")],
     }

@@ -524,6 +524,9 @@ pub struct TaskRecord {
     pub status: TaskStatus,
     /// Why it stands there, for people; empty where nothing needs saying.
     pub reason: String,
+    /// What to do about that; empty where nothing is to be done, or where it is the same for every task in that state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
     /// Counts its owners.
     pub epoch: Epoch,
     /// The line of steps it is on. Rollback keeps it; a fork is another task with its own.

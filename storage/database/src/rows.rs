@@ -109,6 +109,8 @@ pub(crate) struct Change {
     pub status: Option<TaskStatus>,
     /// Why.
     pub reason: Option<String>,
+    /// What to do about it; written with the reason.
+    pub hint: String,
     /// Who holds it.
     pub holder: Holder,
     /// The new head and its ordinal.
@@ -135,7 +137,9 @@ impl Change {
         let task = &mut row.record;
         task.epoch = if self.fence { task.epoch.next() } else { task.epoch };
         task.status = self.status.unwrap_or(task.status);
-        task.reason = self.reason.clone().unwrap_or_else(|| task.reason.clone());
+        if let Some(reason) = &self.reason {
+            (task.reason, task.hint) = (reason.clone(), self.hint.clone());
+        }
         match self.holder {
             Holder::Unchanged => {}
             Holder::Nobody => (task.node, task.worker) = (None, None),

@@ -20,6 +20,8 @@ pub struct StatusChange {
     pub to: TaskStatus,
     /// Why.
     pub reason: String,
+    /// What to do about it.
+    pub hint: String,
     /// Raises the epoch, so that the present owner is stale from now on.
     pub fence: bool,
     /// The new count of used retries, where it changes.

@@ -491,6 +491,7 @@ impl Node {
             to: TaskStatus::WaitingForWorker,
             fence: true,
             reason: String::new(),
+            hint: String::new(),
             retries: None,
             not_before: None,
             budget: None,

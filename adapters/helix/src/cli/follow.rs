@@ -1,8 +1,11 @@
 //! Following tasks live until they end, or until the person leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+use std::time::Duration;
 
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
+use helix_messages::TaskWhy;
 use helix_ports::{CHILDREN, OUTPUT};
 use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
 
@@ -10,7 +13,7 @@ use super::Context;
 use super::context::out;
 use super::live::Live;
 use super::style::{dollars, grouped, span};
-use super::task::{meant, tell, wants_budget};
+use super::task::{meant, tell, wants_budget, why};
 use super::timeline::Timeline;
 use super::typed::Typed;
 use crate::client::{Client, Watch};
@@ -18,8 +21,8 @@ use crate::client::{Client, Watch};
 /// A task's end and the event of it carry the same time, give or take the clocks of node and database.
 const SAME_END_MICROS: i64 = 1_000_000;
 
-/// What mends a program that is missing.
-const INSTALL: &str = "install it on the worker, or say with --needs what a worker must have; ";
+/// After this time a task that nobody works on is explained.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// How following ended.
 pub(super) enum Followed {
@@ -53,7 +56,8 @@ pub(super) async fn follow(
         view.look_again().await;
     }
     let mut leave = std::pin::pin!(tokio::signal::ctrl_c());
-    let mut away = false;
+    let mut quiet = std::pin::pin!(tokio::time::sleep(QUIET));
+    let (mut away, mut explained) = (false, start != Start::Now || tasks.len() != 1);
     loop {
         if !tasks.is_empty() && view.open.is_empty() {
             return Ok(Followed::Ended(view.ended.into_values().collect()));
@@ -78,6 +82,11 @@ pub(super) async fn follow(
             }
             shown = output => {
                 shown?;
+                continue;
+            }
+            () = &mut quiet, if !explained => {
+                explained = true;
+                view.explain().await;
                 continue;
             }
             _ = &mut leave => return Ok(Followed::Left),
@@ -135,6 +144,16 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Says why the task that is followed is not at work.
+    async fn explain(&self) {
+        let Some(task) = self.open.first() else { return };
+        if let Ok(found) = self.client.get::<TaskWhy>(&format!("/tasks/{task}/why")).await
+            && matches!(found.status, TaskStatus::Pending | TaskStatus::WaitingForWorker | TaskStatus::WaitingForDependencies)
+        {
+            self.context.say(why::render(&found, self.context.style).trim_end());
+        }
+    }
+
     fn note(&mut self, record: TaskRecord) {
         if record.status.is_final() {
             self.open.remove(&record.id);
@@ -165,9 +184,9 @@ impl<'a> View<'a> {
         } else if let Some(line) = self.timeline.line(event) {
             self.context.show(&format!("{}\n", self.context.fit(line)))?;
         }
-        let Some(task) = event.event.task.filter(|task| self.open.contains(task)) else { return Ok(()) };
+        let Some(task) = event.event.task else { return Ok(()) };
         match event.event.kind {
-            EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled => {
+            EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled if self.open.contains(&task) => {
                 let record = self.client.get::<TaskRecord>(&format!("/tasks/{task}")).await?;
                 // In a replayed history a task may have ended, been retried, and ended again: only the last end counts.
                 if record.finished_at.is_some_and(|at| event.at.0 + SAME_END_MICROS >= at.0) {
@@ -215,6 +234,11 @@ impl<'a> View<'a> {
             } else {
                 format!("helix task answer {short} {choices}")
             };
+            if wants_budget(open) && self.open.len() == 1 && !std::io::stdin().is_terminal() {
+                return Err(
+                    Failure::new(Code::BudgetExhausted, format!("task {short} waits: {}", open.text)).hint(format!("`{next}`"))
+                );
+            }
             self.context.say(&format!("{}\n  from another terminal: {next}", open.text));
         }
         Ok(())
@@ -236,6 +260,8 @@ pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Fa
                     "  helix task log {short}       what it wrote\n  helix task diff {short}      what it changed\n  helix task export {short}    as a git branch"
                 ));
             }
+            // What is to be done about it is told below.
+            _ if !task.hint.is_empty() => context.say(&format!("  helix task log {short}       what happened")),
             _ => context.say(&format!(
                 "  helix task log {short}       what happened\n  helix task retry {short}     go on from its last step"
             )),
@@ -250,12 +276,14 @@ pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Fa
             let code = if first.status == TaskStatus::Cancelled { Code::Cancelled } else { Code::TaskFailed };
             let named = reason_code(&first.reason);
             let explain = named.map_or_else(String::new, |code| format!("`helix explain {code}` says more, "));
-            let mend = if named == Some(Code::ProgramMissing.as_str()) { INSTALL } else { "" };
-            Err(Failure::new(code, format!("task {} {}{reason}", first.id.short(), first.status)).hint(format!(
-                "{mend}{explain}`helix task log {}` has its output, `helix task retry {}` goes on from its last step",
-                first.id.short(),
-                first.id.short()
-            )))
+            let (short, hint) = (first.id.short(), &first.hint);
+            let hint = if hint.is_empty() {
+                let retry = format!("`helix task retry {short}` goes on from its last step");
+                format!("{explain}`helix task log {short}` has its output, {retry}")
+            } else {
+                format!("{hint}; {explain}`helix task log {short}` has its output")
+            };
+            Err(Failure::new(code, format!("task {short} {}{reason}", first.status)).hint(hint))
         }
         _ => Ok(()),
     }

@@ -184,6 +184,7 @@ pub(crate) fn change(task: TaskId, to: TaskStatus) -> StatusChange {
         from: Vec::new(),
         to,
         reason: String::new(),
+        hint: String::new(),
         fence: false,
         retries: None,
         not_before: None,

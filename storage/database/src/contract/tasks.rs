@@ -167,6 +167,7 @@ pub(super) async fn a_repeated_change_of_state_is_the_same_change(stage: Stage) 
         epoch: Some(owner.epoch),
         fence: true,
         reason: "it failed".to_owned(),
+        hint: "mend it".to_owned(),
         retries: Some(2),
         not_before: Some(Some(Timestamp(99))),
         ..change(owner.id, TaskStatus::Pending)
@@ -174,6 +175,7 @@ pub(super) async fn a_repeated_change_of_state_is_the_same_change(stage: Stage) 
     let write = Write::Status { change: Box::new(wanted), events: vec![told(EventKind::StepFailed, owner.id)] };
     let changed = stage.task_after(write.clone()).await;
     assert_eq!((changed.retries, changed.not_before, changed.epoch), (2, Some(Timestamp(99)), owner.epoch.next()));
+    assert_eq!((changed.reason.as_str(), changed.hint.as_str()), ("it failed", "mend it"));
     assert_eq!(stage.apply(write).await, Ok(Applied::Task { task: Box::new(changed), events: Vec::new() }));
 
     let cancel = status(StatusChange { fence: true, ..change(owner.id, TaskStatus::Cancelled) });

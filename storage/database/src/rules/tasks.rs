@@ -110,6 +110,7 @@ fn first_record(request: &Request<'_>, status: TaskStatus, steps: u64, now: Time
         spec: request.spec.clone(),
         status,
         reason: String::new(),
+        hint: String::new(),
         epoch: Epoch::default(),
         attempt: request.attempt,
         head: request.spec.fork_of,
@@ -192,6 +193,7 @@ pub(super) fn change_of(change: &StatusChange, now: Timestamp) -> Change {
         fence: change.fence,
         status: Some(change.to),
         reason: Some(change.reason.clone()),
+        hint: change.hint.clone(),
         holder: if change.to.is_active() { Holder::Unchanged } else { Holder::Nobody },
         retries: change.retries,
         not_before: change.not_before,
@@ -231,7 +233,7 @@ fn repeats(change: &StatusChange, task: &TaskRecord) -> bool {
     };
     epoch
         && task.status == change.to
-        && task.reason == change.reason
+        && (&task.reason, &task.hint) == (&change.reason, &change.hint)
         && change.retries.is_none_or(|retries| retries == task.retries)
         && change.not_before.is_none_or(|not_before| not_before == task.not_before)
         && change.budget.is_none_or(|budget| budget == task.spec.budget)

@@ -23,7 +23,7 @@ type Result<T> = std::result::Result<T, RecordError>;
 /// The columns of a task without its spec.
 macro_rules! task_columns {
     () => {
-        "id, owner_id, project_id, status, reason, epoch, attempt_id, head, steps, node_id, worker_id, retries, not_before, \
+        "id, owner_id, project_id, status, reason, hint, epoch, attempt_id, head, steps, node_id, worker_id, retries, not_before, \
          budget_money, budget_tokens, spent_money, spent_tokens, event_sequence, created_at, updated_at, finished_at, version"
     };
 }
@@ -179,6 +179,7 @@ pub(crate) fn task(row: &AnyRow, asked: Arc<TaskSpec>) -> Result<TaskRow> {
         spec: TaskSpec { budget, ..(*asked).clone() },
         status: named(row, "status")?,
         reason: get(row, "reason")?,
+        hint: get(row, "hint")?,
         epoch: Epoch(count(row, "epoch")?),
         attempt: parsed(row, "attempt_id")?,
         head: maybe(row, "head")?,

@@ -118,7 +118,8 @@ impl Rows for SqlRows<'_> {
             .bind(finished_given)
             .bind(finished)
             .bind(big(change.events))
-            .bind(now.0);
+            .bind(now.0)
+            .bind(change.hint.clone());
         let Some(row) = self.one(update).await? else { return Ok(None) };
         self.has_changed();
         Ok(Some(columns::task(&row, self.spec(id).await?)?))

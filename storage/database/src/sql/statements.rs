@@ -10,6 +10,7 @@ pub(super) const CHANGE_TASK: &str = concat!(
         epoch = epoch + $6, \
         status = COALESCE($7, status), \
         reason = COALESCE($8, reason), \
+        hint = CASE WHEN $8 IS NULL THEN hint ELSE $26 END, \
         node_id = CASE WHEN $9 = 1 THEN $10 ELSE node_id END, \
         worker_id = CASE WHEN $9 = 1 THEN $11 ELSE worker_id END, \
         head = COALESCE($12, head), \

@@ -69,6 +69,7 @@ fn status_change() -> impl Strategy<Value = StatusChange> {
         retries: (retries > 0).then_some(retries),
         not_before: (retries > 1).then_some(Some(Timestamp(7))),
         reason: if fence { "fenced".to_owned() } else { String::new() },
+        hint: if retries > 0 { "mend it".to_owned() } else { String::new() },
         ..stage::change(task, to)
     })
 }

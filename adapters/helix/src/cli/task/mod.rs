@@ -19,15 +19,16 @@ mod rollback;
 mod say;
 mod show;
 mod steps;
-mod why;
+pub(super) mod why;
 
 pub(super) use show::attempts;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use helix_ports::OUT_OF_BUDGET;
-use helix_protocol::{Budget, Code, Failure, Money, Question, TaskRecord};
+use helix_ports::{CHILDREN, OUT_OF_BUDGET};
+use helix_protocol::{Budget, Code, Failure, Money, Question, TaskId, TaskRecord};
 
 pub(super) use self::answer::meant;
 pub(super) use self::say::tell;
@@ -132,10 +133,22 @@ fn without_budget(task: &str) -> Failure {
         .hint(format!("`helix task resume {task} --budget USD` (or --budget-tokens N) sets a new limit for the whole task"))
 }
 
+/// Why a task stands where it does, behind its state; empty where nothing needs saying.
+pub(super) fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {}", in_short(reason)) }
+}
+
+/// A reason or a question as a person reads it: tasks have their short ids.
+pub(super) fn in_short(text: &str) -> Cow<'_, str> {
+    let Some(own) = text.strip_prefix(CHILDREN) else { return Cow::Borrowed(text) };
+    let short = |task: &str| task.parse::<TaskId>().map_or_else(|_| task.to_owned(), |task| task.short());
+    Cow::Owned(format!("{CHILDREN}{}", own.split(", ").map(short).collect::<Vec<_>>().join(", ")))
+}
+
 /// Prints a task as a command left it.
 fn changed(context: &Context, task: &TaskRecord) -> Result<(), Failure> {
     context.print(task, |task| {
-        let reason = if task.reason.is_empty() { String::new() } else { format!(": {}", task.reason) };
+        let reason = because(&task.reason);
         format!("task {} is {}{reason}", context.style.bold(task.id.short()), context.style.status(task.status))
     })
 }
@@ -161,6 +174,7 @@ mod tests {
             spec,
             status,
             reason: String::new(),
+            hint: String::new(),
             epoch: Epoch(2),
             attempt: AttemptId(Uuid::from_u128(id)),
             head: None,

@@ -2,12 +2,13 @@
 
 use clap::Args;
 use helix_adapter_http::api::{Artifact, ArtifactList, AttemptList, AttemptView, QuestionList, StepList};
+use helix_ports::CHILDREN;
 use helix_protocol::{
     Base, Environment, Failure, ModelTraffic, Question, SkipReason, SkippedFile, TaskRecord, TaskWork, Timestamp,
 };
 use serde::Serialize;
 
-use super::Which;
+use super::{Which, because, in_short};
 use crate::cli::Context;
 use crate::cli::style::{Style, Table, age, bytes, dollars, grouped, span};
 
@@ -57,8 +58,10 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     let mut row = |key: &str, value: String| table.row([style.dim(key), value]);
     row("task", format!("{} ({})", style.bold(task.id.short()), task.id));
     row("title", task.spec.title.clone());
-    let reason = if task.reason.is_empty() { String::new() } else { format!(": {}", task.reason) };
-    row("state", format!("{}{reason}", style.status(task.status)));
+    row("state", format!("{}{}", style.status(task.status), because(&task.reason)));
+    for (i, line) in task.hint.lines().enumerate() {
+        row(if i == 0 { "next" } else { "" }, line.to_owned());
+    }
     if let TaskWork::Attempts(attempts) = &task.spec.work {
         row("attempts", format!("{}, the best one's files are taken", attempts.count));
     }
@@ -109,11 +112,12 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
         row("took", span(at.0 - task.created_at.0));
     }
     for question in questions {
+        let (verb, short) = (if question.text.starts_with(CHILDREN) { "why" } else { "answer" }, task.id.short());
         let answer = question
             .answer
             .as_ref()
-            .map_or_else(|| format!("open: helix task answer {}", task.id.short()), |answer| format!("answered {answer:?}"));
-        row("question", format!("{} ({answer})", question.text));
+            .map_or_else(|| format!("open: helix task {verb} {short}"), |answer| format!("answered {answer:?}"));
+        row("question", format!("{} ({answer})", in_short(&question.text)));
     }
     table.render()
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use helix_messages::TaskWhy;
 use helix_protocol::Failure;
 
-use super::Which;
+use super::{Which, because};
 use crate::cli::Context;
 use crate::cli::style::{Style, Table};
 
@@ -23,8 +23,9 @@ impl Why {
     }
 }
 
-fn render(why: &TaskWhy, style: Style) -> String {
-    let reason = if why.reason.is_empty() { String::new() } else { format!(": {}", why.reason) };
+/// Why a task stands where it does, in lines.
+pub(in crate::cli) fn render(why: &TaskWhy, style: Style) -> String {
+    let reason = because(&why.reason);
     let mut out = format!("{}{reason}\n", style.status(why.status));
     for (task, status) in &why.waits_for {
         out.push_str(&format!("  waits for task {}, which is {}\n", task.short(), style.status(*status)));
