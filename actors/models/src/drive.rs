@@ -43,7 +43,7 @@ pub(crate) async fn generate(
         show(&reply, deltas.as_ref()).await;
         return Ok(Answer { reply, reused: true });
     }
-    let lineup = pool.lineup(&plan, &request);
+    let lineup = pool.lineup(&plan, &request, |_| true);
     let session = request.session.clone();
     let (request, asking) = (Arc::new(request), entry.asking());
     let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref(), entry }, |candidate| {
@@ -109,6 +109,10 @@ where
             continue;
         }
         if let Asked::Answer { entry, .. } = &mut asked_for {
+            let is_new = |(one, slot): (&Candidate, &Slot)| one.group != candidate.group || slot.tries == 0;
+            if candidate.group != lineup[0].group && lineup.iter().zip(&tries.0).all(is_new) {
+                pool.falls_back_to(candidate);
+            }
             entry.asks(pool.route(&candidate.deployment).args.provider.name(), &candidate.deployment.model).await?;
         }
         let asked = Instant::now();

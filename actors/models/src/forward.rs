@@ -26,26 +26,28 @@ pub(crate) struct Speakers {
     others: Option<u64>,
 }
 
-/// Who may be asked for `model` in `format`; `None` where the first to be asked speaks another: the request has to be translated. Where
+/// Who may be asked for `call` in `format`; `None` where the first to be asked speaks another: the request has to be translated. Where
 /// there is a choice the request is read, so that its size, its pictures and its price count as where it is translated.
 pub(crate) fn speakers(
     pool: &Pool,
     session: Option<&str>,
     format: WireFormat,
-    model: &str,
+    call: &RawCall,
     read: ReadRequest,
 ) -> Result<Option<Speakers>, ProviderError> {
-    let plan = pool.directory.plan(None, Some(model)).map_err(ProviderError::Final)?;
+    let plan = pool.directory.plan(None, Some(&call.model)).map_err(ProviderError::Final)?;
     let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
     let asked = choice.then(read).flatten().unwrap_or_default();
     let asked = ModelRequest { session: session.map(str::to_owned), ..asked };
-    let lineup = pool.lineup(&plan, &asked);
     let speaks = |candidate: &Candidate| {
         let provider = &pool.route(&candidate.deployment).args.provider;
         // Who stands in for a model that takes the pictures is told of them, in a translation, and who writes less is asked for less.
         let as_it_is = !candidate.blind && candidate.most_answer.is_none_or(|most| asked.max_tokens <= most);
         as_it_is && provider.format() == format && provider.passes()
     };
+    // A request that has to be translated is given its turn then, and a count has none.
+    let lineup =
+        pool.lineup(&plan, &asked, |lineup| call.operation != RawOperation::CountTokens && lineup.first().is_some_and(speaks));
     if !lineup.first().is_some_and(speaks) {
         return Ok(None);
     }

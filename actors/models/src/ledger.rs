@@ -141,7 +141,7 @@ impl Entry {
         let most = self.on_behalf.set_aside.as_ref().map_or(guess, |(_, most, _)| at_most(*most));
         let counts = call.operation == RawOperation::CountTokens;
         self.model.clone_from(&call.model);
-        let answer = match forward::speakers(pool, session.as_deref(), format, &call.model, read) {
+        let answer = match forward::speakers(pool, session.as_deref(), format, &call, read) {
             Ok(None) => return Ok(None),
             Ok(Some(speakers)) => {
                 self.most = (!counts).then_some(most);

@@ -2,8 +2,8 @@
 //!
 //! Latencies, failures, cooldowns and pins are memory only: after a restart they are learnt anew.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use helix_kernel::Address;
@@ -80,6 +80,8 @@ pub(crate) struct Candidate {
     pub wait: Duration,
     /// A wait longer than this is none for this turn.
     pub patience: Duration,
+    /// The request's session was served there last.
+    pub pinned: bool,
     /// It stands in for others that take the request's pictures, and takes none.
     pub blind: bool,
 }
@@ -91,7 +93,8 @@ pub(crate) struct Pool {
     pub reuse: Mutex<Reuse>,
     records: Mutex<Bounded<DeploymentKey, Record>>,
     pins: Mutex<Bounded<(String, String), (DeploymentKey, Instant)>>,
-    turns: AtomicU64,
+    /// How many turns each group has had.
+    turns: Mutex<HashMap<String, u64>>,
 }
 
 impl Pool {
@@ -102,7 +105,7 @@ impl Pool {
             reuse: Mutex::new(Reuse::new()),
             records: Mutex::new(Bounded::new(RECORDS)),
             pins: Mutex::new(Bounded::new(PINS)),
-            turns: AtomicU64::new(0),
+            turns: Mutex::default(),
         }
     }
 
@@ -141,17 +144,25 @@ impl Pool {
     }
 
     /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted.
-    pub fn lineup(&self, plan: &Plan, request: &ModelRequest) -> Vec<Candidate> {
+    ///
+    /// Where `is_asked` holds of them the first is asked now, and its group has had a turn: no other request is given the same. A session
+    /// that stays where it is takes none.
+    pub fn lineup(&self, plan: &Plan, request: &ModelRequest, is_asked: impl FnOnce(&[Candidate]) -> bool) -> Vec<Candidate> {
         let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let session = request.session.as_deref();
+        let standing = |deployment| self.standing(deployment, choice.then_some(request));
+        let known: Vec<(Vec<Standing>, Option<usize>)> = plan
+            .tiers
+            .iter()
+            .map(|tier| (tier.deployments.iter().map(standing).collect(), session.and_then(|session| self.pinned(tier, session))))
+            .collect();
+        let mut turns = self.turns.lock();
         let mut lineup = Vec::new();
-        for (at, tier) in plan.tiers.iter().enumerate() {
-            let standings: Vec<Standing> =
-                tier.deployments.iter().map(|deployment| self.standing(deployment, choice.then_some(request))).collect();
-            let pinned = request.session.as_deref().and_then(|session| self.pinned(tier, session));
+        for ((at, tier), (standings, pinned)) in plan.tiers.iter().enumerate().zip(&known) {
+            let turn = turns.get(&tier.group).copied().unwrap_or_default();
             let mut chance = || rand::random_range(0.0..1.0);
-            let mut now = Circumstances { strategy: tier.strategy, pinned, turn, chance: &mut chance };
-            lineup.extend(order(&standings, &mut now).into_iter().map(|index| Candidate {
+            let mut now = Circumstances { strategy: tier.strategy, pinned: *pinned, turn, chance: &mut chance };
+            lineup.extend(order(standings, &mut now).into_iter().map(|index| Candidate {
                 tier: at,
                 group: tier.group.clone(),
                 affinity: tier.affinity,
@@ -164,6 +175,7 @@ impl Pool {
                     _ => Duration::ZERO,
                 },
                 patience: self.route(&tier.deployments[index]).args.limits.patience,
+                pinned: *pinned == Some(index),
                 blind: false,
             }));
         }
@@ -172,7 +184,17 @@ impl Pool {
             let seen = lineup.iter().any(sees);
             lineup.iter_mut().for_each(|one| one.blind = seen && !sees(one));
         }
+        if is_asked(&lineup)
+            && let Some(first) = lineup.first()
+        {
+            take_turn(&mut turns, first);
+        }
         lineup
+    }
+
+    /// The first of another group than the first of a lineup is asked.
+    pub fn falls_back_to(&self, candidate: &Candidate) {
+        take_turn(&mut self.turns.lock(), candidate);
     }
 
     /// What a deployment's model can do.
@@ -305,6 +327,13 @@ impl Pool {
         let mut record = Record::default();
         change(&mut record);
         records.put(key, record, 1);
+    }
+}
+
+/// A provider on its own has no turns.
+fn take_turn(turns: &mut HashMap<String, u64>, candidate: &Candidate) {
+    if !candidate.pinned && !candidate.group.is_empty() {
+        *turns.entry(candidate.group.clone()).or_default() += 1;
     }
 }
 

@@ -559,6 +559,46 @@ async fn a_session_stays_with_whoever_answered_it_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_goes_round_by_its_own_new_conversations_and_by_nothing_else() {
+    let (a, b) = (FakeProvider::new("a", []), FakeProvider::new("b", []));
+    let named = |name: &str| {
+        let team = group(RoutingStrategy::RoundRobin, &["a", "b"], &[]);
+        team.into_iter().map(move |(_, group)| (name.to_owned(), group)).collect::<Vec<_>>()
+    };
+    let (models, _handle) = grouped(&[&a, &b], [named("team"), named("other")].concat(), Limits::default()).await;
+    let of = |name: &str, session: &str| ModelRequest { session: Some(session.to_owned()), ..request(Some(name)) };
+    for (at, by) in ["a", "b", "a", "b"].into_iter().enumerate() {
+        for name in ["team", "other"] {
+            models.count(request(Some(name))).await.expect("counted");
+            for _ in 0..2 {
+                let answer = models.generate(of(name, &at.to_string()), None).await;
+                assert_eq!(answer, Ok(reply(by)), "conversation {at} of {name}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_others_fall_back_to_goes_round_as_well() {
+    let (a, b, c) = (FakeProvider::new("a", [busy(Some(3_000))]), FakeProvider::new("b", []), FakeProvider::new("c", []));
+    let team = group(RoutingStrategy::Cost, &["a"], &["spare"]);
+    let spare = group(RoutingStrategy::RoundRobin, &["b", "c"], &[]);
+    let spare = spare.into_iter().map(|(_, group)| ("spare".to_owned(), group)).collect();
+    let (models, _handle) = grouped(&[&a, &b, &c], [team, spare].concat(), Limits::default()).await;
+    for by in ["b", "c", "b", "c"] {
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply(by)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_at_once_are_each_given_a_turn_of_their_own() {
+    let (a, b) = (FakeProvider::new("a", []), FakeProvider::new("b", []));
+    let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::RoundRobin, &["a", "b"], &[]), Limits::default()).await;
+    futures::future::join_all((0..8).map(|_| models.generate(request(Some("team")), None))).await;
+    assert_eq!((a.calls(), b.calls()), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_equal_request_at_temperature_0_is_answered_once_where_that_is_allowed() {
     let a = FakeProvider::new("a", []);
     let (models, _handle) = models(&[&a], Limits::default()).await;

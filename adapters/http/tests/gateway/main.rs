@@ -2,6 +2,7 @@
 
 mod clients;
 mod passing;
+mod routing;
 mod scripted;
 
 use std::sync::Arc;

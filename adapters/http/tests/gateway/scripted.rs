@@ -236,6 +236,11 @@ impl Served {
 
     /// With these providers beside the scripted ones.
     pub async fn over(limits: DailyLimits, others: Vec<Arc<dyn Provider>>) -> Self {
+        Self::grouping(limits, others, Vec::new()).await
+    }
+
+    /// And with these groups.
+    pub async fn grouping(limits: DailyLimits, others: Vec<Arc<dyn Provider>>, groups: Vec<(String, GroupConfig)>) -> Self {
         let store = Arc::new(MemoryStore::new());
         let (writer, router) = (Address::unbound("records", 64), Address::unbound("router", 64));
         let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
@@ -258,7 +263,7 @@ impl Served {
         providers.extend(others.into_iter().map(|provider| args(provider, "")));
         let models = ModelsArgs {
             providers,
-            groups: vec![("coder".to_owned(), coder)],
+            groups: [vec![("coder".to_owned(), coder)], groups].concat(),
             default: "translated".to_owned(),
             records: Some(records.clone()),
             address: router.clone(),
