@@ -1,4 +1,6 @@
 //! A circuit breaker, as pure code: it is told the time.
+//!
+//! Each call counts once, however often it is repeated.
 
 use std::time::Duration;
 
@@ -6,7 +8,7 @@ use helix_messages::{Circuit, Outage};
 use helix_protocol::{Failure, Timestamp};
 use tokio::time::Instant;
 
-/// Keeps calls away from a provider that fails, and lets one try after a while.
+/// Keeps calls away from a provider or a model that fails, and lets one try after a while.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     threshold: u32,
@@ -22,6 +24,20 @@ enum State {
     Open(Pause),
     /// One call tries; if nothing is heard of it before the pause ends, another may.
     Trying(Pause),
+}
+
+/// Whether a call meets a failure for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    First,
+    Again,
+}
+
+impl Met {
+    /// `Again` where it was met before.
+    pub fn after(before: bool) -> Self {
+        if before { Self::Again } else { Self::First }
+    }
 }
 
 /// A time without service, and why.
@@ -93,8 +109,9 @@ impl Breaker {
     }
 
     /// The provider failed. True where that opened the circuit.
-    pub fn failed(&mut self, now: Instant, failure: &Failure) -> bool {
+    pub fn failed(&mut self, now: Instant, failure: &Failure, met: Met) -> bool {
         let since = match &self.state {
+            State::Closed(_) if met == Met::Again => return false,
             State::Closed(failures) if failures + 1 < self.threshold => {
                 self.state = State::Closed(failures + 1);
                 return false;
@@ -125,15 +142,15 @@ mod tests {
     fn failures_in_a_row_open_it_and_one_call_at_a_time_tries_again() {
         let start = Instant::now();
         let mut breaker = Breaker::new(2, COOLDOWN);
-        assert!(!breaker.failed(start, &busy()));
+        assert!(!breaker.failed(start, &busy(), Met::First));
         assert_eq!(breaker.admit(start), Ok(()));
-        assert!(breaker.failed(start, &busy()));
+        assert!(breaker.failed(start, &busy(), Met::First));
         assert_eq!(breaker.admit(start + COOLDOWN / 2), Err(COOLDOWN / 2));
         assert_eq!(breaker.open_for(start + COOLDOWN / 2), Some(COOLDOWN / 2));
         assert_eq!(breaker.open_for(start + COOLDOWN), None);
         assert_eq!(breaker.admit(start + COOLDOWN), Ok(()), "the one that tries");
         assert_eq!(breaker.admit(start + COOLDOWN), Err(COOLDOWN), "the others wait for it");
-        assert!(breaker.failed(start + COOLDOWN, &busy()), "one failure is enough while trying");
+        assert!(breaker.failed(start + COOLDOWN, &busy(), Met::First), "one failure is enough while trying");
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
         breaker.answered();
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
@@ -143,9 +160,22 @@ mod tests {
     fn an_answer_in_between_starts_the_count_anew() {
         let now = Instant::now();
         let mut breaker = Breaker::new(2, COOLDOWN);
-        breaker.failed(now, &busy());
+        breaker.failed(now, &busy(), Met::First);
         breaker.answered();
-        assert!(!breaker.failed(now, &busy()));
+        assert!(!breaker.failed(now, &busy(), Met::First));
+    }
+
+    #[test]
+    fn a_call_that_fails_again_and_again_counts_once_and_keeps_open_what_it_tried() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(2, COOLDOWN);
+        for met in [Met::First, Met::Again, Met::Again] {
+            assert!(!breaker.failed(start, &busy(), met), "{met:?}");
+        }
+        assert!(breaker.failed(start, &busy(), Met::First), "the second call");
+        assert_eq!(breaker.admit(start + COOLDOWN), Ok(()), "it tries");
+        assert!(breaker.failed(start + COOLDOWN, &busy(), Met::Again));
+        assert_eq!(breaker.admit(start + COOLDOWN), Err(COOLDOWN));
     }
 
     #[test]
@@ -154,22 +184,22 @@ mod tests {
         let mut breaker = Breaker::new(2, COOLDOWN);
         for opens in [false, true] {
             breaker.began();
-            assert_eq!(breaker.failed(now, &busy()), opens);
+            assert_eq!(breaker.failed(now, &busy(), Met::First), opens);
         }
         assert_eq!(breaker.admit(now + COOLDOWN), Ok(()));
         breaker.began();
         assert_eq!(breaker.admit(now + COOLDOWN), Ok(()), "others pass while it goes on");
-        assert!(breaker.failed(now + COOLDOWN, &busy()), "it broke off");
+        assert!(breaker.failed(now + COOLDOWN, &busy(), Met::First), "it broke off");
         breaker.answered();
         breaker.began();
-        assert!(!breaker.failed(now, &busy()), "the count began anew");
+        assert!(!breaker.failed(now, &busy(), Met::First), "the count began anew");
     }
 
     #[test]
     fn a_call_that_tries_and_is_never_heard_of_does_not_block_for_ever() {
         let start = Instant::now();
         let mut breaker = Breaker::new(1, COOLDOWN);
-        breaker.failed(start, &busy());
+        breaker.failed(start, &busy(), Met::First);
         assert_eq!(breaker.admit(start + COOLDOWN), Ok(()));
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
     }
@@ -181,7 +211,7 @@ mod tests {
         let mut breaker = Breaker::new(1, COOLDOWN);
         let shown = |breaker: &Breaker, after: Duration| breaker.circuit(at(after).0, at(after).1);
         assert_eq!(shown(&breaker, Duration::ZERO), Circuit::Closed);
-        breaker.failed(start, &busy());
+        breaker.failed(start, &busy(), Met::First);
         let outage =
             |until: Duration, failure: &Failure| Outage { since: clock, next_try_at: at(until).1, failure: failure.clone() };
         assert_eq!(shown(&breaker, COOLDOWN / 2), Circuit::Open(outage(COOLDOWN, &busy())));
@@ -189,7 +219,7 @@ mod tests {
         assert_eq!(breaker.admit(start + COOLDOWN * 2), Ok(()));
         assert_eq!(shown(&breaker, COOLDOWN * 2), Circuit::HalfOpen(outage(COOLDOWN * 3, &busy())), "it is under way");
         let gone = Failure::new(Code::ModelFailed, "gone");
-        breaker.failed(start + COOLDOWN * 2, &gone);
+        breaker.failed(start + COOLDOWN * 2, &gone, Met::First);
         assert_eq!(
             shown(&breaker, COOLDOWN * 2),
             Circuit::Open(outage(COOLDOWN * 3, &gone)),

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_messages::Asking;
-use helix_ports::{DeltaSink, ProviderError};
+use helix_ports::{DeltaSink, FaultScope, ProviderError};
 use helix_protocol::{Block, Code, Failure, Message, ModelDelta, ModelReply, ModelRequest};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use crate::calls::Call;
+use crate::breaker::Met;
+use crate::calls::{Call, Tried};
 use crate::insist;
 use crate::ledger::Entry;
 use crate::pool::{Candidate, Pool, named};
@@ -46,10 +47,10 @@ pub(crate) async fn generate(
     let lineup = pool.lineup(&plan, &request, |_| true);
     let session = request.session.clone();
     let (request, asking) = (Arc::new(request), entry.asking());
-    let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref(), entry }, |candidate| {
+    let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref(), entry }, |candidate, tried| {
         let (request, deltas) = (Arc::clone(&request), deltas.clone());
         let asking = &asking;
-        async move { ask(pool, candidate, request, deltas, asking).await }
+        async move { ask(pool, candidate, request, deltas, asking, tried).await }
     });
     let Answered { answer: reply, by, asked } = answer.await?;
     pool.ended(&by.deployment, asked.elapsed());
@@ -80,7 +81,7 @@ pub(crate) async fn run<'a, T, F>(
     pool: &Pool,
     lineup: &'a [Candidate],
     mut asked_for: Asked<'_>,
-    mut ask: impl FnMut(&'a Candidate) -> F,
+    mut ask: impl FnMut(&'a Candidate, Tried) -> F,
 ) -> Result<Answered<'a, T>, ProviderError>
 where
     F: Future<Output = Result<T, ProviderError>>,
@@ -116,7 +117,7 @@ where
             entry.asks(pool.route(&candidate.deployment).args.provider.name(), &candidate.deployment.model).await?;
         }
         let asked = Instant::now();
-        let error = match ask(candidate).await {
+        let error = match ask(candidate, tried(lineup, &tries, &errors, index)).await {
             Ok(answer) => {
                 if let Asked::Answer { session, .. } = asked_for {
                     pool.answers(candidate, session);
@@ -143,7 +144,7 @@ where
             ProviderError::Elsewhere(_) => tries.give_up(index),
             // As many wait there as may: waiting in another way would only make the queue longer.
             ProviderError::Retryable { failure, .. } if failure.code == Code::Overloaded => tries.give_up(index),
-            ProviderError::Retryable { failure, retry_after } => {
+            ProviderError::Retryable { failure, retry_after, .. } => {
                 let limits = &pool.route(&candidate.deployment).args.limits;
                 let wait = limits.wait(tries.0[index].tries, *retry_after);
                 tries.failed(index, began.elapsed() + wait);
@@ -153,6 +154,16 @@ where
         }
         errors[index] = Some(error);
     }
+}
+
+/// What this call has met already of the one that it asks next.
+fn tried(lineup: &[Candidate], tries: &Tries, errors: &[Option<ProviderError>], index: usize) -> Tried {
+    let of_provider = |(one, error): (&Candidate, &Option<ProviderError>)| {
+        let fails = matches!(error, Some(ProviderError::Retryable { scope: FaultScope::Provider, .. }));
+        fails && one.deployment.provider == lineup[index].deployment.provider
+    };
+    let provider = Met::after(lineup.iter().zip(errors).any(of_provider));
+    Tried { provider, model: Met::after(tries.0[index].tries > 0) }
 }
 
 fn slot(pool: &Pool, candidate: &Candidate) -> Slot {
@@ -169,7 +180,8 @@ fn exhausted_for(pool: &Pool, candidate: &Candidate) -> Option<Duration> {
 
 fn exhausted(pool: &Pool, candidate: &Candidate, wait: Duration) -> ProviderError {
     let message = format!("the limits of {} are used up, as its last answer said", pool.name(&candidate.deployment));
-    ProviderError::Retryable { failure: Failure::new(Code::NoModelAnswers, message), retry_after: Some(wait) }
+    let (failure, scope) = (Failure::new(Code::NoModelAnswers, message), FaultScope::Model);
+    ProviderError::Retryable { failure, retry_after: Some(wait), scope }
 }
 
 fn not_repeated(failure: &Failure) -> Failure {
@@ -192,10 +204,10 @@ fn unanswered(
     {
         return match error {
             // Too many wait there: that is said as it is, so that whoever asks goes slower.
-            ProviderError::Retryable { failure, retry_after } if failure.code != Code::Overloaded => {
+            ProviderError::Retryable { failure, retry_after, scope } if failure.code != Code::Overloaded => {
                 let after = retry_after.unwrap_or_else(|| again_after(tries.0[0].ready.saturating_sub(now)));
                 let failure = Failure { code: Code::NoModelAnswers, ..failure };
-                ProviderError::Retryable { failure: failure.hint(worth_another_try(after)), retry_after: Some(after) }
+                ProviderError::Retryable { failure: failure.hint(worth_another_try(after)), retry_after: Some(after), scope }
             }
             other => other,
         };
@@ -224,7 +236,7 @@ fn unanswered(
         Some(after) => {
             let after = again_after(after);
             let failure = Failure::new(Code::NoModelAnswers, message).hint(worth_another_try(after));
-            ProviderError::Retryable { failure, retry_after: Some(after) }
+            ProviderError::Retryable { failure, retry_after: Some(after), scope: FaultScope::Model }
         }
         None => {
             let hint = errors.into_iter().flatten().last().map(|error| error.failure().hint.clone()).unwrap_or_default();
@@ -254,6 +266,7 @@ async fn ask(
     request: Arc<ModelRequest>,
     deltas: Option<DeltaSink>,
     asking: &Asking,
+    tried: Tried,
 ) -> Result<ModelReply, ProviderError> {
     let model = &candidate.deployment.model;
     let max_tokens = candidate.most_answer.map_or(request.max_tokens, |most| request.max_tokens.min(most));
@@ -264,17 +277,17 @@ async fn ask(
     let request = if candidate.blind { Arc::new(without_pictures(&request)) } else { request };
     let choice = request.tool_choice.clone();
     if !pool.may_insist(&candidate.deployment, &request) {
-        return call(pool, candidate, request, deltas, asking).await;
+        return call(pool, candidate, request, deltas, asking, tried).await;
     }
     let instructed = insist::instructed(&request);
-    let first = call(pool, candidate, Arc::new(instructed.clone()), None, asking).await?;
+    let first = call(pool, candidate, Arc::new(instructed.clone()), None, asking, tried).await?;
     if insist::obeys(&choice, &first) {
         show(&first, deltas.as_ref()).await;
         return Ok(first);
     }
     let reminded = insist::reminded(&instructed, &choice, &first);
     // The first answer was paid for, so what fails now is not for nothing.
-    let second = call(pool, candidate, Arc::new(reminded), None, asking).await;
+    let second = call(pool, candidate, Arc::new(reminded), None, asking, tried).await;
     let second = second.map_err(|error| ProviderError::Uncertain(error.into()))?;
     if !insist::obeys(&choice, &second) {
         let message = format!("{} was asked twice to call a tool and did not", pool.name(&candidate.deployment));
@@ -297,9 +310,10 @@ async fn call(
     request: Arc<ModelRequest>,
     deltas: Option<DeltaSink>,
     asking: &Asking,
+    tried: Tried,
 ) -> Result<ModelReply, ProviderError> {
     let (answer, answered) = oneshot::channel();
-    send(pool, candidate, Call::Generate { request, deltas, asking: asking.clone(), answer }, answered).await
+    send(pool, candidate, Call::Generate { request, deltas, asking: asking.clone(), tried, answer }, answered).await
 }
 
 /// Hands a call to its provider's actor and waits for the answer.
@@ -311,7 +325,7 @@ pub(crate) async fn send<T>(
 ) -> Result<T, ProviderError> {
     let route = pool.route(&candidate.deployment);
     if let Err(failure) = route.address.tell(ProviderMsg::Make { call }) {
-        return Err(ProviderError::Retryable { failure, retry_after: None });
+        return Err(ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Provider });
     }
     answered.await.unwrap_or_else(|_| {
         let message = format!("the part that called {} ended in mid-call", route.args.provider.name());

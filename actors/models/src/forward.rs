@@ -75,13 +75,13 @@ pub(crate) async fn forward(
         RawOperation::CountTokens => Asked::Count,
         RawOperation::Generate | RawOperation::Stream => Asked::Answer { session: session.as_deref(), entry },
     };
-    let answer = run(pool, &same, asked_for, |candidate| {
+    let answer = run(pool, &same, asked_for, |candidate, tried| {
         let model = candidate.deployment.model.clone();
         let call = RawCall { body: with_model(&call.body, &model), model, ..call.clone() };
         let (refusal, asking) = (&refusal, asking.clone());
         async move {
             let (answer, answered) = oneshot::channel();
-            let answer = send(pool, candidate, Call::Forward { call, asking, answer }, answered).await?;
+            let answer = send(pool, candidate, Call::Forward { call, asking, tried, answer }, answered).await?;
             match answer.fault.clone() {
                 None => Ok(answer),
                 Some(fault) => {

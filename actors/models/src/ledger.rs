@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use helix_messages::{Asking, OnBehalf, ReadRequest, Records, Write};
-use helix_ports::{DeltaSink, Extent, ProviderError, RawAnswer, RawCall, RawOperation};
+use helix_ports::{DeltaSink, Extent, FaultScope, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{
     CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
 };
@@ -201,7 +201,8 @@ impl Entry {
         (self.provider, self.model) = (provider.to_owned(), model.to_owned());
         let Some((_, most, _)) = &self.on_behalf.set_aside else { return Ok(()) };
         let entry = self.call(at_most(*most), CallOutcome::Uncertain, None);
-        self.at_once(entry).await.map_err(|failure| ProviderError::Retryable { failure, retry_after: None })?;
+        let unwritten = |failure| ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Provider };
+        self.at_once(entry).await.map_err(unwritten)?;
         self.feared = true;
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! Latencies, failures, cooldowns and pins are memory only: after a restart they are learnt anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,12 +136,18 @@ impl Pool {
         let route = &self.routes[provider];
         let own = DeploymentCircuit { deployment: route.args.provider.name().to_owned(), circuit: route.gate.circuit(clock) };
         let records = self.records.lock();
-        let of_models = records.iter().filter(|((of, _), _)| *of == provider).filter_map(|((_, model), record)| {
-            Some(DeploymentCircuit { deployment: self.name_of(provider, model), circuit: record.circuit(now, clock)? })
-        });
-        let mut of_models: Vec<_> = of_models.collect();
-        of_models.sort_by(|one, other| one.deployment.cmp(&other.deployment));
-        [vec![own], of_models].concat()
+        let told = records.iter().filter(|((of, _), _)| *of == provider);
+        let told = told.filter_map(|((_, model), record)| Some((model.clone(), record.circuit(now, clock)?)));
+        let mut of_models: BTreeMap<String, Circuit> = told.collect();
+        for (model, circuit) in route.gate.circuits_of_models(clock) {
+            match circuit {
+                Circuit::Open(_) => drop(of_models.insert(model, circuit)),
+                // What a model said itself is why it is not tried.
+                _ => drop(of_models.entry(model).or_insert(circuit)),
+            }
+        }
+        let named = |(model, circuit): (String, Circuit)| DeploymentCircuit { deployment: self.name_of(provider, &model), circuit };
+        iter::once(own).chain(of_models.into_iter().map(named)).collect()
     }
 
     /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted.
@@ -212,7 +219,7 @@ impl Pool {
         let record = self.records.lock().peek(&key(deployment)).cloned().unwrap_or_default();
         let now = Instant::now();
         let left = |pause: &Option<Pause>| pause.as_ref().and_then(|pause| pause.left(now));
-        let cooling = [left(&record.left_alone), route.gate.open_for()];
+        let cooling = [left(&record.left_alone), route.gate.open_for(&deployment.model)];
         let wait = cooling.into_iter().flatten().max().unwrap_or_default();
         let capabilities = self.capabilities(deployment);
         let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(request));
@@ -307,7 +314,7 @@ impl Pool {
             Some(Pause { since, until: now + length, failure: error.failure().clone() })
         };
         self.change(deployment, |record| match error {
-            ProviderError::Retryable { failure, retry_after } if failure.code != Code::Overloaded => {
+            ProviderError::Retryable { failure, retry_after, .. } if failure.code != Code::Overloaded => {
                 record.failing = smoothed(record.failing, 1.0);
                 if let Some(after) = *retry_after {
                     record.left_alone = pause(&record.left_alone, after.min(LONGEST_COOLDOWN));

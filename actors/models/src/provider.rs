@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_kernel::{Admitted, Reply, Work, actor};
-use helix_ports::{Availability, ModelInfo, Provider, ProviderError, ProviderHealth};
+use helix_ports::{Availability, FaultScope, ModelInfo, Provider, ProviderError, ProviderHealth};
 use helix_protocol::{Code, Failure};
 use tokio::time::{Instant, timeout};
 
@@ -90,7 +90,7 @@ impl ProviderState {
             let failure =
                 Failure::new(Code::Overloaded, format!("{} has {limit} calls, which is its limit", self.args.provider.name()))
                     .hint("raise its `concurrency`, or try again in a moment");
-            return call.refuse(ProviderError::Retryable { failure, retry_after: None });
+            return call.refuse(ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Provider });
         }
         self.calls += 1;
         let gate = Arc::clone(&self.gate);

@@ -126,7 +126,7 @@ impl RouterState {
 async fn count(pool: &Pool, request: ModelRequest) -> Result<u64, ProviderError> {
     let plan = pool.directory.plan(request.provider.as_deref(), request.model.as_deref()).map_err(ProviderError::Final)?;
     let lineup = pool.lineup(&plan, &request, |_| false);
-    let counted = run(pool, &lineup, Asked::Count, |candidate| {
+    let counted = run(pool, &lineup, Asked::Count, |candidate, _| {
         let model = Some(candidate.deployment.model.clone()).filter(|model| !model.is_empty());
         let request = Arc::new(ModelRequest { model, ..request.clone() });
         async move {

@@ -10,8 +10,8 @@ use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_kernel::{Address, SupervisorHandle, start};
 use helix_messages::{Circuit, DeploymentCircuit, Models, Quote, Records};
 use helix_ports::{
-    Availability, DeltaSink, Extent, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RawAnswer,
-    RawCall, TokenPrice,
+    Availability, DeltaSink, Extent, FaultScope, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits,
+    RawAnswer, RawCall, TokenPrice,
 };
 use helix_protocol::{
     Block, Code, Failure, JsonOutput, Message, ModelReply, ModelRequest, Money, OutputFormat, Role, Sampling, StopReason, Thinking,
@@ -215,13 +215,20 @@ fn busy(retry_after: Option<u64>) -> Answer {
     Err(ProviderError::Retryable {
         failure: Failure::new(Code::ModelFailed, "busy"),
         retry_after: retry_after.map(Duration::from_secs),
+        scope: FaultScope::Provider,
     })
+}
+
+/// The model's limits are used up, and the server does not say until when.
+fn limited() -> Answer {
+    let failure = Failure::new(Code::ModelFailed, "too many requests");
+    Err(ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Model })
 }
 
 /// Holds that nobody answers at present, in the only provider's words and with its time where it said one.
 fn assert_away(answer: Result<ModelReply, ProviderError>, wanted: Option<u64>) {
     match answer {
-        Err(ProviderError::Retryable { failure, retry_after: Some(after) }) => {
+        Err(ProviderError::Retryable { failure, retry_after: Some(after), .. }) => {
             assert_eq!((failure.code, failure.message.as_str()), (Code::NoModelAnswers, "busy"));
             assert_eq!(after, wanted.map_or(after, Duration::from_secs));
         }
@@ -316,8 +323,10 @@ async fn a_circuit_that_opens_during_a_call_is_waited_for_by_that_call() {
     let limits = Limits { retries: 4, failures: 2, cooldown: Duration::from_secs(30), ..Limits::default() };
     let a = FakeProvider::new("a", [busy(None), busy(None)]);
     let (models, _handle) = models(&[&a], limits).await;
-    assert_eq!(models.generate(request(None), None).await, Ok(reply("a")));
-    assert!(a.pauses()[1] >= limits.cooldown, "{:?}", a.pauses());
+    let answers = tokio::join!(models.generate(request(None), None), models.generate(request(None), None));
+    assert_eq!(answers, (Ok(reply("a")), Ok(reply("a"))));
+    let calls = a.calls.lock();
+    assert!(calls[2] - calls[1] >= limits.cooldown, "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -521,7 +530,7 @@ async fn where_nobody_answers_it_is_said_who_was_asked_and_when_it_is_worth_anot
     let (a, b) = (FakeProvider::new("a", [refused()]), FakeProvider::new("b", [busy(Some(90))]));
     let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a"], &["b"]), limits).await;
     match models.generate(request(Some("team")), None).await {
-        Err(ProviderError::Retryable { failure, retry_after: Some(after) }) => {
+        Err(ProviderError::Retryable { failure, retry_after: Some(after), .. }) => {
             assert_eq!(failure.code, Code::NoModelAnswers);
             let said = "nobody who could answer does at present: a/small: the key is refused; b/small: busy";
             assert_eq!(failure.message, said);

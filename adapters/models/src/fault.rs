@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use helix_ports::ProviderError;
+use helix_ports::{FaultScope, ProviderError};
 use helix_protocol::{Code, Failure, JsonOutput, OutputFormat};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
@@ -47,7 +47,7 @@ impl Faults<'_> {
             (Some("true"), ProviderError::Final(failure) | ProviderError::Elsewhere(failure))
                 if failure.code != Code::ContextOverflow && !is_spent(&error) =>
             {
-                ProviderError::Retryable { failure, retry_after: after }
+                ProviderError::Retryable { failure, retry_after: after, scope: scope(status.as_u16(), &error) }
             }
             (_, judged) => judged,
         }
@@ -74,7 +74,8 @@ impl Faults<'_> {
             ))),
             504 | 524 => ProviderError::Uncertain(failed("a gateway gave up waiting; the call may have been billed")),
             408 | 409 | 425 | 429 | 500 | 502 | 503 | 505..=599 => {
-                ProviderError::Retryable { failure: failed("the call is repeated by itself"), retry_after }
+                let (failure, scope) = (failed("the call is repeated by itself"), scope(status, error));
+                ProviderError::Retryable { failure, retry_after, scope }
             }
             401 | 403 => ProviderError::Elsewhere(refused(self.key_hint())),
             // Gemini's answer to a wrong key.
@@ -173,7 +174,10 @@ impl Faults<'_> {
         };
         let failure = Failure::new(Code::ModelFailed, format!("no connection to {name}: {reason}")).hint(hint);
         // A certificate does not mend by waiting.
-        if tls { ProviderError::Elsewhere(failure) } else { ProviderError::Retryable { failure, retry_after: None } }
+        if tls {
+            return ProviderError::Elsewhere(failure);
+        }
+        ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Provider }
     }
 
     /// The answer, or the connection before it, was cut.
@@ -269,6 +273,15 @@ fn status_of(error: &WireError) -> Option<u16> {
         Some(400)
     } else {
         None
+    }
+}
+
+/// Limits are a model's own, and so is what a server fails with that speaks of the model: it is overloaded, loading or too large.
+fn scope(status: u16, error: &WireError) -> FaultScope {
+    let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
+    match status {
+        500.. if !text.contains("model") => FaultScope::Provider,
+        _ => FaultScope::Model,
     }
 }
 
@@ -463,6 +476,32 @@ mod tests {
             (302, "", ("elsewhere", Code::ModelGarbage)),
         ] {
             assert_eq!(judge(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn limits_and_what_speaks_of_the_model_are_the_models_and_a_server_that_fails_is_the_providers() {
+        let settings = Settings::default();
+        let faults = Faults { settings: &settings };
+        let judge = |status: u16, message: &str| {
+            let (status, body) =
+                (StatusCode::from_u16(status).expect("a status"), serde_json::json!({"error": {"message": message}}));
+            match faults.status(status, &HeaderMap::new(), body.to_string().as_bytes()) {
+                ProviderError::Retryable { scope, .. } => scope,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (status, message, expected) in [
+            (429, "too many requests", FaultScope::Model),
+            (409, "conflict", FaultScope::Model),
+            (503, "The model is overloaded. Please try again later.", FaultScope::Model),
+            (502, "Your chosen model is down or we received an invalid response from it", FaultScope::Model),
+            (500, "model requires more system memory (9.1 GiB) than is available (7.3 GiB)", FaultScope::Model),
+            (503, "upstream connect error", FaultScope::Provider),
+            (500, "internal error", FaultScope::Provider),
+            (529, "Overloaded", FaultScope::Provider),
+        ] {
+            assert_eq!(judge(status, message), expected, "{status} {message}");
         }
     }
 

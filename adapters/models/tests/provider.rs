@@ -154,7 +154,7 @@ async fn a_429_says_when_to_come_back_where_the_server_did() {
     for (headers, expected) in [("retry-after: 7\r\n", Some(Duration::from_secs(7))), ("", None)] {
         let answer = Answer::Bytes(response("429 Too Many Requests", headers, r#"{"error":{"message":"slow down"}}"#));
         match stream_answer(answer).await {
-            Err(ProviderError::Retryable { failure, retry_after }) => {
+            Err(ProviderError::Retryable { failure, retry_after, .. }) => {
                 assert_eq!(failure.message, "test answered 429: slow down");
                 assert_eq!(retry_after, expected);
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use helix_kernel::{Address, Reply};
-use helix_ports::{DeltaSink, Extent, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
+use helix_ports::{DeltaSink, Extent, FaultScope, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
 use helix_protocol::{
     Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, Timestamp, WireFormat,
 };
@@ -266,7 +266,7 @@ impl Models {
 /// What a failure of the branch itself means for a call.
 fn unanswered(failure: Failure) -> ProviderError {
     match failure.code {
-        Code::Overloaded => ProviderError::Retryable { failure, retry_after: None },
+        Code::Overloaded => ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Provider },
         Code::ModelUnavailable => ProviderError::Final(failure),
         _ => ProviderError::Uncertain(failure),
     }

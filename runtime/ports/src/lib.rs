@@ -11,8 +11,8 @@ mod web;
 
 pub use client_format::{AnswerHead, ClientFormat, ClientStream, Extent};
 pub use provider::{
-    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
-    RawAnswer, RawCall, RawOperation, TokenPrice,
+    Availability, DeltaSink, FaultScope, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits,
+    RateWindow, RawAnswer, RawCall, RawOperation, TokenPrice,
 };
 pub use task_kind::{
     APPROVAL, CHILDREN, ChildEnd, OUT_OF_BUDGET, OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd,

@@ -133,6 +133,15 @@ pub struct ProviderHealth {
     pub message: String,
 }
 
+/// How far a failure that passes reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultScope {
+    /// Everything that the provider serves: no connection to it can be made, or its server fails.
+    Provider,
+    /// The model that was asked: its limits are used up, or it is overloaded or loading. The provider answers for others.
+    Model,
+}
+
 /// Why a call brought no reply. The distinction decides what may be done next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -144,6 +153,8 @@ pub enum ProviderError {
         failure: Failure,
         /// The provider said when to come back.
         retry_after: Option<Duration>,
+        /// How far the failure reaches.
+        scope: FaultScope,
     },
     /// The call may have been billed: the answer had begun, or nothing is known of it. Its
     /// reservation is charged; repeating it is a decision of the caller.

@@ -64,6 +64,57 @@ async fn a_model_that_asked_to_be_left_alone_or_refused_us_is_shown_beside_its_p
     assert_eq!(shown(&models).await, [("a".to_owned(), Circuit::Closed)]);
 }
 
+/// A turn of one of the models of `a`.
+fn of_model(model: &str) -> ModelRequest {
+    ModelRequest { model: Some(model.to_owned()), ..request(Some("a")) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_is_no_row_of_failures_however_often_it_is_repeated() {
+    for failed in [limited, || busy(None)] {
+        let a = FakeProvider::new("a", vec![failed(); 5]);
+        let (models, _handle) = models(&[&a], Limits::default()).await;
+        assert!(models.generate(request(None), None).await.is_err());
+        assert_eq!(a.calls(), 5);
+        assert!(shown(&models).await.iter().all(|(_, circuit)| *circuit == Circuit::Closed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_without_limits_left_is_left_alone_by_itself() {
+    let limits = Limits { retries: 0, failures: 2, cooldown: Duration::from_secs(30), ..Limits::default() };
+    let a = FakeProvider::new("a", [limited(), limited()]);
+    let (models, _handle) = models(&[&a], limits).await;
+    for _ in 0..3 {
+        assert!(models.generate(of_model("small"), None).await.is_err());
+    }
+    assert_eq!(a.calls(), 2, "nothing is sent to it while its circuit is open");
+    let began = Instant::now();
+    assert_eq!(models.generate(of_model("large"), None).await, Ok(reply("a")), "another model of the provider answers");
+    assert_eq!(began.elapsed(), CALL);
+    let told = shown(&models).await;
+    assert!(
+        matches!(&told[..], [(a, Circuit::Closed), (model, Circuit::Open(outage))]
+        if a == "a" && model == "a/small" && outage.failure.message == "too many requests"),
+        "{told:?}"
+    );
+    sleep(limits.cooldown).await;
+    assert!(matches!(shown(&models).await[1].1, Circuit::HalfOpen(_)), "the next call tries");
+    assert_eq!(models.generate(of_model("small"), None).await, Ok(reply("a")));
+    assert_eq!(shown(&models).await, [("a".to_owned(), Circuit::Closed)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_whose_server_fails_is_left_alone_with_all_its_models() {
+    let limits = Limits { retries: 0, failures: 2, cooldown: Duration::from_secs(30), ..Limits::default() };
+    let a = FakeProvider::new("a", [busy(None), busy(None)]);
+    let (models, _handle) = models(&[&a], limits).await;
+    for model in ["small", "large", "other"] {
+        assert!(models.generate(of_model(model), None).await.is_err());
+    }
+    assert_eq!(a.calls(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_count_says_nothing_of_a_model_that_refused_us_whichever_way_it_is_made() {
     let a = FakeProvider::new("a", [refused()]);

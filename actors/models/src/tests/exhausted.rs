@@ -79,7 +79,7 @@ async fn nobody_waits_for_limits_longer_than_the_call_may_take_or_than_patience(
     let (handle, _tree) = models(&[&a], Limits { patience: RESET / 2, ..Limits::default() }).await;
     assert_eq!(handle.generate(request(None), None).await, Ok(reply("a")));
     match handle.generate(request(None), None).await {
-        Err(ProviderError::Retryable { failure, retry_after: Some(after) }) => {
+        Err(ProviderError::Retryable { failure, retry_after: Some(after), .. }) => {
             let said = "the limits of a/small are used up, as its last answer said";
             assert_eq!((failure.code, failure.message.as_str()), (Code::NoModelAnswers, said));
             assert!(after >= RESET && after < RESET * 2, "{after:?}");

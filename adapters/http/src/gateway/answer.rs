@@ -103,14 +103,19 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use helix_ports::FaultScope;
+
     use super::*;
 
     #[test]
     fn a_client_is_told_what_it_can_do_about_an_error() {
         let failure = |code| Failure::new(code, "x");
         let status = |error: ProviderError| refused(&error).status;
-        let again =
-            ProviderError::Retryable { failure: failure(Code::ModelFailed), retry_after: Some(Duration::from_millis(1_200)) };
+        let again = ProviderError::Retryable {
+            failure: failure(Code::ModelFailed),
+            retry_after: Some(Duration::from_millis(1_200)),
+            scope: FaultScope::Provider,
+        };
         assert_eq!(refused(&again).status, 503);
         let response = refusal(None, &refused(&again));
         assert_eq!(response.headers().get("retry-after").and_then(|value| value.to_str().ok()), Some("2"));

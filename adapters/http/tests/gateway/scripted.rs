@@ -16,8 +16,8 @@ use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, ChildSpec, Clock, Shutdown, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{DailyLimits, Models, Records, RecordsMsg, Spending};
 use helix_ports::{
-    Availability, DeltaSink, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits, RateWindow,
-    RawAnswer, RawCall, RawOperation, TokenPrice,
+    Availability, DeltaSink, FaultScope, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits,
+    RateWindow, RawAnswer, RawCall, RawOperation, TokenPrice,
 };
 use helix_protocol::{
     Block, Code, Failure, GatewayKey, ModelDelta, ModelReply, ModelRequest, Money, Role, StopReason, Usage, WireFormat,
@@ -73,7 +73,8 @@ impl Scripted {
             "busy" | "later" => {
                 // Whoever says when to come back is not asked before, by nobody.
                 let retry_after = (prompt == "later").then_some(Duration::from_secs(600));
-                return Err(ProviderError::Retryable { failure: failure(Code::ModelFailed), retry_after });
+                let scope = FaultScope::Provider;
+                return Err(ProviderError::Retryable { failure: failure(Code::ModelFailed), retry_after, scope });
             }
             "cut" => return Err(ProviderError::Uncertain(failure(Code::ModelFailed))),
             "weather" => {

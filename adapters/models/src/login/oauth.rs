@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use helix_ports::ProviderError;
+use helix_ports::{FaultScope, ProviderError};
 use helix_protocol::{Code, Failure};
 use reqwest::Client;
 use serde_json::Value;
@@ -83,7 +83,7 @@ pub(super) fn not_logged_in(name: &str) -> Failure {
 /// A failure before any model was asked.
 pub(super) fn unbilled(failure: Failure) -> ProviderError {
     match failure.code {
-        Code::ModelFailed => ProviderError::Retryable { failure, retry_after: None },
+        Code::ModelFailed => ProviderError::Retryable { failure, retry_after: None, scope: FaultScope::Provider },
         _ => ProviderError::Elsewhere(failure),
     }
 }
