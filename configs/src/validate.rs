@@ -143,6 +143,10 @@ fn models(config: &Config) -> Result<(), Failure> {
     let llm = &config.llm;
     for (name, provider) in &llm.providers {
         let key = |field: &str| format!("llm.providers.{name}.{field}");
+        // A request names a model as provider/model.
+        if name.is_empty() || name.contains('/') {
+            return Err(wrong(&format!("llm.providers.{name}"), "a name that cannot be asked for", "a name without a slash"));
+        }
         let ProviderConfig { base_url, key_env, temperature, concurrency, prices, .. } = provider;
         if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
             return Err(wrong(&key("base_url"), format!("{base_url:?}"), "an http:// or https:// address, usually ending in /v1"));
@@ -315,6 +319,10 @@ mod tests {
     fn a_group_names_what_exists() {
         let group = |text: &str| refusal(&format!("llm: {{providers: {{a: {{}}}}, groups: {{{text}}}}}\n"));
         assert_eq!(group("g: {}"), "llm.groups.g.deployments is empty");
+        for name in ["a/b", ""] {
+            let text = format!("llm: {{providers: {{{name:?}: {{}}}}}}\n");
+            assert_eq!(refusal(&text), format!("llm.providers.{name} is a name that cannot be asked for"));
+        }
         assert_eq!(group("a: {deployments: [{provider: a}]}"), "llm.groups.a is a name that means something else");
         assert_eq!(group("g: {deployments: [{provider: b}]}"), "llm.groups.g.deployments.0.provider is \"b\"");
         assert_eq!(group("g: {deployments: [{provider: a}], fallbacks: [g]}"), "llm.groups.g.fallbacks is \"g\"");
