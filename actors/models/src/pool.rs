@@ -2,6 +2,7 @@
 //!
 //! Latencies, failures, cooldowns and pins are memory only: after a restart they are learnt anew.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::iter;
 use std::sync::Arc;
@@ -150,7 +151,8 @@ impl Pool {
         iter::once(own).chain(of_models.into_iter().map(named)).collect()
     }
 
-    /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted.
+    /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted. Those that it
+    /// does not fit are the last tier, whatever their group, the largest first.
     ///
     /// Where `is_asked` holds of them the first is asked now, and its group has had a turn: no other request is given the same. A session
     /// that stays where it is takes none.
@@ -164,19 +166,19 @@ impl Pool {
             .map(|tier| (tier.deployments.iter().map(standing).collect(), session.and_then(|session| self.pinned(tier, session))))
             .collect();
         let mut turns = self.turns.lock();
-        let mut lineup = Vec::new();
+        let (mut lineup, mut unfit) = (Vec::new(), Vec::new());
         for ((at, tier), (standings, pinned)) in plan.tiers.iter().enumerate().zip(&known) {
             let turn = turns.get(&tier.group).copied().unwrap_or_default();
             let mut chance = || rand::random_range(0.0..1.0);
             let mut now = Circumstances { strategy: tier.strategy, pinned: *pinned, turn, chance: &mut chance };
-            lineup.extend(order(standings, &mut now).into_iter().map(|index| Candidate {
-                tier: at,
+            let candidate = |index: usize| Candidate {
+                tier: if standings[index].fits { at } else { plan.tiers.len() },
                 group: tier.group.clone(),
                 affinity: tier.affinity,
                 deployment: tier.deployments[index].clone(),
                 context: standings[index].context,
-                most_answer:
-                    choice.then(|| u32::try_from(self.capabilities(&tier.deployments[index]).output_tokens).unwrap_or(u32::MAX)),
+                most_answer: choice
+                    .then(|| u32::try_from(self.capabilities(&tier.deployments[index]).output_tokens).unwrap_or(u32::MAX)),
                 wait: match standings[index].obstacle {
                     Obstacle::Until(wait) => wait,
                     _ => Duration::ZERO,
@@ -184,8 +186,14 @@ impl Pool {
                 patience: self.route(&tier.deployments[index]).args.limits.patience,
                 pinned: *pinned == Some(index),
                 blind: false,
-            }));
+            };
+            let (fit, others): (Vec<usize>, Vec<usize>) =
+                order(standings, &mut now).into_iter().partition(|index| standings[*index].fits);
+            lineup.extend(fit.into_iter().map(candidate));
+            unfit.extend(others.into_iter().map(candidate));
         }
+        unfit.sort_by_key(|one: &Candidate| Reverse(one.context));
+        lineup.append(&mut unfit);
         if has_pictures(request) {
             let sees = |one: &Candidate| self.capabilities(&one.deployment).images;
             let seen = lineup.iter().any(sees);

@@ -11,7 +11,7 @@ pub(crate) const LOYALTY: Duration = Duration::from_secs(2);
 /// A deployment, as one turn sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
-    /// 0 for the group that was asked for, then its fallbacks.
+    /// 0 for the group that was asked for, then its fallbacks, then whoever the turn does not fit.
     pub tier: usize,
     /// How often it was asked.
     pub tries: u32,

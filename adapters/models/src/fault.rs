@@ -97,8 +97,8 @@ impl Faults<'_> {
         let name = &self.settings.name;
         let message = format!("the conversation has {tokens} tokens, and {model} of {name} takes {takes}: nothing was sent");
         ProviderError::Final(Failure::new(Code::ContextOverflow, message).hint(
-            "name a model with a larger context, fork an earlier step with a narrower prompt, or say under `llm.models` \
-             (`context_tokens`) that this one takes more",
+            "name a model with a larger context, fork an earlier step with a narrower prompt, or say that this one takes more: \
+             `context_tokens` of the provider, or under `llm.models`",
         ))
     }
 

@@ -342,6 +342,16 @@ async fn what_a_server_says_it_takes_is_not_overrun_and_one_that_cuts_silently_i
 }
 
 #[tokio::test]
+async fn a_size_that_is_configured_is_not_overrun_where_nobody_counts() {
+    let server = serve(vec![json_response("503 Service Unavailable", &json!({}))]).await;
+    let settings = Settings { context_tokens: 4_000, ..settings(&server) };
+    let provider = HttpProvider::new(settings, ChatCompletions::at(&server.base_url)).expect("a provider");
+    let words = |count: usize| ModelRequest { messages: vec![Message::text(Role::User, "lorem ".repeat(count))], ..long() };
+    assert_eq!(judged(provider.generate(&words(4_002)).await), ("final", Code::ContextOverflow));
+    assert_eq!(judged(provider.generate(&words(3_999)).await), ("retryable", Code::ModelFailed), "it may fit");
+}
+
+#[tokio::test]
 async fn whether_a_choice_of_tools_is_kept_depends_on_format_model_and_thinking() {
     let server = serve(Vec::new()).await;
     let models = |forced_tools| {

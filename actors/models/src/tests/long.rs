@@ -29,6 +29,18 @@ async fn a_turn_too_long_for_whom_the_strategy_prefers_is_not_sent_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_too_long_for_a_group_goes_to_whom_it_fits_among_the_fallbacks_and_else_to_the_largest_of_all() {
+    // The prompt is 500 tokens long, and 100 are asked for.
+    for takes in [600, 599] {
+        let (small, large) = (FakeProvider::taking("small", 200, []), FakeProvider::taking("large", takes, [busy(Some(3_000))]));
+        let team = group(RoutingStrategy::Cost, &["small"], &["large"]);
+        let (models, _handle) = grouped(&[&small, &large], team, Limits::default()).await;
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("small")), "it may know better");
+        assert_eq!(large.calls.lock()[0] + CALL, small.calls.lock()[0], "after the larger one");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_overflow_speaks_for_every_model_that_is_no_larger() {
     let (a, b) = (FakeProvider::new("a", [overflow()]), FakeProvider::new("b", []));
     let (models, _handle) = grouped(&[&a, &b], group(RoutingStrategy::Cost, &["a", "b"], &[]), Limits::default()).await;
