@@ -6,6 +6,7 @@
 
 mod admin;
 mod answer;
+mod conversation;
 mod keys;
 mod passing;
 mod requests;

@@ -12,6 +12,7 @@ use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, R
 use serde_json::Value;
 
 use super::answer::{refusal, whole};
+use super::conversation::session;
 use super::keys::{Caller, Refusal, Reservation};
 use super::{Access, Gateway, passing, streaming};
 
@@ -321,23 +322,6 @@ fn passed(request: &HttpRequest) -> Vec<(String, String)> {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
     request.headers().iter().filter(|(name, _)| passes(name.as_str())).filter_map(of).collect()
-}
-
-/// Whose conversation it is: what the client says, else how the conversation begins, which stays the same while it grows.
-fn session(caller: Option<&Caller>, body: &Value) -> Option<String> {
-    let said = ["/prompt_cache_key", "/metadata/user_id", "/conversation"].iter().find_map(|at| body.pointer(at)?.as_str());
-    let whose = caller.map(|caller| caller.key.id.to_string()).unwrap_or_default();
-    if let Some(said) = said {
-        return Some(format!("{whose}:{said}"));
-    }
-    let beginning = ["system", "instructions", "systemInstruction"].iter().filter_map(|field| body.get(*field));
-    let messages = ["messages", "contents", "input"].iter().find_map(|field| body.get(*field))?;
-    let first = messages.as_array().map_or_else(|| vec![messages], |messages| messages.iter().take(2).collect());
-    let mut hash = blake3::Hasher::new();
-    for part in beginning.chain(first) {
-        hash.update(part.to_string().as_bytes());
-    }
-    Some(format!("{whose}:{}", hash.finalize().to_hex()))
 }
 
 async fn answer(gateway: &web::Data<Gateway>, mut asked: Asked) -> Result<HttpResponse, Refusal> {

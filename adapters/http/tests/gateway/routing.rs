@@ -6,7 +6,7 @@ use helix_config::{DeploymentConfig, GroupConfig, RoutingStrategy};
 use helix_messages::DailyLimits;
 use helix_ports::Provider;
 use helix_protocol::WireFormat;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scripted::{Scripted, Served};
 use super::{CHAT, chat, entered, post};
@@ -52,4 +52,26 @@ async fn a_group_goes_round_for_clients_of_every_format_and_by_its_own_requests_
     let asked: Vec<_> = (0..4).flat_map(of).collect();
     let round = ["one-a", "other-a", "one-b", "other-b"];
     assert_eq!(answered(&served, &asked).await, [round, round].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_stays_with_whoever_answered_its_first_turn() {
+    for path in [CHAT, MESSAGES] {
+        let served = taking_turns().await;
+        let turn = |conversation: usize, turns: usize| {
+            let mut body = chat("one", &format!("question {conversation}"));
+            if path == MESSAGES {
+                body["system"] = json!("be brief");
+            }
+            let messages = body["messages"].as_array_mut().expect("messages");
+            for _ in 0..turns {
+                messages.push(json!({"role": "assistant", "content": "an answer"}));
+                messages.push(json!({"role": "user", "content": "more"}));
+            }
+            (path, body)
+        };
+        let asked: Vec<_> = (0..2).flat_map(|conversation| (0..3).map(move |turns| (conversation, turns))).collect();
+        let asked: Vec<_> = asked.into_iter().map(|(conversation, turns)| turn(conversation, turns)).collect();
+        assert_eq!(answered(&served, &asked).await, [["one-a"; 3], ["one-b"; 3]].concat(), "{path}");
+    }
 }
