@@ -6,6 +6,7 @@
 
 mod admin;
 mod answer;
+mod bodies;
 mod conversation;
 mod keys;
 mod passing;
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 pub(crate) use admin::configure as configure_admin;
+use bodies::Bodies;
 use keys::Keys;
 
 /// How many names of models are remembered; clients may give any.
@@ -52,7 +54,7 @@ pub(crate) struct Gateway {
     /// Names of models that have no price: limits of money are not about them.
     unpriced: Mutex<HashSet<String>>,
     formats: Vec<Arc<dyn ClientFormat>>,
-    body_bytes: usize,
+    bodies: Bodies,
     /// The node's own threads: connections to models belong to them.
     runtime: Handle,
 }
@@ -77,7 +79,7 @@ impl Gateway {
             spending,
             unpriced: Mutex::default(),
             formats,
-            body_bytes,
+            bodies: Bodies::new(body_bytes),
             runtime: Handle::current(),
         }
     }

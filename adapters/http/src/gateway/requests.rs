@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use futures::StreamExt;
 use helix_messages::{Asking, OnBehalf, Payers};
 use helix_ports::{AnswerHead, ClientFormat, RawOperation};
 use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Role, Spent, Timestamp, WireFormat};
@@ -161,7 +160,7 @@ pub(crate) async fn ollama_show(
     let Some(format) = gateway.format(WireFormat::Ollama).cloned() else { return unspoken(WireFormat::Ollama) };
     let shown = async {
         let caller = admit(&gateway, **access, &request).await?;
-        let bytes = whole_body(body, gateway.body_bytes).await?;
+        let bytes = gateway.bodies.read(body).await?;
         let invalid = |message: String| Refusal::new(400, Failure::new(Code::InvalidRequest, message));
         let body: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
         let named = ["model", "name"].iter().find_map(|field| body.get(*field)?.as_str()).filter(|name| !name.is_empty());
@@ -269,7 +268,7 @@ async fn read(
     format: Arc<dyn ClientFormat>,
 ) -> Result<Asked, Refusal> {
     let caller = admit(gateway, access, request).await?;
-    let bytes = whole_body(payload, gateway.body_bytes).await?;
+    let bytes = gateway.bodies.read(payload).await?;
     let invalid = |message: String| Refusal::new(400, Failure::new(Code::InvalidRequest, message));
     let body: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
     let named = body.get("model").and_then(Value::as_str).map(str::to_owned);
@@ -297,22 +296,6 @@ async fn read(
         head,
         set_aside: None,
     })
-}
-
-/// The body, up to a limit that is told in the client's format.
-async fn whole_body(mut payload: web::Payload, limit: usize) -> Result<Bytes, Refusal> {
-    let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| {
-            Refusal::new(400, Failure::new(Code::InvalidRequest, format!("the body could not be read: {error}")))
-        })?;
-        if body.len() + chunk.len() > limit {
-            let failure = Failure::new(Code::InvalidRequest, format!("the request is larger than {limit} bytes"));
-            return Err(Refusal::new(413, failure.hint("send less, or raise `gateway.body_mib`")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.into())
 }
 
 /// Headers that belong to a format and pass with its bytes.
