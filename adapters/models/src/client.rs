@@ -228,6 +228,15 @@ impl ClientStream for Written {
         self.framed(&events)
     }
 
+    fn keep_alive(&mut self) -> String {
+        match (self.framing, self.stream.ping()) {
+            (_, Some(ping)) => self.framed(&[ping]),
+            // A comment, which readers of events skip.
+            (Framing::Sse, None) => ": keep-alive\n\n".to_owned(),
+            (Framing::Ndjson, None) => String::new(),
+        }
+    }
+
     fn finish(&mut self, reply: &ModelReply) -> String {
         let events = self.stream.finish(reply);
         let mut text = self.framed(&events);
@@ -284,6 +293,19 @@ fn ollama_models(names: &[String]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_format_has_its_own_sign_of_life() {
+        let head = AnswerHead { id: "1".to_owned(), created: 0, model: "m".to_owned() };
+        for format in client_formats() {
+            let expected = match format.wire() {
+                WireFormat::Anthropic => "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+                WireFormat::Ollama => "",
+                _ => ": keep-alive\n\n",
+            };
+            assert_eq!(format.stream(&json!({}), &head).keep_alive(), expected, "{:?}", format.wire());
+        }
+    }
 
     #[test]
     fn what_decoding_refuses_is_measured_without_it_and_how_far_it_goes_is_said() {

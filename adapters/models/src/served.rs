@@ -66,6 +66,10 @@ pub trait ServedStream: Send {
     fn finish(&mut self, reply: &ModelReply) -> Vec<ServedEvent>;
     /// The answer breaks off. `status` is what the response would have been, had it not begun.
     fn error(&mut self, status: u16, failure: &Failure) -> Vec<ServedEvent>;
+    /// The event that only says that the answer is still coming, in formats that have one.
+    fn ping(&self) -> Option<ServedEvent> {
+        None
+    }
     /// The data of a last event that is not JSON, in formats that have one. Follows `finish`.
     fn terminator(&self) -> Option<&'static str> {
         None

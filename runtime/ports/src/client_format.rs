@@ -75,12 +75,15 @@ pub trait ClientFormat: Send + Sync + 'static {
     }
 }
 
-/// Writes one answer in pieces. Called in this order: `start`, `push` for each piece, then `finish` or `error`.
+/// Writes one answer in pieces. Called in this order: `start`, `push` for each piece, then `finish` or `error`; between them `keep_alive`
+/// at any time.
 pub trait ClientStream: Send {
     /// What comes before the first piece, as bytes of the stream.
     fn start(&mut self) -> String;
     /// One piece.
     fn push(&mut self, delta: &ModelDelta) -> String;
+    /// A sign of life while no piece comes; empty in formats that have none.
+    fn keep_alive(&mut self) -> String;
     /// What no piece brought, and the end.
     fn finish(&mut self, reply: &ModelReply) -> String;
     /// The answer breaks off.

@@ -15,7 +15,7 @@ use helix_messages::{DailyLimits, Payers, Spending};
 use helix_protocol::{
     Budget, CallOutcome, Code, GatewayKey, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp, Usage, WireFormat,
 };
-use scripted::{GREETING, PIECE, Scripted, Served};
+use scripted::{GREETING, PIECE, PONDERING, Scripted, Served};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -385,6 +385,28 @@ async fn a_stream_ends_with_its_terminal_event_and_says_the_whole_answer() {
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(said, GREETING);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_begins_while_the_model_thinks_unseen_and_what_fails_then_is_an_event() {
+    let served = Served::start().await;
+    let key = served.key(|_| {}).await;
+    for (path, sign, last) in [(CHAT, ": keep-alive\n\n", "[DONE]"), ("/v1/messages", "event: ping\n", "message_stop")] {
+        for (prompt, end) in [("ponder", last), ("ponder in vain", "the script says so")] {
+            let mut body = chat("coder", prompt);
+            body["stream"] = json!(true);
+            let asked = std::time::Instant::now();
+            let response = send(&served, &key, path, &body).await;
+            assert_eq!(response.status(), 200);
+            let mut stream = response.bytes_stream();
+            let first = stream.next().await.expect("a piece").expect("read");
+            assert!(asked.elapsed() < PONDERING, "{:?}", asked.elapsed());
+            assert!(String::from_utf8_lossy(&first).contains(sign), "{first:?}");
+            let rest: Vec<_> = stream.map(|piece| piece.expect("read")).collect().await;
+            let rest = String::from_utf8_lossy(&rest.concat()).into_owned();
+            assert!(rest.contains(end) && asked.elapsed() >= PONDERING, "{path} {prompt}: {rest}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

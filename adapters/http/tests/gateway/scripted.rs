@@ -37,6 +37,9 @@ pub struct Scripted {
     pub flooded: Arc<AtomicUsize>,
 }
 
+/// How long it thinks unseen where the prompt says `ponder`.
+pub const PONDERING: Duration = Duration::from_millis(2_500);
+
 /// The size of a piece of a flood.
 pub const PIECE: usize = 16 * 1024;
 
@@ -107,6 +110,13 @@ impl Provider for Scripted {
     async fn generate_stream(&self, request: &ModelRequest, deltas: DeltaSink) -> Result<ModelReply, ProviderError> {
         self.running.fetch_add(1, Ordering::SeqCst);
         let _running = Running(Arc::clone(&self.running));
+        let prompt = request.messages.last().map(helix_protocol::Message::as_text).unwrap_or_default();
+        if prompt.starts_with("ponder") {
+            tokio::time::sleep(PONDERING).await;
+        }
+        if prompt == "ponder in vain" {
+            return Err(ProviderError::Final(Failure::new(Code::ModelRefused, "the script says so")));
+        }
         let reply = self.answer(request)?;
         let mut calls = 0;
         for block in &reply.blocks {

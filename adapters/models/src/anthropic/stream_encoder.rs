@@ -217,6 +217,10 @@ impl ServedStream for StreamEncoder {
         vec![event("message_start", json!({"type": "message_start", "message": message}))]
     }
 
+    fn ping(&self) -> Option<ServedEvent> {
+        Some(event("ping", json!({"type": "ping"})))
+    }
+
     fn push(&mut self, delta: &ModelDelta) -> Vec<ServedEvent> {
         self.sent.note(delta);
         if self.must_wait(delta) {
