@@ -6,6 +6,7 @@
 
 mod admin;
 mod answer;
+mod array;
 mod bodies;
 mod conversation;
 mod keys;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::answer::{refusal, whole};
 use super::conversation::session;
 use super::keys::{Caller, Refusal, Reservation};
-use super::{Access, Gateway, passing, streaming};
+use super::{Access, Gateway, array, passing, streaming};
 
 /// How long a day is.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -122,7 +122,11 @@ pub(crate) async fn gemini(
         }
     };
     let address = Address { wire: WireFormat::Gemini, operation: Some(operation), model: Some(model.to_owned()) };
-    serve(&gateway, **access, &request, body, address).await
+    let response = serve(&gateway, **access, &request, body, address).await;
+    match operation {
+        RawOperation::Stream if !array::asks_for_events(&request) => array::as_array(response),
+        _ => response,
+    }
 }
 
 /// POST /api/chat

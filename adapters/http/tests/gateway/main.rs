@@ -410,6 +410,35 @@ async fn a_stream_begins_while_the_model_thinks_unseen_and_what_fails_then_is_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_gemini_gets_an_array_where_it_does_not_ask_for_events() {
+    let served = Served::over(DailyLimits::default(), vec![Arc::new(Scripted::new("events", WireFormat::Gemini))]).await;
+    let key = served.key(|_| {}).await;
+    let body = |prompt: &str| json!({"contents": [{"role": "user", "parts": [{"text": prompt}]}]});
+    let ask = async |path: &str, prompt: &str| {
+        let response = send(&served, &key, &format!("/v1beta/models/{path}"), &body(prompt)).await;
+        let kind = response.headers()["content-type"].to_str().expect("text").to_owned();
+        (response.status().as_u16(), kind, response.text().await.expect("text"))
+    };
+    let said = |text: &str| -> String {
+        let pieces: Vec<Value> = serde_json::from_str(text).expect("an array");
+        assert!(pieces.len() > 1, "{text}");
+        pieces.iter().filter_map(|piece| piece["candidates"][0]["content"]["parts"][0]["text"].as_str()).collect()
+    };
+    for prompt in ["hi", "ponder"] {
+        // Translated, and passing.
+        for model in ["coder", "events/m"] {
+            let (status, kind, text) = ask(&format!("{model}:streamGenerateContent"), prompt).await;
+            assert_eq!((status, kind.as_str(), said(&text).as_str()), (200, "application/json; charset=UTF-8", GREETING), "{text}");
+            let (status, kind, text) = ask(&format!("{model}:streamGenerateContent?alt=sse"), prompt).await;
+            assert!(status == 200 && kind.starts_with("text/event-stream") && text.contains("data: {"), "{kind} {text}");
+        }
+    }
+    let (status, _, text) = ask("coder:streamGenerateContent", "refuse").await;
+    let refused: Value = serde_json::from_str(&text).expect("an array");
+    assert_eq!((status, &refused[0]["error"]["code"]), (400, &json!(400)), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_or_is_too_large_is_refused_by_name() {
     let served = Served::start().await;
     let key = served.key(|_| {}).await;

@@ -181,6 +181,15 @@ impl Provider for Scripted {
     /// Answers with the very bytes it was sent, so that a test can see whether they changed.
     async fn forward(&self, call: RawCall) -> Result<RawAnswer, ProviderError> {
         let used = Usage { input_tokens: 5, output_tokens: 3, ..Usage::default() };
+        if self.name == "events" && call.operation == RawOperation::Stream {
+            let pieces = GREETING.split_inclusive(' ').map(|text| {
+                let answer = json!({"candidates": [{"content": {"parts": [{"text": text}]}}]});
+                Ok(bytes::Bytes::from(format!("data: {answer}\r\n\r\n")))
+            });
+            let headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
+            let body = stream::iter(pieces.collect::<Vec<_>>()).boxed();
+            return Ok(RawAnswer { status: 200, fault: None, headers, body, ended: ready(Some(Ok(used))).boxed() });
+        }
         let echoed =
             json!({"model": call.model, "operation": format!("{:?}", call.operation), "sent": String::from_utf8_lossy(&call.body)});
         let body = bytes::Bytes::from(echoed.to_string());
