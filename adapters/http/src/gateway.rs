@@ -10,6 +10,7 @@ mod array;
 mod bodies;
 mod conversation;
 mod keys;
+mod offered;
 mod passing;
 mod requests;
 mod streaming;
@@ -27,6 +28,7 @@ use tokio::runtime::Handle;
 pub(crate) use admin::configure as configure_admin;
 use bodies::Bodies;
 use keys::Keys;
+pub(crate) use offered::{is_of_a_format, nowhere};
 
 /// How many names of models are remembered; clients may give any.
 const UNPRICED: usize = 1_024;
@@ -115,10 +117,12 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .route("/api/chat", web::post().to(requests::ollama))
         .route("/api/generate", web::post().to(requests::ollama_prompt))
         .route("/api/show", web::post().to(requests::ollama_show))
-        .route("/api/tags", web::get().to(requests::models))
+        .route("/api/tags", web::get().to(offered::models))
         .route("/api/version", web::get().to(requests::ollama_version))
-        .route("/v1/models", web::get().to(requests::models))
-        .route("/v1beta/models", web::get().to(requests::models))
+        .route("/v1/models", web::get().to(offered::models))
+        .route("/v1beta/models", web::get().to(offered::models))
+        .route("/v1/models/{called:.*}", web::get().to(offered::model))
+        .route("/v1beta/models/{called:.*}", web::get().to(offered::model))
         .route("/v1/models/{called:.*}", web::post().to(requests::gemini))
         .route("/v1beta/models/{called:.*}", web::post().to(requests::gemini));
 }

@@ -4,6 +4,7 @@ use actix_web::error::{PathError, QueryPayloadError};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::body::invalid;
+use crate::gateway::Gateway;
 use crate::problem::{Problem, no_route};
 use crate::{artifacts, attempts, events, gateway, intake, rebase, system, task_actions, task_reads, workers};
 
@@ -57,7 +58,10 @@ fn task(scope: &mut web::ServiceConfig) {
         .route("/export", web::post().to(task_actions::export));
 }
 
-pub(crate) async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
+async fn nowhere(gateway: web::Data<Gateway>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if gateway::is_of_a_format(request.path()) {
+        return Ok(gateway::nowhere(gateway, request).await);
+    }
     Err(no_route(&format!("{} {}", request.method(), request.path())))
 }
 

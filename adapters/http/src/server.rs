@@ -111,7 +111,7 @@ async fn run_public(listener: TcpListener, gateway: web::Data<Gateway>, stop: Sh
             .app_data(gateway.clone())
             .app_data(web::Data::new(Access::Keyed))
             .configure(gateway::configure)
-            .default_service(web::to(routes::nowhere))
+            .default_service(web::to(gateway::nowhere))
     })
     .workers(WORKERS)
     // A piece of an answer must not wait until the client has confirmed the piece before it.

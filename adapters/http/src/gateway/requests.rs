@@ -101,7 +101,7 @@ pub(crate) async fn count_tokens(
     serve(&gateway, **access, &request, body, address).await
 }
 
-/// POST /v1/models/MODEL:generateContent and its like. Some clients write the colon as `%3A`.
+/// POST /v1/models/MODEL:generateContent and its like.
 pub(crate) async fn gemini(
     gateway: web::Data<Gateway>,
     access: web::Data<Access>,
@@ -109,7 +109,7 @@ pub(crate) async fn gemini(
     called: web::Path<String>,
     body: web::Payload,
 ) -> HttpResponse {
-    let called = called.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/").replace("%2f", "/");
+    let called = unescaped(&called);
     let (model, method) = called.rsplit_once(':').unwrap_or((&called, ""));
     let operation = match method {
         "generateContent" => RawOperation::Generate,
@@ -127,6 +127,11 @@ pub(crate) async fn gemini(
         RawOperation::Stream if !array::asks_for_events(&request) => array::as_array(response),
         _ => response,
     }
+}
+
+/// A model's name in an address, of which some clients escape more than they have to.
+pub(crate) fn unescaped(called: &str) -> String {
+    called.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/").replace("%2f", "/")
 }
 
 /// POST /api/chat
@@ -189,31 +194,6 @@ pub(crate) async fn ollama_version() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
 }
 
-/// GET /v1/models, in the format of whoever asks, which its headers tell.
-pub(crate) async fn models(gateway: web::Data<Gateway>, access: web::Data<Access>, request: HttpRequest) -> HttpResponse {
-    let has = |name: &str| request.headers().contains_key(name);
-    let wire = match () {
-        () if request.path() == "/api/tags" => WireFormat::Ollama,
-        () if has("anthropic-version") => WireFormat::Anthropic,
-        () if has("x-goog-api-key") || request.path().starts_with("/v1beta") => WireFormat::Gemini,
-        () => WireFormat::OpenaiChat,
-    };
-    let Some(format) = gateway.format(wire).cloned() else { return unspoken(wire) };
-    let listed = async {
-        let caller = admit(&gateway, **access, &request).await?;
-        let models = gateway.models.clone();
-        let offered = gateway.run(async move { models.offered().await }).await.map_err(|failure| Refusal::new(503, failure))?;
-        Ok(offered
-            .into_iter()
-            .filter(|model| caller.as_ref().is_none_or(|caller| caller.may_ask(model).is_ok()))
-            .collect::<Vec<_>>())
-    };
-    match listed.await {
-        Ok(names) => HttpResponse::Ok().json(format.models(&names)),
-        Err(refused) => refusal(Some(&*format), &refused),
-    }
-}
-
 /// The way of every request: let in, read, passed on or translated, and answered.
 async fn serve(
     gateway: &web::Data<Gateway>,
@@ -241,12 +221,12 @@ async fn serve_as(
     answered.await.unwrap_or_else(|refused| refusal(Some(&*format), &refused))
 }
 
-fn unspoken(wire: WireFormat) -> HttpResponse {
+pub(crate) fn unspoken(wire: WireFormat) -> HttpResponse {
     let failure = Failure::new(Code::NotFound, format!("this node does not speak the format {wire:?}"));
     refusal(None, &Refusal::new(404, failure))
 }
 
-async fn admit(gateway: &Gateway, access: Access, request: &HttpRequest) -> Result<Option<Caller>, Refusal> {
+pub(crate) async fn admit(gateway: &Gateway, access: Access, request: &HttpRequest) -> Result<Option<Caller>, Refusal> {
     let secret = secret(request);
     if access == Access::Local && secret.as_ref().is_none_or(|secret| !secret.starts_with("helix-")) {
         // The kernel has said who this is; clients that insist on a key may send anything.

@@ -439,6 +439,47 @@ async fn a_client_of_gemini_gets_an_array_where_it_does_not_ask_for_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_model_of_the_list_is_described_in_the_format_of_whoever_asks_and_what_is_not_served_is_said_in_it() {
+    let served = Served::start().await;
+    let (key, narrow) = (served.key(|_| {}).await, served.key(|key| key.models = vec!["coder".to_owned()]).await);
+    let ask = async |key: &str, header: Option<(&str, &str)>, path: &str| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut request = reqwest::Client::new().get(format!("http://{}{path}", served.address)).bearer_auth(key);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.expect("the gateway answers");
+        (response.status().as_u16(), response.json::<Value>().await.expect("JSON"))
+    };
+    let anthropic = Some(("anthropic-version", "2023-06-01"));
+    for name in ["coder", "same/passed-1", "same%2Fpassed-1", "passed-1"] {
+        let written = name.replace("%2F", "/");
+        let (status, model) = ask(&key, None, &format!("/v1/models/{name}")).await;
+        assert_eq!((status, &model["id"], &model["object"]), (200, &json!(written), &json!("model")), "{model}");
+        let (status, model) = ask(&key, anthropic, &format!("/v1/models/{name}")).await;
+        assert_eq!((status, &model["id"], &model["type"]), (200, &json!(written), &json!("model")), "{model}");
+        let (status, model) = ask(&key, None, &format!("/v1beta/models/{name}")).await;
+        assert_eq!((status, &model["name"]), (200, &json!(format!("models/{written}"))), "{model}");
+    }
+    assert_eq!([ask(&narrow, None, "/v1/models/coder").await.0, ask(&narrow, None, "/v1/models/passed-1").await.0], [200, 404]);
+    assert_eq!(ask("wrong", None, "/v1/models/coder").await.0, 401);
+
+    let hint = "POST /v1/chat/completions";
+    for path in ["/v1/models/none", "/v1/embeddings", CHAT] {
+        let (status, error) = ask(&key, None, path).await;
+        let message = error["error"]["message"].as_str().expect("a message");
+        assert_eq!((status, &error["error"]["type"]), (404, &json!("not_found_error")), "{error}");
+        assert_eq!(message.contains(hint), path != "/v1/models/none", "{message}");
+        let (status, error) = ask(&key, anthropic, path).await;
+        assert_eq!((status, &error["type"], &error["error"]["type"]), (404, &json!("error"), &json!("not_found_error")), "{error}");
+    }
+    let (status, error) = ask(&key, None, "/v1beta/files").await;
+    assert_eq!((status, &error["error"]["status"]), (404, &json!("NOT_FOUND")), "{error}");
+    let (status, error) = ask(&key, None, "/api/ps").await;
+    assert!(status == 404 && error["error"].as_str().is_some_and(|said| said.contains(hint)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_or_is_too_large_is_refused_by_name() {
     let served = Served::start().await;
     let key = served.key(|_| {}).await;
