@@ -1,10 +1,12 @@
 //! Kinds of providers: where each is reached, where its key is, and which of them exist without being configured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HarmCategory, LoginConfig, ModelEntry, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, SafetyThreshold};
+use crate::{
+    Config, HarmCategory, LoginConfig, ModelEntry, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, SafetyThreshold,
+};
 
 /// What a provider speaks and where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -232,6 +234,15 @@ impl ProviderConfig {
     }
 }
 
+impl Config {
+    /// The environment variables that hold keys: those that are named, and each kind's own.
+    pub fn key_variables(&self) -> BTreeSet<String> {
+        let named = self.llm.providers.values().map(|provider| provider.key_env.as_str()).chain([self.web.search_key_env.as_str()]);
+        let all = named.chain(ProviderKind::ALL.into_iter().map(|kind| kind.key_env()));
+        all.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    }
+}
+
 impl ModelsConfig {
     /// The provider that exists without a key and without being configured, so that a person is told which key is missing.
     pub const DEFAULT_PROVIDER: &str = "openai";
@@ -272,7 +283,6 @@ impl ModelsConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Config;
 
     #[test]
     fn each_kind_has_its_place_and_key_unless_others_are_named() {
@@ -309,6 +319,14 @@ mod tests {
             // Qwen's prices depend on the region, and Copilot's on the subscription.
             assert!(entry.price.is_some() || matches!(kind, ProviderKind::Copilot | ProviderKind::Qwen), "{entry:?}");
         }
+    }
+
+    #[test]
+    fn every_variable_that_holds_a_key_is_told() {
+        let text = "llm:\n  providers:\n    mine: {key_env: MY_LLM}\n    here: {key_env: \"\"}\nweb: {search_key_env: MY_SEARCH}\n";
+        let told = Config::parse(text, "helix.yaml").expect("right").key_variables();
+        assert!(["MY_LLM", "MY_SEARCH", "OPENAI_API_KEY", "GITHUB_TOKEN"].iter().all(|name| told.contains(*name)), "{told:?}");
+        assert!(!told.contains(""));
     }
 
     #[test]

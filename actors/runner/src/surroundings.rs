@@ -129,15 +129,42 @@ fn in_sandbox(policy: &Policy, environment: &Environment) -> Vec<(String, String
         .collect()
 }
 
-/// Variables that commands must not inherit: a worker may have been started from a shell that holds keys.
+/// Anywhere in a name these say that its value is a secret.
+const PRIVATE: &[&str] = &[
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "TOKEN",
+    "CREDENTIAL",
+    "APIKEY",
+    "CONNECTION_STRING",
+    "DATABASE_URL",
+    "REDIS_URL",
+];
+/// As a word of its own, between underscores.
+const PRIVATE_WORDS: &[&str] = &[
+    "KEY", "KEYS", "PASS", "PASSCODE", "PWD", "PAT", "PATS", "AUTH", "OAUTH", "CRED", "CREDS", "COOKIE", "COOKIES", "DSN", "JWT",
+    "WEBHOOK",
+];
+/// At the end of a word: `SSHPASS`, `TS_AUTHKEY`.
+const PRIVATE_ENDINGS: &[&str] = &["KEY", "KEYS", "PASS"];
+/// Named like secrets, and none.
+const HARMLESS: &[&str] = &["PWD", "SSH_AUTH_SOCK"];
+const HARMLESS_WORDS: &[&str] = &["ASKPASS", "BYPASS", "COMPASS", "HOTKEY", "HOTKEYS", "MONKEY", "TURKEY"];
+
+/// Variables that commands must not inherit: a worker may have been started from a shell that holds keys. Told by the words of the
+/// name, so that `KEYBOARD`, `PATH` and `PASSENGER_ROOT` are inherited.
 pub fn is_private(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
+    if HARMLESS.contains(&name.as_str()) {
+        return false;
+    }
+    // `API_KEY_2` and `API_KEY2` are named as `API_KEY` is.
+    let mut words = name.split(|character: char| !character.is_ascii_alphabetic()).filter(|word| !HARMLESS_WORDS.contains(word));
     name.starts_with("HELIX_")
-        || name == "DATABASE_URL"
-        || name == "REDIS_URL"
-        || ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"]
-            .iter()
-            .any(|word| name.contains(word))
+        || PRIVATE.iter().any(|part| name.contains(part))
+        || words.any(|word| PRIVATE_WORDS.contains(&word) || PRIVATE_ENDINGS.iter().any(|ending| word.ends_with(ending)))
 }
 
 #[cfg(test)]
@@ -160,10 +187,15 @@ mod tests {
 
     #[test]
     fn keys_of_the_shell_that_started_the_worker_are_not_inherited() {
-        for name in ["OPENAI_API_KEY", "GITHUB_TOKEN", "HELIX_TASK", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "db_password"] {
+        let private = "OPENAI_API_KEY OPENAI_KEY GITHUB_TOKEN GITHUB_PAT HELIX_TASK DATABASE_URL STAGING_DATABASE_URL SENTRY_DSN DB_PASS \
+            SSHPASS STRIPE_KEY STRIPE_KEY_2 API_KEY2 GPG_PASSPHRASE AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID db_password MYSQL_PWD PGPASSWORD \
+            TS_AUTHKEY NPM_CONFIG__AUTH npm_config_//registry.npmjs.org/:_authToken BASIC_AUTH SESSION_COOKIE HF_TOKENS AZURE_CREDS";
+        for name in private.split_whitespace() {
             assert!(is_private(name), "{name}");
         }
-        for name in ["PATH", "HOME", "CARGO_HOME", "LANG", "KEYBOARD"] {
+        let harmless = "PATH HOME PWD OLDPWD CARGO_HOME LANG KEYBOARD KEYMAP PASSENGER_ROOT XDG_DATA_DIRS COMPAT PATTERN SSL_CERT_FILE AUTHOR \
+            GIT_AUTHOR_NAME SSH_AUTH_SOCK SSH_ASKPASS XAUTHORITY XDG_SESSION_ID GNOME_KEYRING_CONTROL BYPASS_CACHE TMPDIR";
+        for name in harmless.split_whitespace() {
             assert!(!is_private(name), "{name}");
         }
     }

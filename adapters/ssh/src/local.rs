@@ -34,12 +34,13 @@ const LOOK: Duration = Duration::from_millis(2);
 pub struct LocalTransport {
     program: PathBuf,
     hidden: Vec<PathBuf>,
+    kept: Vec<String>,
 }
 
 impl LocalTransport {
     /// Workers of this program.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), hidden: Vec::new() }
+        Self { program: program.into(), hidden: Vec::new(), kept: Vec::new() }
     }
 
     /// Sandboxed commands may not read this either: the node's own data, on the machine it shares with its workers.
@@ -49,8 +50,19 @@ impl LocalTransport {
         self
     }
 
+    /// Workers are started without these variables of the node's: commands would inherit them.
+    #[must_use]
+    pub fn keeping(mut self, variables: impl IntoIterator<Item = String>) -> Self {
+        self.kept.extend(variables);
+        self
+    }
+
     async fn run(&self, verb: &str, flags: &[&OsStr], folder: &Path) -> Result<(End, String), ConnectError> {
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        for variable in &self.kept {
+            command.env_remove(variable);
+        }
+        let child = command
             .arg(verb)
             .args(flags)
             .arg("--folder")
@@ -234,6 +246,20 @@ mod tests {
         assert!(matches!(reached(folder.path()).await, Err(ConnectError::Unreachable(_))), "somebody lives there");
         drop(lock);
         assert_eq!(reached_in_the_end(folder.path()).await, dead);
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_started_without_what_the_node_keeps() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (program, found) = (folder.path().join("worker"), folder.path().join("found"));
+        fs::write(&program, format!("#!/bin/sh\nenv > '{}'\n", found.display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // Two that cargo sets for every test.
+        let transport = LocalTransport::new(&program).keeping(["CARGO_PKG_NAME".to_owned()]);
+        transport.start(&target(folder.path())).await.unwrap();
+        let found = fs::read_to_string(found).unwrap();
+        assert!(!found.contains("CARGO_PKG_NAME=") && found.contains("CARGO_PKG_VERSION="), "{found}");
     }
 
     #[tokio::test]

@@ -98,7 +98,7 @@ impl Tree {
             records: records.clone(),
             objects: Arc::clone(&stores.content) as Arc<dyn ObjectStore>,
             tasks: tasks.clone(),
-            transports: transports(&config.workers, taken.node, taken.folder.root())?,
+            transports: transports(config, taken.node, taken.folder.root())?,
             node: taken.node,
             config: config.workers.clone(),
             clock: clock.clone(),
