@@ -17,6 +17,25 @@ use serde_json::json;
 use super::worker_bench::{Bench, Node, empty_tree, until};
 use super::{is_gone, pid_in};
 
+/// Some of what is hidden in a home.
+const HIDDEN: &[&str] = &[
+    ".ssh/id_ed25519",
+    ".aws/credentials",
+    ".netrc",
+    ".config/gh/hosts.yml",
+    ".claude.json",
+    ".config/goose/secrets.yaml",
+    ".config/opencode/opencode.json",
+    ".local/share/opencode/auth.json",
+    ".codex/auth.json",
+    ".gemini/oauth_creds.json",
+    ".aider.conf.yml",
+    ".m2/settings.xml",
+    ".gradle/gradle.properties",
+    ".config/containers/auth.json",
+    ".cache/huggingface/token",
+];
+
 /// A machine's user with secrets, outside of `/tmp`, of which every sandbox has its own.
 struct Home {
     folder: tempfile::TempDir,
@@ -31,7 +50,7 @@ impl Home {
         };
         let place = places.into_iter().flatten().find(seen).expect("the clone or the home is outside of /tmp");
         let home = Self { folder: tempfile::Builder::new().prefix(".helix-test").tempdir_in(place).expect("a folder") };
-        for name in [".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml", "notes.txt", "bin/tool"] {
+        for name in HIDDEN.iter().chain(&["notes.txt", "bin/tool"]) {
             let path = home.path().join(name);
             std::fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
             std::fs::write(path, "#!/bin/sh\necho plain\n").expect("written");
@@ -186,7 +205,7 @@ async fn credentials_and_what_the_worker_keeps_cannot_be_read() {
         let home = home.path().display().to_string();
         let theirs = bench.root(other.task).join("file").display().to_string();
         let folder = bench.folder().display().to_string();
-        for hidden in [".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml"] {
+        for hidden in HIDDEN {
             let (_, said) = space.run(&format!("cat {home}/{hidden} 2>&1")).await;
             assert!(!said.contains("plain"), "{hidden}: {said}");
         }

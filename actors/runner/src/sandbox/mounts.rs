@@ -29,7 +29,7 @@ const OF_RUN: &[&str] = &[
     "/run/booted-system",
     "/run/opengl-driver",
 ];
-/// Covers what is hidden and is no folder. Nobody may read it.
+/// Covers what is hidden and is no folder: programs find it empty, and do without.
 const COVER: &str = "/dev/.hidden";
 
 /// A place with what shall be seen there.
@@ -141,7 +141,7 @@ fn make_dev(devices: &[Place]) -> io::Result<()> {
         symlink(target, Path::new("/dev").join(name))?;
     }
     fs::File::create(COVER)?;
-    fs::set_permissions(COVER, fs::Permissions::from_mode(0o000))
+    fs::set_permissions(COVER, fs::Permissions::from_mode(0o444))
 }
 
 /// A `/run` without the sockets of services.
