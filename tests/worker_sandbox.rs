@@ -226,6 +226,46 @@ async fn credentials_and_what_the_worker_keeps_cannot_be_read() {
     }
 }
 
+/// A cover is on a file, and goes with it when another one takes its name. What was not there has no cover at all.
+#[tokio::test]
+async fn a_credential_that_is_replaced_or_comes_later_cannot_be_read_by_what_runs_nor_by_what_follows() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path().join(".cargo/bin")).expect("made");
+    let bench = Bench::start_at(&home.path());
+    let node = bench.connect(1).await;
+    if able(&node).landlock == 0 {
+        eprintln!("skipped: without Landlock covers hold alone");
+        return;
+    }
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    let keys = ".netrc .ssh/id_ed25519 .kube/config .config/gh/hosts.yml .config/op/config .claude.json .cargo/credentials.toml";
+    let look = format!("cd ~; cat {keys} 2>&1; cat late.txt 2>&1; cat notes.txt bin/late && bin/tool");
+    let waiting = format!("echo > begun; while [ ! -e go ]; do sleep 0.02; done; {look}");
+    let (running, ()) = tokio::join!(space.run(&waiting), async {
+        let root = bench.root(space.task);
+        until("it runs", || root.join("begun").exists()).await;
+        // As most programs rewrite a file, a folder that was covered among them.
+        std::fs::rename(home.path().join(".ssh"), home.path().join("old")).expect("moved");
+        for name in keys.split(' ').chain(["late.txt", "bin/late"]) {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
+            std::fs::write(home.path().join("draft"), format!("[{name}]\n")).expect("written");
+            std::fs::rename(home.path().join("draft"), &path).expect("moved");
+        }
+        std::fs::write(root.join("go"), "").expect("written");
+    });
+    let plain = |said: &str| keys.split(' ').all(|name| !said.contains(&format!("[{name}]")));
+    assert!(running.0 == 0 && plain(&running.1), "{}", running.1);
+    assert!(running.1.contains("[bin/late]") && !running.1.contains("[late.txt]"), "{}", running.1);
+    // Nothing runs, so the next command is given a sandbox that knows what came.
+    let next = space.succeeds(&look).await;
+    assert!(plain(&next) && next.contains("[late.txt]") && next.contains("[bin/late]"), "{next}");
+    space.succeeds("sleep 60 > /dev/null 2>&1 & echo $! > pid").await;
+    std::fs::write(home.path().join("later.txt"), "later").expect("written");
+    space.fails("cat ~/later.txt").await;
+    space.succeeds("kill $(cat pid)").await;
+}
+
 fn pid_text(bench: &Bench) -> i32 {
     bench.pid().as_raw_nonzero().get()
 }

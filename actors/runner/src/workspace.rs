@@ -190,7 +190,8 @@ impl Workspace {
         self.home.join("tmp")
     }
 
-    /// The sandbox of an opening with this environment: the one there is, or another one, made as `make` says.
+    /// The sandbox of an opening with this environment: the one there is, or another one, made as `make` says, also where nothing runs
+    /// in the one there is and folders that it has listed were changed since.
     pub async fn sandbox<M: Future<Output = Result<Option<Sandbox>, Failure>>>(
         &self,
         opening: Opening,
@@ -206,12 +207,20 @@ impl Workspace {
             && walls.opening == opening
             && walls.environment == *environment
             && walls.sandbox.stands()
+            && (walls.sandbox.policy().is_current() || self.is_lived_in(&walls.sandbox).await)
         {
             return Ok(Some(Arc::clone(&walls.sandbox)));
         }
         let Some(sandbox) = make().await?.map(Arc::new) else { return Ok(None) };
         *kept = Some(Walls { opening, environment: environment.clone(), sandbox: Arc::clone(&sandbox) });
         Ok(Some(sandbox))
+    }
+
+    /// Whether something runs in its sandbox, which commands in another one would not reach.
+    async fn is_lived_in(&self, sandbox: &Sandbox) -> bool {
+        let (processes, own) = (self.processes(), sandbox.process());
+        let found = tokio::task::spawn_blocking(move || processes.find().iter().any(|process| Some(process.pid) != own)).await;
+        found.unwrap_or(true)
     }
 
     /// Ends its sandbox. Whatever ran inside is ended before.

@@ -180,6 +180,8 @@ fn try_namespaces(folder: &std::path::Path) -> Result<(), String> {
         temporary,
         writable: Vec::new(),
         hidden: vec![folder.to_owned()],
+        listed: Vec::new(),
+        changed: Vec::new(),
     };
     // Who is root has only one id here; what matters is whether mounts and networks can be made.
     let loopback = namespaces::leave_alone(Network::None)?;

@@ -69,10 +69,10 @@ impl Sandboxes {
             return Ok(None);
         }
         // Looked at anew each time: a key may have come since the worker was started.
-        let hidden = policy::hidden(&self.folder, &self.told);
+        let policy::Hidden { paths: hidden, listed } = policy::hidden(&self.folder, &self.told);
         let writable = policy::writable(environment, workspace, &hidden);
-        let (workspace, temporary) = (workspace.to_owned(), temporary.to_owned());
-        Ok(Some(Policy { confinement, workspace, temporary, writable, hidden }))
+        let (workspace, temporary, changed) = (workspace.to_owned(), temporary.to_owned(), policy::changed(&listed));
+        Ok(Some(Policy { confinement, workspace, temporary, writable, hidden, listed, changed }))
     }
 
     /// The program that becomes a sandbox's process.

@@ -30,7 +30,7 @@ const OF_RUN: &[&str] = &[
     "/run/opengl-driver",
 ];
 /// Covers what is hidden and is no folder: programs find it empty, and do without.
-const COVER: &str = "/dev/.hidden";
+pub(super) const COVER: &str = "/dev/.hidden";
 
 /// A place with what shall be seen there.
 struct Place {

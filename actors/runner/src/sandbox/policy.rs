@@ -1,6 +1,8 @@
 //! What a sandbox allows, in full: decided by the worker, carried out inside.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use helix_protocol::{Confinement, Environment, Isolation};
 use serde::{Deserialize, Serialize};
@@ -103,6 +105,20 @@ pub struct Policy {
     pub writable: Vec<PathBuf>,
     /// What may not be read, each by its real path; none lies in another.
     pub hidden: Vec<PathBuf>,
+    /// Where something that is to be hidden is, or may come to be: only what lies in these now can be read.
+    pub listed: Vec<PathBuf>,
+    /// When these were changed last, as of then.
+    #[serde(skip)]
+    pub changed: Vec<Option<SystemTime>>,
+}
+
+/// What commands of a worker may not read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// As [`Policy::hidden`].
+    pub paths: Vec<PathBuf>,
+    /// As [`Policy::listed`].
+    pub listed: Vec<PathBuf>,
 }
 
 impl Policy {
@@ -115,10 +131,20 @@ impl Policy {
     pub fn seen_temporary(&self) -> &Path {
         if self.confinement.namespaces { Path::new("/tmp") } else { &self.temporary }
     }
+
+    /// Whether what can be read is what a sandbox that is made now would let be read.
+    pub fn is_current(&self) -> bool {
+        self.changed == changed(&self.listed)
+    }
+}
+
+/// When something came into each folder last, or left it.
+pub fn changed(folders: &[PathBuf]) -> Vec<Option<SystemTime>> {
+    folders.iter().map(|folder| std::fs::metadata(folder).and_then(|found| found.modified()).ok()).collect()
 }
 
 /// What commands of a worker may not read: credentials in homes, the worker's folder, and what it was told beside them.
-pub fn hidden(folder: &Path, told: &[PathBuf]) -> Vec<PathBuf> {
+pub fn hidden(folder: &Path, told: &[PathBuf]) -> Hidden {
     let is_root = rustix::process::geteuid().is_root();
     let mut homes: Vec<PathBuf> = std::env::var_os("HOME").map(PathBuf::from).into_iter().collect();
     let mut all: Vec<PathBuf> = told.to_vec();
@@ -135,17 +161,38 @@ pub fn hidden(folder: &Path, told: &[PathBuf]) -> Vec<PathBuf> {
     homes.sort();
     homes.dedup();
     all.extend(homes.iter().flat_map(|home| PRIVATE_IN_HOME.iter().map(|name| home.join(name))));
-    outermost(all)
+    let mut found = outermost(&all);
+    // Whoever comes to have a home there.
+    found.listed.extend(is_root.then(|| "/home".into()));
+    found
 }
 
-/// Those that exist, by their real paths, without those that lie in others. The whole system is never among them.
-fn outermost(paths: Vec<PathBuf>) -> Vec<PathBuf> {
-    let mut real: Vec<PathBuf> = paths.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
-    real.retain(|path| path.parent().is_some());
+/// Those that exist, by their real paths, without those that lie in others; the whole system is never among them. And the folders that
+/// these lie in, and that the others would be made in.
+fn outermost(paths: &[PathBuf]) -> Hidden {
+    let mut folders: HashMap<&Path, Option<PathBuf>> = HashMap::new();
+    let (mut real, mut listed) = (Vec::new(), Vec::new());
+    for path in paths {
+        match std::fs::canonicalize(path) {
+            Ok(path) if path.parent().is_none() => {}
+            Ok(path) => {
+                listed.extend(path.parent().map(Path::to_owned));
+                real.push(path);
+            }
+            Err(_) => {
+                // Many share a folder.
+                let mut real_folder = |folder| folders.entry(folder).or_insert_with(|| std::fs::canonicalize(folder).ok()).clone();
+                listed.extend(path.ancestors().skip(1).find_map(&mut real_folder));
+            }
+        }
+    }
     real.sort();
     // Sorted by components, what lies in a folder follows it.
     real.dedup_by(|inner, outer| inner.starts_with(&*outer));
-    real
+    listed.sort();
+    listed.dedup();
+    listed.retain(|folder| !real.iter().any(|hidden| folder.starts_with(hidden)));
+    Hidden { paths: real, listed }
 }
 
 /// What may be written beside the workspace: what the node grants outside, and the project's caches where the workspace itself is not.
@@ -186,7 +233,20 @@ mod tests {
         }
         std::os::unix::fs::symlink("z", root.join("link")).expect("linked");
         let paths = ["a/b", "a", "a.d", "a/b/c", "link", "gone"].map(|name| root.join(name)).to_vec();
-        assert_eq!(outermost([paths, vec!["/".into()]].concat()), ["a", "a.d", "z"].map(|name| root.join(name)));
+        let found = outermost(&[paths, vec!["/".into()]].concat());
+        assert_eq!(found.paths, ["a", "a.d", "z"].map(|name| root.join(name)));
+        assert_eq!(found.listed, [root]);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_would_be_made_in_the_last_folder_on_its_way() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = std::fs::canonicalize(folder.path()).expect("real");
+        std::fs::create_dir_all(root.join("home/.config")).expect("made");
+        std::os::unix::fs::symlink("home", root.join("me")).expect("linked");
+        let paths = ["me/.aws/credentials", "me/.netrc", "me/.config/gh"].map(|name| root.join(name));
+        let listed = ["home", "home/.config"].map(|name| root.join(name)).to_vec();
+        assert_eq!(outermost(&paths), Hidden { paths: Vec::new(), listed });
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Landlock: what files may be read, run and written, what may be signalled, and, without namespaces, that no TCP is spoken.
 //!
-//! Landlock can only allow. Where namespaces hide credentials already, everything may be read; where there are none, the folders
-//! above what is hidden are opened up: each of their other entries is allowed by itself. Names can be listed everywhere then.
+//! Landlock can only allow, so the folders above what is hidden are opened up: each of their other entries is allowed by itself. With
+//! namespaces too: a cover is on a file and not on its name, so it goes with that file when another one takes the name, and what was not
+//! there has none. Names can be listed everywhere.
 
+use std::collections::HashSet;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use helix_protocol::{Isolation, Network};
@@ -12,6 +15,9 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
+use rustix::fs::FileType;
+
+use super::mounts::COVER;
 use super::policy::Policy;
 
 /// The newest interface whose rights are used, where the kernel has them.
@@ -65,13 +71,18 @@ pub fn restrict(policy: &Policy) -> Result<(), String> {
     }
     let mut rules = rules.create().map_err(failed)?;
     let read = AccessFs::ReadFile | AccessFs::Execute;
+    let root = Path::new("/");
+    rules = allow(rules, root, AccessFs::ReadDir.into())?;
+    let readable = match beside(root, &policy.hidden, &policy.listed) {
+        // The covers hold alone then.
+        Err(_) if confinement.namespaces => vec![root.to_owned()],
+        found => found?,
+    };
+    for path in readable {
+        rules = allow(rules, &path, read)?;
+    }
     if confinement.namespaces {
-        rules = allow(rules, Path::new("/"), read | AccessFs::ReadDir)?;
-    } else {
-        rules = allow(rules, Path::new("/"), AccessFs::ReadDir.into())?;
-        for path in beside(Path::new("/"), &policy.hidden)? {
-            rules = allow(rules, &path, read)?;
-        }
+        rules = allow(rules, Path::new(COVER), AccessFs::ReadFile.into())?;
     }
     // The worker's own program drives agents in there, and may lie in what is hidden.
     rules = allow(rules, Path::new("/proc/self/exe"), read)?;
@@ -86,7 +97,7 @@ pub fn restrict(policy: &Policy) -> Result<(), String> {
             continue;
         }
         // Not the folder itself then: nothing can be made right in it, because what is made there could not be told from what is hidden.
-        for inner in beside(path, &policy.hidden)? {
+        for inner in beside(path, &policy.hidden, &[])? {
             rules = allow(rules, &inner, write)?;
         }
     }
@@ -104,7 +115,8 @@ pub fn restrict(policy: &Policy) -> Result<(), String> {
 /// One rule. What is gone, or cannot be opened by this user, needs none.
 fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, String> {
     let Ok(opened) = PathFd::new(path) else { return Ok(rules) };
-    let is_folder = fs::metadata(path).is_ok_and(|found| found.is_dir());
+    // Asked of what was opened: by its path a folder that is mounted when it is needed would be mounted now.
+    let is_folder = rustix::fs::fstat(opened.as_fd()).is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir());
     let access = if is_folder { access } else { access & AccessFs::from_file(NEWEST) };
     rules.add_rule(PathBeneath::new(opened, access)).map_err(|error| format!("Landlock: {}: {error}", path.display()))
 }
@@ -118,22 +130,30 @@ fn devices() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Everything in a folder that does not lie in what is hidden, in as few paths as can be. Of `/dev` nothing: a device is not a file
-/// to read.
-fn beside(folder: &Path, hidden: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+/// Everything in a folder that does not lie in what is hidden, in as few paths as can be; of the folders that are `listed`, entry by
+/// entry. Of `/dev` nothing: a device is not a file to read.
+fn beside(folder: &Path, hidden: &[PathBuf], listed: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    // Looked up for each entry, and there may be thousands.
+    let opened: HashSet<&Path> = hidden
+        .iter()
+        .filter_map(|path| path.parent())
+        .chain(listed.iter().map(PathBuf::as_path))
+        .flat_map(Path::ancestors)
+        .collect();
+    let hidden: HashSet<&Path> = hidden.iter().map(PathBuf::as_path).collect();
     let mut allowed = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path == Path::new("/dev") || hidden.contains(&path) {
+            if path == Path::new("/dev") || hidden.contains(&*path) {
                 continue;
             }
             // A link is allowed as what it leads to, where that is allowed.
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 continue;
             }
-            if hidden.iter().any(|hidden| hidden.starts_with(&path)) {
+            if opened.contains(&*path) {
                 open.push(path);
             } else {
                 allowed.push(path);
@@ -154,12 +174,14 @@ mod tests {
     fn what_lies_beside_the_hidden_is_allowed_and_the_way_to_it_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
         let root = fs::canonicalize(folder.path()).expect("real");
-        for name in ["home/me/.ssh", "home/me/code", "home/you"] {
+        for name in ["home/me/.ssh", "home/me/code", "home/you/code"] {
             fs::create_dir_all(root.join(name)).expect("made");
         }
-        let allowed = beside(Path::new("/"), &[root.join("home/me/.ssh")]).expect("few");
+        let allowed = beside(Path::new("/"), &[root.join("home/me/.ssh")], &[root.join("home/you")]).expect("few");
         let within = |path: &str| allowed.iter().any(|allowed| root.join(path).starts_with(allowed));
-        assert!(within("home/me/code") && within("home/you") && allowed.contains(&PathBuf::from("/usr")));
-        assert!(!within("home/me/.ssh") && !within("home/me") && !allowed.contains(&PathBuf::from("/dev")));
+        assert!(within("home/me/code") && within("home/you/code") && allowed.contains(&PathBuf::from("/usr")));
+        assert!(
+            !within("home/me/.ssh") && !within("home/me") && !within("home/you/.ssh") && !allowed.contains(&PathBuf::from("/dev"))
+        );
     }
 }

@@ -137,6 +137,11 @@ impl Sandbox {
         &self.policy
     }
 
+    /// Its process; `None` once that has ended.
+    pub fn process(&self) -> Option<i32> {
+        self.process.id().map(u32::cast_signed)
+    }
+
     /// Whether it takes commands.
     pub fn stands(&self) -> bool {
         !self.runs.lock().over
