@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use helix_ports::{ChildEnd, StepHost, WebAccess, in_the_models_words};
-use helix_protocol::{AgentSpec, Block, Code, Failure, Message, StopReason, ToolCall, ToolOutcome};
+use helix_protocol::{AgentSpec, Block, Code, Failure, StopReason, ToolCall, ToolOutcome};
 use serde_json::Value;
 
 use crate::approvals::{self, Decision};
 use crate::children;
+use crate::conversation::Conversation;
 use crate::instructions::Instructions;
 use crate::repetition::noticed;
 use crate::summary;
 use crate::toolset::{OwnTool, Tool, Toolset};
 use crate::{arguments, web};
+
+/// How the answer begins to a call that a person did not allow.
+pub(crate) const NOT_ALLOWED: &str = "the person did not allow this call";
 
 /// What calls are carried out with.
 pub(crate) struct Turn<'a> {
@@ -40,21 +44,22 @@ pub(crate) struct Carried {
     pub question: Option<(String, Vec<String>)>,
 }
 
-/// Carries out `blocks`' calls. `earlier` is what was said before them.
+/// Carries out `blocks`' calls, which are those of the turn at `at`.
 pub(crate) async fn carry_out(
     host: &mut dyn StepHost,
     turn: &Turn<'_>,
-    earlier: &[Message],
+    conversation: &Conversation,
+    at: usize,
     blocks: &[Block],
 ) -> Result<Carried, Failure> {
     let mut carried = Carried::default();
-    let mut instructions = Instructions::known(earlier);
+    let mut instructions = Instructions::known(&conversation.messages()[..at]);
     let mut done: Vec<Block> = Vec::new();
     for block in blocks {
         let Block::ToolUse { id, name, input, .. } = block else { continue };
         let outcome = carry_out_one(host, turn, id, name, input, &mut carried).await?;
         carried.phrases.push(summary::of_call(name, input, &outcome));
-        let mut content = noticed(earlier, &done, name, input, outcome.content);
+        let mut content = noticed(conversation.everything(), &done, name, input, outcome.content);
         if let Some(more) = instructions.of_call(host, input).await? {
             content.push_str(&more);
         }
@@ -87,7 +92,7 @@ async fn carry_out_one(
     if let Decision::Refused { answer } = &turn.decision
         && approvals::needs(turn.spec.approval, turn.tools, name)
     {
-        return Ok(ToolOutcome::error(format!("the person did not allow this call, and nothing was done. They said: {answer}")));
+        return Ok(ToolOutcome::error(format!("{NOT_ALLOWED}, and nothing was done. They said: {answer}")));
     }
     carried.touched |= tool.may_change_files();
     let answer = match tool {

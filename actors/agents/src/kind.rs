@@ -175,9 +175,9 @@ impl Step<'_> {
         }
         let web = self.kind.web.clone();
         let turn = Turn { spec: &self.spec, tools: &self.tools, web, stop, decision, children: ended };
-        let carried = carry_out(host, &turn, &conversation.messages()[..at], blocks).await?;
+        let carried = carry_out(host, &turn, conversation, at, blocks).await?;
         conversation.answer(at, carried.results);
-        let end = match (carried.question, repetition::hopeless(conversation.messages())) {
+        let end = match (carried.question, repetition::hopeless(conversation.everything())) {
             (Some((question, choices)), _) => TurnEnd::Ask { question, choices },
             (None, Some(why)) => TurnEnd::Failed(
                 Failure::new(Code::TaskFailed, format!("the agent goes round in circles: {why}"))

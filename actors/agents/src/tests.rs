@@ -8,9 +8,9 @@ use helix_config::{ModelsConfig, ProviderConfig};
 use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
     AgentSpec, AgentTurn, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, ImageSource, Message, ModelReply,
-    ModelRequest, ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, SnapshotId, Spend,
-    StepId, StepOutcome, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall,
-    ToolOutcome, TurnReport, Usage,
+    ModelRequest, ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, STILL_RUNS,
+    SnapshotId, Spend, StepId, StepOutcome, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp,
+    ToolCall, ToolOutcome, TurnReport, Usage,
 };
 use serde_json::{Value, json};
 
@@ -187,6 +187,7 @@ impl StepHost for FakeHost {
                 self.files.insert(text("path"), text("content"));
                 Ok(ToolOutcome::ok("made"))
             }
+            "read_output" if text("run") == "r" => Ok(ToolOutcome::ok(format!("\n[nothing more yet at byte 0{STILL_RUNS}"))),
             _ => Ok(ToolOutcome { exit_code: Some(1), is_error: true, ..ToolOutcome::ok("1 failed") }),
         }
     }

@@ -48,7 +48,7 @@ pub use task::{
     Reasoning, SecretRef, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 pub use time::{Money, Timestamp};
-pub use tool::{ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};
+pub use tool::{STILL_RUNS, ToolCall, ToolOutcome, ToolSchema, WorkspaceTool};
 pub use worker::{
     Capability, Lifecycle, Resources, Shortage, Toolchain, WorkerFacts, WorkerHealth, WorkerRecord, WorkerStatus, WorkerTarget,
 };

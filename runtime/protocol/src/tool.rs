@@ -5,6 +5,9 @@ use serde_json::json;
 
 use crate::{CallKey, Extra, ImageSource};
 
+/// What an answer of `read_output` ends with where there is nothing to show yet.
+pub const STILL_RUNS: &str = "; the command still runs]";
+
 /// A tool as a model is told of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolSchema {

@@ -242,6 +242,36 @@ async fn a_summary_keeps_the_prompt_the_list_and_the_last_turns_and_a_fork_begin
 }
 
 #[tokio::test]
+async fn a_model_that_goes_round_in_circles_is_stopped_however_often_room_was_made() {
+    let again = |number: usize| calls(vec![call(&format!("c{number}"), "read", json!({"path": format!("{}.txt", number % 2)}))]);
+    let mut host = FakeHost::new(AgentSpec { max_steps: 100, ..spec() }, (0..40).map(again).collect());
+    host.limits = ModelLimits { max_tokens: 1_000, context_tokens: 9_000 };
+    for at in 0..2 {
+        host.files.insert(format!("{at}.txt"), format!("line {at}\n").repeat(2_000));
+    }
+    let (mut compactions, mut ended) = (0, None);
+    for step in 1..=40 {
+        let view = crate::conversation::Conversation::new(host.said.clone());
+        if let crate::compaction::Room::Summarise(_) = crate::compaction::look(&view, host.limits, crate::compaction::Need::Due) {
+            host.replies.push_front(Ok(says("Goal: mend it. Left: all of it.")));
+        }
+        let made = host.step().await.expect("a step");
+        compactions += usize::from(made.summary.starts_with("made room"));
+        if let TurnEnd::Failed(failure) = made.end {
+            ended = Some((step, failure.message));
+            break;
+        }
+    }
+    let (step, message) = ended.expect("stopped");
+    assert!(compactions > 2 && message.contains("goes round in circles"), "{compactions} compactions: {message}");
+    assert!(step <= 12, "{step}");
+    let told = |message: &Message| {
+        message.blocks.iter().any(|block| matches!(block, Block::ToolResult { content, .. } if content.contains("third time")))
+    };
+    assert!(host.said.iter().any(told), "it was told before");
+}
+
+#[tokio::test]
 async fn a_conversation_that_the_model_refuses_as_too_long_is_shortened_and_asked_about_again() {
     let replies = vec![calls(vec![call("1", "read", json!({"path": "a.txt"}))])];
     let mut host = FakeHost::new(spec(), replies);

@@ -168,19 +168,62 @@ async fn turns_that_bring_nothing_new_end_the_task_and_waiting_for_a_command_is_
     for number in 0..3 {
         host.files.insert(format!("{number}.txt"), number.to_string());
     }
-    let mut ended = None;
-    for step in 1..=12 {
-        if let TurnEnd::Failed(failure) = host.step().await.expect("a step").end {
-            ended = Some((step, failure.message));
-            break;
-        }
-    }
-    let (step, message) = ended.expect("stopped");
+    let (step, message) = stopped(&mut host, 12).await;
     assert_eq!((step, message.contains("its last 8 turns")), (11, true), "{message}");
 
     let wait = |number: usize| calls(vec![call(&format!("c{number}"), "read_output", json!({"run": "r", "offset": 0}))]);
     let mut host = FakeHost::new(spec(), (0..12).map(wait).collect());
     assert_eq!(host.steps(12).await.end, TurnEnd::Continue);
+}
+
+/// The step that ended the task, with what it says.
+pub(super) async fn stopped(host: &mut FakeHost, within: usize) -> (usize, String) {
+    for step in 1..=within {
+        if let TurnEnd::Failed(failure) = host.step().await.expect("a step").end {
+            return (step, failure.message);
+        }
+    }
+    panic!("it goes on after {within} steps");
+}
+
+#[tokio::test]
+async fn looking_for_the_output_of_no_command_is_no_waiting() {
+    let look = |input: fn(usize) -> Value| move |number| calls(vec![call(&format!("c{number}"), "read_output", input(number))]);
+    let without_offset: fn(usize) -> Value = |_| json!({"run": "gone"});
+    let changing: fn(usize) -> Value = |number| json!({"run": format!("gone{number}"), "offset": 0});
+    for (input, expected, words) in [(without_offset, 6, "called read_output 6 times"), (changing, 8, "its last 8 turns")] {
+        let mut host = FakeHost::new(spec(), (0..12).map(look(input)).collect());
+        let (step, message) = stopped(&mut host, 12).await;
+        assert_eq!((step, message.contains(words)), (expected, true), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_do_nothing_bring_nothing_new_and_failed_commands_and_refusals_of_a_person_do() {
+    let of = |name: &'static str, input: fn(usize) -> Value| {
+        move |number: usize| calls(vec![call(&format!("c{number}"), name, input(number))])
+    };
+    let mut host = FakeHost::new(spec(), (0..12).map(of("browser", |number| json!({"page": number}))).collect());
+    let (step, message) = stopped(&mut host, 12).await;
+    assert_eq!((step, message.contains("brought nothing but errors")), (8, true), "{message}");
+
+    // A few different things are tried, and one of them works.
+    let mut turns: Vec<ModelReply> = (0..7).map(of("browser", |number| json!({"page": number}))).collect();
+    turns.push(calls(vec![call("r", "read", json!({"path": "a.txt"}))]));
+    turns.extend((20..27).map(of("browser", |number| json!({"page": number}))));
+    assert_eq!(FakeHost::new(spec(), turns).steps(15).await.end, TurnEnd::Continue);
+
+    let run = of("shell", |number| json!({"command": format!("./run-tests {number}")}));
+    let mut host = FakeHost::new(spec(), (0..12).map(run).collect());
+    assert_eq!(host.steps(12).await.end, TurnEnd::Continue);
+
+    let write = of("write", |number| json!({"path": "x", "content": number.to_string()}));
+    let mut host = asking(Approval::Suggest, (0..9).map(write).collect());
+    for number in 0..9 {
+        assert!(matches!(host.steps(1).await.end, TurnEnd::Ask { .. }));
+        host.answer(&format!("no, not {number}"));
+        assert_eq!(host.steps(1).await.end, TurnEnd::Continue);
+    }
 }
 
 #[tokio::test]

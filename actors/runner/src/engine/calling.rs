@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use helix_protocol::link::{Response, ToolLimits};
-use helix_protocol::{CallKey, Code, Epoch, Failure, Isolation, RunId, TaskId, ToolCall, ToolOutcome};
+use helix_protocol::{CallKey, Code, Epoch, Failure, Isolation, RunId, STILL_RUNS, TaskId, ToolCall, ToolOutcome};
 use tokio::sync::oneshot;
 
 use super::running::{Command, Ran};
@@ -245,7 +245,7 @@ impl Engine {
         let next = arguments.offset + data.len() as u64;
         let end = match (ended, data.is_empty()) {
             (true, _) => format!("[the end, at byte {next}]"),
-            (false, true) => format!("[nothing more yet at byte {next}; the command still runs]"),
+            (false, true) => format!("[nothing more yet at byte {next}{STILL_RUNS}"),
             (false, false) => format!("[go on with offset {next}]"),
         };
         Ok(ToolOutcome { truncated: !ended, ..ToolOutcome::ok(format!("{}\n{end}", String::from_utf8_lossy(&data))) })
