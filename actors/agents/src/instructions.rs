@@ -11,6 +11,8 @@ use crate::calls::is_for_the_model;
 
 /// Where instructions are.
 pub(crate) const INSTRUCTIONS: &str = "AGENTS.md";
+/// Most files of instructions that are looked at.
+const LISTED: usize = 200;
 /// What the line begins with that names the folders with instructions of their own.
 const DEEPER: &str = "Folders with instructions of their own, which you are shown when you come there: ";
 /// What stands above them.
@@ -18,12 +20,13 @@ const HERE: &str = "\n\n[Instructions for this folder, from ";
 
 /// What is told at the beginning; `None` where the repository has no instructions.
 pub(crate) async fn at_the_beginning(host: &mut dyn StepHost) -> Result<Option<String>, Failure> {
-    let input = json!({"pattern": format!("**/{INSTRUCTIONS}"), "limit": 200});
+    let input = json!({"pattern": format!("**/{INSTRUCTIONS}"), "limit": LISTED});
     let Some(found) = quietly(host, WorkspaceTool::Glob, input).await? else { return Ok(None) };
     let mut paths: Vec<&str> = found.lines().filter(|path| path.rsplit('/').next() == Some(INSTRUCTIONS)).collect();
     paths.sort_unstable();
     let mut told = Vec::new();
-    if paths.contains(&INSTRUCTIONS)
+    // A listing that is full may have left it out.
+    if (paths.contains(&INSTRUCTIONS) || paths.len() >= LISTED)
         && let Some(page) = quietly(host, WorkspaceTool::Read, json!({"path": INSTRUCTIONS})).await?
     {
         let text = without_numbers(&page);

@@ -1,5 +1,6 @@
 //! `grep` and `glob`. Both see what git would not ignore, hidden files too, and never `.git`.
 
+use std::fs::FileType;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -31,7 +32,7 @@ pub fn grep(confined: &Confined, arguments: &GrepArguments) -> Result<ToolOutcom
     let mut found = Vec::new();
     let mut more = false;
     let mut seen = false;
-    'files: for (path, _) in files(confined) {
+    'files: for path in files(confined) {
         if below.as_ref().is_some_and(|(_, below)| !Path::new(&path).starts_with(below)) {
             continue;
         }
@@ -76,8 +77,10 @@ pub fn glob(confined: &Confined, arguments: &GlobArguments) -> Result<ToolOutcom
     beneath(&arguments.pattern)?;
     let fits = matcher(&arguments.pattern)?;
     let limit = arguments.limit.unwrap_or(PATHS).max(1);
-    let mut found: Vec<(SystemTime, String)> =
-        files(confined).filter(|(path, _)| fits.is_match(path)).map(|(path, time)| (time, path)).collect();
+    // A link counts as the file that it leads to, where it may be opened.
+    let is_file = |path: &str, kind: FileType| kind.is_file() || (kind.is_symlink() && confined.open_file(path).is_ok());
+    let listed = entries(confined).filter(|(path, kind, _)| fits.is_match(path) && is_file(path, *kind));
+    let mut found: Vec<(SystemTime, String)> = listed.map(|(path, _, time)| (time, path)).collect();
     found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     let total = found.len();
     if total == 0 {
@@ -99,17 +102,23 @@ fn matcher(pattern: &str) -> Result<GlobMatcher, Failure> {
         .map_err(|error| Failure::new(Code::InvalidToolCall, format!("{pattern:?} is not a glob: {}", error.kind())))
 }
 
-/// Every regular file with its time of change, in the order of paths.
-fn files(confined: &Confined) -> impl Iterator<Item = (String, SystemTime)> {
+/// Every regular file, in the order of paths.
+fn files(confined: &Confined) -> impl Iterator<Item = String> {
+    entries(confined).filter(|(_, kind, _)| kind.is_file()).map(|(path, ..)| path)
+}
+
+/// Everything that is there, with its time of change, in the order of paths. No link is followed.
+fn entries(confined: &Confined) -> impl Iterator<Item = (String, FileType, SystemTime)> {
     let root = confined.path();
     let mut walk = WalkBuilder::new(root);
     walk.hidden(false).require_git(false).git_global(false).git_exclude(false).parents(false).follow_links(false);
     walk.filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git");
     walk.sort_by_file_path(Ord::cmp);
-    walk.build().flatten().filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file())).filter_map(move |entry| {
+    walk.build().flatten().filter_map(move |entry| {
+        let kind = entry.file_type().filter(|kind| !kind.is_dir())?;
         let path = entry.path().strip_prefix(root).ok()?.to_str()?.to_owned();
         let changed = entry.metadata().ok()?.modified().ok()?;
-        Some((path, changed))
+        Some((path, kind, changed))
     })
 }
 
@@ -164,5 +173,31 @@ mod tests {
         assert_eq!(find("**/*.rs", None).expect("found").content, "src/newest.rs\nsrc/new.rs\nold.rs");
         assert_eq!(find("*.rs", Some(1)).expect("found").content, "src/newest.rs\n[2 more; narrow the pattern or raise `limit`]");
         assert_eq!(find("../*", None).expect_err("refused").code, Code::PathEscapes);
+    }
+
+    #[test]
+    fn glob_lists_links_to_files_of_the_workspace_and_no_others() {
+        use std::os::unix::fs::symlink;
+        let (folder, _) = workspace(&[("root/CLAUDE.md", "Use tabs."), ("root/sub/AGENTS.md", "x"), ("outside", "secret")]);
+        let root = Confined::open(&folder.path().join("root")).expect("a root");
+        for (target, link) in [
+            ("CLAUDE.md", "AGENTS.md"),
+            ("../../outside", "out/AGENTS.md"),
+            ("gone", "gone/AGENTS.md"),
+            ("../sub", "folder/AGENTS.md"),
+        ] {
+            let link = root.path().join(link);
+            std::fs::create_dir_all(link.parent().expect("a folder")).expect("made");
+            symlink(target, link).expect("linked");
+        }
+        symlink(folder.path().join("outside"), root.path().join("sub/deeper.md")).expect("linked");
+        let found = glob(&root, &GlobArguments { pattern: "**/*.md".into(), limit: None }).expect("found").content;
+        let mut paths: Vec<&str> = found.lines().collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["AGENTS.md", "CLAUDE.md", "sub/AGENTS.md"]);
+        assert_eq!(root.read("AGENTS.md"), Ok(b"Use tabs.".to_vec()));
+        assert_eq!(root.read("out/AGENTS.md").expect_err("refused").code, Code::PathEscapes);
+        let once = grep(&root, &search("tabs")).expect("searched").content;
+        assert_eq!(once, "CLAUDE.md:1:Use tabs.", "what a link leads to is searched where it is");
     }
 }
