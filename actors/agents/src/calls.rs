@@ -60,7 +60,7 @@ pub(crate) async fn carry_out(
         let outcome = carry_out_one(host, turn, id, name, input, &mut carried).await?;
         carried.phrases.push(summary::of_call(name, input, &outcome));
         let mut content = noticed(conversation.everything(), &done, name, input, outcome.content);
-        if let Some(more) = instructions.of_call(host, input).await? {
+        if let Some(more) = instructions.of_call(host, name, input).await? {
             content.push_str(&more);
         }
         let result = Block::ToolResult { id: id.clone(), content, images: outcome.images, is_error: outcome.is_error, extra: None };

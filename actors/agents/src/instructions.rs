@@ -62,14 +62,16 @@ impl Instructions {
     }
 
     /// What is told below the answer of a call that touches a path.
-    pub async fn of_call(&mut self, host: &mut dyn StepHost, input: &Value) -> Result<Option<String>, Failure> {
-        let Some(path) = input.get("path").and_then(Value::as_str) else { return Ok(None) };
-        let path = path.trim_start_matches("./");
-        let (here, untold) = std::mem::take(&mut self.untold)
-            .into_iter()
-            .partition(|folder| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    pub async fn of_call(&mut self, host: &mut dyn StepHost, name: &str, input: &Value) -> Result<Option<String>, Failure> {
+        if self.untold.is_empty() {
+            return Ok(None);
+        }
+        let paths = touched(name, input);
+        let is_in =
+            |path: &String, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let (here, untold): (Vec<String>, Vec<String>) =
+            std::mem::take(&mut self.untold).into_iter().partition(|folder| paths.iter().any(|path| is_in(path, folder)));
         self.untold = untold;
-        let here: Vec<String> = here;
         let mut told = String::new();
         for folder in here {
             let file = format!("{folder}/{INSTRUCTIONS}");
@@ -79,6 +81,44 @@ impl Instructions {
         }
         Ok((!told.is_empty()).then_some(told))
     }
+}
+
+/// The paths that a call names: of files, in a patch, before the first wildcard of a pattern, as words of a command.
+fn touched(name: &str, input: &Value) -> Vec<String> {
+    let text = |key: &str| input.get(key).and_then(Value::as_str);
+    let mut paths: Vec<&str> = text("path").into_iter().collect();
+    match WorkspaceTool::by_name(name) {
+        Some(WorkspaceTool::ApplyPatch) => paths.extend(text("patch").into_iter().flat_map(str::lines).filter_map(of_header)),
+        Some(WorkspaceTool::Glob) => paths.extend(text("pattern").map(before_wildcards)),
+        Some(WorkspaceTool::Grep) => paths.extend(text("glob").map(before_wildcards)),
+        Some(WorkspaceTool::Shell) => {
+            let between = |c: char| c.is_whitespace() || "\"'`;|&()<>=,:".contains(c);
+            paths.extend(text("command").into_iter().flat_map(|command| command.split(between)).map(before_wildcards));
+        }
+        _ => {}
+    }
+    paths.into_iter().map(plain).filter(|path| !path.is_empty()).collect()
+}
+
+/// The path in a line of a patch that names one.
+fn of_header(line: &str) -> Option<&str> {
+    const HEADERS: [&str; 4] = ["*** Update File: ", "*** Add File: ", "*** Delete File: ", "*** Move to: "];
+    HEADERS.iter().find_map(|header| line.strip_prefix(header)).map(str::trim)
+}
+
+/// The folder that a pattern stays below; a path without wildcards is itself.
+fn before_wildcards(pattern: &str) -> &str {
+    match pattern.find(['*', '?', '[', '{', '\\']) {
+        Some(at) => pattern[..at].rsplit_once('/').map_or("", |(folder, _)| folder),
+        None => pattern,
+    }
+}
+
+/// A path as folders are listed: without `.` and doubled slashes. An absolute one is none of the workspace's.
+fn plain(path: &str) -> String {
+    let absolute = path.starts_with('/');
+    let parts = path.split('/').filter(|part| !absolute && !part.is_empty() && *part != ".");
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// What a tool answers; `None` where it fails in a way that a missing file does.
@@ -99,4 +139,31 @@ fn without_numbers(page: &str) -> String {
         _ => line.to_owned(),
     };
     page.lines().map(strip).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_touches_the_paths_that_it_names() {
+        let patch = "*** Begin Patch\n*** Update File: web/a.ts\n*** Move to: ./api//b.ts\n-x\n+*** Add File: no\n\
+                     *** Add File: new/c\n+c\n*** Delete File: old/d\n*** End Patch";
+        for (name, input, expected) in [
+            ("read", json!({"path": "./web/a.ts"}), vec!["web/a.ts"]),
+            ("apply_patch", json!({"patch": patch}), vec!["web/a.ts", "api/b.ts", "new/c", "old/d"]),
+            ("glob", json!({"pattern": "web/src/*.{ts,js}"}), vec!["web/src"]),
+            ("glob", json!({"pattern": "web/a.ts"}), vec!["web/a.ts"]),
+            ("glob", json!({"pattern": "we*/**"}), vec![]),
+            ("grep", json!({"pattern": "web/x", "path": "api", "glob": "web/**/*.ts"}), vec!["api", "web"]),
+            (
+                "shell",
+                json!({"command": "cd web && cat 'src/a.ts' ../b >out/log; /bin/ls"}),
+                vec!["cd", "web", "cat", "src/a.ts", "../b", "out/log"],
+            ),
+            ("todo", json!({"items": []}), vec![]),
+        ] {
+            assert_eq!(touched(name, &input), expected, "{name} {input}");
+        }
+    }
 }

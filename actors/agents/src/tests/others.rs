@@ -250,6 +250,22 @@ async fn instructions_of_a_folder_are_told_when_it_is_touched_and_once() {
 }
 
 #[tokio::test]
+async fn instructions_of_a_folder_are_told_under_a_patch_a_pattern_and_a_command() {
+    for (name, input) in [
+        ("apply_patch", json!({"patch": "*** Begin Patch\n*** Add File: web/x.ts\n+x\n*** End Patch"})),
+        ("glob", json!({"pattern": "web/*"})),
+        ("grep", json!({"pattern": "x", "glob": "web/*.ts"})),
+        ("shell", json!({"command": "cat web/x.ts"})),
+    ] {
+        let mut host = FakeHost::new(spec(), vec![calls(vec![call("1", name, input)])]);
+        host.files.insert("web/AGENTS.md".to_owned(), "Use tabs.\n".to_owned());
+        let step = host.steps(1).await;
+        let Some(Block::ToolResult { content, .. }) = step.messages[3].blocks.first() else { panic!("no answer") };
+        assert!(content.ends_with("[Instructions for this folder, from web/AGENTS.md:\nUse tabs.]"), "{name}: {content}");
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_takes_no_pictures_is_told_of_them_and_one_that_does_is_shown_them() {
     for (model, shown) in [("gpt-4o", true), ("deepseek-chat", false)] {
         let look = calls(vec![call("p", "read", json!({"path": "a.png"}))]);
