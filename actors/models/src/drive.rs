@@ -212,10 +212,17 @@ fn unanswered(
             other => other,
         };
     }
-    let passes = |index: &usize| !matches!(errors[*index], Some(ProviderError::Elsewhere(_) | ProviderError::Final(_)));
-    // A refusal of the request itself says more than who else was not there; one of a format only where no other is to be waited for.
+    let overflows =
+        |index: &usize| matches!(&errors[*index], Some(ProviderError::Final(failure)) if failure.code == Code::ContextOverflow);
+    // One that refused the turn as too long spoke for those that take no more; only a larger one is worth the wait.
+    let least = (0..lineup.len()).filter(overflows).map(|index| lineup[index].context).max();
+    let is_large = |index: &usize| least.is_none_or(|least| lineup[*index].context > least);
+    let passes =
+        |index: &usize| is_large(index) && !matches!(errors[*index], Some(ProviderError::Elsewhere(_) | ProviderError::Final(_)));
+    // A refusal of the request itself says more than who else was not there; one of a format, or of a length, only where no other is to be waited for.
+    let passing = (0..lineup.len()).any(|index| passes(&index));
     let refuses = |error: &&ProviderError| match error {
-        ProviderError::Final(failure) => failure.code != Code::InvalidRequest || !(0..lineup.len()).any(|index| passes(&index)),
+        ProviderError::Final(failure) => !passing || !matches!(failure.code, Code::InvalidRequest | Code::ContextOverflow),
         _ => false,
     };
     if let Some(refusal) = errors.iter().flatten().find(refuses) {
@@ -226,6 +233,7 @@ fn unanswered(
         match (&errors[index], tries.0[index].tries) {
             (Some(error), 0 | 1) => format!("{name}: {}", error.failure().message),
             (Some(error), times) => format!("{name}, asked {times} times: {}", error.failure().message),
+            (None, _) if !is_large(&index) => format!("{name} takes no more"),
             (None, _) => format!("{name} was not asked: it is left alone for {} s", seconds(tries.0[index].ready)),
         }
     };

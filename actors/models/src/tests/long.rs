@@ -49,6 +49,20 @@ async fn an_overflow_speaks_for_every_model_that_is_no_larger() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_too_long_for_whoever_is_there_waits_for_a_larger_model_that_is_away() {
+    let (small, alike) = (FakeProvider::taking("small", 1_000, [overflow()]), FakeProvider::taking("alike", 1_000, []));
+    let large = FakeProvider::taking("large", 9_000, vec![busy(Some(600)); 9]);
+    let team = group(RoutingStrategy::Cost, &["small", "alike", "large"], &[]);
+    let (models, _handle) = grouped(&[&small, &alike, &large], team, Limits::default()).await;
+    let Err(ProviderError::Retryable { failure, retry_after: Some(_) }) = models.generate(request(Some("team")), None).await else {
+        panic!("the larger one may answer later")
+    };
+    assert_eq!((failure.code, small.calls(), alike.calls()), (Code::NoModelAnswers, 1, 0));
+    let said = "nobody who could answer does at present: small/small: too long; alike/small takes no more; large/small: busy";
+    assert_eq!(failure.message, said);
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_there_is_a_choice_nobody_is_asked_for_a_longer_answer_than_it_writes() {
     let most = u32::try_from(ModelCapabilities::default().output_tokens).expect("a number");
     let long = |name| ModelRequest { max_tokens: most + 1, ..request(Some(name)) };
