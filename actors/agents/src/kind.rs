@@ -262,8 +262,11 @@ impl Step<'_> {
             Ok(reply) => reply.stop == StopReason::ContextFull && !has_calls(&reply.blocks),
             Err(failure) => failure.code == Code::ContextOverflow,
         };
-        if !full || !self.make_room(host, conversation, Need::Refused).await? {
+        if !full {
             return first;
+        }
+        if !self.make_room(host, conversation, Need::Refused).await? {
+            return first.map_err(from_the_first_on);
         }
         if let Some(phase) = phase
             && conversation.messages().last().is_none_or(|message| message.as_text() != phase.say)
@@ -302,6 +305,12 @@ impl Step<'_> {
         }
         Ok(conversation)
     }
+}
+
+/// The failure of a conversation that is too long before the model has said anything.
+fn from_the_first_on(failure: Failure) -> Failure {
+    let message = format!("{}; nothing of a first request can be made shorter", failure.message);
+    Failure::new(failure.code, message).hint("give a shorter prompt, or name a model with a larger context (`--model`)")
 }
 
 fn has_calls(blocks: &[Block]) -> bool {

@@ -521,3 +521,13 @@ async fn a_conversation_that_no_model_takes_is_refused_before_it_is_sent() {
     assert_eq!(host.step().await.expect_err("too long").code, Code::ContextOverflow);
     assert!(host.requests.is_empty());
 }
+
+#[tokio::test]
+async fn a_first_request_that_the_model_refuses_as_too_long_is_sent_once_and_says_what_to_do() {
+    let mut host = FakeHost::new(spec(), Vec::new());
+    host.replies.push_back(Err(Failure::new(Code::ContextOverflow, "it takes 10 tokens").hint("fork an earlier step")));
+    let failure = host.step().await.expect_err("too long");
+    assert_eq!((failure.code, host.requests.len()), (Code::ContextOverflow, 1));
+    assert_eq!(failure.message, "it takes 10 tokens; nothing of a first request can be made shorter");
+    assert!(failure.hint.starts_with("give a shorter prompt, or name a model with a larger context"), "{}", failure.hint);
+}

@@ -49,6 +49,8 @@ pub fn verdict(code: Code) -> Verdict {
         | Code::StepLimit
         | Code::ModelRefused
         | Code::ModelUnavailable
+        // Whatever can be made shorter was made shorter before it is said.
+        | Code::ContextOverflow
         | Code::IsolationUnavailable
         | Code::PathEscapes
         | Code::CorruptObject
@@ -100,6 +102,7 @@ mod tests {
         assert_eq!(verdict(Code::CommandFailed), Verdict::Final);
         assert_eq!(verdict(Code::ModelFailed), Verdict::Retry);
         assert_eq!((verdict(Code::AgentFailed), verdict(Code::AgentNotStarted)), (Verdict::Retry, Verdict::Final));
+        assert_eq!(verdict(Code::ContextOverflow), Verdict::Final);
         assert_eq!(verdict(Code::NoModelAnswers), Verdict::Unserved);
         assert_eq!(verdict(Code::WorkerLost), Verdict::WorkerGone);
         assert_eq!(verdict(Code::StaleOwner), Verdict::Stale);

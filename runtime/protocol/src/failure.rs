@@ -146,7 +146,7 @@ codes! {
     /// A reply that is not what the protocol says.
     ModelGarbage = "model_garbage", 7, "The model server answered with something that is not a chat completion. Check the base URL: it usually ends in /v1.";
     /// A conversation longer than the model takes.
-    ContextOverflow = "context_overflow", 7, "The conversation no longer fits the model's context. The task keeps its last step. Name a model with a larger context, raise `context_tokens` if the model takes more, or fork an earlier step with a narrower prompt.";
+    ContextOverflow = "context_overflow", 7, "The conversation no longer fits the model's context, and what could be made shorter in it was. It would be refused again, so no retry was used, and the task keeps its last step. Name a model with a larger context, raise `context_tokens` if the model takes more, give a shorter prompt, or fork an earlier step with a narrower one.";
     /// Out of budget.
     BudgetExhausted = "budget_exhausted", 8, "The next model call could exceed the budget, so it was not made. The task is parked at its last step. Raise the budget with `helix task resume --budget USD`, or cancel.";
     /// A day's limit of an owner or a project.
