@@ -106,9 +106,9 @@ codes! {
     /// A command that failed.
     CommandFailed = "command_failed", 10, "The command ended with an exit code other than 0, or by a signal. `helix task log` shows its output.";
     /// An agent of somebody else's making that did not keep to its part.
-    AgentFailed = "agent_failed", 10, "The agent's program ended, fell silent or said something that cannot be understood in the middle of a turn. Nothing of that turn is committed. The message has what it wrote last; `helix task log` has the rest. docs/agents.md says how each agent is set up.";
+    AgentFailed = "agent_failed", 10, "The agent's program ended or said something that cannot be understood in the middle of a turn. Nothing of that turn is committed. The message has what it wrote last; `helix task log` has the rest. docs/agents.md says how each agent is set up.";
     /// An agent of somebody else's making that never came to work.
-    AgentNotStarted = "agent_not_started", 10, "The agent's program ended, fell silent or said something that cannot be understood before it had a session, or before it asked its model anything. It would do so again, so no retry was used. The message has what it wrote last. Mend how it is set up (docs/agents.md, `agents.programs` in helix.yaml), then `helix task retry`.";
+    AgentNotStarted = "agent_not_started", 10, "The agent's program ended or said something that cannot be understood before it had a session, or before it asked its model anything; or it said nothing at all, and again nothing when it was started once more. It would do so again, so no retry was used. The message has what it wrote last. An agent that does not speak ACP on its standard input and output is described with `speaks: command`. Mend how it is set up (docs/agents.md, `agents.programs` in helix.yaml), then `helix task retry`.";
     /// The worker lacks content.
     ObjectsMissing = "objects_missing", 6, "The worker lacks some objects of the snapshot. The node sends them and asks again by itself; seen by a person, it means the content store lost them: run `helix doctor`.";
     /// Bytes that do not have the hash they were sent under.

@@ -26,6 +26,8 @@ use wire::{Initialized, Prompted, Session as WireSession};
 
 /// The version of the protocol.
 const VERSION: u16 = 1;
+/// How often an agent is started that says nothing before it has a session: the machine may have been busy, or frozen.
+const STARTS: u32 = 2;
 /// How long an agent may take to end a turn that was cancelled.
 const CANCELLING: Duration = Duration::from_secs(10);
 
@@ -36,16 +38,22 @@ pub(crate) async fn take_turn(
     program: &Program,
     session: &mut Session,
 ) -> Result<TurnReport, Failure> {
-    let mut peer = Peer::new(program.start(&turn.program.command, &[], Stdio::inherit())?);
-    let made = make(&mut peer, turn, workspace, session).await;
-    match made {
-        Ok(report) => {
-            // It may write its session down only as it leaves.
-            peer.leave().await;
-            Ok(report)
+    let mut starts = 0;
+    loop {
+        let mut peer = Peer::new(program.start(&turn.program.command, &[], Stdio::inherit())?);
+        starts += 1;
+        let made = make(&mut peer, turn, workspace, session).await;
+        match made {
+            Ok(report) => {
+                // It may write its session down only as it leaves.
+                peer.leave().await;
+                return Ok(report);
+            }
+            Err(Stopped::Failed(failure)) => return Err(failure),
+            Err(Stopped::Mute(failure)) if starts == STARTS => return Err(failure),
+            Err(Stopped::Mute(_)) => eprintln!("[it said nothing; it is started once more]"),
+            Err(Stopped::Gone(stage)) => return Err(peer.ended(stage).await),
         }
-        Err(Stopped::Failed(failure)) => Err(failure),
-        Err(Stopped::Gone(stage)) => Err(peer.ended(stage).await),
     }
 }
 
@@ -77,6 +85,8 @@ impl Stage {
 /// Why a turn cannot go on.
 enum Stopped {
     Failed(Failure),
+    /// It was silent, and has no session yet.
+    Mute(Failure),
     /// The program's output has ended.
     Gone(Stage),
 }

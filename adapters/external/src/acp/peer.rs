@@ -48,6 +48,14 @@ impl Refused {
         let failed = |message: String| Failure::new(stage.code(), message);
         Stopped::Failed(match self {
             Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", error.text())),
+            Self::Silent(seconds) if matches!(stage, Stage::Starting | Stage::Beginning) => {
+                let message = format!(
+                    "the agent {agent} said nothing for {seconds} s {when}: does it speak ACP on its standard input and output? \
+                     (`speaks: command` is for one that is run once for each turn)"
+                );
+                let hint = "`agents.programs` in helix.yaml says how it is run, and `agents.start_ms` how long it may be silent";
+                return Stopped::Mute(failed(message).hint(hint));
+            }
             // A machine may be busy, or have been frozen: another try may go better.
             Self::Silent(seconds) => Failure::new(Code::TimedOut, format!("the agent {agent} said nothing for {seconds} s {when}"))
                 .hint("`agents.silent_ms` and `agents.start_ms` in helix.yaml say how long it may"),
