@@ -43,14 +43,31 @@ where
     }
 }
 
+/// The longest of what ends an event.
+pub(crate) const LONGEST_END: usize = 3;
+
+fn ends(framing: Framing) -> &'static [&'static [u8]] {
+    match framing {
+        Framing::Sse => &[b"\n\n", b"\n\r\n", b"\r\r"],
+        Framing::Ndjson => &[b"\n"],
+    }
+}
+
+/// Where the first event in `bytes` ends; `None` where none does.
+pub(crate) fn first_event(framing: Framing, bytes: &[u8]) -> Option<usize> {
+    let after = |end: &&[u8]| bytes.windows(end.len()).position(|window| window == *end).map(|at| at + end.len());
+    ends(framing).iter().filter_map(after).min()
+}
+
+/// Where the last event that is whole in `bytes` ends.
+pub(crate) fn last_event(framing: Framing, bytes: &[u8]) -> Option<usize> {
+    let after = |end: &&[u8]| bytes.windows(end.len()).rposition(|window| window == *end).map(|at| at + end.len());
+    ends(framing).iter().filter_map(after).max()
+}
+
 /// The events that are whole in `bytes`, which begin where one does, and how many bytes those are.
 pub(crate) fn whole_events(framing: Framing, bytes: &[u8]) -> (Vec<WireEvent>, usize) {
-    let after = |end: &[u8]| bytes.windows(end.len()).rposition(|window| window == end).map(|at| at + end.len());
-    let whole = match framing {
-        Framing::Sse => [&b"\n\n"[..], b"\n\r\n", b"\r\r"].into_iter().filter_map(after).max(),
-        Framing::Ndjson => after(b"\n"),
-    };
-    let Some(whole) = whole else { return (Vec::new(), 0) };
+    let Some(whole) = last_event(framing, bytes) else { return (Vec::new(), 0) };
     let chunks = stream::iter([Ok(Bytes::copy_from_slice(&bytes[..whole]))]);
     let read = events(chunks, framing, Arc::default()).take_while(|event| future::ready(event.is_ok()));
     let read: Option<Vec<WireEvent>> = read.filter_map(|event| future::ready(event.ok())).collect().now_or_never();

@@ -8,11 +8,11 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use crate::Settings;
 use crate::chat::WireError;
 use crate::connection::BodyError;
 use crate::dates::http_date;
 use crate::format::DecodeError;
+use crate::{ApiKey, Settings};
 
 /// Says what went wrong at one provider.
 #[derive(Clone, Copy, Debug)]
@@ -254,6 +254,20 @@ impl Faults<'_> {
             Some((host, None)) => host,
             None => "the configured address".to_owned(),
         }
+    }
+}
+
+/// The same error without a key that is not among the settings.
+pub(crate) fn without_key(key: Option<&ApiKey>, error: ProviderError) -> ProviderError {
+    let Some(key) = key else { return error };
+    let masked = |failure: Failure| Failure { message: key.mask(&failure.message), hint: key.mask(&failure.hint), ..failure };
+    match error {
+        ProviderError::Retryable { failure, retry_after, scope } => {
+            ProviderError::Retryable { failure: masked(failure), retry_after, scope }
+        }
+        ProviderError::Uncertain(failure) => ProviderError::Uncertain(masked(failure)),
+        ProviderError::Elsewhere(failure) => ProviderError::Elsewhere(masked(failure)),
+        ProviderError::Final(failure) => ProviderError::Final(masked(failure)),
     }
 }
 

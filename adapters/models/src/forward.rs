@@ -1,9 +1,10 @@
 //! Passing a client's bytes on to a provider of the same format, and the answer's bytes back.
 //!
-//! Nothing is changed on the way. The beginning is held until it is known to be no error. A copy of the answer is read beside it, only to
+//! Nothing is changed on the way, except that our key is taken out of what reports an error. The beginning is held until it is known to be no error. A copy of the answer is read beside it, only to
 //! learn how it ends and what was used: by the answer's own word, or by an estimate of what was asked and answered where it came to its
 //! regular end without one.
 
+mod masking;
 mod meter;
 
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 
-use crate::Access;
 use crate::connection::{BodyError, Chunks, ENOUGH, OF_AN_ERROR, until};
 use crate::events::whole_events;
-use crate::fault::{Progress, is_page};
+use crate::fault::{Progress, is_page, without_key};
 use crate::format::DecodeError;
 use crate::provider::{HttpProvider, replacing};
+use crate::{Access, ApiKey};
+use masking::{Masked, masked};
 use meter::{Meter, copied};
 
 /// Headers of an answer that pass beside its limits.
@@ -62,10 +64,11 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
     let chunks = Chunks::new(response, provider.settings.idle_timeout, provider.settings.answer_bytes, Arc::default());
     let mut chunks = until(deadline, limit, chunks).boxed().fuse();
     let (begun, fault) = beginning(provider, streams, &mut chunks).await?;
+    let fault = fault.map(|fault| without_key(access.key.as_ref(), fault));
     let chunks = stream::iter(begun).map(Ok).chain(chunks);
-    let judge = provider.judge();
+    let (judge, keys) = (provider.judge(), keys(provider, &access));
     if fault.is_some() {
-        let body = chunks.map(move |chunk| chunk.map_err(&judge)).boxed();
+        let body = masked(keys, Masked::All, chunks.map(move |chunk| chunk.map_err(&judge))).boxed();
         return Ok(RawAnswer { status: status.as_u16(), fault, headers, body, ended: ready(None).boxed() });
     }
     let (mut copy, copied) = copied();
@@ -73,12 +76,18 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         RawOperation::CountTokens => ready(None).boxed(),
         RawOperation::Generate | RawOperation::Stream => {
             let (format, settings) = (Arc::clone(&provider.format), Arc::clone(&provider.settings));
-            Meter { format, settings, asked: call.body }.read(streams, copied).boxed()
+            let read = Meter { format, settings, asked: call.body }.read(streams, copied);
+            read.map(move |ended| Some(ended?.map_err(|error| without_key(access.key.as_ref(), error)))).boxed()
         }
     };
     let chunks = chunks.map(move |chunk| Some(chunk.map_err(&judge))).chain(stream::iter([None]));
     let body = chunks.filter_map(move |next| ready(copy.pass(next)));
-    Ok(RawAnswer { status: status.as_u16(), fault: None, headers, body: body.boxed(), ended })
+    // A document that is an error is none of those that come here.
+    let body = match streams {
+        true => masked(keys, Masked::Errors(provider.format.framing()), body).boxed(),
+        false => body.boxed(),
+    };
+    Ok(RawAnswer { status: status.as_u16(), fault: None, headers, body, ended })
 }
 
 /// The chunks that say whether an answer is one, and what it is where it is none: a stream's up to where the model begins to speak, a
@@ -134,7 +143,13 @@ async fn beginning(
     Ok((begun, fault))
 }
 
-/// What is no answer, judged as where it is read here, and its bytes as they came.
+/// The keys that no client may see.
+fn keys(provider: &HttpProvider, access: &Access) -> Vec<ApiKey> {
+    let configured = provider.settings.key.iter().filter(|key| access.key.as_ref() != Some(*key));
+    access.key.iter().chain(configured).cloned().collect()
+}
+
+/// What is no answer, judged as where it is read here, and its bytes as they came but for our key.
 async fn refused(provider: &HttpProvider, response: Response, access: &Access, deadline: Instant) -> RawAnswer {
     let (status, all, headers) = (response.status(), response.headers().clone(), passed(response.headers()));
     let idle = provider.settings.idle_timeout.min(OF_AN_ERROR);
@@ -149,11 +164,12 @@ async fn refused(provider: &HttpProvider, response: Response, access: &Access, d
         read.push(chunk);
     }
     let fault = match status.is_success() {
-        true => provider.faults().page(&start),
+        true => without_key(access.key.as_ref(), provider.faults().page(&start)),
         false => provider.refusal(status, &all, &start, access),
     };
     let judge = provider.judge();
     let body = stream::iter(read).chain(chunks).map(move |chunk| chunk.map_err(&judge));
+    let body = masked(keys(provider, access), Masked::All, body);
     RawAnswer { status: status.as_u16(), fault: Some(fault), headers, body: body.boxed(), ended: ready(None).boxed() }
 }
 

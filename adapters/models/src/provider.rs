@@ -25,7 +25,7 @@ use crate::connection::{BodyError, Chunks, authorize, client, endpoint, start_of
 use crate::credentials::StaticKey;
 use crate::estimate::block_tokens;
 use crate::events::{EventError, events};
-use crate::fault::{Faults, Progress, is_page, retry_after};
+use crate::fault::{Faults, Progress, is_page, retry_after, without_key};
 use crate::format::{Encoded, Format, Turn};
 use crate::{Access, Credentials, ModelFacts, Settings, cost, request_tokens};
 use by_model::ByModel;
@@ -190,7 +190,7 @@ impl HttpProvider {
         self.settings.models.of(model.unwrap_or(&self.settings.model))
     }
 
-    async fn ask_turn(&self, request: &ModelRequest, stream: bool) -> Result<Response, ProviderError> {
+    async fn ask_turn(&self, request: &ModelRequest, stream: bool) -> Result<(Response, Access), ProviderError> {
         let model = request.model.as_deref().unwrap_or(&self.settings.model);
         self.measure(model).await;
         let capabilities = self.capabilities(Some(model));
@@ -202,7 +202,7 @@ impl HttpProvider {
         let accept = if stream { "text/event-stream" } else { "application/json" };
         let (response, access) = self.ask(self.format.encode(&turn), request, accept).await?;
         self.note_limits(model, &response);
-        self.success(response, &access).await
+        Ok((self.success(response, &access).await?, access))
     }
 
     fn turn<'a>(
@@ -303,16 +303,17 @@ impl HttpProvider {
         let limit = self.settings.call_timeout;
         let began = Instant::now();
         let work = async {
-            let response = self.ask_turn(request, deltas.is_some()).await?;
+            let (response, access) = self.ask_turn(request, deltas.is_some()).await?;
             let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
-            if kind.starts_with("text/html") {
-                return Err(self.faults().page(&start_of(response, self.settings.idle_timeout).await));
-            }
-            match deltas.filter(|_| !kind.starts_with("application/json")) {
+            let answer = match deltas.filter(|_| !kind.starts_with("application/json")) {
+                _ if kind.starts_with("text/html") => {
+                    Err(self.faults().page(&start_of(response, self.settings.idle_timeout).await))
+                }
                 Some(deltas) => self.read_stream(response, deltas).await,
                 // Asked to stream or not, this server answers in one piece.
                 None => self.read_whole(response).await,
-            }
+            };
+            answer.map_err(|error| without_key(access.key.as_ref(), error))
         };
         let result = match tokio::time::timeout(limit, work).await {
             Ok(result) => result.map(|reply| self.complete(request, reply)),
@@ -339,22 +340,27 @@ impl HttpProvider {
         let call = |access: &Access| self.request(Method::GET, access, self.format.models_path());
         let (response, access) = self.send_renewing(call).await?;
         let response = self.success(response, &access).await?;
-        let listing = self.json(response).await?;
-        let names = self.format.decode_models(&listing).ok_or_else(|| self.faults().page(listing.to_string().as_bytes()))?;
+        let listing = self.json(response, &access).await?;
+        let names = self.format.decode_models(&listing).ok_or_else(|| self.page(listing.to_string().as_bytes(), &access))?;
         Ok(names.iter().map(|name| self.info(name)).collect())
     }
 
     /// The provider's own count of a prompt.
     async fn count(&self, encoded: Encoded, request: &ModelRequest) -> Result<u64, ProviderError> {
         let (response, access) = self.ask(encoded, request, "application/json").await?;
-        let answer = self.json(self.success(response, &access).await?).await?;
-        self.format.decode_count(&answer).ok_or_else(|| self.faults().page(answer.to_string().as_bytes()))
+        let answer = self.json(self.success(response, &access).await?, &access).await?;
+        self.format.decode_count(&answer).ok_or_else(|| self.page(answer.to_string().as_bytes(), &access))
     }
 
-    async fn json(&self, response: Response) -> Result<Value, ProviderError> {
+    async fn json(&self, response: Response, access: &Access) -> Result<Value, ProviderError> {
         let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
         let body = body.map_err(|error| self.body_fault(error))?;
-        serde_json::from_slice(&body).map_err(|_| self.faults().page(&body))
+        serde_json::from_slice(&body).map_err(|_| self.page(&body, access))
+    }
+
+    /// Something else where an answer should be.
+    fn page(&self, start: &[u8], access: &Access) -> ProviderError {
+        without_key(access.key.as_ref(), self.faults().page(start))
     }
 
     fn info(&self, name: &str) -> ModelInfo {

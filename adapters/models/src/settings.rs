@@ -8,6 +8,9 @@ use helix_ports::TokenPrice;
 
 use crate::ModelLookup;
 
+/// What stands in a key's place.
+pub(crate) const MASK: &str = "[key]";
+
 /// A key that no log shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
@@ -26,7 +29,19 @@ impl ApiKey {
 
     /// `text` without the key: providers like to quote it in their refusals.
     pub(crate) fn mask(&self, text: &str) -> String {
-        text.replace(&self.0, "[key]")
+        let masked = text.replace(&self.0, MASK);
+        if self.0.contains('/') { masked.replace(&self.escaped(), MASK) } else { masked }
+    }
+
+    /// The ways in which a JSON document may write it.
+    pub(crate) fn written(&self) -> impl Iterator<Item = Vec<u8>> {
+        let escaped = self.0.contains('/').then(|| self.escaped().into_bytes());
+        std::iter::once(self.0.clone().into_bytes()).chain(escaped)
+    }
+
+    /// Some write each slash with a backslash before it.
+    fn escaped(&self) -> String {
+        self.0.replace('/', "\\/")
     }
 }
 

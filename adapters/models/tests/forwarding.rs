@@ -13,7 +13,7 @@ use helix_adapter_models::gemini::Gemini;
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::Responses;
 use helix_adapter_models::servers::{Copilot, OpenRouter};
-use helix_adapter_models::{HttpProvider, Settings};
+use helix_adapter_models::{Access, ApiKey, Credentials, HttpProvider, Settings};
 use helix_ports::{Provider, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, Usage};
 use serde_json::{Value, json};
@@ -94,11 +94,76 @@ async fn the_time_a_provider_names_is_read_from_a_date_and_from_the_details_of_a
 }
 
 #[tokio::test]
-async fn a_refusal_larger_than_what_is_read_of_it_passes_whole_and_names_no_key() {
-    let body = format!("sk-test {}", "x".repeat(100_000));
-    let (fault, _, told) = refusal(chat, "500 Internal Server Error", "", &body).await;
-    assert_eq!(told, body);
+async fn a_refusal_larger_than_what_is_read_of_it_passes_whole_but_for_the_key() {
+    let body = |key: &str| format!("{key} {} {key}", "x".repeat(100_000));
+    let (fault, _, told) = refusal(chat, "500 Internal Server Error", "", &body("sk-test")).await;
+    assert_eq!(told, body("[key]"));
     assert!(!fault.failure().message.contains("sk-test"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_key_or_a_token_that_a_refusal_quotes_is_masked_whatever_its_status_and_however_it_is_cut() {
+    let anthropic: Making = |server| HttpProvider::new(settings(&server.base_url), AnthropicMessages::default()).expect("made");
+    let gemini: Making = |server| HttpProvider::new(settings(&server.base_url), Gemini::default()).expect("made");
+    let logged_in: Making = |server| {
+        let settings = Settings { key: None, ..settings(&server.base_url) };
+        HttpProvider::new(settings, ChatCompletions::at("")).expect("made").with_credentials(Login)
+    };
+    for provider in [chat as Making, anthropic, gemini, logged_in] {
+        for status in ["400 Bad Request", "404 Not Found", "413 Too Large", "422 No", "429 Too Many", "503 Busy", "302 Found"] {
+            let quoted = |key: &str| format!(r#"{{"error":{{"message":"upstream failed for key Bearer {key}"}}}}"#);
+            let (fault, _, told) = refusal(provider, status, "", &quoted("sk-test")).await;
+            assert_eq!(told, quoted("[key]"), "{status}");
+            assert!(!format!("{fault:?}").contains("sk-test"), "{fault:?}");
+        }
+    }
+    let bytes = response("429 Too Many", "", r#"{"error":"sk-test"}"#);
+    let server = serve(vec![Answer::Drip(bytes, Duration::from_micros(100))]).await;
+    let answer = chat(&server).forward(call(RawOperation::Generate, &asked())).await.expect("an answer");
+    assert_eq!(read(answer).await.0, r#"{"error":"[key]"}"#);
+}
+
+#[tokio::test]
+async fn a_key_in_an_error_in_the_midst_of_a_stream_is_masked_and_what_the_model_says_is_not() {
+    let said = json!({"choices": [{"index": 0, "delta": {"content": "sk-test"}}]}).to_string();
+    let error = |key: &str| json!({"error": {"message": format!("no more for {key}"), "code": 429}}).to_string();
+    let logged_in: Making = |server| {
+        let settings = Settings { key: None, ..settings(&server.base_url) };
+        HttpProvider::new(settings, ChatCompletions::at("")).expect("made").with_credentials(Login)
+    };
+    for provider in [chat as Making, logged_in] {
+        let body = format!("data: {said}\n\ndata: {}\n\n", error("sk-test"));
+        let bytes = format!("{EVENTS}{body}").into_bytes();
+        for sent in [Answer::Bytes(bytes.clone()), Answer::Drip(bytes, Duration::from_micros(100))] {
+            let server = serve(vec![sent]).await;
+            let answer = provider(&server).forward(call(RawOperation::Stream, &asked())).await.expect("an answer");
+            assert_eq!(answer.fault, None);
+            let chunks: Vec<_> = answer.body.map(|chunk| chunk.expect("a chunk")).collect().await;
+            let expected = format!("data: {said}\n\ndata: {}\n\n", error("[key]"));
+            assert_eq!(String::from_utf8(chunks.concat()).expect("text"), expected);
+            let ended = format!("{:?}", answer.ended.await);
+            assert!(ended.contains("[key]") && !ended.contains("sk-test"), "{ended}");
+        }
+    }
+}
+
+/// A token that stands in no settings.
+#[derive(Debug)]
+struct Login;
+
+#[async_trait::async_trait]
+impl Credentials for Login {
+    async fn access(&self) -> Result<Access, ProviderError> {
+        Ok(Access { key: ApiKey::new("sk-test"), base_url: None })
+    }
+
+    async fn renew(&self, _refused: &Access) -> Result<Option<Access>, ProviderError> {
+        Ok(None)
+    }
+
+    fn is_ready(&self, _key_env: &str) -> bool {
+        true
+    }
 }
 
 #[tokio::test]
