@@ -22,7 +22,7 @@ async fn taking_turns() -> Served {
             model: "m".to_owned(),
             ..DeploymentConfig::default()
         };
-        let deployments = ["a", "b"].map(|letter| deployment(letter)).to_vec();
+        let deployments = ["a", "b"].map(deployment).to_vec();
         (group.to_owned(), GroupConfig { strategy: RoutingStrategy::RoundRobin, deployments, ..GroupConfig::default() })
     });
     let providers = providers.map(|provider| provider as Arc<dyn Provider>).to_vec();
