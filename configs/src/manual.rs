@@ -171,6 +171,7 @@ const PROJECT: &str = "
 ## helix.project.yaml
 
 This file lies in the root of a repository, is read when a task is made from it, and says what commands find around them.
+`helix config check helix.project.yaml` judges it.
 
 | Key | Default | Meaning |
 |---|---|---|

@@ -11,9 +11,9 @@ use super::context::out;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  helix completions bash > ~/.local/share/bash-completion/completions/helix
-  helix completions zsh > ~/.zfunc/_helix
-  helix completions fish > ~/.config/fish/completions/helix.fish")]
+  mkdir -p ~/.local/share/bash-completion/completions && helix completions bash > ~/.local/share/bash-completion/completions/helix
+  mkdir -p ~/.zfunc && helix completions zsh > ~/.zfunc/_helix
+  mkdir -p ~/.config/fish/completions && helix completions fish > ~/.config/fish/completions/helix.fish")]
 pub(super) struct Completions {
     /// For which shell
     shell: Shell,

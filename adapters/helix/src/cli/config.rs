@@ -1,10 +1,10 @@
 //! `helix config`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use helix_config::{Config, DEFAULTS, nearest_variable, unread};
-use helix_protocol::Failure;
+use helix_config::{Config, DEFAULTS, ProjectFile, nearest_variable, unread};
+use helix_protocol::{Code, Failure};
 use serde_json::json;
 
 use super::Context;
@@ -17,7 +17,8 @@ pub(super) enum ConfigCommand {
     #[command(after_help = "\
 Examples:
   helix config check
-  helix config check ./helix.yaml")]
+  helix config check ./helix.yaml
+  helix config check helix.project.yaml         a project's file, by its name")]
     Check {
         /// The file [default: the one that would be loaded]
         file: Option<PathBuf>,
@@ -38,6 +39,9 @@ impl ConfigCommand {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Check { file } => {
+                if let Some(file) = file.as_deref().filter(|file| file.file_name().is_some_and(|name| name == ProjectFile::NAME)) {
+                    return check_project(context, file);
+                }
                 let loaded = match file {
                     Some(file) => Config::load(Some(&file), &|name| std::env::var(name).ok())?,
                     None => context.load()?,
@@ -64,6 +68,18 @@ impl ConfigCommand {
             }
         }
     }
+}
+
+/// Judges a project's file as an import does.
+fn check_project(context: &Context, path: &Path) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Code::InvalidConfig, format!("{}: {error}", path.display()))
+            .hint("name a file that is there and is text in UTF-8; docs/configuration.md describes helix.project.yaml")
+    })?;
+    ProjectFile::parse(&text)?;
+    let source = path.display().to_string();
+    let answer = json!({ "valid": true, "sources": [source], "unread": [] });
+    context.print(&answer, |_| format!("valid: {source}, read from the repository's root by `helix run --repo`"))
 }
 
 /// An address as it may be shown.

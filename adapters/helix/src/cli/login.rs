@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use helix_adapter_models::login::{DeviceLogin, Invitation, StoredToken, TokenStore};
 use helix_config::{ModelsConfig, ProviderConfig, ProviderKind};
 use helix_protocol::{Code, Failure, Timestamp};
@@ -17,7 +17,7 @@ use crate::node::providers::{login_endpoint, logins};
 
 /// Log in to a provider that gives tokens in place of keys: you type a short code on its page
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group(ArgGroup::new("what").required(true).args(["provider", "list"])), after_help = "\
 Examples:
   helix login copilot                     with llm.providers.copilot.client_id in helix.yaml
   helix login --list                      which providers take a login, and who is logged in
@@ -26,10 +26,9 @@ Examples:
 The token is kept encrypted in ~/.local/share/helix/logins. A node that runs uses it from its next call on.")]
 pub(super) struct Login {
     /// The provider, as llm.providers of helix.yaml names it
-    #[arg(required_unless_present = "list")]
     provider: Option<String>,
     /// Show which providers take a login, and which tokens there are
-    #[arg(long, conflicts_with = "provider")]
+    #[arg(long)]
     list: bool,
 }
 

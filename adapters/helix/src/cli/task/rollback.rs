@@ -1,6 +1,6 @@
 //! `helix task rollback`
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use helix_adapter_http::api::RollbackRequest;
 use helix_protocol::{Failure, TaskRecord, TaskStatus};
 
@@ -9,7 +9,7 @@ use crate::cli::Context;
 
 /// Move a task back to one of its steps, files and conversation; it must not be running
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group(ArgGroup::new("to").required(true).args(["step", "named"])), after_help = "\
 Examples:
   helix task pause 3f2a91c0 && helix task rollback 3f2a91c0 4 && helix task resume 3f2a91c0
   helix task rollback 3f2a91c0 green
@@ -19,10 +19,9 @@ pub(in crate::cli) struct Rollback {
     #[command(flatten)]
     which: Which,
     /// A step's number, id or checkpoint
-    #[arg(required_unless_present = "named")]
     step: Option<String>,
     /// The same, as `helix task fork` takes it
-    #[arg(long = "step", value_name = "STEP", conflicts_with = "step", hide = true)]
+    #[arg(long = "step", value_name = "STEP")]
     named: Option<String>,
 }
 
