@@ -190,6 +190,26 @@ fn what_was_mistyped_is_refused_by_the_command_itself_with_a_next_step() {
     assert_eq!(refusal(&up), (Some(2), "invalid_config".to_owned()));
 }
 
+#[test]
+fn a_wrong_command_line_and_a_projects_file_are_judged_as_what_they_are() {
+    let person = Person::new();
+    for wrong in [&["--json", "nonsense"][..], &["task", "checkpoint", "x", "--json"], &["login", "--json"]] {
+        let refused = person.types(wrong);
+        assert_eq!(refusal(&refused), (Some(2), "invalid_request".to_owned()));
+        assert!(
+            refused.stdout.is_empty() && String::from_utf8_lossy(&refused.stderr).contains("shows how it is used"),
+            "{wrong:?}"
+        );
+    }
+    let file = person.folder.path().join("helix.project.yaml");
+    std::fs::write(&file, include_str!("../../configs/examples/helix.project.yaml")).expect("the folder is writable");
+    assert_eq!(json(&person.types(&["config", "check", "helix.project.yaml", "--json"]))["valid"], true);
+    std::fs::write(&file, "stup: {}\n").expect("the folder is writable");
+    let wrong = person.types(&["config", "check", "helix.project.yaml", "--json"]);
+    assert_eq!(refusal(&wrong), (Some(2), "invalid_config".to_owned()));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("setup"), "{}", String::from_utf8_lossy(&wrong.stderr));
+}
+
 /// A data folder whose path is too long for a socket in it.
 fn long_folder(person: &Person) -> PathBuf {
     person.folder.path().join("x".repeat(100)).join("data")

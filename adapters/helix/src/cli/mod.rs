@@ -32,9 +32,11 @@ mod typed;
 mod up;
 mod worker;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use helix_protocol::{Code, Failure};
 
@@ -117,9 +119,15 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and go to standard output with code 0.
-            let code = if error.use_stderr() { Code::InvalidRequest.exit_code() } else { 0 };
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            if asks_for_json(std::env::args_os().skip(1)) {
+                return report(&refused(&error), true);
+            }
             let _ = error.print();
-            return ExitCode::from(code);
+            return ExitCode::from(Code::InvalidRequest.exit_code());
         }
     };
     let json = cli.global.json;
@@ -134,6 +142,28 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => report(&failure, json),
     }
+}
+
+/// Whether arguments that cannot be read ask for JSON; behind a `--` the word is another program's.
+fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What the parser says, as a failure: what is wrong, and as the next step its advice and where the usage is shown.
+fn refused(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let said = parts.next().unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+        _ => said.trim_start_matches("error: "),
+    };
+    // The usage names the command that was meant, and then its arguments.
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("helix");
+    let names = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
+    let command: Vec<&str> = usage.split(' ').take_while(names).collect();
+    let advice: String = parts.filter_map(|part| Some(format!("{}; ", part.strip_prefix("tip: ")?))).collect();
+    Failure::new(Code::InvalidRequest, message).hint(format!("{advice}`{} --help` shows how it is used", command.join(" ")))
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
@@ -206,6 +236,45 @@ mod tests {
             }
         }
         visit(&Cli::command(), "helix");
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_a_failure_with_what_is_wrong_and_a_next_step() {
+        for (line, message, hint) in [
+            ("helix nonsense", "unrecognized subcommand 'nonsense'", "`helix --help` shows how it is used"),
+            (
+                "helix task lst",
+                "unrecognized subcommand 'lst'",
+                "a similar subcommand exists: 'list'; `helix task --help` shows how it is used",
+            ),
+            (
+                "helix task checkpoint x",
+                "the following required arguments were not provided: <NAME>",
+                "`helix task checkpoint --help` shows how it is used",
+            ),
+            (
+                "helix task rollback x",
+                "the following required arguments were not provided: <STEP|--step <STEP>>",
+                "`helix task rollback --help` shows how it is used",
+            ),
+            (
+                "helix login",
+                "the following required arguments were not provided: <PROVIDER|--list>",
+                "`helix login --help` shows how it is used",
+            ),
+            ("helix", "a command is missing", "`helix --help` shows how it is used"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            let expected = Failure::new(Code::InvalidRequest, message).hint(hint);
+            assert_eq!(refused(&error), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn json_is_asked_for_before_what_another_program_gets() {
+        let asks = |line: &str| asks_for_json(line.split(' ').map(OsString::from));
+        assert!(asks("--json nonsense") && asks("task checkpoint x --json"));
+        assert!(!asks("nonsense") && !asks("run -- x --json"));
     }
 
     #[test]
