@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
@@ -53,8 +54,7 @@ pub fn init(format: Format, default: &str) -> Result<(), Failure> {
         Ok(directives) if !directives.trim().is_empty() => (directives, VARIABLE),
         _ => (default.to_owned(), "the log level"),
     };
-    // ractor opens a span for every actor; carrying it along costs each message a third more.
-    let filter = EnvFilter::try_new(format!("ractor=warn,{directives}")).map_err(|error| {
+    let filter = filter(&directives).map_err(|error| {
         Failure::new(Code::InvalidConfig, format!("{origin} is {directives:?}, which cannot be read: {error}"))
             .hint("use error, warn, info, debug or trace, or a list such as info,helix_kernel=debug")
     })?;
@@ -66,6 +66,12 @@ pub fn init(format: Format, default: &str) -> Result<(), Failure> {
         .finish()
         .try_init()
         .map_err(|error| Failure::new(Code::InvalidConfig, format!("the log is set up already: {error}")))
+}
+
+/// What is logged. ractor opens a span for every actor, and carrying it along costs each message a third more; actix tells of its own
+/// threads, which nobody asked about. Whoever names them in the directives has them.
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("ractor=warn,actix_server=warn,{directives}"))
 }
 
 /// Writes each event as one line, and a line that repeats within [`COLLAPSE`] once: how often it
@@ -339,6 +345,21 @@ mod tests {
         let lines = Lines::new(format);
         let subscriber = tracing_subscriber::fmt().with_writer(written.clone()).with_ansi(false).event_format(lines).finish();
         (written, tracing::subscriber::set_default(subscriber))
+    }
+
+    #[test]
+    fn what_libraries_say_of_themselves_is_heard_by_who_asks_for_it() {
+        for (directives, expected) in [("info", 2), ("debug", 2), ("info,actix_server=info", 3)] {
+            let written = Written::default();
+            let subscriber = tracing_subscriber::fmt().with_env_filter(filter(directives).expect("directives"));
+            let subscriber = subscriber.with_writer(written.clone()).event_format(Lines::new(Format::Human)).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(target: "actix_server::builder", "starting 2 workers");
+                tracing::warn!(target: "actix_server::worker", "a worker ended");
+                tracing::info!(target: "helix", "ready");
+            });
+            assert_eq!(written.lines().len(), expected, "{directives}: {:?}", written.lines());
+        }
     }
 
     #[test]
