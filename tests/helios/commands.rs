@@ -243,6 +243,29 @@ fn undo_goes_back_step_by_step_and_forward_again() {
 }
 
 #[test]
+fn undo_leaves_what_was_done_in_another_workspace_and_says_so() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let [one, two] = ["w1", "w2"].map(|name| {
+        user.ok(&root, &["workspace", "add", &format!("../{name}")]);
+        user.path(name)
+    });
+    user.commit(&one, "one.txt", "1");
+    let made = user.commit(&two, "two.txt", "2");
+    let undone = user.run(&one, &["undo"]);
+    assert_eq!((undone.code, one.join("one.txt").exists(), two.join("two.txt").exists()), (0, false, true), "{}", undone.err);
+    let hints: Vec<&str> = undone.err.lines().filter(|line| line.starts_with("hint: ")).collect();
+    assert!(matches!(hints[..], [hint] if hint.contains("(commit two.txt)") && hint.contains("workspace w2")), "{}", undone.err);
+    assert_eq!(user.ok(&two, &["rev-parse", "HEAD"]).trim(), made);
+    let again = user.run(&one, &["undo"]);
+    assert!(again.code == 1 && again.err.contains("nothing to undo in workspace w1"), "{}", again.err);
+    let number = hints[0].split('`').nth(1).and_then(|command| command.rsplit(' ').next()).expect("a command");
+    user.ok(&one, &["undo", number]);
+    assert!(!two.join("two.txt").exists(), "whoever names it takes it back");
+}
+
+#[test]
 fn picked_and_reverted_changes_are_new_snapshots() {
     let user = User::new();
     let root = user.repository("work");

@@ -13,19 +13,21 @@ use crate::context::Context;
 use crate::here::Here;
 use crate::render::date;
 
-/// Takes back the last thing that was done to branches, heads or experiments
+/// Takes back the last thing that was done in this workspace to branches, heads or experiments
 ///
-/// Again and again, it goes further back. The files of workspaces whose head moves follow it. Files that no commit has are not
-/// brought back: they were never in the repository.
+/// Again and again, it goes further back. What was done in other workspaces stays, unless it is named: `oplog` says of each
+/// operation where it was done. An import, a sync and what is done to branches and experiments belong to the workspace they were
+/// asked for in. The files of workspaces whose head moves follow it. Files that no commit has are not brought back: they were
+/// never in the repository.
 #[derive(Parser)]
 #[command(name = "undo", after_help = "Examples:\n  helios undo\n  helios undo 41\n  helios undo --to 38\n  helios undo --redo")]
 pub struct UndoCommand {
-    /// One operation of `helios oplog`, alone
+    /// One operation of `helios oplog`, alone, of whatever workspace
     operation: Option<u64>,
-    /// Everything behind this operation
+    /// Everything behind this operation, of every workspace
     #[arg(long, value_name = "OPERATION", conflicts_with = "operation")]
     to: Option<u64>,
-    /// Does the last one that was taken back again
+    /// Does the last one that was taken back in this workspace again
     #[arg(long, conflicts_with_all = ["operation", "to"])]
     redo: bool,
     /// Also where changes that no commit has are overwritten, which are kept in a snapshot first
@@ -126,7 +128,10 @@ fn tell(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Result<u8, F
             .iter()
             .map(|moved| json!({"workspace": moved.workspace.to_string(), "snapshot": moved.head.snapshot}))
             .collect();
-        context.console.json(&json!({"operations": undone.operations, "moved": moved, "operation": undone.recorded.operation}))?;
+        let left = undone.left.as_ref().map(|operation| operation.number);
+        context.console.json(
+            &json!({"operations": undone.operations, "moved": moved, "operation": undone.recorded.operation, "left": left}),
+        )?;
         return Ok(OK);
     }
     for number in &undone.operations {
@@ -137,6 +142,10 @@ fn tell(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Result<u8, F
     for moved in &undone.moved {
         let at = moved.head.snapshot.map_or_else(|| "no commit".to_owned(), |id| id.short());
         context.console.line(format!("workspace {} is now at {at}", moved.workspace))?;
+    }
+    if let Some(Operation { number, workspace, verb, text, .. }) = &undone.left {
+        let text = format!("hint: the last operation, {number} ({verb} {text}), is that of workspace {workspace}");
+        context.console.note(format!("{text}: `helios undo {number}` takes it back"))?;
     }
     Ok(OK)
 }

@@ -64,7 +64,8 @@ pub struct OperationChange {
 /// What to take back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undo {
-    /// The last operation that was not taken back yet: again and again, it goes further back. What was kept before it was overwritten stays kept.
+    /// The last operation of the caller's workspace that was not taken back yet: again and again, it goes further back. What was
+    /// kept before it was overwritten stays kept.
     Last,
     /// One operation, wherever it is in the log. Refused where something of it was changed since.
     Entry(u64),
@@ -79,6 +80,8 @@ pub struct Undone {
     pub operations: Vec<u64>,
     /// Workspaces whose tree is another one now: their files are the caller's.
     pub moved: Vec<MovedHead>,
+    /// For [`Undo::Last`]: the last operation that could be taken back, where it is another workspace's and so was left.
+    pub left: Option<Operation>,
     /// What was written.
     pub recorded: Recorded,
 }
@@ -130,6 +133,12 @@ pub(crate) fn first(store: &dyn RecordStore) -> Result<Option<u64>, VersionError
 /// Whether an entry has nothing but what was kept before it would have been overwritten: there is nothing in it to take back.
 fn only_keeps(record: &OperationRecord) -> bool {
     !record.changes.is_empty() && record.changes.iter().all(is_kept)
+}
+
+/// Whether an entry made a workspace. What is older was done in another one of that name.
+fn makes(record: &OperationRecord, workspace: &WorkspaceName) -> bool {
+    let head = WorkspaceKeys(workspace).head();
+    record.changes.iter().any(|change| change.family == Family::Workspaces && change.key == head && change.before.is_none())
 }
 
 fn damaged(key: &[u8], reason: &'static str) -> VersionError {
@@ -189,15 +198,17 @@ impl Repository {
 
     /// Takes operations back, in one batch. Fails where something of them was changed since, and says by what.
     pub fn undo(&self, caller: &Caller, what: Undo) -> Result<Undone, VersionError> {
-        let ((operations, moved), recorded) = self.change(caller, "undo", |change| {
+        let ((operations, moved, left), recorded) = self.change(caller, "undo", |change| {
             let before = change.folder_trees()?;
+            let mut left = None;
             let (operations, text) = match what {
                 Undo::To(number) => {
                     let operations = change.restore(number)?;
                     (operations, format!("to operation {number}"))
                 }
                 Undo::Last => {
-                    let number = self.next_to_undo()?;
+                    let number;
+                    (number, left) = self.next_to_undo(&caller.workspace)?;
                     change.caused_by(Cause::Undoes(number));
                     let text = change.take_back(number)?;
                     (vec![number], text)
@@ -208,60 +219,74 @@ impl Repository {
                     (vec![number], text)
                 }
             };
-            Ok(((operations, change.moved_since(&before)?), text))
+            Ok(((operations, change.moved_since(&before)?, left), text))
         })?;
-        Ok(Undone { operations, moved, recorded })
+        Ok(Undone { operations, moved, left, recorded })
     }
 
-    /// Makes the last undo undone, where nothing else was done since.
+    /// Makes the last undo of the caller's workspace undone, where nothing else was done in it since.
     pub fn redo(&self, caller: &Caller) -> Result<Undone, VersionError> {
         let ((operations, moved), recorded) = self.change(caller, "redo", |change| {
             let before = change.folder_trees()?;
-            let number = self.next_to_redo()?;
+            let number = self.next_to_redo(&caller.workspace)?;
             change.caused_by(Cause::Redoes(number));
             let text = change.take_back(number)?;
             Ok(((vec![number], change.moved_since(&before)?), text))
         })?;
-        Ok(Undone { operations, moved, recorded })
+        Ok(Undone { operations, moved, left: None, recorded })
     }
 
-    /// The last operation that is in effect and is itself no undo.
-    fn next_to_undo(&self) -> Result<u64, VersionError> {
-        let (mut cancelled, mut found) = (HashSet::new(), None);
-        self.each_operation(None, |number, record| {
-            if !cancelled.contains(&number) {
-                match record.cause {
-                    Cause::Itself if only_keeps(&record) => return Ok(true),
-                    Cause::Undoes(other) | Cause::Redoes(other) => drop(cancelled.insert(other)),
-                    Cause::Itself => found = Some(number).filter(|_| !record.changes.is_empty()),
-                }
-            }
-            // A note has nothing that could be taken back.
-            Ok(found.is_none())
-        })?;
-        found.ok_or(VersionError::Refused {
-            message: "there is nothing to undo".to_owned(),
-            hint: "`helios oplog` lists what was done and is still kept",
-        })
-    }
-
-    /// The last undo that is in effect, where nothing else was done since.
-    fn next_to_redo(&self) -> Result<u64, VersionError> {
-        let (mut cancelled, mut found) = (HashSet::new(), None);
+    /// The last operation of a workspace that is in effect and is itself no undo, and that of the others where it is newer.
+    fn next_to_undo(&self, workspace: &WorkspaceName) -> Result<(u64, Option<Operation>), VersionError> {
+        let (mut cancelled, mut found, mut left) = (HashSet::new(), None, None);
         self.each_operation(None, |number, record| {
             if cancelled.contains(&number) {
                 return Ok(true);
             }
             match record.cause {
-                Cause::Redoes(other) => drop(cancelled.insert(other)),
-                Cause::Undoes(_) => found = Some(number),
-                Cause::Itself => return Ok(only_keeps(&record)),
+                Cause::Undoes(other) | Cause::Redoes(other) => drop(cancelled.insert(other)),
+                // A note has nothing that could be taken back.
+                Cause::Itself if record.changes.is_empty() || only_keeps(&record) => {}
+                Cause::Itself if record.workspace == workspace.as_str() => found = Some(number),
+                Cause::Itself => {
+                    let is_before = !makes(&record, workspace);
+                    left.get_or_insert_with(|| operation(number, record));
+                    return Ok(is_before);
+                }
             }
             Ok(found.is_none())
         })?;
-        found.ok_or(VersionError::Refused {
-            message: "there is nothing to redo".to_owned(),
-            hint: "an undo can be redone until something else is done",
+        let Some(found) = found else {
+            let last = left.map_or_else(String::new, |Operation { number, workspace, verb, text, .. }| {
+                format!(": the last operation, {number} ({verb} {text}), is that of workspace {workspace}")
+            });
+            return Err(VersionError::Refused {
+                message: format!("there is nothing to undo in workspace {workspace}{last}"),
+                hint: "`helios oplog` lists what was done and is still kept; `helios undo NUMBER` takes back that of any workspace",
+            });
+        };
+        Ok((found, left))
+    }
+
+    /// The last undo of a workspace that is in effect, where nothing else was done in it since.
+    fn next_to_redo(&self, workspace: &WorkspaceName) -> Result<u64, VersionError> {
+        let (mut cancelled, mut found) = (HashSet::new(), None);
+        self.each_operation(None, |number, record| {
+            if cancelled.contains(&number) {
+                return Ok(true);
+            }
+            let is_own = record.workspace == workspace.as_str();
+            match record.cause {
+                Cause::Redoes(other) => drop(cancelled.insert(other)),
+                Cause::Undoes(_) => found = Some(number).filter(|_| is_own),
+                Cause::Itself if is_own => return Ok(only_keeps(&record)),
+                Cause::Itself => return Ok(!makes(&record, workspace)),
+            }
+            Ok(found.is_none())
+        })?;
+        found.ok_or_else(|| VersionError::Refused {
+            message: format!("there is nothing to redo in workspace {workspace}"),
+            hint: "an undo can be redone until something else is done in the same workspace",
         })
     }
 

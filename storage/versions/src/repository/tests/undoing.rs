@@ -64,6 +64,43 @@ fn undoing_ends_where_nothing_is_left() {
 }
 
 #[test]
+fn an_undo_takes_what_was_done_in_its_own_workspace_and_any_operation_that_is_named() {
+    let bed = Bed::new();
+    let repository = &bed.repository;
+    let first = bed.commit(&[("a", Some("1"))], "one").unwrap();
+    let head = |name: &str| repository.head(&name.parse().unwrap()).unwrap().snapshot.unwrap();
+    let add = |name: &str| {
+        let start = match repository.branch(&branch(name)).unwrap() {
+            None => Start::NewBranch(branch(name), first),
+            Some(_) => Start::Branch(branch(name)),
+        };
+        repository.add_workspace(&bed.caller(), &name.parse().unwrap(), "", &start).unwrap();
+    };
+    add("w1");
+    add("w2");
+    let [one, two] = ["w1", "w2"].map(|name| bed.commit_in(name, &[(name, Some("1"))], name).unwrap());
+    let undone = repository.undo(&bed.caller_in("w1"), Undo::Last).unwrap();
+    assert_eq!((undone.operations, head("w1"), head("w2")), (vec![5], first, two));
+    assert_eq!(undone.left.map(|left| (left.number, left.workspace)), Some((6, "w2".to_owned())));
+    let refused = repository.undo(&bed.caller_in("w1"), Undo::Last);
+    assert!(matches!(&refused, Err(VersionError::Refused { message, .. }) if message.contains("6 (commit w2)")), "{refused:?}");
+    bed.commit_in("w2", &[("w2", Some("2"))], "more").unwrap();
+    assert!(matches!(repository.redo(&bed.caller_in("w2")), Err(VersionError::Refused { .. })), "w2 has taken nothing back");
+    repository.redo(&bed.caller_in("w1")).unwrap();
+    assert_eq!(head("w1"), one, "what w2 did meanwhile is in nobody's way");
+    // Whoever names an operation takes it back, and it is not taken back a second time where it was done.
+    repository.undo(&bed.caller_in("w1"), Undo::Entry(8)).unwrap();
+    assert_eq!(head("w2"), two);
+    let undone = repository.undo(&bed.caller_in("w2"), Undo::Last).unwrap();
+    assert_eq!((undone.operations, undone.left.map(|left| left.number), head("w2")), (vec![6], None, first));
+    // A new workspace of an old name has nothing of the old one's.
+    repository.remove_workspace(&bed.caller(), &"w1".parse().unwrap()).unwrap();
+    add("w1");
+    assert!(matches!(repository.undo(&bed.caller_in("w1"), Undo::Last), Err(VersionError::Refused { .. })));
+    assert_eq!(head("w1"), one);
+}
+
+#[test]
 fn one_operation_of_the_past_is_undone_only_where_nothing_built_on_it() {
     let bed = Bed::new();
     let repository = &bed.repository;
