@@ -195,6 +195,24 @@ except ValueError as e:
 }
 
 #[test]
+fn the_lines_of_the_documents_can_be_pasted() {
+    let documents = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    for (document, least) in [("docs/helios.md", 12), ("README.md", 8)] {
+        let user = User::new();
+        let place = user.path("documents");
+        fs::create_dir_all(place.join("project")).expect("made");
+        fs::write(place.join("project/f"), "1\n").expect("written");
+        let text = fs::read_to_string(documents.join(document)).expect("it is there");
+        let lines: Vec<&str> =
+            text.split("```sh\n").skip(1).flat_map(|part| part.split("```").next()).flat_map(str::lines).collect();
+        let commands = lines.iter().filter(|line| line.starts_with("helios ")).count();
+        assert!(commands >= least, "{document}: {commands} commands");
+        let cwd = if lines.iter().any(|line| line.starts_with("cd ")) { place } else { place.join("project") };
+        shell(&user, &cwd, &format!("set -e\n{}\n", lines.join("\n")));
+    }
+}
+
+#[test]
 fn the_shell_lines_do_what_they_say() {
     let user = User::new();
     let root = user.path("ai-project");
