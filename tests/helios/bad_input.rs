@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -72,6 +73,27 @@ fn a_hint_names_what_there_is() {
         let ended = user.run(&root, arguments);
         assert_ne!(ended.code, 0, "helios {arguments:?}: {}", ended.out);
         assert!(ended.err.contains(told) && !ended.err.contains(not_told), "helios {arguments:?}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_hint_for_a_folder_names_one_that_can_be_had() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["workspace", "add", "../agent-1"]);
+    user.ok(&root, &["branch", "agent-2"]);
+    for folder in ["../agent-1", "deep/agent-1"] {
+        let refused = user.run(&root, &["workspace", "add", folder, "--name", "another"]);
+        assert_eq!(refused.code, 1, "{}", refused.err);
+        let named = refused.err.split("as in ").nth(1).and_then(|rest| rest.split(';').next()).expect("a folder is named");
+        assert_eq!(Path::new(named), user.path("agent-3").canonicalize().unwrap_or(user.path("agent-3")), "{}", refused.err);
+    }
+    user.ok(&root, &["workspace", "add", "../agent-3"]);
+    for verb in [&["restore", "/nowhere/monday", "project"][..], &["restore", "f", "project"], &["verify", "/nowhere/monday"]] {
+        let refused = user.run(&root, &[&["backup"], verb].concat());
+        let is_told = refused.err.contains(verb[1]) && refused.err.contains("`helios backup create FOLDER`");
+        assert!(refused.code == 128 && is_told && !root.join("project").exists(), "{}", refused.err);
     }
 }
 

@@ -19,6 +19,9 @@ use crate::engine::PinnedStore;
 use crate::engine::location::{Location, MARKER};
 use crate::here::{Here, queue};
 
+/// The file that makes a folder a backup.
+const MANIFEST: &str = "manifest";
+
 /// Makes, checks and restores backups
 ///
 /// A backup is a folder with a manifest of hashes; on the same file system its tables take no room of their own. Others may commit
@@ -82,7 +85,7 @@ impl Verb for BackupCommand {
                 tell(context, &to, &made, "wrote")
             }
             BackupVerb::Verify { backup } => {
-                let (made, checked) = RocksStore::verify_backup(&cwd.join(&backup))?;
+                let (made, checked) = RocksStore::verify_backup(&there(cwd.join(&backup))?)?;
                 for (id, reason) in &checked.damaged {
                     context.console.note(format!("damaged {id}: {reason}"))?;
                 }
@@ -93,9 +96,24 @@ impl Verb for BackupCommand {
             BackupVerb::AcceptLoss { folder, yes } => {
                 loss::accept(context, &cwd.join(folder), if yes { Consent::Given } else { Consent::Missing })
             }
-            BackupVerb::Restore { backup, folder, replace } => restore(context, &cwd.join(backup), &cwd.join(folder), replace),
+            BackupVerb::Restore { backup, folder, replace } => {
+                restore(context, &there(cwd.join(backup))?, &cwd.join(folder), replace)
+            }
         }
     }
+}
+
+/// The path of a backup, where there is one.
+fn there(path: PathBuf) -> Result<PathBuf, Failure> {
+    if path.join(MANIFEST).exists() {
+        return Ok(path);
+    }
+    let message = if path.exists() {
+        format!("{} is no backup: it has no file {:?}", path.display(), MANIFEST)
+    } else {
+        format!("there is no backup in {}: no such folder", path.display())
+    };
+    Err(Failure::new(Code::NotFound, message).hint("name a folder that `helios backup create FOLDER` wrote"))
 }
 
 fn tell(context: &mut Context<'_>, path: &Path, backup: &Backup, word: &str) -> Result<u8, Failure> {

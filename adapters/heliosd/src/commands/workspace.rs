@@ -146,8 +146,15 @@ fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceNam
 fn admit(here: &Here, root: &Path) -> Result<(), Failure> {
     let repository = &here.location.repository;
     if let Some(outer) = Location::find(root).ok().filter(|outer| outer.repository == *repository) {
-        let message = format!("{} lies in workspace {}, which would carry its files too", root.display(), outer.workspace);
-        return Err(Failure::new(Code::InvalidState, message).hint("choose a folder beside it, as in ../agent-1"));
+        let message = if outer.root == root {
+            format!("{} is workspace {} already", root.display(), outer.workspace)
+        } else {
+            format!("{} lies in workspace {}, which would carry its files too", root.display(), outer.workspace)
+        };
+        let free = free_beside(here, &outer.root)?;
+        let hint =
+            format!("choose another folder beside it, as in {}; `helios workspace list` shows those there are", free.display());
+        return Err(Failure::new(Code::InvalidState, message).hint(hint));
     }
     for path in [root, repository] {
         if path.to_str().is_none_or(|path| path.contains('\n')) {
@@ -160,6 +167,16 @@ fn admit(here: &Here, root: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Code::InvalidState, message).hint("name a folder that is missing or empty"));
     }
     Ok(())
+}
+
+/// A folder beside a workspace's that is not there yet, and whose name no workspace and no branch has.
+fn free_beside(here: &Here, root: &Path) -> Result<PathBuf, Failure> {
+    let taken = here.repository().workspaces()?;
+    let is_free = |name: &str, path: &Path| {
+        !path.exists() && !is_branch(here, name) && taken.iter().all(|workspace| workspace.name.as_str() != name)
+    };
+    let beside = (1..).map(|number| format!("agent-{number}")).find(|name| is_free(name, &root.with_file_name(name)));
+    Ok(root.with_file_name(beside.expect("numbers do not end")))
 }
 
 fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
