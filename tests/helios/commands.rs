@@ -286,7 +286,10 @@ fn settings_are_kept_in_a_file_and_checked() {
     let root = user.repository("work");
     user.ok(&root, &["config", "set", "storage.pebbledb.write_buffer_size", "512MB"]);
     assert_eq!(user.ok(&root, &["config", "get", "storage.rocksdb.write_buffer_size"]), "512MB\n");
-    assert!(user.ok(&root, &["config", "list"]).contains("storage.rocksdb.write_buffer_size=512MB\n"));
+    let list = user.ok(&root, &["config", "list"]);
+    assert!(list.contains("storage.rocksdb.write_buffer_size=512MB\n") && list.lines().all(|line| line.contains('=')), "{list}");
+    let described = user.ok(&root, &["config", "list", "--describe"]);
+    assert_eq!(described.lines().count(), 2 * list.lines().count(), "{described}");
     let refused = user.run(&root, &["config", "set", "performance.l1_cash_size", "2GB"]);
     assert!(refused.code == 128 && refused.err.contains("performance.l1_cache_size"), "{}", refused.err);
 }
@@ -345,6 +348,19 @@ fn ids_that_were_mistyped_or_cut_short_are_found() {
     assert_eq!(user.ok(&root, &["cat-file", "-p", after]), "second\n");
     assert_eq!(user.ok(&root, &["cat-file", "-t", after]), "blob\n");
     assert_eq!(user.run(&root, &["cat-file", "-p", "0123456"]).code, 128);
+}
+
+#[test]
+fn what_keeps_an_object_is_said_of_ids_that_were_cut_short_and_of_paths() {
+    let user = User::new();
+    let root = user.repository("work");
+    let head = user.commit(&root, "f", "1");
+    let id = user.ok(&root, &["rev-parse", "HEAD:f"]);
+    let by = user.ok(&root, &["fsck", "--reached-by", "HEAD"]);
+    assert!(by.contains("refs/heads/main"), "{by}");
+    for named in [&head, &head[..12], "HEAD:f", id.trim(), &id[..12]] {
+        assert_eq!(user.ok(&root, &["fsck", "--reached-by", named]), by, "{named}");
+    }
 }
 
 #[test]

@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{Caller, Repository, Resolved, Signature, WorkingFolder, Workspace, WorkspaceName, diff_entries};
+use helix_versions::{
+    Caller, Repository, Resolved, Signature, VersionError, WorkingFolder, Workspace, WorkspaceName, diff_entries,
+};
 use parking_lot::MutexGuard;
 
 use crate::author::{Role, Who};
@@ -109,6 +111,39 @@ impl Here {
     /// Whatever a revision stands for. `REVISION:./PATH` and `REVISION:../PATH` are read in the folder that somebody is in.
     pub fn resolve_object(&self, cwd: &Path, revision: &str) -> Result<Resolved, Failure> {
         Ok(self.repository().resolve_object(self.name(), &self.rooted(cwd, revision)?)?)
+    }
+
+    /// The object that somebody names: by its whole id, by a revision as for [`resolve_object`](Self::resolve_object), or by the
+    /// first digits of the id of a file or a folder.
+    pub fn object(&self, cwd: &Path, named: &str) -> Result<ObjectId, Failure> {
+        if let Ok(id) = named.parse::<ObjectId>()
+            && self.store().missing(&[id])?.is_empty()
+        {
+            return Ok(id);
+        }
+        match self.resolve_object(cwd, named) {
+            Ok(Resolved::Snapshot(id)) => Ok(id.0),
+            Ok(Resolved::Entry(entry)) => Ok(entry.id),
+            Err(failure) if failure.code == Code::NotFound => self.by_digits(named)?.ok_or(failure),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The file or the folder whose id begins so.
+    fn by_digits(&self, named: &str) -> Result<Option<ObjectId>, Failure> {
+        let digits = named.to_ascii_lowercase();
+        if digits.len() < 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let found: Vec<ObjectId> = self.repository().objects_like(&digits)?.into_iter().collect();
+        match found.as_slice() {
+            [] => Ok(None),
+            [id] => Ok(Some(*id)),
+            several => {
+                let candidates = several.iter().take(8).map(ToString::to_string).collect();
+                Err(VersionError::Ambiguous { revision: named.to_owned(), candidates }.into())
+            }
+        }
     }
 
     /// The tree that a revision stands for: a snapshot's, or a folder's, which may be named as for [`resolve_object`](Self::resolve_object).

@@ -1,10 +1,8 @@
 //! `helios cat-file`: what the store holds under an id.
 
-use std::path::Path;
-
 use clap::Parser;
-use helix_protocol::{Code, Failure, ObjectId};
-use helix_versions::{Resolved, Snapshot, Tree, VersionError};
+use helix_protocol::{Code, Failure};
+use helix_versions::{Snapshot, Tree};
 
 use super::Verb;
 use crate::console::OK;
@@ -43,7 +41,7 @@ impl Verb for CatFile {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let id = self.find(&here, &cwd)?;
+        let id = here.object(&cwd, &self.object)?;
         let bytes = here.store().read(id)?;
         let object = Object::of(id, &bytes);
         if !(self.exists || self.kind || self.size || self.pretty) {
@@ -66,39 +64,6 @@ impl Verb for CatFile {
             }
         }
         Ok(OK)
-    }
-}
-
-impl CatFile {
-    fn find(&self, here: &Here, cwd: &Path) -> Result<ObjectId, Failure> {
-        if let Ok(id) = self.object.parse::<ObjectId>()
-            && here.store().missing(&[id])?.is_empty()
-        {
-            return Ok(id);
-        }
-        match here.resolve_object(cwd, &self.object) {
-            Ok(Resolved::Snapshot(id)) => Ok(id.0),
-            Ok(Resolved::Entry(entry)) => Ok(entry.id),
-            Err(failure) if failure.code == Code::NotFound => self.by_digits(here)?.ok_or(failure),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// The file or the folder whose id begins so.
-    fn by_digits(&self, here: &Here) -> Result<Option<ObjectId>, Failure> {
-        let digits = self.object.to_ascii_lowercase();
-        if digits.len() < 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(None);
-        }
-        let found: Vec<ObjectId> = here.repository().objects_like(&digits)?.into_iter().collect();
-        match found.as_slice() {
-            [] => Ok(None),
-            [id] => Ok(Some(*id)),
-            several => {
-                let candidates = several.iter().take(8).map(ToString::to_string).collect();
-                Err(VersionError::Ambiguous { revision: self.object.clone(), candidates }.into())
-            }
-        }
     }
 }
 

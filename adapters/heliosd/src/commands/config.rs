@@ -44,8 +44,13 @@ enum ConfigVerb {
         /// As `list` shows it
         key: String,
     },
-    /// Prints every setting with what it does
-    List,
+    /// Prints every setting as KEY=VALUE
+    #[command(after_help = "Examples:\n  helios config list\n  helios config list --describe")]
+    List {
+        /// Says of each what it does, and its default
+        #[arg(long)]
+        describe: bool,
+    },
 }
 
 impl Verb for Config {
@@ -70,7 +75,7 @@ impl Verb for Config {
                 }
             }
             ConfigVerb::Unset { key } => drop(change(context, &here, &key, None)?),
-            ConfigVerb::List => list(context, &here)?,
+            ConfigVerb::List { describe } => list(context, &here, if describe { Listing::Described } else { Listing::Plain })?,
         }
         Ok(OK)
     }
@@ -86,7 +91,14 @@ fn change(context: &mut Context<'_>, here: &Here, key: &str, value: Option<&str>
     Ok(setting)
 }
 
-fn list(context: &mut Context<'_>, here: &Here) -> Result<(), Failure> {
+/// How settings are listed for a person; programs are always told what each does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    Plain,
+    Described,
+}
+
+fn list(context: &mut Context<'_>, here: &Here, listing: Listing) -> Result<(), Failure> {
     let mut object = Map::new();
     for setting in SETTINGS.iter().chain(DECIDED) {
         let value = here.open.settings().get(setting.key)?;
@@ -96,6 +108,10 @@ fn list(context: &mut Context<'_>, here: &Here) -> Result<(), Failure> {
             object.insert(setting.key.to_owned(), value);
         } else {
             context.console.line(format!("{}={value}", setting.key))?;
+            if listing == Listing::Described {
+                let default = if setting.default.is_empty() { "none" } else { setting.default };
+                context.console.line(format!("    {} (default: {default})", setting.about))?;
+            }
         }
     }
     if context.is_json() {

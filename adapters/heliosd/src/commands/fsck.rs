@@ -1,5 +1,7 @@
 //! `helios fsck`: is everything there, and what it should be?
 
+use std::path::Path;
+
 use clap::Parser;
 use helix_objects::ObjectStore;
 use helix_protocol::{Code, Failure, ObjectId};
@@ -23,10 +25,10 @@ use crate::render::path;
 #[derive(Parser)]
 #[command(
     name = "fsck",
-    after_help = "Examples:\n  helios fsck\n  helios fsck --reached-by 3f2a…\n\nExit codes: 0 sound, 1 something is damaged or missing"
+    after_help = "Examples:\n  helios fsck\n  helios fsck --reached-by 3f2a91c0\n  helios fsck --reached-by HEAD:README.md\n\nExit codes: 0 sound, 1 something is damaged or missing"
 )]
 pub struct Fsck {
-    /// Says what keeps this object, by its 64 digits or a revision
+    /// Says what keeps this object: a revision, REVISION:PATH, or an id or the first digits of one
     #[arg(long, value_name = "OBJECT")]
     reached_by: Option<String>,
 }
@@ -39,7 +41,7 @@ impl Verb for Fsck {
             here => here?,
         };
         if let Some(object) = &self.reached_by {
-            return reached_by(context, &here, object);
+            return reached_by(context, &here, &cwd, object);
         }
         let mut checked = here.open.store.store().verify()?;
         context.console.check()?;
@@ -125,10 +127,10 @@ fn tell(context: &mut Context<'_>, checked: &Checked, history: Option<History>) 
     Ok(NO)
 }
 
-fn reached_by(context: &mut Context<'_>, here: &Here, object: &str) -> Result<u8, Failure> {
+fn reached_by(context: &mut Context<'_>, here: &Here, cwd: &Path, object: &str) -> Result<u8, Failure> {
     let id = match object.parse::<ObjectId>() {
         Ok(id) => id,
-        Err(_) => here.resolve(object)?.0,
+        Err(_) => here.object(cwd, object)?,
     };
     let by = here.repository().reached_from(id)?;
     if context.is_json() {
