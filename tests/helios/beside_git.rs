@@ -29,15 +29,26 @@ fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_nam
     let apart = user.run(&root, &["sync"]);
     let command = format!("helios merge {there}");
     assert_eq!(apart.code, 1, "{apart:?}");
+    assert!(apart.out.starts_with("  git ↔ here: left, both sides have gone on: refs/heads/main\n"), "{}", apart.out);
     assert_eq!(apart.out.matches(&format!("`{command}`")).count(), 1, "{}", apart.out);
     assert!(user.run(&root, &["sync", "--json"]).out.contains(&format!("\"to_merge\":\"{there}\"")));
     assert_eq!(git(&user, &root, &["rev-parse", "main"]), there, "nothing was moved");
     user.ok(&root, &["merge", &there]);
     let joined = user.ok(&root, &["sync"]);
-    assert!(joined.contains("forwarded refs/heads/main"), "{joined}");
+    // That it is further here than in git is settled in the same run.
+    assert_eq!(joined.lines().next(), Some("  here → git: forwarded refs/heads/main"), "{joined}");
+    assert!(!joined.contains("left,"), "{joined}");
     assert_eq!(git(&user, &root, &["rev-parse", "main^2"]), there);
     assert_eq!(git(&user, &root, &["show", "main:here"]), "2");
     assert_eq!(user.ok(&root, &["sync"]), "0 commits from git, 0 to git\n");
+    git(&user, &root, &["branch", "from-git", "main~1"]);
+    user.ok(&root, &["branch", "from-here"]);
+    let both = user.ok(&root, &["sync"]);
+    let lines: Vec<&str> = both.lines().collect();
+    assert_eq!(
+        lines,
+        ["  git → here: created refs/heads/from-git", "  here → git: created refs/heads/from-here", "0 commits from git, 0 to git"]
+    );
     let short = &there[..10];
     assert_eq!(user.ok(&root, &["rev-parse", short]), user.ok(&root, &["rev-parse", "HEAD^2"]));
     assert_eq!(user.ok(&root, &["show", "--name-only", &format!("{there}~1")]).lines().last(), Some("f"));

@@ -126,7 +126,7 @@ impl Import {
                 .console
                 .json(&json!({"commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs)}))?;
         } else {
-            tell_refs(&mut context.console, &report.refs)?;
+            tell_refs(&mut context.console, &IMPORT, &report.refs)?;
             context.console.line(format!("imported {} commits ({} objects)", report.commits, report.objects))?;
         }
         Ok(OK)
@@ -178,7 +178,7 @@ impl Verb for Export {
         if context.is_json() {
             context.console.json(&json!({"repository": report.repository.display().to_string(), "created": report.created, "commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs), "left_out": report.left_out}))?;
         } else {
-            tell_refs(&mut context.console, &report.refs)?;
+            tell_refs(&mut context.console, &EXPORT, &report.refs)?;
             context.console.line(format!(
                 "exported {} commits ({} objects) to {}",
                 report.commits,
@@ -206,10 +206,12 @@ impl Verb for Sync {
         if context.is_json() {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;
         } else {
-            tell_refs(&mut context.console, &from.refs)?;
-            // What both sides have gone on with is said once.
+            // What is further here goes to git in the same run, or it is said there why not. What both have gone on with is said once.
+            let given = |name: &str| to.refs.iter().any(|report| report.name == name);
+            let taken = from.refs.iter().filter(|report| report.outcome != RefOutcome::Ahead || !given(&report.name));
             let told = |report: &&RefReport| report.outcome != RefOutcome::Diverged || !from.refs.contains(*report);
-            tell_refs(&mut context.console, &to.refs.iter().filter(told).cloned().collect::<Vec<_>>())?;
+            tell_refs(&mut context.console, &FROM_GIT, taken)?;
+            tell_refs(&mut context.console, &TO_GIT, to.refs.iter().filter(told))?;
             context.console.line(format!("{} commits from git, {} to git", from.commits, to.commits))?;
         }
         let is_head = |moved: &&RefReport| matches!(&from.head, GitHead::Ref(head) if *head == moved.name);
@@ -315,10 +317,31 @@ fn refs_json(refs: &[RefReport]) -> Vec<Value> {
     refs.iter().map(told).collect()
 }
 
+/// Which way commits go, for a person.
+struct Way {
+    /// What stands before each ref; nothing where there is only one way.
+    mark: &'static str,
+    /// A ref that was left since it is further where it would have been moved.
+    ahead: &'static str,
+    /// A ref that was left since it was removed there.
+    removed: &'static str,
+}
+
+const IMPORT: Way = Way { mark: "", ahead: "left, it is further here than in git:", removed: "left, it was removed here:" };
+const EXPORT: Way = Way { mark: "", ahead: "left, it is further in git than here:", removed: "left, it was removed in git:" };
+const FROM_GIT: Way = Way { mark: "git → here: ", ..IMPORT };
+const TO_GIT: Way = Way { mark: "here → git: ", ..EXPORT };
+
 /// Names the refs that something became of.
-fn tell_refs(console: &mut Console<'_>, refs: &[RefReport]) -> Result<(), Failure> {
-    for report in refs.iter().filter(|report| report.outcome != RefOutcome::Unchanged) {
-        console.line(format!("  {} {}", outcome(&report.outcome), report.name))?;
+fn tell_refs<'r>(console: &mut Console<'_>, way: &Way, refs: impl IntoIterator<Item = &'r RefReport>) -> Result<(), Failure> {
+    for report in refs.into_iter().filter(|report| report.outcome != RefOutcome::Unchanged) {
+        let mark = if way.mark.is_empty() || report.outcome != RefOutcome::Diverged { way.mark } else { "git ↔ here: " };
+        let became = match &report.outcome {
+            RefOutcome::Ahead => way.ahead.to_owned(),
+            RefOutcome::Removed => way.removed.to_owned(),
+            other => outcome(other),
+        };
+        console.line(format!("  {mark}{became} {}", report.name))?;
         let branch = report.name.strip_prefix("refs/heads/").filter(|_| report.outcome == RefOutcome::Diverged);
         match (branch, &report.to_merge) {
             (Some(branch), Some(commit)) => console.line(format!(
