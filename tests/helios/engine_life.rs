@@ -26,7 +26,9 @@ fn of_many_engines_that_start_at_once_one_stays_and_all_clients_are_served() {
     let user = User::new();
     let clients: Vec<_> = (0..12)
         .map(|_| {
-            user.helios(&user.path("home"), &["--json", "engine", "status"])
+            // Only to look at an engine starts none.
+            user.program("sh", &user.path("home"))
+                .args(["-c", "helios version >/dev/null && helios --json engine status"])
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
@@ -53,6 +55,12 @@ fn an_engine_leaves_when_it_is_idle_and_when_it_is_told() {
     user.ok(&root, &["engine", "stop"]);
     wait_until("the engine leaves when told", || !is_running(first));
     assert!(!user.place().join("engine.sock").exists(), "its socket goes with it");
+    // Who only looks, or stops what does not run, starts none.
+    assert_eq!(user.ok(&root, &["engine", "status"]), "no engine runs: a command that needs one starts it\n");
+    let status: Value = serde_json::from_str(&user.ok(&root, &["--json", "-C", ".", "engine", "status"])).expect("JSON");
+    assert_eq!((&status["stays"], &status["pid"]), (&json!(false), &Value::Null), "{status}");
+    assert_eq!(user.ok(&root, &["engine", "stop", "--json"]), "{\"stopping\":false}\n");
+    assert_eq!(user.engine(), None);
     let mut command = user.helios(&root, &["status"]);
     assert_eq!(ended(command.env("HELIOS_ENGINE_IDLE", "1s")).code, 0);
     let second = user.engine().expect("one stays");
@@ -98,7 +106,7 @@ fn whoever_starts_the_engine_does_not_wait_for_its_end() {
     let user = User::new();
     // A shell that leaves a pipe open in an odd place sees its end as soon as the client is gone.
     let mut shell = user.program("sh", &user.path("home"));
-    let ended = ended(shell.args(["-c", "helios engine status 5>&1 6>&2 | cat"]));
+    let ended = ended(shell.args(["-c", "helios version 5>&1 6>&2 | cat"]));
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(user.engine().is_some());
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use helios_client::{Connection, Outcome, Place, Run, Started, Streams, caller, exec_one_shot, find_engine, start_engine};
+use helios_client::{Connection, Outcome, Place, Run, Started, Streams, Text, caller, exec_one_shot, find_engine, start_engine};
 use helix_protocol::Code;
 
 /// How long an engine that is being started, or has just left, is waited for.
@@ -72,6 +72,9 @@ fn through_engine(run: &Run, mut begun: Option<Connection>) -> Result<ExitCode, 
         let connection = match begun.take().map_or_else(|| Connection::open(&place.socket()), Ok) {
             Ok(connection) => connection,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                if is_about_engine(&run.argv) {
+                    return Err("none runs".to_owned());
+                }
                 start(&find_engine())?;
                 match Connection::open(&place.socket()) {
                     Ok(connection) => connection,
@@ -103,6 +106,18 @@ fn through_engine(run: &Run, mut begun: Option<Connection>) -> Result<ExitCode, 
                     "what was acknowledged is kept; `helios log -n 3` shows whether this was; then try again",
                 ));
             }
+        }
+    }
+}
+
+/// Whether a command looks after the engine: none is started only to be told of, or to be stopped.
+fn is_about_engine(argv: &[Text]) -> bool {
+    let mut words = argv.iter().map(Text::as_bytes);
+    loop {
+        match words.next() {
+            Some(b"--json") => {}
+            Some(b"-C") => drop(words.next()),
+            verb => return verb == Some(b"engine"),
         }
     }
 }
