@@ -210,6 +210,39 @@ fn a_wrong_command_line_and_a_projects_file_are_judged_as_what_they_are() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("setup"), "{}", String::from_utf8_lossy(&wrong.stderr));
 }
 
+#[test]
+fn down_says_what_it_waits_for_and_what_stays_and_ends_workers_where_that_is_wanted() {
+    let person = Person::new();
+    let mut run = person.command(&["run", "--command", "touch begun; sleep 4"]).spawn().expect("the program runs");
+    let started = std::time::Instant::now();
+    let is_running = || {
+        let tasks = person.types(&["status", "--json"]);
+        tasks.status.success() && json(&tasks)["held"]["local-1"] == 1
+    };
+    while !is_running() {
+        assert!(started.elapsed().as_secs() < 30, "the task is not taken");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let down = person.types(&["down"]);
+    let (said, noted) = (String::from_utf8_lossy(&down.stdout).into_owned(), String::from_utf8_lossy(&down.stderr).into_owned());
+    assert!(down.status.success() && noted.starts_with("waiting for the present step of 1 task"), "{noted}");
+    assert!(said.contains("left running for the next node: worker local-1; ") && said.contains("`kill "), "{said}");
+    run.wait().expect("it has ended");
+
+    let up = person.types(&["up", "--detach"]);
+    assert_eq!(up.status.code(), Some(0), "{}", String::from_utf8_lossy(&up.stderr));
+    let is_idle = || {
+        let status = json(&person.types(&["status", "--json"]));
+        status["held"].as_object().is_none_or(serde_json::Map::is_empty) && status["workers"][0]["pid"].is_u64()
+    };
+    while !is_idle() {
+        assert!(started.elapsed().as_secs() < 60, "the task does not end");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let ended = json(&person.types(&["down", "--workers", "--json"]));
+    assert_eq!((&ended["workers"][0]["name"], &ended["workers"][0]["ended"]), (&"local-1".into(), &true.into()), "{ended}");
+}
+
 /// A data folder whose path is too long for a socket in it.
 fn long_folder(person: &Person) -> PathBuf {
     person.folder.path().join("x".repeat(100)).join("data")

@@ -4,45 +4,153 @@ use std::time::Duration;
 
 use clap::Args;
 use helix_adapter_http::api::SystemStatus;
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, WorkerTarget};
+use serde::Serialize;
 use serde_json::json;
 
 use super::Context;
+
+/// What need not be explained.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long workers that were told to end are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stop the node in order: tasks park at their next step boundary
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   helix down              wait until it has ended
-  helix down --now        do not wait for step boundaries; nothing committed is lost")]
+  helix down --now        do not wait for step boundaries; nothing committed is lost
+  helix down --workers    end this machine's workers too, where they hold no task
+
+Workers go on without a node, so that the next one adopts what they do. Where none comes, they leave by themselves after a day.")]
 pub(super) struct Down {
     /// Do not wait for step boundaries
     #[arg(long)]
     now: bool,
+    /// End this machine's workers that hold no task, too
+    #[arg(long)]
+    workers: bool,
 }
 
 impl Down {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let status: SystemStatus = client.get("/system/status").await?;
-        let pid = i32::try_from(status.node.pid).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| Failure::new(Code::Internal, "the node did not say its process id"))?;
-        let signal = || {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-                .map_err(|error| Failure::io(format!("signalling process {}", status.node.pid), &error.into()))
-        };
-        signal()?;
+        let pid = status.node.pid;
+        terminate(pid)?;
         if self.now {
-            signal()?;
+            terminate(pid)?;
         }
         let ended = async {
-            while rustix::process::test_kill_process(pid).is_ok() && !is_zombie(status.node.pid) {
+            while runs(pid) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        context.waiting("tasks are parking at their step boundaries", ended).await;
-        context.print(&json!({ "ended": true, "pid": status.node.pid }), |_| "the node has ended".to_owned())
+        wait(context, &status, ended).await;
+        let mut workers = local_workers(&status);
+        if self.workers {
+            end(context, &mut workers).await?;
+        }
+        let answer = json!({ "ended": true, "pid": status.node.pid, "workers": workers });
+        context.print(&answer, |_| format!("the node has ended\n{}", told(&workers)))
     }
+}
+
+/// Says what is waited for where it takes longer than a moment.
+async fn wait(context: &Context, status: &SystemStatus, ended: impl Future<Output = ()>) {
+    let mut ended = std::pin::pin!(ended);
+    if tokio::time::timeout(MOMENT, &mut ended).await.is_ok() {
+        return;
+    }
+    let held: u64 = status.held.values().sum();
+    let what = match held {
+        0 => "the node is ending".to_owned(),
+        1 => "waiting for the present step of 1 task".to_owned(),
+        held => format!("waiting for the present steps of {held} tasks"),
+    };
+    context.say(&format!("{what}; `helix down --now` in another terminal does not wait"));
+    context.waiting(&what, ended).await;
+}
+
+/// A worker of this machine.
+#[derive(Debug, Serialize)]
+struct LocalWorker {
+    name: String,
+    pid: u32,
+    /// Whether it holds a task.
+    busy: bool,
+    ended: bool,
+}
+
+/// The workers of this machine that run although the node has ended.
+fn local_workers(status: &SystemStatus) -> Vec<LocalWorker> {
+    let local = status.workers.iter().filter(|view| matches!(view.record.target, WorkerTarget::Local { .. }));
+    let running = local.filter_map(|view| Some((view, view.pid.filter(|pid| runs(*pid))?)));
+    running
+        .map(|(view, pid)| {
+            let name = view.record.name.clone();
+            LocalWorker { pid, busy: status.held.contains_key(&name), name, ended: false }
+        })
+        .collect()
+}
+
+/// Ends those that hold no task, and waits for them.
+async fn end(context: &Context, workers: &mut [LocalWorker]) -> Result<(), Failure> {
+    for worker in workers.iter().filter(|worker| !worker.busy) {
+        terminate(worker.pid)?;
+    }
+    let gone = async {
+        for worker in workers.iter_mut().filter(|worker| !worker.busy) {
+            while runs(worker.pid) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            worker.ended = true;
+        }
+    };
+    // One that does not end is told of as one that stays.
+    let _ = context.waiting("workers are ending", tokio::time::timeout(PATIENCE, gone)).await;
+    Ok(())
+}
+
+/// What became of the workers, for a person.
+fn told(workers: &[LocalWorker]) -> String {
+    let (ended, stay): (Vec<_>, Vec<_>) = workers.iter().partition(|worker| worker.ended);
+    let names = |workers: &[&LocalWorker]| {
+        let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
+        match names.as_slice() {
+            [name] => format!("worker {name}"),
+            names => format!("workers {}", names.join(", ")),
+        }
+    };
+    let mut text = String::new();
+    if !ended.is_empty() {
+        text.push_str(&format!("ended too: {}\n", names(&ended)));
+    }
+    if !stay.is_empty() {
+        let pids: String = stay.iter().map(|worker| format!(" {}", worker.pid)).collect();
+        let (they, them) = if stay.len() == 1 { ("it ends", "it") } else { ("they end", "them") };
+        text.push_str(&format!(
+            "left running for the next node: {}; where none comes {they} after a day, and `kill{pids}` ends {them} now\n",
+            names(&stay)
+        ));
+    }
+    text
+}
+
+fn terminate(pid: u32) -> Result<(), Failure> {
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let process = process.ok_or_else(|| Failure::new(Code::Internal, format!("{pid} is no process id")))?;
+    match rustix::process::kill_process(process, rustix::process::Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(Failure::io(format!("signalling process {pid}"), &error.into())),
+    }
+}
+
+fn runs(pid: u32) -> bool {
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| rustix::process::test_kill_process(process).is_ok()) && !is_zombie(pid)
 }
 
 /// Whether a process has ended and whoever started it has not looked yet: a `helix run` that goes on may have started the node.
@@ -55,6 +163,16 @@ fn is_zombie(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_becomes_of_workers_is_said_with_how_to_end_them() {
+        let worker = |name: &str, pid, ended| LocalWorker { name: name.to_owned(), pid, busy: false, ended };
+        assert_eq!(told(&[]), "");
+        let told = told(&[worker("local-1", 7, false), worker("local-2", 8, true), worker("local-3", 9, false)]);
+        let left =
+            "left running for the next node: workers local-1, local-3; where none comes they end after a day, and `kill 7 9` ends";
+        assert_eq!(told, format!("ended too: worker local-2\n{left} them now\n"));
+    }
 
     #[test]
     fn a_child_that_ended_and_was_not_waited_for_is_a_zombie() {
