@@ -163,9 +163,32 @@ async fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    let line = String::from_utf8_lossy(&said).lines().next()?.chars().filter(|c| !c.is_control()).collect::<String>();
-    let line: String = line.trim().chars().take(200).collect();
+    let line: String = plain(String::from_utf8_lossy(&said).lines().next()?).trim().chars().take(200).collect();
     (output.status.success() && !line.is_empty()).then_some(line)
+}
+
+/// A line without control characters and without the whole sequences that an escape character begins (ECMA-48).
+fn plain(line: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(line.len()), line.chars());
+    while let Some(c) = rest.next() {
+        if c != '\x1b' {
+            plain.extend(Some(c).filter(|c| !c.is_control()));
+            continue;
+        }
+        match rest.next() {
+            Some('[') => drop(rest.find(|c| ('@'..='~').contains(c))),
+            // Strings, as of a title: up to BEL, or to the escape character and the backslash behind it.
+            Some(']' | 'P' | 'X' | '^' | '_') => {
+                let end = rest.find(|c| matches!(c, '\x07' | '\x1b'));
+                if end == Some('\x1b') {
+                    rest.next();
+                }
+            }
+            Some(' '..='/') => drop(rest.find(|c| ('0'..='~').contains(c))),
+            _ => {}
+        }
+    }
+    plain
 }
 
 async fn gpus() -> u32 {
@@ -204,7 +227,15 @@ mod tests {
     #[tokio::test]
     async fn a_version_is_plain_text_whatever_the_program_says() {
         let line = first_line(Path::new("/bin/sh"), &["-c", r"printf '\033]0;owned\007tool 1.2\033[2J\r\nmore\n'"]).await;
-        assert_eq!(line.as_deref(), Some("]0;ownedtool 1.2[2J"));
+        assert_eq!(line.as_deref(), Some("tool 1.2"));
+        for (said, left) in [
+            ("\x1b[1mApache Maven 3.8.7\x1b[m", "Apache Maven 3.8.7"),
+            ("\x1b]8;;http://x\x1b\\go\x1b]8;;\x1b\\ 1.2", "go 1.2"),
+            ("a\x1b(Bb\x1b7c\x07d", "abcd"),
+            ("cut\x1b[3", "cut"),
+        ] {
+            assert_eq!(plain(said), left, "{said:?}");
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use crate::client::segment;
 
 /// Show everything known of a worker
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  helix worker show buildbox")]
+#[command(after_help = "Example:\n  helix worker show buildbox\n\n`helix worker list --help` says what each state means.")]
 pub(in crate::cli) struct Show {
     /// Its name or id
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
