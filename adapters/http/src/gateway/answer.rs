@@ -91,6 +91,10 @@ pub(crate) fn refusal(format: Option<&dyn ClientFormat>, refused: &Refusal) -> H
     if refused.status == 502 {
         response.insert_header(("x-should-retry", "false"));
     }
+    if status == StatusCode::REQUEST_TIMEOUT {
+        // The rest of its body is not waited for.
+        response.force_close();
+    }
     match format {
         Some(format) => response.json(format.error(refused.status, &refused.failure)),
         None => response.json(serde_json::json!({"error": {"message": refused.failure.message, "hint": refused.failure.hint}})),
@@ -124,5 +128,7 @@ mod tests {
         assert_eq!(status(ProviderError::Elsewhere(failure(Code::ModelRefused))), 502);
         let uncertain = refusal(None, &refused(&ProviderError::Uncertain(failure(Code::ModelFailed))));
         assert_eq!(uncertain.headers().get("x-should-retry").and_then(|value| value.to_str().ok()), Some("false"));
+        let kept_open = [408, 413].map(|status| refusal(None, &Refusal::new(status, failure(Code::TimedOut))).head().keep_alive());
+        assert_eq!(kept_open, [false, true]);
     }
 }
