@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use helix_link::Event;
 use helix_protocol::link::{Notice, OpenWorkspace, Request, Response, Snapshotted, ToolLimits};
-use helix_protocol::{Code, Environment, Epoch, ExitReport, Failure, ObjectId, RunId, TaskId, ToolCall, ToolOutcome};
+use helix_protocol::{Code, Environment, Epoch, ExitReport, Failure, Isolation, ObjectId, RunId, TaskId, ToolCall, ToolOutcome};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
@@ -115,6 +115,47 @@ async fn tools_answer_the_model_and_stay_in_the_workspace() {
     assert!(late.is_error && late.exit_code == Some(124), "{late:?}");
     // The same key again: the kept answer, not another run.
     assert_eq!(call(10, "shell", json!({"command": "seq 1 100000"})).await, long);
+}
+
+#[tokio::test]
+async fn what_no_system_takes_is_told_to_the_model_and_a_command_that_is_too_long_for_an_argument_runs_as_any_other() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    for isolation in [Isolation::Workspace, Isolation::Full] {
+        let mut open = Bench::open_request(TaskId::new(), Epoch(1), empty_tree());
+        open.environment.isolation = Some(isolation);
+        let task = open.task;
+        node.ask(Request::Open(Box::new(open))).await.expect("opened");
+        let call = async |number, name, input| node.tool(task, Epoch(1), number, name, input).await.expect("answered");
+        let text = format!("{}\n", "x".repeat(99)).repeat(1_500);
+        let long = format!("cat > big <<'END'\n{text}END\nwc -c < big; cat; [ -e /proc/self/fd/3 ] || echo \"$0\" closed");
+        // Lines are numbered as in the command.
+        let line = format!("{}: ", text.lines().count() + 4);
+        let ran = node.run(task, Epoch(1), 1, &format!("{long}; exit 7")).await.expect("it runs");
+        assert_eq!((ran.exit_code, ran.tail.as_str()), (7, "150000\n/bin/sh closed\n"));
+        let wrong = call(2, "shell", json!({"command": format!("{long}\n(")})).await;
+        let short = call(3, "shell", json!({"command": "("})).await;
+        assert!(wrong.is_error && wrong.exit_code == short.exit_code, "{wrong:?} {short:?}");
+        let missing = call(4, "shell", json!({"command": format!("{long}\nno-such-program-here")})).await;
+        assert!(missing.exit_code == Some(127) && missing.content.contains(&line), "{missing:?}");
+        let running = call(5, "shell", json!({"command": format!("{long}; sleep 300"), "background": true})).await;
+        assert!(running.content.contains("closed"), "{running:?}");
+        let run = running.content.split("as run ").nth(1).and_then(|rest| rest.split(';').next()).expect("a run id");
+        let stopped = call(6, "stop", json!({"run": run})).await;
+        assert!(stopped.content.contains("stopped"), "{stopped:?}");
+        for (number, name, input, told) in [
+            (7, "shell", json!({"command": "echo \0"}), "invalid_tool_call: the command has a zero byte"),
+            (8, "shell", json!({"command": "echo \0", "background": true}), "invalid_tool_call: the command has a zero byte"),
+            (9, "shell", json!({"command": ":".repeat(2 << 20)}), "invalid_request: the command is 2097152 bytes long"),
+            (10, "write", json!({"path": "x".repeat(300), "content": "x"}), "file_unreadable: "),
+            (11, "edit", json!({"path": "x".repeat(300), "old": "x", "new": "y"}), "file_unreadable: "),
+        ] {
+            let refused = call(number, name, input).await;
+            assert!(refused.is_error && refused.content.starts_with(told), "{refused:?}");
+        }
+        let refused = node.run(task, Epoch(1), 12, "echo \0").await.expect_err("refused");
+        assert_eq!(refused.code, Code::InvalidRequest);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! One command: started, watched, stopped with everything it started, reported.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -7,7 +9,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_protocol::{Failure, RunId};
+use helix_protocol::{Code, Failure, RunId};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -15,13 +18,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::masking::Secrets;
 use crate::processes::{ProcessSet, RUN_MARK, is_child};
-use crate::sandbox::{Program, Sandbox, SandboxCommand, Spawned};
+use crate::sandbox::{Program, Sandbox, SandboxCommand, Spawned, not_started};
 use crate::spool::Spool;
 
 /// Between SIGTERM and SIGKILL of a command that ran out of time.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a killed process may take to die.
 pub const DYING: Duration = Duration::from_secs(10);
+/// The longest command, in bytes.
+const LONGEST: usize = 1 << 20;
+/// The kernel gives no program an argument of so many bytes.
+const LONGEST_ARGUMENT: usize = 128 * 1024;
+/// Runs what its standard input holds, by a descriptor that is closed there, and with the standard input that commands have. `sh` reads
+/// it as it would an argument: its first bytes are not taken from it by what it runs.
+const FROM_INPUT: &str = "exec 3<&0 </dev/null; . /proc/self/fd/3";
+/// What such an input begins with, in the first line, so that lines are numbered as in the command.
+const CLOSED: &[u8] = b"exec 3<&-; ";
 
 /// What is run, and where.
 #[derive(Debug)]
@@ -44,6 +56,32 @@ pub struct CommandLine {
     pub timeout: Option<Duration>,
     /// In this sandbox; `None` for none.
     pub sandbox: Option<Arc<Sandbox>>,
+}
+
+/// What runs this text, with its standard input where the text is too long for an argument.
+pub fn shell(text: String) -> Result<(Program, Option<OwnedFd>), Failure> {
+    let refused = |why: String, hint: &str| Failure::new(Code::InvalidRequest, why).hint(hint);
+    if text.contains('\0') {
+        return Err(refused("the command has a zero byte".to_owned(), "write it as `printf '\\0'`"));
+    }
+    if text.len() > LONGEST {
+        let why = format!("the command is {} bytes long, and {LONGEST} is the most", text.len());
+        return Err(refused(
+            why,
+            "write what makes it long to a file first, with the write tool for example, and read it from there",
+        ));
+    }
+    if text.len() < LONGEST_ARGUMENT {
+        return Ok((Program::Shell(text), None));
+    }
+    let held = || -> io::Result<OwnedFd> {
+        let mut file = File::from(memfd_create("command", MemfdFlags::CLOEXEC)?);
+        file.write_all(CLOSED)?;
+        file.write_all(text.as_bytes())?;
+        Ok(file.into())
+    };
+    let held = held().map_err(|error| Failure::io("a long command", &error))?;
+    Ok((Program::Shell(FROM_INPUT.to_owned()), Some(held)))
 }
 
 /// A command that was started.
@@ -131,7 +169,7 @@ impl Stopper {
 /// Runs a command to its end. Its output goes to `spool` as it comes.
 pub async fn run(mut line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) -> Result<Ending, Failure> {
     let folder = line.folder.clone();
-    let refuse = |error: std::io::Error| Failure::io(format!("sh in {}", folder.display()), &error);
+    let refuse = |error: io::Error| not_started(&folder, &error);
     let stdin = line.input.take();
     let (output, input) = std::io::pipe().map_err(refuse)?;
     let mut started = match &line.sandbox {

@@ -106,11 +106,10 @@ impl Confined {
         let relative = beneath(path)?;
         let name = relative.file_name().ok_or_else(|| unreadable(path, "it names the workspace itself"))?;
         let folder = self.make_folders(path, relative.parent().unwrap_or(Path::new("")))?;
-        let io = |error: Errno| Failure::io(path, &error.into());
         let existing = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(self.refuse_writing(path, &error.into())),
         };
         match existing.as_ref().map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             None | Some(FileType::RegularFile) => {}
@@ -120,7 +119,8 @@ impl Confined {
         }
         let draft = format!(".helix-{}.draft", uuid_text());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&folder, &draft, flags, Mode::from_raw_mode(0o644)).map_err(io)?;
+        let fd =
+            openat(&folder, &draft, flags, Mode::from_raw_mode(0o644)).map_err(|error| self.refuse_writing(path, &error.into()))?;
         let written = (|| {
             let mut file = File::from(fd);
             file.write_all(content)?;
@@ -132,7 +132,7 @@ impl Confined {
         })();
         written.map_err(|error: std::io::Error| {
             let _ = unlinkat(&folder, &draft, AtFlags::empty());
-            Failure::io(path, &error)
+            self.refuse_writing(path, &error)
         })?;
         Ok(if existing.is_some() { Written::Replaced } else { Written::Made })
     }
@@ -172,7 +172,7 @@ impl Confined {
             return Err(unreadable(path, "it leads to something that is not a regular file"));
         }
         let mut file = File::from(fd);
-        file.set_len(0).and_then(|()| file.write_all(content)).map_err(|error| Failure::io(path, &error))?;
+        file.set_len(0).and_then(|()| file.write_all(content)).map_err(|error| self.refuse_writing(path, &error))?;
         Ok(Written::Replaced)
     }
 
@@ -187,10 +187,11 @@ impl Confined {
                 Err(Errno::NOENT) => {
                     match mkdirat(&fd, part.as_os_str(), Mode::from_raw_mode(0o755)) {
                         Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(Failure::io(path, &error.into())),
+                        Err(error) => return Err(self.refuse_writing(path, &error.into())),
                     }
                     self.resolve(&at, flags, Mode::empty()).map_err(|error| self.refuse(path, error))?
                 }
+                Err(Errno::NOTDIR) => return Err(unreadable(path, &format!("{} is no folder", at.display()))),
                 Err(error) => return Err(self.refuse(path, error)),
             };
         }
@@ -233,6 +234,14 @@ impl Confined {
             Errno::ACCESS | Errno::PERM => unreadable(path, "permission denied"),
             Errno::NOSPC | Errno::DQUOT => Failure::io(path, &error.into()),
             error => unreadable(path, &error.to_string()),
+        }
+    }
+
+    /// As `refuse` of what was to be written. What the disk or the system lacks is not for who named the path to mend.
+    fn refuse_writing(&self, path: &str, error: &std::io::Error) -> Failure {
+        match Errno::from_io_error(error) {
+            None | Some(Errno::IO | Errno::ROFS | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Failure::io(path, error),
+            Some(error) => self.refuse(path, error),
         }
     }
 
@@ -343,6 +352,20 @@ mod tests {
         assert_eq!(confined.write("a/b/c.txt", b"deep"), Ok(Written::Made));
         assert_eq!((mode_of(&main), confined.read("a/b/c.txt")), (0o750, Ok(b"deep".to_vec())));
         assert_eq!(std::fs::read_dir(confined.path().join("src")).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_told_and_is_no_fault_of_the_disk() {
+        let (_folder, confined) = workspace();
+        symlink("round", confined.path().join("round")).expect("linked");
+        let long = "x".repeat(300);
+        for path in [long.as_str(), &format!("{long}/file"), &"d/".repeat(3_000), "src/main.rs/file", "src", "src/main.rs/a/file"] {
+            assert_eq!(code(confined.write(path, b"x")), Code::FileUnreadable, "{path}");
+        }
+        assert_eq!(code(confined.write("round", b"x")), Code::PathEscapes);
+        assert_eq!(code(confined.write("round/file", b"x")), Code::PathEscapes);
+        let told = confined.write("src/main.rs/a/file", b"x").expect_err("refused").message;
+        assert_eq!(told, "src/main.rs/a/file cannot be used: src/main.rs is no folder");
     }
 
     #[test]

@@ -273,6 +273,7 @@ fn is_for_the_model(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidToolCall
+            | Code::InvalidRequest
             | Code::PathEscapes
             | Code::FileNotFound
             | Code::FileUnreadable

@@ -8,7 +8,7 @@ use helix_objects::{Durability, NewObject, ObjectStore};
 use helix_protocol::{CallKey, ExitReport, Failure, RunId};
 
 use super::{Engine, blocking};
-use crate::command::{CommandLine, run};
+use crate::command::{CommandLine, run, shell};
 use crate::masking::Secrets;
 use crate::sandbox::{Program, Sandbox};
 use crate::spool::{Spool, TAIL};
@@ -113,7 +113,10 @@ impl Engine {
         state.clean = false;
         let policy = sandbox.as_ref().map(|sandbox| sandbox.policy());
         let (program, input, secret) = match own {
-            None => (Program::Shell(text), None, None),
+            None => {
+                let (program, input) = shell(text)?;
+                (program, input, None)
+            }
             Some(own) => (Program::Own(own.arguments), Some(own.input), own.secret),
         };
         let secrets = match secret {

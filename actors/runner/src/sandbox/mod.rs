@@ -23,7 +23,7 @@ use helix_protocol::{Confinement, Environment, Failure, Sandboxing};
 
 pub use inside::{probe, run};
 pub use policy::{Policy, WORKSPACE};
-pub use running::{Sandbox, SandboxCommand, Spawned};
+pub use running::{Sandbox, SandboxCommand, Spawned, not_started};
 pub(crate) use wire::frame;
 pub use wire::{Program, receive, send_length};
 

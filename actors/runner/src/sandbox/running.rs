@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use helix_protocol::{Code, Failure};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
@@ -176,9 +177,19 @@ impl Sandbox {
             Ok(Ok(group)) => {
                 Ok(Some(Spawned { group, sandbox: self.process.id().unwrap_or_default(), ended: Told::NotYet(ended) }))
             }
-            Ok(Err(error)) => Err(Failure::io(format!("sh in {}", folder.display()), &error)),
+            Ok(Err(error)) => Err(not_started(&folder, &error)),
             Err(_) => Ok(None),
         }
+    }
+}
+
+/// Why a command could not be started in a folder.
+pub fn not_started(folder: &Path, error: &io::Error) -> Failure {
+    match Errno::from_io_error(error) {
+        // The text alone is short enough.
+        Some(Errno::TOOBIG) => Failure::new(Code::InvalidRequest, "the variables of the command are longer than the system takes")
+            .hint("the project's `environment` and `secrets` are among them: put long ones into files"),
+        _ => Failure::io(format!("sh in {}", folder.display()), error),
     }
 }
 

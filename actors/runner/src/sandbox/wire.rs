@@ -28,7 +28,7 @@ const DESCRIPTORS: usize = 2;
 pub enum Program {
     /// This, by `sh -c`.
     Shell(String),
-    /// The worker's own program, with these arguments. The only one that gets a standard input.
+    /// The worker's own program, with these arguments.
     Own(Vec<String>),
 }
 

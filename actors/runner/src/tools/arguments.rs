@@ -193,7 +193,7 @@ pub fn parse(call: &ToolCall) -> Result<Arguments, Failure> {
         WorkspaceTool::Read => Arguments::Read(fit(tool, &call.input)?),
         WorkspaceTool::Write => Arguments::Write(fit(tool, &call.input)?),
         WorkspaceTool::Edit => Arguments::Edit(fit(tool, &call.input)?),
-        WorkspaceTool::Shell => Arguments::Shell(fit(tool, &call.input)?),
+        WorkspaceTool::Shell => Arguments::Shell(without_zero_bytes(fit(tool, &call.input)?)?),
         WorkspaceTool::Grep => Arguments::Grep(fit(tool, &call.input)?),
         WorkspaceTool::Glob => Arguments::Glob(fit(tool, &call.input)?),
         WorkspaceTool::Todo => Arguments::Todo(fit(tool, &call.input)?),
@@ -207,6 +207,13 @@ fn fit<T: DeserializeOwned>(tool: WorkspaceTool, input: &Value) -> Result<T, Fai
     T::deserialize(input).map_err(|error| {
         Failure::new(Code::InvalidToolCall, format!("the arguments of {} do not fit: {error}", tool.name())).hint(shape(tool))
     })
+}
+
+fn without_zero_bytes(arguments: ShellArguments) -> Result<ShellArguments, Failure> {
+    if arguments.command.contains('\0') {
+        return Err(Failure::new(Code::InvalidToolCall, "the command has a zero byte").hint("write it as `printf '\\0'`"));
+    }
+    Ok(arguments)
 }
 
 fn shape(tool: WorkspaceTool) -> String {
@@ -242,6 +249,7 @@ mod tests {
                 call("read", json!("{\"path\": ")),
                 "the arguments of read are not a JSON object: EOF while parsing a value at line 1 column 9",
             ),
+            (call("shell", json!({"command": "echo \0"})), "the command has a zero byte"),
         ];
         for (call, message) in cases {
             let failure = parse(&call).expect_err("refused");
