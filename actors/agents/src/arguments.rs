@@ -18,6 +18,39 @@ pub(crate) fn check(tools: &Toolset, name: &str, input: &Value) -> Result<Tool, 
     fits(input, &schema, "the arguments").map(|()| tool).map_err(|reason| format!("{reason}; nothing was run"))
 }
 
+/// The same arguments without what some models write otherwise than the schema says, and mean the same by: an optional one that is `null`
+/// is not there, and `3.0` is 3.
+pub(crate) fn as_meant(tools: &Toolset, name: &str, input: &Value) -> Value {
+    tools.get(name).map_or_else(|| input.clone(), |(_, schema)| meant(input, &schema))
+}
+
+fn meant(value: &Value, schema: &Value) -> Value {
+    match value {
+        Value::Number(number) if schema.get("type") == Some(&Value::from("integer")) => {
+            number.as_f64().filter(|_| number.is_f64()).and_then(whole).map_or_else(|| value.clone(), Value::from)
+        }
+        Value::Array(items) => match schema.get("items") {
+            Some(schema) => items.iter().map(|item| meant(item, schema)).collect(),
+            None => value.clone(),
+        },
+        Value::Object(fields) => {
+            let of = |key: &str| schema.get("properties").and_then(|known| known.get(key));
+            let required = schema.get("required").and_then(Value::as_array);
+            let is_required = |key: &str| required.is_some_and(|keys| keys.iter().any(|required| required == key));
+            let is_left_out = |key: &str, field: &Value| field.is_null() && of(key).is_some() && !is_required(key);
+            let kept = fields.iter().filter(|(key, field)| !is_left_out(key, field));
+            kept.map(|(key, field)| (key.clone(), of(key).map_or_else(|| field.clone(), |schema| meant(field, schema)))).collect()
+        }
+        _ => value.clone(),
+    }
+}
+
+/// The integer that a number without a fraction is, as far as such numbers tell integers apart.
+fn whole(number: f64) -> Option<i64> {
+    const MOST: f64 = 9_007_199_254_740_991.0;
+    (number.fract() == 0.0 && number.abs() <= MOST).then_some(number as i64)
+}
+
 fn fits(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
     let wanted = schema.get("type").and_then(Value::as_str).unwrap_or_default();
     let right = match wanted {
@@ -94,6 +127,17 @@ mod tests {
             ),
         ] {
             assert_eq!(check(name, &input).err().as_deref(), expected, "{name} {input}");
+        }
+        for (name, input, meant) in [
+            ("read", json!({"path": "a", "offset": 3.0, "limit": null}), json!({"path": "a", "offset": 3})),
+            ("read", json!({"path": null, "offset": 3.5}), json!({"path": null, "offset": 3.5})),
+            ("read", json!({"path": "a", "lines": null, "offset": 1e300}), json!({"path": "a", "lines": null, "offset": 1e300})),
+            ("shell", json!({"command": "ls", "background": null}), json!({"command": "ls"})),
+            ("todo", json!({"items": [{"text": 1.0, "state": null}]}), json!({"items": [{"text": 1.0, "state": null}]})),
+            ("rm", json!({"path": null}), json!({"path": null})),
+            ("read", json!("{"), json!("{")),
+        ] {
+            assert_eq!(as_meant(&tools, name, &input), meant, "{name} {input}");
         }
         assert!(check("rm", &json!({})).is_err_and(|reason| reason.contains("read_output")));
         assert!(check("shell", &json!("{\"command\": \"l")).is_err_and(|reason| reason.contains("not a JSON object")));

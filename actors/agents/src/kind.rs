@@ -19,7 +19,7 @@ use crate::families::Family;
 use crate::prompt::opening;
 use crate::reasoning::Phase;
 use crate::toolset::{Toolset, Web};
-use crate::{AgentLimits, ModelLimits, instructions, reasoning, repetition, summary, tree};
+use crate::{AgentLimits, ModelLimits, arguments, instructions, reasoning, repetition, summary, tree};
 
 /// How often a model is asked for a summary before the conversation goes on without one.
 const SUMMARIES: usize = 3;
@@ -126,7 +126,7 @@ impl Step<'_> {
             conversation.say(&phase.say);
         }
         let reply = self.ask(host, conversation, phase.as_ref()).await?;
-        let (blocks, text) = accepted(&reply, conversation);
+        let (blocks, text) = accepted(&reply, conversation, &self.tools);
         conversation.push(Message { role: Role::Assistant, blocks: blocks.clone() });
         let mut made = match conversation.unanswered() {
             Some((at, blocks)) => self.answer(host, conversation, at, &blocks, Some(&reply.stop), ordinal).await?,
@@ -326,13 +326,13 @@ fn named(blocks: &[Block]) -> Vec<String> {
 }
 
 /// The reply's blocks as the conversation may hold them, and their text: names that every provider takes back, ids that no earlier call
-/// has (some servers begin anew in each reply), and something to show where the model said nothing.
-fn accepted(reply: &ModelReply, conversation: &Conversation) -> (Vec<Block>, String) {
+/// has (some servers begin anew in each reply), arguments as they are meant, and something to show where the model said nothing.
+fn accepted(reply: &ModelReply, conversation: &Conversation, tools: &Toolset) -> (Vec<Block>, String) {
     let mut blocks = reply.blocks.clone();
     let place = conversation.place(conversation.messages().len());
     let mut known: HashSet<String> = conversation.everything().flat_map(calls_of).map(str::to_owned).collect();
     for block in &mut blocks {
-        if let Block::ToolUse { id, name, .. } = block {
+        if let Block::ToolUse { id, name, input, .. } = block {
             while !known.insert(id.clone()) {
                 *id = format!("{id}_{place}");
             }
@@ -341,6 +341,7 @@ fn accepted(reply: &ModelReply, conversation: &Conversation) -> (Vec<Block>, Str
             if name.is_empty() {
                 *name = "unnamed".to_owned();
             }
+            *input = arguments::as_meant(tools, name, input);
         }
     }
     let text = Message { role: Role::Assistant, blocks: blocks.clone() }.as_text();

@@ -428,6 +428,21 @@ async fn a_call_that_was_cut_malformed_or_unknown_is_answered_without_the_worker
 }
 
 #[tokio::test]
+async fn arguments_that_are_null_or_have_an_empty_fraction_cost_no_turn() {
+    let turn = calls(vec![
+        call("a", "read", json!({"path": "a.txt", "offset": 1.0, "limit": null})),
+        call("b", "shell", json!({"command": "make", "timeout_s": 60.0, "background": null})),
+    ]);
+    let mut host = FakeHost::new(spec(), vec![turn]);
+    let step = host.steps(1).await;
+    let asked: Vec<&Value> = host.tools.iter().skip(1).map(|call| &call.input).collect();
+    assert_eq!(asked, [&json!({"path": "a.txt", "offset": 1}), &json!({"command": "make", "timeout_s": 60})]);
+    let said = |block: &Block| if let Block::ToolUse { input, .. } = block { Some(input.clone()) } else { None };
+    let said: Vec<Value> = step.messages[2].blocks.iter().filter_map(said).collect();
+    assert_eq!(said.iter().collect::<Vec<_>>(), asked, "the record has what was done, and a replay finds it");
+}
+
+#[tokio::test]
 async fn done_is_believed_only_when_the_check_passes() {
     let verified = AgentSpec { verify: Some("./run-tests".to_owned()), ..spec() };
     let mut host = FakeHost::new(verified, vec![says("done"), says("done now")]);
