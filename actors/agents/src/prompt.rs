@@ -21,6 +21,9 @@ How to work:
 Your work may be moved to another machine between two turns. Files in the workspace move with it; processes in the \
 background and files elsewhere do not.
 
+The workspace has the repository's files and no `.git`: git's history is not there, `git status` and `git log` fail, and you \
+need not commit. Every change of a file is recorded by itself.
+
 When the task is done, answer without calling a tool: say in a few sentences what you changed and how you know that it \
 works. If it cannot be done, say so and why.";
 

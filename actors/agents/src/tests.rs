@@ -348,6 +348,7 @@ async fn a_turn_with_its_calls_is_a_step_and_a_turn_without_any_is_the_end() {
     assert_eq!(first.summary, "read a.txt · write b.txt · shell ./run-tests → exit 1");
     assert_eq!(first.end, TurnEnd::Continue);
     assert_eq!(first.messages[0].role, Role::System);
+    assert!(first.messages[0].as_text().contains("no `.git`"), "so that it does not look for a history");
     assert_eq!(first.messages[1], Message::text(Role::User, "mend it"));
     assert_eq!(first.messages[2], Message { role: Role::Assistant, blocks: turn.blocks });
     let answers = vec![result("a", "     1\tone\n", false), result("b", "made", false), result("c", "1 failed", true)];
