@@ -11,10 +11,10 @@ const OURS: [&str; 7] = ["0", "1", "2", "31", "32", "33", "36"];
 /// `text` without sequences and characters that a terminal obeys, except for line ends, tabs, and our colours where `style` has any.
 ///
 /// A carriage return before a line end goes, and any other becomes one, so that nothing is written over what stands there already. A colour that
-/// is not ended ends with the text.
+/// is not ended ends with the text. What turns the direction of writing is shown as its code: a command must read as it would run.
 pub(crate) fn harmless(text: &str, style: Style) -> String {
     let (mut out, mut coloured, mut rest) = (String::with_capacity(text.len()), false, text);
-    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t') {
+    while let Some(at) = rest.find(|c: char| (c.is_control() && c != '\n' && c != '\t') || turns(c)) {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         if let Some(after) = rest.strip_prefix('\r') {
@@ -28,8 +28,12 @@ pub(crate) fn harmless(text: &str, style: Style) -> String {
             }
             rest = after;
         } else {
-            out.push(' ');
-            rest = rest.get(rest.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default();
+            let mut letters = rest.chars();
+            match letters.next().filter(|c| turns(*c)) {
+                Some(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
+                None => out.push(' '),
+            }
+            rest = letters.as_str();
         }
     }
     out.push_str(rest);
@@ -37,6 +41,11 @@ pub(crate) fn harmless(text: &str, style: Style) -> String {
         out.push_str("\x1b[0m");
     }
     out
+}
+
+/// True of what embeds, overrides or isolates a direction of writing (Unicode's UAX #9), so that a text reads otherwise than it is.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What an escape character begins (ECMA-48): its code where it is a colour, and what comes behind it.
@@ -75,6 +84,8 @@ mod tests {
             ("a\x1bcb\x1b(0c\x1b7d", "abcd"),
             ("a\u{9b}2Jb\x07\x08\x7fc\0", "a 2Jb   c "),
             ("10%\r20%\rdone\r\nnext\r", "10%\n20%\ndone\nnext"),
+            ("rm \u{202e}txt.gnp\u{202c} a\u{2066}b\u{2069}", "rm <U+202E>txt.gnp<U+202C> a<U+2066>b<U+2069>"),
+            ("\u{200f}עברית \u{200e}x", "\u{200f}עברית \u{200e}x"),
             ("cut\x1b", "cut"),
             ("cut\x1b[3", "cut"),
             ("\x1b[äb", "äb"),
