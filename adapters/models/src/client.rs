@@ -324,9 +324,50 @@ mod tests {
         assert_eq!(measured(WireFormat::Gemini, counted), (5, several(4)));
         let counted = json!({"contents": [], "generation_config": {"max_output_tokens": 5, "candidate_count": 4}});
         assert_eq!(measured(WireFormat::Gemini, counted), (5, several(4)));
+        assert_eq!(measured(WireFormat::OpenaiChat, chat(json!(3.0))), (5, several(3)));
         let goes_on = Extent { goes_on: true, ..Extent::default() };
         for field in ["previous_response_id", "conversation", "prompt"] {
             assert_eq!(measured(WireFormat::OpenaiResponses, json!({"max_output_tokens": 5, field: {"id": "x"}})), (5, goes_on));
         }
+    }
+
+    #[test]
+    fn numbers_are_read_however_they_are_written_and_what_is_none_is_refused_by_name() {
+        let clients = client_formats();
+        let read = |wire: WireFormat, fields: Value| {
+            let mut body = json!({"messages": [], "input": "", "contents": []});
+            body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+            clients.iter().find(|client| client.wire() == wire).expect("it is served").decode(&body)
+        };
+        type Put = fn(&str, &Value) -> Value;
+        let own: Put = |field, value| json!({field: value});
+        let generation: Put = |field, value| json!({"generationConfig": {field: value}});
+        let options: Put = |field, value| json!({"options": {field: value}});
+        let places: [(WireFormat, Put, &str, &[&str]); 5] = [
+            (WireFormat::OpenaiChat, own, "max_tokens", &["temperature", "top_p", "top_k"]),
+            (WireFormat::OpenaiResponses, own, "max_output_tokens", &["temperature", "top_p"]),
+            (WireFormat::Anthropic, own, "max_tokens", &["temperature", "top_p", "top_k"]),
+            (WireFormat::Gemini, generation, "maxOutputTokens", &["temperature", "topP", "topK"]),
+            (WireFormat::Ollama, options, "num_predict", &["temperature", "top_p", "top_k"]),
+        ];
+        for (wire, put, limit, numbers) in places {
+            let limited = |value: &Value| read(wire, put(limit, value)).map(|request| request.max_tokens);
+            for (value, expected) in [(json!(null), 0), (json!(50), 50), (json!(50.0), 50), (json!(1e12), u32::MAX)] {
+                assert_eq!(limited(&value), Ok(expected), "{wire:?} {value}");
+            }
+            let unlimited = if wire == WireFormat::Ollama { vec![] } else { vec![json!(0), json!(-1)] };
+            for value in [json!(50.5), json!("fifty"), json!([50])].into_iter().chain(unlimited) {
+                assert!(limited(&value).is_err_and(|error| error.contains(limit)), "{wire:?} {value}");
+            }
+            for field in numbers {
+                assert!(read(wire, put(field, &json!("much"))).is_err_and(|error| error.contains(field)), "{wire:?} {field}");
+                assert!(read(wire, put(field, &json!(null))).is_ok(), "{wire:?} {field}");
+            }
+        }
+        for (newer, expected) in [(json!(null), 50), (json!(7.0), 7)] {
+            let request = read(WireFormat::OpenaiChat, json!({"max_completion_tokens": newer, "max_tokens": 50}));
+            assert_eq!(request.map(|request| request.max_tokens), Ok(expected));
+        }
+        assert!(read(WireFormat::OpenaiChat, json!({"n": 2.0})).is_err());
     }
 }

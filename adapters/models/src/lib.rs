@@ -23,6 +23,7 @@ pub mod gemini;
 mod images;
 pub mod login;
 mod models;
+mod numbers;
 pub mod ollama;
 mod output;
 mod price;

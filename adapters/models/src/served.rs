@@ -27,9 +27,10 @@ pub(crate) fn decode_parts(
 /// No service writes more answers to one request.
 const MOST_ANSWERS: u64 = 128;
 
-/// How many answers are asked for, where they are more than one.
+/// How many answers are asked for, where they are more than one. A generous server may read more than we do.
 pub(crate) fn several(said: Option<&Value>) -> Option<u64> {
-    said.and_then(Value::as_u64).filter(|answers| *answers > 1).map(|answers| answers.min(MOST_ANSWERS))
+    let answers = said.and_then(|said| said.as_f64().or_else(|| said.as_str()?.trim().parse().ok()))?;
+    (answers > 1.0).then_some((answers.ceil() as u64).min(MOST_ANSWERS))
 }
 
 /// One event for a client.

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::blocks::{self, Reader};
 use crate::output::schema_alone;
-use crate::served;
 use crate::thinking::effort_named;
+use crate::{numbers, served};
 
 const FORMAT: WireFormat = WireFormat::Anthropic;
 
@@ -42,8 +42,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let tools = body.get("tools").and_then(Value::as_array).into_iter().flatten().enumerate();
     let tools = tools.map(|(at, tool)| decode_tool(tool).map_err(|error| format!("tools[{at}]: {error}")));
     let tools: Vec<ToolSchema> = tools.collect::<Result<_, _>>()?;
-    let number = |field: &str| body.get(field).and_then(Value::as_f64);
-    let count = |field: &str| body.get(field).and_then(Value::as_u64).and_then(|count| u32::try_from(count).ok());
+    let number = |field: &str| numbers::number(body.get(field), field);
     let stop = match body.get("stop_sequences").filter(|stop| !stop.is_null()) {
         None => Vec::new(),
         Some(stop) => serde_json::from_value(stop.clone()).map_err(|_| "`stop_sequences` is not a list of texts")?,
@@ -60,8 +59,12 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         tools,
         tool_choice: decode_choice(choice)?,
         parallel_tools: choice.and_then(|choice| choice.get("disable_parallel_tool_use")?.as_bool()).map(|disabled| !disabled),
-        max_tokens: count("max_tokens").unwrap_or(0),
-        sampling: Sampling { temperature: number("temperature"), top_p: number("top_p"), top_k: count("top_k") },
+        max_tokens: numbers::positive(body.get("max_tokens"), "max_tokens")?.unwrap_or(0),
+        sampling: Sampling {
+            temperature: number("temperature")?,
+            top_p: number("top_p")?,
+            top_k: numbers::limit(body.get("top_k"), "top_k")?,
+        },
         stop,
         output,
         thinking,
@@ -134,8 +137,8 @@ fn take_thinking(extra: &mut Map<String, Value>) -> Result<(Thinking, bool), Str
     let display = thinking.get("display").and_then(Value::as_str);
     let (wanted, shown) = match thinking.get("type").and_then(Value::as_str) {
         Some("enabled") => {
-            let budget = thinking.get("budget_tokens").and_then(Value::as_u64).and_then(|tokens| u32::try_from(tokens).ok());
-            let budget = budget.filter(|tokens| *tokens > 0).ok_or("`thinking.budget_tokens` is missing")?;
+            let budget = numbers::positive(thinking.get("budget_tokens"), "thinking.budget_tokens")?;
+            let budget = budget.ok_or("`thinking.budget_tokens` is missing")?;
             (Thinking::Budget(budget), display != Some("omitted"))
         }
         Some("adaptive") => (Thinking::Adaptive, display == Some("summarized")),

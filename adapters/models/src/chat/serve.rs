@@ -11,7 +11,7 @@ use crate::output::decode_typed;
 use crate::served::several;
 use crate::thinking::effort_named;
 use crate::tools::{signature_of, signed_by_gemini};
-use crate::{images, served};
+use crate::{images, numbers, served};
 
 use super::ERROR_PREFIX;
 use super::reply::{WireContent, WireMessage, decode_arguments};
@@ -42,7 +42,7 @@ const KNOWN: [&str; 18] = [
 /// Reads a request. The error says what is missing, for a 400.
 pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let messages = body.get("messages").and_then(Value::as_array).ok_or("`messages` is missing or not a list")?;
-    if body.get("n").and_then(Value::as_u64).is_some_and(|choices| choices > 1) {
+    if numbers::positive(body.get("n"), "n")?.is_some_and(|choices| choices > 1) {
         return Err("`n` is above 1; one answer is given to each request".to_owned());
     }
     if body.get("functions").is_some_and(|functions| !functions.is_null()) {
@@ -56,8 +56,9 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let tools: Vec<ToolSchema> =
         tools.map(|(at, tool)| decode_tool(tool).map_err(|error| format!("tools[{at}]: {error}"))).collect::<Result<_, _>>()?;
     let (tool_choice, tools) = decode_choice(body.get("tool_choice"), tools)?;
-    let limit = body.get("max_completion_tokens").or_else(|| body.get("max_tokens")).and_then(Value::as_u64);
-    let number = |field: &str| body.get(field).and_then(Value::as_f64);
+    let limit = |field: &str| numbers::positive(body.get(field), field);
+    let (newer, older) = (limit("max_completion_tokens")?, limit("max_tokens")?);
+    let number = |field: &str| numbers::number(body.get(field), field);
     let extra: Map<String, Value> = body
         .as_object()
         .into_iter()
@@ -71,11 +72,11 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         tools,
         tool_choice,
         parallel_tools: body.get("parallel_tool_calls").and_then(Value::as_bool),
-        max_tokens: limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0),
+        max_tokens: newer.or(older).unwrap_or(0),
         sampling: Sampling {
-            temperature: number("temperature"),
-            top_p: number("top_p"),
-            top_k: body.get("top_k").and_then(Value::as_u64).and_then(|top_k| u32::try_from(top_k).ok()),
+            temperature: number("temperature")?,
+            top_p: number("top_p")?,
+            top_k: numbers::limit(body.get("top_k"), "top_k")?,
         },
         stop: decode_stop_texts(body.get("stop"))?,
         output: decode_output(body.get("response_format"))?,

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::parts::{self, Wanted, camel};
 use super::request::{JSON, of_model};
 use super::schema;
+use crate::numbers;
 use crate::output::schema_alone;
 use crate::served::{self, several};
 use crate::thinking::effort_named;
@@ -52,19 +53,18 @@ pub fn decode_request(body: &Value, model: &str) -> Result<ModelRequest, String>
     };
     let (thinking, show_thinking) = take_thinking(&mut generation)?;
     let output = take_output(&mut generation)?;
-    let mut number = |field: &str| generation.remove(field).filter(|value| !value.is_null());
-    let count = |value: Option<Value>| value.and_then(|value| value.as_f64()).map(|count| count as u32);
-    let max_tokens = count(number("maxOutputTokens")).unwrap_or(0);
+    let mut take = |field: &str| generation.remove(field).filter(|value| !value.is_null()).map(unquoted);
+    let max_tokens = numbers::positive(take("maxOutputTokens").as_ref(), "maxOutputTokens")?.unwrap_or(0);
     let sampling = Sampling {
-        temperature: number("temperature").and_then(|value| value.as_f64()),
-        top_p: number("topP").and_then(|value| value.as_f64()),
-        top_k: count(number("topK")),
+        temperature: numbers::number(take("temperature").as_ref(), "temperature")?,
+        top_p: numbers::number(take("topP").as_ref(), "topP")?,
+        top_k: numbers::limit(take("topK").as_ref(), "topK")?,
     };
-    let stop = match number("stopSequences") {
+    let stop = match take("stopSequences") {
         Some(stop) => serde_json::from_value(stop).map_err(|_| "`stopSequences` is not a list of texts")?,
         None => Vec::new(),
     };
-    if number("candidateCount").and_then(|count| count.as_u64()).is_some_and(|count| count > 1) {
+    if numbers::positive(take("candidateCount").as_ref(), "candidateCount")?.is_some_and(|count| count > 1) {
         return Err("`candidateCount` is above 1; one answer is given to each request".to_owned());
     }
     if !generation.is_empty() {
@@ -95,6 +95,12 @@ pub(crate) fn within(body: &Value) -> Option<(Value, Extent)> {
     let mut body = body.clone();
     body[*config][*count] = Value::Null;
     Some((body, Extent { answers, ..Extent::default() }))
+}
+
+/// JSON of this format may have a number as a text.
+fn unquoted(value: Value) -> Value {
+    let number = value.as_str().and_then(|text| text.parse::<serde_json::Number>().ok());
+    number.map_or(value, Value::Number)
 }
 
 /// Makes ids for calls that have none, and finds the call that a result answers: the first of its tool that was not answered yet.
@@ -225,15 +231,17 @@ fn take_thinking(generation: &mut Map<String, Value>) -> Result<(Thinking, bool)
     let Some(Value::Object(config)) = generation.remove("thinkingConfig") else { return Ok((Thinking::Default, false)) };
     let config: Map<String, Value> = config.iter().map(camel).collect();
     let shown = config.get("includeThoughts").and_then(Value::as_bool).unwrap_or(false);
-    let thinking = match (config.get("thinkingLevel").and_then(Value::as_str), config.get("thinkingBudget").and_then(Value::as_i64))
-    {
+    let budget = config.get("thinkingBudget").cloned().map(unquoted);
+    let budget = numbers::whole(budget.as_ref(), "thinkingBudget")?;
+    let thinking = match (config.get("thinkingLevel").and_then(Value::as_str), budget) {
         (Some("THINKING_LEVEL_UNSPECIFIED"), _) | (None, None) => Thinking::Default,
         (Some(level), _) => Thinking::Effort(
             effort_named(level)
                 .ok_or_else(|| format!("`thinkingLevel` {level} is not known; it is MINIMAL, LOW, MEDIUM or HIGH"))?,
         ),
         (None, Some(0)) => Thinking::Off,
-        (None, Some(tokens)) => u32::try_from(tokens).map_or(Thinking::Adaptive, Thinking::Budget),
+        (None, Some(..0)) => Thinking::Adaptive,
+        (None, Some(tokens)) => Thinking::Budget(u32::try_from(tokens).unwrap_or(u32::MAX)),
     };
     Ok((thinking, shown))
 }

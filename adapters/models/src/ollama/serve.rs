@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::{ERROR_PREFIX, RAW_ARGUMENTS};
 use crate::dates::instant;
+use crate::numbers;
 use crate::output::schema_alone;
 use crate::served::{self, Sent, ServedEvent, ServedStream};
 use crate::thinking::effort_named;
@@ -28,15 +29,15 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let tools = tools.map(|(at, tool)| decode_tool(tool).map_err(|error| format!("tools[{at}]: {error}")));
     let none = Map::new();
     let options = body.get("options").and_then(Value::as_object).unwrap_or(&none);
-    let number = |field: &str| options.get(field).and_then(Value::as_f64);
-    let whole = |field: &str| options.get(field).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+    let number = |field: &str| numbers::number(options.get(field), &format!("options.{field}"));
+    let limit = |field: &str| numbers::limit(options.get(field), &format!("options.{field}"));
     Ok(ModelRequest {
         model: body.get("model").and_then(Value::as_str).map(str::to_owned),
         messages: reader.messages,
         tools: tools.collect::<Result<_, _>>()?,
         // Where it is negative there is to be no limit.
-        max_tokens: whole("num_predict").unwrap_or(0),
-        sampling: Sampling { temperature: number("temperature"), top_p: number("top_p"), top_k: whole("top_k") },
+        max_tokens: limit("num_predict")?.unwrap_or(0),
+        sampling: Sampling { temperature: number("temperature")?, top_p: number("top_p")?, top_k: limit("top_k")? },
         stop: stop_texts(options.get("stop"))?,
         output: decode_output(body.get("format"))?,
         thinking: decode_thinking(body.get("think"))?,

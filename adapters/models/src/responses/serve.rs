@@ -12,7 +12,7 @@ use super::request::is_part;
 use crate::chat::ERROR_PREFIX;
 use crate::output::decode_typed;
 use crate::thinking::effort_named;
-use crate::{images, served};
+use crate::{images, numbers, served};
 
 const FORMAT: WireFormat = WireFormat::OpenaiResponses;
 
@@ -73,7 +73,7 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
     let tools: Vec<ToolSchema> =
         tools.map(|(at, tool)| decode_tool(tool).map_err(|error| format!("tools[{at}]: {error}"))).collect::<Result<_, _>>()?;
     let (tool_choice, tools) = decode_choice(said("tool_choice"), tools)?;
-    let number = |field: &str| said(field).and_then(Value::as_f64);
+    let number = |field: &str| numbers::number(said(field), field);
     let mut extra: Map<String, Value> = body.as_object().cloned().unwrap_or_default();
     extra.retain(|field, value| !KNOWN.contains(&field.as_str()) && !value.is_null());
     let output = take_output(&mut extra)?;
@@ -84,8 +84,8 @@ pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
         tools,
         tool_choice,
         parallel_tools: said("parallel_tool_calls").and_then(Value::as_bool),
-        max_tokens: said("max_output_tokens").and_then(Value::as_u64).and_then(|limit| u32::try_from(limit).ok()).unwrap_or(0),
-        sampling: Sampling { temperature: number("temperature"), top_p: number("top_p"), top_k: None },
+        max_tokens: numbers::positive(said("max_output_tokens"), "max_output_tokens")?.unwrap_or(0),
+        sampling: Sampling { temperature: number("temperature")?, top_p: number("top_p")?, top_k: None },
         output,
         thinking: decode_effort(reasoning)?,
         show_thinking: reasoning.is_some_and(|reasoning| reasoning.get("summary").is_some_and(|summary| !summary.is_null())),
