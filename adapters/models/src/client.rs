@@ -324,6 +324,15 @@ mod tests {
         assert_eq!(measured(WireFormat::Gemini, counted), (5, several(4)));
         let counted = json!({"contents": [], "generation_config": {"max_output_tokens": 5, "candidate_count": 4}});
         assert_eq!(measured(WireFormat::Gemini, counted), (5, several(4)));
+        for (config, count) in [("generationConfig", "candidate_count"), ("generation_config", "candidateCount")] {
+            for said in [json!(100), json!(100.0), json!("100")] {
+                let counted = json!({"contents": [], config: {"maxOutputTokens": "5", count: said}});
+                assert_eq!(measured(WireFormat::Gemini, counted), (5, several(100)), "{config} {count} {said}");
+            }
+        }
+        let mut both = json!({"contents": [], "generationConfig": {"candidateCount": 1}});
+        both["generation_config"] = json!({"maxOutputTokens": 5, "candidateCount": 1, "candidate_count": 3});
+        assert_eq!(measured(WireFormat::Gemini, both), (5, several(3)));
         assert_eq!(measured(WireFormat::OpenaiChat, chat(json!(3.0))), (5, several(3)));
         let goes_on = Extent { goes_on: true, ..Extent::default() };
         for field in ["previous_response_id", "conversation", "prompt"] {

@@ -201,7 +201,7 @@ pub(super) fn camel((field, value): (&String, &Value)) -> (String, Value) {
     (camel_name(field), value.clone())
 }
 
-fn camel_name(field: &str) -> String {
+pub(super) fn camel_name(field: &str) -> String {
     let mut words = field.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |mut name, word| {

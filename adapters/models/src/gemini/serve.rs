@@ -9,7 +9,7 @@ use helix_protocol::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{self, Wanted, camel};
+use super::parts::{self, Wanted, camel, camel_name};
 use super::request::{JSON, of_model};
 use super::schema;
 use crate::numbers;
@@ -87,13 +87,16 @@ pub fn decode_request(body: &Value, model: &str) -> Result<ModelRequest, String>
     Ok(of_model(request, model))
 }
 
-/// A request for several answers as one for a single one, and how many they are.
+/// A request for several answers as one for a single one, and how many they are: the most that it says, in whatever spelling.
 pub(crate) fn within(body: &Value) -> Option<(Value, Extent)> {
-    let at = [("generationConfig", "candidateCount"), ("generation_config", "candidate_count")];
-    let asks = |(config, count): &(&str, &str)| several(body.get(config)?.get(count));
-    let (answers, (config, count)) = at.iter().find_map(|at| Some((asks(at)?, at)))?;
+    let fields = |value: &Value, name: &str| -> Vec<String> {
+        value.as_object().into_iter().flatten().map(|(field, _)| field).filter(|field| camel_name(field) == name).cloned().collect()
+    };
+    let counts = |config: String| fields(&body[&config], "candidateCount").into_iter().map(move |count| (config.clone(), count));
+    let said: Vec<(String, String)> = fields(body, "generationConfig").into_iter().flat_map(counts).collect();
+    let answers = said.iter().filter_map(|(config, count)| several(body[config].get(count))).max()?;
     let mut body = body.clone();
-    body[*config][*count] = Value::Null;
+    said.iter().for_each(|(config, count)| body[config][count] = Value::Null);
     Some((body, Extent { answers, ..Extent::default() }))
 }
 
