@@ -118,6 +118,17 @@ impl Faults<'_> {
         ProviderError::Final(Failure::new(Code::InvalidRequest, message).hint(hint))
     }
 
+    /// A request that is not sent, because `field` names models beside the one that it asks for.
+    pub fn other_models(&self, field: &str) -> ProviderError {
+        let message =
+            format!("`{field}` names models beside the one that is asked for: nothing was sent to {}", self.settings.name);
+        ProviderError::Final(
+            Failure::new(Code::InvalidRequest, message).hint(
+                "leave it out and name one model; who is asked besides is said in helix.yaml (`fallback_models`, `llm.groups`)",
+            ),
+        )
+    }
+
     /// A success that holds an error, or nonsense.
     pub fn decode(&self, error: DecodeError, progress: Progress) -> ProviderError {
         let name = &self.settings.name;

@@ -24,7 +24,7 @@ use crate::events::whole_events;
 use crate::fault::{Progress, is_page, without_key};
 use crate::format::DecodeError;
 use crate::provider::{HttpProvider, replacing};
-use crate::{Access, ApiKey};
+use crate::{Access, ApiKey, other_models};
 use masking::{Masked, masked};
 use meter::{Meter, copied};
 
@@ -40,6 +40,9 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
         let failure = Failure::new(Code::InvalidRequest, format!("{} takes no such request as it is", provider.settings.name));
         return Err(ProviderError::Final(failure.hint("ask in another format; it is translated then")));
     };
+    if let Some(field) = other_models::of_bytes(&call.body) {
+        return Err(provider.faults().other_models(&field));
+    }
     // A client that names a version of the format gets that one.
     let named = replacing(call.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let ask = |access: &Access| {

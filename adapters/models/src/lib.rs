@@ -25,6 +25,7 @@ pub mod login;
 mod models;
 mod numbers;
 pub mod ollama;
+mod other_models;
 mod output;
 mod price;
 mod provider;

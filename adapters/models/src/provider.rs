@@ -27,7 +27,7 @@ use crate::estimate::block_tokens;
 use crate::events::{EventError, events};
 use crate::fault::{Faults, Progress, is_page, retry_after, without_key};
 use crate::format::{Encoded, Format, Turn};
-use crate::{Access, Credentials, ModelFacts, Settings, cost, request_tokens};
+use crate::{Access, Credentials, ModelFacts, Settings, cost, other_models, request_tokens};
 use by_model::ByModel;
 use probing::Asked;
 
@@ -197,6 +197,9 @@ impl HttpProvider {
         let turn = self.turn(request, model, &capabilities, stream);
         if !self.keeps_output(Some(model), request) {
             return Err(self.faults().no_such_output(model, &request.output));
+        }
+        if let Some(field) = other_models::of_request(request, self.format.wire()) {
+            return Err(self.faults().other_models(&field));
         }
         self.fits(&turn).await?;
         let accept = if stream { "text/event-stream" } else { "application/json" };

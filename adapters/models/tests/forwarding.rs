@@ -15,7 +15,7 @@ use helix_adapter_models::responses::Responses;
 use helix_adapter_models::servers::{Copilot, OpenRouter};
 use helix_adapter_models::{Access, ApiKey, Credentials, HttpProvider, Settings};
 use helix_ports::{Provider, ProviderError, RawAnswer, RawCall, RawOperation};
-use helix_protocol::{Code, Usage};
+use helix_protocol::{Code, Extra, ModelRequest, Usage, WireFormat};
 use serde_json::{Value, json};
 use support::{Answer, EVENTS, Server, events, json_response, judged, lines, response, serve, settings};
 
@@ -300,6 +300,24 @@ async fn an_answer_that_says_nothing_of_what_it_used_is_estimated_once_it_has_co
         assert_eq!(read(answer).await.1, expected, "{name}");
         assert_eq!(server.requests.lock().await[0].1, *asked, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_names_models_beside_its_own_is_sent_to_nobody_passing_or_read() {
+    let server = serve(vec![json_response("200 OK", &json!({}))]).await;
+    let mut asked = asked();
+    asked["models"] = json!(["openai/gpt-5-pro"]);
+    let passed = chat(&server).forward(call(RawOperation::Generate, &asked)).await.map(|answer| answer.status);
+    let extra = json!({"models": ["openai/gpt-5-pro"]}).as_object().cloned().expect("an object");
+    let request = ModelRequest { extra: Extra::of(WireFormat::OpenaiChat, extra), ..ModelRequest::default() };
+    let openrouter = HttpProvider::new(settings(&server.base_url), OpenRouter::new(vec!["b/two".to_owned()])).expect("a provider");
+    let read = openrouter.generate(&request).await.map(|_| 200);
+    for refused in [passed, read] {
+        let error = refused.expect_err("refused");
+        assert!(error.failure().message.starts_with("`models` names models"), "{error}");
+        assert_eq!(judged::<()>(Err(error)), ("final", Code::InvalidRequest));
+    }
+    assert!(server.requests.lock().await.is_empty());
 }
 
 #[tokio::test]
