@@ -35,7 +35,8 @@ pub(crate) struct Standing {
     pub obstacle: Obstacle,
     /// Tokens that its model takes in one request.
     pub context: u64,
-    /// Whether the turn fits into them, by an upper estimate, its pictures are taken, and its answer's text can be what it shall be.
+    /// Whether the turn fits into them, by an upper estimate, its pictures are taken, its answer's text can be what it shall be, and all of it
+    /// can be said in the provider's format.
     pub fits: bool,
 }
 

@@ -363,7 +363,7 @@ async fn show(reply: &ModelReply, deltas: Option<&DeltaSink>) {
                 index += 1;
                 extra.is_some()
             }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => true,
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => true,
         };
         if extra {
             pieces.push(ModelDelta::Block { block: block.clone() });

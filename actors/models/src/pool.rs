@@ -256,6 +256,7 @@ impl Pool {
                 && request.is_none_or(|request| {
                     (capabilities.images || !has_pictures(request))
                         && route.args.provider.keeps_output(named(&deployment.model), request)
+                        && route.args.provider.carries(request)
                 }),
         }
     }

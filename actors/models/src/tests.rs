@@ -145,6 +145,11 @@ impl Provider for FakeProvider {
     fn keeps_tool_choice(&self, _model: Option<&str>, request: &ModelRequest) -> bool {
         !self.name.starts_with("thinker") || request.thinking == Thinking::Default
     }
+    /// The format of a `mute` has a word for texts alone.
+    fn carries(&self, request: &ModelRequest) -> bool {
+        let mut blocks = request.messages.iter().flat_map(|message| &message.blocks);
+        !self.name.starts_with("mute") || blocks.all(|block| matches!(block, Block::Text { .. }))
+    }
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
         Some(TokenPrice {
             input: Money(1_000_000),

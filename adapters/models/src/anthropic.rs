@@ -20,6 +20,7 @@ mod stream_encoder;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blocks::decode as decode_block;
 pub use format::AnthropicMessages;
 pub use reply::decode_reply;
 pub use request::encode_request;

@@ -12,6 +12,10 @@ const MESSAGE: u64 = 8;
 const TOOL: u64 = 16;
 /// A picture: the largest that providers do not scale down is about this much.
 const IMAGE: u64 = 1_600;
+/// A page of a document: its text, and the picture of it that models are shown.
+const PAGE: u64 = 4_600;
+/// So many bytes of a document are a token at least: text lies in it compressed, among pictures and fonts, which are none.
+const DOCUMENT_BYTES: u64 = 2;
 /// What frames a request.
 const REQUEST: u64 = 16;
 
@@ -26,14 +30,14 @@ pub fn request_tokens(request: &ModelRequest) -> u64 {
     REQUEST + messages + tools + output
 }
 
-/// Bytes of a prompt's words. Pictures are left out, because they count by their size in pixels.
+/// Bytes of a prompt's words. Pictures and documents are left out, because they count by their size in pixels and pages.
 pub(crate) fn prompt_bytes(request: &ModelRequest) -> u64 {
     let blocks = request.messages.iter().flat_map(|message| &message.blocks);
     let bytes = |block: &Block| match block {
         Block::Text { text, .. } | Block::Thinking { text, .. } => text.len(),
         Block::ToolUse { name, input, .. } => name.len() + input.as_str().map_or_else(|| input.to_string().len(), str::len),
         Block::ToolResult { content, .. } => content.len(),
-        Block::Image { .. } | Block::Unknown { .. } => 0,
+        Block::Image { .. } | Block::Document { .. } | Block::Unknown { .. } => 0,
     };
     blocks.map(|block| bytes(block) as u64).sum()
 }
@@ -59,6 +63,7 @@ pub(crate) fn block_tokens(block: &Block) -> u64 {
             MESSAGE + text_tokens(id) + text_tokens(content) + images.len() as u64 * IMAGE
         }
         Block::Image { .. } => IMAGE,
+        Block::Document { data, .. } => PAGE.max(data.len() as u64 * 3 / 4 / DOCUMENT_BYTES),
         Block::Unknown { block, .. } => text_tokens(&block.to_string()),
     }
 }

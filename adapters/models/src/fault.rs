@@ -118,6 +118,15 @@ impl Faults<'_> {
         ProviderError::Final(Failure::new(Code::InvalidRequest, message).hint(hint))
     }
 
+    /// A request that is not sent, because the provider's format has no word for something in it.
+    pub fn not_carried(&self, what: &str) -> ProviderError {
+        let message = format!("{what} cannot be said in the format of {}: nothing was sent", self.settings.name);
+        ProviderError::Final(
+            Failure::new(Code::InvalidRequest, message)
+                .hint("leave it out, send a file as its bytes (a PDF), or name a model whose provider speaks your format"),
+        )
+    }
+
     /// A request that is not sent, because `field` names models beside the one that it asks for.
     pub fn other_models(&self, field: &str) -> ProviderError {
         let message =

@@ -7,11 +7,13 @@
 //! tried again where there are [`Credentials`] that can.
 
 pub mod anthropic;
+mod carrying;
 pub mod chat;
 mod client;
 mod connection;
 mod credentials;
 mod dates;
+mod documents;
 mod estimate;
 mod events;
 mod fault;

@@ -21,6 +21,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
+use crate::carrying::lost;
 use crate::connection::{BodyError, Chunks, authorize, client, endpoint, start_of, whole};
 use crate::credentials::StaticKey;
 use crate::estimate::block_tokens;
@@ -197,6 +198,9 @@ impl HttpProvider {
         let turn = self.turn(request, model, &capabilities, stream);
         if !self.keeps_output(Some(model), request) {
             return Err(self.faults().no_such_output(model, &request.output));
+        }
+        if let Some(lost) = lost(request, self.format.wire()).filter(|lost| lost.needed) {
+            return Err(self.faults().not_carried(&lost.what));
         }
         if let Some(field) = other_models::of_request(request, self.format.wire()) {
             return Err(self.faults().other_models(&field));
@@ -427,6 +431,10 @@ impl Provider for HttpProvider {
 
     fn keeps_output(&self, model: Option<&str>, request: &ModelRequest) -> bool {
         self.format.has_output(&request.output) && request.output.needs() <= self.capabilities(model).json_output
+    }
+
+    fn carries(&self, request: &ModelRequest) -> bool {
+        lost(request, self.format.wire()).is_none()
     }
 
     fn price(&self, model: Option<&str>) -> Option<TokenPrice> {

@@ -135,7 +135,7 @@ impl Sent {
                     }
                     index += 1;
                 }
-                Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
+                Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
             }
             if let Some(kind) = kind(block) {
                 match wholes[kind].checked_sub(1) {
@@ -154,7 +154,7 @@ fn kind(block: &Block) -> Option<usize> {
         Block::Text { extra, .. } => extra.is_some().then_some(0),
         Block::Thinking { extra, .. } => extra.is_some().then_some(1),
         Block::ToolUse { extra, .. } => extra.is_some().then_some(2),
-        Block::Unknown { .. } | Block::Image { .. } | Block::ToolResult { .. } => Some(3),
+        Block::Unknown { .. } | Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } => Some(3),
     }
 }
 

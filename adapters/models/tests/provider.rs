@@ -13,7 +13,7 @@ use helix_adapter_models::{HttpProvider, ModelFacts, ModelLookup, Settings, pric
 use helix_ports::{Availability, ModelCapabilities, Provider, ProviderError};
 use helix_protocol::{
     Block, Code, Extra, JsonOutput, Message, ModelDelta, ModelReply, ModelRequest, Money, OutputFormat, Role, StopReason, Thinking,
-    ThinkingControl, ToolChoice, Usage, WireFormat, WorkspaceTool,
+    ThinkingControl, ToolChoice, ToolSchema, Usage, WireFormat, WorkspaceTool,
 };
 use serde_json::{Value, json};
 use support::{Answer, EVENTS, Server, events, json_response, judged, response, serve, serve_by};
@@ -281,6 +281,36 @@ async fn an_answer_that_neither_model_nor_format_can_be_held_to_is_not_asked_for
     for (provider, output) in held {
         assert!(provider.keeps_output(None, &ModelRequest { output, ..request() }));
     }
+}
+
+#[tokio::test]
+async fn what_a_format_has_no_word_for_is_not_asked_for_and_what_it_can_do_without_is_left_out() {
+    let (model, stop) = ("m".to_owned(), StopReason::EndTurn);
+    let reply = ModelReply { model, blocks: vec![Block::text("ok")], stop, usage: Usage::default() };
+    let answer = encode_reply(&reply, "id", 1);
+    let server = serve(vec![json_response("200 OK", &answer)]).await;
+    let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
+    let file = json!({"type": "document", "source": {"type": "file", "file_id": "file_1"}});
+    let block = Block::Unknown { format: WireFormat::Anthropic, block: file };
+    let asked = ModelRequest { messages: vec![Message { role: Role::User, blocks: vec![block] }], ..request() };
+    let search = ToolSchema {
+        name: "web_search".to_owned(),
+        description: String::new(),
+        parameters: Value::Null,
+        extra: Extra::field(WireFormat::Anthropic, "type", json!("web_search_20250305")),
+    };
+    let searching = ModelRequest { tools: vec![search.clone()], ..request() };
+    for (asked, said) in [(asked, "a block `document` of Anthropic's messages"), (searching, "the tool `web_search`")] {
+        assert!(!provider.carries(&asked));
+        let error = provider.generate(&asked).await.expect_err("refused");
+        assert!(error.failure().message.starts_with(said), "{error}");
+        assert_eq!(judged::<()>(Err(error)), ("final", Code::InvalidRequest));
+    }
+    assert!(server.requests.lock().await.is_empty());
+    let beside = ModelRequest { tools: vec![search, WorkspaceTool::Read.schema()], ..request() };
+    assert!(!provider.carries(&beside) && provider.carries(&request()));
+    provider.generate(&beside).await.expect("an answer");
+    assert_eq!(server.requests.lock().await[0].1["tools"].as_array().map(Vec::len), Some(1));
 }
 
 /// A prompt of 3,000 words: at least 3,000 tokens, and some 6,000 by the upper estimate.

@@ -297,6 +297,11 @@ pub trait Provider: Send + Sync + 'static {
     fn keeps_output(&self, model: Option<&str>, request: &ModelRequest) -> bool {
         request.output.needs() <= self.capabilities(model).json_output
     }
+    /// True where all that the request holds can be said in the provider's format. Where not, what can be done without is left out, and
+    /// nothing is sent where something else is lost: a file that only another provider has, or the only tools.
+    fn carries(&self, _request: &ModelRequest) -> bool {
+        true
+    }
     /// The price of a model, where known.
     fn price(&self, model: Option<&str>) -> Option<TokenPrice>;
     /// The price of a request with so many input tokens: some models cost more where they are asked much at once.

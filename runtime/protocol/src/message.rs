@@ -95,6 +95,19 @@ pub enum Block {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         extra: Option<Box<Extra>>,
     },
+    /// A document, for the model to read.
+    Document {
+        /// Its name; empty where it has none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        name: String,
+        /// `application/pdf`.
+        media_type: String,
+        /// The bytes, in standard base64 with padding.
+        data: String,
+        /// What the format says besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<Box<Extra>>,
+    },
     /// What a model thought before it answered. Given back unchanged.
     Thinking {
         /// The text, where the provider shows it.
@@ -130,7 +143,8 @@ pub enum Block {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         extra: Option<Box<Extra>>,
     },
-    /// A block of a kind that this build does not know. Goes back to its own format unchanged and is left out of the others.
+    /// A block of a kind that this build does not know. Goes back to its own format unchanged. The others have no word for it: they refuse
+    /// what a person said so, and leave out what a model did.
     Unknown {
         /// Whose block it is.
         format: WireFormat,

@@ -159,6 +159,17 @@ async fn a_request_with_a_picture_passes_to_whoever_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_goes_to_whoever_has_a_word_for_all_of_it_and_to_nobody_else_before() {
+    let document = Block::Document { name: String::new(), media_type: String::new(), data: String::new(), extra: None };
+    let with_document = ModelRequest { messages: vec![Message { role: Role::User, blocks: vec![document] }], ..request(None) };
+    for (asked, by) in [(with_document, "b"), (request(None), "mute")] {
+        let (a, b) = (FakeProvider::new("mute", []), FakeProvider::new("b", []));
+        let (models, _handle) = team(&[&a, &b], Limits::default()).await;
+        assert_eq!(pass(&models, Some(asked)).await, told(200, &format!("{by} says 200 to bytes")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_do_not_pass_to_a_provider_of_their_format_that_adds_to_them() {
     let a = FakeProvider::new("adding", []);
     let (models, _handle) = team(&[&a], Limits::default()).await;

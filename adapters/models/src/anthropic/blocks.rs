@@ -4,6 +4,7 @@ use helix_protocol::{Block, Extra, ImageSource, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use crate::chat::{argument_object, arguments_of};
+use crate::documents::PDF;
 use crate::tools::{signature_of, signed_by_gemini};
 
 const FORMAT: WireFormat = WireFormat::Anthropic;
@@ -22,6 +23,14 @@ pub(super) fn encode(block: &Block, reader: Reader) -> Option<Value> {
     match block {
         Block::Text { text, extra } => (!text.is_empty()).then(|| typed("text", extra, [("text", json!(text))])),
         Block::Image { image, extra } => Some(typed("image", extra, [("source", encode_source(image))])),
+        Block::Document { name, media_type, data, extra } => {
+            let source = json!({"type": "base64", "media_type": media_type, "data": data});
+            let mut document = typed("document", extra, [("source", source)]);
+            if !name.is_empty() {
+                document["title"] = json!(name);
+            }
+            Some(document)
+        }
         Block::Thinking { text, extra } => encode_thinking(text, extra, reader),
         Block::ToolUse { id, name, input, extra } => {
             let fields = [("id", json!(encode_id(id, reader))), ("name", json!(name)), ("input", argument_object(input))];
@@ -92,7 +101,7 @@ fn encode_result(content: &str, images: &[ImageSource]) -> Value {
 }
 
 /// Reads a block. What it cannot be without is named in the error.
-pub(super) fn decode(block: &Value) -> Result<Block, String> {
+pub(crate) fn decode(block: &Value) -> Result<Block, String> {
     let Some(object) = block.as_object() else { return Err("a block is an object".to_owned()) };
     let mut fields = object.clone();
     // Absent and null are the same to this format.
@@ -119,6 +128,15 @@ pub(super) fn decode(block: &Value) -> Result<Block, String> {
             }
             // A file at the provider, which means nothing elsewhere.
             None => Ok(Block::Unknown { format: FORMAT, block: block.clone() }),
+        },
+        "document" => match fields.get("source").and_then(decode_source) {
+            Some(ImageSource::Base64 { media_type, data }) if media_type == PDF => {
+                fields.remove("source");
+                let name = if fields.contains_key("title") { take_text(&mut fields, "title")? } else { String::new() };
+                Ok(Block::Document { name, media_type, data, extra: Extra::of(FORMAT, fields) })
+            }
+            // A text, an address, or a file at the provider.
+            _ => Ok(Block::Unknown { format: FORMAT, block: block.clone() }),
         },
         _ => Ok(Block::Unknown { format: FORMAT, block: block.clone() }),
     }

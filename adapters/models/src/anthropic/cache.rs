@@ -87,6 +87,7 @@ fn has_markers(request: &ModelRequest) -> bool {
     let in_block = |block: &Block| match block {
         Block::Text { extra, .. }
         | Block::Image { extra, .. }
+        | Block::Document { extra, .. }
         | Block::Thinking { extra, .. }
         | Block::ToolUse { extra, .. }
         | Block::ToolResult { extra, .. } => marks(extra),

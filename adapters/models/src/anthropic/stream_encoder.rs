@@ -142,7 +142,9 @@ impl StreamEncoder {
                     self.close(events);
                 }
             }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => self.write_block(block, events),
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {
+                self.write_block(block, events);
+            }
         }
     }
 

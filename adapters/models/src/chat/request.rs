@@ -4,10 +4,10 @@ use helix_protocol::{Block, Message, OutputFormat, Role, ToolChoice, ToolSchema,
 use serde_json::{Map, Value, json};
 
 use crate::format::Turn;
-use crate::images;
 use crate::output::named_schema;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice, signature_of};
+use crate::{documents, images};
 
 use super::{ChatCompletions, ERROR_PREFIX, argument_object};
 
@@ -169,6 +169,12 @@ fn encode_content(blocks: &[Block]) -> Option<Value> {
                 url.insert("url".to_owned(), json!(images::to_url(image)));
                 parts.push(encode_part("image_url", Value::Object(url), None));
             }
+            Block::Document { name, media_type, data, extra } => {
+                let mut part = extra_of(extra, WireFormat::OpenaiChat).cloned().unwrap_or_default();
+                let mut file = part.remove("file").and_then(|file| file.as_object().cloned()).unwrap_or_default();
+                file.extend(documents::to_file(name, media_type, data));
+                parts.push(encode_part("file", Value::Object(file), Some(&part)));
+            }
             Block::ToolResult { images, .. } => {
                 parts.extend(images.iter().map(|image| encode_part("image_url", json!({"url": images::to_url(image)}), None)))
             }
@@ -219,7 +225,7 @@ fn encode_assistant(message: &Message) -> Value {
                     encoded.insert(field.to_owned(), json!(text));
                 }
             }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
     // `content` may only be null beside calls.

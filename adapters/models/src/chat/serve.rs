@@ -2,8 +2,8 @@
 
 use helix_ports::Extent;
 use helix_protocol::{
-    Block, Code, Extra, Failure, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason, Thinking, ToolChoice,
-    ToolSchema, Usage, WireFormat,
+    Block, Code, Extra, Failure, ImageSource, Message, ModelReply, ModelRequest, OutputFormat, Role, Sampling, StopReason,
+    Thinking, ToolChoice, ToolSchema, Usage, WireFormat,
 };
 use serde_json::{Map, Value, json};
 
@@ -11,10 +11,10 @@ use crate::output::decode_typed;
 use crate::served::several;
 use crate::thinking::effort_named;
 use crate::tools::{signature_of, signed_by_gemini};
-use crate::{images, numbers, served};
+use crate::{documents, images, numbers, served};
 
 use super::ERROR_PREFIX;
-use super::reply::{WireContent, WireMessage, decode_arguments};
+use super::reply::{WireMessage, decode_arguments};
 use super::request::encode_arguments;
 
 /// Fields of a request that have a place in ours, or are the server's own affair. The others are kept as they stand.
@@ -185,16 +185,19 @@ fn decode_message(message: &Value, decoded: &mut Vec<Message>) -> Result<(), Str
     let role = message.get("role").and_then(Value::as_str).ok_or("`role` is missing")?;
     let content = message.get("content");
     match role {
-        "system" | "developer" => decoded.push(Message::text(Role::System, decode_text(content)?)),
+        "system" | "developer" => match decode_result(content)? {
+            (text, images) if images.is_empty() => decoded.push(Message::text(Role::System, text)),
+            _ => return Err("only texts can stand here".to_owned()),
+        },
         "user" => push_user(decoded, served::decode_parts(content, decode_part)?),
         "tool" => {
             let id = message.get("tool_call_id").and_then(Value::as_str).ok_or("`tool_call_id` is missing")?.to_owned();
-            let text = decode_text(content)?;
+            let (text, images) = decode_result(content)?;
             let (content, is_error) = match text.strip_prefix(ERROR_PREFIX) {
                 Some(rest) => (rest.to_owned(), true),
                 None => (text, false),
             };
-            push_user(decoded, vec![Block::ToolResult { id, content, images: Vec::new(), is_error, extra: None }]);
+            push_user(decoded, vec![Block::ToolResult { id, content, images, is_error, extra: None }]);
         }
         "assistant" => decoded.push(Message { role: Role::Assistant, blocks: decode_assistant(message)? }),
         other => return Err(format!("`role` {other:?} is not known")),
@@ -209,11 +212,22 @@ fn push_user(decoded: &mut Vec<Message>, blocks: Vec<Block>) {
     }
 }
 
-fn decode_text(content: Option<&Value>) -> Result<String, String> {
-    let Some(content) = content else { return Ok(String::new()) };
-    let content: Option<WireContent> =
-        serde_json::from_value(content.clone()).map_err(|_| "`content` is neither text nor parts")?;
-    Ok(content.map(WireContent::into_text).unwrap_or_default())
+/// A text, or the texts and pictures of a list of parts.
+fn decode_result(content: Option<&Value>) -> Result<(String, Vec<ImageSource>), String> {
+    let (mut texts, mut pictures) = (String::new(), Vec::new());
+    let part = |part: &Value| match part.get("type") {
+        // Some leave it out where there is only one kind.
+        None => Ok(Block::text(part.get("text").and_then(Value::as_str).ok_or("`type` is missing")?)),
+        Some(_) => decode_part(part),
+    };
+    for block in served::decode_parts(content, part)? {
+        match block {
+            Block::Text { text, .. } => texts.push_str(&text),
+            Block::Image { image, .. } => pictures.push(image),
+            _ => return Err("only texts and images can stand here".to_owned()),
+        }
+    }
+    Ok((texts, pictures))
 }
 
 fn decode_part(part: &Value) -> Result<Block, String> {
@@ -234,6 +248,19 @@ fn decode_part(part: &Value) -> Result<Block, String> {
             };
             let Some(Value::String(url)) = image.remove("url") else { return Err("`image_url.url` is missing".to_owned()) };
             Ok(Block::Image { image: images::from_url(&url)?, extra: Extra::of(WireFormat::OpenaiChat, image) })
+        }
+        Some("file") => {
+            let mut file = fields.remove("file").and_then(|file| file.as_object().cloned()).ok_or("`file` is missing")?;
+            let Some((name, data)) = documents::take_file(&mut file) else {
+                // At the provider, or of another kind.
+                return Ok(Block::Unknown { format: WireFormat::OpenaiChat, block: part.clone() });
+            };
+            fields.remove("type");
+            if !file.is_empty() {
+                fields.insert("file".to_owned(), Value::Object(file));
+            }
+            let extra = Extra::of(WireFormat::OpenaiChat, fields);
+            Ok(Block::Document { name, media_type: documents::PDF.to_owned(), data, extra })
         }
         Some(_) => Ok(Block::Unknown { format: WireFormat::OpenaiChat, block: part.clone() }),
         None => Err("`type` is missing".to_owned()),
@@ -289,7 +316,7 @@ pub fn encode_reply(reply: &ModelReply, id: &str, created: i64) -> Value {
                 }
                 calls.push(call);
             }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
     message.insert("content".to_owned(), json!(text));

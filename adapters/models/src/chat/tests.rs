@@ -219,6 +219,18 @@ fn what_a_client_asks_besides_comes_through() {
 }
 
 #[test]
+fn pictures_in_the_result_of_a_tool_are_read_and_what_has_no_place_there_is_refused() {
+    let said = |content: Value| json!({"messages": [{"role": "tool", "tool_call_id": "a", "content": content}]});
+    let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}});
+    let request = decode_request(&said(json!([{"type": "text", "text": "see"}, picture, {"text": " it"}]))).expect("decodes");
+    let images = vec![ImageSource::Base64 { media_type: "image/png".to_owned(), data: "aGk=".to_owned() }];
+    let result = Block::ToolResult { id: "a".to_owned(), content: "see it".to_owned(), images, is_error: false, extra: None };
+    assert_eq!(request.messages[0].blocks, [result]);
+    let refused = decode_request(&said(json!([{"type": "file", "file": {"file_id": "f"}}])));
+    assert_eq!(refused, Err("messages[0]: only texts and images can stand here".to_owned()));
+}
+
+#[test]
 fn a_request_that_cannot_be_served_says_which_field_is_wrong() {
     let user = |part: Value| json!({"messages": [{"role": "user", "content": [part]}]});
     for (body, expected) in [

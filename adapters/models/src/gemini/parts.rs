@@ -4,6 +4,7 @@ use helix_protocol::{Block, Extra, ImageSource, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use crate::chat::{argument_object, arguments_of};
+use crate::documents::PDF;
 
 const FORMAT: WireFormat = WireFormat::Gemini;
 
@@ -26,6 +27,9 @@ pub(super) fn encode(block: &Block, tool: &dyn Fn(&str) -> Option<Called>) -> Ve
             vec![part]
         }
         Block::Image { image, extra } => vec![encode_image(image, extra_of(extra, FORMAT))],
+        Block::Document { media_type, data, extra, .. } => {
+            vec![with("inlineData", json!({"mimeType": media_type, "data": data}), extra_of(extra, FORMAT))]
+        }
         Block::ToolUse { name, input, extra, .. } => {
             let call = json!({"name": name, "args": argument_object(input)});
             vec![with("functionCall", call, extra_of(extra, FORMAT))]
@@ -117,12 +121,17 @@ pub(super) fn decode(part: &Value, id: &mut dyn FnMut(Wanted<'_>) -> String) -> 
     }
     if let Some(Value::Object(data)) = fields.remove("inlineData") {
         let mut data: Map<String, Value> = data.iter().map(camel).collect();
-        let is_image = data.get("mimeType").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("image/"));
-        return match (is_image, data.remove("mimeType"), data.remove("data")) {
-            (true, Some(Value::String(media_type)), Some(Value::String(bytes))) => {
+        return match (data.remove("mimeType"), data.remove("data")) {
+            (Some(Value::String(media_type)), Some(Value::String(bytes))) if media_type.starts_with("image/") => {
                 keep(&mut fields, "inlineData", data);
                 let image = ImageSource::Base64 { media_type, data: bytes };
                 Ok(Block::Image { image, extra: Extra::of(FORMAT, fields) })
+            }
+            (Some(Value::String(media_type)), Some(Value::String(bytes))) if media_type == PDF => {
+                // Not every service of the format takes a name, so it stays a word of this client.
+                let name = data.get("displayName").and_then(Value::as_str).unwrap_or_default().to_owned();
+                keep(&mut fields, "inlineData", data);
+                Ok(Block::Document { name, media_type, data: bytes, extra: Extra::of(FORMAT, fields) })
             }
             _ => unknown(),
         };

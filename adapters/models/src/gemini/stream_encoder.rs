@@ -53,7 +53,9 @@ impl StreamEncoder {
                     None => Vec::new(),
                 }
             }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => self.chunk(encode_part(block)),
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {
+                self.chunk(encode_part(block))
+            }
         }
     }
 }

@@ -114,7 +114,11 @@ fn encode_user(message: &Message, names: &HashMap<&str, &str>) -> Vec<Value> {
                 pictures.extend(images.iter().filter_map(bare));
             }
             Block::Image { image, .. } => pictures.extend(bare(image)),
-            Block::Text { .. } | Block::Thinking { .. } | Block::ToolUse { .. } | Block::Unknown { .. } => {}
+            Block::Text { .. }
+            | Block::Document { .. }
+            | Block::Thinking { .. }
+            | Block::ToolUse { .. }
+            | Block::Unknown { .. } => {}
         }
     }
     let text = message.as_text();

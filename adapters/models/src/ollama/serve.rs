@@ -219,7 +219,7 @@ pub fn encode_reply(reply: &ModelReply, _id: &str, created: i64) -> Value {
             Block::Text { text: more, .. } => text.push_str(more),
             Block::Thinking { text: more, .. } => thinking.push_str(more),
             Block::ToolUse { id, name, input, .. } => calls.push(encode_call(id, name, input)),
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
     let mut message = json!({"role": "assistant", "content": text});

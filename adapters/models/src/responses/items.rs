@@ -119,7 +119,11 @@ pub(super) fn items_of(blocks: &[Block], direction: Direction, name: &str) -> Ve
                 items.push(call_item(id, tool, &arguments_of(input, extra), extra, direction, &format!("fc_{name}_{at}")));
             }
             Block::Unknown { format: FORMAT, block } => items.push(block.clone()),
-            Block::Text { .. } | Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
+            Block::Text { .. }
+            | Block::Image { .. }
+            | Block::Document { .. }
+            | Block::ToolResult { .. }
+            | Block::Unknown { .. } => {}
         }
     }
     items

@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use super::items::{Direction, items_of};
 use crate::chat::ERROR_PREFIX;
 use crate::format::Turn;
-use crate::images;
 use crate::output::named_schema;
 use crate::session::named_within;
 use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice};
+use crate::{documents, images};
 
 /// The longest `prompt_cache_key` that OpenAI takes.
 const LONGEST_CACHE_KEY: usize = 64;
@@ -156,6 +156,12 @@ fn encode_user(blocks: &[Block]) -> Vec<Value> {
                 let mut part = extra_of(extra, WireFormat::OpenaiResponses).cloned().unwrap_or_default();
                 part.insert("type".to_owned(), json!("input_image"));
                 part.insert("image_url".to_owned(), json!(images::to_url(image)));
+                parts.push(Value::Object(part));
+            }
+            Block::Document { name, media_type, data, extra } => {
+                let mut part = extra_of(extra, WireFormat::OpenaiResponses).cloned().unwrap_or_default();
+                part.insert("type".to_owned(), json!("input_file"));
+                part.extend(documents::to_file(name, media_type, data));
                 parts.push(Value::Object(part));
             }
             Block::ToolResult { id, content, images, is_error, .. } => {

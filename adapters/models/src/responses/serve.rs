@@ -12,7 +12,7 @@ use super::request::is_part;
 use crate::chat::ERROR_PREFIX;
 use crate::output::decode_typed;
 use crate::thinking::effort_named;
-use crate::{images, numbers, served};
+use crate::{documents, images, numbers, served};
 
 const FORMAT: WireFormat = WireFormat::OpenaiResponses;
 
@@ -254,6 +254,13 @@ fn decode_part(part: &Value) -> Result<Block, String> {
             Some(Value::String(url)) => Ok(Block::Image { image: images::from_url(&url)?, extra: Extra::of(FORMAT, fields) }),
             // By the id of a file at the provider.
             _ => Ok(Block::Unknown { format: FORMAT, block: part.clone() }),
+        },
+        "input_file" => match documents::take_file(&mut fields) {
+            Some((name, data)) => {
+                Ok(Block::Document { name, media_type: documents::PDF.to_owned(), data, extra: Extra::of(FORMAT, fields) })
+            }
+            // At the provider, elsewhere, or of another kind.
+            None => Ok(Block::Unknown { format: FORMAT, block: part.clone() }),
         },
         _ if is_part(part) => Ok(Block::Unknown { format: FORMAT, block: part.clone() }),
         "" => Err("`type` is missing".to_owned()),

@@ -156,7 +156,7 @@ impl StreamEncoder {
                 events.push(self.event("response.output_item.done", json!({"output_index": at, "item": block})));
                 events
             }
-            Block::Image { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => Vec::new(),
+            Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => Vec::new(),
         }
     }
 
