@@ -21,6 +21,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         error: chat::encode_error,
         stream: chat_stream,
         count: |tokens| json!({"total_tokens": tokens}),
+        model: openai_model,
         models: openai_models,
         describe: None,
         prompts: Prompts::Unknown,
@@ -35,6 +36,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         error: responses::encode_error,
         stream: |_, head, id| Box::new(responses::StreamEncoder::new(&head.model, id, head.created)),
         count: |tokens| json!({"object": "response.input_tokens", "input_tokens": tokens}),
+        model: openai_model,
         models: openai_models,
         describe: None,
         prompts: Prompts::Unknown,
@@ -49,6 +51,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         error: anthropic::encode_error,
         stream: |_, head, id| Box::new(anthropic::StreamEncoder::new(&head.model, id, head.created)),
         count: |tokens| json!({"input_tokens": tokens}),
+        model: anthropic_model,
         models: anthropic_models,
         describe: None,
         prompts: Prompts::Unknown,
@@ -64,6 +67,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         error: gemini::encode_error,
         stream: |_, head, id| Box::new(gemini::StreamEncoder::new(&head.model, id, head.created)),
         count: |tokens| json!({"totalTokens": tokens}),
+        model: gemini_model,
         models: gemini_models,
         describe: None,
         prompts: Prompts::Unknown,
@@ -80,6 +84,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         error: ollama::encode_error,
         stream: |_, head, _| Box::new(ollama::ResponseEncoder::new(&head.model, head.created)),
         count,
+        model: ollama_model,
         models: ollama_models,
         describe: None,
         prompts: Prompts::AreThese,
@@ -94,6 +99,7 @@ pub fn client_formats() -> Vec<Arc<dyn ClientFormat>> {
         error: ollama::encode_error,
         stream: |_, head, _| Box::new(ollama::StreamEncoder::new(&head.model, head.created)),
         count,
+        model: ollama_model,
         models: ollama_models,
         describe: Some(ollama::describe),
         prompts: Prompts::By(Arc::new(prompts)),
@@ -115,6 +121,7 @@ struct Served {
     error: fn(u16, &Failure) -> Value,
     stream: fn(&Value, &AnswerHead, &str) -> Box<dyn ServedStream>,
     count: fn(u64) -> Value,
+    model: fn(&str) -> Value,
     models: fn(&[String]) -> Value,
     describe: Option<fn(&ModelCapabilities) -> Value>,
     prompts: Prompts,
@@ -182,6 +189,10 @@ impl ClientFormat for Served {
 
     fn models(&self, names: &[String]) -> Value {
         (self.models)(names)
+    }
+
+    fn model(&self, name: &str) -> Value {
+        (self.model)(name)
     }
 
     fn describe(&self, capabilities: &ModelCapabilities) -> Option<Value> {
@@ -261,33 +272,43 @@ fn chat_stream(body: &Value, head: &AnswerHead, id: &str) -> Box<dyn ServedStrea
     }
 }
 
+fn openai_model(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "helix"})
+}
+
 fn openai_models(names: &[String]) -> Value {
-    let model = |name: &String| json!({"id": name, "object": "model", "created": 0, "owned_by": "helix"});
-    json!({"object": "list", "data": names.iter().map(model).collect::<Vec<_>>()})
+    json!({"object": "list", "data": all(names, openai_model)})
+}
+
+fn anthropic_model(name: &str) -> Value {
+    json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"})
 }
 
 fn anthropic_models(names: &[String]) -> Value {
-    let model = |name: &String| json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"});
-    json!({
-        "data": names.iter().map(model).collect::<Vec<_>>(),
-        "has_more": false,
-        "first_id": names.first(),
-        "last_id": names.last(),
-    })
+    json!({"data": all(names, anthropic_model), "has_more": false, "first_id": names.first(), "last_id": names.last()})
+}
+
+fn gemini_model(name: &str) -> Value {
+    let methods = ["generateContent", "streamGenerateContent", "countTokens"];
+    json!({"name": format!("models/{name}"), "displayName": name, "supportedGenerationMethods": methods})
 }
 
 fn gemini_models(names: &[String]) -> Value {
-    let methods = ["generateContent", "streamGenerateContent", "countTokens"];
-    let model =
-        |name: &String| json!({"name": format!("models/{name}"), "displayName": name, "supportedGenerationMethods": methods});
-    json!({"models": names.iter().map(model).collect::<Vec<_>>()})
+    json!({"models": all(names, gemini_model)})
 }
 
-/// What Ollama says of models that lie on its disk; what the node does not know of a model is empty.
-fn ollama_models(names: &[String]) -> Value {
+/// What Ollama says of a model that lies on its disk; what the node does not know of it is empty.
+fn ollama_model(name: &str) -> Value {
     let details = json!({"format": "", "family": "", "families": null, "parameter_size": "", "quantization_level": ""});
-    let model = |name: &String| json!({"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "", "details": details});
-    json!({"models": names.iter().map(model).collect::<Vec<_>>()})
+    json!({"name": name, "model": name, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "", "details": details})
+}
+
+fn ollama_models(names: &[String]) -> Value {
+    json!({"models": all(names, ollama_model)})
+}
+
+fn all(names: &[String], model: fn(&str) -> Value) -> Vec<Value> {
+    names.iter().map(|name| model(name)).collect()
 }
 
 #[cfg(test)]
@@ -378,5 +399,14 @@ mod tests {
             assert_eq!(request.map(|request| request.max_tokens), Ok(expected));
         }
         assert!(read(WireFormat::OpenaiChat, json!({"n": 2.0})).is_err());
+    }
+
+    #[test]
+    fn one_model_is_told_as_in_the_list() {
+        for client in client_formats() {
+            let (list, one) = (client.models(&["a".to_owned(), "b".to_owned()]), client.model("b"));
+            let listed = list.get("data").or_else(|| list.get("models")).and_then(|list| list.get(1));
+            assert_eq!(listed, Some(&one), "{:?}", client.wire());
+        }
     }
 }

@@ -61,6 +61,8 @@ pub trait ClientFormat: Send + Sync + 'static {
     fn count(&self, tokens: u64) -> Value;
     /// The models that can be asked for.
     fn models(&self, names: &[String]) -> Value;
+    /// One of them, where it is asked for by its name.
+    fn model(&self, name: &str) -> Value;
     /// What one of them can do; `None` where the format has no such address.
     fn describe(&self, _capabilities: &ModelCapabilities) -> Option<Value> {
         None
