@@ -211,6 +211,11 @@ mod tests {
                 json!({"input": [{"type": "custom_tool_call_output", "call_id": "a", "output": "x"}]}),
                 Some(("`custom_tool_call_output`", true)),
             ),
+            (
+                WireFormat::OpenaiResponses,
+                json!({"input": [{"type": "additional_tools", "role": "developer", "tools": []}]}),
+                Some(("`additional_tools`", true)),
+            ),
             (WireFormat::Anthropic, anthropic(json!([file])), Some(("`document`", true))),
             (WireFormat::Anthropic, result(json!([document(WireFormat::Anthropic, "a")])), Some(("`document`", true))),
             (WireFormat::Anthropic, result(json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])), None),

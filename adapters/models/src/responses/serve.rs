@@ -200,8 +200,8 @@ fn decode_item(item: &Value, messages: &mut Vec<Message>) -> Result<(), String> 
             push_assistant(messages, vec![decode_reasoning(item)]);
             Ok(())
         }
-        // What a client answers to a tool of the provider's own.
-        kind if kind.ends_with("_output") => {
+        // What a client answers to a tool of the provider's own, or gives along with its words, such as further tools.
+        kind if kind.ends_with("_output") || matches!(word(item, "role"), "system" | "developer" | "user") => {
             push_user(messages, vec![Block::Unknown { format: FORMAT, block: item.clone() }]);
             Ok(())
         }
