@@ -54,7 +54,8 @@ async fn a_turn_too_long_for_whoever_is_there_waits_for_a_larger_model_that_is_a
     let large = FakeProvider::taking("large", 9_000, vec![busy(Some(600)); 9]);
     let team = group(RoutingStrategy::Cost, &["small", "alike", "large"], &[]);
     let (models, _handle) = grouped(&[&small, &alike, &large], team, Limits::default()).await;
-    let Err(ProviderError::Retryable { failure, retry_after: Some(_), .. }) = models.generate(request(Some("team")), None).await else {
+    let Err(ProviderError::Retryable { failure, retry_after: Some(_), .. }) = models.generate(request(Some("team")), None).await
+    else {
         panic!("the larger one may answer later")
     };
     assert_eq!((failure.code, small.calls(), alike.calls()), (Code::NoModelAnswers, 1, 0));
