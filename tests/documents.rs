@@ -23,7 +23,7 @@ fn hold(name: &str, expected: &str) {
 fn every_failure_code_has_its_page() {
     let mut text = String::from(
         "# Failure codes\n\nEvery failure says a code, what happened, and the next step. `helix explain CODE` prints the same page.\n\
-         The exit code is that of a command that ends with the failure.\n",
+         The exit code is that of a command that ends with the failure; `helix run` and `helix attach` end with 10 whatever their task failed of,\nand the task's own code stands in brackets behind its reason.\n",
     );
     for code in Code::ALL {
         write!(text, "\n## {code}\n\nExit code {}. {}\n", code.exit_code(), code.page()).expect("writing to a string");
