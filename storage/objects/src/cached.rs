@@ -323,7 +323,8 @@ mod tests {
         let store = MemoryStore::new();
         let object = NewObject::new(Bytes::from(b"line of text\n".repeat(1000)));
         store.put(std::slice::from_ref(&object), Durability::NoSync).unwrap();
-        let cached = Cached::new(store, 1 << 20);
+        // So large that the thread is not woken for it.
+        let cached = Cached::new(store, 64 << 20);
         let reads: Vec<Bytes> = (0..3).map(|_| cached.read(object.id()).unwrap()).collect();
         assert_eq!(reads, vec![object.bytes().clone(); 3]);
         let stats = cached.cache_stats();
