@@ -149,7 +149,12 @@ impl Happening {
         self.to(status).ok_or_else(|| {
             let possible: Vec<&str> = self.from().iter().map(|status| status.as_str()).collect();
             let message = format!("task {} is {status}, so it cannot be {}", task.short(), self.verb());
-            Failure::new(Code::InvalidState, message).hint(format!("that is possible while it is {}", possible.join(", ")))
+            let pause = if self == Self::Rollback && status.is_active() {
+                format!("; `helix task pause {}` parks it", task.short())
+            } else {
+                String::new()
+            };
+            Failure::new(Code::InvalidState, message).hint(format!("that is possible while it is {}{pause}", possible.join(", ")))
         })
     }
 
@@ -206,6 +211,8 @@ mod tests {
         assert_eq!(refused.code, Code::InvalidState);
         assert_eq!(refused.message, "task 00000001 is completed, so it cannot be resumed");
         assert_eq!(refused.hint, "that is possible while it is paused, waiting_for_input");
+        let refused = Happening::Rollback.check(task, Running).expect_err("it is at work");
+        assert!(refused.hint.ends_with("; `helix task pause 00000001` parks it"), "{}", refused.hint);
     }
 
     proptest! {

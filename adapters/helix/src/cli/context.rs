@@ -55,8 +55,11 @@ impl Context {
     pub fn client(&self) -> Result<Client, Failure> {
         let folder = self.folder()?;
         if !folder.socket().exists() {
-            return Err(Failure::new(Code::NodeUnreachable, format!("no node runs on {}", folder.root().display()))
-                .hint("`helix up` starts one; another data folder is named by --data"));
+            let start = match &self.global.data {
+                Some(data) => format!("`helix up --data {}` starts one", data.display()),
+                None => "`helix up` starts one; another data folder is named by --data".to_owned(),
+            };
+            return Err(Failure::new(Code::NodeUnreachable, format!("no node runs on {}", folder.root().display())).hint(start));
         }
         Client::of(&folder)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
 use helix_messages::TaskWhy;
 use helix_ports::{CHILDREN, OUTPUT};
-use helix_protocol::{Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Base, Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
@@ -256,8 +256,12 @@ pub(super) fn conclude(context: &Context, ended: &[TaskRecord]) -> Result<(), Fa
         context.say(&format!("\ntask {short} {} in {took}: {steps}{cost}", task.status));
         match task.status {
             TaskStatus::Completed => {
+                let export = match task.spec.base {
+                    Base::Empty | Base::Snapshot { repository: None, .. } => String::new(),
+                    _ => format!("\n  helix task export {short}    as a git branch"),
+                };
                 context.say(&format!(
-                    "  helix task log {short}       what it wrote\n  helix task diff {short}      what it changed\n  helix task export {short}    as a git branch"
+                    "  helix task log {short}       what it wrote\n  helix task diff {short}      what it changed{export}"
                 ));
             }
             // What is to be done about it is told below.

@@ -39,7 +39,10 @@ impl List {
         let tasks = client.query::<TaskList>("/tasks", &query).await?.tasks;
         let workers = client.get::<WorkerList>("/workers").await?.workers;
         let names = workers.into_iter().map(|view| (view.record.id, view.record.name)).collect();
-        context.print(&tasks, |tasks| context.fit(render(tasks, &names, Timestamp::now(), context.style)))
+        context.print(&tasks, |tasks| match &self.status {
+            Some(states) if tasks.is_empty() => format!("no task is {}\n", states.replace(',', " or ")),
+            _ => context.fit(render(tasks, &names, Timestamp::now(), context.style)),
+        })
     }
 }
 
