@@ -20,7 +20,7 @@ impl Product {
         self.open_questions(task).await.remove(0)
     }
 
-    async fn answer(&self, question: &Question, answer: &str) {
+    pub async fn answer(&self, question: &Question, answer: &str) {
         let answer = AnswerRequest { answer: answer.to_owned() };
         let _: TaskRecord = self.client.post(&format!("/questions/{}/answer", question.id), &answer).await.expect("answered");
     }

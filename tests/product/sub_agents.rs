@@ -1,7 +1,8 @@
 //! Sub-agents and trees of thoughts by the real scheduler: tasks of their own, on workers, with their files and their share.
 
-use helix_adapter_http::api::TaskList;
-use helix_protocol::{AgentSpec, EventKind, Reasoning, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
+use helix_adapter_http::api::{AnswerRequest, TaskList};
+use helix_messages::TaskWhy;
+use helix_protocol::{AgentSpec, Code, EventKind, Reasoning, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::{Value, json};
 
 use crate::harness::{Product, Setup, Verdict, scenario, transcript};
@@ -55,6 +56,48 @@ async fn a_sub_agent_is_a_task_of_its_own_whose_files_are_taken_and_a_restart_lo
     assert_eq!(made, [("the part", TaskStatus::Completed)], "made once");
     let tree = product.tree(task).await;
     assert_eq!(tree, product.tree(children[0].id).await, "the part's files, which hold those of before, are the whole's");
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_sub_agent_names_the_one_that_asks_and_takes_no_answer_in_its_place() {
+    let asks = json!({"text": "I ask.", "calls": [{"tool": "ask", "arguments": {"question": "which?"}}]});
+    let parent = scenario(
+        "the whole",
+        [
+            json!({"text": "One part is for another.", "calls": [sub_agent("the part", "ask first", false)]}),
+            json!({"text": "All is there."}),
+        ],
+    );
+    let part = scenario("ask first", [asks, json!({"text": "I know now."})]);
+    let product = Setup::workers(1).model(transcript([parent, part])).start().await;
+    let before = product.command(&["true"]).await;
+    product.completed(before).await;
+    let behind = |prompt: &str| {
+        let agent = AgentSpec { sub_agents: 1, ..AgentSpec::new(prompt) };
+        TaskSpec { depends_on: vec![before], ..TaskSpec::new(prompt, TaskWork::Agent(agent)) }
+    };
+    let (alone, whole) = (product.create(behind("ask first")).await, product.create(behind("the whole")).await);
+    let why = async |task: TaskId| product.client.get::<TaskWhy>(&format!("/tasks/{task}/why")).await.expect("it is explained");
+    let own_question = product.parked_with(alone).await;
+    assert!(why(alone).await.next[0].contains(&format!("helix task answer {}", alone.short())), "what it depended on is over");
+
+    let asking = async || product.children(whole).await.into_iter().find(|own| own.status == TaskStatus::WaitingForInput);
+    product.until("its part asks", async || asking().await.is_some()).await;
+    let part = asking().await.expect("it asks").id;
+    let told = why(whole).await;
+    assert!(told.waits_for.contains(&(part, TaskStatus::WaitingForInput)), "{:?}", told.waits_for);
+    assert!(told.next[0].contains(&format!("helix task answer {}", part.short())), "{:?}", told.next);
+    let waits = product.parked_with(whole).await;
+    let answer = AnswerRequest { answer: "this".to_owned() };
+    let refused = product.client.post::<TaskRecord>(&format!("/questions/{}/answer", waits.id), &answer).await;
+    let refused = refused.expect_err("nobody is asked");
+    assert!(refused.code == Code::InvalidState && refused.hint.contains("helix task why"), "{refused:?}");
+    for question in [own_question, product.parked_with(part).await] {
+        product.answer(&question, "this").await;
+    }
+    product.completed(alone).await;
+    product.completed(whole).await;
     assert_eq!(product.judge().await, Verdict::default());
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, Remark, Spent,
-    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
+    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use parking_lot::Mutex;
 
@@ -177,6 +177,10 @@ impl RecordStore for Reached {
 
     async fn checkpoints(&self, task: TaskId) -> Result<Vec<Checkpoint>, RecordError> {
         self.ask(self.store.checkpoints(task)).await
+    }
+
+    async fn question(&self, id: QuestionId) -> Result<Option<Question>, RecordError> {
+        self.ask(self.store.question(id)).await
     }
 
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError> {

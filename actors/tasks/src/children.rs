@@ -12,7 +12,8 @@ use helix_database::Write;
 use helix_messages::{DiffTrees, FileDiff, LineToExport, TasksMsg};
 use helix_ports::{CHILDREN, ChildEnd};
 use helix_protocol::{
-    AttemptId, Base, Failure, Message, ObjectId, Principal, Question, Role, SnapshotId, TaskId, TaskRecord, TaskSpec, TaskStatus,
+    AttemptId, Base, Code, Failure, Message, ObjectId, Principal, Question, Role, SnapshotId, TaskId, TaskRecord, TaskSpec,
+    TaskStatus,
 };
 
 use crate::commit::task_of;
@@ -112,7 +113,7 @@ pub(crate) async fn cancel(shared: &Shared, parent: &TaskRecord, task: TaskId) -
     let cancelled = shared.args.address.ask(QUICK, |reply| TasksMsg::Cancel { task, principal, reply }).await;
     match cancelled {
         // It may have ended in between.
-        Err(failure) if failure.code == helix_protocol::Code::InvalidState => Ok(()),
+        Err(failure) if failure.code == Code::InvalidState => Ok(()),
         other => other.map(drop),
     }
 }
@@ -127,6 +128,16 @@ pub(crate) fn question(tasks: &[TaskId]) -> String {
 pub(crate) fn named(question: &Question) -> Vec<TaskId> {
     let names = question.text.strip_prefix(CHILDREN).unwrap_or_default();
     names.split(", ").filter_map(|name| name.parse().ok()).collect()
+}
+
+/// Refuses an answer of a person's to a question that nobody has to answer.
+pub(crate) fn check_asks_a_person(question: &Question) -> Result<(), Failure> {
+    if !question.text.starts_with(CHILDREN) {
+        return Ok(());
+    }
+    let task = question.task.short();
+    Err(Failure::new(Code::InvalidState, format!("task {task} waits for tasks of its own, not for an answer"))
+        .hint(format!("`helix task why {task}` says how they stand, and which of them ask")))
 }
 
 /// The tasks that a parked task waits for, with its question.
@@ -151,7 +162,7 @@ pub(crate) async fn look_after(shared: &Arc<Shared>, parent: TaskId) -> Result<V
     known.retain(|task| task.status == TaskStatus::Pending);
     if ended {
         let principal = Principal { owner: question_owner(shared, parent).await?, actor: telling::NODE.to_owned() };
-        known.push(requests::answer(shared, question.id, "ended".to_owned(), &principal).await?);
+        known.push(requests::record_answer(shared, question.id, "ended".to_owned(), &principal).await?);
     }
     Ok(known)
 }

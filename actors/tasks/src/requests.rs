@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
-use helix_ports::{CHILDREN, OUT_OF_BUDGET};
+use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
     AttemptId, AttemptsSpec, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question,
@@ -280,19 +280,13 @@ pub(crate) async fn resume(
     if record.status == TaskStatus::WaitingForInput
         && let Some(question) = open_question(shared, task).await?
     {
+        children::check_asks_a_person(&question)?;
         let money = question.text.starts_with(OUT_OF_BUDGET);
         let answer = resume.answer.or_else(|| money.then(|| "yes".to_owned())).ok_or_else(|| {
             Failure::new(Code::InvalidState, format!("task {} waits for an answer: {}", task.short(), question.text))
                 .hint("give the answer with the request")
         })?;
-        if question.text.starts_with(CHILDREN) {
-            return Err(Failure::new(
-                Code::InvalidState,
-                format!("task {} waits for tasks of its own, not for an answer", task.short()),
-            )
-            .hint(format!("`helix task why {}` says how they stand", task.short())));
-        }
-        self::answer(shared, question.id, answer, principal).await?;
+        record_answer(shared, question.id, answer, principal).await?;
         if resume.budget.is_none() {
             return read_task(shared, task).await;
         }
@@ -362,8 +356,22 @@ pub(crate) async fn rollback(shared: &Shared, task: TaskId, step: StepId, princi
     task_of(shared.write(Write::Rollback { task, step, events: vec![event] }).await?)
 }
 
-/// Answers a question.
+/// Answers a question that a person is asked.
 pub(crate) async fn answer(
+    shared: &Shared,
+    question: QuestionId,
+    answer: String,
+    principal: &Principal,
+) -> Result<TaskRecord, Failure> {
+    // One that is not there is refused by the write.
+    if let Some(asked) = shared.read(|records| async move { records.read().question(question).await }).await? {
+        children::check_asks_a_person(&asked)?;
+    }
+    record_answer(shared, question, answer, principal).await
+}
+
+/// Records the answer to a question, whoever gives it.
+pub(crate) async fn record_answer(
     shared: &Shared,
     question: QuestionId,
     answer: String,

@@ -129,17 +129,17 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     for dependency in &record.spec.depends_on {
         waits_for.push((*dependency, read_task(shared, *dependency).await?.status));
     }
+    let status = record.status;
+    let own = if status == TaskStatus::WaitingForInput { waited_for(shared, task).await? } else { None };
     let mut asks = Vec::new();
-    if record.status == TaskStatus::WaitingForInput
-        && let Some((_, own)) = waited_for(shared, task).await?
-    {
-        for task in own {
-            let status = read_task(shared, task).await?.status;
-            waits_for.push((task, status));
-            asks.extend((status == TaskStatus::WaitingForInput).then_some(task));
+    for task in own.iter().flat_map(|(_, own)| own.clone()) {
+        let status = read_task(shared, task).await?.status;
+        waits_for.push((task, status));
+        // One that waits for tasks of its own asks nobody.
+        if status == TaskStatus::WaitingForInput && waited_for(shared, task).await?.is_none() {
+            asks.push(task);
         }
     }
-    let status = record.status;
     let mut reason = reason(&record);
     let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
     // Workers have no part in what a model or a day's limit is waited for.
@@ -152,8 +152,7 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
         "there is no worker".clone_into(&mut reason);
     }
     let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
-    let next =
-        if waits_for.is_empty() || status != TaskStatus::WaitingForInput { next(&record, lacks_sandbox) } else { for_own(&asks) };
+    let next = if own.is_some() { for_own(&asks) } else { next(&record, lacks_sandbox) };
     Ok(TaskWhy { status, reason, waits_for, workers, next })
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, ObjectId, Payer,
-    Question, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    Question, QuestionId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -148,6 +148,8 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn journal(&self, attempt: AttemptId, above_ordinal: u64) -> Result<Vec<JournalEntry>, RecordError>;
     /// Names given to a task's steps.
     async fn checkpoints(&self, task: TaskId) -> Result<Vec<Checkpoint>, RecordError>;
+    /// One question.
+    async fn question(&self, id: QuestionId) -> Result<Option<Question>, RecordError>;
     /// A task's questions, newest first.
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError>;
     /// What was said to a task, oldest first, heard or not.

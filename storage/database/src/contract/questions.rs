@@ -31,6 +31,8 @@ pub(super) async fn asking_parks_a_task_and_answering_frees_it(stage: Stage) {
     let parked = stage.task_after(ask(&asked, &owner)).await;
     assert_eq!((parked.status, parked.worker, parked.reason.as_str()), (TaskStatus::WaitingForInput, None, asked.text.as_str()));
     assert_eq!(stage.store.questions(owner.id).await, Ok(vec![asked.clone()]));
+    assert_eq!(stage.store.question(asked.id).await, Ok(Some(asked.clone())));
+    assert_eq!(stage.store.question(QuestionId::new()).await, Ok(None));
     let free = stage.task_after(answer(asked.id, "yes")).await;
     assert_eq!((free.status, free.epoch), (TaskStatus::Pending, owner.epoch));
     let answered = stage.store.questions(owner.id).await.expect("the store answers").remove(0);

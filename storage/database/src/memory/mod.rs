@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, Remark, Spent,
-    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
+    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use tokio::sync::Mutex;
 
@@ -95,6 +95,10 @@ impl RecordStore for MemoryStore {
 
     async fn checkpoints(&self, task: TaskId) -> Result<Vec<Checkpoint>, RecordError> {
         Ok(self.tables.lock().await.checkpoints_of(task))
+    }
+
+    async fn question(&self, id: QuestionId) -> Result<Option<Question>, RecordError> {
+        Ok(self.tables.lock().await.questions.get(&id).cloned())
     }
 
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError> {

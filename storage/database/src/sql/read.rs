@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, Payer, Question, Remark, Spent, StepId,
-    StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, Payer, Question, QuestionId, Remark, Spent,
+    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -134,6 +134,11 @@ pub(super) async fn checkpoints(pool: &AnyPool, task: TaskId) -> Result<Vec<Chec
     let select =
         query("SELECT task_id, step_id, name, created_at FROM task_checkpoints WHERE task_id = $1 ORDER BY created_at, name");
     all(pool, select.bind(task.to_string())).await?.iter().map(columns::checkpoint).collect()
+}
+
+pub(super) async fn question(pool: &AnyPool, id: QuestionId) -> Result<Option<Question>> {
+    let select = query("SELECT * FROM questions WHERE id = $1");
+    all(pool, select.bind(id.to_string())).await?.first().map(columns::question).transpose()
 }
 
 pub(super) async fn questions(pool: &AnyPool, task: TaskId) -> Result<Vec<Question>> {

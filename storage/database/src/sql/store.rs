@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, Remark, Spent,
-    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
+    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::{AnyConnection, AnyPool, Connection};
 
@@ -161,6 +161,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
 
     async fn checkpoints(&self, task: TaskId) -> Result<Vec<Checkpoint>, RecordError> {
         read::checkpoints(&self.readers, task).await
+    }
+
+    async fn question(&self, id: QuestionId) -> Result<Option<Question>, RecordError> {
+        read::question(&self.readers, id).await
     }
 
     async fn questions(&self, task: TaskId) -> Result<Vec<Question>, RecordError> {

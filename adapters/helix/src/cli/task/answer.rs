@@ -2,10 +2,10 @@
 
 use clap::Args;
 use helix_adapter_http::api::{AnswerRequest, QuestionList};
-use helix_ports::{CHILDREN, OUT_OF_BUDGET};
+use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::{Code, Failure, Question};
 
-use super::{Which, changed, wants_budget, without_budget};
+use super::{Which, changed, in_short, wants_budget, without_budget};
 use crate::cli::Context;
 
 /// Answer the question a task waits with
@@ -30,16 +30,11 @@ impl Answer {
             Failure::new(Code::InvalidState, format!("task {} asks nothing", self.which.task))
                 .hint("`helix task why` says what it waits for")
         })?;
-        if open.text.starts_with(CHILDREN) {
-            let task = &self.which.task;
-            return Err(Failure::new(Code::InvalidState, format!("task {task} waits for tasks of its own, not for an answer"))
-                .hint(format!("`helix task why {task}` says how they stand, and which of them ask")));
-        }
         let Some(answer) = self.answer else {
             return context.print(&open, |open| {
                 let choices =
                     if open.choices.is_empty() { String::new() } else { format!("\n  one of: {}", open.choices.join(", ")) };
-                format!("{}{choices}", open.text)
+                format!("{}{choices}", in_short(&open.text))
             });
         };
         let answer = meant(&open, &answer).ok_or_else(|| {
