@@ -19,9 +19,6 @@ use crate::engine::PinnedStore;
 use crate::engine::location::{Location, MARKER};
 use crate::here::{Here, queue};
 
-/// The file that makes a folder a backup.
-const MANIFEST: &str = "manifest";
-
 /// Makes, checks and restores backups
 ///
 /// A backup is a folder with a manifest of hashes; on the same file system its tables take no room of their own. Others may commit
@@ -105,11 +102,11 @@ impl Verb for BackupCommand {
 
 /// The path of a backup, where there is one.
 fn there(path: PathBuf) -> Result<PathBuf, Failure> {
-    if path.join(MANIFEST).exists() {
+    if RocksStore::is_backup(&path) {
         return Ok(path);
     }
     let message = if path.exists() {
-        format!("{} is no backup: it has no file {:?}", path.display(), MANIFEST)
+        format!("{} is no backup: it has no manifest", path.display())
     } else {
         format!("there is no backup in {}: no such folder", path.display())
     };

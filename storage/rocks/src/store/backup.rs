@@ -51,6 +51,11 @@ impl RocksStore {
         Ok(manifest.summary())
     }
 
+    /// Whether a folder holds a backup, whole or damaged.
+    pub fn is_backup(path: &Path) -> bool {
+        path.join(MANIFEST).exists()
+    }
+
     /// Reads a whole backup: every file against the manifest, and every object against its id.
     pub fn verify_backup(path: &Path) -> Result<(Backup, Checked), ObjectError> {
         let manifest = read_manifest(path)?;
