@@ -11,6 +11,8 @@ use super::Which;
 use crate::cli::Context;
 
 /// Write a task's steps as commits of a git branch, without touching your checkout
+///
+/// What the task began with and no commit has, such as changes that were not committed, is a commit of its own beneath them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
