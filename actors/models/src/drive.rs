@@ -219,7 +219,8 @@ fn unanswered(
     let is_large = |index: &usize| least.is_none_or(|least| lineup[*index].context > least);
     let passes =
         |index: &usize| is_large(index) && !matches!(errors[*index], Some(ProviderError::Elsewhere(_) | ProviderError::Final(_)));
-    // A refusal of the request itself says more than who else was not there; one of a format, or of a length, only where no other is to be waited for.
+    // A refusal of the request itself says more than who else was not there; one of a format, or of a length, only where no other is to be
+    // waited for.
     let passing = (0..lineup.len()).any(|index| passes(&index));
     let refuses = |error: &&ProviderError| match error {
         ProviderError::Final(failure) => !passing || !matches!(failure.code, Code::InvalidRequest | Code::ContextOverflow),

@@ -1,8 +1,8 @@
 //! Passing a client's bytes on to a provider of the same format, and the answer's bytes back.
 //!
-//! Nothing is changed on the way, except that our key is taken out of what reports an error. The beginning is held until it is known to be no error. A copy of the answer is read beside it, only to
-//! learn how it ends and what was used: by the answer's own word, or by an estimate of what was asked and answered where it came to its
-//! regular end without one.
+//! Nothing is changed on the way, except that our key is taken out of what reports an error. The beginning is held until it is known to be
+//! no error. A copy of the answer is read beside it, only to learn how it ends and what was used: by the answer's own word, or by an
+//! estimate of what was asked and answered where it came to its regular end without one.
 
 mod masking;
 mod meter;

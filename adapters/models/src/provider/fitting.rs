@@ -17,9 +17,9 @@ const USUAL_BYTES: u64 = 4;
 
 impl HttpProvider {
     /// Refuses with `context_overflow` what the model does not take: by the provider's own count where it counts, else by an estimate,
-    /// which only a size that the server itself told, or that is configured for the provider, is held against. It is a lower one where the server would refuse what is too
-    /// long, and a likely one where it would cut it: a prompt too many that is shortened costs less than one that lost its beginning.
-    /// What cannot be counted now is sent.
+    /// which only a size that the server itself told, or that is configured for the provider, is held against. It is a lower one where
+    /// the server would refuse what is too long, and a likely one where it would cut it: a prompt too many that is shortened costs less
+    /// than one that lost its beginning. What cannot be counted now is sent.
     pub(super) async fn fits(&self, turn: &Turn<'_>) -> Result<(), ProviderError> {
         let takes = turn.capabilities.context_tokens;
         if request_tokens(turn.request) <= takes {
