@@ -191,6 +191,23 @@ async fn temporary_files_are_the_tasks_own_and_stay_between_commands() {
     assert!(!Path::new("/tmp/mark").exists());
 }
 
+/// Limits are set by process id, and one of none kills.
+#[tokio::test]
+async fn limits_of_a_process_outside_are_not_set_and_those_of_the_command_are() {
+    let bench = Bench::start();
+    let node = bench.connect(1).await;
+    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+    let mut outside = std::process::Command::new("sleep").arg("300").spawn().expect("sleep starts");
+    for limit in ["RLIMIT_CPU, (0, 0)", "RLIMIT_NOFILE, (3, 3)"] {
+        let (code, said) = space.python(&format!("import resource; resource.prlimit({}, resource.{limit})", outside.id())).await;
+        assert!(code != 0 && said.contains("PermissionError"), "{said}");
+    }
+    assert_eq!(outside.try_wait().expect("a child"), None, "it runs on");
+    outside.kill().expect("ours to end");
+    outside.wait().expect("killed");
+    assert_eq!(space.succeeds("ulimit -n 64 && ulimit -n").await, "64\n");
+}
+
 #[tokio::test]
 async fn credentials_and_what_the_worker_keeps_cannot_be_read() {
     let home = Home::new();

@@ -2,9 +2,10 @@
 //!
 //! A process may leave its group (`setsid`), its parent (a double fork) and its terminal, but it keeps
 //! the environment it was started with, and mostly its working folder. So each command is started with
-//! three variables naming worker, task and run, and whoever must find everything scans `/proc` for them,
-//! again and again until nothing is found. Signals go through a pidfd that is opened before the marks
-//! are checked once more, so a process id that was reused meanwhile is never hit.
+//! variables naming worker, task and run, and whoever must find everything scans `/proc` for them,
+//! again and again until nothing is found. A program may be started without them (`env -i`), but in a sandbox with
+//! namespaces nothing leaves the view of files that it was started in, and that names the workspace. Signals go through a pidfd that
+//! is opened before the marks are checked once more, so a process id that was reused meanwhile is never hit.
 
 use std::fs;
 use std::io::Read;
@@ -12,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,11 +84,14 @@ impl ProcessSet {
         if seen.marks.contains(&self.mark) && self.is_of_its_worker(seen) {
             return true;
         }
+        if seen.workspace.is_some_and(|workspace| workspaces.contains(&workspace)) {
+            // The sandbox's own process belongs to the workspace as the worker does. It alone is the worker's child.
+            return !self.of_one_worker || parent(&of_process(seen.pid)) != Some(own_pid());
+        }
         let (Some(folder), Some(cwd)) = (&self.folder, &seen.cwd) else { return false };
         // A deleted folder is shown with " (deleted)" behind it; its beginning still tells.
         let works_there = cwd.starts_with(folder)
-            || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat())
-            || seen.workspace.is_some_and(|workspace| workspaces.contains(&workspace));
+            || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat());
         // Somebody who looks around in a workspace from a terminal is not meant.
         works_there && stat_field(&of_process(seen.pid), TERMINAL).is_some_and(|terminal| terminal == b"0")
     }
@@ -119,7 +123,7 @@ impl ProcessSet {
                 };
                 let path = of_process(seen.pid);
                 let state = state(&path)?;
-                let parent = stat_field(&path, PARENT).and_then(|parent| std::str::from_utf8(&parent).ok()?.parse().ok());
+                let parent = parent(&path);
                 let still = self.is(&Seen::look(seen.pid, &mut Vec::new()), &workspaces);
                 (still && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: seen.pid, state, parent, pidfd })
             })
@@ -193,7 +197,7 @@ struct Seen {
     /// Its variables that may be ours.
     marks: Vec<Vec<u8>>,
     cwd: Option<PathBuf>,
-    /// Of a sandboxed process that works in its workspace, whose working folder is told by the name that it has in there.
+    /// What lies where a sandbox has its workspace, of a process that sees other files than this one.
     workspace: Option<Identity>,
 }
 
@@ -214,9 +218,9 @@ impl Seen {
         let variables = environment.split(|byte| *byte == 0);
         let marks = variables.filter(|variable| variable.starts_with(b"HELIX_")).map(<[u8]>::to_vec).collect();
         let cwd = fs::read_link(process.join("cwd")).ok();
+        let sees_others = view_of(&process).is_some_and(|view| Some(&view) != own_view().as_ref());
         // The link leads into the process' own view.
-        let workspace = cwd.as_ref().filter(|cwd| cwd.starts_with(WORKSPACE));
-        let workspace = workspace.and_then(|_| identity(&process.join("root").join(WORKSPACE.trim_start_matches('/'))));
+        let workspace = sees_others.then(|| identity(&process.join("root").join(WORKSPACE.trim_start_matches('/')))).flatten();
         Self { pid, marks, cwd, workspace }
     }
 }
@@ -235,7 +239,7 @@ fn everything() -> Arc<Vec<Seen>> {
         return Arc::clone(seen);
     }
     let begun = Instant::now();
-    let own = getpid().as_raw_nonzero().get();
+    let own = own_pid();
     let mut environment = Vec::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| ![own, 1].contains(pid));
@@ -285,8 +289,26 @@ const STATE: usize = 0;
 const PARENT: usize = 1;
 const TERMINAL: usize = 4;
 
+fn own_pid() -> i32 {
+    getpid().as_raw_nonzero().get()
+}
+
+/// The mount namespace of a process, by the name that the kernel gives it.
+fn view_of(process: &Path) -> Option<PathBuf> {
+    fs::read_link(process.join("ns/mnt")).ok()
+}
+
+fn own_view() -> &'static Option<PathBuf> {
+    static OWN: LazyLock<Option<PathBuf>> = LazyLock::new(|| view_of(Path::new("/proc/self")));
+    &OWN
+}
+
 fn of_process(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
+}
+
+fn parent(process: &Path) -> Option<i32> {
+    std::str::from_utf8(&stat_field(process, PARENT)?).ok()?.parse().ok()
 }
 
 fn state(process: &Path) -> Option<u8> {

@@ -75,23 +75,26 @@ const TERMINAL_INPUT: [u64; 2] = [0x5412, 0x541C];
 /// The flag for a user namespace: in one, a process has every capability again.
 const NEW_USER: u64 = 0x1000_0000;
 
-/// Installs the filters, for this process and everything it will start.
-pub fn install(confinement: Confinement) -> Result<(), String> {
-    for program in programs(confinement)? {
-        apply_filter(&program).map_err(|error| format!("seccomp: {error}"))?;
-    }
-    Ok(())
-}
+/// Filters, compiled.
+pub struct Filters(Vec<BpfProgram>);
 
-fn programs(confinement: Confinement) -> Result<Vec<BpfProgram>, String> {
-    let not_permitted = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    // The C library asks with `clone3` first and knows what to do without; its flags cannot be seen by a filter.
-    let not_there = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let mut programs = vec![compile(refused(confinement)?, not_permitted)?];
-    programs.push(compile(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), not_there)?);
-    #[cfg(target_arch = "x86_64")]
-    programs.push(without_x32());
-    Ok(programs)
+impl Filters {
+    /// Those of a confinement.
+    pub fn of(confinement: Confinement) -> Result<Self, String> {
+        let not_permitted = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+        // The C library asks with `clone3` first and knows what to do without; its flags cannot be seen by a filter.
+        let not_there = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+        let mut programs = vec![compile(refused(confinement)?, not_permitted)?];
+        programs.push(compile(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), not_there)?);
+        #[cfg(target_arch = "x86_64")]
+        programs.push(without_x32());
+        Ok(Self(programs))
+    }
+
+    /// Puts them on this process and everything it will start, for good.
+    pub fn install(&self) -> Result<(), String> {
+        self.0.iter().try_for_each(|program| apply_filter(program).map_err(|error| format!("seccomp: {error}")))
+    }
 }
 
 fn refused(confinement: Confinement) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
@@ -101,6 +104,8 @@ fn refused(confinement: Confinement) -> Result<BTreeMap<i64, Vec<SeccompRule>>, 
     rules.insert(libc::SYS_socket, vec![rule(others?)?]);
     let ioctls = TERMINAL_INPUT.map(|request| rule(vec![condition(1, Compare::Eq, request)?]));
     rules.insert(libc::SYS_ioctl, ioctls.into_iter().collect::<Result<_, _>>()?);
+    // Limits of another process end it as well as a signal does. Which process is meant is the first argument; 0 is the caller itself.
+    rules.insert(libc::SYS_prlimit64, vec![rule(vec![condition(0, Compare::Ne, 0)?])?]);
     for call in [libc::SYS_clone, libc::SYS_unshare] {
         rules.insert(call, vec![rule(vec![condition(0, Compare::MaskedEq(NEW_USER), NEW_USER)?])?]);
     }
@@ -174,7 +179,7 @@ mod tests {
             let families = families(confinement);
             assert_eq!(inet.iter().all(|family| families.contains(family)), has_inet, "{confinement}");
             assert_eq!(families.contains(&local), has_local, "{confinement}");
-            assert!(programs(confinement).is_ok_and(|programs| programs.iter().all(|program| program.len() < 4096)));
+            assert!(Filters::of(confinement).is_ok_and(|filters| filters.0.iter().all(|program| program.len() < 4096)));
         }
     }
 }

@@ -67,16 +67,18 @@ fn shut_in(socket: &UnixStream, said: &Voice) -> Result<(), String> {
     rustix::stdio::dup2_stdin(&null).map_err(|error| format!("standard input: {error}"))?;
     let on = policy.confinement;
     mounts::make_private(&policy.temporary).map_err(|error| format!("{}: {error}", policy.temporary.display()))?;
-    if on.namespaces {
-        let sockets = mounts::sockets();
-        let loopback = namespaces::leave(on.network, || {
-            said.say(&Said::NeedsIds);
-            receive::<()>(socket)?.map(drop).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-        })?;
-        mounts::arrange(&policy, &outside(&policy, sockets))?;
-        loopback.wait()?;
+    if !on.namespaces {
+        return Walls::of(&policy)?.close();
     }
-    close_in(&policy)
+    let sockets = mounts::sockets();
+    let loopback = namespaces::leave(on.network, || {
+        said.say(&Said::NeedsIds);
+        receive::<()>(socket)?.map(drop).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    })?;
+    mounts::arrange(&policy, &outside(&policy, sockets))?;
+    let walls = Walls::of(&policy)?;
+    loopback.wait()?;
+    walls.close()
 }
 
 /// Sockets that are not the task's own.
@@ -85,18 +87,28 @@ fn outside(policy: &Policy, mut sockets: Vec<std::path::PathBuf>) -> Vec<std::pa
     sockets
 }
 
-/// What holds for this process alone, and for all it starts.
-fn close_in(policy: &Policy) -> Result<(), String> {
-    let on = policy.confinement;
-    namespaces::give_up_capabilities(on.namespaces)?;
-    rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
-    if on.landlock > 0 {
-        rights::restrict(policy)?;
+/// What holds for this process alone, and for all it starts. Made ready while the loopback may still be on its way.
+struct Walls {
+    namespaces: bool,
+    rights: Option<rights::Rules>,
+    filters: Option<filter::Filters>,
+}
+
+impl Walls {
+    fn of(policy: &Policy) -> Result<Self, String> {
+        let on = policy.confinement;
+        let rights = (on.landlock > 0).then(|| rights::rules(policy)).transpose()?;
+        let filters = on.seccomp.then(|| filter::Filters::of(on)).transpose()?;
+        Ok(Self { namespaces: on.namespaces, rights, filters })
     }
-    if on.seccomp {
-        filter::install(on)?;
+
+    /// By the only thread.
+    fn close(self) -> Result<(), String> {
+        namespaces::give_up_capabilities(self.namespaces)?;
+        rustix::thread::set_no_new_privs(true).map_err(|error| format!("no_new_privs: {error}"))?;
+        self.rights.map_or(Ok(()), rights::Rules::restrict)?;
+        self.filters.map_or(Ok(()), |filters| filters.install())
     }
-    Ok(())
 }
 
 fn carry_out(order: Order, descriptors: Vec<OwnedFd>, said: &Voice) {
@@ -158,13 +170,14 @@ pub fn probe(folder: &std::path::Path) -> ExitCode {
         0
     });
     let able = Sandboxing { landlock, seccomp: true, namespaces, lacks: Vec::new() };
-    let seccomp = match filter::install(able.confinement(Isolation::Workspace, Network::None)) {
-        Ok(()) => true,
-        Err(why) => {
-            lacks.push(format!("no seccomp ({why})"));
-            false
-        }
-    };
+    let seccomp =
+        match filter::Filters::of(able.confinement(Isolation::Workspace, Network::None)).and_then(|filters| filters.install()) {
+            Ok(()) => true,
+            Err(why) => {
+                lacks.push(format!("no seccomp ({why})"));
+                false
+            }
+        };
     let found = Sandboxing { seccomp, lacks, ..able };
     println!("{}", serde_json::to_string(&found).expect("our own types can always be encoded"));
     ExitCode::SUCCESS

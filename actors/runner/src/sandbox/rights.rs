@@ -55,10 +55,29 @@ fn version_of(status: &RestrictionStatus) -> Result<u32, String> {
     }
 }
 
-/// Restricts this process, and everything it will start, for good.
-pub fn restrict(policy: &Policy) -> Result<(), String> {
+/// What a policy allows, ready to be put on.
+pub struct Rules {
+    rules: RulesetCreated,
+    /// The version of Landlock that must be on then.
+    version: u32,
+}
+
+impl Rules {
+    /// Restricts this process, and everything it will start, for good.
+    pub fn restrict(self) -> Result<(), String> {
+        let status = self.rules.restrict_self().map_err(failed)?;
+        let version = version_of(&status)?;
+        if version == self.version { Ok(()) } else { Err(format!("Landlock is of version {version} all at once")) }
+    }
+}
+
+fn failed(error: landlock::RulesetError) -> String {
+    format!("Landlock: {error}")
+}
+
+/// What a policy allows, of the files as they are seen now.
+pub fn rules(policy: &Policy) -> Result<Rules, String> {
     let confinement = policy.confinement;
-    let failed = |error: landlock::RulesetError| format!("Landlock: {error}");
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))
@@ -106,9 +125,7 @@ pub fn restrict(policy: &Policy) -> Result<(), String> {
     for path in devices() {
         rules = allow(rules, &path, write)?;
     }
-    let status = rules.restrict_self().map_err(failed)?;
-    let version = version_of(&status)?;
-    if version == confinement.landlock { Ok(()) } else { Err(format!("Landlock is of version {version} all at once")) }
+    Ok(Rules { rules, version: confinement.landlock })
 }
 
 /// One rule. What is gone, or cannot be opened by this user, needs none.
