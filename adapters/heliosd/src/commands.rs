@@ -57,6 +57,16 @@ use crate::render::path;
 
 /// A command.
 pub trait Verb: Parser {
+    /// Whether what it makes has the date of `GIT_AUTHOR_DATE` and `GIT_COMMITTER_DATE`, where it is given.
+    const IS_DATED: bool = false;
+    /// A word behind which the arguments are another program's.
+    const FOREIGN: Option<&'static str> = None;
+
+    /// What the parser is given for what was typed.
+    fn spell(arguments: Vec<OsString>) -> Vec<OsString> {
+        arguments
+    }
+
     /// Does it, and gives the exit code.
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure>;
 }
@@ -64,12 +74,13 @@ pub trait Verb: Parser {
 /// A line of the table of commands.
 struct Entry {
     name: &'static str,
+    foreign: Option<&'static str>,
     command: fn() -> clap::Command,
     run: fn(&mut Context<'_>, Vec<OsString>) -> Result<u8, Failure>,
 }
 
 const fn entry<V: Verb>(name: &'static str) -> Entry {
-    Entry { name, command: V::command, run: parse_and_run::<V> }
+    Entry { name, foreign: V::FOREIGN, command: V::command, run: parse_and_run::<V> }
 }
 
 /// Commands under the headings of `helios help`.
@@ -155,9 +166,6 @@ const GITS_WORDS: &[(&str, &str)] = &[
     ("clean", "remove the files: `helios status --porcelain` lists untracked ones with ??"),
 ];
 
-/// Commands whose snapshots and tags have the date of `GIT_AUTHOR_DATE` and `GIT_COMMITTER_DATE`, where it is given.
-const DATED: [&str; 6] = ["commit", "merge", "cherry-pick", "revert", "tag", "experiment"];
-
 const ABOUT: &str = "helios, the version store for agents
 
 usage: helios [-C FOLDER] [--json] COMMAND [ARGUMENTS]
@@ -213,18 +221,12 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     let mut arguments: Vec<OsString> = argv.collect();
     take_json(context, entry, &mut arguments);
     context.has_dashes = arguments.iter().any(|argument| argument == "--");
-    if DATED.contains(&entry.name) {
-        author::check_dates(&context.caller)?;
-    }
-    if entry.name == "log" {
-        arguments = log::with_counts(arguments);
-    }
     (entry.run)(context, arguments)
 }
 
 /// JSON is an option of every command; behind a `--`, and where another program's arguments follow, the word is theirs.
 fn take_json(context: &mut Context<'_>, entry: &Entry, arguments: &mut Vec<OsString>) {
-    let end = arguments.iter().position(|argument| argument == "--" || (entry.name == "bisect" && argument == "run"));
+    let end = arguments.iter().position(|argument| argument == "--" || entry.foreign.is_some_and(|word| argument == word));
     let own = &arguments[..end.unwrap_or(arguments.len())];
     if let Some(place) = own.iter().position(|argument| argument == "--json") {
         arguments.remove(place);
@@ -233,6 +235,10 @@ fn take_json(context: &mut Context<'_>, entry: &Entry, arguments: &mut Vec<OsStr
 }
 
 fn parse_and_run<V: Verb>(context: &mut Context<'_>, arguments: Vec<OsString>) -> Result<u8, Failure> {
+    if V::IS_DATED {
+        author::check_dates(&context.caller)?;
+    }
+    let arguments = V::spell(arguments);
     let command = V::command();
     let name = format!("helios {}", command.get_name());
     let command = command.bin_name(&name).no_binary_name(true).term_width(context.caller.columns.into());

@@ -59,6 +59,8 @@ enum Answer {
 }
 
 impl Verb for Bisect {
+    const FOREIGN: Option<&'static str> = Some("run");
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let BisectVerb::Run { good, bad, command } = self.verb;
         let cwd = context.caller.cwd.clone();

@@ -17,18 +17,8 @@ use crate::here::Here;
     after_help = "Examples:\n  helios cherry-pick agent-1\n  helios cherry-pick 3f2a9c017d44 8b1e22c90f31\n  helios cherry-pick --continue\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
 )]
 pub struct CherryPick {
-    /// The snapshots, in this order
-    #[arg(required_unless_present_any = ["abort", "conclude"])]
-    snapshots: Vec<String>,
-    /// Gives one up that waits for conflicts to be decided, as `helios merge --abort` does
-    #[arg(long, conflicts_with_all = ["snapshots", "mainline"])]
-    abort: bool,
-    /// Commits one whose conflicts are decided, as `helios commit` does
-    #[arg(long = "continue", conflicts_with_all = ["snapshots", "mainline", "abort"])]
-    conclude: bool,
-    /// For a merge: the parent that the change is against, counted from 1
-    #[arg(short, long, value_name = "NUMBER")]
-    mainline: Option<usize>,
+    #[command(flatten)]
+    picked: Picked,
 }
 
 /// Takes back what snapshots changed, as new snapshots
@@ -38,6 +28,13 @@ pub struct CherryPick {
     after_help = "Examples:\n  helios revert HEAD\n  helios revert -m 1 8b1e22c90f31\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
 )]
 pub struct Revert {
+    #[command(flatten)]
+    picked: Picked,
+}
+
+/// Which, and what of those that wait.
+#[derive(clap::Args)]
+struct Picked {
     /// The snapshots, in this order
     #[arg(required_unless_present_any = ["abort", "conclude"])]
     snapshots: Vec<String>,
@@ -59,19 +56,26 @@ enum Direction {
 }
 
 impl Verb for CherryPick {
+    const IS_DATED: bool = true;
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
-        match Waiting::of(self.abort, self.conclude) {
-            Some(waiting) => waiting.end(context),
-            None => pick(context, &self.snapshots, self.mainline, Direction::Again),
-        }
+        self.picked.run(context, Direction::Again)
     }
 }
 
 impl Verb for Revert {
+    const IS_DATED: bool = true;
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+        self.picked.run(context, Direction::Back)
+    }
+}
+
+impl Picked {
+    fn run(&self, context: &mut Context<'_>, direction: Direction) -> Result<u8, Failure> {
         match Waiting::of(self.abort, self.conclude) {
             Some(waiting) => waiting.end(context),
-            None => pick(context, &self.snapshots, self.mainline, Direction::Back),
+            None => pick(context, &self.snapshots, self.mainline, direction),
         }
     }
 }

@@ -83,6 +83,8 @@ struct Content {
 }
 
 impl Verb for Commit {
+    const IS_DATED: bool = true;
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let started = Instant::now();
         let cwd = context.caller.cwd.clone();

@@ -111,6 +111,8 @@ struct StartArguments {
 }
 
 impl Verb for ExperimentCommand {
+    const IS_DATED: bool = true;
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;

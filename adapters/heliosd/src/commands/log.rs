@@ -70,19 +70,19 @@ pub struct Log {
     revisions: Vec<String>,
 }
 
-/// Makes `-n5` of `-5`, as git does.
-pub fn with_counts(arguments: Vec<OsString>) -> Vec<OsString> {
-    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    let count = |(place, argument): (usize, OsString)| match argument.to_str().and_then(|text| text.strip_prefix('-')) {
-        Some(digits) if place < end && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("-n{digits}").into()
-        }
-        _ => argument,
-    };
-    arguments.into_iter().enumerate().map(count).collect()
-}
-
 impl Verb for Log {
+    /// Makes `-n5` of `-5`, as git does.
+    fn spell(arguments: Vec<OsString>) -> Vec<OsString> {
+        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        let count = |(place, argument): (usize, OsString)| match argument.to_str().and_then(|text| text.strip_prefix('-')) {
+            Some(digits) if place < end && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                format!("-n{digits}").into()
+            }
+            _ => argument,
+        };
+        arguments.into_iter().enumerate().map(count).collect()
+    }
+
     fn run(mut self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;

@@ -54,6 +54,8 @@ pub struct Merge {
 }
 
 impl Verb for Merge {
+    const IS_DATED: bool = true;
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;

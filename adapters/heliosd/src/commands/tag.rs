@@ -39,6 +39,8 @@ pub struct Tag {
 }
 
 impl Verb for Tag {
+    const IS_DATED: bool = true;
+
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
