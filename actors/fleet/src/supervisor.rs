@@ -93,7 +93,7 @@ pub fn branch(args: FleetArgs) -> SupervisorSpec {
         .child(ChildSpec::supervisor(connections))
         .child(ChildSpec::actor("provisioner", &provisioner, move || (ProvisionerActor, provisioner_args.clone())))
         .child(
-            ChildSpec::actor("face", &args.address, move || (FleetActor, fleet_args()))
+            ChildSpec::actor("fleet", &args.address, move || (FleetActor, fleet_args()))
                 .backoff(Backoff { first: Duration::from_millis(10), most: Duration::from_secs(5) }),
         )
 }

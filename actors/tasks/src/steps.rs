@@ -10,8 +10,6 @@
 //! the last turn, `keep` those of the unfinished step, `fork` those of the last turn, while a parked task of its own keeps the
 //! unfinished ones. The head never moves back for that: only the workspace does.
 
-use std::collections::{HashMap, HashSet};
-
 use helix_protocol::{ObjectId, OnFailure, SnapshotId, StepId, StepOutcome, StepSummary};
 
 /// The ordinal of the turn that follows a step.
@@ -47,86 +45,9 @@ pub fn start(line: &[StepSummary], on_failure: OnFailure) -> Start {
     }
 }
 
-/// Steps by id, each with its parent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StepTree {
-    parents: HashMap<StepId, Option<StepId>>,
-}
-
-/// Why a step cannot be added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misplaced {
-    /// Its parent is not in the tree.
-    NoParent,
-    /// It is there already, on another parent.
-    Moved,
-}
-
-impl StepTree {
-    /// Adds a step. Adding it twice on the same parent is adding it once.
-    pub fn add(&mut self, step: StepId, parent: Option<StepId>) -> Result<(), Misplaced> {
-        match self.parents.get(&step) {
-            Some(known) if *known == parent => return Ok(()),
-            Some(_) => return Err(Misplaced::Moved),
-            None => {}
-        }
-        if parent.is_some_and(|parent| !self.parents.contains_key(&parent)) {
-            return Err(Misplaced::NoParent);
-        }
-        self.parents.insert(step, parent);
-        Ok(())
-    }
-
-    /// The line from the first step to `head`, oldest first; empty where the head is not in the tree.
-    pub fn lineage(&self, head: StepId) -> Vec<StepId> {
-        let mut line = Vec::new();
-        let mut at = Some(head).filter(|head| self.parents.contains_key(head));
-        while let Some(step) = at {
-            line.push(step);
-            at = self.parents.get(&step).copied().flatten();
-        }
-        line.reverse();
-        line
-    }
-
-    /// True where `step` is `of` or lies on its line: what a rollback of head `of` may go to.
-    pub fn is_ancestor(&self, step: StepId, of: StepId) -> bool {
-        let mut at = Some(of).filter(|of| self.parents.contains_key(of));
-        while let Some(here) = at {
-            if here == step {
-                return true;
-            }
-            at = self.parents.get(&here).copied().flatten();
-        }
-        false
-    }
-
-    /// The last step two lines share: where one was forked from the other.
-    pub fn fork_point(&self, one: StepId, other: StepId) -> Option<StepId> {
-        let line: HashSet<StepId> = self.lineage(one).into_iter().collect();
-        self.lineage(other).into_iter().rev().find(|step| line.contains(step))
-    }
-}
-
-impl FromIterator<(StepId, Option<StepId>)> for StepTree {
-    /// Of rows in any order; rows without their parents are left out.
-    fn from_iter<I: IntoIterator<Item = (StepId, Option<StepId>)>>(rows: I) -> Self {
-        let mut waiting: Vec<_> = rows.into_iter().collect();
-        let mut tree = Self::default();
-        loop {
-            let before = waiting.len();
-            waiting.retain(|(step, parent)| tree.add(*step, *parent) == Err(Misplaced::NoParent));
-            if waiting.len() == before || waiting.is_empty() {
-                return tree;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use helix_protocol::{AttemptId, Epoch, Spend, TaskId, Timestamp};
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -176,54 +97,5 @@ mod tests {
         assert_eq!(start(&line[..1], OnFailure::Keep), Start { files: files(&turn), fork: None });
         assert_eq!(start(&line[1..], OnFailure::Rollback), Start { files: None, fork: None });
         assert_eq!(start(&[], OnFailure::Keep), Start { files: None, fork: None });
-    }
-
-    /// A random tree: node n hangs on some earlier one, or is a root.
-    fn tree() -> impl Strategy<Value = (Vec<StepId>, StepTree)> {
-        prop::collection::vec(any::<prop::sample::Index>(), 1..40).prop_map(|choices| {
-            let ids: Vec<StepId> = choices.iter().map(|_| StepId::new()).collect();
-            let mut tree = StepTree::default();
-            for (n, choice) in choices.iter().enumerate() {
-                let at = choice.index(n + 1);
-                let parent = (at < n).then(|| ids[at]);
-                tree.add(ids[n], parent).expect("the parent is there");
-            }
-            (ids, tree)
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn a_line_holds_exactly_the_ancestors((ids, tree) in tree(), pick in any::<prop::sample::Index>()) {
-            let head = ids[pick.index(ids.len())];
-            let line = tree.lineage(head);
-            prop_assert_eq!(line.last(), Some(&head));
-            for id in &ids {
-                prop_assert_eq!(tree.is_ancestor(*id, head), line.contains(id));
-            }
-        }
-
-        #[test]
-        fn a_step_is_never_moved((ids, mut tree) in tree()) {
-            let stranger = StepId::new();
-            prop_assert_eq!(tree.add(stranger, Some(StepId::new())), Err(Misplaced::NoParent));
-            let first = ids[0];
-            prop_assert_eq!(tree.add(first, Some(first)), Err(Misplaced::Moved));
-            prop_assert_eq!(tree.add(first, None), Ok(()));
-        }
-
-        #[test]
-        fn the_order_of_rows_does_not_matter((ids, tree) in tree()) {
-            let rows: Vec<_> = ids.iter().rev().map(|id| (*id, tree.parents[id])).collect();
-            prop_assert_eq!(rows.into_iter().collect::<StepTree>(), tree);
-        }
-
-        #[test]
-        fn two_lines_agree_up_to_their_fork_point((ids, tree) in tree(), a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>()) {
-            let (one, other) = (tree.lineage(ids[a.index(ids.len())]), tree.lineage(ids[b.index(ids.len())]));
-            let shared = one.iter().zip(&other).take_while(|(x, y)| x == y).count();
-            let point = tree.fork_point(*one.last().expect("a head"), *other.last().expect("a head"));
-            prop_assert_eq!(point, shared.checked_sub(1).map(|last| one[last]));
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod branches;
+mod branch_name;
 mod codec;
 mod diff;
 mod error;
@@ -23,7 +23,7 @@ mod text;
 mod tree;
 mod workspace;
 
-pub use branches::{BranchName, Branches};
+pub use branch_name::BranchName;
 pub use diff::{EntryChange, diff, diff_entries, objects_between};
 pub use error::VersionError;
 pub use merge::{Merged, merge};

@@ -117,6 +117,11 @@ pub(crate) fn creation_under(id: TaskId, spec: TaskSpec, key: Option<&str>, prin
     Write::CreateTask { id, attempt: AttemptId(id.0), spec, principal, project: ProjectId::DEFAULT, idempotency_key }
 }
 
+/// The way back to a step.
+pub(crate) fn rollback(task: TaskId, step: StepId) -> Write {
+    Write::Rollback { task, step, events: Vec::new() }
+}
+
 /// A step on a task's present head, with something in every field.
 pub(crate) fn step_on(task: &TaskRecord) -> NewStep {
     let id = StepId::new();

@@ -8,16 +8,13 @@ use helix_protocol::{
 };
 
 use super::stage::{
-    Stage, after, call_failed, change, commit, creation, entry, journal, reserved, spec, stale, step_on, told, wrong_status,
+    Stage, after, call_failed, change, commit, creation, entry, journal, reserved, rollback, spec, stale, step_on, told,
+    wrong_status,
 };
 use crate::{Applied, RecordError, StatusChange, Then, Write};
 
 fn checkpoint_of(task: helix_protocol::TaskId, step: StepId, name: &str) -> Write {
     Write::Checkpoint(Checkpoint { task, step, name: name.to_owned(), created_at: Timestamp(7) })
-}
-
-fn rollback(task: helix_protocol::TaskId, step: StepId) -> Write {
-    Write::Rollback { task, step, events: Vec::new() }
 }
 
 pub(super) async fn a_commit_moves_the_head_and_adds_the_spend(stage: Stage) {

@@ -6,3 +6,4 @@ mod equality;
 mod postgres;
 mod proxy;
 mod sqlite;
+mod step_tree;
