@@ -41,7 +41,7 @@ pub fn throughput(scale: Scale) -> Result<Vec<Figure>> {
     let formats: [(&str, Box<dyn Format>); 5] = [
         ("chat completions", Box::new(ChatCompletions::at(""))),
         ("responses", Box::new(Responses)),
-        ("messages", Box::new(AnthropicMessages::default())),
+        ("messages", Box::new(AnthropicMessages)),
         ("generateContent", Box::<Gemini>::default()),
         ("Ollama's chat", Box::new(Ollama)),
     ];

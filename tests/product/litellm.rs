@@ -127,7 +127,7 @@ async fn our_providers_converse_over_a_litellm_proxy_in_every_format_that_it_ser
     let base = &proxy.base;
     let mut formats = vec![
         provider("chat completions", format!("{base}/v1"), ChatCompletions::at(base)),
-        provider("messages", format!("{base}/v1"), AnthropicMessages::default()),
+        provider("messages", format!("{base}/v1"), AnthropicMessages),
         provider("generateContent", format!("{base}/v1beta"), Gemini::default()),
         provider("responses", format!("{base}/v1"), Responses),
     ];

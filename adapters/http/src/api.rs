@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{DeploymentCircuit, ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Confinement, Event, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark,
-    RemarkId, RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+    Budget, Checkpoint, Confinement, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark, RemarkId,
+    RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -495,9 +495,6 @@ pub struct ModelNames {
     /// Groups first, then `provider/model`.
     pub models: Vec<String>,
 }
-
-/// One event of GET /events: the data of its SSE block.
-pub type EventData = Event;
 
 /// How a problem document looks (RFC 9457), with our code and hint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -129,7 +129,7 @@ mod tests {
         let formats: [Box<dyn Format>; 5] = [
             Box::new(ChatCompletions::at("")),
             Box::new(Responses),
-            Box::new(AnthropicMessages::default()),
+            Box::new(AnthropicMessages),
             Box::<Gemini>::default(),
             Box::new(Ollama),
         ];

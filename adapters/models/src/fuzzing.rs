@@ -32,7 +32,7 @@ pub fn responses(bytes: &[u8]) {
 
 /// Anthropic's messages.
 pub fn anthropic(bytes: &[u8]) {
-    read(&AnthropicMessages::default(), bytes);
+    read(&AnthropicMessages, bytes);
 }
 
 /// Gemini's `generateContent`.
@@ -149,7 +149,7 @@ fn format(wire: WireFormat) -> Box<dyn Format> {
     match wire {
         WireFormat::OpenaiChat => Box::new(ChatCompletions::at("")),
         WireFormat::OpenaiResponses => Box::new(Responses),
-        WireFormat::Anthropic => Box::new(AnthropicMessages::default()),
+        WireFormat::Anthropic => Box::new(AnthropicMessages),
         WireFormat::Gemini => Box::<Gemini>::default(),
         WireFormat::Ollama => Box::new(Ollama),
     }

@@ -137,7 +137,7 @@ mod tests {
                 (&json!("application/json"), &schema),
                 "{asked}"
             );
-            let config = to(&AnthropicMessages::default())["output_config"].clone();
+            let config = to(&AnthropicMessages)["output_config"].clone();
             assert_eq!(config, json!({"format": {"type": "json_schema", "schema": closed}}), "{asked}");
             assert_eq!(to(&Ollama)["format"], schema, "{asked}");
 

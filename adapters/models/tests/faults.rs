@@ -37,7 +37,7 @@ impl Peer {
             Self::Chat => HttpProvider::new(settings, ChatCompletions::at("")),
             Self::Responses => HttpProvider::new(settings, Responses),
             Self::Ollama => HttpProvider::new(settings, Ollama),
-            Self::Anthropic => HttpProvider::new(settings, AnthropicMessages::default()),
+            Self::Anthropic => HttpProvider::new(settings, AnthropicMessages),
             Self::Gemini => HttpProvider::new(settings, Gemini::default()),
         }
     }

@@ -103,7 +103,7 @@ async fn a_refusal_larger_than_what_is_read_of_it_passes_whole_but_for_the_key()
 
 #[tokio::test]
 async fn a_key_or_a_token_that_a_refusal_quotes_is_masked_whatever_its_status_and_however_it_is_cut() {
-    let anthropic: Making = |server| HttpProvider::new(settings(&server.base_url), AnthropicMessages::default()).expect("made");
+    let anthropic: Making = |server| HttpProvider::new(settings(&server.base_url), AnthropicMessages).expect("made");
     let gemini: Making = |server| HttpProvider::new(settings(&server.base_url), Gemini::default()).expect("made");
     let logged_in: Making = |server| {
         let settings = Settings { key: None, ..settings(&server.base_url) };
@@ -169,7 +169,7 @@ impl Credentials for Login {
 #[tokio::test]
 async fn a_success_that_carries_an_error_is_judged_as_where_it_is_read_here_and_passes_as_it_came() {
     let [anthropic, responses, gemini, ollama]: [Making; 4] = [
-        |server| HttpProvider::new(settings(&server.base_url), AnthropicMessages::default()).expect("a provider"),
+        |server| HttpProvider::new(settings(&server.base_url), AnthropicMessages).expect("a provider"),
         |server| HttpProvider::new(settings(&server.base_url), Responses).expect("a provider"),
         |server| HttpProvider::new(settings(&server.base_url), Gemini::default()).expect("a provider"),
         |server| HttpProvider::new(settings(&server.base_url), Ollama).expect("a provider"),
@@ -323,7 +323,7 @@ async fn a_request_that_names_models_beside_its_own_is_sent_to_nobody_passing_or
 #[tokio::test]
 async fn headers_of_the_format_pass_and_name_the_version_that_the_client_wants() {
     let server = serve(vec![json_response("200 OK", &json!({}))]).await;
-    let provider = HttpProvider::new(settings(&server.base_url), AnthropicMessages::default()).expect("a provider");
+    let provider = HttpProvider::new(settings(&server.base_url), AnthropicMessages).expect("a provider");
     let headers = vec![("anthropic-version".to_owned(), "2099-01-01".to_owned())];
     let call = RawCall { headers, ..call(RawOperation::Generate, &asked()) };
     provider.forward(call).await.expect("an answer");

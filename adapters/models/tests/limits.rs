@@ -102,7 +102,7 @@ async fn counting_tokens_has_limits_of_its_own_and_bytes_that_pass_have_the_mode
         let said = json!({"input_tokens": 7, "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": "end_turn"});
         Answer::Bytes(response("200 OK", &headers, &said.to_string()))
     });
-    let provider = HttpProvider::new(settings(&server.await.base_url), AnthropicMessages::default()).expect("a provider");
+    let provider = HttpProvider::new(settings(&server.await.base_url), AnthropicMessages).expect("a provider");
     let left = RateLimits { requests: Some(RateWindow { limit: 9, remaining: 5, reset_ms: 60_000 }), tokens: None };
     let pass = async |operation, model: &str| {
         let body: Value = json!({"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]});

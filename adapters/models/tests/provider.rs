@@ -258,7 +258,7 @@ async fn an_answer_that_neither_model_nor_format_can_be_held_to_is_not_asked_for
         let models = ModelLookup::new(move |_| ModelFacts { capabilities: capabilities.clone(), ..ModelFacts::default() });
         Settings { models, ..settings(&server) }
     };
-    let anthropic = HttpProvider::new(held_to(JsonOutput::Schema), AnthropicMessages::default()).expect("a provider");
+    let anthropic = HttpProvider::new(held_to(JsonOutput::Schema), AnthropicMessages).expect("a provider");
     let chat = |json_output| HttpProvider::new(held_to(json_output), ChatCompletions::at("")).expect("a provider");
     let (name, description, schema) = (String::new(), String::new(), json!({"type": "object"}));
     let schema = OutputFormat::JsonSchema { name, description, schema, strict: false };
@@ -326,7 +326,7 @@ async fn a_prompt_near_the_limit_is_counted_by_the_provider_and_one_beyond_it_is
             false => json_response("529 Overloaded", &json!({})),
         })
         .await;
-        let provider = HttpProvider::new(Settings { context_tokens: 5_000, ..settings(&server) }, AnthropicMessages::default());
+        let provider = HttpProvider::new(Settings { context_tokens: 5_000, ..settings(&server) }, AnthropicMessages);
         let error = judged(provider.expect("a provider").generate(&long()).await);
         let asked = server.requests.lock().await.len();
         let expected = if sent { (("retryable", Code::ModelFailed), 2) } else { (("final", Code::ContextOverflow), 1) };
@@ -338,7 +338,7 @@ async fn a_prompt_near_the_limit_is_counted_by_the_provider_and_one_beyond_it_is
 async fn a_prompt_far_below_the_limit_is_sent_without_a_count_and_so_is_one_that_cannot_be_counted() {
     let server = serve(vec![json_response("529 Overloaded", &json!({}))]).await;
     for (context_tokens, requests) in [(100_000, 1), (5_000, 3)] {
-        let provider = HttpProvider::new(Settings { context_tokens, ..settings(&server) }, AnthropicMessages::default());
+        let provider = HttpProvider::new(Settings { context_tokens, ..settings(&server) }, AnthropicMessages);
         assert_eq!(judged(provider.expect("a provider").generate(&long()).await), ("retryable", Code::ModelFailed));
         assert_eq!(server.requests.lock().await.len(), requests);
     }
@@ -389,7 +389,7 @@ async fn whether_a_choice_of_tools_is_kept_depends_on_format_model_and_thinking(
         ModelLookup::new(move |_| ModelFacts { capabilities: capabilities.clone(), ..ModelFacts::default() })
     };
     let settings = |forced| Settings { models: models(forced), max_tokens: 10_000, ..settings(&server) };
-    let anthropic = |forced| HttpProvider::new(settings(forced), AnthropicMessages::default()).expect("a provider");
+    let anthropic = |forced| HttpProvider::new(settings(forced), AnthropicMessages).expect("a provider");
     let chat = HttpProvider::new(settings(true), ChatCompletions::at("")).expect("a provider");
     let ollama = HttpProvider::new(settings(true), Ollama).expect("a provider");
     let asks = |tool_choice, thinking| ModelRequest { tool_choice, thinking, max_tokens: 0, ..request() };

@@ -37,7 +37,7 @@ pub use history_export::{ExportRefs, ExportReport, export_history};
 pub use history_import::{GitHead, ImportReport, import_history};
 pub use history_refs::{RefOutcome, RefReport};
 pub use import::{ImportCounts, Imported, IncludeUncommitted, import, import_commit};
-pub use map::{GitMap, map_root};
+pub use map::GitMap;
 pub use patch::patch;
 pub use progress::{Phase, Progress};
 pub use sync::{SyncReport, sync};

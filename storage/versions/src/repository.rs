@@ -32,7 +32,6 @@ mod records;
 mod refs;
 mod retention;
 mod revision;
-mod settings;
 mod short_objects;
 #[cfg(feature = "git")]
 mod stored;

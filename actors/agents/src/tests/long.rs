@@ -56,7 +56,7 @@ impl Cache {
         let capabilities = ModelCapabilities { cache_markers: true, cache_least: LEAST_TOKENS, ..ModelCapabilities::default() };
         let (max_tokens, capabilities) = (request.max_tokens, &capabilities);
         let turn = Turn { request, model: "claude", capabilities, max_tokens, temperature: None, stream: true };
-        let blocks = blocks_of(&AnthropicMessages::default().encode(&turn).body);
+        let blocks = blocks_of(&AnthropicMessages.encode(&turn).body);
         let markers: Vec<usize> = blocks.iter().enumerate().filter(|(_, block)| block.marked).map(|(at, _)| at).collect();
         assert!(markers.len() <= 4, "{markers:?}");
         let looked_at = markers.iter().flat_map(|marker| marker.saturating_sub(LOOK_BACK)..=*marker);

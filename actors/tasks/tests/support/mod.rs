@@ -248,10 +248,3 @@ impl Outside {
         self.records.events(filter).await.expect("readable").into_iter().map(|event| event.event).collect()
     }
 }
-
-impl Outside {
-    /// Every step a task ever committed.
-    pub async fn records_steps(&self, task: TaskId) -> Vec<StepSummary> {
-        self.records.steps(task).await.expect("readable")
-    }
-}

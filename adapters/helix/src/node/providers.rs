@@ -103,7 +103,7 @@ fn speaking(config: &ProviderConfig, settings: Settings) -> Result<HttpProvider,
             let format = ChatCompletions { thinking: ThinkingField::EnableThinking, ..ChatCompletions::at(&config.base_url) };
             HttpProvider::new(settings, format)
         }
-        ProviderKind::Anthropic => HttpProvider::new(settings, AnthropicMessages::default()),
+        ProviderKind::Anthropic => HttpProvider::new(settings, AnthropicMessages),
         ProviderKind::Gemini => {
             let safety = config.safety.iter().map(|(category, threshold)| (category.wire(), threshold.wire()));
             HttpProvider::new(settings, Gemini::with_safety(safety.collect()))

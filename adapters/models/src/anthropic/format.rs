@@ -22,25 +22,9 @@ const SAMPLING_VERSION: &str = "2023-06-01";
 /// The header that says so.
 const VERSION_HEADER: &str = "anthropic-version";
 
-/// Anthropic's messages, as one server wants them.
+/// Anthropic's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnthropicMessages {
-    /// Where the key goes: `authorization`, or `x-api-key` for servers that know only the older way.
-    pub key: KeyHeader,
-}
-
-impl Default for AnthropicMessages {
-    fn default() -> Self {
-        Self { key: KeyHeader::Bearer }
-    }
-}
-
-impl AnthropicMessages {
-    /// The same with the key in `x-api-key`.
-    pub fn with_x_api_key() -> Self {
-        Self { key: KeyHeader::Named("x-api-key") }
-    }
-}
+pub struct AnthropicMessages;
 
 impl Format for AnthropicMessages {
     fn wire(&self) -> WireFormat {
@@ -48,7 +32,7 @@ impl Format for AnthropicMessages {
     }
 
     fn key_header(&self) -> KeyHeader {
-        self.key
+        KeyHeader::Bearer
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {

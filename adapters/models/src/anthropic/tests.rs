@@ -16,7 +16,7 @@ use crate::{ServedEvent, ServedStream};
 mod caching;
 mod streams;
 
-const FORMAT: AnthropicMessages = AnthropicMessages { key: crate::KeyHeader::Bearer };
+const FORMAT: AnthropicMessages = AnthropicMessages;
 
 fn encoded(request: &ModelRequest, capabilities: &ModelCapabilities) -> Value {
     FORMAT.encode(&turn(request, capabilities)).body

@@ -17,7 +17,6 @@
 //! experiments  NAME                id, goal, state, time, map                          base
 //!              NAME/VARIANT        text, time, number, option scored, option scored    branch, scores, best, last
 //! settings     repository          number, text, durability, time                      format, first branch
-//!              config/KEY          the value's bytes, without a version
 //!              purged/ 32 bytes    8 bytes of time, without a version: that content was removed on purpose
 //!
 //! head         0 and a text (a branch) | 1 and an id (detached)

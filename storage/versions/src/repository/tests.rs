@@ -131,19 +131,6 @@ fn a_repository_is_made_once_and_opened_as_often_as_one_likes() {
 }
 
 #[test]
-fn settings_are_kept_listed_and_taken_back() {
-    let bed = Bed::new();
-    for (key, value) in [("cleanup.snapshot_ttl", "48h"), ("b", "2"), ("a", "1")] {
-        bed.repository.set_setting(key, Some(value)).unwrap();
-    }
-    bed.repository.set_setting("b", None).unwrap();
-    let listed = bed.repository.settings().unwrap();
-    let expected = [("a", "1"), ("cleanup.snapshot_ttl", "48h")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-    assert_eq!((listed, bed.repository.setting("a").unwrap()), (expected.to_vec(), Some("1".to_owned())));
-    assert_eq!(bed.repository.setting("b").unwrap(), None);
-}
-
-#[test]
 fn a_commit_is_on_disk_when_its_class_says_so() {
     let bed = Bed::new();
     for (class, on_disk) in
