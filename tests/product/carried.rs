@@ -180,3 +180,23 @@ fn artifacts_are_listed_and_fetched_as_they_were() {
     let unknown = person.types(&["--json", "task", "artifacts", &task, "nothing"]);
     assert_eq!(refusal(&unknown), (Some(3), "not_found".to_owned()));
 }
+
+#[test]
+fn of_artifacts_nothing_is_written_that_git_would_obey_or_that_leads_out_and_the_rest_is() {
+    let (person, _) = person_with_a_repository();
+    let command =
+        "mkdir -p x/.git out; echo '[core]' > x/.git/config; echo yes > x/file; ln -s /tmp out/link; echo yes > out/other";
+    let run = person.types(&["--json", "run", "--artifact", "**", "--command", command]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let task = json(&person.types(&["task", "list", "--json"]))[0]["id"].as_str().expect("a task").to_owned();
+    let fetched = person.folder.path().join("fetched");
+    let out = fetched.display().to_string();
+    let fetch = person.types(&["task", "artifacts", &task, "--out", &out]);
+    let said = text(&fetch.stderr);
+    assert_eq!(fetch.status.code(), Some(4), "{said}");
+    for named in ["left out: the artifact out/link", "left out: the artifact x/.git/config", "and so with 1 more"] {
+        assert!(said.contains(named), "{named:?} is missing: {said}");
+    }
+    assert!(!fetched.join("x/.git").exists() && fetched.join("out/link").symlink_metadata().is_err(), "{said}");
+    assert!(["x/file", "out/other"].iter().all(|path| fetched.join(path).is_file()), "{said}");
+}

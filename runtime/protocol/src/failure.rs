@@ -88,7 +88,7 @@ codes! {
     /// A git repository that cannot be read.
     GitFailed = "git_failed", 9, "The git repository could not be read or written; the message has git's reason. `git fsck` in that repository says more.";
     /// A path that leaves the workspace.
-    PathEscapes = "path_escapes", 4, "A tool was given a path that is absolute, goes up with `..`, or leads out of the workspace through a symbolic link. Paths are relative to the workspace's root.";
+    PathEscapes = "path_escapes", 4, "A tool was given a path that is absolute, goes up with `..`, or leads out of the workspace through a symbolic link. Paths are relative to the workspace's root. An artifact that is fetched into a folder must stay beneath that one, and must be nothing that git or helios would take for a repository's own.";
     /// No such file in the workspace.
     FileNotFound = "file_not_found", 3, "The workspace has no such file. The message lists near names.";
     /// A file that cannot be read.

@@ -41,6 +41,7 @@ pub use map::GitMap;
 pub use patch::patch;
 pub use progress::{Phase, Progress};
 pub use sync::{SyncReport, sync};
+pub use tree_text::leads_into_a_repository;
 
 #[cfg(test)]
 mod history_tests;

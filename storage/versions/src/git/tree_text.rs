@@ -54,10 +54,15 @@ impl RawEntry<'_> {
         }
     }
 
-    /// Whether a working folder may have the name. `.helios` would lead into a store, `.git` into a repository.
+    /// Whether a working folder may have the name.
     pub(super) fn is_safe(&self) -> bool {
-        !is_forbidden(self.name) && !self.name.eq_ignore_ascii_case(b".helios") && crate::tree::is_name(self.name)
+        !leads_into_a_repository(self.name) && crate::tree::is_name(self.name)
     }
+}
+
+/// Whether a name in a working folder leads into a repository, git's or helios': both obey what they find there.
+pub fn leads_into_a_repository(name: &[u8]) -> bool {
+    is_forbidden(name) || name.eq_ignore_ascii_case(b".helios")
 }
 
 /// Names that git refuses in a tree, on whatever system it is checked out.

@@ -1,17 +1,21 @@
 //! `helix task artifacts`
 
-use std::os::unix::fs::{OpenOptionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
-use std::{fs, io};
+mod folder;
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use helix_adapter_http::api::{Artifact, ArtifactList};
-use helix_protocol::{Code, Failure, FileMode};
+use helix_protocol::{Code, Failure};
 
+use self::folder::Folder;
 use super::Which;
 use crate::cli::Context;
 use crate::cli::style::{Style, Table, bytes};
 use crate::client::Client;
+
+/// Most refused artifacts that are named.
+const SHOWN: usize = 5;
 
 /// List the files that a task keeps as artifacts, or fetch them
 #[derive(Debug, Args)]
@@ -21,7 +25,8 @@ Examples:
   helix task artifacts 3f2a91c0 --out results                  every one, below the folder results
   helix task artifacts 3f2a91c0 report.xml --out results       that one
 
-`helix run --artifact GLOB` says which files a command task keeps.")]
+`helix run --artifact GLOB` says which files a command task keeps. What git or helios would take for a
+repository's own, and a link that leads out of the folder, is not written, and named.")]
 pub(in crate::cli) struct Artifacts {
     #[command(flatten)]
     which: Which,
@@ -43,42 +48,37 @@ impl Artifacts {
         }
         let chosen = |kept: &Artifact| self.path.is_empty() || self.path.contains(&kept.path);
         let artifacts: Vec<Artifact> = list.artifacts.into_iter().filter(chosen).collect();
-        if let Some(folder) = &self.out {
-            for artifact in &artifacts {
-                self.fetch(&client, artifact, folder).await?;
-                context.say(&format!("wrote {}", folder.join(&artifact.path).display()));
-            }
+        if let Some(out) = &self.out {
+            self.fetch(context, &client, &artifacts, out).await?;
         }
         context.print(&artifacts, |artifacts| if self.out.is_some() { String::new() } else { render(artifacts, context.style) })
     }
 
-    async fn fetch(&self, client: &Client, artifact: &Artifact, folder: &Path) -> Result<(), Failure> {
-        let relative = Path::new(&artifact.path);
-        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(Failure::new(Code::PathEscapes, format!("{} does not stay below a folder", artifact.path)));
-        }
-        let content = client.bytes(&self.which.path(&format!("artifacts/{}", artifact.object))).await?;
-        let place = folder.join(relative);
-        write(&place, artifact.mode, &content).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Failure::new(Code::InvalidState, format!("{} is there already", place.display())).hint("name another folder")
+    /// Writes what may be written, so that one file too many does not keep the others, and says what was not.
+    async fn fetch(&self, context: &Context, client: &Client, artifacts: &[Artifact], out: &Path) -> Result<(), Failure> {
+        let folder = Folder::open(out)?;
+        let mut refused: Vec<String> = Vec::new();
+        for artifact in artifacts {
+            let content = client.bytes(&self.which.path(&format!("artifacts/{}", artifact.object))).await?;
+            match folder.write(&artifact.path, artifact.mode, &content) {
+                Err(failure) if failure.code == Code::PathEscapes => refused.push(failure.message),
+                written => {
+                    written?;
+                    context.say(&format!("wrote {}", out.join(&artifact.path).display()));
+                }
             }
-            _ => Failure::io(place.display(), &error),
-        })
+        }
+        let Some(first) = refused.first() else { return Ok(()) };
+        for message in refused.iter().take(SHOWN) {
+            context.say(&format!("left out: {message}"));
+        }
+        let others = match refused.len() - 1 {
+            0 => String::new(),
+            more => format!(", and so with {more} more"),
+        };
+        Err(Failure::new(Code::PathEscapes, format!("{first}{others}; it was left out, and the rest written"))
+            .hint("let the task keep it in an archive, and look into that before it is unpacked"))
     }
-}
-
-fn write(place: &Path, mode: FileMode, content: &[u8]) -> io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::ffi::OsStrExt;
-    if let Some(folder) = place.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    if mode == FileMode::Symlink {
-        return symlink(std::ffi::OsStr::from_bytes(content), place);
-    }
-    let bits = if mode == FileMode::Executable { 0o777 } else { 0o666 };
-    fs::OpenOptions::new().write(true).create_new(true).mode(bits).open(place)?.write_all(content)
 }
 
 fn render(artifacts: &[Artifact], style: Style) -> String {
