@@ -119,7 +119,7 @@ impl Stage {
     /// Makes a task, taking a repository in first where one is named.
     pub async fn create(&self, spec: TaskSpec, import: Option<&Path>) -> Result<CreatedTasks> {
         let import = import.map(|path| ImportGit { path: path.to_owned(), clean: true });
-        Ok(self.client.post("/tasks", &CreateTaskRequest { spec, import, attempts: 1 }).await?)
+        Ok(self.client.post("/tasks", &CreateTaskRequest { spec, import, attempts: 1, secrets: Vec::new() }).await?)
     }
 
     /// Gives a task up.

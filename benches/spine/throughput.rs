@@ -98,7 +98,7 @@ async fn run(stage: &mut Stage, commands: &[&str], scale: Scale) -> Result<Run> 
     let measured = Duration::from_secs(scale.pick(15, 3));
     let commands = CommandSpec { commands: commands.iter().map(|text| (*text).to_owned()).collect(), artifacts: Vec::new() };
     let spec = TaskSpec::new("bench", TaskWork::Command(commands));
-    let request = Arc::new(CreateTaskRequest { spec, import: None, attempts: 1 });
+    let request = Arc::new(CreateTaskRequest { spec, import: None, attempts: 1, secrets: Vec::new() });
     let mut pids = Vec::new();
     for worker in stage.workers().await? {
         pids.push(worker.pid.context("the worker gave its process id")?);

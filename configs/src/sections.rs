@@ -169,6 +169,9 @@ pub struct TasksConfig {
     pub command_network: Network,
     /// Folders outside of workspaces that sandboxed commands may write too, for example `~/.cargo`.
     pub writable: Vec<String>,
+    /// What a repository's `helix.project.yaml` may name as sources of secrets, each word for word: `env:NPM_TOKEN`,
+    /// `file:/home/me/token`. `helix run --secret VARIABLE` allows one for one task.
+    pub secrets: Vec<String>,
 }
 
 impl Default for TasksConfig {
@@ -185,6 +188,7 @@ impl Default for TasksConfig {
             network: Network::None,
             command_network: Network::Host,
             writable: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 }
@@ -507,7 +511,7 @@ pub struct ProjectFile {
     pub ports: u16,
     /// Plain variables.
     pub environment: BTreeMap<String, String>,
-    /// Secrets by reference.
+    /// Secrets by reference: each needs its source in `tasks.secrets` of helix.yaml, or `helix run --secret VARIABLE`.
     pub secrets: Vec<SecretRef>,
     /// The widest sandbox that its commands may have: `read_only` or `workspace`. It cannot be widened here.
     pub isolation: Option<Isolation>,

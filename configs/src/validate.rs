@@ -19,6 +19,11 @@ pub(crate) fn check(config: &Config) -> Result<(), Failure> {
     if config.tasks.retry_backoff_most_ms < config.tasks.retry_backoff_ms {
         return Err(wrong("tasks.retry_backoff_most_ms", config.tasks.retry_backoff_most_ms, "at least tasks.retry_backoff_ms"));
     }
+    if !config.tasks.secrets.iter().all(|source| is_source(source)) {
+        // As in a project file: it is not repeated.
+        return Err(Failure::new(Code::InvalidConfig, "tasks.secrets has a source that is none")
+            .hint("env:NAME or file:/absolute/path; a secret's value itself never belongs into this file"));
+    }
     amount("budgets.daily_usd", config.budgets.daily_usd)?;
     amount("budgets.project_daily_usd", config.budgets.project_daily_usd)?;
     at_least_one("gateway.body_mib", config.gateway.body_mib)?;
@@ -82,9 +87,7 @@ pub(crate) fn check_project(file: &ProjectFile) -> Result<(), Failure> {
         }
     }
     for SecretRef { variable, source } in &file.secrets {
-        let known = source.strip_prefix("env:").is_some_and(is_variable)
-            || source.strip_prefix("file:").is_some_and(|path| path.starts_with('/'));
-        if !known {
+        if !is_source(source) {
             return refuse(
                 // The source is not repeated: it may be the secret itself, put here by mistake.
                 format!("the secret {variable} has a source that is none"),
@@ -93,6 +96,11 @@ pub(crate) fn check_project(file: &ProjectFile) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Where a secret can be found.
+fn is_source(text: &str) -> bool {
+    text.strip_prefix("env:").is_some_and(is_variable) || text.strip_prefix("file:").is_some_and(|path| path.starts_with('/'))
 }
 
 fn leases(config: &Config) -> Result<(), Failure> {
@@ -337,6 +345,7 @@ mod tests {
         let key = refusal("llm: {providers: {a: {key_env: sk-very-secret}}}\n");
         assert_eq!(key, "llm.providers.a.key_env is not the name of an environment variable");
         assert_eq!(refusal("database: {url: \"mysql://me:secret@host/x\"}\n"), "database.url begins with \"mysql\"");
+        assert_eq!(refusal("tasks: {secrets: [env:TOKEN, sk-very-secret]}\n"), "tasks.secrets has a source that is none");
     }
 
     #[test]

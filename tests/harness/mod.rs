@@ -195,7 +195,7 @@ impl Product {
 
     /// Makes a task.
     pub async fn create(&self, spec: TaskSpec) -> TaskId {
-        let request = CreateTaskRequest { spec, import: None, attempts: 1 };
+        let request = CreateTaskRequest { spec, import: None, attempts: 1, secrets: Vec::new() };
         let created: CreatedTasks = self.client.post("/tasks", &request).await.expect("the task is taken");
         created.tasks[0].id
     }

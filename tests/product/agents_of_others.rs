@@ -109,7 +109,12 @@ async fn begin(product: &Product, name: &str, program: AgentProgram, repository:
         ..ExternalSpec::new(name, "consider the lilies")
     };
     let spec = TaskSpec { max_retries: Some(0), ..TaskSpec::new(name, TaskWork::External(spec)) };
-    let request = CreateTaskRequest { spec, import: Some(ImportGit { path: repository.to_owned(), clean: true }), attempts: 1 };
+    let request = CreateTaskRequest {
+        spec,
+        import: Some(ImportGit { path: repository.to_owned(), clean: true }),
+        attempts: 1,
+        secrets: Vec::new(),
+    };
     product.client.post::<CreatedTasks>("/tasks", &request).await.expect("the task is taken").tasks[0].id
 }
 

@@ -38,7 +38,12 @@ async fn the_first_attempt_that_passes_is_the_tasks_result_and_the_others_are_st
     );
     let environment = Environment { writable: vec![meeting], ..Environment::default() };
     let spec = TaskSpec { environment, ..command_spec(&[&command]) };
-    let request = CreateTaskRequest { spec, import: Some(ImportGit { path: repository.clone(), clean: true }), attempts: 2 };
+    let request = CreateTaskRequest {
+        spec,
+        import: Some(ImportGit { path: repository.clone(), clean: true }),
+        attempts: 2,
+        secrets: Vec::new(),
+    };
     let began = Instant::now();
     let created: CreatedTasks = product.client.post("/tasks", &request).await.expect("made");
     let [task] = created.tasks.as_slice() else { panic!("one task: {:?}", created.tasks) };

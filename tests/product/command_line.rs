@@ -143,6 +143,42 @@ fn a_repository_is_taken_with_uncommitted_changes_never_written_to_and_given_bac
 }
 
 #[test]
+fn a_repositorys_secrets_are_had_where_the_configuration_or_the_run_allows_them() {
+    let person = Person::new();
+    let folder = person.folder.path();
+    let source = |name: &str| format!("file:{}", folder.join(name).display());
+    let configuration = format!("workers: {{ local: 1 }}\ntasks: {{ secrets: [{:?}] }}\n", source("one"));
+    let project = format!(
+        "secrets:\n  - {{ variable: ONE, source: {:?} }}\n  - {{ variable: TWO, source: {:?} }}\n",
+        source("one"),
+        source("two")
+    );
+    let repository = folder.join("repository");
+    std::fs::create_dir(&repository).expect("the folder is writable");
+    for (path, text) in [("helix.yaml", configuration), ("repository/helix.project.yaml", project)] {
+        std::fs::write(folder.join(path), text).expect("the folder is writable");
+    }
+    for (name, value) in [("one", "hunter1\n"), ("two", "hunter2\n")] {
+        std::fs::write(folder.join(name), value).expect("the folder is writable");
+    }
+    person.git(&repository, &["init", "--quiet"]);
+
+    let path = repository.display().to_string();
+    let run = ["run", "--repo", &path, "--command", "test $ONE$TWO = hunter1hunter2 && echo shown $TWO"];
+    let refused = person.types(&run);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("nobody allowed: TWO from {}", source("two"))) && said.contains("--secret TWO"), "{said}");
+    let allowed = person.types(&[&run[..], &["--secret", "TWO"]].concat());
+    let said = String::from_utf8_lossy(&allowed.stdout).into_owned() + &String::from_utf8_lossy(&allowed.stderr);
+    assert_eq!(allowed.status.code(), Some(0), "{said}");
+    for (variable, file) in [("ONE", "one"), ("TWO", "two")] {
+        assert!(said.contains(&format!("secret: {variable} from {}", source(file))), "{said}");
+    }
+    assert!(said.contains("shown [secret]") && !said.contains("shown hunter2"), "{said}");
+}
+
+#[test]
 fn a_key_is_shown_once_serves_a_client_within_its_limits_and_is_refused_once_revoked() {
     let person = Person::new();
     assert_eq!(person.types(&["up", "--detach"]).status.code(), Some(0));

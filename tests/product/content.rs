@@ -34,7 +34,12 @@ fn waste(folder: &Path) {
 /// Imports a repository for a task that is then refused, so nothing names its files.
 async fn import_for_nothing(product: &Product, repository: &Path) {
     let spec = TaskSpec { depends_on: vec![TaskId::new()], ..command_spec(&["true"]) };
-    let request = CreateTaskRequest { spec, import: Some(ImportGit { path: repository.to_owned(), clean: true }), attempts: 1 };
+    let request = CreateTaskRequest {
+        spec,
+        import: Some(ImportGit { path: repository.to_owned(), clean: true }),
+        attempts: 1,
+        secrets: Vec::new(),
+    };
     product.client.post::<CreatedTasks>("/tasks", &request).await.expect_err("it waits for a task that does not exist");
 }
 

@@ -39,6 +39,9 @@ pub struct CreateTaskRequest {
     /// How often the work is attempted: more than once makes one task that has so many made and takes the best.
     #[serde(default = "one")]
     pub attempts: u32,
+    /// Variables whose secrets the project file may have for this task, wherever it says that they come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
 }
 
 fn one() -> u32 {

@@ -8,7 +8,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{CreateTask, Imported};
 use helix_protocol::{
-    AgentSpec, AttemptsSpec, Base, Code, Environment, ExternalSpec, Failure, ModelRequest, Principal, ProjectId, TaskSpec, TaskWork,
+    AgentSpec, AttemptsSpec, Base, Code, Environment, ExternalSpec, Failure, ModelRequest, Principal, ProjectId, SecretRef,
+    TaskSpec, TaskWork,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -86,7 +87,7 @@ async fn make(
     principal: Principal,
     key: Option<String>,
 ) -> Result<CreatedTasks, Failure> {
-    let CreateTaskRequest { mut spec, import, attempts } = asked;
+    let CreateTaskRequest { mut spec, import, attempts, secrets } = asked;
     if let TaskWork::Agent(agent) = &spec.work {
         // Who has not named a model or set a key yet is told at once, and has no failed task to look into.
         let turn = ModelRequest { provider: agent.provider.clone(), model: agent.model.clone(), ..ModelRequest::default() };
@@ -96,6 +97,8 @@ async fn make(
         Some(import) => Some(args.versions.import_git(import).await?),
         None => None,
     };
+    let project = imported.as_ref().map(|imported| imported.environment.secrets.as_slice()).unwrap_or_default();
+    Grants { sources: &args.secrets, variables: &secrets, own: &spec.environment.secrets }.hold(project)?;
     if let Some(imported) = &imported {
         apply(&mut spec, imported);
     }
@@ -104,6 +107,46 @@ async fn make(
     }
     let create = CreateTask { spec, principal, project: ProjectId::DEFAULT, idempotency_key: key };
     Ok(CreatedTasks { tasks: vec![args.tasks.create(create).await?], imported })
+}
+
+/// Which secrets of a project file a task may have. A repository names variables and sources; whoever runs the node, or asks for
+/// the task, grants them, or it could take any file of theirs into its commands.
+struct Grants<'a> {
+    /// Sources that the node's configuration allows.
+    sources: &'a [String],
+    /// Variables that the request allows.
+    variables: &'a [String],
+    /// The request's own, which stand in for the project's of the same variable.
+    own: &'a [SecretRef],
+}
+
+impl Grants<'_> {
+    /// Refuses what is not granted, and a grant of what nobody names.
+    fn hold(&self, project: &[SecretRef]) -> Result<(), Failure> {
+        let has = |secret: &SecretRef| {
+            self.sources.contains(&secret.source)
+                || self.variables.contains(&secret.variable)
+                || self.own.iter().any(|own| own.variable == secret.variable)
+        };
+        let refused: Vec<&SecretRef> = project.iter().filter(|secret| !has(secret)).collect();
+        if !refused.is_empty() {
+            let list = |of: fn(&SecretRef) -> String, between: &str| {
+                refused.iter().map(|secret| of(secret)).collect::<Vec<_>>().join(between)
+            };
+            let message = format!("helix.project.yaml asks for secrets that nobody allowed: {}", list(SecretRef::to_string, ", "));
+            return Err(Failure::new(Code::InvalidRequest, message).hint(format!(
+                "allow them for this task with {} (`secrets` of a request), or for every task with `tasks: {{ secrets: [{}] }}` \
+                 in the node's helix.yaml",
+                list(|secret| format!("--secret {}", secret.variable), " "),
+                list(|secret| format!("{:?}", secret.source), ", "),
+            )));
+        }
+        match self.variables.iter().find(|variable| project.iter().all(|secret| secret.variable != **variable)) {
+            None => Ok(()),
+            Some(variable) => Err(invalid(format!("the repository's helix.project.yaml names no secret {variable}"))
+                .hint("name what stands there under `secrets` as `variable`, or leave it out")),
+        }
+    }
 }
 
 /// The snapshot becomes the base; the project file fills what the spec left open.

@@ -58,6 +58,8 @@ pub struct HttpArgs {
     pub tree: SupervisorHandle,
     /// What the node says of itself.
     pub info: NodeInfo,
+    /// Sources of secrets that project files may name.
+    pub secrets: Vec<String>,
     /// The formats that clients of the gateway may speak.
     pub formats: Vec<Arc<dyn ClientFormat>>,
     /// Where the gateway listens over TCP too.

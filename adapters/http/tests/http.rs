@@ -85,6 +85,38 @@ async fn an_import_becomes_base_environment_and_check_of_what_is_attempted_sever
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_projects_secrets_are_had_only_where_the_node_or_the_request_allows_them() {
+    let node = Node::start().await;
+    let body = |fields: Value| {
+        let mut body = json!({ "spec": { "work": { "kind": "command", "commands": ["true"] } }, "import": { "path": "/secrets" } });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    let (status, problem) = json(node.post("/api/v1/tasks").json(&body(json!({})))).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_request")));
+    assert_eq!(problem["detail"], "helix.project.yaml asks for secrets that nobody allowed: KEY from file:/home/me/.ssh/id_rsa");
+    let hint = problem["hint"].as_str().expect("both ways out");
+    assert!(hint.contains("--secret KEY") && hint.contains(r#"tasks: { secrets: ["file:/home/me/.ssh/id_rsa"] }"#), "{hint}");
+    let (status, problem) = json(node.post("/api/v1/tasks").json(&body(json!({ "secrets": ["KEY", "OTHER"] })))).await;
+    let detail = json!("the repository's helix.project.yaml names no secret OTHER");
+    assert_eq!((status, &problem["detail"]), (400, &detail));
+    assert_eq!(json(node.get("/api/v1/tasks")).await.1["tasks"], json!([]), "a refused secret makes no task");
+
+    let (status, created) = json(node.post("/api/v1/tasks").json(&body(json!({ "secrets": ["KEY"] })))).await;
+    assert_eq!(status, 201, "{created}");
+    let both = json!([
+        { "variable": "ONE", "source": "env:ALLOWED" },
+        { "variable": "KEY", "source": "file:/home/me/.ssh/id_rsa" },
+    ]);
+    assert_eq!(created["tasks"][0]["spec"]["environment"]["secrets"], both);
+    // A request's own source stands in for the project's.
+    let mut own = body(json!({}));
+    own["spec"]["environment"] = json!({ "secrets": [{ "variable": "KEY", "source": "env:MINE" }] });
+    let (status, created) = json(node.post("/api/v1/tasks").json(&own)).await;
+    assert_eq!((status, &created["tasks"][0]["spec"]["environment"]["secrets"][1]["source"]), (201, &json!("env:MINE")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repetition_under_the_same_key_makes_nothing_new() {
     let node = Node::start().await;
     let body = json!({ "spec": { "work": { "kind": "command", "commands": ["true"] } }, "import": { "path": "/repo" } });

@@ -1,6 +1,7 @@
 //! Tasks: what somebody asks for, and what is recorded of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -356,6 +357,12 @@ pub struct SecretRef {
     pub variable: String,
     /// Where the node finds it: `env:NAME` or `file:/path`.
     pub source: String,
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.variable, self.source)
+    }
 }
 
 /// What commands of a task find around them.

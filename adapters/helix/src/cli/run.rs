@@ -127,6 +127,9 @@ struct Sandbox {
     /// A folder outside the workspace that commands may write too, such as ~/.cargo on the worker
     #[arg(long, value_name = "PATH")]
     writable: Vec<String>,
+    /// Let commands have a secret that the repository's helix.project.yaml names, by its variable [default: those of tasks.secrets]
+    #[arg(long, value_name = "VARIABLE", requires = "repo")]
+    secret: Vec<String>,
     /// Run commands without a sandbox, as the worker's user, with the network
     #[arg(long, conflicts_with_all = ["isolation", "network", "writable"])]
     unsandboxed: bool,
@@ -256,7 +259,7 @@ impl Run {
         };
         let Placing { needs, cores, memory, disk, gpus, priority, criticality, .. } = self.placing;
         spec.needs = Needs { capabilities: needs, cores, memory_mib: memory, disk_mib: disk, gpus, worker };
-        let Sandbox { isolation, network, writable, unsandboxed } = self.sandbox;
+        let Sandbox { isolation, network, writable, secret, unsandboxed } = self.sandbox;
         spec.environment.isolation = if unsandboxed { Some(Isolation::Full) } else { isolation };
         spec.environment.network = network;
         spec.environment.writable = writable;
@@ -284,7 +287,7 @@ impl Run {
             Some(path) => Some(ImportGit { path: whole_path(path)?, clean: self.clean }),
             None => None,
         };
-        Ok(CreateTaskRequest { spec, import, attempts: self.attempts })
+        Ok(CreateTaskRequest { spec, import, attempts: self.attempts, secrets: secret })
     }
 }
 
@@ -328,7 +331,11 @@ fn introduce(context: &Context, created: &CreatedTasks) {
         context.say(&format!("task {}  {}", task.id.short(), task.spec.title));
     }
     if let Some(task) = created.tasks.first() {
-        context.say(&format!("sandbox: {}", task.spec.environment.sandbox()));
+        let environment = &task.spec.environment;
+        context.say(&format!("sandbox: {}", environment.sandbox()));
+        for secret in &environment.secrets {
+            context.say(&format!("secret: {secret}"));
+        }
     }
 }
 

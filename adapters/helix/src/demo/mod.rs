@@ -36,6 +36,9 @@ pub struct Demo {
     /// Work on this git repository instead of the sample program
     #[arg(long, value_name = "PATH")]
     repo: Option<PathBuf>,
+    /// Let the agents' commands have a secret that its helix.project.yaml names, by its variable
+    #[arg(long, value_name = "VARIABLE", requires = "repo")]
+    secret: Vec<String>,
     /// Who kills the worker
     #[arg(long, value_enum, default_value_t = Killer::Auto)]
     kill: Killer,

@@ -132,6 +132,7 @@ impl<'a> Play<'a> {
             spec: TaskSpec { base: Base::Empty, ..TaskSpec::new(prompt, TaskWork::Agent(agent)) },
             import: Some(ImportGit { path, clean: false }),
             attempts: 1,
+            secrets: self.demo.secret.clone(),
         };
         let created: CreatedTasks = self.stage.client.post("/tasks", &request).await?;
         let task = created.tasks.first().ok_or_else(|| Failure::new(Code::Internal, "the node made no task"))?;

@@ -141,6 +141,7 @@ impl Tree {
             events,
             tree: branches.handle(),
             info: info(taken, config),
+            secrets: config.tasks.secrets.clone(),
             formats: helix_adapter_models::client_formats(),
             gateway: config.gateway.listen.parse().ok(),
             gateway_bytes: usize::try_from(config.gateway.body_mib << 20).unwrap_or(usize::MAX),

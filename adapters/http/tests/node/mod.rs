@@ -17,8 +17,8 @@ use helix_messages::{
     RecordsMsg, Spending, Tasks, TasksMsg, Versions, VersionsMsg, WorkerView,
 };
 use helix_protocol::{
-    AttemptId, Code, Environment, Failure, Lifecycle, NodeId, ObjectId, SnapshotId, TaskId, Timestamp, WorkerHealth, WorkerId,
-    WorkerRecord, WorkerStatus, WorkerTarget,
+    AttemptId, Code, Environment, Failure, Lifecycle, NodeId, ObjectId, SecretRef, SnapshotId, TaskId, Timestamp, WorkerHealth,
+    WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use uuid::Uuid;
 
@@ -93,6 +93,7 @@ impl Node {
                 database: "memory".to_owned(),
                 started_at: Timestamp::now(),
             },
+            secrets: vec!["env:ALLOWED".to_owned()],
             formats: helix_adapter_models::client_formats(),
             gateway: None,
             gateway_bytes: 1 << 20,
@@ -256,7 +257,13 @@ fn answer_versions(message: VersionsMsg) -> BoxFuture<'static, ()> {
             VersionsMsg::ImportGit { import, reply } => {
                 let mut id = [7; 32];
                 id[..16].copy_from_slice(Uuid::now_v7().as_bytes());
-                let environment = Environment { setup: Some("make deps".to_owned()), ports: 3, ..Environment::default() };
+                let named =
+                    |(variable, source): (&str, &str)| SecretRef { variable: variable.to_owned(), source: source.to_owned() };
+                let secrets = match import.path.ends_with("secrets") {
+                    true => [("ONE", "env:ALLOWED"), ("KEY", "file:/home/me/.ssh/id_rsa")].map(named).to_vec(),
+                    false => Vec::new(),
+                };
+                let environment = Environment { setup: Some("make deps".to_owned()), ports: 3, secrets, ..Environment::default() };
                 let _ = reply.send(Ok(Imported {
                     repository: import.path,
                     git_commit: Some("c".repeat(40)),

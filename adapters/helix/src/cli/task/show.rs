@@ -98,6 +98,9 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     }
     row("files from", base(&task.spec.base));
     row("sandbox", sandbox(&task.spec.environment, style));
+    for (i, secret) in task.spec.environment.secrets.iter().enumerate() {
+        row(if i == 0 { "secrets" } else { "" }, secret.to_string());
+    }
     row("steps", format!("{}, epoch {}", task.steps, task.epoch));
     row("spent", format!("{}, {} tokens{}", dollars(task.spent), grouped(task.tokens), limits(task)));
     if task.retries > 0 {
