@@ -1,5 +1,6 @@
 //! Content on its way: a workspace's to the worker, a snapshot's from it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +45,7 @@ async fn send(call: &mut Call, objects: &Arc<dyn ObjectStore>, tree: ObjectId) -
     }
 }
 
+/// Sends what of `all`, which is in order, the worker lacks.
 async fn send_over(connected: &Connected, objects: &Arc<dyn ObjectStore>, all: &[ObjectId]) -> Result<(), Failure> {
     for asked in all.chunks(ASKED) {
         let Response::Missing { objects: lacking } =
@@ -54,6 +56,8 @@ async fn send_over(connected: &Connected, objects: &Arc<dyn ObjectStore>, all: &
                 "the worker answered a question about missing objects with something else",
             ));
         };
+        // Only what was asked about: a worker that names another id would be sent the content of other tasks.
+        let lacking: BTreeSet<ObjectId> = lacking.into_iter().filter(|id| asked.binary_search(id).is_ok()).collect();
         let mut lacking = lacking.into_iter().peekable();
         while lacking.peek().is_some() {
             let mut rest = lacking;
@@ -69,7 +73,7 @@ async fn send_over(connected: &Connected, objects: &Arc<dyn ObjectStore>, all: &
     Ok(())
 }
 
-/// The tree and everything beneath it, each object once.
+/// The tree and everything beneath it, each object once, in order.
 fn closure(store: &dyn ObjectStore, tree: ObjectId) -> Result<Vec<ObjectId>, VersionError> {
     let mut ids: Vec<ObjectId> = helix_versions::walk(store, tree)?.into_iter().map(|entry| entry.id).collect();
     ids.push(tree);

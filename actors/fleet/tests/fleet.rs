@@ -351,6 +351,29 @@ async fn a_workspace_is_opened_with_what_the_worker_lacks_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_is_sent_nothing_that_it_was_not_asked_about_and_each_object_once() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    let tree = tree_in(&*node.objects);
+    let others = NewObject::new(Bytes::from_static(b"another task's"));
+    let other = others.id();
+    node.objects.put(&[others], Durability::NoSync).unwrap();
+    *machine.also_missing.lock() = vec![other, tree, tree, hash(b"nowhere")];
+    let open = OpenWorkspace {
+        task: TaskId::new(),
+        epoch: Epoch(1),
+        tree,
+        environment: Environment::default(),
+        secrets: Vec::new(),
+        file_cap_bytes: 1 << 20,
+    };
+    node.fleet.open(worker, open).await.unwrap();
+    assert_eq!(*machine.stored.lock(), 5, "three files and two folders");
+    assert_eq!(machine.store.get(other).unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_snapshot_is_verified_pinned_and_covered_by_its_mark() {
     let machine = Machine::running();
     let mut node = Node::start(&[("a", &machine)]).await;
