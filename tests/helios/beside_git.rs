@@ -1,9 +1,11 @@
 //! `import`, `export` and `sync` beside a real git.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::harness::{Ended, User, ended};
+use crate::harness::{Ended, User, end_of, ended};
 
 /// Runs git, which must succeed, and gives its output.
 fn git(user: &User, cwd: &Path, arguments: &[&str]) -> String {
@@ -13,15 +15,58 @@ fn git(user: &User, cwd: &Path, arguments: &[&str]) -> String {
     ended.out.trim().to_owned()
 }
 
+/// A git repository in a folder of its own, with one commit of `f` on main.
+fn git_repository(user: &User, root: &Path) {
+    fs::create_dir(root).expect("made");
+    git(user, root, &["init", "-q", "-b", "main"]);
+    git_commit(user, root, "1\n");
+}
+
+fn git_commit(user: &User, root: &Path, content: &str) {
+    fs::write(root.join("f"), content).expect("written");
+    git(user, root, &["add", "f"]);
+    git(user, root, &["commit", "-q", "-m", content.trim()]);
+}
+
+#[test]
+fn a_collection_leaves_alone_what_an_import_or_a_sync_has_not_named_yet() {
+    let user = User::new();
+    let root = user.repository("work");
+    git(&user, &root, &["init", "-q", "-b", "main"]);
+    let mut stream = String::new();
+    for number in 0..1_500 {
+        stream += &format!("commit refs/heads/main\ncommitter A <a@b> {number} +0000\ndata 1\nx\n");
+        for place in 0..4 {
+            let content = format!("{number} {place}\n").repeat(100);
+            stream += &format!("M 100644 inline d{}/f{}\n", number % 50, (number * 7 + place) % 200);
+            stream += &format!("data {}\n{content}\n", content.len());
+        }
+    }
+    let mut filled = user.program("git", &root);
+    let mut filled = filled.args(["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn().expect("git starts");
+    filled.stdin.take().expect("piped").write_all(stream.as_bytes()).expect("taken");
+    assert!(filled.wait().expect("waited for").success());
+    let other = user.repository("other");
+    for (place, arguments) in [(&root, &["sync"][..]), (&other, &["import", "--from-git", "../work"])] {
+        user.commit(place, "x", "before\n");
+        let mut command = user.helios(place, arguments);
+        let mut taking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("helios starts");
+        while taking.try_wait().expect("looked at").is_none() {
+            user.ok(place, &["gc"]);
+        }
+        let taken = end_of(taking);
+        // Main has gone on here too.
+        assert_eq!(taken.code, i32::from(arguments == ["sync"]), "{taken:?}");
+        assert!(taken.out.contains("1500 commits"), "{taken:?}");
+        user.ok(place, &["fsck"]);
+    }
+}
+
 #[test]
 fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
     let user = User::new();
     let root = user.path("work");
-    fs::create_dir(&root).expect("made");
-    git(&user, &root, &["init", "-q", "-b", "main"]);
-    fs::write(root.join("f"), "1\n").expect("written");
-    git(&user, &root, &["add", "f"]);
-    git(&user, &root, &["commit", "-q", "-m", "one"]);
+    git_repository(&user, &root);
     user.ok(&root, &["import", "--from-git", "."]);
     git(&user, &root, &["commit", "-q", "--allow-empty", "-m", "in git"]);
     let there = git(&user, &root, &["rev-parse", "main"]);

@@ -107,6 +107,7 @@ fn is_without_branches(context: &mut Context<'_>, cwd: &Path) -> bool {
 impl Import {
     fn take(&self, context: &mut Context<'_>, cwd: &Path, source: &Path) -> Result<u8, Failure> {
         let here = Here::find(context, cwd)?;
+        let _lease = here.lease();
         let caller = here.caller(context, None);
         let began_empty = here.repository().head(here.name())?.snapshot.is_none();
         let before = Folders::look(&here)?;
@@ -162,6 +163,7 @@ impl Verb for Export {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
+        let _lease = here.lease();
         let caller = here.caller(context, None);
         let which = if self.branch.is_empty() {
             ExportRefs::All
@@ -195,6 +197,7 @@ impl Verb for Sync {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
+        let _lease = here.lease();
         let caller = here.caller(context, None);
         let (before, git) = (Folders::look(&here)?, cwd.join(&self.git));
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
