@@ -63,6 +63,21 @@ fn a_collection_leaves_alone_what_an_import_or_a_sync_has_not_named_yet() {
 }
 
 #[test]
+fn files_follow_a_git_repository_that_lies_in_their_folder() {
+    let user = User::new();
+    let root = user.repository("work");
+    git_repository(&user, &root.join("up"));
+    user.ok(&root, &["import", "--from-git", "up"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("there"), "1\n");
+    for (content, arguments) in [("2\n", &["import", "--from-git", "up"][..]), ("3\n", &["sync", "--git", "up"])] {
+        git_commit(&user, &root.join("up"), content);
+        user.ok(&root, arguments);
+        assert_eq!(fs::read_to_string(root.join("f")).expect("there"), content);
+        assert_eq!(user.ok(&root, &["diff", "--name-only", "HEAD"]), "");
+    }
+}
+
+#[test]
 fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
     let user = User::new();
     let root = user.path("work");

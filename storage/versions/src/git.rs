@@ -60,6 +60,12 @@ fn open(path: &Path) -> Result<gix::Repository, VersionError> {
     }
 }
 
+/// The folder that the git repository works in which a path lies in, without symbolic links; `None` where it is bare.
+pub fn working_folder(path: &Path) -> Result<Option<PathBuf>, VersionError> {
+    let repository = open(path)?;
+    repository.workdir().map(|folder| folder.canonicalize().map_err(|error| VersionError::io(folder, error))).transpose()
+}
+
 fn failed(path: &Path, error: impl std::fmt::Display) -> VersionError {
     VersionError::Git { path: path.display().to_string(), reason: error.to_string() }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::git::{
-    ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync,
+    ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync, working_folder,
 };
 use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ impl Import {
         if began_empty {
             arrive(context, &here, &report.head)?;
         } else {
-            before.follow(context, &here, &report, source)?;
+            before.follow(context, &here, &report, git_folder(source).as_deref())?;
         }
         if context.is_json() {
             context
@@ -204,7 +204,7 @@ impl Verb for Sync {
         let report = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress))
             .map_err(|error| no_git(error, "--git"))?;
         meter.end(&mut context.console)?;
-        before.follow(context, &here, &report.imported, &git)?;
+        before.follow(context, &here, &report.imported, git_folder(&git).as_deref())?;
         let (from, to) = (&report.imported, &report.exported);
         if context.is_json() {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;
@@ -241,14 +241,14 @@ impl Folders {
 
     /// Lets files follow their branches, but in the folder that git itself works in: there they are right already. Where changes that no
     /// commit has are in the way, no file is touched and the import is taken back.
-    fn follow(&self, context: &mut Context<'_>, here: &Here, report: &ImportReport, git: &Path) -> Result<(), Failure> {
+    fn follow(&self, context: &mut Context<'_>, here: &Here, report: &ImportReport, git: Option<&Path>) -> Result<(), Failure> {
         let verb = "import";
         let repository = here.repository();
         let (mut moved, mut in_the_way) = (Vec::new(), Vec::new());
         for (name, from) in &self.0 {
             let workspace = repository.workspace(name)?;
             let (to, location) = (repository.folder_tree(&workspace)?, here.place_of(&workspace));
-            if to == *from || !location.root.is_dir() || fs::canonicalize(git).is_ok_and(|git| git.starts_with(&location.root)) {
+            if to == *from || !location.root.is_dir() || git == Some(&*location.root) {
                 continue;
             }
             let folder = here.open.folder(&location)?;
@@ -272,6 +272,11 @@ impl Folders {
         }
         Ok(())
     }
+}
+
+/// The folder that a git repository works in, where it has one.
+fn git_folder(git: &Path) -> Option<PathBuf> {
+    working_folder(git).ok().flatten()
 }
 
 /// Names the option that names the git repository, where there is none.
