@@ -78,6 +78,27 @@ fn files_follow_a_git_repository_that_lies_in_their_folder() {
 }
 
 #[test]
+fn a_first_import_makes_the_files_of_the_branch_that_it_brings_wherever_gits_head_is() {
+    let user = User::new();
+    let (from, root, with_files) = (user.path("from"), user.repository("work"), user.repository("with-files"));
+    git_repository(&user, &from);
+    git(&user, &from, &["symbolic-ref", "HEAD", "refs/heads/nowhere"]);
+    user.ok(&root, &["import", "--from-git", "../from"]);
+    assert_eq!(fs::read_to_string(root.join("f")).expect("there"), "1\n");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+    // What somebody has there already stays, and what it does not have is made.
+    git(&user, &from, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    fs::write(from.join("g"), "1\n").expect("written");
+    git(&user, &from, &["add", "g"]);
+    git_commit(&user, &from, "2\n");
+    fs::write(with_files.join("f"), "mine\n").expect("written");
+    user.ok(&with_files, &["import", "--from-git", "../from"]);
+    let read = |name: &str| fs::read_to_string(with_files.join(name)).expect("there");
+    assert_eq!((read("f"), read("g")), ("mine\n".to_owned(), "1\n".to_owned()));
+    assert_eq!(user.ok(&with_files, &["status", "--porcelain"]), " M f\n");
+}
+
+#[test]
 fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
     let user = User::new();
     let root = user.path("work");

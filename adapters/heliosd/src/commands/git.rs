@@ -11,6 +11,7 @@ use helix_versions::git::{
 use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
 use serde_json::{Value, json};
 
+use super::follow::go_back;
 use super::{Verb, init};
 use crate::console::{Console, NO, OK};
 use crate::context::Context;
@@ -110,17 +111,20 @@ impl Import {
         let _lease = here.lease();
         let caller = here.caller(context, None);
         let began_empty = here.repository().head(here.name())?.snapshot.is_none();
-        let before = Folders::look(&here)?;
+        let mut before = Folders::look(&here)?;
+        if began_empty {
+            before.0.retain(|(name, _)| name != here.name());
+        }
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
         let report = import_history(here.repository(), &caller, source, &mut |progress| {
             meter.tell(&mut context.console, "importing", progress)
         })
         .map_err(|error| no_git(error, "--from-git"))?;
         meter.end(&mut context.console)?;
+        let git = git_folder(source);
+        before.follow(context, &here, &report, git.as_deref())?;
         if began_empty {
-            arrive(context, &here, &report.head)?;
-        } else {
-            before.follow(context, &here, &report, git_folder(source).as_deref())?;
+            arrive(context, &here, &report.head, git.as_deref())?;
         }
         if context.is_json() {
             context
@@ -134,27 +138,31 @@ impl Import {
     }
 }
 
-/// Puts the head where git's is. Files that are here already stay; an empty folder gets the head's.
-fn arrive(context: &mut Context<'_>, here: &Here, head: &GitHead) -> Result<(), Failure> {
+/// Puts the head where git's is, unless that is nowhere here; the branch that it stays on may have come all the same. Files that are here
+/// already stay; those that are not are made, but in the folder that git itself works in: there they were deleted.
+fn arrive(context: &mut Context<'_>, here: &Here, head: &GitHead, git: Option<&Path>) -> Result<(), Failure> {
+    let repository = here.repository();
     let start = match head {
         GitHead::Ref(name) => {
             let branch = name.strip_prefix("refs/heads/").and_then(|name| name.parse::<BranchName>().ok());
-            let Some(branch) = branch else { return Ok(()) };
-            if here.repository().branch(&branch)?.is_none() {
-                return Ok(());
+            match branch {
+                Some(branch) if repository.branch(&branch)?.is_some() => Some(Start::Branch(branch)),
+                _ => None,
             }
-            Start::Branch(branch)
         }
-        GitHead::Detached(id) => Start::Detached(*id),
-        GitHead::Elsewhere(_) => return Ok(()),
+        GitHead::Detached(id) => Some(Start::Detached(*id)),
+        GitHead::Elsewhere(_) => None,
     };
     let folder = here.folder()?;
     let mut folder = queue(&folder, &context.console)?;
-    let empty = here.repository().empty_tree();
+    let empty = repository.empty_tree();
     let has_files = !folder.status(here.store(), Some(empty))?.changes.is_empty();
-    let switched = here.repository().switch(&here.caller(context, None), &start, Elsewhere::Refuse)?;
-    if !has_files {
-        folder.switch(here.store(), Some(empty), switched.to, LocalChanges::Keep)?;
+    let to = match start {
+        Some(start) => repository.switch(&here.caller(context, None), &start, Elsewhere::Refuse)?.to,
+        None => repository.tree_of(&repository.head(here.name())?)?,
+    };
+    if !has_files || git != Some(&*here.location.root) {
+        go_back(here, &mut folder, empty, to)?;
     }
     Ok(())
 }
