@@ -99,6 +99,30 @@ fn a_first_import_makes_the_files_of_the_branch_that_it_brings_wherever_gits_hea
 }
 
 #[test]
+fn a_sync_takes_no_git_repository_of_a_folder_above_unless_it_is_named() {
+    let user = User::new();
+    let above = user.path("above");
+    git_repository(&user, &above);
+    let root = user.repository("above/project");
+    user.commit(&root, "code", "1\n");
+    let refused = user.run(&root, &["sync"]);
+    assert_eq!(refused.code, 128, "{refused:?}");
+    assert!(refused.err.contains(&format!("`helios sync --git {}`", above.display())), "{}", refused.err);
+    assert_eq!(git(&user, &above, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
+    // Somebody else's repository in a folder of the project is not its own either.
+    git(&user, &root, &["init", "-q", "-b", "other"]);
+    let vendored = root.join("vendored");
+    git_repository(&user, &vendored);
+    user.ok(&vendored, &["sync"]);
+    assert_eq!(git(&user, &root, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+    let workspace = user.path("workspace");
+    user.ok(&root, &["workspace", "add", "../../workspace"]);
+    assert_eq!(user.ok(&workspace, &["sync"]), "  here → git: created refs/heads/workspace\n0 commits from git, 0 to git\n");
+    assert!(user.run(&root, &["sync", "--git", ".."]).out.contains("1 commits from git, 1 to git"));
+}
+
+#[test]
 fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
     let user = User::new();
     let root = user.path("work");

@@ -67,9 +67,9 @@ pub struct Export {
     after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project\n\nExit codes: 0 both sides are brought together, 1 a branch has gone on on both, 128 anything else"
 )]
 pub struct Sync {
-    /// A folder of the git repository
-    #[arg(long, default_value = ".", value_name = "PATH")]
-    git: PathBuf,
+    /// A folder of the git repository; the one that works in this folder where nothing is said
+    #[arg(long, value_name = "PATH")]
+    git: Option<PathBuf>,
     /// Says nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -207,7 +207,11 @@ impl Verb for Sync {
         let here = Here::find(context, &cwd)?;
         let _lease = here.lease();
         let caller = here.caller(context, None);
-        let (before, git) = (Folders::look(&here)?, cwd.join(&self.git));
+        let git = match &self.git {
+            Some(git) => cwd.join(git),
+            None => beside(&here.location)?,
+        };
+        let before = Folders::look(&here)?;
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
         let report = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress))
             .map_err(|error| no_git(error, "--git"))?;
@@ -235,6 +239,25 @@ impl Verb for Sync {
         let is_apart = from.refs.iter().chain(&to.refs).any(|report| report.outcome == RefOutcome::Diverged);
         Ok(if is_apart { NO } else { OK })
     }
+}
+
+/// The git repository that works in this folder, or in the main one. One of a folder above has more in its branches than is here.
+fn beside(location: &Location) -> Result<PathBuf, Failure> {
+    let mut above = None;
+    for root in [&location.root, &location.repository] {
+        match working_folder(root) {
+            Ok(Some(folder)) if folder == *root => return Ok(folder),
+            Ok(folder) => above = folder,
+            Err(VersionError::NotARepository(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let root = location.repository.display();
+    let failure = Failure::new(Code::NotARepository, format!("{root} has no git repository of its own"));
+    Err(match above {
+        Some(above) => failure.hint(format!("`helios sync --git {}` takes the one of a folder above, whole", above.display())),
+        None => failure.hint("name a folder of one with `--git`, or run `git init` there and commit once"),
+    })
 }
 
 /// The trees that the files of workspaces came of, before an import moves branches.
