@@ -78,6 +78,21 @@ fn files_follow_a_git_repository_that_lies_in_their_folder() {
 }
 
 #[test]
+fn files_follow_what_a_sync_brought_that_could_give_git_nothing() {
+    let user = User::new();
+    let (from, root) = (user.path("from"), user.repository("work"));
+    git_repository(&user, &from);
+    user.ok(&root, &["import", "--from-git", "../from"]);
+    git_commit(&user, &from, "2\n");
+    user.ok(&root, &["branch", "side"]);
+    fs::write(from.join(".git/refs/heads/side.lock"), "").expect("written");
+    let failed = user.run(&root, &["sync", "--git", "../from"]);
+    assert_eq!(failed.code, 128, "{failed:?}");
+    assert_eq!(fs::read_to_string(root.join("f")).expect("there"), "2\n");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+}
+
+#[test]
 fn a_first_import_makes_the_files_of_the_branch_that_it_brings_wherever_gits_head_is() {
     let user = User::new();
     let (from, root, with_files) = (user.path("from"), user.repository("work"), user.repository("with-files"));

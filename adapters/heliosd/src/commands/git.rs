@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::git::{
-    ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, export_history, import_history, sync, working_folder,
+    ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, SyncFailed, export_history, import_history, sync,
+    working_folder,
 };
 use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
 use serde_json::{Value, json};
@@ -213,10 +214,19 @@ impl Verb for Sync {
         };
         let before = Folders::look(&here)?;
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
-        let report = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress))
-            .map_err(|error| no_git(error, "--git"))?;
+        let synced = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress));
         meter.end(&mut context.console)?;
-        before.follow(context, &here, &report.imported, git_folder(&git).as_deref())?;
+        let folder = git_folder(&git);
+        let report = match synced {
+            Ok(report) => report,
+            Err(SyncFailed { imported, error }) => {
+                if let Some(imported) = imported {
+                    before.follow(context, &here, &imported, folder.as_deref())?;
+                }
+                return Err(no_git(error, "--git"));
+            }
+        };
+        before.follow(context, &here, &report.imported, folder.as_deref())?;
         let (from, to) = (&report.imported, &report.exported);
         if context.is_json() {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;

@@ -24,21 +24,38 @@ pub struct SyncReport {
     pub exported: ExportReport,
 }
 
+/// A sync that failed.
+#[derive(Debug)]
+pub struct SyncFailed {
+    /// What had come from git by then.
+    pub imported: Option<Box<ImportReport>>,
+    /// Why.
+    pub error: VersionError,
+}
+
+impl From<VersionError> for SyncFailed {
+    fn from(error: VersionError) -> Self {
+        Self { imported: None, error }
+    }
+}
+
 /// Brings both sides together. `path` lies in the git repository's working folder.
 pub fn sync(
     repository: &Repository,
     caller: &Caller,
     path: &Path,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<SyncReport, VersionError> {
+) -> Result<SyncReport, SyncFailed> {
     let git = open_sha1(path)?;
     if let Some(workdir) = git.workdir().filter(|workdir| workdir.join(".helios").exists()) {
         exclude_ours(git.common_dir(), workdir)?;
     }
     let root = git.workdir().unwrap_or(git.git_dir()).to_owned();
     let imported = take_history(repository, caller, &root, RemovedHere::Leave, progress)?;
-    let exported = give_history(repository, caller, &root, &ExportRefs::All, Target::Beside, progress)?;
-    Ok(SyncReport { imported, exported })
+    match give_history(repository, caller, &root, &ExportRefs::All, Target::Beside, progress) {
+        Ok(exported) => Ok(SyncReport { imported, exported }),
+        Err(error) => Err(SyncFailed { imported: Some(Box::new(imported)), error }),
+    }
 }
 
 /// Tells git not to look at our folder, in the file that is only this clone's.
