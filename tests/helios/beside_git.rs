@@ -138,6 +138,33 @@ fn a_sync_takes_no_git_repository_of_a_folder_above_unless_it_is_named() {
 }
 
 #[test]
+fn content_that_git_filters_is_named_by_an_import_and_refused_by_a_sync() {
+    let user = User::new();
+    let root = user.path("work");
+    fs::create_dir(&root).expect("made");
+    git(&user, &root, &["init", "-q", "-b", "main"]);
+    git(&user, &root, &["config", "filter.hide.clean", "echo hidden"]);
+    fs::write(root.join(".gitattributes"), "*.key filter=hide\n").expect("written");
+    fs::write(root.join("a.key"), "clear\n").expect("written");
+    git(&user, &root, &["add", ".gitattributes", "a.key"]);
+    git_commit(&user, &root, "1\n");
+    let imported = user.run(&root, &["import", "--from-git", "."]);
+    assert!(imported.code == 0 && imported.err.starts_with("warning: git converts a.key (filter=hide) "), "{imported:?}");
+    user.ok(&root, &["commit", "--work", ".", "-m", "all"]);
+    for arguments in [&["sync"][..], &["export", "--to-git", "."]] {
+        let refused = user.run(&root, arguments);
+        assert!(refused.code == 128 && refused.err.contains("(filter=hide)"), "{refused:?}");
+    }
+    assert_eq!(git(&user, &root, &["rev-list", "--all", "--count"]), "1");
+    user.ok(&root, &["undo"]);
+    fs::write(root.join("f"), "2\n").expect("written");
+    user.ok(&root, &["add", "f"]);
+    user.ok(&root, &["commit", "-m", "f"]);
+    user.ok(&root, &["sync"]);
+    assert_eq!((git(&user, &root, &["show", "main:f"]), git(&user, &root, &["show", "main:a.key"])), ("2".into(), "hidden".into()));
+}
+
+#[test]
 fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
     let user = User::new();
     let root = user.path("work");

@@ -6,6 +6,7 @@ mod convert;
 mod convert_trees;
 mod date;
 mod export;
+mod filters;
 mod git_objects;
 mod history_export;
 mod history_import;
@@ -33,6 +34,7 @@ use crate::VersionError;
 
 pub use date::parse_date;
 pub use export::{BranchAt, Export, ExportCommit, Exported, Line, export, left_out};
+pub use filters::{Converted, converted};
 pub use history_export::{ExportRefs, ExportReport, export_history};
 pub use history_import::{GitHead, ImportReport, import_history};
 pub use history_refs::{RefOutcome, RefReport};

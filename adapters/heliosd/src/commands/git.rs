@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::git::{
-    ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, SyncFailed, export_history, import_history, sync,
-    working_folder,
+    Converted, ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, SyncFailed, converted, export_history,
+    import_history, sync, working_folder,
 };
 use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
 use serde_json::{Value, json};
@@ -127,6 +127,9 @@ impl Import {
         if began_empty {
             arrive(context, &here, &report.head, git.as_deref())?;
         }
+        if git.is_some_and(|git| git == here.location.root) {
+            tell_unlike(context, &converted(source)?)?;
+        }
         if context.is_json() {
             context
                 .console
@@ -187,7 +190,7 @@ impl Verb for Export {
         })?;
         meter.end(&mut context.console)?;
         if context.is_json() {
-            context.console.json(&json!({"repository": report.repository.display().to_string(), "created": report.created, "commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs), "left_out": report.left_out}))?;
+            context.console.json(&json!({"repository": report.repository.display().to_string(), "created": report.created, "commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs), "left_out": report.left_out, "converted": converted_json(&report.converted)}))?;
         } else {
             tell_refs(&mut context.console, &EXPORT, &report.refs)?;
             context.console.line(format!(
@@ -198,6 +201,7 @@ impl Verb for Export {
             ))?;
         }
         tell_left_out(&mut context.console, &report.left_out)?;
+        tell_converted(&mut context.console, &report.converted)?;
         Ok(OK)
     }
 }
@@ -229,7 +233,7 @@ impl Verb for Sync {
         before.follow(context, &here, &report.imported, folder.as_deref())?;
         let (from, to) = (&report.imported, &report.exported);
         if context.is_json() {
-            context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs)}}))?;
+            context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs), "converted": converted_json(&to.converted)}}))?;
         } else {
             // What is further here goes to git in the same run, or it is said there why not. What both have gone on with is said once.
             let given = |name: &str| to.refs.iter().any(|report| report.name == name);
@@ -246,6 +250,7 @@ impl Verb for Sync {
             context.console.note(text)?;
         }
         tell_left_out(&mut context.console, &to.left_out)?;
+        tell_converted(&mut context.console, &to.converted)?;
         let is_apart = from.refs.iter().chain(&to.refs).any(|report| report.outcome == RefOutcome::Diverged);
         Ok(if is_apart { NO } else { OK })
     }
@@ -340,6 +345,25 @@ fn tell_left_out(console: &mut Console<'_>, ids: &[ObjectId]) -> Result<(), Fail
         console.note("warning: commits that had such files, and those that came of them, have other ids in git than before")?;
     }
     Ok(())
+}
+
+/// Warns of files that show as changed, since git's working folder has them otherwise than git's commits.
+fn tell_unlike(context: &mut Context<'_>, files: &[Converted]) -> Result<(), Failure> {
+    let Some(Converted { path, by }) = files.first() else { return Ok(()) };
+    let more = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+    let text = format!("warning: git converts {path} ({by}){more} on the way into the folder: here such files show as changed");
+    context.console.note(format!("{text}\nhint: leave them to git: what `helios commit` takes is what lies in the folder"))
+}
+
+/// Warns of what git got as it lies in the folder.
+fn tell_converted(console: &mut Console<'_>, files: &[Converted]) -> Result<(), Failure> {
+    files.iter().try_for_each(|Converted { path, by }| {
+        console.note(format!("warning: git gets {path} as it lies in the folder, without what it does to it itself ({by})"))
+    })
+}
+
+fn converted_json(files: &[Converted]) -> Vec<Value> {
+    files.iter().map(|Converted { path, by }| json!({"path": path, "by": by})).collect()
 }
 
 fn outcome(outcome: &RefOutcome) -> String {

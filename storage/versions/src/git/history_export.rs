@@ -3,18 +3,19 @@
 //! Everything new is written as one pack, on disk before any ref is touched. Refs are moved only forward. What git is given and what
 //! the refs are then goes into the git map, so that the next export begins there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use gix::ObjectId as GitId;
 use gix::objs::Kind;
 use helix_objects::Mark;
-use helix_protocol::{ObjectId, SnapshotId};
+use helix_protocol::{FileMode, ObjectId, SnapshotId};
 
 use super::commit_text::{self, COMMIT_KEY, tag_target};
 use super::convert_trees::Hint;
 use super::failed;
+use super::filters::{Conversion, Converted, Filters};
 use super::git_objects::GitObjects;
 use super::history_refs::{RefReport, as_ref_name, remembered};
 use super::map::{GitMap, GitTarget, MapChanges};
@@ -23,9 +24,9 @@ use super::progress::{Phase, Progress, Reporter};
 use super::reach::Reach;
 use super::read_ahead::{ReadAhead, Step};
 use super::segment::Row;
-use super::source::Source;
+use super::source::{Source, git_id};
 use super::write_refs::{GitRef, Target, write_head, write_refs};
-use crate::{Annotation, Caller, RefName, Repository, Snapshot, VersionError};
+use crate::{Annotation, Caller, EntryChange, RefName, Repository, Snapshot, VersionError, diff_entries, show_path};
 
 /// What the map says of a commit that lacks a file which was purged.
 const ALTERED: u8 = b'a';
@@ -58,6 +59,8 @@ pub struct ExportReport {
     pub refs: Vec<RefReport>,
     /// Contents that were purged: git gets the commits that had them, and what came of those, without them and under other ids.
     pub left_out: Vec<ObjectId>,
+    /// Files that git got with the line ends, or the keywords, that they have in the folder.
+    pub converted: Vec<Converted>,
     /// Sync up to here to have the map on disk; the git repository is on disk already.
     pub mark: Mark,
 }
@@ -66,7 +69,8 @@ pub struct ExportReport {
 /// ten times a second.
 ///
 /// Its index and working folder are not touched; a branch that one of its worktrees has checked out is left and reported, as is one
-/// that has diverged or is ahead.
+/// that has diverged or is ahead. Where it works in a folder of ours, a commit with a file that git's filters would make another one of is
+/// refused.
 pub fn export_history(
     repository: &Repository,
     caller: &Caller,
@@ -99,20 +103,29 @@ pub(super) fn give_history(
         objects,
         reporter: Reporter::new(progress),
         reach: Reach::new(&target, &there),
+        filters: filters(&target)?,
         made: HashMap::new(),
         altered: HashSet::new(),
         nodes: Vec::new(),
         rows: Vec::new(),
     };
     let wanted = wanted_refs(repository, &map, which)?;
-    let Exported { refs, rows, commits, objects, left_out } = export.run(wanted)?;
+    let Exported { refs, rows, commits, objects, left_out, converted } = export.run(wanted)?;
     let reports = write_refs(repository, caller, &target, &map, &there, &refs, role)?;
     if created || is_empty {
         write_head(repository, caller, &target, &map.refs)?;
     }
     let mark = record(repository, caller, &target, map, rows, &refs, role)?;
     let commits = commits as u64;
-    Ok(ExportReport { repository: target.place.clone(), created, commits, objects, refs: reports, left_out, mark })
+    Ok(ExportReport { repository: target.place.clone(), created, commits, objects, refs: reports, left_out, converted, mark })
+}
+
+/// What git does to the files of a folder that is ours as well.
+fn filters(target: &Source) -> Result<Option<Filters>, VersionError> {
+    match target.repository.workdir() {
+        Some(folder) if folder.join(".helios").exists() => Filters::read(&target.repository),
+        _ => Ok(None),
+    }
 }
 
 /// Makes a bare repository where there is nothing or an empty folder.
@@ -191,6 +204,7 @@ struct Export<'a> {
     objects: GitObjects<'a>,
     reporter: Reporter<'a>,
     reach: Reach,
+    filters: Option<Filters>,
     /// The commits of snapshots that were written or are in the target, with their trees where those were looked at.
     made: HashMap<SnapshotId, (GitId, Option<Hint>)>,
     /// Snapshots that git gets under other ids than the map says, since they had what was purged, or came of one that had.
@@ -206,6 +220,7 @@ struct Exported {
     commits: usize,
     objects: u64,
     left_out: Vec<ObjectId>,
+    converted: Vec<Converted>,
 }
 
 impl Export<'_> {
@@ -222,6 +237,7 @@ impl Export<'_> {
                 Wanted::Kept { .. } => {}
             }
         }
+        let converted = self.converted()?;
         let total = self.nodes.len();
         let steps = self.steps();
         std::thread::scope(|scope| {
@@ -245,7 +261,7 @@ impl Export<'_> {
         rows.extend(self.objects.rows.into_values());
         let left_out = self.objects.left_out.into_iter().collect();
         self.objects.pack.finish()?;
-        Ok(Exported { refs, rows, commits: total, objects, left_out })
+        Ok(Exported { refs, rows, commits: total, objects, left_out, converted })
     }
 
     /// Lists the ancestors of a snapshot that the target has not, and it, parents first.
@@ -281,6 +297,46 @@ impl Export<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Files that git converts in what was made here, unless it has the very content. Refused where git keeps another content of one.
+    fn converted(&self) -> Result<Vec<Converted>, VersionError> {
+        let Some(filters) = &self.filters else { return Ok(Vec::new()) };
+        let (store, reader) = (&**self.repository.store(), self.target.reader());
+        let mut found = BTreeMap::new();
+        for node in self.nodes.iter().filter(|node| self.objects.map.commit(node.id).is_none()) {
+            for EntryChange { path, after, .. } in self.made_in(node)? {
+                let is_file = matches!(after.as_ref().map(|after| after.mode), Some(FileMode::Regular | FileMode::Executable));
+                let Some(after) = after.filter(|_| is_file) else { continue };
+                let Some(conversion) = filters.of(&path) else { continue };
+                // What was purged is left out.
+                let Some(bytes) = store.get(after.id)? else { continue };
+                if reader.has(git_id(Kind::Blob, &bytes)) {
+                    continue;
+                }
+                match conversion {
+                    Conversion::Content(by) => return Err(unfiltered(&path, node.id, &by)),
+                    Conversion::Details(by) => drop(found.insert(path, by)),
+                }
+            }
+        }
+        Ok(found.into_iter().map(|(path, by)| Converted { path: show_path(&path), by }).collect())
+    }
+
+    /// What a snapshot has otherwise than each of its parents.
+    fn made_in(&self, node: &Node) -> Result<Vec<EntryChange>, VersionError> {
+        let store = &**self.repository.store();
+        let tree = self.repository.snapshot(node.id)?.tree;
+        let mut changes = match node.parents.first() {
+            Some(parent) => diff_entries(store, Some(self.repository.snapshot(*parent)?.tree), tree)?,
+            None => diff_entries(store, None, tree)?,
+        };
+        for parent in node.parents.iter().skip(1) {
+            let others = diff_entries(store, Some(self.repository.snapshot(*parent)?.tree), tree)?;
+            let others: HashSet<Vec<u8>> = others.into_iter().map(|change| change.path).collect();
+            changes.retain(|change| others.contains(&change.path));
+        }
+        Ok(changes)
     }
 
     /// The trees of the snapshots that are held, in the order in which they are written.
@@ -434,6 +490,14 @@ impl Export<'_> {
             (Kind::Tag, None) => return Err(failed(&self.target.place, format!("tag {id} is not kept whole"))),
         }
         Ok(())
+    }
+}
+
+fn unfiltered(path: &[u8], id: SnapshotId, by: &str) -> VersionError {
+    let path = show_path(path);
+    VersionError::Refused {
+        message: format!("{path} is in {} as it lies in the folder, and git keeps it otherwise ({by})", id.short()),
+        hint: "leave such files to git: take the commit back (`helios undo`), commit the others (`helios add`), and sync again",
     }
 }
 

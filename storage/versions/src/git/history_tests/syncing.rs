@@ -2,7 +2,7 @@
 
 use super::on_top::commit;
 use super::{Git, caller, repository};
-use crate::git::{RefOutcome, SyncReport, sync};
+use crate::git::{Converted, ExportRefs, RefOutcome, SyncReport, export_history, sync};
 use crate::{Existing, Repository};
 
 fn living() -> (Git, Repository) {
@@ -101,6 +101,58 @@ fn where_both_moved_gits_commit_can_be_merged_here_under_its_id() {
     let report = both(&git, &repository);
     assert_eq!(outcomes(&report, "main"), (Some(RefOutcome::Unchanged), Some(RefOutcome::Unchanged)));
     git.is_sound();
+}
+
+/// A repository beside git with attributes, and files that git converts by them.
+fn converting() -> (Git, Repository) {
+    let (git, repository) = living();
+    let attributes = "*.secret filter=hide\n*.unknown filter=none\n*.bat text eol=crlf\n*.id ident\nsub/*.bat -text\n";
+    for (name, text) in [(".gitattributes", attributes), ("k.secret", "clear\n"), ("k.unknown", "1\n"), ("r.bat", "a\r\n")] {
+        std::fs::write(git.path().join(name), text).unwrap();
+    }
+    git.run(&["config", "filter.hide.clean", "sed s/clear/hidden/"]);
+    git.run(&["add", ".gitattributes", "k.secret", "k.unknown", "r.bat"]);
+    git.run(&["commit", "-q", "-m", "converted"]);
+    assert_eq!(git.run(&["show", "main:k.secret"]), "hidden");
+    both(&git, &repository);
+    (git, repository)
+}
+
+#[test]
+fn what_git_converts_in_its_folder_is_listed() {
+    let (git, _) = converting();
+    let listed = crate::git::converted(git.path()).unwrap().into_iter().map(|file| (file.path, file.by));
+    let expected = [("k.secret", "filter=hide"), ("r.bat", "eol=crlf")].map(|(path, by)| (path.to_owned(), by.to_owned()));
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+    git.run(&["config", "core.autocrlf", "true"]);
+    let listed: Vec<_> = crate::git::converted(git.path()).unwrap().into_iter().map(|file| file.path).collect();
+    assert_eq!(listed, [".gitattributes", "a", "b", "k.secret", "k.unknown", "r.bat"]);
+}
+
+#[test]
+fn content_that_git_filters_goes_to_git_only_as_git_has_it() {
+    let (git, repository) = converting();
+    let before = git.everything();
+    commit(&repository, &[("a", Some("2\n")), ("k.secret", Some("clear\n"))], "taken from the folder\n");
+    let failed = sync(&repository, &caller(), git.path(), &mut |_| {}).unwrap_err();
+    assert!(failed.error.to_string().starts_with("k.secret is in "), "{}", failed.error);
+    assert!(failed.error.to_string().ends_with("(filter=hide)"), "{}", failed.error);
+    assert_eq!(git.everything(), before);
+    assert!(!git.command(&["cat-file", "-e", &git.run(&["hash-object", "--no-filters", "k.secret"])]).status().unwrap().success());
+    // Elsewhere nobody filters, and nobody had filtered.
+    export_history(&repository, &caller(), &git.beside("copy"), &ExportRefs::All, &mut |_| {}).unwrap();
+}
+
+#[test]
+fn files_that_git_has_and_those_whose_line_ends_it_converts_go_to_git() {
+    let (git, repository) = converting();
+    commit(&repository, &[("other.secret", Some("hidden\n")), ("k.unknown", Some("2\n")), ("a", Some("2\n"))], "as git has it\n");
+    assert_eq!(both(&git, &repository).exported.converted, Vec::new());
+    commit(&repository, &[("r.bat", Some("b\r\n")), ("sub/r.bat", Some("b\r\n"))], "line ends\n");
+    let report = both(&git, &repository);
+    assert_eq!(report.exported.converted, [Converted { path: "r.bat".to_owned(), by: "eol=crlf".to_owned() }]);
+    assert_eq!((report.exported.commits, git.run(&["cat-file", "-s", "main:r.bat"])), (1, "3".to_owned()));
+    assert_eq!(both(&git, &repository).exported.converted, Vec::new());
 }
 
 #[test]
