@@ -165,6 +165,33 @@ fn content_that_git_filters_is_named_by_an_import_and_refused_by_a_sync() {
 }
 
 #[test]
+fn what_keeps_a_name_apart_is_told_with_what_brings_it_together() {
+    let user = User::new();
+    let root = user.path("work");
+    git_repository(&user, &root);
+    git(&user, &root, &["tag", "v1"]);
+    user.ok(&root, &["import", "--from-git", "."]);
+    let there = git(&user, &root, &["rev-parse", "v1"]);
+    user.commit(&root, "here", "1\n");
+    user.ok(&root, &["tag", "-f", "v1"]);
+    user.ok(&root, &["branch", "main/beneath"]);
+    let apart = user.run(&root, &["sync"]);
+    assert_eq!(apart.code, 1, "{apart:?}");
+    let command = format!("helios tag -f v1 {there}");
+    assert_eq!(apart.out.matches(&format!("`{command}`")).count(), 1, "{}", apart.out);
+    assert!(apart.out.contains("left, refs/heads/main is in the way there: refs/heads/main/beneath\n"), "{}", apart.out);
+    assert!(apart.out.contains("here → git: forwarded refs/heads/main\n"), "{}", apart.out);
+    user.ok(&root, &["tag", "-f", "v1", &there]);
+    user.ok(&root, &["branch", "-m", "main/beneath", "beside"]);
+    user.ok(&root, &["sync"]);
+    user.ok(&root, &["tag", "-f", "v1", "main"]);
+    assert!(user.run(&root, &["sync"]).out.contains("`git tag -d v1`"));
+    git(&user, &root, &["tag", "-d", "v1"]);
+    user.ok(&root, &["sync"]);
+    assert_eq!(git(&user, &root, &["rev-parse", "v1"]), git(&user, &root, &["rev-parse", "main"]));
+}
+
+#[test]
 fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_named() {
     let user = User::new();
     let root = user.path("work");

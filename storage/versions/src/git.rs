@@ -57,7 +57,7 @@ fn open(path: &Path) -> Result<gix::Repository, VersionError> {
         Err(error) => {
             let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             let has_git = absolute.ancestors().any(|folder| folder.join(".git").exists());
-            if has_git { Err(failed(path, error)) } else { Err(VersionError::NotARepository(path.display().to_string())) }
+            if has_git { Err(whole(path, &error)) } else { Err(VersionError::NotARepository(path.display().to_string())) }
         }
     }
 }
@@ -70,6 +70,13 @@ pub fn working_folder(path: &Path) -> Result<Option<PathBuf>, VersionError> {
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> VersionError {
     VersionError::Git { path: path.display().to_string(), reason: error.to_string() }
+}
+
+/// As [`failed`], with what lies behind the error.
+fn whole(path: &Path, error: &gix::Error) -> VersionError {
+    let mut reasons: Vec<String> = error.iter_errors().map(ToString::to_string).collect();
+    reasons.dedup();
+    failed(path, reasons.join(": "))
 }
 
 /// The folder a person would call the repository.

@@ -65,7 +65,7 @@ pub struct Export {
 #[derive(Parser)]
 #[command(
     name = "sync",
-    after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project\n\nExit codes: 0 both sides are brought together, 1 a branch has gone on on both, 128 anything else"
+    after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project\n\nExit codes: 0 both sides are brought together, 1 a branch has gone on on both, or a name is in another's way, 128 anything else"
 )]
 pub struct Sync {
     /// A folder of the git repository; the one that works in this folder where nothing is said
@@ -251,7 +251,8 @@ impl Verb for Sync {
         }
         tell_left_out(&mut context.console, &to.left_out)?;
         tell_converted(&mut context.console, &to.converted)?;
-        let is_apart = from.refs.iter().chain(&to.refs).any(|report| report.outcome == RefOutcome::Diverged);
+        let is_left = |outcome: &RefOutcome| matches!(outcome, RefOutcome::Diverged | RefOutcome::InTheWay { .. });
+        let is_apart = from.refs.iter().chain(&to.refs).any(|report| is_left(&report.outcome));
         Ok(if is_apart { NO } else { OK })
     }
 }
@@ -375,6 +376,7 @@ fn outcome(outcome: &RefOutcome) -> String {
         RefOutcome::Diverged => "left, both sides have gone on:".to_owned(),
         RefOutcome::Removed => "left, it was removed on this side:".to_owned(),
         RefOutcome::Kept => "kept for export only:".to_owned(),
+        RefOutcome::InTheWay { name } => format!("left, {name} is in the way there:"),
         RefOutcome::CheckedOut { worktree } => format!("left, it is checked out in {worktree}:"),
     }
 }
@@ -382,7 +384,7 @@ fn outcome(outcome: &RefOutcome) -> String {
 fn refs_json(refs: &[RefReport]) -> Vec<Value> {
     let told = |report: &RefReport| {
         let mut value = json!({"ref": report.name, "outcome": outcome(&report.outcome)});
-        if let Some(commit) = &report.to_merge {
+        if let Some(commit) = report.theirs.as_ref().filter(|_| report.name.starts_with("refs/heads/")) {
             value["to_merge"] = json!(commit);
         }
         value
@@ -415,16 +417,33 @@ fn tell_refs<'r>(console: &mut Console<'_>, way: &Way, refs: impl IntoIterator<I
             other => outcome(other),
         };
         console.line(format!("  {mark}{became} {}", report.name))?;
-        let branch = report.name.strip_prefix("refs/heads/").filter(|_| report.outcome == RefOutcome::Diverged);
-        match (branch, &report.to_merge) {
-            (Some(branch), Some(commit)) => console.line(format!(
-                "    on branch {branch}: `helios merge {commit}` takes git's commit into it, then export or sync again"
-            ))?,
-            (Some(_), None) => console.line("    `helios import` or `helios sync` takes git's commit first, and names it")?,
-            (None, _) => {}
+        if let Some(next) = next_step(report) {
+            console.line(format!("    {next}"))?;
         }
     }
     Ok(())
+}
+
+/// What brings a ref together that was left.
+fn next_step(report: &RefReport) -> Option<String> {
+    if matches!(report.outcome, RefOutcome::InTheWay { .. }) {
+        return Some("git has no name beneath another one: rename one of them".to_owned());
+    }
+    if report.outcome != RefOutcome::Diverged {
+        return None;
+    }
+    let (branch, tag) = (report.name.strip_prefix("refs/heads/"), report.name.strip_prefix("refs/tags/"));
+    Some(match (branch, tag, &report.theirs) {
+        (Some(branch), _, Some(commit)) => {
+            format!("on branch {branch}: `helios merge {commit}` takes git's commit into it, then export or sync again")
+        }
+        (Some(_), _, None) => "`helios import` or `helios sync` takes git's commit first, and names it".to_owned(),
+        (None, Some(tag), Some(commit)) => format!(
+            "tags stay where they are: `helios tag -f {tag} {commit}` takes git's, `git tag -d {tag}` makes room for the one here"
+        ),
+        (None, Some(tag), None) => format!("tags stay where they are: `git tag -d {tag}` makes room for the one here"),
+        (None, None, _) => return None,
+    })
 }
 
 /// How far it is, on standard error, where there is a terminal.

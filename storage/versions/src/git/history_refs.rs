@@ -18,8 +18,8 @@ pub struct RefReport {
     pub name: String,
     /// What was done.
     pub outcome: RefOutcome,
-    /// Where both sides have gone on: git's commit in hexadecimal, where it is known here and so can be merged.
-    pub to_merge: Option<String>,
+    /// Where both sides have gone on, or name different things: git's commit in hexadecimal, where it is known here.
+    pub theirs: Option<String>,
 }
 
 /// What became of a branch or tag on the side that is written to.
@@ -39,6 +39,11 @@ pub enum RefOutcome {
     Removed,
     /// It is kept for export, but is no branch or tag here: what it names is no commit, or its name cannot be one here.
     Kept,
+    /// A branch cannot be made beneath another's name, nor one whose name others are beneath, so it was left.
+    InTheWay {
+        /// The full name that is there.
+        name: String,
+    },
     /// A worktree of the git repository has the branch checked out, so it was left.
     CheckedOut {
         /// Where.
@@ -102,7 +107,7 @@ pub(super) fn plan_refs(
         let object = resolve(refs, target);
         let commit = object.and_then(|id| peeled.get(&id).filter(|peeled| peeled.kind == Kind::Commit));
         let (Some(ref_name), Some(commit), Some(object)) = (as_ref_name(name), commit, object) else {
-            reports.push(RefReport { name: shown, outcome: RefOutcome::Kept, to_merge: None });
+            reports.push(RefReport { name: shown, outcome: RefOutcome::Kept, theirs: None });
             continue;
         };
         let wanted = SnapshotId(commit.ours);
@@ -117,11 +122,11 @@ pub(super) fn plan_refs(
                 Relation::Diverged => RefOutcome::Diverged,
             },
         };
-        let to_merge = (outcome == RefOutcome::Diverged && ref_name.as_branch().is_some()).then(|| commit.git.to_string());
+        let theirs = (outcome == RefOutcome::Diverged).then(|| commit.git.to_string());
         if matches!(outcome, RefOutcome::Created | RefOutcome::Forwarded) {
             moves.push((ref_name, now, (wanted, annotations.get(&object).cloned())));
         }
-        reports.push(RefReport { name: shown, outcome, to_merge });
+        reports.push(RefReport { name: shown, outcome, theirs });
     }
     Ok((reports, moves))
 }

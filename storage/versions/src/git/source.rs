@@ -11,9 +11,10 @@ use gix::odb::pack::Find;
 use gix::odb::pack::cache::Never;
 use sha1::{Digest, Sha1};
 
+use super::failed;
 use super::map::{GitRefs, GitTarget};
 use super::packs::{Packs, Place, Unpacker};
-use super::{failed, open, place};
+use super::{open, place, whole};
 use crate::VersionError;
 
 type Handle = gix::odb::store::Handle<Arc<gix::odb::Store>>;
@@ -73,7 +74,7 @@ impl Source {
 
     /// Every ref with what it says, `HEAD` among them, without `refs/replace/`.
     pub(super) fn refs(&self) -> Result<GitRefs, VersionError> {
-        let git = |error: gix::Error| failed(&self.place, error);
+        let git = |error: gix::Error| whole(&self.place, &error);
         let mut refs = GitRefs::new();
         let platform = self.repository.references().map_err(git)?;
         for reference in platform.all().map_err(git)? {
@@ -99,31 +100,45 @@ fn target(target: gix::refs::TargetRef<'_>) -> GitTarget {
     }
 }
 
-/// Opens the repository that a path lies in, unless its ids are not SHA-1.
+/// Opens the repository that a path lies in, unless its ids are not SHA-1 or its refs are no files.
 pub(super) fn open_sha1(path: &Path) -> Result<gix::Repository, VersionError> {
-    let refused = |place: &Path| VersionError::Refused {
+    let sha256 = |place: &Path| VersionError::Refused {
         message: format!("{} names its objects by SHA-256, which is not supported", place.display()),
         hint: "clone it into a repository made with `git init --object-format=sha1` where that is possible",
     };
-    match open(path) {
-        Ok(repository) if repository.object_hash() == gix::hash::Kind::Sha1 => Ok(repository),
-        Ok(repository) => Err(refused(&place(&repository))),
-        Err(error) if says_sha256(path) => {
-            tracing::debug!(%error, "a repository with SHA-256 ids could not be opened");
-            Err(refused(path))
+    let reftable = |place: &Path| VersionError::Refused {
+        message: format!("{} keeps its refs in a reftable, which is not supported", place.display()),
+        hint: "`git refs migrate --ref-format=files` in it makes files of them; then try again",
+    };
+    let repository = match open(path) {
+        Ok(repository) => repository,
+        Err(error) => {
+            tracing::debug!(%error, "a repository could not be opened");
+            return Err(match () {
+                () if says(path, "objectformat=sha256") => sha256(path),
+                () if says(path, "refstorage=reftable") => reftable(path),
+                () => error,
+            });
         }
-        Err(error) => Err(error),
+    };
+    if repository.object_hash() != gix::hash::Kind::Sha1 {
+        return Err(sha256(&place(&repository)));
     }
+    let storage = repository.config_snapshot().string("extensions.refStorage");
+    if storage.is_some_and(|storage| storage.starts_with(b"reftable")) {
+        return Err(reftable(&place(&repository)));
+    }
+    Ok(repository)
 }
 
-/// Whether the configuration asks for SHA-256, read as text because the library does not open such a repository at all.
-fn says_sha256(path: &Path) -> bool {
+/// Whether the configuration asks for something, read as text because the library does not open such a repository at all.
+fn says(path: &Path, wanted: &str) -> bool {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folders = absolute.ancestors().flat_map(|folder| [folder.join(".git/config"), folder.join("config")]);
     let texts = folders.filter_map(|config| std::fs::read_to_string(config).ok());
     let says = |text: String| {
         let lines = text.lines().map(|line| line.to_ascii_lowercase().split_whitespace().collect::<String>());
-        lines.into_iter().any(|line| line == "objectformat=sha256")
+        lines.into_iter().any(|line| line == wanted)
     };
     texts.take(1).any(says)
 }

@@ -1,15 +1,16 @@
 //! Git's refs, moved forward or left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use gix::objs::Kind;
 use gix::refs::transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog};
 use helix_protocol::SnapshotId;
 
-use super::failed;
 use super::history_refs::{RefOutcome, RefReport, Relation, relate};
 use super::map::{GitMap, GitRefs, GitTarget};
 use super::source::Source;
+use super::{failed, whole};
 use crate::{Caller, HeadTarget, Repository, VersionError, WorkspaceName};
 
 /// A ref as it is to be.
@@ -42,7 +43,7 @@ pub(super) fn write_refs(
     role: Target,
 ) -> Result<Vec<RefReport>, VersionError> {
     let (mut reports, mut edits) = (Vec::new(), Vec::new());
-    let checked_out = checked_out(target, role)?;
+    let (checked_out, mut names) = (checked_out(target, role)?, there.keys().cloned().collect::<BTreeSet<_>>());
     for wanted in refs {
         let mut outcome = outcome(repository, map, there, wanted, role)?;
         if outcome == RefOutcome::Forwarded
@@ -50,20 +51,25 @@ pub(super) fn write_refs(
         {
             outcome = RefOutcome::CheckedOut { worktree: worktree.clone() };
         }
+        if outcome == RefOutcome::Created
+            && let Some(name) = in_the_way(&names, &wanted.name)
+        {
+            outcome = RefOutcome::InTheWay { name: String::from_utf8_lossy(name).into_owned() };
+        }
         if matches!(outcome, RefOutcome::Created | RefOutcome::Forwarded) {
+            names.insert(wanted.name.clone());
             let expected = match there.get(&wanted.name) {
                 Some(now) => PreviousValue::MustExistAndMatch(git_target(target, now)?),
                 None => PreviousValue::MustNotExist,
             };
             edits.push(edit(target, &wanted.name, &wanted.target, expected)?);
         }
-        let to_merge = match there.get(&wanted.name) {
-            Some(GitTarget::Object(now)) if outcome == RefOutcome::Diverged && wanted.name.starts_with(b"refs/heads/") => {
-                map.find(*now).map(|known| known.git.to_string())
-            }
+        let theirs = match there.get(&wanted.name) {
+            Some(GitTarget::Object(now)) if outcome == RefOutcome::Diverged => map.peel(*now),
             _ => None,
         };
-        reports.push(RefReport { name: String::from_utf8_lossy(&wanted.name).into_owned(), outcome, to_merge });
+        let theirs = theirs.filter(|known| known.kind == Kind::Commit).map(|known| known.git.to_string());
+        reports.push(RefReport { name: String::from_utf8_lossy(&wanted.name).into_owned(), outcome, theirs });
     }
     transact(target, caller, edits)?;
     Ok(reports)
@@ -95,6 +101,14 @@ fn outcome(
         Relation::Backward => RefOutcome::Ahead,
         Relation::Diverged => RefOutcome::Diverged,
     })
+}
+
+/// The name because of which git cannot have this one: `a` beside `a/b`.
+fn in_the_way<'n>(names: &'n BTreeSet<Vec<u8>>, wanted: &[u8]) -> Option<&'n Vec<u8>> {
+    let slashes = wanted.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let mut above = slashes.filter_map(|(slash, _)| names.get(&wanted[..slash]));
+    let beneath = [wanted, b"/"].concat();
+    above.next().or_else(|| names.range(beneath.clone()..).next().filter(|name| name.starts_with(&beneath)))
 }
 
 /// Branches that must not be moved, with the worktree that has each.
@@ -144,8 +158,27 @@ fn transact(target: &Source, caller: &Caller, edits: Vec<RefEdit>) -> Result<(),
         },
     };
     let mut buffer = gix::date::parse::TimeBuf::default();
+    let names: Vec<PathBuf> = edits.iter().map(|edit| gix::path::from_bstr(edit.name.as_bstr()).into_owned()).collect();
     let edited = target.repository.edit_references_as(edits, Some(signature.to_ref(&mut buffer)));
-    edited.map(drop).map_err(|error| failed(&target.place, error))
+    edited.map(drop).map_err(|error| match lock(target, &names) {
+        Some(lock) => VersionError::Refused {
+            message: format!("git's refs are locked by {}", lock.display()),
+            hint: "wait until git is done there; where none runs, one was killed: remove that file, then try again",
+        },
+        None => whole(&target.place, &error),
+    })
+}
+
+/// The file by which a process of git's keeps others from these refs, or from all of them.
+fn lock(target: &Source, names: &[PathBuf]) -> Option<PathBuf> {
+    let (own, common) = (target.repository.git_dir(), target.repository.common_dir());
+    let refs = names.iter().flat_map(|name| [own, common].map(|folder| folder.join(name)));
+    let locks = refs.chain([common.join("packed-refs")]).map(|path| {
+        let mut name = path.into_os_string();
+        name.push(".lock");
+        PathBuf::from(name)
+    });
+    locks.into_iter().find(|lock| lock.symlink_metadata().is_ok())
 }
 
 fn edit(target: &Source, name: &[u8], to: &GitTarget, expected: PreviousValue) -> Result<RefEdit, VersionError> {

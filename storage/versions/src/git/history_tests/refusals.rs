@@ -35,6 +35,21 @@ fn ids_by_sha256_are_refused_by_name() {
 }
 
 #[test]
+fn refs_in_a_reftable_are_refused_by_name() {
+    for place in [&["init", "-q"][..], &["init", "-q", "--bare"]] {
+        let git = Git::with(place);
+        git.run(&["config", "core.repositoryFormatVersion", "1"]);
+        // As `git init --ref-format=reftable` leaves it, which not every git here has.
+        let folder = if git.path().join(".git").exists() { git.path().join(".git") } else { git.path().to_owned() };
+        git.run(&["config", "extensions.refStorage", "reftable"]);
+        std::fs::write(folder.join("HEAD"), "ref: refs/heads/.invalid\n").unwrap();
+        std::fs::write(folder.join("refs/heads"), "this repository uses the reftable format\n").unwrap_or_default();
+        let failure = refused(&repository(), &git);
+        assert!(failure.message.contains("reftable") && failure.hint.contains("git refs migrate"), "{failure:?}");
+    }
+}
+
+#[test]
 fn a_folder_without_a_repository_is_refused() {
     let git = Git::nothing();
     std::fs::create_dir(git.path()).unwrap();

@@ -86,7 +86,7 @@ fn where_both_moved_gits_commit_can_be_merged_here_under_its_id() {
     commit(&repository, &[("b", Some("2\n"))], "here\n");
     let there = git.run(&["rev-parse", "main"]);
     let report = both(&git, &repository);
-    let to_merge = |refs: &[crate::git::RefReport]| refs.iter().find_map(|found| found.to_merge.clone());
+    let to_merge = |refs: &[crate::git::RefReport]| refs.iter().find_map(|found| found.theirs.clone());
     let named = Some(there.clone());
     assert_eq!((to_merge(&report.imported.refs), to_merge(&report.exported.refs)), (named.clone(), named));
     let resolve = |revision: &str| repository.resolve(&crate::WorkspaceName::main(), revision);
@@ -153,6 +153,48 @@ fn files_that_git_has_and_those_whose_line_ends_it_converts_go_to_git() {
     assert_eq!(report.exported.converted, [Converted { path: "r.bat".to_owned(), by: "eol=crlf".to_owned() }]);
     assert_eq!((report.exported.commits, git.run(&["cat-file", "-s", "main:r.bat"])), (1, "3".to_owned()));
     assert_eq!(both(&git, &repository).exported.converted, Vec::new());
+}
+
+#[test]
+fn a_name_beneath_another_is_left_and_the_others_go_on() {
+    let (git, repository) = living();
+    let head = commit(&repository, &[("a", Some("2\n"))], "here\n");
+    for name in ["other/beneath", "new", "new/beneath"] {
+        repository.create_branch(&caller(), &name.parse().unwrap(), head, Existing::Refuse).unwrap();
+    }
+    git.run(&["branch", "deep/er/one"]);
+    repository.create_branch(&caller(), &"deep/er".parse().unwrap(), head, Existing::Refuse).unwrap();
+    let report = both(&git, &repository);
+    let left = |name: &str| Some(RefOutcome::InTheWay { name: format!("refs/heads/{name}") });
+    let made = |name: &str| outcomes(&report, name).1;
+    assert_eq!((made("other/beneath"), made("deep/er")), (left("other"), left("deep/er/one")));
+    assert_eq!((made("new"), made("new/beneath")), (Some(RefOutcome::Created), left("new")));
+    assert_eq!(made("main"), Some(RefOutcome::Forwarded));
+    git.run(&["branch", "-m", "other", "renamed"]);
+    let report = both(&git, &repository);
+    assert_eq!(outcomes(&report, "other/beneath").1, Some(RefOutcome::Created));
+}
+
+#[test]
+fn a_lock_of_gits_is_named() {
+    let (git, repository) = living();
+    commit(&repository, &[("a", Some("2\n"))], "here\n");
+    repository
+        .create_branch(
+            &caller(),
+            &"new".parse().unwrap(),
+            repository.branch(&"main".parse().unwrap()).unwrap().unwrap(),
+            Existing::Refuse,
+        )
+        .unwrap();
+    for name in ["refs/heads/main.lock", "refs/heads/new.lock"] {
+        let lock = git.path().join(".git").join(name);
+        std::fs::write(&lock, "").unwrap();
+        let failed = sync(&repository, &caller(), git.path(), &mut |_| {}).unwrap_err();
+        assert_eq!(failed.error.to_string(), format!("git's refs are locked by {}", lock.canonicalize().unwrap().display()));
+        std::fs::remove_file(&lock).unwrap();
+    }
+    both(&git, &repository);
 }
 
 #[test]
