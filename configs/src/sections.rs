@@ -61,7 +61,7 @@ impl Default for ServerConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `postgres://user:password@host/database`, or `sqlite:/path`. Empty: `records.db` in the data folder.
-    /// DATABASE_URL overrides it.
+    /// DATABASE_URL overrides it. A data folder keeps to the database it was first used with.
     pub url: String,
 }
 

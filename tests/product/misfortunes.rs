@@ -90,6 +90,33 @@ async fn a_second_node_on_the_records_of_one_that_runs_is_told_of_it_whatever_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_files_of_tasks_is_refused_to_another_database_and_goes_on_with_its_own() {
+    let mut product = Setup::workers(1).start().await;
+    let task = product.command(&["echo something > to-lose"]).await;
+    product.completed(task).await;
+    product.kill_node();
+    let root = product.node.folder().root().to_owned();
+    let other = tempfile::tempdir().expect("a temporary folder");
+    let start = || {
+        let mut command = Command::new(HELIX);
+        command.arg("--data").arg(&root).args(["--json", "up"]);
+        command.env("DATABASE_URL", format!("sqlite:{}/other.db", other.path().display()));
+        tokio::task::block_in_place(|| command.output()).expect("the program runs")
+    };
+    for _ in 0..2 {
+        let output = start();
+        assert_eq!(refusal(&output), (Some(2), "invalid_config".to_owned()), "{output:?}");
+    }
+    // As a version before left it.
+    std::fs::remove_file(root.join("records.id")).expect("it was noted");
+    assert_eq!(refusal(&start()), (Some(2), "invalid_config".to_owned()));
+    product.start_node_again();
+    let again = product.command(&["true"]).await;
+    product.completed(again).await;
+    assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_used_is_named_with_its_reason_by_the_node_and_by_doctor() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = folder.path().join("notes.txt");

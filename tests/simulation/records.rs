@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
-    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    RecordsId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use parking_lot::Mutex;
 
@@ -225,6 +225,14 @@ impl RecordStore for Reached {
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {
         self.ask(self.store.acknowledged_store_sequence()).await
+    }
+
+    async fn id(&self) -> Result<Option<RecordsId>, RecordError> {
+        self.ask(self.store.id()).await
+    }
+
+    async fn identify(&self, id: RecordsId) -> Result<RecordsId, RecordError> {
+        self.ask(self.store.identify(id)).await
     }
 
     async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {

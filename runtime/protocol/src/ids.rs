@@ -70,6 +70,10 @@ id!(
     NodeId
 );
 id!(
+    /// One database of records, whatever its address. Content belongs to the records that name it.
+    RecordsId
+);
+id!(
     /// One execution of a command on a worker.
     RunId
 );

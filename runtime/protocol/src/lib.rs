@@ -29,8 +29,8 @@ pub use external::{
 };
 pub use failure::{Code, Failure};
 pub use ids::{
-    AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RemarkId, RunId,
-    StepId, TaskId, WorkerId,
+    AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RecordsId, RemarkId,
+    RunId, StepId, TaskId, WorkerId,
 };
 pub use ledger::{CallOutcome, GatewayKey, ModelCall, Payer, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};

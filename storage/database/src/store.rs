@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, Checkpoint, Code, Epoch, Event, Failure, GatewayKey, JournalEntry, KeyId, ModelCall, Money, NodeId, ObjectId, Payer,
-    Question, QuestionId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
+    Question, QuestionId, RecordsId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp,
+    WorkerRecord,
 };
 
 use crate::{Applied, Write};
@@ -175,6 +176,11 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError>;
     /// The greatest content-store sequence any committed step names: less in the store means lost writes.
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError>;
+
+    /// Which records these are; `None` until they are given an id.
+    async fn id(&self) -> Result<Option<RecordsId>, RecordError>;
+    /// Gives the records this id where they have none, and answers the one they have.
+    async fn identify(&self, id: RecordsId) -> Result<RecordsId, RecordError>;
 
     /// Every id of content that stands in a task, a step or a journal, wherever in it: what must be kept. Some may be none of ours: any
     /// text of 64 hexadecimal digits counts. What is committed while it reads may be left out.

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use helix_protocol::{Code, Failure, NodeId};
+use helix_protocol::{Code, Failure, NodeId, RecordsId};
 use rustix::fs::{FlockOperation, flock};
 
 /// The format of the folder's layout that this build writes and knows.
@@ -215,6 +215,27 @@ impl DataFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::io(path.display(), &error)),
         }
+    }
+
+    /// The records that the content belongs to; `None` where none were noted.
+    pub fn noted_records(&self) -> Result<Option<RecordsId>, Failure> {
+        let path = self.root.join("records.id");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map(Some).map_err(|_| {
+                Failure::new(Code::StorageFailed, format!("{} holds {text:?}, not an id of records", path.display()))
+                    .hint("restore the file from a backup, or remove it: it is written anew where the database names the content")
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::io(path.display(), &error)),
+        }
+    }
+
+    /// Notes the records that the content belongs to.
+    pub fn note_records(&self, id: RecordsId) -> Result<(), Failure> {
+        if self.noted_records()? == Some(id) {
+            return Ok(());
+        }
+        write_whole(&self.root.join("records.id"), &format!("{id}\n"))
     }
 
     fn node_id(&self) -> Result<NodeId, Failure> {

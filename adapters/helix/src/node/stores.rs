@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use helix_config::Config;
 use helix_database::{RecordError, RecordStore};
 use helix_objects::{Cached, ObjectError};
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, ObjectId, RecordsId};
 use helix_rocks::RocksStore;
 
 use super::data_folder::{DataFolder, TakenFolder};
@@ -25,11 +25,16 @@ pub struct Stores {
 
 impl Stores {
     /// Opens both, and holds the content store's recovered mark against what the records acknowledged. The lease comes between: the records
-    /// of another node that runs say nothing about this one's content.
+    /// of another node that runs say nothing about this one's content. Refused with `invalid_config` where the content is other records'.
     pub async fn open(config: &Config, taken: &TakenFolder) -> Result<Self, Failure> {
         let records = open_records(config, &taken.folder).await?;
         helix_actor_cluster::take(&*records, taken.node).await?;
-        let content = async { open_content(config, &taken.folder, records.acknowledged_store_sequence().await?).await };
+        let content = async {
+            let content = open_content(config, &taken.folder, records.acknowledged_store_sequence().await?).await?;
+            let id = belonging(&*records, &content, &taken.folder).await?;
+            taken.folder.note_records(records.identify(id).await?)?;
+            Ok::<_, Failure>(content)
+        };
         match content.await {
             Ok(content) => Ok(Self { records, content }),
             Err(failure) => {
@@ -107,6 +112,44 @@ async fn open_content(config: &Config, folder: &DataFolder, acknowledged: u64) -
     opened.await.map_err(|_| panicked("opening the content store"))?
 }
 
+/// Which records the folder's content belongs to, where they are these: a collection drops what its records do not name, so no others may
+/// look after it. A folder that has not noted any, and records without an id, are of a version before there were ids: they belong together
+/// unless the records name nothing of what the content holds.
+async fn belonging(records: &dyn RecordStore, content: &Content, folder: &DataFolder) -> Result<RecordsId, Failure> {
+    let (noted, found) = (folder.noted_records()?, records.id().await?);
+    let ours = match (noted, found) {
+        (Some(noted), Some(found)) if noted == found => true,
+        _ if is_empty(content)? => true,
+        (Some(_), Some(_)) => false,
+        (None, _) | (_, None) => {
+            let named = records.named_content().await?.into_iter().filter(|id| !always_there().contains(id)).collect::<Vec<_>>();
+            content.missing(&named)?.len() < named.len()
+        }
+    };
+    if ours {
+        return Ok(found.or(noted).unwrap_or_else(RecordsId::new));
+    }
+    let content = folder.content();
+    let message =
+        format!("{} holds files of tasks that are in another database than the one this node is to use", content.display());
+    Err(Failure::new(Code::InvalidConfig, message).hint(format!(
+        "set database.url of helix.yaml or DATABASE_URL to that database (empty means {}), or name another folder with --data; to begin \
+         anew in this one, move {} out of the way",
+        folder.records().display(),
+        content.display()
+    )))
+}
+
+/// What every task that begins with nothing names.
+fn always_there() -> [ObjectId; 2] {
+    [helix_versions::empty_tree().id(), helix_versions::empty_snapshot().id()]
+}
+
+fn is_empty(content: &Content) -> Result<bool, ObjectError> {
+    let held = always_there().len() - content.missing(&always_there())?.len();
+    Ok(content.stats()?.objects == held as u64)
+}
+
 /// What a person can do about a store that lost what it had acknowledged.
 fn refused(error: ObjectError) -> Failure {
     let lost = matches!(error, ObjectError::LostWrites { .. } | ObjectError::Unmarked { .. });
@@ -117,5 +160,106 @@ fn refused(error: ObjectError) -> Failure {
         )
     } else {
         failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use helix_database::{MemoryStore, Write};
+    use helix_objects::{Durability, NewObject, ObjectStore as _};
+    use helix_protocol::{AttemptId, Base, CommandSpec, Principal, ProjectId, SnapshotId, TaskId, TaskSpec, TaskWork};
+
+    use super::*;
+
+    /// A folder with content of one file.
+    struct Used(tempfile::TempDir, Content);
+
+    impl Used {
+        const FILE: &[u8] = b"a file of some task";
+
+        fn new() -> Self {
+            let temp = tempfile::tempdir().expect("a temporary folder");
+            let content = Self::open(temp.path());
+            let file = NewObject::new(Bytes::from_static(Self::FILE));
+            content.put(&[helix_versions::empty_tree(), file], Durability::NoSync).expect("there is space");
+            Self(temp, content)
+        }
+
+        fn unused() -> Self {
+            let temp = tempfile::tempdir().expect("a temporary folder");
+            let content = Self::open(temp.path());
+            content.put(&[helix_versions::empty_tree()], Durability::NoSync).expect("there is space");
+            Self(temp, content)
+        }
+
+        fn open(path: &Path) -> Content {
+            Arc::new(Cached::new(RocksStore::open(&path.join("content")).expect("nobody else has it"), 1 << 20))
+        }
+
+        fn folder(&self) -> DataFolder {
+            DataFolder::locate(self.0.path()).expect("a named folder")
+        }
+
+        async fn belonging(&self, records: &MemoryStore) -> Result<RecordsId, Failure> {
+            belonging(records, &self.1, &self.folder()).await
+        }
+    }
+
+    /// Records with a task that names an object.
+    async fn naming(object: &[u8]) -> MemoryStore {
+        let records = MemoryStore::new();
+        let base = Base::Snapshot { snapshot: SnapshotId(helix_objects::hash(object)), git_commit: None, repository: None };
+        let spec = TaskSpec { base, ..TaskSpec::new("a task", TaskWork::Command(CommandSpec::default())) };
+        let creation = Write::CreateTask {
+            id: TaskId::new(),
+            attempt: AttemptId::new(),
+            spec: Box::new(spec),
+            principal: Principal::local("cli"),
+            project: ProjectId::DEFAULT,
+            idempotency_key: None,
+        };
+        records.apply(vec![creation]).await.expect("memory answers").remove(0).expect("it is taken");
+        records
+    }
+
+    fn is_refused(outcome: Result<RecordsId, Failure>) -> bool {
+        outcome.is_err_and(|failure| failure.code == Code::InvalidConfig && failure.hint.contains("DATABASE_URL"))
+    }
+
+    #[tokio::test]
+    async fn content_is_looked_after_by_the_records_that_were_noted_and_by_no_others() {
+        let used = Used::new();
+        let (first, second) = (naming(Used::FILE).await, naming(Used::FILE).await);
+        let id = used.belonging(&first).await.expect("both are of an older version");
+        first.identify(id).await.expect("memory answers");
+        used.folder().note_records(id).expect("the folder is writable");
+        assert_eq!(used.belonging(&first).await, Ok(id));
+        second.identify(RecordsId::new()).await.expect("memory answers");
+        assert!(is_refused(used.belonging(&second).await));
+        assert!(is_refused(used.belonging(&MemoryStore::new()).await), "records that have just been made");
+        assert_eq!(used.belonging(&naming(Used::FILE).await).await, Ok(id), "a backup of before there were ids");
+    }
+
+    #[tokio::test]
+    async fn content_without_a_note_is_taken_by_records_that_name_some_of_it() {
+        let used = Used::new();
+        let records = naming(Used::FILE).await;
+        let id = records.identify(RecordsId::new()).await.expect("memory answers");
+        assert_eq!(used.belonging(&records).await, Ok(id));
+        assert!(is_refused(used.belonging(&MemoryStore::new()).await));
+        assert!(is_refused(used.belonging(&naming(b"another file").await).await));
+    }
+
+    #[tokio::test]
+    async fn a_folder_without_content_takes_any_records() {
+        let unused = Used::unused();
+        unused.folder().note_records(RecordsId::new()).expect("the folder is writable");
+        let records = naming(b"a file").await;
+        let id = records.identify(RecordsId::new()).await.expect("memory answers");
+        assert_eq!(unused.belonging(&records).await, Ok(id));
+        unused.belonging(&MemoryStore::new()).await.expect("there is nothing that could be lost");
     }
 }

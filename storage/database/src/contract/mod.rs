@@ -133,7 +133,8 @@ claims! {
         a_repeated_worker_write_is_the_same_write
         two_workers_cannot_have_one_name
         a_lifecycle_is_changed_once
-        a_node_lease_is_renewed;
+        a_node_lease_is_renewed
+        records_keep_the_id_that_they_were_given_first;
     events:
         sequences_of_a_task_have_no_gaps
         a_refused_write_tells_nothing

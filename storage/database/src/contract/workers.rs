@@ -1,8 +1,8 @@
-//! Claims about workers and nodes.
+//! Claims about workers, nodes, and which records these are.
 
 use helix_protocol::{
-    Capability, EventKind, Lifecycle, NewEvent, Resources, Sandboxing, Timestamp, Toolchain, WorkerFacts, WorkerHealth, WorkerId,
-    WorkerRecord, WorkerStatus, WorkerTarget,
+    Capability, EventKind, Lifecycle, NewEvent, RecordsId, Resources, Sandboxing, Timestamp, Toolchain, WorkerFacts, WorkerHealth,
+    WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 
 use super::stage::Stage;
@@ -95,4 +95,13 @@ pub(super) async fn a_node_lease_is_renewed(stage: Stage) {
     assert!(taken.expires_at >= before.after(std::time::Duration::from_secs(60)));
     let renewed = stage.store.renew_node(stage.node, 90_000).await.expect("the store answers").expect("it is ours");
     assert!(renewed.expires_at > taken.expires_at);
+}
+
+pub(super) async fn records_keep_the_id_that_they_were_given_first(stage: Stage) {
+    assert_eq!(stage.store.id().await, Ok(None));
+    let first = RecordsId::new();
+    for id in [first, RecordsId::new()] {
+        assert_eq!(stage.store.identify(id).await, Ok(first));
+        assert_eq!(stage.store.id().await, Ok(Some(first)));
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
-    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    RecordsId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use tokio::sync::Mutex;
 
@@ -155,6 +155,14 @@ impl RecordStore for MemoryStore {
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {
         Ok(self.tables.lock().await.steps.values().map(|record| record.step.store_sequence).max().unwrap_or(0))
+    }
+
+    async fn id(&self) -> Result<Option<RecordsId>, RecordError> {
+        Ok(self.tables.lock().await.id)
+    }
+
+    async fn identify(&self, id: RecordsId) -> Result<RecordsId, RecordError> {
+        Ok(*self.tables.lock().await.id.get_or_insert(id))
     }
 
     async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, ModelCallId, Money, OwnerId, Question, QuestionId,
-    Remark, RemarkId, StepId, StepRecord, TaskId, Timestamp, WorkerId, WorkerRecord,
+    RecordsId, Remark, RemarkId, StepId, StepRecord, TaskId, Timestamp, WorkerId, WorkerRecord,
 };
 
 use crate::NodeLease;
@@ -37,4 +37,5 @@ pub(super) struct Tables {
     pub keys_of_gateway: BTreeMap<KeyId, GatewayKey>,
     pub calls: BTreeMap<ModelCallId, ModelCall>,
     pub lease: Option<NodeLease>,
+    pub id: Option<RecordsId>,
 }

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "spend of projects", sql: include_str!("../../migrations/0005_spend_of_projects.sql") },
     Migration { version: 6, name: "notes of steps", sql: include_str!("../../migrations/0006_notes_of_steps.sql") },
     Migration { version: 7, name: "hints", sql: include_str!("../../migrations/0007_hints.sql") },
+    Migration { version: 8, name: "id of the records", sql: include_str!("../../migrations/0008_records_id.sql") },
 ];
 
 /// Brings the schema to the newest of `migrations`. With `file`, an existing database that has to be

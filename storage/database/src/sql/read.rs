@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, Payer, Question, QuestionId, Remark, Spent,
-    StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, Payer, Question, QuestionId, RecordsId,
+    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -253,6 +253,11 @@ fn filtered<'q>(query: Query<'q, Any, AnyArguments>, filter: LedgerFilter) -> Qu
 pub(super) async fn acknowledged_store_sequence(pool: &AnyPool) -> Result<u64> {
     let select = query("SELECT COALESCE(MAX(store_sequence), 0) AS acknowledged FROM steps");
     count(&select.fetch_one(pool).await.map_err(failure)?, "acknowledged")
+}
+
+pub(super) async fn id(pool: &AnyPool) -> Result<Option<RecordsId>> {
+    let row = query("SELECT id FROM records_id").fetch_optional(pool).await.map_err(failure)?;
+    row.map(|row| parsed(&row, "id")).transpose()
 }
 
 /// Rows read at once: a row may be long.

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
-    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    RecordsId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
 };
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::{AnyConnection, AnyPool, Connection, query};
 
 use super::dialect::Dialect;
 use super::error::{clash, ends_the_group, failure, is_clash};
@@ -209,6 +209,16 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {
         read::acknowledged_store_sequence(&self.readers).await
+    }
+
+    async fn id(&self) -> Result<Option<RecordsId>, RecordError> {
+        read::id(&self.readers).await
+    }
+
+    async fn identify(&self, id: RecordsId) -> Result<RecordsId, RecordError> {
+        let insert = query("INSERT INTO records_id (only_row, id) VALUES (1, $1) ON CONFLICT (only_row) DO NOTHING");
+        insert.bind(id.to_string()).execute(&self.writer).await.map_err(failure)?;
+        read::id(&self.writer).await?.ok_or_else(|| RecordError::Backend("the id of the records was not kept".to_owned()))
     }
 
     async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {
