@@ -1,7 +1,5 @@
 //! Passing a client's bytes on to whoever speaks their format.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +8,7 @@ use helix_messages::ReadRequest;
 use helix_ports::{ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{Code, ModelRequest, WireFormat};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
@@ -151,10 +150,20 @@ fn tells(refusal: &RawAnswer, error: &ProviderError) -> bool {
     }
 }
 
-/// The body with the model's name as the provider knows it; every other byte stays.
+/// What is read of a body that passes. Its other fields take no memory.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+}
+
+/// The body with the model's name as the provider knows it; every other byte stays. The gateway lets no body pass that names two.
 fn with_model(body: &Bytes, model: &str) -> Bytes {
-    let Ok(fields) = serde_json::from_slice::<BTreeMap<Cow<'_, str>, &RawValue>>(body) else { return body.clone() };
-    let Some(named) = fields.get("model").map(|value| value.get()) else { return body.clone() };
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return body.clone();
+    }
+    let Ok(Named { model: Some(named) }) = serde_json::from_slice(body) else { return body.clone() };
+    let named = named.get();
     if model.is_empty() || serde_json::from_str::<String>(named).is_ok_and(|named| named == model) {
         return body.clone();
     }

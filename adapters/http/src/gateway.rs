@@ -9,6 +9,7 @@ mod answer;
 mod array;
 mod bodies;
 mod conversation;
+mod document;
 mod keys;
 mod offered;
 mod passing;

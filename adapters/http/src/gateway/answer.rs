@@ -8,6 +8,7 @@ use helix_ports::{ClientFormat, DeltaSink, ProviderError};
 use helix_protocol::{Code, Failure, ModelReply, ModelRequest};
 
 use super::Gateway;
+use super::bodies::SMALL;
 use super::keys::{Refusal, Reservation};
 use super::requests::{Asked, on_behalf};
 
@@ -25,6 +26,15 @@ impl Gateway {
         }
     }
 
+    /// Does what takes long with a body of many bytes: at once with a small one, else on a thread that serves nobody meanwhile.
+    pub async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+        if bytes <= SMALL {
+            return Ok(work());
+        }
+        let done = self.runtime.spawn_blocking(work).await;
+        done.map_err(|ended| Refusal::new(500, Failure::new(Code::Internal, format!("the request was not read: {ended}"))))
+    }
+
     /// The node's own threads.
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         &self.runtime
@@ -34,11 +44,12 @@ impl Gateway {
 /// Answers with one document.
 pub(crate) async fn whole(
     gateway: &web::Data<Gateway>,
-    asked: Asked,
+    mut asked: Asked,
     request: ModelRequest,
     reservation: Option<Reservation>,
 ) -> Result<HttpResponse, Refusal> {
     let call = settled(gateway, &asked, request, None, reservation);
+    asked.let_go();
     let answer = gateway.run(async move { Ok(call.await) }).await.map_err(|failure| Refusal::new(503, failure))?;
     let reply = answer.map_err(|error| refused(&error))?;
     Ok(HttpResponse::Ok().json(asked.format.encode(&reply, &asked.head)))
@@ -52,9 +63,10 @@ pub(crate) fn settled(
     deltas: Option<DeltaSink>,
     reservation: Option<Reservation>,
 ) -> impl Future<Output = Result<ModelReply, ProviderError>> + Send + use<> {
-    let models = gateway.models.on_behalf(on_behalf(asked));
+    let (models, room) = (gateway.models.on_behalf(on_behalf(asked)), asked.body.room.clone());
     async move {
         let answer = models.generate(request, deltas).await;
+        drop(room);
         match (reservation, &answer) {
             (None, _) => {}
             (Some(reservation), Ok(reply)) => reservation.settle(&reply.usage),

@@ -1,4 +1,5 @@
-//! Reading the bodies of requests: none is too large, none too slow, and all that are being read fit into memory together.
+//! Reading the bodies of requests: none is too large, none too slow, and all that are being read, or are held by a call and not small, fit
+//! into memory together.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -16,32 +17,85 @@ use super::keys::Refusal;
 const WINDOW: Duration = Duration::from_secs(30);
 /// What comes over a line of 140 kbit/s meanwhile. Long conversations are a few of it.
 const LEAST: usize = 512 * 1024;
-/// So many requests of the largest size can be read at once. Usual ones are a hundredth of that.
-const LARGEST_AT_ONCE: usize = 4;
-/// What may be read at once however small the largest request is: hundreds of usual ones.
-const ROOM: usize = 256 << 20;
+/// So many requests of the largest size have room at once. Usual ones are a hundredth of that.
+const LARGEST_AT_ONCE: usize = 8;
+/// The room there is however small the largest request is: for hundreds of usual ones.
+const ROOM: usize = 512 << 20;
+/// Up to here a body takes no room while its call goes on, and is read where it arrives: what that takes, connections limit.
+pub(crate) const SMALL: usize = 256 << 10;
 /// When there is room again: bodies that come as fast as usual are read in less.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The bodies that are being read.
+/// The bodies of all requests.
 pub(crate) struct Bodies {
     /// Of one, in bytes.
     largest: usize,
-    /// What all of them may take, in bytes.
-    room: Arc<Semaphore>,
+    pub room: Room,
+}
+
+/// The memory that they may take together.
+#[derive(Clone)]
+pub(crate) struct Room {
+    bytes: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Room {
+    /// For so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        let all = bytes.min(Semaphore::MAX_PERMITS);
+        Self { bytes: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// Room for so many bytes `beside` what the same body has. Refused with 413 where that is more than all there is, and with 503 where
+    /// others have it.
+    pub fn take(&self, bytes: usize, beside: Option<&OwnedSemaphorePermit>) -> Result<OwnedSemaphorePermit, Refusal> {
+        if beside.map_or(0, OwnedSemaphorePermit::num_permits).saturating_add(bytes) > self.all {
+            return Err(self.vast());
+        }
+        let bytes = u32::try_from(bytes).map_err(|_| crowded())?;
+        Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_| crowded())
+    }
+
+    /// Room for nothing, which more can be added to.
+    pub fn nothing(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.bytes).try_acquire_many_owned(0).expect("it is never closed, and nothing fits always")
+    }
+
+    /// In bytes.
+    #[cfg(test)]
+    pub fn left(&self) -> usize {
+        self.bytes.available_permits()
+    }
+
+    fn vast(&self) -> Refusal {
+        let message = format!("the request takes more than {} MiB of memory once it is read", self.all >> 20);
+        Refusal::new(413, Failure::new(Code::InvalidRequest, message).hint("send less, or fewer and longer values"))
+    }
+}
+
+/// Bytes that give their room back with the last copy of them.
+struct Charged {
+    bytes: Vec<u8>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Bodies {
     /// For requests of at most so many bytes.
     pub fn new(largest: usize) -> Self {
-        let room = largest.saturating_mul(LARGEST_AT_ONCE).clamp(ROOM, Semaphore::MAX_PERMITS);
-        Self { largest, room: Arc::new(Semaphore::new(room)) }
+        Self { largest, room: Room::new(largest.saturating_mul(LARGEST_AT_ONCE).max(ROOM)) }
     }
 
     /// The whole body. Refused with 413 where it is too large, with 408 where it comes too slowly, and with 503 where it finds no room.
     pub async fn read<E: Display>(&self, mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> Result<Bytes, Refusal> {
         let mut read = Vec::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
+        let mut room = self.room.nothing();
         let (mut window, mut at_its_start) = (Instant::now() + WINDOW, 0);
         loop {
             let chunk = match timeout_at(window, body.next()).await {
@@ -50,21 +104,23 @@ impl Bodies {
                     (window, at_its_start) = (window + WINDOW, read.len());
                     continue;
                 }
-                Ok(None) => return Ok(read.into()),
+                Ok(None) => break,
                 Ok(Some(chunk)) => chunk.map_err(|error| unreadable(&error))?,
             };
             if read.len() + chunk.len() > self.largest {
                 return Err(self.large());
             }
             // A chunk is what one read of a connection brings.
-            let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            let more = Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| crowded())?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
-            }
+            room.merge(self.room.take(chunk.len(), Some(&room))?);
             read.extend_from_slice(&chunk);
         }
+        if read.len() <= SMALL {
+            return Ok(read.into());
+        }
+        // What passes is written anew where the model has another name there.
+        room.merge(self.room.take(read.len(), Some(&room))?);
+        read.shrink_to_fit();
+        Ok(Bytes::from_owner(Charged { bytes: read, _room: room }))
     }
 
     fn large(&self) -> Refusal {
@@ -83,7 +139,7 @@ fn slow(bytes: usize) -> Refusal {
 }
 
 fn crowded() -> Refusal {
-    let message = "the requests that are being read take all the memory there is for them";
+    let message = "the requests that are being read and answered take all the memory there is for them";
     let failure = Failure::new(Code::Overloaded, message).hint("ask again in a moment");
     Refusal { retry_after: Some(SOON), ..Refusal::new(503, failure) }
 }
@@ -131,17 +187,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_being_read_fits_together_and_leaves_its_room_however_it_ends() {
-        let bodies = Bodies { largest: 8 * CHUNK, room: Arc::new(Semaphore::new(12 * CHUNK)) };
+        let bodies = Bodies { largest: 8 * CHUNK, room: Room::new(16 * CHUNK) };
         let (held, refused) = tokio::join!(bodies.read(stopping(8)), async {
             tokio::time::sleep(SOON).await;
-            bodies.read(body(8, Duration::ZERO)).await
+            bodies.read(body(8, Duration::ZERO)).await.map(drop)
         });
         assert_eq!(status(held), Err(408));
-        let refused = refused.expect_err("there is room for half of it");
+        let refused = refused.expect_err("there is room for one copy of it");
         assert_eq!((refused.status, refused.retry_after), (503, Some(SOON)));
         for _ in 0..2 {
             assert_eq!(status(bodies.read(body(9, Duration::ZERO)).await), Err(413));
             assert_eq!(status(bodies.read(body(8, Duration::ZERO)).await), Ok(8 * CHUNK));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_has_its_room_for_as_long_as_its_bytes_are_held_and_a_small_one_only_while_it_is_read() {
+        let bodies = Bodies { largest: 64 * CHUNK, room: Room::new(64 * CHUNK) };
+        let small = bodies.read(body(SMALL / CHUNK, Duration::ZERO)).await.expect("there is room");
+        assert_eq!(bodies.room.left(), 64 * CHUNK);
+        let large = bodies.read(body(20, Duration::ZERO)).await.expect("there is room");
+        let passed_on = large.slice(1..);
+        drop((large, small));
+        assert_eq!(bodies.room.left(), 24 * CHUNK);
+        assert_eq!(status(bodies.read(body(20, Duration::ZERO)).await), Err(503));
+        drop(passed_on);
+        assert_eq!(bodies.room.left(), 64 * CHUNK);
+        assert_eq!(status(bodies.read(body(20, Duration::ZERO)).await), Ok(20 * CHUNK));
     }
 }

@@ -11,7 +11,7 @@ use helix_protocol::{Failure, WireFormat};
 use super::Gateway;
 use super::answer::refused;
 use super::keys::{Refusal, Reservation};
-use super::requests::{Asked, on_behalf};
+use super::requests::{Asked, document, on_behalf};
 
 /// What became of a request.
 pub(crate) enum Passed {
@@ -22,7 +22,11 @@ pub(crate) enum Passed {
 }
 
 /// Passes a request on where somebody speaks its format.
-pub(crate) async fn pass(gateway: &web::Data<Gateway>, asked: Asked, reservation: Option<Reservation>) -> Result<Passed, Refusal> {
+pub(crate) async fn pass(
+    gateway: &web::Data<Gateway>,
+    mut asked: Asked,
+    reservation: Option<Reservation>,
+) -> Result<Passed, Refusal> {
     // Few of those who speak responses count them; who does not is asked as for any other format.
     let counts = asked.operation == RawOperation::CountTokens && asked.format.wire() == WireFormat::OpenaiResponses;
     if !asked.format.passes() || counts {
@@ -38,10 +42,27 @@ pub(crate) async fn pass(gateway: &web::Data<Gateway>, asked: Asked, reservation
     let (session, wire) = (asked.session.clone(), asked.format.wire());
     let (format, body) = (Arc::clone(&asked.format), Arc::clone(&asked.body));
     let read = Box::new(move || format.measure(&body).0);
+    let is_large = asked.body.room.is_some();
+    if is_large {
+        // Only its bytes wait for the answer.
+        asked.body = Arc::default();
+    }
     let answer = gateway.run(async move { Ok(models.forward(session, wire, call, read).await) }).await;
     match answer.map_err(|failure| Refusal::new(503, failure))? {
         Ok(Some(answer)) => Ok(Passed::Answered(respond(gateway, answer, asked.operation, reservation))),
-        Ok(None) => Ok(Passed::NotSpoken(Box::new(asked), reservation)),
+        Ok(None) => {
+            if is_large {
+                match document(gateway, &asked.bytes).await {
+                    Ok(body) => asked.body = Arc::new(body),
+                    Err(refused) => {
+                        // Nobody was asked.
+                        reservation.into_iter().for_each(Reservation::free);
+                        return Err(refused);
+                    }
+                }
+            }
+            Ok(Passed::NotSpoken(Box::new(asked), reservation))
+        }
         Err(error) => {
             if !matches!(error, ProviderError::Uncertain(_))
                 && let Some(reservation) = reservation

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::answer::{refusal, whole};
 use super::conversation::session;
+use super::document::{Document, invalid};
 use super::keys::{Caller, Refusal, Reservation};
 use super::{Access, Gateway, array, passing, streaming};
 
@@ -27,13 +28,20 @@ pub(crate) struct Asked {
     pub model: String,
     pub headers: Vec<(String, String)>,
     pub bytes: Bytes,
-    pub body: Arc<Value>,
+    pub body: Arc<Document>,
     pub session: Option<String>,
     /// The client takes an answer that an equal request had.
     pub reuse: bool,
     pub head: AnswerHead,
     /// What was set aside for it, under its entry in the ledger, and whether somebody is asked.
     pub set_aside: Option<(ModelCallId, Spent, Asking)>,
+}
+
+impl Asked {
+    /// Gives up what was sent, once it is read.
+    pub fn let_go(&mut self) {
+        (self.bytes, self.body) = (Bytes::new(), Arc::default());
+    }
 }
 
 /// By this header, `true`, a client takes kept answers.
@@ -170,8 +178,7 @@ pub(crate) async fn ollama_show(
     let shown = async {
         let caller = admit(&gateway, **access, &request).await?;
         let bytes = gateway.bodies.read(body).await?;
-        let invalid = |message: String| Refusal::new(400, Failure::new(Code::InvalidRequest, message));
-        let body: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
+        let body = document(&gateway, &bytes).await?;
         let named = ["model", "name"].iter().find_map(|field| body.get(*field)?.as_str()).filter(|name| !name.is_empty());
         let model = named.ok_or_else(|| invalid("`model` is missing".to_owned()))?.to_owned();
         if let Some(caller) = &caller {
@@ -253,8 +260,7 @@ async fn read(
 ) -> Result<Asked, Refusal> {
     let caller = admit(gateway, access, request).await?;
     let bytes = gateway.bodies.read(payload).await?;
-    let invalid = |message: String| Refusal::new(400, Failure::new(Code::InvalidRequest, message));
-    let body: Value = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("the body is not JSON: {error}")))?;
+    let body = Arc::new(document(gateway, &bytes).await?);
     let named = body.get("model").and_then(Value::as_str).map(str::to_owned);
     let model =
         address.model.or(named).filter(|model| !model.is_empty()).ok_or_else(|| invalid("`model` is missing".to_owned()))?;
@@ -265,21 +271,18 @@ async fn read(
     let operation = address.operation.unwrap_or(usual);
     let now = Timestamp::now();
     let head = AnswerHead { id: uuid::Uuid::now_v7().simple().to_string(), created: now.0 / 1_000_000, model: model.clone() };
-    let session = session(caller.as_ref(), &body);
+    let session = {
+        let (caller, body) = (caller.clone(), Arc::clone(&body));
+        gateway.work(bytes.len(), move || session(caller.as_ref(), &body)).await?
+    };
     let reuse = request.headers().get(REUSE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    Ok(Asked {
-        format,
-        operation,
-        caller,
-        model,
-        headers: passed(request),
-        bytes,
-        body: Arc::new(body),
-        session,
-        reuse,
-        head,
-        set_aside: None,
-    })
+    Ok(Asked { format, operation, caller, model, headers: passed(request), bytes, body, session, reuse, head, set_aside: None })
+}
+
+/// Reads a body.
+pub(crate) async fn document(gateway: &Gateway, bytes: &Bytes) -> Result<Document, Refusal> {
+    let (room, bytes) = (gateway.bodies.room.clone(), bytes.clone());
+    gateway.work(bytes.len(), move || Document::read(&bytes, &room)).await?
 }
 
 /// Headers that belong to a format and pass with its bytes.
@@ -294,7 +297,7 @@ fn passed(request: &HttpRequest) -> Vec<(String, String)> {
 async fn answer(gateway: &web::Data<Gateway>, mut asked: Asked) -> Result<HttpResponse, Refusal> {
     let reservation = reserve(gateway, &mut asked).await?;
     // Answers are kept in the internal form, so bytes that pass unread have none.
-    let (reservation, asked) = if may_be_kept(&asked) {
+    let (reservation, asked) = if may_be_kept(gateway, &asked).await {
         (reservation, asked)
     } else {
         match passing::pass(gateway, asked, reservation).await? {
@@ -302,7 +305,7 @@ async fn answer(gateway: &web::Data<Gateway>, mut asked: Asked) -> Result<HttpRe
             passing::Passed::NotSpoken(asked, reservation) => (reservation, *asked),
         }
     };
-    let request = match decode(&asked) {
+    let request = match decode(gateway, &asked).await {
         Ok(request) => request,
         Err(refusal) => {
             // Nobody was asked.
@@ -325,15 +328,15 @@ async fn answer(gateway: &web::Data<Gateway>, mut asked: Asked) -> Result<HttpRe
 }
 
 /// True where the client takes a kept answer and the request can have one.
-fn may_be_kept(asked: &Asked) -> bool {
+async fn may_be_kept(gateway: &Gateway, asked: &Asked) -> bool {
     let certain = |request: ModelRequest| request.sampling.temperature == Some(0.0);
-    asked.reuse && asked.operation != RawOperation::CountTokens && decode(asked).is_ok_and(certain)
+    asked.reuse && asked.operation != RawOperation::CountTokens && decode(gateway, asked).await.is_ok_and(certain)
 }
 
-fn decode(asked: &Asked) -> Result<ModelRequest, Refusal> {
-    let decoded = asked.format.decode(&asked.body);
-    let request = decoded.map_err(|message| Refusal::new(400, Failure::new(Code::InvalidRequest, message)))?;
-    Ok(named(asked, request))
+async fn decode(gateway: &Gateway, asked: &Asked) -> Result<ModelRequest, Refusal> {
+    let (format, body) = (Arc::clone(&asked.format), Arc::clone(&asked.body));
+    let decoded = gateway.work(asked.bytes.len(), move || format.decode(&body)).await?;
+    Ok(named(asked, decoded.map_err(invalid)?))
 }
 
 /// The request with what stands beside its body.
@@ -369,7 +372,8 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
 
 /// The most that a call can use.
 async fn most(gateway: &Gateway, asked: &Asked) -> Result<Spent, Refusal> {
-    let (read, extent) = asked.format.measure(&asked.body);
+    let (format, body) = (Arc::clone(&asked.format), Arc::clone(&asked.body));
+    let (read, extent) = gateway.work(asked.bytes.len(), move || format.measure(&body)).await?;
     let (models, request) = (gateway.models.clone(), read.map_or_else(|| unread(asked), |request| named(asked, request)));
     let quote = gateway.run(async move { models.quote_passing(request, extent).await }).await;
     let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;

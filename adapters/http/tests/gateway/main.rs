@@ -237,6 +237,31 @@ async fn bytes_pass_untouched_where_both_sides_speak_the_same_and_only_the_name_
     assert_eq!(answer["sent"], json!(body.to_string()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_passes_and_is_translated_as_a_small_one_is() {
+    let served = Served::start().await;
+    let key = served.key(|key| key.budget = Budget { money: Some(Money(1_000_000)), tokens: None }).await;
+    let large = |model: &str| {
+        let mut body = chat(model, "hi");
+        body["messages"].as_array_mut().expect("messages").insert(0, json!({"role": "system", "content": "x".repeat(900_000)}));
+        body
+    };
+    for _ in 0..3 {
+        let (status, answer) = post(&served, &key, CHAT, &large("passed-1")).await;
+        assert!(status == 200 && answer["sent"] == json!(large("passed-1").to_string()), "{status}");
+        let (status, answer) = post(&served, &key, CHAT, &large("coder")).await;
+        assert_eq!((status, &answer["choices"][0]["message"]["content"]), (200, &json!(GREETING)));
+        let mut body = large("coder");
+        (body["stream"], body["stream_options"]) = (json!(true), json!({"include_usage": true}));
+        let told = send(&served, &key, CHAT, &body).await.text().await.expect("text");
+        assert!(told.contains("total_tokens") && told.ends_with("data: [DONE]\n\n"), "{told}");
+    }
+    let mut vast = large("passed-1");
+    vast["metadata"] = json!(vec![json!([]); 40_000]);
+    let (status, answer) = post(&served, &key, CHAT, &vast).await;
+    assert!(status == 200 && answer["sent"] == json!(vast.to_string()), "{status}");
+}
+
 /// The ledger's entries once there are so many, the last first.
 async fn entered(served: &Served, count: usize) -> Vec<helix_protocol::ModelCall> {
     for _ in 0..100 {
