@@ -1,5 +1,7 @@
-//! The document of a body. A few bytes of JSON can be read into hundreds, so what it takes in memory is charged while it is read.
+//! The document of a body. A few bytes of JSON can be read into hundreds, so what it takes in memory is charged while it is read; and no
+//! field of a request has two values, because whoever it passes on to might take the other one.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -22,6 +24,27 @@ const ALLOCATION: usize = 16;
 const LIST: usize = 4;
 /// An object has a node for so many fields at most where they came in order, and a node takes so much.
 const NODE: (usize, usize) = (6, 11 * (size_of::<String>() + size_of::<Value>()) + 128);
+/// What the name of a request's field takes where names are compared.
+const NAME: usize = 64;
+/// Fields that say who is asked, and for how much. Servers that do not care about case know them however they are written.
+const DECIDING: [&str; 13] = [
+    "model",
+    "models",
+    "fallbacks",
+    "route",
+    "preset",
+    "stream",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "previous_response_id",
+    "conversation",
+    "prompt",
+];
+/// So much of a field's name is told.
+const TOLD: usize = 64;
+
 /// A body as it was read. A small one has no room of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
@@ -39,12 +62,12 @@ impl Deref for Document {
 }
 
 impl Document {
-    /// Refused with 400 where it is no JSON, with 413 where it takes more than there is, and with 503 where others
+    /// Refused with 400 where it is no JSON or has a field twice, with 413 where it takes more than there is, and with 503 where others
     /// have taken that.
     pub fn read(bytes: &[u8], room: &Room) -> Result<Self, Refusal> {
         let mut charge = Charge { room, taken: None, left: SMALL, refused: None };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let read = Part { charge: &mut charge }.deserialize(&mut reader).and_then(|value| {
+        let read = Part { charge: &mut charge, is_request: true }.deserialize(&mut reader).and_then(|value| {
             reader.end()?;
             Ok(value)
         });
@@ -94,6 +117,8 @@ impl Charge<'_> {
 /// Reads one value.
 struct Part<'c, 'r> {
     charge: &'c mut Charge<'r>,
+    /// It is the whole of the body.
+    is_request: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Part<'_, '_> {
@@ -138,7 +163,7 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(Part { charge: &mut *self.charge })? {
+        while let Some(value) = list.next_element_seed(Part { charge: &mut *self.charge, is_request: false })? {
             if values.len() == values.capacity() {
                 let more = values.len().max(LIST);
                 self.charge.take(more * size_of::<Value>())?;
@@ -150,15 +175,32 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
-        let mut fields = Map::new();
+        let (mut fields, mut names) = (Map::new(), HashSet::new());
         while let Some(name) = object.next_key::<String>()? {
+            if self.is_request {
+                self.charge.take(NAME + name.len())?;
+                if let Some(refused) = ambiguous(&name, &mut names) {
+                    return Err(self.charge.refuse(refused));
+                }
+            }
             let node = if fields.len().is_multiple_of(NODE.0) { NODE.1 } else { 0 };
             self.charge.take(ALLOCATION + name.len() + node)?;
-            let value = object.next_value_seed(Part { charge: &mut *self.charge })?;
+            let value = object.next_value_seed(Part { charge: &mut *self.charge, is_request: false })?;
             fields.insert(name, value);
         }
         Ok(Value::Object(fields))
     }
+}
+
+/// Why a field may not be called so beside those before it.
+fn ambiguous(name: &str, names: &mut HashSet<String>) -> Option<Refusal> {
+    let folded = if name.is_ascii() { name.to_ascii_lowercase() } else { name.to_uppercase().to_lowercase() };
+    let told: String = name.chars().take(TOLD).collect();
+    if folded != name && DECIDING.contains(&folded.as_str()) {
+        return Some(invalid(format!("the request has a field {told:?}, which is written {folded:?}")));
+    }
+    let message = format!("the request has the field {told:?} twice, or another one that differs from it in case only");
+    (!names.insert(folded)).then(|| invalid(message))
 }
 
 #[cfg(test)]
@@ -220,5 +262,25 @@ mod tests {
         let usual = format!("{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":{:?}}}]}}", "x".repeat(100_000));
         let usual = Document::read(usual.as_bytes(), &room).expect("there is room");
         assert!(usual.room.is_none() && room.left() == 16 * MIB);
+    }
+
+    #[test]
+    fn no_field_of_a_request_has_two_values_however_it_is_written() {
+        let room = Room::new(MIB);
+        for fields in [
+            r#""model":"m","Model":"big""#,
+            r#""model":"big","model":"m""#,
+            r#""model":"m","mod\u0065l":"big""#,
+            r#""model":"m","max_tokens":1,"max_to\u212aens":9"#,
+            r#""model":"m","re\u017fult":1,"result":9"#,
+            r#""model":"m","Max_Tokens":100000"#,
+            r#""model":"m","N":9"#,
+            r#""model":"m","extraBody":1,"extrabody":2"#,
+        ] {
+            assert_eq!(status(Document::read(format!("{{{fields}}}").as_bytes(), &room)), Err(400), "{fields}");
+        }
+        // Further down names are the client's own.
+        let metadata = r#"{"model":"m","metadata":{"a":1,"A":2},"generationConfig":{},"contents":[{"model":1,"Model":2}]}"#;
+        assert!(Document::read(metadata.as_bytes(), &room).is_ok());
     }
 }

@@ -262,6 +262,23 @@ async fn a_large_body_passes_and_is_translated_as_a_small_one_is() {
     assert!(status == 200 && answer["sent"] == json!(vast.to_string()), "{status}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_fields_can_be_read_in_two_ways_reaches_nobody() {
+    let served = Served::start().await;
+    let key = served.key(|key| key.models = vec!["passed-1".to_owned(), "coder".to_owned()]).await;
+    for model in ["passed-1", "coder"] {
+        for twice in [r#""Model":"big","#, r#""model":"big","#, r#""max_tokens":9,"Max_Tokens":9,"#, r#""N":9,"#] {
+            let body = chat(model, "hi").to_string().replacen('{', &format!("{{{twice}"), 1);
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let request = reqwest::Client::new().post(format!("http://{}{CHAT}", served.address)).bearer_auth(&key).body(body);
+            let answer = request.send().await.expect("the gateway answers");
+            let (status, error) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
+            assert!(status == 400 && error["error"]["message"].as_str().is_some_and(|said| said.contains("field")), "{error}");
+        }
+        assert_eq!(post(&served, &key, CHAT, &chat(model, "hi")).await.0, 200);
+    }
+}
+
 /// The ledger's entries once there are so many, the last first.
 async fn entered(served: &Served, count: usize) -> Vec<helix_protocol::ModelCall> {
     for _ in 0..100 {
