@@ -13,7 +13,7 @@ use bytes::Bytes;
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{
-    Caller, Repository, Resolved, Signature, VersionError, WorkingFolder, Workspace, WorkspaceName, diff_entries,
+    Caller, Repository, Resolved, Signature, Staged, VersionError, WorkingFolder, Workspace, WorkspaceName, diff_entries,
 };
 use parking_lot::MutexGuard;
 
@@ -93,8 +93,8 @@ impl Here {
         for change in diff_entries(self.store(), Some(onto), before.tree)? {
             tree = fresh.splice(tree, before.tree, &change.path)?;
         }
-        let tree = Some(tree).filter(|tree| *tree != head || workspace.merging.is_some());
-        let staged = self.repository().restage(self.name(), before, tree, &fresh.into_objects())?;
+        let staged = Some(Staged { tree, onto: Some(head) }).filter(|_| tree != head || workspace.merging.is_some());
+        let staged = self.repository().restage(self.name(), before, staged, &fresh.into_objects())?;
         Ok(Workspace { staged, ..workspace })
     }
 

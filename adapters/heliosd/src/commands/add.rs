@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure};
+use helix_versions::Staged;
 use serde_json::json;
 
 use super::Verb;
@@ -71,7 +72,8 @@ impl Verb for Add {
         let chosen = |change: &&helix_versions::EntryChange| paths.iter().any(|path| path::is_beneath(&change.path, path));
         let names: Vec<&[u8]> = refreshed.changes.iter().filter(chosen).map(|change| change.path.as_slice()).collect();
         if staged != index {
-            here.repository().stage(here.name(), Some(staged), &fresh.into_objects())?;
+            let onto = Some(here.repository().tree_of(&workspace.head)?);
+            here.repository().stage(here.name(), Some(Staged { tree: staged, onto }), &fresh.into_objects())?;
         }
         if workspace.merging.is_some() {
             let decided: Vec<&[u8]> = decided.iter().map(Vec::as_slice).collect();

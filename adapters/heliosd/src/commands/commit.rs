@@ -108,6 +108,7 @@ impl Verb for Commit {
         // What is picked stays its author's, also where conflicts were decided in between.
         let picked = workspace.merging.as_ref().and_then(|merging| merging.author.clone());
         request.author = Some(picked.unwrap_or(author));
+        request.onto = Some(head_tree);
         request.objects = content.fresh;
         request.expect = expect;
         request.metadata = self.meta.iter().cloned().collect::<BTreeMap<_, _>>();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
+use helix_versions::Staged;
 use serde_json::{Value, json};
 
 use super::Verb;
@@ -124,7 +125,8 @@ pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId) -> Result<ObjectI
     let staged = paths.iter().try_fold(index, |staged, path| fresh.splice(staged, source, path))?;
     if staged != index {
         let head = here.repository().tree_of(&workspace.head)?;
-        here.repository().stage(here.name(), (staged != head).then_some(staged), &fresh.into_objects())?;
+        let made = Some(Staged { tree: staged, onto: Some(head) }).filter(|_| staged != head);
+        here.repository().stage(here.name(), made, &fresh.into_objects())?;
     }
     Ok(staged)
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use helix_objects::{Family, NewObject, ObjectStore};
+use helix_objects::{Durability, Family, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SnapshotId};
 
+use crate::merge::{MergedTree, merge_trees};
 use crate::tree::Tree;
 use crate::{BranchName, Signature, Snapshot, VersionError, show_path};
 
@@ -37,6 +38,9 @@ pub struct CommitRequest {
     pub expect: Option<SnapshotId>,
     /// The root folder.
     pub tree: ObjectId,
+    /// The head's tree that `tree` was made of. Where the head has another one by now, what was changed is put onto that; refused where
+    /// both changed the same lines. Without, the tree is taken as it is.
+    pub onto: Option<ObjectId>,
     /// What of the tree the store may lack.
     pub objects: Vec<NewObject>,
     /// Why.
@@ -62,6 +66,7 @@ impl CommitRequest {
             caller,
             expect: None,
             tree,
+            onto: None,
             objects: Vec::new(),
             message: message.into(),
             author: None,
@@ -142,7 +147,14 @@ impl Repository {
         self.change(caller, "commit", |change| {
             let at = change.position(caller, *expect)?;
             change.objects(objects);
-            change.commit_tree(&draft, at, *tree, objects)
+            match request.onto.filter(|onto| *onto != at.tree) {
+                None => change.commit_tree(&draft, at, *tree, objects),
+                Some(onto) => {
+                    let merged = change.put_onto(&at, onto, request)?;
+                    change.objects(&merged.objects);
+                    change.commit_tree(&draft, at, merged.tree, &[objects.as_slice(), &merged.objects].concat())
+                }
+            }
         })
         .map(Committed::with)
     }
@@ -239,6 +251,23 @@ impl Transaction<'_> {
             None => self.repository.empty_tree(),
         };
         Ok(Position { record, head, tree })
+    }
+
+    /// What a commit changes, made of `onto`, once more on the tree that the head has by now.
+    fn put_onto(&self, at: &Position, onto: ObjectId, request: &CommitRequest) -> Result<MergedTree, VersionError> {
+        let refused = |message: String| VersionError::Refused { message, hint: "look at what is there now, then commit again" };
+        if request.amend {
+            return Err(refused("the commit to amend is not the last one any more".to_owned()));
+        }
+        let store = &**self.repository.store();
+        // Read right away.
+        store.put(&request.objects, Durability::NoSync)?;
+        let merged = merge_trees(store, onto, (at.tree, "HEAD"), (request.tree, "commit"))?;
+        if !merged.unresolved.is_empty() {
+            let paths: Vec<String> = merged.unresolved.iter().map(|path| show_path(&path.path)).collect();
+            return Err(refused(format!("the head has moved while the files were read, and both changed {}", paths.join(", "))));
+        }
+        Ok(merged)
     }
 
     fn commit_tree(

@@ -79,6 +79,20 @@ impl Bed {
         entries.map(|entry| (text(&entry.path), text(&store.read(entry.id).unwrap()))).collect()
     }
 
+    /// Stores a tree of files in one folder.
+    pub(super) fn stored(&self, files: &[(&str, &str)]) -> ObjectId {
+        let mut objects = Vec::new();
+        let entries = files.iter().map(|(name, text)| {
+            objects.push(helix_objects::NewObject::new(Bytes::copy_from_slice(text.as_bytes())));
+            let (mode, id) = (helix_protocol::FileMode::Regular, objects[objects.len() - 1].id());
+            crate::TreeEntry { name: name.as_bytes().to_vec(), mode, size: text.len() as u64, id }
+        });
+        let tree = Tree::new(entries.collect()).unwrap().encode();
+        objects.push(tree.clone());
+        self.repository.store().put(&objects, Durability::NoSync).unwrap();
+        tree.id()
+    }
+
     pub(super) fn head(&self) -> SnapshotId {
         self.repository.head(&WorkspaceName::main()).unwrap().snapshot.unwrap()
     }
@@ -227,6 +241,37 @@ fn an_amended_commit_takes_the_heads_place() {
 }
 
 #[test]
+fn a_commit_of_files_that_were_read_before_the_head_moved_takes_nothing_back() {
+    let bed = Bed::new();
+    let (repository, main) = (&bed.repository, WorkspaceName::main());
+    bed.commit(&[("a", Some("1")), ("b", Some("1"))], "one").unwrap();
+    let read = repository.tree(bed.head()).unwrap();
+    let changed = |edits| {
+        let at = bed.head();
+        let made = repository.tree(bed.commit(edits, "elsewhere").unwrap()).unwrap();
+        repository.reset(&bed.caller(), at, ResetKind::Hard).unwrap();
+        made
+    };
+    let tree = changed(&[("b", Some("2")), ("new", Some("1"))]);
+    let late = |tree| CommitRequest { onto: Some(read), ..CommitRequest::new(bed.caller(), tree, "late") };
+    let staged = Staged { tree, onto: Some(read) };
+    let two = bed.commit(&[("a", Some("2"))], "two").unwrap();
+    let committed = repository.commit(&late(tree)).unwrap();
+    assert_eq!(bed.files(committed.tree), files(&[("a", "2"), ("b", "2"), ("new", "1")]));
+    assert_eq!(committed.parents, [two]);
+    repository.reset(&bed.caller(), two, ResetKind::Hard).unwrap();
+    let both = changed(&[("a", Some("3"))]);
+    let refused = repository.commit(&late(both));
+    assert!(matches!(&refused, Err(VersionError::Refused { message, .. }) if message.ends_with("both changed a")), "{refused:?}");
+    let amended = repository.commit(&CommitRequest { amend: true, ..late(tree) });
+    assert!(matches!(amended, Err(VersionError::Refused { .. })), "{amended:?}");
+    assert_eq!(bed.head(), two);
+    // What was staged says of which head it is, whenever that is written.
+    repository.stage(&main, Some(staged), &[]).unwrap();
+    assert_eq!(repository.workspace(&main).unwrap().staged, Some(staged));
+}
+
+#[test]
 fn a_commit_of_a_tree_that_is_nowhere_is_refused() {
     let bed = Bed::new();
     let nowhere = helix_objects::hash(b"nowhere");
@@ -350,7 +395,7 @@ fn a_staged_tree_stays_until_it_is_committed() {
     let (repository, main) = (&bed.repository, WorkspaceName::main());
     bed.commit(&[("a", Some("1"))], "one").unwrap();
     let tree = Tree::default().encode();
-    repository.stage(&main, Some(tree.id()), std::slice::from_ref(&tree)).unwrap();
+    repository.stage(&main, Some(Staged { tree: tree.id(), onto: None }), std::slice::from_ref(&tree)).unwrap();
     assert_eq!(repository.workspace(&main).unwrap().staged.map(|staged| staged.tree), Some(tree.id()));
     let before = repository.operations(None, 100).unwrap().len();
     repository.commit(&CommitRequest::new(bed.caller(), tree.id(), "emptied")).unwrap();

@@ -171,14 +171,15 @@ impl Repository {
         Ok(removed.1)
     }
 
-    /// Says what the next commit is to have; `None` takes it back. Not told to the operation log.
+    /// Says what the next commit is to have; `None` takes it back. What is staged without a word of the head's tree that it was made of is
+    /// made of the present one's. Not told to the operation log.
     pub fn stage(
         &self,
         workspace: &WorkspaceName,
-        tree: Option<ObjectId>,
+        staged: Option<Staged>,
         objects: &[NewObject],
     ) -> Result<Recorded, VersionError> {
-        self.write_stage(workspace, tree, objects, |_| true).map(|(_, recorded)| recorded)
+        self.write_stage(workspace, staged, objects, |_| true).map(|(_, recorded)| recorded)
     }
 
     /// As [`stage`](Self::stage), where what is staged is still `before`. Answers with what is staged then.
@@ -186,16 +187,16 @@ impl Repository {
         &self,
         workspace: &WorkspaceName,
         before: Staged,
-        tree: Option<ObjectId>,
+        staged: Option<Staged>,
         objects: &[NewObject],
     ) -> Result<Option<Staged>, VersionError> {
-        self.write_stage(workspace, tree, objects, |now| now == Some(before)).map(|(staged, _)| staged)
+        self.write_stage(workspace, staged, objects, |now| now == Some(before)).map(|(staged, _)| staged)
     }
 
     fn write_stage(
         &self,
         workspace: &WorkspaceName,
-        tree: Option<ObjectId>,
+        staged: Option<Staged>,
         objects: &[NewObject],
         may: impl Fn(Option<Staged>) -> bool,
     ) -> Result<(Option<Staged>, Recorded), VersionError> {
@@ -206,8 +207,8 @@ impl Repository {
             if !may(now) {
                 return Ok((now, String::new()));
             }
-            let onto = change.head_tree(&record.head)?;
-            let staged = tree.map(|tree| Staged { tree, onto: Some(onto) });
+            let head = change.head_tree(&record.head)?;
+            let staged = staged.map(|staged| Staged { onto: staged.onto.or(Some(head)), ..staged });
             change.objects(objects);
             change.put(Family::Workspaces, &keys.staged(), staged.as_ref(), Log::Silent)?;
             Ok((staged, String::new()))

@@ -71,7 +71,7 @@ fn heads_staged_trees_merges_and_experiments_keep_what_they_name() {
     let blob = helix_objects::NewObject::new(Bytes::from_static(b"staged"));
     let entry = crate::TreeEntry { name: b"s".to_vec(), mode: helix_protocol::FileMode::Regular, size: 6, id: blob.id() };
     let staged = Tree::new(vec![entry]).unwrap().encode();
-    repository.stage(&agent, Some(staged.id()), &[blob.clone(), staged.clone()]).unwrap();
+    repository.stage(&agent, Some(Staged { tree: staged.id(), onto: None }), &[blob.clone(), staged.clone()]).unwrap();
     let start = StartExperiment {
         name: "trial".parse().unwrap(),
         base: first,
