@@ -160,7 +160,7 @@ impl Repository {
     }
 
     /// Commits edits of single files to the caller's workspace; see [`commit`](Self::commit). The edits are made to the head as it is at
-    /// that moment, so two who edit different files both succeed.
+    /// that moment, so two who edit different files both succeed. Refused while a merge waits: what came of it is not in the head.
     pub fn commit_files(&self, request: &FilesRequest) -> Result<Committed, VersionError> {
         let FilesRequest { caller, expect, edits, message, author, metadata, allow_empty } = request;
         // Hashed before the turn, so that others need not wait for it.
@@ -179,6 +179,7 @@ impl Repository {
             takes_stage: false,
         };
         self.change(caller, "commit", |change| {
+            change.no_merge(&caller.workspace)?;
             let at = change.position(caller, *expect)?;
             let store = &**change.repository.store();
             let live = change.writer.live.at(store, &caller.workspace, at.tree)?;
@@ -320,7 +321,7 @@ impl Transaction<'_> {
         let id = self.snapshot(snapshot)?;
         let target = self.move_head(workspace, &at.record, id)?;
         let keys = WorkspaceKeys(workspace);
-        if draft.takes_stage || merging.is_some() {
+        if draft.takes_stage {
             self.put::<Staged>(Family::Workspaces, &keys.staged(), None, Log::Told)?;
         }
         if merging.is_some() {

@@ -75,17 +75,12 @@ fn a_conflict_is_remembered_until_it_is_decided_and_committed() {
     assert!(repository.reset(&bed.caller(), mine, ResetKind::Soft).is_err());
     let refused = repository.commit(&CommitRequest::new(bed.caller(), stopped.to, "x"));
     assert!(matches!(refused, Err(VersionError::Unresolved(paths)) if paths == ["a"]));
+    // So is a commit of single files of the head, which would be without what came from the other side.
+    assert!(matches!(bed.commit(&[("a", Some("2 and 3\n"))], "merged"), Err(VersionError::Refused { .. })));
+    assert_eq!(repository.workspace(&main).unwrap().merging, Some(merging));
     // Decided by editing.
-    let request = FilesRequest {
-        caller: bed.caller(),
-        expect: None,
-        edits: vec![edit("a", Some("2 and 3\n")), edit("b", Some("2"))],
-        message: "merged".to_owned(),
-        author: None,
-        metadata: BTreeMap::new(),
-        allow_empty: false,
-    };
-    let committed = repository.commit_files(&request).unwrap();
+    let committed =
+        repository.commit(&CommitRequest::new(bed.caller(), bed.stored(&[("a", "2 and 3\n"), ("b", "2")]), "merged")).unwrap();
     assert_eq!(committed.parents, [mine, other]);
     assert_eq!(repository.workspace(&main).unwrap().merging, None);
 }

@@ -146,7 +146,7 @@ fn a_merge_that_stopped_is_undone_with_its_questions() {
     repository.merge(&MergeRequest::new(bed.caller(), other, "topic")).unwrap();
     let merging = repository.workspace(&main).unwrap().merging;
     repository.mark_resolved(&main, &[b"a"]).unwrap();
-    bed.commit(&[("a", Some("both\n"))], "merged").unwrap();
+    repository.commit(&CommitRequest::new(bed.caller(), bed.stored(&[("a", "both\n")]), "merged")).unwrap();
     repository.undo(&bed.caller(), Undo::Last).unwrap();
     let again = repository.workspace(&main).unwrap().merging.unwrap();
     assert_eq!((again.other, again.unresolved.len(), merging.unwrap().unresolved.len()), (other, 0, 1));
