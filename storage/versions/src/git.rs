@@ -42,8 +42,8 @@ pub use import::{ImportCounts, Imported, IncludeUncommitted, import, import_comm
 pub use map::GitMap;
 pub use patch::patch;
 pub use progress::{Phase, Progress};
-pub use tree_text::leads_into_a_repository;
 pub use sync::{SyncFailed, SyncReport, sync};
+pub use tree_text::leads_into_a_repository;
 
 #[cfg(test)]
 mod history_tests;
