@@ -381,7 +381,7 @@ fn put_copies(out: &mut Vec<u8>, mut from: usize, mut length: usize) {
 }
 
 /// Seven bits at a time, the lowest first.
-fn put_size(out: &mut Vec<u8>, mut size: usize) {
+pub(super) fn put_size(out: &mut Vec<u8>, mut size: usize) {
     while size >= 0x80 {
         out.push((size & 0x7f) as u8 | 0x80);
         size >>= 7;
@@ -390,7 +390,7 @@ fn put_size(out: &mut Vec<u8>, mut size: usize) {
 }
 
 /// An entry's kind and size.
-fn put_header(out: &mut Vec<u8>, kind: u8, size: usize) {
+pub(super) fn put_header(out: &mut Vec<u8>, kind: u8, size: usize) {
     let first = (kind << 4) | (size & 0x0f) as u8;
     let rest = size >> 4;
     if rest == 0 {
@@ -402,7 +402,7 @@ fn put_header(out: &mut Vec<u8>, kind: u8, size: usize) {
 }
 
 /// How far back the base is: seven bits at a time, the highest first, each but the last one less.
-fn put_offset(out: &mut Vec<u8>, mut back: u64) {
+pub(super) fn put_offset(out: &mut Vec<u8>, mut back: u64) {
     let mut bytes = [0_u8; 10];
     let mut place = bytes.len() - 1;
     bytes[place] = (back & 0x7f) as u8;

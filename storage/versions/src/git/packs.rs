@@ -4,8 +4,9 @@
 //! older ones as differences, and a history is read from its oldest commit on: so the first object that is read is at the far end of its
 //! chain, and the next ones are what it was made from. Whoever keeps only what was asked for makes each of them from the beginning again.
 //!
-//! What cannot be read here (an object of another repository's folder, a base that is in another pack, damage) is `None`: the
-//! library is asked then, and says what is wrong.
+//! What cannot be read here (an object of another repository's folder, a base that is in another pack, damage) is read by the library,
+//! which says what is wrong. What differences make longer than git makes anything of them is read by nobody: each byte of one may stand for
+//! megabytes.
 
 use std::collections::hash_map::RandomState;
 use std::path::Path;
@@ -26,6 +27,18 @@ const LONGEST_CHAIN: usize = 4_096;
 const MOST_INFLATED: u64 = 1_040;
 /// What is longer is read by the library, which a damaged length costs no memory before its bytes have come.
 const LONGEST: u64 = 1 << 30;
+
+/// Git stores as differences no file of `core.bigFileThreshold` and more, which is this where nobody says otherwise.
+const LONGEST_MADE: usize = 512 << 20;
+
+/// Why an object is not read here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// The library may have it, or says why not.
+    Elsewhere,
+    /// It is a difference, and it or what it is made from is too long.
+    TooLong,
+}
 
 /// The packs of a repository that can be opened.
 pub(super) struct Packs(Vec<Pack>);
@@ -61,7 +74,12 @@ impl Packs {
 
     /// Where an object is; `None` where it is in none of the packs.
     pub(super) fn find(&self, id: GitId) -> Option<Place> {
-        self.0.iter().enumerate().find_map(|(pack, found)| Some(Place { pack, offset: found.offset(id)? }))
+        self.places(id).next()
+    }
+
+    /// Every place where an object is.
+    pub(super) fn places(&self, id: GitId) -> impl Iterator<Item = Place> {
+        self.0.iter().enumerate().filter_map(move |(pack, found)| Some(Place { pack, offset: found.offset(id)? }))
     }
 }
 
@@ -93,32 +111,39 @@ impl Unpacker {
     }
 
     /// The object at a place. It is not compared with its id.
-    pub(super) fn object(&mut self, packs: &Packs, place: Place) -> Option<(Kind, Bytes)> {
-        let pack = packs.0.get(place.pack)?;
+    pub(super) fn object(&mut self, packs: &Packs, place: Place) -> Result<(Kind, Bytes), Unread> {
+        let pack = packs.0.get(place.pack).ok_or(Unread::Elsewhere)?;
         let (mut at, mut chain) = (place, Vec::new());
         let (kind, mut bytes) = loop {
             if let Some(known) = self.kept.get(&at) {
                 break known;
             }
-            let entry = pack.data.entry(at.offset).ok()?;
-            if let Some(kind) = entry.header.as_kind() {
-                let bytes = Bytes::from(self.inflated(pack, &entry)?);
+            let entry = pack.data.entry(at.offset).map_err(|_| Unread::Elsewhere)?;
+            let whole = entry.header.as_kind();
+            if (whole.is_none() || !chain.is_empty()) && entry.decompressed_size > LONGEST_MADE as u64 {
+                return Err(Unread::TooLong);
+            }
+            if let Some(kind) = whole {
+                let bytes = Bytes::from(self.inflated(pack, &entry).ok_or(Unread::Elsewhere)?);
                 self.keep(at, kind, &bytes);
                 break (kind, bytes);
             }
-            let base = pack.base(&entry)?;
+            let base = pack.base(&entry).ok_or(Unread::Elsewhere)?;
             chain.push((at, entry));
             if chain.len() > LONGEST_CHAIN {
-                return None;
+                return Err(Unread::Elsewhere);
             }
             at.offset = base;
         };
         for (at, entry) in chain.into_iter().rev() {
-            let difference = self.inflated(pack, &entry)?;
-            bytes = Bytes::from(applied(&bytes, &difference)?);
+            let difference = self.inflated(pack, &entry).ok_or(Unread::Elsewhere)?;
+            if made_length(&difference).is_some_and(|length| length > LONGEST_MADE) {
+                return Err(Unread::TooLong);
+            }
+            bytes = Bytes::from(applied(&bytes, &difference).ok_or(Unread::Elsewhere)?);
             self.keep(at, kind, &bytes);
         }
-        Some((kind, bytes))
+        Ok((kind, bytes))
     }
 
     /// Commits and tags are hardly ever what another one is made from.
@@ -140,6 +165,11 @@ impl Unpacker {
         pack.data.decompress_entry(entry, &mut self.inflate, &mut bytes).ok()?;
         Some(bytes)
     }
+}
+
+/// How long what a difference makes is, as it says itself.
+fn made_length(difference: &[u8]) -> Option<usize> {
+    length(length(difference)?.1).map(|(length, _)| length)
 }
 
 /// What a difference makes of its base. It begins with the lengths of both; then come pieces: bytes of the base (where, how many), or bytes
@@ -192,7 +222,11 @@ fn length(bytes: &[u8]) -> Option<(usize, &[u8])> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::applied;
+    use gix::zlib::Compression;
+    use gix::zlib::stream::deflate::Compress;
+
+    use super::super::pack_writer::{deflate, put_header, put_offset, put_size};
+    use super::{Kind, Packs, Place, Unpacker, Unread, applied};
 
     /// A difference that takes pieces of `base` and bytes in between.
     fn difference(base: &[u8], pieces: &[(usize, usize, Vec<u8>)]) -> (Vec<u8>, Vec<u8>) {
@@ -241,6 +275,48 @@ mod tests {
             applied(&base, &difference);
             difference.truncate(cut.index(difference.len()));
             applied(&base, &difference);
+        }
+    }
+
+    /// The index of a pack of two objects whose ids are all zeros, and all ones.
+    fn index(offsets: [usize; 2]) -> Vec<u8> {
+        let counts = (0..256_u32).map(|first| if first == 255 { 2_u32 } else { 1 });
+        let offsets = offsets.map(|offset| u32::try_from(offset).unwrap());
+        let numbers = |numbers: &mut dyn Iterator<Item = u32>| numbers.flat_map(u32::to_be_bytes).collect::<Vec<u8>>();
+        let mut index = vec![0xff, b't', b'O', b'c', 0, 0, 0, 2];
+        index.extend(numbers(&mut { counts }));
+        index.extend([[0; 20], [0xff; 20]].concat());
+        index.extend(numbers(&mut [0, 0].into_iter().chain(offsets)));
+        index.extend([0; 40]);
+        index
+    }
+
+    #[test]
+    fn what_few_bytes_make_longer_than_git_makes_anything_is_not_made() {
+        let base = vec![0; 1 << 20];
+        for (mebibytes, expected) in [(2, Ok((Kind::Blob, 2 << 20))), (513, Err(Unread::TooLong))] {
+            let mut difference = Vec::new();
+            put_size(&mut difference, base.len());
+            put_size(&mut difference, mebibytes << 20);
+            // Each takes a mebibyte from the beginning of the base.
+            difference.extend([0xc0, 0x10].repeat(mebibytes));
+            let mut compress = Compress::new(Compression::BEST_SPEED);
+            let mut pack = b"PACK\0\0\0\x02\0\0\0\x02".to_vec();
+            let first = pack.len();
+            put_header(&mut pack, 3, base.len());
+            pack.extend(deflate(&mut compress, &base));
+            let second = pack.len();
+            put_header(&mut pack, 6, difference.len());
+            put_offset(&mut pack, (second - first) as u64);
+            pack.extend(deflate(&mut compress, &difference));
+            pack.extend([0; 20]);
+            let folder = tempfile::tempdir().unwrap();
+            let place = folder.path().join("pack");
+            std::fs::create_dir(&place).unwrap();
+            std::fs::write(place.join("pack-1.pack"), &pack).unwrap();
+            std::fs::write(place.join("pack-1.idx"), index([first, second])).unwrap();
+            let found = Unpacker::new(0).object(&Packs::open(folder.path()), Place { pack: 0, offset: second as u64 });
+            assert_eq!(found.map(|(kind, bytes)| (kind, bytes.len())), expected);
         }
     }
 

@@ -13,7 +13,7 @@ use sha1::{Digest, Sha1};
 
 use super::failed;
 use super::map::{GitRefs, GitTarget};
-use super::packs::{Packs, Place, Unpacker};
+use super::packs::{Packs, Place, Unpacker, Unread};
 use super::{open, place, whole};
 use crate::VersionError;
 
@@ -166,12 +166,23 @@ impl Reader {
         if id.is_empty_tree() {
             return Ok((Kind::Tree, Bytes::new()));
         }
-        let unpacked = self.packs.find(id).and_then(|place| self.unpacker.object(&self.packs, place));
-        match unpacked.filter(|(kind, bytes)| git_id(*kind, bytes) == id) {
-            Some(found) => Ok(found),
-            // Loose, in another repository's folder, or damaged, and there once more perhaps.
-            None => self.read_elsewhere(id),
+        for place in self.packs.places(id) {
+            match self.unpacker.object(&self.packs, place) {
+                Ok((kind, bytes)) if git_id(kind, &bytes) == id => return Ok((kind, bytes)),
+                Err(Unread::TooLong) => {
+                    return Err(VersionError::Refused {
+                        message: format!(
+                            "object {id} in {} is made of differences, and longer than git makes any",
+                            self.place.display()
+                        ),
+                        hint: "where it is meant, `git -c core.bigFileThreshold=512m repack -adF` there stores it whole",
+                    });
+                }
+                Ok(_) | Err(Unread::Elsewhere) => {}
+            }
         }
+        // Loose, in another repository's folder, or damaged, and there once more perhaps.
+        self.read_elsewhere(id)
     }
 
     fn read_elsewhere(&self, id: GitId) -> Result<(Kind, Bytes), VersionError> {
