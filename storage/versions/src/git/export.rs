@@ -4,7 +4,7 @@
 //! exported one) tracks, or that no ignore rule fits. The rules are those of the exported tree's own
 //! `.gitignore` files, of the repository's `info/exclude` and of the person's global excludes. So a
 //! build folder that a step carries does not turn up in a branch. Empty folders do not either, nor
-//! names that git forbids (`.git` in any case).
+//! names that git forbids (`.git` in any case), nor `.helios`, which whoever checks the branch out would take for their own.
 
 mod looking;
 
@@ -21,6 +21,7 @@ use helix_objects::ObjectStore;
 use helix_protocol::{FileMode, ObjectId};
 
 use super::convert::entries;
+use super::tree_text::leads_into_a_repository;
 use super::{failed, open, place};
 use crate::read::push_name;
 use crate::tree::{MAX_DEPTH, Tree, TreeEntry};
@@ -322,7 +323,7 @@ impl<'a> Writer<'a> {
         let (mut entries, mut turned) = (Vec::new(), Turned::default());
         for entry in Tree::load(self.store, id)?.entries() {
             let length = push_name(path, &entry.name);
-            if is_forbidden(&entry.name) {
+            if leads_into_a_repository(&entry.name) {
                 turned.left_out.push(show_path(path));
             } else if let Some((kind, oid)) = self.entry(entry, path, depth, ignored, ignores, &mut turned.left_out)? {
                 entries.push(Entry { mode: kind.into(), filename: BString::from(entry.name.clone()), oid });
@@ -381,13 +382,6 @@ impl<'a> Writer<'a> {
         let beneath = |path: &Vec<u8>| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"));
         self.tracked.iter().any(beneath)
     }
-}
-
-/// Names that git refuses in a tree, on whatever system it is checked out.
-fn is_forbidden(name: &[u8]) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let trimmed = lower.trim_end_with(|c| c == '.' || c == ' ');
-    trimmed == b".git" || trimmed == b"git~1"
 }
 
 /// Git's headers are lines with `<` and `>` in them.

@@ -354,6 +354,8 @@ fn exported_steps_are_commits_that_git_understands() {
             fs::create_dir(folder.join("nested")).unwrap();
             fs::create_dir(folder.join("nested/.git")).unwrap();
             fs::write(folder.join("nested/.git/config"), "a clone").unwrap();
+            fs::create_dir_all(folder.join(".helios/workspaces")).unwrap();
+            fs::write(folder.join(".helios/workspaces/main"), "a store").unwrap();
         }],
     );
     repository.git(&["fsck", "--strict", "--no-dangling"]);
@@ -364,7 +366,7 @@ fn exported_steps_are_commits_that_git_understands() {
     let changes = repository.git(&["log", "--format=", "--name-status", "-2", "helix/task-1"]);
     assert_eq!(changes, "D\tREADME.md\nA\tsrc.rs\nM\tsrc/main.rs\nM\tsrc/main.rs");
     assert!(repository.git(&["log", "--stat", "helix/task-1"]).contains("src/main.rs | 2 +-"));
-    assert_eq!(exported.left_out, vec!["nested/.git"]);
+    assert_eq!(exported.left_out, vec![".helios", "nested/.git"]);
     assert_eq!(repository.git(&["merge-base", "main", "helix/task-1"]), repository.head());
     let after = (repository.git(&["status", "--porcelain=v2", "--branch"]), state(&repository.path().join("src")));
     assert_eq!(after, before);
