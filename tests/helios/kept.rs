@@ -183,3 +183,29 @@ fn a_promotion_is_refused_where_a_local_change_is_in_the_way() {
     assert_eq!((user.ok(&root, &["rev-parse", "HEAD"]).trim(), read(&root, "f").as_str()), (best.as_str(), "better"));
     assert_eq!((read(&second, "f").as_str(), user.ok(&root, &["status", "--porcelain"]).as_str()), ("mine", ""));
 }
+
+#[test]
+fn a_repository_within_the_folder_is_never_removed() {
+    let user = User::new();
+    let root = user.repository("work");
+    let file = user.commit(&root, "sub", "a file");
+    fs::remove_file(root.join("sub")).expect("removed");
+    write(&root, &[("sub/h", "1")]);
+    user.ok(&root, &["commit", "-q", "--work", "."]);
+    user.ok(&root.join("sub"), &["init", "-q"]);
+    let inner = user.commit(&root.join("sub"), "own", "nowhere else");
+    user.ok(&root, &["reset", "-q"]);
+    let head = user.ok(&root, &["rev-parse", "HEAD"]);
+    for command in [&["checkout", "-q", &file][..], &["checkout", "-f", &file], &["reset", "--hard", &file]] {
+        let ended = user.run(&root, command);
+        assert!(
+            ended.code != 0 && ended.err.contains("repositories") && ended.err.contains("sub/.helios"),
+            "{command:?}: {ended:?}"
+        );
+        assert!(ended.err.contains("hint: move the folders with repositories away"), "{ended:?}");
+        assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]), head);
+    }
+    let restored = user.run(&root, &["restore", "--source", &file, "sub"]);
+    assert!(restored.code != 0 && restored.err.contains("sub/.helios"), "{restored:?}");
+    assert_eq!(user.ok(&root.join("sub"), &["rev-parse", "HEAD"]).trim(), inner);
+}

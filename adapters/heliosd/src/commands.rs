@@ -345,16 +345,17 @@ fn in_the_way(conflicts: &[Conflict], verb: &str) -> Failure {
             .map(|conflict| format!("\n\t{}", path::plain(&conflict.path)))
             .collect::<String>()
     };
-    let (local, untracked) = (of(ConflictKind::LocalChange), of(ConflictKind::Untracked));
-    let mut message = String::new();
-    if !local.is_empty() {
-        message.push_str(&format!("your local changes to these files would be overwritten by {verb}:{local}"));
-    }
-    if !untracked.is_empty() {
-        let between = if message.is_empty() { "" } else { "\n" };
-        message.push_str(&format!("{between}these untracked files would be overwritten by {verb}:{untracked}"));
-    }
+    let parts = [
+        (of(ConflictKind::LocalChange), "your local changes to these files would be overwritten by"),
+        (of(ConflictKind::Untracked), "these untracked files would be overwritten by"),
+        (of(ConflictKind::Repository), "these repositories, of which nothing is kept here, would be removed by"),
+    ];
+    let told = parts.iter().filter(|(paths, _)| !paths.is_empty());
+    let message = told.map(|(paths, text)| format!("{text} {verb}:{paths}")).collect::<Vec<_>>().join("\n");
     let hint = match verb {
+        _ if conflicts.iter().any(|conflict| conflict.kind == ConflictKind::Repository) => {
+            "move the folders with repositories away"
+        }
         "checkout" | "undo" => "commit them, or move them away; --force takes their place, and keeps them in a snapshot first",
         _ => "commit them, or move them away",
     };

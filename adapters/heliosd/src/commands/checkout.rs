@@ -192,7 +192,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let mut doomed = Doomed { here, workspace: &before, verb, base: from, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
     let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { from };
-    let mut in_the_way = if discards { Vec::new() } else { folder.foresee(here.store(), Some(from), to, journey.changes)? };
+    let mut in_the_way = folder.foresee(here.store(), Some(from), to, journey.changes)?;
     if !discards {
         let mut staged = staged_in_the_way(here, here.index(&before)?, from, to)?;
         staged.retain(|conflict| in_the_way.iter().all(|other| other.path != conflict.path));

@@ -1,13 +1,12 @@
 //! The files of a folder after its head has moved. Where they cannot follow, the head goes back: a head whose files are another
 //! snapshot's would make of the next commit of the folder a silent step back.
 
-use std::collections::HashSet;
-
 use helix_protocol::{Failure, ObjectId};
 use helix_versions::{LocalChanges, Undo, VersionError, WorkingFolder};
 
 use crate::context::Context;
 use crate::here::Here;
+use crate::render::path;
 
 /// A head that has moved.
 pub struct Moved<'a> {
@@ -35,9 +34,10 @@ pub fn go_back(here: &Here, folder: &mut WorkingFolder, to: ObjectId, back: Obje
         Err(VersionError::WouldOverwrite { .. }) => {}
         gone => return gone.map(drop),
     }
-    let stays: HashSet<_> = folder.conflicts_with(store, Some(to), back)?.into_iter().map(|conflict| conflict.path).collect();
+    let stays: Vec<_> = folder.conflicts_with(store, Some(to), back)?.into_iter().map(|conflict| conflict.path).collect();
     let changes = helix_versions::diff_entries(store, Some(to), back)?;
-    let paths: Vec<_> = changes.into_iter().map(|change| change.path).filter(|path| !stays.contains(path)).collect();
+    let is_free = |path: &Vec<u8>| !stays.iter().any(|stays| path::is_beneath(stays, path));
+    let paths: Vec<_> = changes.into_iter().map(|change| change.path).filter(is_free).collect();
     folder.restore(store, Some(to), back, &paths).map(drop)
 }
 

@@ -118,6 +118,10 @@ fn hard(
     let to = here.repository().tree(target)?;
     let mut doomed = Doomed { here, workspace: before, verb, base, to, reach: Reach::All, seen: None };
     let back = keep(context, folder, &mut doomed)?.tree;
+    let in_the_way = folder.foresee(here.store(), Some(base), to, changes)?;
+    if !in_the_way.is_empty() {
+        return Err(super::in_the_way(&in_the_way, verb));
+    }
     let operation = here.repository().reset(&here.caller(context, None), target, ResetKind::Hard)?.recorded.operation;
     let mut moved = Moved { here, verb, operation, from: base, to, back, changes };
     moved.back = match keep(context, folder, &mut doomed) {

@@ -21,7 +21,7 @@ use super::live::Live;
 use super::plan::{Manner, Over, Plan, Write};
 use super::stat_cache::FileStat;
 use super::teamwork::most_threads;
-use super::writing::{Removed, Source, link, make_folder, put, remove, remove_tree, set_mode};
+use super::writing::{Removed, Source, link, make_folder, put, remove, remove_tree, repository_in, set_mode};
 use crate::{VersionError, show_path};
 
 /// Objects are read from the store in batches of about this many bytes, and files.
@@ -151,9 +151,10 @@ impl Work<'_> {
                 Err(errno) => return Err(self.error(path, errno)),
             }
         }
-        for path in plan.clearings.iter().filter(|_| share.changed.is_empty()) {
-            let cleared = cursor.parent(path).and_then(|(folder, name)| remove_tree(folder, &c_name(name)?, 0));
-            share.done.removed += cleared.map_err(|errno| self.error(path, errno))?;
+        if share.changed.is_empty() {
+            for path in &plan.clearings {
+                self.clear(&mut cursor, path, share).map_err(|errno| self.error(path, errno))?;
+            }
         }
         for path in &plan.prunings {
             let pruned = cursor.parent(path).and_then(|(folder, name)| unlinkat(folder, &*c_name(name)?, AtFlags::REMOVEDIR));
@@ -168,6 +169,17 @@ impl Work<'_> {
         for path in &plan.folders {
             let made = cursor.parent(path).and_then(|(folder, name)| make_folder(folder, &c_name(name)?));
             made.map_err(|errno| self.error(path, errno))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a folder that is to be something else, unless there is a repository of its own in it by now.
+    fn clear(&self, cursor: &mut Cursor<'_>, path: &[u8], share: &mut Share) -> Result<(), Errno> {
+        let (folder, name) = cursor.parent(path)?;
+        let name = c_name(name)?;
+        match repository_in(folder, &name, 0)? {
+            Some(beneath) => share.changed.push(show_path(&[path, b"/", &beneath].concat())),
+            None => share.done.removed += remove_tree(folder, &name, 0)?,
         }
         Ok(())
     }

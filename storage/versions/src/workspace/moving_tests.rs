@@ -307,6 +307,51 @@ fn a_checkout_writes_into_nothing_outside_the_folder() {
 }
 
 #[test]
+fn a_repository_of_its_own_is_in_the_way_however_the_move_is_made() {
+    for name in [".git", ".helios"] {
+        for (file, is_ignored) in [("v/g", false), ("v/deep/g", false), ("v/deep/g", true)] {
+            let (mut place, store) = (place(Events::Use), MemoryStore::new());
+            let ignore: &[(&str, &str)] = if is_ignored { &[(".gitignore", "deep\n")] } else { &[] };
+            let base = files(&[ignore, &[("f", "1"), (file, "1")]].concat());
+            let tree = files(&[ignore, &[("f", "2"), ("v", "file")]].concat());
+            create(place.root(), &base);
+            let own = Path::new(file).with_file_name(name);
+            fs::create_dir(place.root().join(&own)).unwrap();
+            fs::write(place.root().join(&own).join("commit"), "nowhere else").unwrap();
+            let (base_tree, tree) = (tree_of(&store, &base), tree_of(&store, &tree));
+            let expected = Conflict { path: own.to_str().unwrap().as_bytes().to_vec(), kind: ConflictKind::Repository };
+            let refused = |moved: Result<_, VersionError>| matches!(moved, Err(VersionError::WouldOverwrite { paths }) if paths == [own.to_str().unwrap()]);
+            let folder = &mut place.folder;
+            for changes in [LocalChanges::Keep, LocalChanges::Discard] {
+                let seen = folder.foresee(&store, Some(base_tree), tree, changes).unwrap();
+                assert!(seen.contains(&expected), "{own:?} {changes:?}: {seen:?}");
+                assert!(folder.switch(&store, Some(base_tree), tree, changes).is_err());
+            }
+            assert!(refused(folder.restore(&store, Some(base_tree), tree, &[b"v".to_vec()])));
+            assert!(refused(folder.checkout(&store, tree)));
+            let mut untouched = base.clone();
+            untouched.extend(files(&[(own.join("commit").to_str().unwrap(), "nowhere else")]));
+            assert_eq!(held(place.root()), untouched);
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_carried_and_holds_a_repository_is_left_alone() {
+    for changes in [LocalChanges::Keep, LocalChanges::Discard] {
+        let (mut place, store) = (place(Events::Use), MemoryStore::new());
+        let ignore = (".gitignore", "v\n");
+        let (base, tree) = (files(&[ignore]), files(&[ignore, ("v", "file")]));
+        create(place.root(), &base);
+        fs::create_dir_all(place.root().join("v/.git")).unwrap();
+        let (base, tree) = (tree_of(&store, &base), tree_of(&store, &tree));
+        let moved = place.folder.switch(&store, Some(base), tree, changes);
+        assert!(matches!(&moved, Err(VersionError::WouldOverwrite { paths }) if paths == &["v"]), "{moved:?}");
+        assert!(place.root().join("v/.git").is_dir());
+    }
+}
+
+#[test]
 fn ignored_files_stay_and_give_way_only_to_files_of_the_tree() {
     let (mut place, store) = (place(Events::Use), MemoryStore::new());
     let base = tree_of(&store, &files(&[(".gitignore", "*.o\nout/\n"), ("d/f", "1")]));

@@ -44,6 +44,11 @@ pub(super) fn is_outside(name: &[u8]) -> bool {
     OUTSIDE.contains(&name) || name.starts_with(DRAFT_PREFIX)
 }
 
+/// Whether a name in a folder makes it a repository of its own.
+pub(super) fn is_repository(name: &[u8]) -> bool {
+    OUTSIDE.contains(&name)
+}
+
 /// Whether a name, when it changes, changes what is ignored in its folder.
 pub(super) fn is_ignore_file(name: &[u8]) -> bool {
     IGNORE_FILES.iter().any(|file| file.to_bytes() == name)

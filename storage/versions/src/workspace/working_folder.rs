@@ -8,6 +8,7 @@ use bytes::Bytes;
 use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId, SkippedFile};
 use rustix::fs::readlinkat;
+use rustix::io::Errno;
 
 use super::apply::{Like, all_there, apply};
 use super::checkout::CheckedOut;
@@ -19,6 +20,7 @@ use super::plan::{Manner, Plan, Planner};
 use super::reading::read_once;
 use super::rules::FolderRules;
 use super::stat_cache::StatCache;
+use super::writing::repository_in;
 use crate::diff::EntryChange;
 use crate::read::gone;
 use crate::tree::encode;
@@ -105,7 +107,8 @@ pub enum LocalChanges {
     /// Files that are the same in both trees stay as they are. Where a change or an untracked file is in the way, the
     /// move is refused with [`VersionError::WouldOverwrite`] before anything is touched: `switch`, and how a merge is written.
     Keep,
-    /// Every file of either tree becomes the new tree's; untracked files stay unless they are in the way: `reset --hard`.
+    /// Every file of either tree becomes the new tree's; untracked files stay unless they are in the way: `reset --hard`. Repositories that
+    /// lie in the folder stay: where one is in the way, the move is refused.
     Discard,
 }
 
@@ -134,6 +137,8 @@ pub enum ConflictKind {
     LocalChange,
     /// The base has no such file, and the new tree has something else there. Ignored files do not count, as in git.
     Untracked,
+    /// A repository of its own lies in a folder that the new tree has as a file. No tree has it, so it is spared however the move is made.
+    Repository,
 }
 
 /// An entry of the working folder, read from memory.
@@ -199,11 +204,13 @@ impl WorkingFolder {
         Ok(Status { tree, changes, skipped, torn, tracking: self.live.tracking() })
     }
 
-    /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs.
+    /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs. Refused with `WouldOverwrite` where a repository
+    /// of its own would go.
     pub fn checkout(&mut self, store: &dyn ObjectStore, tree: ObjectId) -> Result<CheckedOut, VersionError> {
         let base = self.live.base();
         self.live.bring(store, base, false)?;
         let plan = self.plan(store, base, tree, Manner::Exactly)?;
+        refuse(&plan)?;
         self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, Manner::Exactly, None)
     }
@@ -248,8 +255,8 @@ impl WorkingFolder {
     }
 
     /// Whether [`switch`](Self::switch) can begin: fails where content of files that it would write is missing, before anything is touched. With
-    /// [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with). With [`LocalChanges::Discard`] nothing is in the way, and
-    /// the last refresh is gone by, since it is content alone that is asked for.
+    /// [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with). With [`LocalChanges::Discard`] only repositories of their
+    /// own are in the way, and the last refresh is gone by.
     pub fn foresee(
         &mut self,
         store: &dyn ObjectStore,
@@ -266,7 +273,8 @@ impl WorkingFolder {
     }
 
     /// Makes these paths (files, or folders with all beneath) what they are in `tree`; what `tree` lacks beneath them and `base` has is removed.
-    /// An empty path is the whole folder. Fails with `NotFound` for a path that neither tree has.
+    /// An empty path is the whole folder. Fails with `NotFound` for a path that neither tree has, and with `WouldOverwrite` where a
+    /// repository of its own would go.
     pub fn restore(
         &mut self,
         store: &dyn ObjectStore,
@@ -292,7 +300,8 @@ impl WorkingFolder {
             planner.name(self.live.index.entry(path), before.as_ref(), wanted.as_ref(), depth)?;
             planner.path.clear();
         }
-        let plan = planner.finish();
+        let plan = self.with_repositories(planner.finish())?;
+        refuse(&plan)?;
         self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, Manner::Discard, None)
     }
@@ -436,7 +445,29 @@ impl WorkingFolder {
     fn plan(&self, store: &dyn ObjectStore, base: Option<ObjectId>, tree: ObjectId, manner: Manner) -> Result<Plan, VersionError> {
         let mut planner = self.planner(store, manner)?;
         planner.folder(Some(Index::ROOT), base, Some(tree), 0)?;
-        Ok(planner.finish())
+        self.with_repositories(planner.finish())
+    }
+
+    /// A plan with the repositories that it would remove among what is in its way.
+    fn with_repositories(&self, mut plan: Plan) -> Result<Plan, VersionError> {
+        if plan.clearings.is_empty() {
+            return Ok(plan);
+        }
+        let root = folder::open_root(self.live.root())?;
+        let mut cursor = Cursor::new(root.as_fd());
+        for path in &plan.clearings {
+            let found = cursor.parent(path).and_then(|(folder, name)| repository_in(folder, &c_name(name)?, 0));
+            match found {
+                Ok(Some(beneath)) => {
+                    let path = [path, b"/".as_slice(), &beneath].concat();
+                    plan.conflicts.push(Conflict { path, kind: ConflictKind::Repository });
+                }
+                Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(VersionError::io(&self.live.root().join(show_path(path)), errno)),
+            }
+        }
+        plan.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(plan)
     }
 }
 

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::folder::{self, c_name, open_folder_for_change};
 use super::plan::Over;
 use super::stat_cache::FileStat;
-use super::visit::DRAFT_PREFIX;
+use super::visit::{DRAFT_PREFIX, is_repository};
 
 /// What became of a name that was to go.
 pub(super) enum Removed {
@@ -76,6 +76,28 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
     Ok(removed)
 }
 
+/// Where a folder holds a repository of its own, at whatever depth: nothing of that is in any tree, so it cannot be brought back. The
+/// path of what makes it one, from the folder.
+pub(super) fn repository_in(parent: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<Option<Vec<u8>>, Errno> {
+    let is_folder = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if !folder::stat(parent, name)?.is_some_and(is_folder) {
+        return Ok(None);
+    }
+    if depth > 4 * crate::tree::MAX_DEPTH {
+        return Err(Errno::LOOP);
+    }
+    let fd = open_folder_for_change(parent, name)?;
+    for child in folder::names(fd.as_fd())? {
+        if is_repository(child.to_bytes()) {
+            return Ok(Some(child.into_bytes()));
+        }
+        if let Some(beneath) = repository_in(fd.as_fd(), &child, depth + 1)? {
+            return Ok(Some([child.to_bytes(), b"/", &beneath].concat()));
+        }
+    }
+    Ok(None)
+}
+
 /// Makes a folder; what has its name and is none (an ignored file) gives way.
 pub(super) fn make_folder(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(0o777);
@@ -108,7 +130,8 @@ pub(super) enum Source<'a> {
     Clone(BorrowedFd<'a>),
 }
 
-/// Writes a file. With `known` what has the name must still look so; otherwise it is left alone, and the answer is `None`.
+/// Writes a file. With `known` what has the name must still look so; otherwise it is left alone, and the answer is `None`. So is a folder
+/// with a repository of its own.
 pub(super) fn put(
     folder: BorrowedFd<'_>,
     name: &CStr,
@@ -170,16 +193,18 @@ pub(super) fn link(folder: BorrowedFd<'_>, name: &CStr, content: &Bytes, known: 
     }
 }
 
-/// Gives a finished draft its name; what had it goes, a folder with all that is in it. With `known` that must be a file that
-/// still looks so; otherwise the draft goes, and the answer is false.
+/// Gives a finished draft its name; what had it goes, a folder with all that is in it unless that is a repository of its own. With `known`
+/// it must be a file that still looks so. Otherwise the draft goes, and the answer is false.
 fn take_place(folder: BorrowedFd<'_>, draft: &CStr, name: &CStr, known: Option<FileStat>) -> Result<bool, Errno> {
     match renameat_with(folder, draft, folder, name, RenameFlags::EXCHANGE) {
         Ok(()) => {
             let before = folder::stat(folder, draft)?;
             let same = |known: FileStat| before.is_some_and(|before| known.is_same_content(&FileStat::new(&before)));
-            let taken = known.is_none_or(same);
+            let taken = known.is_none_or(same) && repository_in(folder, draft, 0)?.is_none();
             if !taken {
                 renameat_with(folder, draft, folder, name, RenameFlags::EXCHANGE)?;
+                let_go(folder, draft)?;
+                return Ok(false);
             }
             match before {
                 Some(before) if FileType::from_raw_mode(before.st_mode) == FileType::Directory => {
@@ -187,7 +212,7 @@ fn take_place(folder: BorrowedFd<'_>, draft: &CStr, name: &CStr, known: Option<F
                 }
                 _ => let_go(folder, draft)?,
             }
-            return Ok(taken);
+            return Ok(true);
         }
         // Nothing has the name any more, or the file system cannot exchange.
         Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
@@ -195,6 +220,10 @@ fn take_place(folder: BorrowedFd<'_>, draft: &CStr, name: &CStr, known: Option<F
     }
     match renameat(folder, draft, folder, name) {
         Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+            if repository_in(folder, name, 0)?.is_some() {
+                let_go(folder, draft)?;
+                return Ok(false);
+            }
             remove_tree(folder, name, 0)?;
             renameat(folder, draft, folder, name).map(|()| true)
         }
