@@ -40,6 +40,14 @@ pub enum VersionError {
     /// A path that does not stay beneath the root.
     #[error("{0:?} is not a path beneath the workspace's root")]
     InvalidPath(String),
+    /// A file that no working folder can hold.
+    #[error("{path:?} cannot be a file: {reason}")]
+    NoFile {
+        /// The path.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A folder that nobody means to version whole.
     #[error("{0} is a home folder or lies above one")]
     TooBroad(String),
@@ -230,6 +238,9 @@ impl From<VersionError> for Failure {
             VersionError::NotFound { .. } => Failure::new(Code::FileNotFound, message),
             VersionError::InvalidPath(_) => {
                 Failure::new(Code::PathEscapes, message).hint("give a path relative to the workspace's root")
+            }
+            VersionError::NoFile { .. } => {
+                Failure::new(Code::InvalidRequest, message).hint("choose another path, or another content")
             }
             VersionError::TooBroad(_) => {
                 Failure::new(Code::InvalidRequest, message).hint("choose a project's folder, or force it if it is meant")

@@ -16,6 +16,10 @@ use super::names::WorkspaceName;
 
 /// What is kept in memory at most, over all workspaces, in bytes.
 const DEFAULT_LIMIT: usize = 1 << 30;
+/// What file systems allow a name, in bytes.
+const MAX_FILE_NAME: usize = 255;
+/// What systems allow a link's target, in bytes.
+const MAX_TARGET: usize = 4095;
 /// What an entry takes beside its name.
 const ENTRY_BYTES: usize = size_of::<TreeEntry>() + 16;
 
@@ -217,6 +221,9 @@ impl LiveTree {
         let mut contents = blobs.iter();
         for edit in edits {
             check_path(&edit.path)?;
+            if let Some((mode, bytes)) = &edit.content {
+                check_file(&edit.path, *mode, bytes)?;
+            }
             let (parent, name) = split(&edit.path);
             match &edit.content {
                 Some((FileMode::Directory, _)) => return Err(VersionError::InvalidPath(show_path(&edit.path) + "/")),
@@ -332,6 +339,27 @@ fn check_path(path: &[u8]) -> Result<(), VersionError> {
         return Err(VersionError::InvalidPath(show_path(path)));
     }
     Ok(())
+}
+
+/// Refuses what no working folder can hold: it would be missing there for ever.
+fn check_file(path: &[u8], mode: FileMode, content: &[u8]) -> Result<(), VersionError> {
+    let mut names = path.split(|byte| *byte == b'/');
+    let target = (mode == FileMode::Symlink).then_some(content);
+    let reason = if names.clone().any(|name| name.len() > MAX_FILE_NAME) {
+        "a name in it has more than 255 bytes"
+    } else if names.any(is_of_a_repository) {
+        "a name in it is that of a repository's own folder"
+    } else if target.is_some_and(|target| target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET) {
+        "no link can have this target"
+    } else {
+        return Ok(());
+    };
+    Err(VersionError::NoFile { path: show_path(path), reason })
+}
+
+/// Whether a name is git's or ours. Git refuses its own however it is written.
+fn is_of_a_repository(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b".git") || name.eq_ignore_ascii_case(b".helios") || name.starts_with(b".helios-draft-")
 }
 
 /// A path's folder and its last name.

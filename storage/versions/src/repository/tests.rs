@@ -229,6 +229,32 @@ fn a_refused_edit_leaves_nothing_behind_in_memory() {
 }
 
 #[test]
+fn what_no_folder_can_hold_is_in_no_commit_and_what_an_older_one_has_of_it_can_go() {
+    use helix_protocol::FileMode::{Regular, Symlink};
+    let bed = Bed::new();
+    let (repository, main) = (&bed.repository, WorkspaceName::main());
+    let commit = |path: &str, content| {
+        let edits = vec![FileEdit { path: path.as_bytes().to_vec(), content }];
+        let (caller, message, metadata) = (bed.caller(), "one".to_owned(), BTreeMap::new());
+        repository.commit_files(&FilesRequest { caller, expect: None, edits, message, author: None, metadata, allow_empty: false })
+    };
+    let (long, far) = ("n".repeat(256), "t".repeat(4096));
+    for path in [".helios/helios.yaml", "sub/.git/config", ".GIT/c", "sub/.helios", ".helios-draft-1", &long] {
+        let refused = commit(path, Some((Regular, Bytes::new())));
+        assert!(matches!(refused, Err(VersionError::NoFile { .. })), "{path:?}: {refused:?}");
+    }
+    for target in ["", "a\0b", &far] {
+        let refused = commit("link", Some((Symlink, Bytes::copy_from_slice(target.as_bytes()))));
+        assert!(matches!(refused, Err(VersionError::NoFile { .. })), "{target:?}: {refused:?}");
+    }
+    commit(".gitignore", Some((Regular, Bytes::new()))).unwrap();
+    let old = CommitRequest::new(bed.caller(), bed.stored(&[(".git", "1"), ("a", "1")]), "from before");
+    repository.commit(&old).unwrap();
+    assert_eq!(repository.read_file(&main, b".git").unwrap().as_deref(), Some(b"1".as_slice()));
+    assert_eq!(bed.files(commit(".git", None).unwrap().tree), files(&[("a", "1")]));
+}
+
+#[test]
 fn an_amended_commit_takes_the_heads_place() {
     let bed = Bed::new();
     let first = bed.commit(&[("a", Some("1"))], "one").unwrap();
