@@ -15,6 +15,7 @@ pub mod contract;
 mod memory;
 mod named;
 mod open;
+mod plain;
 mod postgres;
 mod reach;
 mod rows;

@@ -128,7 +128,7 @@ impl From<RecordError> for Failure {
 pub trait RecordStore: Send + Sync + 'static {
     /// Applies a group of writes in one transaction, made durable once (SQLite: WAL with
     /// synchronous=FULL). The answers are in the order of the writes; a refused member leaves no trace and does not
-    /// touch its neighbours. The outer error means that nothing is known to have happened.
+    /// touch its neighbours. The outer error means that nothing is known to have happened. U+0000 in a text is kept as U+FFFD.
     async fn apply(&self, group: Vec<Write>) -> Result<Vec<Result<Applied, RecordError>>, RecordError>;
 
     /// A task.

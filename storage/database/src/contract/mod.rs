@@ -5,6 +5,7 @@
 mod events;
 mod ledger;
 mod ownership;
+mod plain;
 mod questions;
 mod remarks;
 mod spend;
@@ -140,6 +141,8 @@ claims! {
         a_refused_write_tells_nothing
         events_are_read_in_order_from_where_the_reader_stopped
         an_event_of_an_unknown_task_is_refused;
+    plain:
+        a_zero_character_is_replaced_wherever_there_is_text;
     spend:
         spend_counts_committed_steps_since_an_instant
         spend_includes_reservations_of_unfinished_steps

@@ -8,7 +8,7 @@ use helix_protocol::{
 use super::stage::Stage;
 use crate::{Applied, RecordError, Write};
 
-fn worker(name: &str) -> WorkerRecord {
+pub(super) fn worker(name: &str) -> WorkerRecord {
     WorkerRecord {
         id: WorkerId::new(),
         name: name.to_owned(),

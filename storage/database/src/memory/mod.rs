@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use self::rows::MemoryRows;
 use self::tables::Tables;
+use crate::plain::plain;
 use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 /// The records in memory. Nothing survives the process.
@@ -48,7 +49,7 @@ impl RecordStore for MemoryStore {
         let now = self.clock.now();
         let mut tables = self.tables.lock().await;
         let mut answers = Vec::with_capacity(group.len());
-        for write in &group {
+        for write in &plain(group) {
             let mut rows = MemoryRows::new(&mut tables);
             let answer = rules::perform(&mut rows, write, now).await;
             if answer.is_err() {

@@ -15,6 +15,7 @@ use super::error::{clash, ends_the_group, failure, is_clash};
 use super::group::{Savepoint, SqlRows};
 use super::read;
 use super::specs::Specs;
+use crate::plain::plain;
 use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 type Answers = Vec<Result<Applied, RecordError>>;
@@ -118,6 +119,7 @@ fn after(error: &RecordError, untouched: bool, tried: Savepoint, had: Savepoint)
 #[async_trait]
 impl<D: Dialect> RecordStore for SqlStore<D> {
     async fn apply(&self, group: Vec<Write>) -> Result<Vec<Result<Applied, RecordError>>, RecordError> {
+        let group = plain(group);
         for _ in 0..TRIES {
             match self.try_apply(&group).await {
                 Err(error) if is_clash(&error) => tracing::debug!(writes = group.len(), "a group clashed and is tried again"),
