@@ -1,7 +1,7 @@
 //! The command line as a person uses it on an empty folder.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use helix_config::changes_a_node;
 use helix_protocol::{TaskRecord, TaskStatus};
@@ -112,6 +112,22 @@ fn the_first_run_starts_a_node_and_the_exit_code_is_the_tasks() {
     assert_eq!(person.types(&["task", "lst"]).status.code(), Some(2));
     assert_eq!(person.types(&["down"]).status.code(), Some(0));
     assert_eq!(refusal(&person.types(&["--json", "status"])), (Some(5), "node_unreachable".to_owned()));
+}
+
+#[test]
+fn several_first_runs_at_once_share_the_node_that_one_of_them_starts() {
+    let person = Person::new();
+    let started: Vec<_> = (0..6)
+        .map(|number| {
+            let mut run = person.command(&["--json", "run", "-d", "--command", &format!("echo {number}")]);
+            run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs")
+        })
+        .collect();
+    for run in started {
+        json(&run.wait_with_output().expect("it ends"));
+    }
+    let tasks = json(&person.types(&["task", "list", "--json"]));
+    assert_eq!(tasks.as_array().map(Vec::len), Some(6), "{tasks}");
 }
 
 #[test]

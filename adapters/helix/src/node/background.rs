@@ -1,9 +1,10 @@
 //! A node in the background: what `helix up --detach` and the first `helix run` start.
 
 use std::fs::OpenOptions;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use helix_protocol::{Code, Failure};
@@ -12,15 +13,34 @@ use super::DataFolder;
 
 /// How long a node may take to open its stores. Recovery after a crash with a large log is the slow case.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often is looked whether a node answers.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Starts a node of this program in a session of its own, logging into the data folder, and returns when its socket answers.
 ///
-/// It inherits this process' environment, keys of model servers included, with `variables` over it. Answers at once where one runs. The
-/// failure quotes the end of the log.
+/// It inherits this process' environment, keys of model servers included, with `variables` over it. Where a node runs or starts already,
+/// that one is waited for; one that ends meanwhile is replaced. The failure quotes the end of the log.
 pub fn start_in_background(folder: &DataFolder, config: Option<&Path>, variables: &[(&str, String)]) -> Result<(), Failure> {
-    if folder.holder().is_some() {
-        return wait_for_socket(folder, None);
+    let started = Instant::now();
+    while !answers(folder) {
+        if started.elapsed() > START_LIMIT {
+            return Err(silent(folder));
+        }
+        if folder.is_held() {
+            std::thread::sleep(GLANCE);
+            continue;
+        }
+        let mut child = spawn(folder, config, variables)?;
+        match wait_for_socket(folder, &mut child) {
+            // Another one was faster.
+            Err(_) if folder.is_held() => {}
+            started => return started,
+        }
     }
+    Ok(())
+}
+
+fn spawn(folder: &DataFolder, config: Option<&Path>, variables: &[(&str, String)]) -> Result<Child, Failure> {
     folder.prepare()?;
     let log_path = folder.log();
     let io = |error: std::io::Error| Failure::io(log_path.display(), &error);
@@ -34,8 +54,7 @@ pub fn start_in_background(folder: &DataFolder, config: Option<&Path>, variables
     command.arg("up").stdin(Stdio::null()).stdout(log.try_clone().map_err(io)?).stderr(log).current_dir("/");
     command.envs(variables.iter().map(|(name, value)| (*name, value)));
     leave_the_terminal(&mut command);
-    let mut child = command.spawn().map_err(|error| Failure::io("starting the node", &error))?;
-    wait_for_socket(folder, Some(&mut child))
+    command.spawn().map_err(|error| Failure::io("starting the node", &error))
 }
 
 /// The node must outlive the terminal it was started from, so it gets a session of its own.
@@ -48,20 +67,27 @@ fn leave_the_terminal(command: &mut Command) {
 }
 
 /// Returns once the socket answers, and fails as soon as the process that should bind it has ended.
-pub(super) fn wait_for_socket(folder: &DataFolder, mut child: Option<&mut std::process::Child>) -> Result<(), Failure> {
+pub(super) fn wait_for_socket(folder: &DataFolder, child: &mut Child) -> Result<(), Failure> {
     let started = Instant::now();
-    // Where the socket is may be what the node is about to say.
-    while std::os::unix::net::UnixStream::connect(folder.socket()).is_err() {
-        let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-        if let Some(status) = ended {
+    while !answers(folder) {
+        if let Ok(Some(status)) = child.try_wait() {
             return Err(did_not_start(folder, &format!("the node ended at once: {status}")));
         }
         if started.elapsed() > START_LIMIT {
-            return Err(did_not_start(folder, &format!("the node did not answer within {} s", START_LIMIT.as_secs())));
+            return Err(silent(folder));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(GLANCE);
     }
     Ok(())
+}
+
+/// Looks anew where the socket is: that may be what the node is about to say.
+fn answers(folder: &DataFolder) -> bool {
+    UnixStream::connect(folder.socket()).is_ok()
+}
+
+fn silent(folder: &DataFolder) -> Failure {
+    did_not_start(folder, &format!("the node did not answer within {} s", START_LIMIT.as_secs()))
 }
 
 fn did_not_start(folder: &DataFolder, what: &str) -> Failure {

@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use helix_protocol::{Code, Failure, NodeId, RecordsId};
 use rustix::fs::{FlockOperation, flock};
@@ -24,6 +25,10 @@ const SOCKET_ELSEWHERE: &str = "helix-";
 /// What may lie in a folder that no node has used yet: what Helix puts there itself, before the first start or in one that was cut short,
 /// a configuration, and what every new file system has.
 const BEFORE_FIRST_START: [&str; 7] = ["helix.yaml", "logins", "lost+found", "node.id", "node.lock", "node.log", "socket"];
+
+/// How often the lock is tried for: whoever looks whether the folder is held has it for an instant.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The paths of a data folder. Nothing is opened by naming them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +138,9 @@ impl DataFolder {
         for entry in std::fs::read_dir(&self.root).map_err(|error| self.unusable(&error))? {
             let name = entry.map_err(|error| self.unusable(&error))?.file_name();
             let name = name.to_string_lossy();
-            if !BEFORE_FIRST_START.contains(&name.strip_suffix(".new").unwrap_or(&name)) && name != "format.new" {
+            let is_ours = BEFORE_FIRST_START.contains(&name.strip_suffix(".new").unwrap_or(&name)) || name == "format.new";
+            // What another process writes, which starts at this moment, comes after the format.
+            if !is_ours && self.format()?.is_none() {
                 let message = format!("{} is no data folder of Helix, and it is not empty: it holds {name}", self.root.display());
                 return Err(Failure::new(Code::InvalidConfig, message).hint(format!(
                     "name a new or an empty folder with --data, for example {}",
@@ -168,10 +175,14 @@ impl DataFolder {
         if failure.hint.is_empty() { failure.hint("give another folder with --data, or correct its owner") } else { failure }
     }
 
+    /// True where a process holds the folder.
+    pub fn is_held(&self) -> bool {
+        File::open(self.lock_file()).is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
     /// The process that holds the folder, as it wrote itself into the lock file.
     pub fn holder(&self) -> Option<u32> {
-        let lock = File::open(self.lock_file()).ok()?;
-        if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        if !self.is_held() {
             return None;
         }
         std::fs::read_to_string(self.lock_file()).ok()?.trim().parse().ok()
@@ -181,7 +192,12 @@ impl DataFolder {
         let path = self.lock_file();
         let io = |error: std::io::Error| Failure::io(path.display(), &error);
         let mut lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut tries = 1..LOCK_TRIES;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if tries.next().is_some() {
+                std::thread::sleep(LOCK_PAUSE);
+                continue;
+            }
             let holder = std::fs::read_to_string(&path).unwrap_or_default();
             return Err(Failure::new(
                 Code::NodeRunning,
@@ -290,6 +306,21 @@ mod tests {
         drop(taken);
         assert_eq!(folder.holder(), None);
         folder.take().expect("free again");
+    }
+
+    #[test]
+    fn whoever_looks_whether_a_folder_is_held_is_in_nobodys_way() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let folder = DataFolder::locate(temp.path()).expect("a named folder");
+        drop(folder.take().expect("nobody holds it"));
+        let looking = File::open(folder.lock_file()).expect("it was made");
+        flock(&looking, FlockOperation::NonBlockingLockShared).expect("nobody holds it");
+        let gone = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_PAUSE * 2);
+            drop(looking);
+        });
+        folder.take().expect("somebody only looked");
+        gone.join().expect("it only sleeps");
     }
 
     fn mode(path: &Path) -> u32 {

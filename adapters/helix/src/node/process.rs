@@ -43,7 +43,7 @@ impl NodeProcess {
         variables: Vec<(String, String)>,
     ) -> Result<Self, Failure> {
         let mut child = spawn(program, folder, config, &variables)?;
-        background::wait_for_socket(folder, Some(&mut child))?;
+        background::wait_for_socket(folder, &mut child)?;
         Ok(Self { program: program.to_owned(), folder: folder.clone(), config: config.to_owned(), variables, child })
     }
 
