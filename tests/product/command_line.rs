@@ -295,6 +295,21 @@ fn down_says_what_it_waits_for_and_what_stays_and_ends_workers_where_that_is_wan
     assert_eq!((&ended["workers"][0]["name"], &ended["workers"][0]["ended"]), (&"local-1".into(), &true.into()), "{ended}");
 }
 
+#[test]
+fn down_now_waits_for_no_step() {
+    let person = Person::new();
+    json(&person.types(&["--json", "run", "-d", "--command", "touch begun; sleep 300"]));
+    let began = std::time::Instant::now();
+    while json(&person.types(&["status", "--json"]))["tasks"]["running"] != 1 {
+        assert!(began.elapsed().as_secs() < 30, "the task is not taken");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let began = std::time::Instant::now();
+    let down = person.types(&["down", "--now"]);
+    assert_eq!(down.status.code(), Some(0), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+}
+
 /// A data folder whose path is too long for a socket in it.
 fn long_folder(person: &Person) -> PathBuf {
     person.folder.path().join("x".repeat(100)).join("data")

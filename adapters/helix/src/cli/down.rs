@@ -40,38 +40,41 @@ impl Down {
         let status: SystemStatus = client.get("/system/status").await?;
         let pid = status.node.pid;
         terminate(pid)?;
-        if self.now {
-            terminate(pid)?;
-        }
         let ended = async {
             while runs(pid) {
+                // Two signals of which the first was not taken yet are one.
+                if self.now {
+                    terminate(pid)?;
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            Ok::<(), Failure>(())
         };
-        wait(context, &status, ended).await;
+        self.wait(context, &status, ended).await?;
         let mut workers = local_workers(&status);
         if self.workers {
             end(context, &mut workers).await?;
         }
-        let answer = json!({ "ended": true, "pid": status.node.pid, "workers": workers });
+        let answer = json!({ "ended": true, "pid": pid, "workers": workers });
         context.print(&answer, |_| format!("the node has ended\n{}", told(&workers)))
     }
-}
 
-/// Says what is waited for where it takes longer than a moment.
-async fn wait(context: &Context, status: &SystemStatus, ended: impl Future<Output = ()>) {
-    let mut ended = std::pin::pin!(ended);
-    if tokio::time::timeout(MOMENT, &mut ended).await.is_ok() {
-        return;
+    /// Says what is waited for where it takes longer than a moment.
+    async fn wait<T>(&self, context: &Context, status: &SystemStatus, ended: impl Future<Output = T>) -> T {
+        let mut ended = std::pin::pin!(ended);
+        if let Ok(ended) = tokio::time::timeout(MOMENT, &mut ended).await {
+            return ended;
+        }
+        let held: u64 = status.held.values().sum();
+        let what = match held {
+            1 if !self.now => "waiting for the present step of 1 task".to_owned(),
+            2.. if !self.now => format!("waiting for the present steps of {held} tasks"),
+            _ => "the node is ending".to_owned(),
+        };
+        let hint = if self.now { "" } else { "; `helix down --now` in another terminal does not wait" };
+        context.say(&format!("{what}{hint}"));
+        context.waiting(&what, ended).await
     }
-    let held: u64 = status.held.values().sum();
-    let what = match held {
-        0 => "the node is ending".to_owned(),
-        1 => "waiting for the present step of 1 task".to_owned(),
-        held => format!("waiting for the present steps of {held} tasks"),
-    };
-    context.say(&format!("{what}; `helix down --now` in another terminal does not wait"));
-    context.waiting(&what, ended).await;
 }
 
 /// A worker of this machine.
