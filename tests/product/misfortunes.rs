@@ -2,14 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use helix::node::DataFolder;
 use helix_database::testing::{Durability, TestPostgres};
 use helix_messages::{AddWorker, WorkerView};
 use helix_protocol::{EventKind, ObjectId, TaskId, WorkerTarget};
 
-use crate::harness::{HELIX, Product, Setup, Verdict, diligent, end_everything_in, transcript};
+use crate::harness::{HELIX, Product, SOON, Setup, Verdict, diligent, end_everything_in, transcript};
 
 /// How long the disk stays full: several steps long.
 const FULL: Duration = Duration::from_millis(1_500);
@@ -191,6 +192,51 @@ async fn work_goes_on_when_its_postgresql_was_killed_and_is_back() {
         assert_eq!(product.completed(task).await, tree);
     }
     assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_database_is_away_says_so_and_can_be_stopped() {
+    let server = TestPostgres::start(Durability::Unsynced);
+    let database = server.database().await;
+    let product = Setup::workers(1).set("database.url", server.url(&database)).start().await;
+    let task = product.command(&["sleep 300"]).await;
+    product.oracle.whole_trail().until_kind(task, EventKind::TaskAssigned).await;
+    let root = product.node.folder().root().to_owned();
+    tokio::task::block_in_place(|| server.crash());
+    let refused = helix(&root, &["task", "list"]);
+    assert_eq!(refusal(&refused), (Some(9), "database_unavailable".to_owned()));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is to be repeated"), "{refused:?}");
+    let output = helix(&root, &["status"]);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!((&status["node"]["pid"], &status["workers"][0]["ready"]), (&product.node.pid().into(), &true.into()), "{status}");
+    assert_eq!(status["records_failure"]["code"], "database_unavailable");
+    let began = Instant::now();
+    let down = helix(&root, &["down", "--now", "--workers"]);
+    let ended: serde_json::Value = serde_json::from_slice(&down.stdout).unwrap_or_else(|error| panic!("{error}: {down:?}"));
+    assert_eq!((&ended["ended"], &ended["pid"]), (&true.into(), &product.node.pid().into()));
+    assert_eq!(ended["workers"][0]["ended"], false, "it may hold a task: {ended}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_still_waits_for_its_database_can_be_stopped() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path().join("data");
+    assert_eq!(refusal(&helix(&root, &["down"])), (Some(5), "node_unreachable".to_owned()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let mut up = Command::new(HELIX);
+    up.arg("--data").arg(&root).arg("up").env("DATABASE_URL", format!("postgres://helix@127.0.0.1:{port}/helix"));
+    let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program runs");
+    let data = DataFolder::locate(&root).expect("a named folder");
+    let began = Instant::now();
+    while data.holder().is_none() {
+        assert!(began.elapsed() < SOON, "it does not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let down = helix(&root, &["down"]);
+    assert_eq!(down.status.code(), Some(0), "{down:?}");
+    assert!(up.try_wait().expect("it is ours").is_some_and(|status| !status.success()));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 /// A file system of its own, of so many bytes.

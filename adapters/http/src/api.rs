@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{DeploymentCircuit, ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Confinement, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark, RemarkId,
-    RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+    Budget, Checkpoint, Confinement, Failure, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question,
+    Remark, RemarkId, RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -378,6 +378,16 @@ pub struct SystemStatus {
     /// The circuit of every provider, and after it those of its models that are not closed.
     #[serde(default)]
     pub circuits: Vec<DeploymentCircuit>,
+    /// Why the records could not be read, where they could not: then tasks, what workers hold and what was spent are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_failure: Option<Failure>,
+}
+
+impl SystemStatus {
+    /// How many tasks each worker holds, where that is known.
+    pub fn known_held(&self) -> Option<&BTreeMap<String, u64>> {
+        self.records_failure.is_none().then_some(&self.held)
+    }
 }
 
 /// A project's day.
@@ -520,8 +530,8 @@ pub struct ProblemDocument {
 
 impl ProblemDocument {
     /// The failure it carries.
-    pub fn into_failure(self) -> helix_protocol::Failure {
-        helix_protocol::Failure { code: self.code, message: self.detail, hint: self.hint }
+    pub fn into_failure(self) -> Failure {
+        Failure { code: self.code, message: self.detail, hint: self.hint }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use actix_web::{HttpResponse, web};
-use helix_messages::{DailyLimits, TaskFilter};
+use helix_messages::{TaskFilter, WorkerView};
 use helix_protocol::{Budget, Failure, OwnerId, Payer, ProjectId, Spent};
 
 use crate::HttpArgs;
@@ -25,18 +25,47 @@ pub(crate) async fn status(node: web::Data<Node>) -> Result<HttpResponse, Proble
 }
 
 async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
-    let records = args.records.read();
     let workers = args.fleet.list().await?;
     let circuits = args.models.circuits().await?;
+    let (recorded, records_failure) = match recorded(&args, &workers).await {
+        Ok(recorded) => (recorded, None),
+        Err(failure) => (Recorded::default(), Some(failure)),
+    };
+    let Recorded { tasks, held, today, project } = recorded;
+    Ok(SystemStatus {
+        node: args.info,
+        tasks,
+        workers,
+        held,
+        spent_today: today.money,
+        tokens_today: today.tokens,
+        daily: args.spending.limits().owner,
+        project,
+        circuits,
+        records_failure,
+    })
+}
+
+/// What of the status stands in the records.
+#[derive(Default)]
+struct Recorded {
+    tasks: BTreeMap<String, u64>,
+    held: BTreeMap<String, u64>,
+    today: Spent,
+    project: Option<ProjectDay>,
+}
+
+async fn recorded(args: &HttpArgs, workers: &[WorkerView]) -> Result<Recorded, Failure> {
+    let records = args.records.read();
     let now = records.now().await?;
-    let today = async |payer| records.spent_since(payer, now.day_start()).await;
-    let (spent_today, tokens_today) = today(Payer::Owner(OwnerId::LOCAL)).await?;
-    let DailyLimits { owner: daily, project: of_project } = args.spending.limits();
-    let project = if of_project == Budget::default() {
-        None
-    } else {
-        let (money, tokens) = today(Payer::Project(ProjectId::DEFAULT)).await?;
-        Some(ProjectDay { spent: Spent { money, tokens }, daily: of_project })
+    let spent = async |payer| -> Result<Spent, Failure> {
+        let (money, tokens) = records.spent_since(payer, now.day_start()).await?;
+        Ok(Spent { money, tokens })
+    };
+    let today = spent(Payer::Owner(OwnerId::LOCAL)).await?;
+    let project = match args.spending.limits().project {
+        daily if daily == Budget::default() => None,
+        daily => Some(ProjectDay { spent: spent(Payer::Project(ProjectId::DEFAULT)).await?, daily }),
     };
     let (mut tasks, mut held) = (BTreeMap::new(), BTreeMap::new());
     for task in records.tasks(TaskFilter::default()).await? {
@@ -46,7 +75,7 @@ async fn read_status(args: HttpArgs) -> Result<SystemStatus, Failure> {
             *held.entry(view.record.name.clone()).or_default() += 1;
         }
     }
-    Ok(SystemStatus { node: args.info.clone(), tasks, workers, held, spent_today, tokens_today, daily, project, circuits })
+    Ok(Recorded { tasks, held, today, project })
 }
 
 /// GET /system/tree

@@ -115,7 +115,8 @@ impl From<RecordError> for Failure {
             RecordError::NewerFormat { .. } => {
                 Failure::new(Code::NewerFormat, message).hint("install the newer version of Helix again")
             }
-            RecordError::Unavailable(_) => Failure::new(Code::DatabaseUnavailable, message).hint("it is tried again by itself"),
+            RecordError::Unavailable(_) => Failure::new(Code::DatabaseUnavailable, message)
+                .hint("see that the database runs: tasks go on by themselves once it answers, and a command is to be repeated"),
             RecordError::DiskFull(_) => Failure::new(Code::DiskFull, message).hint("free some space; work goes on by itself"),
             RecordError::Backend(_) => Failure::new(Code::DatabaseFailed, message),
         }

@@ -36,9 +36,7 @@ pub(super) struct Down {
 
 impl Down {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let client = context.client()?;
-        let status: SystemStatus = client.get("/system/status").await?;
-        let pid = status.node.pid;
+        let (pid, status) = node(context).await?;
         terminate(pid)?;
         let ended = async {
             while runs(pid) {
@@ -50,8 +48,8 @@ impl Down {
             }
             Ok::<(), Failure>(())
         };
-        self.wait(context, &status, ended).await?;
-        let mut workers = local_workers(&status);
+        self.wait(context, status.as_ref(), ended).await?;
+        let mut workers = status.as_ref().map(local_workers).unwrap_or_default();
         if self.workers {
             end(context, &mut workers).await?;
         }
@@ -60,12 +58,12 @@ impl Down {
     }
 
     /// Says what is waited for where it takes longer than a moment.
-    async fn wait<T>(&self, context: &Context, status: &SystemStatus, ended: impl Future<Output = T>) -> T {
+    async fn wait<T>(&self, context: &Context, status: Option<&SystemStatus>, ended: impl Future<Output = T>) -> T {
         let mut ended = std::pin::pin!(ended);
         if let Ok(ended) = tokio::time::timeout(MOMENT, &mut ended).await {
             return ended;
         }
-        let held: u64 = status.held.values().sum();
+        let held: u64 = status.map_or(0, |status| status.held.values().sum());
         let what = match held {
             1 if !self.now => "waiting for the present step of 1 task".to_owned(),
             2.. if !self.now => format!("waiting for the present steps of {held} tasks"),
@@ -77,12 +75,23 @@ impl Down {
     }
 }
 
+/// The node's process, and what it says of itself. One that does not answer is told by its hold on the data folder.
+async fn node(context: &Context) -> Result<(u32, Option<SystemStatus>), Failure> {
+    let asked = async { context.client()?.get::<SystemStatus>("/system/status").await };
+    match asked.await {
+        Ok(status) => Ok((status.node.pid, Some(status))),
+        // Somebody else's.
+        Err(failure) if failure.code == Code::Forbidden => Err(failure),
+        Err(failure) => context.folder()?.holder().map(|pid| (pid, None)).ok_or(failure),
+    }
+}
+
 /// A worker of this machine.
 #[derive(Debug, Serialize)]
 struct LocalWorker {
     name: String,
     pid: u32,
-    /// Whether it holds a task.
+    /// Whether it holds a task, or may.
     busy: bool,
     ended: bool,
 }
@@ -94,7 +103,9 @@ fn local_workers(status: &SystemStatus) -> Vec<LocalWorker> {
     running
         .map(|(view, pid)| {
             let name = view.record.name.clone();
-            LocalWorker { pid, busy: status.held.contains_key(&name), name, ended: false }
+            // Which task is where stands in the records.
+            let busy = status.records_failure.is_some() || status.held.contains_key(&name);
+            LocalWorker { pid, busy, name, ended: false }
         })
         .collect()
 }

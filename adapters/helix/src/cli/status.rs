@@ -34,20 +34,28 @@ fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
         node.pid,
         node.data.display(),
         node.database,
-        day(Spent { money: status.spent_today, tokens: status.tokens_today }, status.daily),
+        match &status.records_failure {
+            None => day(Spent { money: status.spent_today, tokens: status.tokens_today }, status.daily),
+            Some(failure) => style.red(format!("not known: {failure}")),
+        },
     );
     if let Some(ProjectDay { spent, daily }) = status.project {
         out.push_str(&format!("  project   {}\n", day(spent, daily)));
     }
     let counts: Vec<String> = status.tasks.iter().map(|(state, count)| format!("{count} {}", state.replace('_', " "))).collect();
-    out.push_str(&format!("  tasks     {}\n", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }));
+    let counts = match &status.records_failure {
+        None if counts.is_empty() => "none".to_owned(),
+        None => counts.join(", "),
+        Some(_) => style.red("not known: they stand in the records"),
+    };
+    out.push_str(&format!("  tasks     {counts}\n"));
     let troubled: Vec<String> = status.circuits.iter().filter_map(|circuit| told(circuit, now)).collect();
     let circuits = if troubled.is_empty() { "all closed".to_owned() } else { style.yellow(troubled.join("\n            ")) };
     out.push_str(&format!("  circuits  {circuits}\n\n"));
     if status.workers.is_empty() {
         out.push_str("no workers: `helix worker add local` or `helix worker add HOST` adds one\n");
     } else {
-        out.push_str(&table(&status.workers, Some(&status.held), now, style));
+        out.push_str(&table(&status.workers, status.known_held(), now, style));
     }
     out
 }
@@ -94,9 +102,10 @@ mod tests {
                 daily: Budget { money: Some(Money(5_000_000)), tokens: Some(1_000_000) },
             }),
             circuits: vec![circuits()[0].clone()],
+            records_failure: None,
         };
         insta::assert_snapshot!(render(&status, Timestamp(90 * minute), Style::Plain));
-        let troubled = render(&SystemStatus { circuits: circuits(), ..status }, SEEN, Style::Plain);
+        let troubled = render(&SystemStatus { circuits: circuits(), ..status.clone() }, SEEN, Style::Plain);
         let lines: Vec<&str> = troubled.lines().skip_while(|line| !line.starts_with("  circuits")).take(3).collect();
         assert_eq!(
             lines,
@@ -106,5 +115,16 @@ mod tests {
                 "",
             ]
         );
+        let away = Failure::new(helix_protocol::Code::DatabaseUnavailable, "the database does not answer: no answer within 5 s");
+        let away = render(&SystemStatus { project: None, records_failure: Some(away), ..status }, SEEN, Style::Plain);
+        let lines: Vec<&str> = away.lines().filter(|line| line.contains("not known")).collect();
+        assert_eq!(
+            lines,
+            [
+                "  today     not known: the database does not answer: no answer within 5 s",
+                "  tasks     not known: they stand in the records",
+            ]
+        );
+        assert_eq!(away.matches(" -/4 ").count(), 2, "{away}");
     }
 }

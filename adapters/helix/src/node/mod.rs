@@ -36,7 +36,7 @@ pub async fn up(config: Config, shutdown: Shutdown, ready: impl FnOnce(&DataFold
         let data = taken.folder.root().display();
         tracing::warn!(%data, "other users of this machine may read the data folder; `chmod 700` it");
     }
-    let stores = Stores::open(&config, &taken).await?;
+    let stores = Stores::open(&config, &taken, &shutdown).await?;
     let tree = Tree::start(&config, &taken, &stores).await?;
     tracing::info!(
         node = %taken.node,
@@ -67,9 +67,10 @@ pub async fn up(config: Config, shutdown: Shutdown, ready: impl FnOnce(&DataFold
 async fn park_and_stop(tree: &Tree, config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let within = Duration::from_millis(config.server.park_ms);
     tracing::info!(within_ms = config.server.park_ms, "stopping: tasks park at their next step boundary");
-    tree.record(NewEvent::info(EventKind::SystemShutdown, "node", "the node is stopping")).await;
+    let told = tree.record(NewEvent::info(EventKind::SystemShutdown, "node", "the node is stopping"));
     tokio::select! {
-        left = tree.tasks.park(within) => match left {
+        // Records that do not answer keep nobody who is in a hurry.
+        ((), left) = async { tokio::join!(told, tree.tasks.park(within)) } => match left {
             Ok(0) => tracing::info!("every task is parked"),
             Ok(left) => tracing::warn!(left, "tasks were left in the middle of a step; it is made again when the node is back"),
             Err(failure) => tracing::warn!(%failure, "tasks could not be parked"),

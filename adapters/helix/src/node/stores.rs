@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use helix_config::Config;
 use helix_database::{RecordError, RecordStore};
+use helix_kernel::Shutdown;
 use helix_objects::{Cached, ObjectError};
 use helix_protocol::{Code, Failure, ObjectId, RecordsId};
 use helix_rocks::RocksStore;
@@ -26,8 +27,12 @@ pub struct Stores {
 impl Stores {
     /// Opens both, and holds the content store's recovered mark against what the records acknowledged. The lease comes between: the records
     /// of another node that runs say nothing about this one's content. Refused with `invalid_config` where the content is other records'.
-    pub async fn open(config: &Config, taken: &TakenFolder) -> Result<Self, Failure> {
-        let records = open_records(config, &taken.folder).await?;
+    /// Whoever wants the node to stop need not wait for the database.
+    pub async fn open(config: &Config, taken: &TakenFolder, shutdown: &Shutdown) -> Result<Self, Failure> {
+        let records = tokio::select! {
+            opened = open_records(config, &taken.folder) => opened?,
+            () = shutdown.requested() => return Err(Failure::new(Code::ShuttingDown, "the node was stopped before its records were open")),
+        };
         helix_actor_cluster::take(&*records, taken.node).await?;
         let content = async {
             let content = open_content(config, &taken.folder, records.acknowledged_store_sequence().await?).await?;

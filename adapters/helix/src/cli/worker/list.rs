@@ -37,7 +37,7 @@ impl List {
             if workers.is_empty() {
                 return "no workers: `helix worker add local` or `helix worker add HOST` adds one\n".to_owned();
             }
-            table(workers, Some(&status.held), Timestamp::now(), context.style)
+            table(workers, status.known_held(), Timestamp::now(), context.style)
         })
     }
 }
