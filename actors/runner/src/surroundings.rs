@@ -1,7 +1,11 @@
 //! What a command finds around it: variables, ports, marks.
 
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use helix_protocol::{Code, Environment, Epoch, Failure, TaskId};
@@ -13,36 +17,42 @@ use crate::sandbox::Policy;
 /// Ports are given out of this range, below where systems take theirs for outgoing connections.
 const PORTS: Range<u16> = 20_000..32_000;
 
+/// As many ports in a row are one worker's at a time.
+const BLOCK: u16 = 64;
+
 /// Ports given to workspaces.
 #[derive(Debug, Default)]
-pub struct Ports {
-    given: Mutex<Vec<(TaskId, Range<u16>)>>,
+pub struct Ports(Mutex<Given>);
+
+#[derive(Debug, Default)]
+struct Given {
+    ranges: Vec<(TaskId, Range<u16>)>,
+    /// What keeps other workers of this machine from the blocks that these ranges lie in: nothing may listen there yet. `None` where it
+    /// could not be made, for another reason than that it is taken.
+    blocks: BTreeMap<u16, Option<UnixListener>>,
 }
 
 impl Ports {
     /// As many free ports in a row as asked for; those the task has already, where they are as many.
     pub fn give(&self, task: TaskId, count: u16) -> Result<Vec<u16>, Failure> {
-        if count == 0 {
-            self.take_back(task);
-            return Ok(Vec::new());
-        }
-        let mut given = self.given.lock();
-        if let Some((_, range)) = given.iter().find(|(owner, range)| *owner == task && range.len() == usize::from(count)) {
+        let mut given = self.0.lock();
+        if count > 0
+            && let Some((_, range)) = given.ranges.iter().find(|(owner, range)| *owner == task && range.len() == usize::from(count))
+        {
             return Ok(range.clone().collect());
         }
-        given.retain(|(owner, _)| *owner != task);
+        given.take_back(task);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         // Workers of one machine start looking at different places.
         let span = PORTS.end - PORTS.start;
-        let seed = u16::try_from(std::process::id() % u32::from(span)).unwrap_or_default() / 64 * 64;
+        let seed = u16::try_from(std::process::id() % u32::from(span)).unwrap_or_default() / BLOCK * BLOCK;
         let mut tried = 0;
         while tried < span && count < span {
             let start = PORTS.start + (seed + tried) % span;
             let range = start..start.saturating_add(count);
-            let taken = range.end > PORTS.end
-                || given.iter().any(|(_, other)| range.start < other.end && other.start < range.end)
-                || !range.clone().all(is_free);
-            if !taken {
-                given.push((task, range.clone()));
+            if range.end <= PORTS.end && given.take(task, &range) {
                 return Ok(range.collect());
             }
             tried += 1;
@@ -53,8 +63,43 @@ impl Ports {
 
     /// The task's ports are free again.
     pub fn take_back(&self, task: TaskId) {
-        self.given.lock().retain(|(owner, _)| *owner != task);
+        self.0.lock().take_back(task);
     }
+}
+
+impl Given {
+    /// Gives a range to the task, where it is nobody's.
+    fn take(&mut self, task: TaskId, range: &Range<u16>) -> bool {
+        if self.ranges.iter().any(|(_, other)| range.start < other.end && other.start < range.end) || !range.clone().all(is_free) {
+            return false;
+        }
+        let mut more = Vec::new();
+        for block in blocks(range).filter(|block| !self.blocks.contains_key(block)) {
+            match hold(block) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => return false,
+                held => more.push((block, held.ok())),
+            }
+        }
+        self.blocks.extend(more);
+        self.ranges.push((task, range.clone()));
+        true
+    }
+
+    fn take_back(&mut self, task: TaskId) {
+        let Self { ranges, blocks: held } = self;
+        ranges.retain(|(owner, _)| *owner != task);
+        held.retain(|block, _| ranges.iter().any(|(_, range)| blocks(range).any(|its| its == *block)));
+    }
+}
+
+/// The blocks that a range lies in.
+fn blocks(range: &Range<u16>) -> impl Iterator<Item = u16> + use<> {
+    range.start / BLOCK..=(range.end - 1) / BLOCK
+}
+
+/// Takes a block for this process. A name without a file is known as far as the ports are, and gone with the process.
+fn hold(block: u16) -> io::Result<UnixListener> {
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(format!("helix-ports-{}", block * BLOCK))?)
 }
 
 fn is_free(port: u16) -> bool {
@@ -183,6 +228,24 @@ mod tests {
         assert_eq!(ports.give(one, 3), Ok(first));
         assert_eq!(ports.give(one, 0), Ok(Vec::new()));
         assert_eq!(ports.give(one, 20_000).expect_err("too many").code, Code::Overloaded);
+    }
+
+    #[test]
+    fn workers_of_one_machine_give_different_ports_although_nothing_listens_yet() {
+        let (one, two) = (Ports::default(), Ports::default());
+        let task = TaskId::new();
+        let mut given = one.give(task, 4).expect("free");
+        given.extend(one.give(TaskId::new(), 200).expect("free"));
+        for count in [4, 4, 200] {
+            given.extend(two.give(TaskId::new(), count).expect("free"));
+        }
+        let all = given.len();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!((all, given.len()), (412, 412));
+        one.take_back(task);
+        let held = one.0.lock();
+        assert_eq!(held.blocks.keys().copied().collect::<Vec<_>>(), blocks(&held.ranges[0].1).collect::<Vec<_>>());
     }
 
     #[test]
