@@ -46,6 +46,10 @@ pub(crate) enum SchedulerMsg {
     Cancelled(Box<TaskRecord>),
     /// Park a task at its next boundary.
     Pause { task: TaskId, principal: Principal, reply: Reply<TaskRecord> },
+    /// Park it no more, where it has not come to that boundary. Answers whether anybody wanted it.
+    GoOn { task: TaskId, principal: Principal, reply: Reply<bool> },
+    /// Who wants a task parked at its next boundary.
+    WhoPauses { task: TaskId, reply: Reply<Option<String>> },
     /// Every worker's answer to a task.
     Explain { task: Box<TaskRecord>, reply: Reply<Vec<WorkerReason>> },
     /// The node stops.
@@ -89,9 +93,25 @@ struct Running {
     worker: WorkerId,
     address: Address<TaskMsg>,
     pauses: Vec<(Principal, Reply<TaskRecord>)>,
+    /// Who took these back: the task may have come to its boundary by then.
+    resumed: Option<Principal>,
+    /// It was told that its worker drains.
+    leaves: bool,
     /// Somebody changed the task while it was driven: the records show its end before its actor tells of it, and may have been
     /// changed again by then.
     changed: bool,
+}
+
+impl Running {
+    /// Tells the task's actor what the operator wants of its worker, where that has changed.
+    fn heed(&mut self, lifecycle: Lifecycle) {
+        let leaves = lifecycle == Lifecycle::Draining;
+        let message = if leaves { TaskMsg::Wish(Boundary::Yield) } else { TaskMsg::Stay };
+        // One that starts at this moment hears the fleet's next word.
+        if self.leaves != leaves && self.address.tell(message).is_ok() {
+            self.leaves = leaves;
+        }
+    }
 }
 
 pub(crate) struct Scheduler {
@@ -172,6 +192,8 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Lifecycle { worker, lifecycle } => state.lifecycle(worker, lifecycle),
             SchedulerMsg::Cancelled(task) => state.cancelled(&task),
             SchedulerMsg::Pause { task, principal, reply } => state.pause(task, principal, reply),
+            SchedulerMsg::GoOn { task, principal, reply } => state.go_on(task, principal, reply),
+            SchedulerMsg::WhoPauses { task, reply } => state.who_pauses(task, reply),
             SchedulerMsg::Explain { task, reply } => state.explain(&task, reply),
             SchedulerMsg::Park { within, reply } => state.park(within, reply),
             SchedulerMsg::Ended { task, serial, end } => state.ended(task, serial, *end),
@@ -231,7 +253,9 @@ impl Scheduler {
         let job = Job { task, record, worker, name, lost, previous: waiting.last, handover };
         let address = Address::unbound(format!("task {}", task.short()), TASK_MAILBOX);
         let child = self.child(task, serial, job, &address);
-        self.running.insert(task, Running { serial, waiting, worker, address, pauses: Vec::new(), changed: false });
+        let running =
+            Running { serial, waiting, worker, address, pauses: Vec::new(), resumed: None, leaves: false, changed: false };
+        self.running.insert(task, running);
         let supervisor = self.supervisor.clone();
         self.work.start(async move {
             match supervisor.start_child(child).await {
@@ -385,8 +409,8 @@ impl Scheduler {
         }
         let draining: HashSet<WorkerId> =
             self.fleet.views().filter(|view| view.record.lifecycle == Lifecycle::Draining).map(|view| view.record.id).collect();
-        for worker in draining {
-            self.lifecycle(worker, Lifecycle::Draining);
+        for running in self.running.values_mut() {
+            running.heed(if draining.contains(&running.worker) { Lifecycle::Draining } else { Lifecycle::Open });
         }
     }
 
@@ -413,6 +437,7 @@ impl Scheduler {
         if let Some(running) = self.running.get_mut(&task) {
             let boundary = Boundary::Pause { actor: principal.actor.clone() };
             running.pauses.push((principal, reply));
+            running.resumed = None;
             // An actor that has just ended answers with its end.
             let _ = running.address.tell(TaskMsg::Wish(boundary));
             return;
@@ -432,6 +457,25 @@ impl Scheduler {
                 (false, Err(_)) => SchedulerMsg::Nothing,
             }
         });
+    }
+
+    fn go_on(&mut self, task: TaskId, principal: Principal, reply: Reply<bool>) {
+        let Some(running) = self.running.get_mut(&task).filter(|running| !running.pauses.is_empty()) else {
+            let _ = reply.send(Ok(false));
+            return;
+        };
+        let _ = running.address.tell(TaskMsg::GoOn);
+        for (_, pause) in running.pauses.drain(..) {
+            let message = format!("task {} goes on: {} has resumed it", task.short(), principal.actor);
+            let _ = pause.send(Err(Failure::new(Code::InvalidState, message).hint("pause it again to park it all the same")));
+        }
+        running.resumed = Some(principal);
+        let _ = reply.send(Ok(true));
+    }
+
+    fn who_pauses(&self, task: TaskId, reply: Reply<Option<String>>) {
+        let pauses = self.running.get(&task).and_then(|running| running.pauses.first());
+        let _ = reply.send(Ok(pauses.map(|(principal, _)| principal.actor.clone())));
     }
 
     /// Whoever wanted to park a task that has just lost its actor is heard by the next way.

@@ -18,6 +18,10 @@ use crate::shared::Shared;
 pub(crate) enum TaskMsg {
     /// Something is wanted at the next step boundary.
     Wish(Boundary),
+    /// Its worker drains no more.
+    Stay,
+    /// Nobody wants it parked any more.
+    GoOn,
     /// Drop everything at once: the task is cancelled, or its worker lost.
     Stop,
     /// The work has ended.
@@ -64,6 +68,8 @@ impl Actor for TaskActor {
     ) -> Result<(), ActorProcessingErr> {
         match message.take() {
             TaskMsg::Wish(boundary) => state.control.wish(boundary),
+            TaskMsg::Stay => state.control.withdraw(|wish| *wish == Boundary::Yield),
+            TaskMsg::GoOn => state.control.withdraw(|wish| matches!(wish, Boundary::Pause { .. })),
             TaskMsg::Stop => {
                 state.driving.abort();
                 myself.stop(None);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Reply};
-use helix_messages::{TaskWhy, TasksMsg};
-use helix_protocol::{Failure, TaskId, TaskRecord, TaskStatus};
+use helix_messages::{ResumeTask, TaskWhy, TasksMsg};
+use helix_protocol::{Failure, Principal, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
 use crate::children::waited_for;
@@ -55,7 +55,8 @@ impl Actor for TasksActor {
             }
             TasksMsg::Pause { task, principal, reply } => door.forward(SchedulerMsg::Pause { task, principal, reply }),
             TasksMsg::Resume { task, resume, principal, reply } => {
-                door.change(reply, async move { requests::resume(&shared, task, resume, &principal).await });
+                let scheduler = door.scheduler.clone();
+                door.change(reply, async move { go_on(&shared, &scheduler, task, resume, &principal).await });
             }
             TasksMsg::Retry { task, retry, principal, reply } => {
                 door.change(reply, async move { requests::retry(&shared, task, retry, &principal).await });
@@ -123,6 +124,25 @@ impl Door {
     }
 }
 
+/// Continues a parked task, or takes back the pause of one that has not come to its step boundary.
+async fn go_on(
+    shared: &Shared,
+    scheduler: &Address<SchedulerMsg>,
+    task: TaskId,
+    resume: ResumeTask,
+    principal: &Principal,
+) -> Result<TaskRecord, Failure> {
+    let record = read_task(shared, task).await?;
+    let by = principal.clone();
+    if record.status.is_active()
+        && resume == ResumeTask::default()
+        && scheduler.ask(QUICK, |reply| SchedulerMsg::GoOn { task, principal: by, reply }).await?
+    {
+        return read_task(shared, task).await;
+    }
+    requests::resume(shared, task, resume, principal).await
+}
+
 async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -> Result<TaskWhy, Failure> {
     let record = read_task(shared, task).await?;
     let mut waits_for = Vec::new();
@@ -151,8 +171,17 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     if waits && record.reason.is_empty() && workers.is_empty() {
         "there is no worker".clone_into(&mut reason);
     }
+    let pauses =
+        if status.is_active() { scheduler.ask(QUICK, |reply| SchedulerMsg::WhoPauses { task, reply }).await? } else { None };
+    if let Some(actor) = &pauses {
+        reason.push_str(&format!("; it parks at its next step boundary, as {actor} wants"));
+    }
     let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
-    let next = if own.is_some() { for_own(&asks) } else { next(&record, lacks_sandbox) };
+    let mut next = if own.is_some() { for_own(&asks) } else { next(&record, lacks_sandbox) };
+    if pauses.is_some() {
+        next.pop();
+        next.push(format!("`helix task resume {}` takes the pause back", record.id.short()));
+    }
     Ok(TaskWhy { status, reason, waits_for, workers, next })
 }
 

@@ -191,7 +191,8 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<TaskRecord>,
     },
-    /// Parks a task at its next step boundary; answers when it is parked. Refused with `invalid_state` once it has ended.
+    /// Parks a task at its next step boundary; answers when it is parked. Refused with `invalid_state` once it has ended, and where
+    /// somebody resumes it before that boundary.
     Pause {
         /// The task.
         task: TaskId,
@@ -200,7 +201,8 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<TaskRecord>,
     },
-    /// Continues a parked task. Refused with `invalid_state` where it is not parked.
+    /// Continues a parked task, or takes back the pause of one that has not come to its step boundary. Refused with `invalid_state` where
+    /// nobody parked it.
     Resume {
         /// The task.
         task: TaskId,
@@ -289,7 +291,7 @@ pub enum TasksMsg {
         /// Which, and how that is known.
         lost: LostWorker,
     },
-    /// The operator drains a worker: its tasks move at their next step boundary. Sent by the fleet.
+    /// The operator drains a worker: its tasks move at their next step boundary, unless it is opened again before that. Sent by the fleet.
     WorkerLifecycle {
         /// The worker.
         worker: WorkerId,

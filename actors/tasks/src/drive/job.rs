@@ -46,26 +46,36 @@ pub(crate) enum Boundary {
     Park,
 }
 
-/// How the task's actor tells the work what is wanted. The stronger wish stays.
+impl Boundary {
+    fn strength(&self) -> u8 {
+        match self {
+            Self::GoOn => 0,
+            Self::Yield => 1,
+            Self::Park => 2,
+            Self::Pause { .. } => 3,
+        }
+    }
+}
+
+/// How the task's actor tells the work what is wanted. Of several wishes the strongest is done.
 #[derive(Debug, Default)]
-pub(crate) struct Control(Mutex<Boundary>);
+pub(crate) struct Control(Mutex<Vec<Boundary>>);
 
 impl Control {
     pub fn wish(&self, boundary: Boundary) {
-        let mut now = self.0.lock();
-        let strength = |boundary: &Boundary| match boundary {
-            Boundary::GoOn => 0,
-            Boundary::Yield => 1,
-            Boundary::Park => 2,
-            Boundary::Pause { .. } => 3,
-        };
-        if strength(&boundary) > strength(&now) {
-            *now = boundary;
+        let mut wishes = self.0.lock();
+        if wishes.iter().all(|wish| wish.strength() != boundary.strength()) {
+            wishes.push(boundary);
         }
     }
 
+    /// Takes wishes back.
+    pub fn withdraw(&self, is_it: impl Fn(&Boundary) -> bool) {
+        self.0.lock().retain(|wish| !is_it(wish));
+    }
+
     pub fn get(&self) -> Boundary {
-        self.0.lock().clone()
+        self.0.lock().iter().max_by_key(|wish| wish.strength()).cloned().unwrap_or_default()
     }
 }
 
@@ -86,4 +96,23 @@ pub(crate) enum End {
     Held,
     /// Something that should not happen; nothing was recorded.
     Broken(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_wishes_the_strongest_is_done_and_one_that_is_withdrawn_leaves_the_others() {
+        let control = Control::default();
+        let pause = |actor: &str| Boundary::Pause { actor: actor.to_owned() };
+        control.wish(Boundary::Yield);
+        control.wish(pause("one"));
+        control.wish(pause("two"));
+        assert_eq!(control.get(), pause("one"));
+        control.withdraw(|wish| matches!(wish, Boundary::Pause { .. }));
+        assert_eq!(control.get(), Boundary::Yield);
+        control.withdraw(|wish| *wish == Boundary::Yield);
+        assert_eq!(control.get(), Boundary::GoOn);
+    }
 }

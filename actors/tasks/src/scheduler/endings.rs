@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_kernel::Reply;
+use helix_messages::ResumeTask;
 use helix_protocol::{Principal, TaskId, TaskRecord, TaskStatus};
 
 use super::{Running, Scheduler, SchedulerMsg};
@@ -42,8 +43,10 @@ impl Scheduler {
             }
             End::Parked(record) => {
                 answer_pauses(running.pauses, &record);
-                if record.status == TaskStatus::WaitingForInput {
-                    self.look_after(task);
+                match (record.status, running.resumed) {
+                    (TaskStatus::WaitingForInput, _) => self.look_after(task),
+                    (TaskStatus::Paused, Some(principal)) => self.resume(task, principal),
+                    _ => {}
                 }
             }
             End::Waiting(record) => {
@@ -81,6 +84,21 @@ impl Scheduler {
         tracing::error!(%task, "the task's actor ended: {reason}");
         self.broken(running, reason);
         self.parked();
+    }
+
+    /// Continues a task that parked although its pause had been taken back.
+    fn resume(&mut self, task: TaskId, principal: Principal) {
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            match requests::resume(&shared, task, ResumeTask::default(), &principal).await {
+                Ok(task) => SchedulerMsg::Changed(Box::new(task)),
+                Err(failure) => {
+                    // Somebody else did more with it in the meantime.
+                    tracing::debug!(%task, "not resumed: {failure}");
+                    SchedulerMsg::LookAgain(task)
+                }
+            }
+        });
     }
 
     /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever.

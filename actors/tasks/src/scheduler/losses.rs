@@ -7,7 +7,7 @@ use helix_messages::{LostWorker, WorkerView};
 use helix_protocol::{Lifecycle, TaskId, TaskRecord, WorkerId};
 
 use super::{AGAIN, Scheduler, SchedulerMsg};
-use crate::drive::{Boundary, Handover, close, read_task};
+use crate::drive::{Handover, close, read_task};
 use crate::machine::Happening;
 use crate::schedule::{Assignment, Waiting};
 use crate::task::TaskMsg;
@@ -122,10 +122,8 @@ impl Scheduler {
     }
 
     pub(super) fn lifecycle(&mut self, worker: WorkerId, lifecycle: Lifecycle) {
-        if lifecycle == Lifecycle::Draining {
-            for running in self.running.values().filter(|running| running.worker == worker) {
-                let _ = running.address.tell(TaskMsg::Wish(Boundary::Yield));
-            }
+        for running in self.running.values_mut().filter(|running| running.worker == worker) {
+            running.heed(lifecycle);
         }
     }
 

@@ -115,6 +115,22 @@ async fn a_drained_worker_loses_its_tasks_at_their_step_boundaries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_is_opened_again_before_a_boundary_keeps_its_tasks() {
+    let outside = Outside::new();
+    let one = outside.world.add("one", 8);
+    let node = outside.start().await;
+    let task = node.create(commands(&["append a 1; sleep 1000", "append a 2"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    outside.world.add("two", 8);
+    outside.world.set_lifecycle(one, Lifecycle::Draining);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    outside.world.set_lifecycle(one, Lifecycle::Open);
+    assert_eq!(node.until(task, TaskStatus::Completed).await.epoch.0, 1);
+    let workers: Vec<_> = node.line(task).await.iter().map(|step| step.worker).collect();
+    assert_eq!(workers, [Some(one), Some(one)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_hundred_tasks_on_four_workers() {
     let outside = Outside::new();
     for name in ["one", "two", "three", "four"] {

@@ -7,7 +7,7 @@ use helix_objects::ObjectStore;
 use helix_protocol::{AtMost, Base, Code, INLINE_MESSAGES, Isolation, Message, Network, TaskStatus};
 
 use crate::files;
-use crate::support::{Outside, commands, me, talk};
+use crate::support::{Fault, Outside, commands, me, talk};
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_waits_for_the_step_boundary_and_a_resume_goes_on_from_there() {
@@ -23,6 +23,51 @@ async fn a_pause_waits_for_the_step_boundary_and_a_resume_goes_on_from_there() {
     node.tasks.resume(task.id, ResumeTask::default(), me()).await.expect("resumed");
     node.until(task.id, TaskStatus::Completed).await;
     assert_eq!(node.files(task.id).await, files(&[("a", "1\n2\n")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_waits_for_its_boundary_is_shown_and_can_be_taken_back() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(commands(&["sleep 1000; append a 1", "append a 2"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let refused = node.tasks.resume(task, ResumeTask::default(), me()).await.expect_err("nobody pauses it");
+    assert_eq!(refused.code, Code::InvalidState);
+    let tasks = node.tasks.clone();
+    let pause = tokio::spawn(async move { tasks.pause(task, me()).await });
+    let gone = {
+        let tasks = node.tasks.clone();
+        tokio::spawn(async move { tasks.pause(task, me()).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gone.abort();
+    let why = node.tasks.why(task).await.expect("explained");
+    assert!(why.reason.ends_with("; it parks at its next step boundary, as test wants"), "{}", why.reason);
+    assert_eq!(why.next.last().map(String::as_str), Some(&*format!("`helix task resume {}` takes the pause back", task.short())));
+    let goes_on = node.tasks.resume(task, ResumeTask::default(), me()).await.expect("the pause is taken back");
+    assert!(goes_on.status.is_active());
+    assert_eq!(pause.await.expect("it ends").expect_err("taken back").code, Code::InvalidState);
+    assert_eq!(node.until(task, TaskStatus::Completed).await.epoch.0, 1);
+    assert!(!outside.events_of(task).await.iter().any(|event| event == "task.paused"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_taken_back_while_it_is_recorded_parks_nothing() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(commands(&["sleep 1000; append a 1", "append a 2"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let tasks = node.tasks.clone();
+    let pause = tokio::spawn(async move { tasks.pause(task, me()).await });
+    outside.faults.plan(outside.faults.writes(), Fault::Late(1_000));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(outside.faults.log().last().map(String::as_str), Some("Commit"), "the step is on its way, and the pause with it");
+    node.tasks.resume(task, ResumeTask::default(), me()).await.expect("the pause is taken back");
+    assert_eq!(pause.await.expect("it ends").expect_err("taken back").code, Code::InvalidState);
+    node.until(task, TaskStatus::Completed).await;
+    assert!(outside.events_of(task).await.iter().any(|event| event == "task.paused"));
 }
 
 #[tokio::test(start_paused = true)]

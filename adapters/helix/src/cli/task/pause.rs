@@ -9,7 +9,11 @@ use crate::cli::Context;
 
 /// Park a task at its next step boundary
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  helix task pause 3f2a91c0")]
+#[command(after_help = "\
+Example:
+  helix task pause 3f2a91c0
+
+Before that boundary `helix task resume` takes it back.")]
 pub(in crate::cli) struct Pause {
     #[command(flatten)]
     which: Which,

@@ -8,7 +8,7 @@ use helix_protocol::{Failure, TaskRecord, TaskStatus};
 use super::{NewBudget, Which, changed, wants_budget, without_budget};
 use crate::cli::Context;
 
-/// Continue a parked task, with a new budget or an answer where it waits for one
+/// Continue a parked task, with a new budget or an answer where it waits for one; or take back a pause that waits for its boundary
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  helix task resume 3f2a91c0\n  helix task resume 3f2a91c0 --budget 5")]
 pub(in crate::cli) struct Resume {
