@@ -223,6 +223,26 @@ fn a_worker_is_cordoned_taken_back_and_drained_and_a_task_says_why_it_waits() {
 }
 
 #[test]
+fn a_worker_that_was_drained_holds_nothing_and_can_be_removed() {
+    let person = Person::new();
+    let task = person.makes(&["--command", "touch begun; sleep 4"]).id.to_string();
+    let start = Instant::now();
+    while json(&person.types(&["status", "--json"]))["held"]["local-1"] != 1 {
+        assert!(start.elapsed() < SOON, "the task is not taken");
+    }
+    read::<WorkerView>(&person.types(&["worker", "drain", "local-1", "--detach", "--json"]));
+    let refused = person.types(&["worker", "remove", "local-1", "--json"]);
+    assert_eq!(refusal(&refused), (Some(4), "invalid_state".to_owned()));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("holds 1 task\"") && said.contains("`helix worker drain local-1` waits for that"), "{said}");
+    let drained = person.types(&["worker", "drain", "local-1"]);
+    assert!(text(&drained).contains("takes no new tasks, and holds none"), "{drained:?}");
+    assert!(String::from_utf8_lossy(&drained.stderr).starts_with("waiting for the present step of 1 task; "), "{drained:?}");
+    assert_eq!(json(&person.types(&["worker", "remove", "local-1", "--json"]))["removed"], "local-1");
+    assert_eq!(person.follows(&task).0, Some(0));
+}
+
+#[test]
 fn what_looks_and_explains_answers_without_and_with_a_node() {
     let person = Person::new();
     let findings = |output: &Output| {

@@ -200,8 +200,13 @@ impl ProvisionerArgs {
         if held == 0 {
             return Ok(());
         }
-        Err(Failure::new(Code::InvalidState, format!("worker {} holds {held} tasks", line.name()))
-            .hint("drain it first: `helix worker drain`; or `--force`, and they go on elsewhere from their last step"))
+        let (name, plural) = (line.name(), if held == 1 { "" } else { "s" });
+        let first = match line.view().record.lifecycle {
+            Lifecycle::Draining => format!("it drains, and `helix worker drain {name}` waits for that"),
+            Lifecycle::Open | Lifecycle::Cordoned => format!("drain it first: `helix worker drain {name}`"),
+        };
+        Err(Failure::new(Code::InvalidState, format!("worker {name} holds {held} task{plural}"))
+            .hint(format!("{first}; or `--force`, and what it holds goes on elsewhere from its last step")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `helix worker cordon`, `uncordon` and `drain`
+//! `helix worker cordon` and `uncordon`
 
 use clap::Args;
 use helix_messages::WorkerView;

@@ -1,6 +1,7 @@
 //! `helix worker`
 
 mod add;
+mod drain;
 mod lifecycle;
 mod list;
 mod remove;
@@ -27,9 +28,7 @@ pub(super) enum Worker {
     /// Let a worker take tasks again
     #[command(after_help = "Example:\n  helix worker uncordon buildbox")]
     Uncordon(lifecycle::Named),
-    /// Move a worker's tasks away at their next step boundary, and give it no new ones
-    #[command(after_help = "Example:\n  helix worker drain buildbox")]
-    Drain(lifecycle::Named),
+    Drain(drain::Drain),
     Remove(remove::Remove),
 }
 
@@ -41,7 +40,7 @@ impl Worker {
             Self::Show(command) => command.run(context).await,
             Self::Cordon(named) => named.set(context, "cordon").await,
             Self::Uncordon(named) => named.set(context, "uncordon").await,
-            Self::Drain(named) => named.set(context, "drain").await,
+            Self::Drain(command) => command.run(context).await,
             Self::Remove(command) => command.run(context).await,
         }
     }

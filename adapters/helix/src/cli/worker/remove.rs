@@ -11,8 +11,8 @@ use crate::client::segment;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  helix worker drain buildbox && helix worker remove buildbox
-  helix worker remove buildbox --force      although it holds tasks: they go on elsewhere")]
+  helix worker drain buildbox && helix worker remove buildbox      once its tasks have gone elsewhere
+  helix worker remove buildbox --force                              although it holds tasks: they go on elsewhere")]
 pub(in crate::cli) struct Remove {
     /// Its name or id
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
