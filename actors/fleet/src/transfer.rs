@@ -1,6 +1,6 @@
 //! Content on its way: a workspace's to the worker, a snapshot's from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -93,7 +93,8 @@ fn read_batch(store: &dyn ObjectStore, ids: &mut impl Iterator<Item = ObjectId>)
     Ok(batch)
 }
 
-/// Snapshots a workspace and takes its objects: verified, pinned, synced.
+/// Snapshots a workspace and takes its objects: verified, pinned, synced. Refused with `objects_missing` where its tree names what
+/// neither came along nor stood there in the tree `since`: whoever opens it next would be sent that, and it can be another task's.
 pub(crate) async fn snapshot(
     mut call: Call,
     objects: Arc<dyn ObjectStore>,
@@ -107,7 +108,7 @@ pub(crate) async fn snapshot(
         let Response::Snapshotted(snapshot) = response else {
             return Err(Failure::new(Code::ProtocolError, "the worker answered a snapshot with something else"));
         };
-        match receive(&connected, &objects, pin, &snapshot).await {
+        match receive(&connected, &objects, pin, since, &snapshot).await {
             Err(failure) if call.was_cut(&connected, &failure) => {}
             Err(failure) => return Err(failure),
             Ok(mark) => return Ok(ReceivedSnapshot { snapshot, mark }),
@@ -116,12 +117,23 @@ pub(crate) async fn snapshot(
 }
 
 /// Takes the stream's objects. Nothing new is nothing to sync: the tree `since` is durable already.
-async fn receive(connected: &Connected, objects: &Arc<dyn ObjectStore>, pin: Pin, snapshot: &Snapshotted) -> Result<Mark, Failure> {
-    let Some(stream) = snapshot.stream else { return Ok(Mark::default()) };
+async fn receive(
+    connected: &Connected,
+    objects: &Arc<dyn ObjectStore>,
+    pin: Pin,
+    since: ObjectId,
+    snapshot: &Snapshotted,
+) -> Result<Mark, Failure> {
+    let tree = snapshot.tree;
+    let (mut came, mut batch, mut held, mut mark) = (HashSet::new(), Vec::new(), 0, Mark::default());
+    let Some(stream) = snapshot.stream else {
+        on_store(objects, move |store| hold(store, since, tree, &came)).await?;
+        return Ok(mark);
+    };
     let mut incoming = connected.link.receive_objects(stream);
-    let (mut batch, mut held, mut mark) = (Vec::new(), 0, Mark::default());
     while let Some(object) = incoming.next().await {
         let (id, bytes) = object?;
+        came.insert(id);
         held += bytes.len();
         batch.push((id, bytes));
         if held >= HELD {
@@ -132,15 +144,21 @@ async fn receive(connected: &Connected, objects: &Arc<dyn ObjectStore>, pin: Pin
     if !batch.is_empty() {
         mark = mark.max(keep(objects, pin, batch).await?);
     }
-    let tree = snapshot.tree;
     on_store(objects, move |store| {
-        match store.missing(&[tree])?.first() {
-            Some(lacking) => return Err(ObjectError::Missing(*lacking)),
-            None => store.sync(mark)?,
-        }
-        Ok(mark)
+        hold(store, since, tree, &came)?;
+        store.sync(mark)?;
+        Ok::<_, VersionError>(mark)
     })
     .await
+}
+
+/// A worker sends all that `since` does not have at the same path, also what the node has for another reason.
+fn hold(store: &dyn ObjectStore, since: ObjectId, tree: ObjectId, came: &HashSet<ObjectId>) -> Result<(), VersionError> {
+    if tree == since {
+        return Ok(());
+    }
+    let named = helix_versions::objects_between(store, Some(since), tree)?;
+    named.into_iter().find(|id| !came.contains(id)).map_or(Ok(()), |lacking| Err(ObjectError::Missing(lacking).into()))
 }
 
 /// Pins before it puts, so that a sweep in between finds the pins.

@@ -312,6 +312,13 @@ async fn a_wall_clock_that_jumps_changes_nothing() {
     assert_eq!(node.drain_losses(), []);
 }
 
+/// A tree of these files.
+fn tree_of(files: &[(&str, ObjectId)]) -> NewObject {
+    let entry =
+        |(name, id): &(&str, ObjectId)| TreeEntry { name: name.as_bytes().to_vec(), mode: FileMode::Regular, size: 1, id: *id };
+    Tree::new(files.iter().map(entry).collect()).unwrap().encode()
+}
+
 /// A tree of three files, one of them in a folder.
 fn tree_in(store: &dyn ObjectStore) -> ObjectId {
     let file = |name: &str, content: &'static [u8]| {
@@ -378,12 +385,14 @@ async fn a_snapshot_is_verified_pinned_and_covered_by_its_mark() {
     let machine = Machine::running();
     let mut node = Node::start(&[("a", &machine)]).await;
     let worker = node.until(|view| view.ready).await.record.id;
-    let (tree, file) = (Bytes::from_static(b"tree"), Bytes::from(vec![7; 200_000]));
+    let file = Bytes::from(vec![7; 200_000]);
+    let (tree, since) = (tree_of(&[("file", hash(&file))]).bytes().clone(), tree_of(&[]));
+    node.objects.put(std::slice::from_ref(&since), Durability::NoSync).unwrap();
     let (task, epoch) = (TaskId::new(), Epoch(3));
     let objects = vec![(hash(&tree), tree.clone()), (hash(&file), file.clone())];
     *machine.snapshot.lock() = (hash(&tree), objects.clone());
-    let received = node.fleet.snapshot(worker, task, epoch, hash(b""), Vec::new()).await.unwrap();
-    assert_eq!((received.snapshot.tree, received.mark), (hash(&tree), Mark(2)));
+    let received = node.fleet.snapshot(worker, task, epoch, since.id(), Vec::new()).await.unwrap();
+    assert_eq!((received.snapshot.tree, received.mark), (hash(&tree), Mark(3)));
     assert_eq!(node.objects.get(hash(&file)).unwrap(), Some(file));
     let mut pins = objects.iter().map(|(id, _)| (Pin { task, epoch }, *id)).collect::<Vec<_>>();
     pins.sort_unstable();
@@ -393,6 +402,30 @@ async fn a_snapshot_is_verified_pinned_and_covered_by_its_mark() {
     *machine.snapshot.lock() = (hash(&tree), Vec::new());
     let again = node.fleet.snapshot(worker, task, epoch, hash(&tree), Vec::new()).await.unwrap();
     assert_eq!((again.snapshot.stream, again.mark), (None, Mark(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_has_nothing_of_another_task_that_its_worker_did_not_send() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    let (ours, others) = (NewObject::new(Bytes::from_static(b"ours")), NewObject::new(Bytes::from_static(b"another task's")));
+    let (since, of_others) = (tree_of(&[("a", ours.id())]), tree_of(&[("b", others.id())]));
+    let kept = [ours.clone(), others.clone(), since.clone(), of_others.clone()];
+    node.objects.put(&kept, Durability::NoSync).unwrap();
+    let taken = |tree: &NewObject, sent: &[&NewObject]| {
+        let sent = sent.iter().map(|object| (object.id(), object.bytes().clone())).collect();
+        *machine.snapshot.lock() = (tree.id(), sent);
+        let (fleet, since) = (node.fleet.clone(), since.id());
+        async move {
+            fleet.snapshot(worker, TaskId::new(), Epoch(1), since, Vec::new()).await.map(|_| ()).map_err(|refused| refused.code)
+        }
+    };
+    let both = tree_of(&[("a", ours.id()), ("b", others.id())]);
+    assert_eq!(taken(&of_others, &[]).await, Err(Code::ObjectsMissing), "its tree");
+    assert_eq!(taken(&both, &[&both]).await, Err(Code::ObjectsMissing), "a file of it");
+    assert_eq!(taken(&both, &[&both, &others]).await, Ok(()), "the same content, made here too");
+    assert_eq!(taken(&since, &[]).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
