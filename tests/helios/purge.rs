@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Ended, User, ended};
+use crate::harness::{Ended, Program, User, ended};
 
 /// Whether a command went on, and said which path it left out and why.
 fn left_out(ended: &Ended, path: &str) -> bool {
@@ -155,4 +155,76 @@ fn a_dry_run_says_how_much_would_go() {
     assert!(user.ok(&root, &["purge", "secret", "--dry-run"]).contains("2 files would be purged from 2 snapshots (15B)"));
     assert_eq!(bytes(&["--json", "purge", "secret"]), 15);
     assert_eq!(bytes(&["--json", "purge", "secret", "--dry-run"]), 0, "they are gone");
+}
+
+/// Whether some file beneath a folder has these bytes.
+fn lies_in(folder: &Path, bytes: &str) -> bool {
+    fs::read_dir(folder).expect("a folder").any(|entry| {
+        let path = entry.expect("read").path();
+        let has =
+            |path: &Path| fs::read(path).is_ok_and(|found| found.windows(bytes.len()).any(|window| window == bytes.as_bytes()));
+        if path.is_dir() { lies_in(&path, bytes) } else { has(&path) }
+    })
+}
+
+#[test]
+fn what_was_staged_once_and_is_named_by_nothing_goes_with_the_path() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let staged = |content: &str| {
+        fs::write(root.join(".env"), content).expect("written");
+        user.ok(&root, &["add", ".env"]);
+        let list = user.ok(&root, &["ls-files", "--stage", ".env"]);
+        list.split_whitespace().nth(1).expect("an object").to_owned()
+    };
+    let is_gone = |object: &str, content: &str| {
+        assert_ne!(user.run(&root, &["cat-file", "-e", object]).code, 0, "{content}");
+        user.ok(&root, &["engine", "stop"]);
+        assert!(!lies_in(&root.join(".helios"), content), "{content}");
+    };
+    let secrets = ["3f9c51d07be842aa", "9b1e64c8a02d57ff"].map(|secret| format!("token={secret}"));
+    let [first, second] = secrets.each_ref().map(|secret| staged(secret));
+    user.ok(&root, &["commit", "-q", "-m", "x"]);
+    fs::remove_file(root.join(".env")).expect("removed");
+    let purge = user.ok(&root, &["purge", ".env"]);
+    assert!(purge.contains("1 files purged from 1 snapshots") && purge.contains("objects that nothing kept"), "{purge}");
+    is_gone(&first, &secrets[0]);
+    is_gone(&second, &secrets[1]);
+
+    let third = staged("token=77aa08c3e5d9b216");
+    user.ok(&root, &["reset", ".env"]);
+    fs::remove_file(root.join(".env")).expect("removed");
+    let unnamed = user.run(&root, &["purge", "other"]);
+    assert!(unnamed.code == 128 && unnamed.err.contains("objects that nothing kept are gone"), "{}", unnamed.err);
+    is_gone(&third, "token=77aa08c3e5d9b216");
+    let nothing = user.run(&root, &["purge", "other"]);
+    assert!(nothing.code == 128 && !nothing.err.contains("nothing kept"), "{}", nothing.err);
+    assert!(user.ok(&root, &["fsck"]).ends_with("everything is sound\n"));
+}
+
+#[test]
+fn what_a_program_read_before_is_gone_from_memory_too_and_can_be_merged() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    let mut program = Program::new(&user);
+    let mut agent = |mut request: Value| {
+        (request["path"], request["workspace"]) = (json!(root), json!("agent"));
+        program.ask(request)
+    };
+    let files = |files: Value| json!({"op": "commit_files", "message": "m", "files": files});
+    let read = || json!({"op": "read_file", "file": "s"});
+    user.ok(&root, &["workspace", "add", "../agent"]);
+    assert!(agent(files(json!([{"path": "s", "content": "secret"}, {"path": "o", "content": "x"}])))["ok"].is_object());
+    assert_eq!(agent(read())["ok"]["content"], "secret");
+    user.ok(&root, &["purge", "s"]);
+    for content in ["y", "z"] {
+        let answer = agent(read());
+        assert!(answer["error"]["message"].is_string() && !answer.to_string().contains("secret"), "{answer}");
+        assert!(agent(files(json!([{"path": "o", "content": content}])))["ok"].is_object());
+    }
+    let merged = user.run(&root, &["merge", "agent"]);
+    assert!(left_out(&merged, "s") && merged.out.contains("s | 1 +"), "{}{}", merged.out, merged.err);
+    assert_eq!(fs::read_to_string(root.join("o")).expect("read"), "z");
 }

@@ -12,7 +12,7 @@ use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
 use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
-use crate::here::Here;
+use crate::here::{Here, text_of};
 use crate::render::changes::{self, Renames, Shape};
 use crate::render::path;
 
@@ -186,7 +186,7 @@ pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made
     }
     if matches!(outcome.kind, MergeKind::FastForward | MergeKind::Merged) {
         let changed = diff_entries(here.store(), Some(outcome.from), outcome.to)?;
-        let (columns, read) = (context.caller.columns, |id| here.store().read(id));
+        let (columns, read) = (context.caller.columns, |id| text_of(here.store(), id));
         let changed = Renames::Found.of(changed, &read)?;
         context.console.write(changes::render(&changed, Shape::Stat { columns }, false, &read)?.as_bytes())?;
     }

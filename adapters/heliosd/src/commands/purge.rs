@@ -3,21 +3,24 @@
 use std::ffi::OsString;
 
 use clap::Parser;
+use helix_objects::{Sweep, Swept};
 use helix_protocol::{Failure, ObjectId, Timestamp};
-use helix_versions::{PurgePlan, PurgeTarget};
+use helix_versions::{PurgePlan, PurgeTarget, VersionError};
 use serde_json::json;
 
 use super::{Verb, stats::bytes};
 use crate::console::OK;
 use crate::context::Context;
+use crate::engine::upkeep;
 use crate::here::{Here, queue};
 use crate::render::path::{self, Quote};
 
 /// Removes content from every snapshot and every pack
 ///
 /// For secrets and for what fell in by mistake. Snapshots keep their ids, and what was purged cannot be read from them any more;
-/// every one of them is named, and so is what is staged. A checkout leaves such a path out and says so; content that is committed again
-/// is there again. Backups and exported git repositories are not touched.
+/// every one of them is named, and so is what is staged. With a path everything goes that nothing keeps any more, as with gc: it may have
+/// been staged there once. A checkout leaves such a path out and says so; content that is committed again is there again. Backups and
+/// exported git repositories are not touched.
 #[derive(Parser)]
 #[command(
     name = "purge",
@@ -39,7 +42,27 @@ impl Verb for Purge {
             Some(id) => PurgeTarget::Object(id),
             None => PurgeTarget::Path(here.path(&cwd, self.target.as_ref())?),
         };
-        let plan = here.repository().plan_purge(&target)?;
+        let planned = match here.repository().plan_purge(&target) {
+            Err(unknown @ VersionError::Unknown { .. }) => Err(unknown),
+            planned => Ok(planned?),
+        };
+        let kept_by_nothing = match (&target, self.dry_run) {
+            (PurgeTarget::Path(_), false) => self.let_go(context, &here)?,
+            _ => Swept::default(),
+        };
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(unknown) => {
+                if kept_by_nothing.dropped > 0 {
+                    here.repository().purge(&here.open.store, &[], Timestamp::now())?;
+                }
+                let failure = Failure::from(unknown);
+                return Err(match kept_by_nothing.dropped {
+                    0 => failure,
+                    gone => failure.hint(format!("{gone} objects that nothing kept are gone: what was staged there once is, too")),
+                });
+            }
+        };
         let dropped = if self.dry_run {
             // What was purged before has no bytes any more.
             let size = |id: &ObjectId| Ok(here.store().get(*id)?.map_or(0, |bytes| bytes.len() as u64));
@@ -55,7 +78,7 @@ impl Verb for Purge {
             let staged: Vec<_> = plan.staged.iter().map(|(by, paths)| json!({"by": by, "paths": listed(paths)})).collect();
             context
                 .console
-                .json(&json!({"dry_run": self.dry_run, "objects": plan.objects, "bytes": dropped, "snapshots": snapshots, "staged": staged}))?;
+                .json(&json!({"dry_run": self.dry_run, "objects": plan.objects, "bytes": dropped, "snapshots": snapshots, "staged": staged, "objects_dropped": kept_by_nothing.dropped, "bytes_dropped": kept_by_nothing.dropped_bytes}))?;
         } else {
             let listed = |paths: &[Vec<u8>]| paths.iter().map(|path| path::show(path, Quote::Spaces)).collect::<Vec<_>>().join(" ");
             for (id, paths) in &plan.snapshots {
@@ -71,12 +94,28 @@ impl Verb for Purge {
                 plan.snapshots.len(),
                 bytes(dropped)
             ))?;
+            if kept_by_nothing.dropped > 0 {
+                let Swept { dropped, dropped_bytes, .. } = kept_by_nothing;
+                context.console.line(format!("let go of {dropped} objects that nothing kept ({})", bytes(dropped_bytes)))?;
+            }
         }
         Ok(OK)
     }
 }
 
 impl Purge {
+    /// What is staged anew or unstaged leaves its content behind, which no record names. It goes before the purge, which rewrites the files
+    /// that have it. What is named goes in any case.
+    fn let_go(&self, context: &mut Context<'_>, here: &Here) -> Result<Swept, Failure> {
+        match upkeep::let_go(&here.open, None, Sweep::Drop) {
+            Ok(collected) => Ok(collected.swept),
+            Err(failure) => {
+                let text = format!("warning: what nothing keeps any more stays ({}): purge the path again later", failure.message);
+                context.console.note(text).map(|()| Swept::default())
+            }
+        }
+    }
+
     /// What still lies in a folder comes back with its next commit. The content is gone by now, so a folder that cannot be looked at is a
     /// warning too.
     fn warn(&self, context: &mut Context<'_>, here: &Here, plan: &PurgePlan) -> Result<(), Failure> {

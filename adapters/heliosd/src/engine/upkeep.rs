@@ -97,10 +97,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Lets go of what nothing keeps; what the operation log has is kept, as far as it is not older than `ttl`. Then packs.
 pub fn collect(open: &OpenRepository, ttl: Option<Duration>, how: Sweep, thoroughness: Thoroughness) -> Result<Upkeep, Failure> {
     let bytes_before = open.store.stats()?.stored_bytes;
-    let options = CollectOptions { rule: Retention { ttl, operations: None }, now: Timestamp::now(), how, patience: PATIENCE };
-    let collected = open.repository.collect(&open.store, &options)?;
+    let collected = let_go(open, ttl, how)?;
     let packed = if how == Sweep::Drop { pack(open, thoroughness)? } else { Packed::default() };
     Ok(Upkeep { collected, packed, bytes_before, bytes_after: open.store.stats()?.stored_bytes })
+}
+
+/// Lets go of what nothing keeps, as [`collect`] does, and packs nothing.
+pub fn let_go(open: &OpenRepository, ttl: Option<Duration>, how: Sweep) -> Result<Collected, Failure> {
+    let options = CollectOptions { rule: Retention { ttl, operations: None }, now: Timestamp::now(), how, patience: PATIENCE };
+    Ok(open.repository.collect(&open.store, &options)?)
 }
 
 /// Packs what is alive.

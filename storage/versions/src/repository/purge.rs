@@ -93,12 +93,14 @@ impl Repository {
     /// Removes contents from `store`, which is the one underneath this repository, and remembers that it was meant, so that a check does not
     /// call it damage. Nobody else writes meanwhile.
     pub fn purge(&self, store: &dyn Collect, objects: &[ObjectId], now: Timestamp) -> Result<Swept, VersionError> {
-        let _turn = self.writer();
+        let mut turn = self.writer();
         let value = Bytes::copy_from_slice(&now.0.to_le_bytes());
         let changes: Vec<RecordChange> = objects.iter().map(|id| purged_record(*id, Some(value.clone()))).collect();
         // First: whatever happens then, it is known that it was meant.
         self.store().commit(&[], &changes, Durability::Group)?;
         *self.inner.purged.lock() = None;
+        // Nobody reads before the turn ends.
+        turn.live.forget_contents();
         Ok(store.purge(objects)?)
     }
 
