@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use helios_client::Text;
 use serde_json::{Value, json};
 
 use crate::harness::{Program, User, end_of, ended, wait_until};
@@ -229,6 +230,30 @@ fn a_program_commits_and_reads_without_a_folder() {
     assert_eq!(branch["snapshot"], committed["snapshot"]);
     let branches = program.ok(in_repository(&root, json!({"op": "branch"})));
     assert_eq!(branches["branches"].as_object().map(serde_json::Map::len), Some(3));
+}
+
+#[test]
+fn a_content_longer_than_a_line_is_printed_whole_and_read_in_pieces() {
+    const SIZE: usize = 50 << 20;
+    let user = User::new();
+    let root = user.repository("work");
+    // It is no text, so that it needs a third more on its way.
+    let content: Vec<u8> = (0..SIZE as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    fs::write(root.join("large"), &content).expect("written");
+    user.ok(&root, &["commit", "-q", "--work", ".", "-m", "large"]);
+    let output = user.helios(&root, &["show", "HEAD:large"]).output().expect("it runs");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout == content, "{} bytes, {message}", output.stdout.len());
+    let mut program = Program::new(&user);
+    let read = |offset: usize, length: Option<usize>| {
+        in_repository(&root, json!({"op": "read_file", "file": "large", "offset": offset, "length": length}))
+    };
+    let refused = program.ask(read(0, None));
+    assert!(refused["error"]["hint"].as_str().is_some_and(|hint| hint.contains("`offset`")), "{}", refused["error"]);
+    let part = program.ok(read(SIZE - 3, Some(10)));
+    let text: Text = serde_json::from_value(part["content"].clone()).expect("a text");
+    assert_eq!((text.as_bytes(), &part["size"]), (&content[SIZE - 3..], &json!(SIZE)));
+    assert_eq!(program.ok(read(SIZE + 1, None))["content"], "");
 }
 
 #[test]

@@ -114,6 +114,11 @@ struct ReadFile {
     workspace: Option<String>,
     file: Text,
     revision: Option<String>,
+    /// From this byte on.
+    #[serde(default)]
+    offset: u64,
+    /// Absent: to its end.
+    length: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -246,7 +251,7 @@ impl Operations<'_, '_> {
     }
 
     fn read_file(&mut self, fields: Map<String, Value>) -> Result<Value, Failure> {
-        let ReadFile { path, workspace, file, revision } = read(fields)?;
+        let ReadFile { path, workspace, file, revision, offset, length } = read(fields)?;
         let here = self.here(&path, workspace.as_deref())?;
         let shown = || String::from_utf8_lossy(file.as_bytes()).into_owned();
         let missing = || Failure::new(Code::FileNotFound, format!("there is no file {:?}", shown()));
@@ -263,7 +268,9 @@ impl Operations<'_, '_> {
                 (here.store().read(entry.id)?, entry.mode)
             }
         };
-        Ok(json!({"content": Text::new(&content), "mode": changes::mode(mode), "size": content.len()}))
+        let within = |at: u64| usize::try_from(at).map_or(content.len(), |at| at.min(content.len()));
+        let part = &content[within(offset)..within(length.map_or(u64::MAX, |length| offset.saturating_add(length)))];
+        Ok(json!({"content": Text::new(part), "mode": changes::mode(mode), "size": content.len()}))
     }
 
     fn list_files(&mut self, fields: Map<String, Value>) -> Result<Value, Failure> {

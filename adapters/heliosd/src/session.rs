@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use helios_client::{Answer, Hello, Line, PROTOCOL, RELEASE, Release, Request, Run, Text, Welcome, read_line};
+use helios_client::{Answer, Hello, LONGEST_LINE, Line, PROTOCOL, RELEASE, Release, Request, Run, Text, Welcome, read_line};
 use helix_protocol::{Code, Failure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -165,17 +165,27 @@ struct Out<'a> {
 
 /// So much does not wait, whatever it is.
 const MOST_WAITING: usize = 64 << 10;
+/// A command's output goes in pieces of so many bytes: however they are written, a line is far shorter than the longest.
+const PIECE: usize = 1 << 20;
 
 impl<'a> Out<'a> {
     fn new(stream: &'a UnixStream) -> Self {
         Self { stream, waiting: RefCell::default(), ending: Cell::new(false) }
     }
 
-    fn add(&self, value: &impl Serialize) -> io::Result<()> {
+    /// Adds a line; false where nobody could read it, because it is too long.
+    fn add(&self, value: &impl Serialize) -> io::Result<bool> {
         let mut waiting = self.waiting.borrow_mut();
+        let before = waiting.len();
         serde_json::to_writer(&mut *waiting, value).map_err(io::Error::other)?;
-        waiting.push(b'\n');
-        Ok(())
+        let fits = (waiting.len() - before) as u64 <= LONGEST_LINE;
+        if fits {
+            waiting.push(b'\n');
+        } else {
+            waiting.truncate(before);
+            waiting.shrink_to(MOST_WAITING);
+        }
+        Ok(fits)
     }
 
     fn send(&self) -> io::Result<()> {
@@ -197,7 +207,17 @@ impl Wire<'_> {
     /// Sends one answer.
     pub fn answer(&mut self, answer: Answer) -> io::Result<()> {
         let is_last = matches!(answer, Answer::Exit(_) | Answer::Ok(_) | Answer::Error(_));
-        self.out.add(&Line { id: self.id.clone(), answer })?;
+        let is_result = matches!(answer, Answer::Ok(_));
+        if !self.out.add(&Line { id: self.id.clone(), answer })? {
+            if !is_result {
+                // The request's id alone is nearly that long.
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer is longer than a line may be"));
+            }
+            let failure =
+                Failure::new(Code::InvalidRequest, format!("the answer is longer than a line may be ({LONGEST_LINE} bytes)"))
+                    .hint("ask for less of it: `read_file` takes `offset` and `length`, `log` takes `limit`");
+            return self.answer(Answer::Error(failure));
+        }
         if is_last {
             self.out.ending.set(false);
         } else if self.out.ending.get() && self.out.waiting.borrow().len() < MOST_WAITING {
@@ -209,11 +229,11 @@ impl Wire<'_> {
 
 impl Sink for Wire<'_> {
     fn stdout(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.answer(Answer::Stdout(Text::new(bytes)))
+        bytes.chunks(PIECE).try_for_each(|piece| self.answer(Answer::Stdout(Text::new(piece))))
     }
 
     fn stderr(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.answer(Answer::Stderr(Text::new(bytes)))
+        bytes.chunks(PIECE).try_for_each(|piece| self.answer(Answer::Stderr(Text::new(piece))))
     }
 
     fn ends(&mut self) {
