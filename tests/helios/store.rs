@@ -1,8 +1,11 @@
 //! What keeps a store small and sound, experiments, history by line, and what programs can do over the socket.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
 use std::time::Duration;
 
 use helios_client::Text;
@@ -186,6 +189,57 @@ fn who_watches_is_told_of_each_change() {
     assert_eq!(events[0]["changes"][0]["after"], json!(snapshot));
 }
 
+/// The events that a watch tells, as it tells them.
+fn told(watch: &mut BufReader<ChildStdout>) -> Value {
+    let mut line = String::new();
+    watch.read_line(&mut line).expect("it tells");
+    serde_json::from_str(&line).expect("JSON")
+}
+
+#[test]
+fn who_watches_is_told_what_is_forgotten_and_that_the_log_is_another_one() {
+    let user = User::new();
+    let root = user.repository("work");
+    for content in ["1", "2", "3"] {
+        user.commit(&root, "f", content);
+    }
+    user.ok(&root, &["backup", "create", "../backup"]);
+    let kept = user.commit(&root, "f", "4");
+    user.ok(&root, &["gc", "--remove-old-snapshots", "--before", "0s"]);
+    let numbers: Vec<u64> = {
+        let log = user.ok(&root, &["oplog", "--json"]);
+        log.lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["operation"].as_u64().expect("a number"))
+            .collect()
+    };
+    let (first, last) = (*numbers.iter().min().expect("one"), *numbers.iter().max().expect("one"));
+    assert!(first > 2, "{numbers:?}");
+    let mut child = user.helios(&root, &["watch", "--since", "1"]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut watch = BufReader::new(child.stdout.take().expect("piped"));
+    assert_eq!(told(&mut watch), json!({"forgotten": {"first": 2, "last": first - 1}}));
+    for number in first..=last {
+        assert_eq!(told(&mut watch)["operation"], number);
+    }
+    user.ok(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    let restored = told(&mut watch)["replaced"]["last"].as_u64().expect("a number");
+    assert!(restored < last, "{restored}");
+    let next = user.commit(&root, "f", "5");
+    let event = told(&mut watch);
+    assert_eq!((event["operation"].as_u64(), &event["changes"][0]["after"]), (Some(restored + 1), &json!(next)));
+    assert_ne!(next, kept);
+    // As far as before, and another one all the same, whether the watch looks before the next commit or behind it.
+    user.ok(&root, &["backup", "restore", "--replace", "../backup", "."]);
+    user.commit(&root, "f", "6");
+    let replaced = told(&mut watch)["replaced"]["last"].as_u64().expect("a number");
+    assert!([restored, restored + 1].contains(&replaced), "{replaced}");
+    user.commit(&root, "f", "7");
+    for number in replaced + 1..=restored + 2 {
+        assert_eq!(told(&mut watch)["operation"], number);
+    }
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+}
+
 fn in_repository(root: &Path, fields: Value) -> Value {
     let mut request = json!({"path": root});
     request.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
@@ -254,6 +308,35 @@ fn a_content_longer_than_a_line_is_printed_whole_and_read_in_pieces() {
     let text: Text = serde_json::from_value(part["content"].clone()).expect("a text");
     assert_eq!((text.as_bytes(), &part["size"]), (&content[SIZE - 3..], &json!(SIZE)));
     assert_eq!(program.ok(read(SIZE + 1, None))["content"], "");
+}
+
+#[test]
+fn a_path_may_be_no_text_and_every_operation_insists_on_an_absolute_one() {
+    let user = User::new();
+    let root = user.path("").join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&root).expect("made");
+    user.ok(&root, &["init", "-q"]);
+    let first = user.commit(&root, "f", "1");
+    let mut program = Program::new(&user);
+    let path = serde_json::to_value(Text::from(root.as_os_str())).expect("JSON");
+    assert!(path["base64"].is_string(), "{path}");
+    let opened = program.ok(json!({"op": "open", "path": path}));
+    assert_eq!((&opened["repository"], &opened["head"]), (&path, &json!(first)));
+    program.ok(json!({"op": "workspace", "path": path, "name": "agent"}));
+    let files = json!([{"path": "f", "content": "2"}]);
+    program.ok(json!({"op": "commit_files", "path": path, "workspace": "agent", "message": "m", "files": files}));
+    // What a workspace begins at is the head of the one that is named.
+    let next = program.ok(json!({"op": "workspace", "path": path, "workspace": "agent", "name": "next"}));
+    assert_ne!(next["head"], json!(first));
+    for op in ["open", "workspace", "commit_files", "read_file", "list_files", "log", "branch", "watch"] {
+        let answer = program.ask(match op {
+            "workspace" | "branch" => json!({"op": op, "path": ".", "name": "x"}),
+            "commit_files" => json!({"op": op, "path": ".", "message": "", "files": []}),
+            "read_file" => json!({"op": op, "path": ".", "file": "f"}),
+            _ => json!({"op": op, "path": "."}),
+        });
+        assert!(answer["error"]["message"].as_str().is_some_and(|said| said.contains("not absolute")), "{op}: {answer}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -61,14 +61,15 @@ struct Operations<'a, 'w> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Open {
-    path: PathBuf,
+    path: Text,
     workspace: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AddWorkspace {
-    path: PathBuf,
+    path: Text,
+    workspace: Option<String>,
     name: String,
     start: Option<String>,
     branch: Option<String>,
@@ -78,7 +79,7 @@ struct AddWorkspace {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CommitFiles {
-    path: PathBuf,
+    path: Text,
     workspace: Option<String>,
     files: Vec<File>,
     message: String,
@@ -110,7 +111,7 @@ struct Person {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadFile {
-    path: PathBuf,
+    path: Text,
     workspace: Option<String>,
     file: Text,
     revision: Option<String>,
@@ -124,7 +125,7 @@ struct ReadFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListFiles {
-    path: PathBuf,
+    path: Text,
     workspace: Option<String>,
     revision: Option<String>,
 }
@@ -132,7 +133,7 @@ struct ListFiles {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Log {
-    path: PathBuf,
+    path: Text,
     workspace: Option<String>,
     #[serde(default)]
     revisions: Vec<String>,
@@ -144,7 +145,7 @@ struct Log {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Branch {
-    path: PathBuf,
+    path: Text,
     workspace: Option<String>,
     /// Absent: the branches are listed.
     name: Option<String>,
@@ -157,7 +158,7 @@ struct Branch {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Watch {
-    path: PathBuf,
+    path: Text,
     since: Option<u64>,
     count: Option<usize>,
 }
@@ -169,12 +170,8 @@ fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Failure> {
 }
 
 impl Operations<'_, '_> {
-    fn here(&mut self, path: &Path, workspace: Option<&str>) -> Result<Here, Failure> {
-        if !path.is_absolute() {
-            return Err(Failure::new(Code::InvalidRequest, format!("{} is not absolute", path.display()))
-                .hint("name the repository by an absolute path"));
-        }
-        let mut location = Location::find(path)?;
+    fn here(&mut self, path: &Text, workspace: Option<&str>) -> Result<Here, Failure> {
+        let mut location = location(path)?;
         let mut console = Console::new(self.wire);
         let open = self.engine.repository(&location, &mut console)?;
         if let Some(name) = workspace {
@@ -195,13 +192,13 @@ impl Operations<'_, '_> {
         let head = here.repository().head(here.name())?;
         let branch = if let HeadTarget::Branch(branch) = &head.target { Some(branch.to_string()) } else { None };
         Ok(
-            json!({"repository": here.location.repository.display().to_string(), "workspace": here.name().to_string(), "branch": branch, "head": head.snapshot}),
+            json!({"repository": Text::from(here.location.repository.as_os_str()), "workspace": here.name().to_string(), "branch": branch, "head": head.snapshot}),
         )
     }
 
     fn workspace(&mut self, fields: Map<String, Value>) -> Result<Value, Failure> {
-        let AddWorkspace { path, name, start, branch, author } = read(fields)?;
-        let here = self.here(&path, None)?;
+        let AddWorkspace { path, workspace, name, start, branch, author } = read(fields)?;
+        let here = self.here(&path, workspace.as_deref())?;
         let name: WorkspaceName = name.parse()?;
         let branch: BranchName = branch.unwrap_or_else(|| name.to_string()).parse()?;
         let repository = here.repository();
@@ -320,7 +317,7 @@ impl Operations<'_, '_> {
 
     fn watch(&mut self, fields: Map<String, Value>) -> Result<Value, Failure> {
         let Watch { path, since, count } = read(fields)?;
-        let location = Location::find(&path)?;
+        let location = location(&path)?;
         let engine = self.engine;
         let wire = RefCell::new(&mut *self.wire);
         let gone = || Failure::new(Code::Cancelled, "the client has gone");
@@ -333,6 +330,16 @@ impl Operations<'_, '_> {
         watched.follow(since, count)?;
         Ok(json!({}))
     }
+}
+
+/// Where a path lies.
+fn location(path: &Text) -> Result<Location, Failure> {
+    let path = PathBuf::from(path.clone().into_os());
+    if !path.is_absolute() {
+        return Err(Failure::new(Code::InvalidRequest, format!("{} is not absolute", path.display()))
+            .hint("name the repository by an absolute path"));
+    }
+    Location::find(&path)
 }
 
 impl File {

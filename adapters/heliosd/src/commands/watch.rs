@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use helix_protocol::Failure;
-use serde_json::Value;
+use helix_protocol::{Failure, Timestamp};
+use helix_versions::{Operation, Repository};
+use serde_json::{Value, json};
 
 use super::{Verb, undo};
 use crate::console::OK;
@@ -15,6 +16,10 @@ use crate::engine::location::Location;
 use crate::engine::{Engine, OpenRepository, TICK, WANTED};
 
 /// Prints every change of branches, heads and experiments as a line of JSON
+///
+/// Where the operation log has let some go before they were told, a line says which numbers: {"forgotten": {"first": 4, "last": 9}}. Where it
+/// is another one than before, as after `helios backup restore --replace`, a line says its last number, and what comes behind that is
+/// told: {"replaced": {"last": 3}}. Neither counts for --count.
 #[derive(Parser)]
 #[command(name = "watch", after_help = "Examples:\n  helios watch\n  helios watch --since 120 --count 1")]
 pub struct Watch {
@@ -68,21 +73,40 @@ impl Watched<'_> {
     /// Tells of each operation behind `since`, or of those to come, until `count` were told, nobody listens, or the engine leaves. Between
     /// looks it holds nothing open, so that another process can have the store.
     pub fn follow(&self, since: Option<u64>, count: Option<usize>) -> Result<(), Failure> {
-        let (mut told, mut left) = (since, count.unwrap_or(usize::MAX));
+        let (mut told, mut left) = (since.map(|number| Told { number, time: None }), count.unwrap_or(usize::MAX));
         while left > 0 && !self.engine.is_leaving() {
             let open = (self.open)()?;
             let (changes, seen) = (Arc::clone(&open.changes), open.changes.seen());
-            let last = open.repository.operations(None, 1)?.first().map_or(0, |operation| operation.number);
-            let mut upto = told.unwrap_or(last);
-            while upto < last && left > 0 {
-                let next = (upto + AT_ONCE as u64).min(last);
+            let newest = open.repository.operations(None, 1)?.pop();
+            let last = newest.as_ref().map_or(0, |operation| operation.number);
+            let mut upto = match told {
+                None => Told::of(newest.as_ref()),
+                Some(told) => match told.in_log(&open.repository, last)? {
+                    Some(told) => told,
+                    None => {
+                        (self.tell)(json!({"replaced": {"last": last}}))?;
+                        Told::of(newest.as_ref())
+                    }
+                },
+            };
+            while upto.number < last && left > 0 {
+                let next = (upto.number + AT_ONCE as u64).min(last);
                 let mut some = open.repository.operations(Some(next + 1), AT_ONCE)?;
-                some.retain(|operation| operation.number > upto);
+                some.retain(|operation| operation.number > upto.number);
                 some.reverse();
+                let first = match some.first() {
+                    Some(operation) => operation.number,
+                    None => open.repository.first_operation()?.unwrap_or(last),
+                };
+                if first > upto.number + 1 {
+                    (self.tell)(json!({"forgotten": {"first": upto.number + 1, "last": first - 1}}))?;
+                    upto = Told { number: first - 1, time: None };
+                    continue;
+                }
                 some.truncate(left);
                 left -= some.len();
                 some.iter().try_for_each(|operation| (self.tell)(undo::operation_json(operation)))?;
-                upto = next;
+                upto = some.last().map_or(upto, |operation| Told::of(Some(operation)));
             }
             told = Some(upto);
             let away = if open.is_wanted() { GIVE_WAY } else { LOOK_UP };
@@ -93,5 +117,31 @@ impl Watched<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Up to which operation is told.
+#[derive(Clone, Copy)]
+struct Told {
+    number: u64,
+    /// Its own, where it was seen.
+    time: Option<Timestamp>,
+}
+
+impl Told {
+    fn of(operation: Option<&Operation>) -> Self {
+        Self { number: operation.map_or(0, |operation| operation.number), time: operation.map(|operation| operation.time) }
+    }
+
+    /// The same in the log that ends with `last`; `None` where that is not the one this was told from: it ends before, or has another
+    /// operation there.
+    fn in_log(self, repository: &Repository, last: u64) -> Result<Option<Self>, Failure> {
+        if last < self.number {
+            return Ok(None);
+        }
+        let now = repository.operations(Some(self.number + 1), 1)?.pop().filter(|operation| operation.number == self.number);
+        let now = now.map(|operation| operation.time);
+        let is_another = self.time.zip(now).is_some_and(|(told, now)| told != now);
+        Ok((!is_another).then_some(Self { time: self.time.or(now), ..self }))
     }
 }

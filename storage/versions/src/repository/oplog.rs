@@ -156,6 +156,11 @@ impl Repository {
         Ok(operations)
     }
 
+    /// The number of the oldest operation that is kept.
+    pub fn first_operation(&self) -> Result<Option<u64>, VersionError> {
+        first(&**self.store())
+    }
+
     /// Entries from the newest back, until there is none or `act` says false.
     pub(crate) fn each_operation(
         &self,
