@@ -56,8 +56,8 @@ pub(crate) enum SchedulerMsg {
     Park { within: Duration, reply: Reply<u64> },
     /// A task's work has ended.
     Ended { task: TaskId, serial: u64, end: Box<End> },
-    /// A task's actor is gone; with a reason where it failed.
-    Gone { task: TaskId, serial: u64, reason: Option<String> },
+    /// A task's actor is gone; with a failure where it did not end in order.
+    Gone { task: TaskId, serial: u64, failure: Option<Failure> },
     /// A task as the records have it after it lost its worker and found no other.
     Stranded { record: Box<TaskRecord>, lost: LostWorker },
     /// A task lost its worker some time ago: if the fleet has said nothing of it, it goes on all the same.
@@ -197,7 +197,7 @@ impl Actor for SchedulerActor {
             SchedulerMsg::Explain { task, reply } => state.explain(&task, reply),
             SchedulerMsg::Park { within, reply } => state.park(within, reply),
             SchedulerMsg::Ended { task, serial, end } => state.ended(task, serial, *end),
-            SchedulerMsg::Gone { task, serial, reason } => state.gone(task, serial, reason),
+            SchedulerMsg::Gone { task, serial, failure } => state.gone(task, serial, failure),
             SchedulerMsg::Stranded { record, lost } => state.stranded(&record, &lost),
             SchedulerMsg::Unexplained(task) => state.unexplained(task),
             SchedulerMsg::LookAgain(task) => state.look_again(task, AGAIN),
@@ -260,7 +260,7 @@ impl Scheduler {
         self.work.start(async move {
             match supervisor.start_child(child).await {
                 Ok(()) => SchedulerMsg::Nothing,
-                Err(failure) => SchedulerMsg::Gone { task, serial, reason: Some(failure.message) },
+                Err(failure) => SchedulerMsg::Gone { task, serial, failure: Some(failure) },
             }
         });
     }
@@ -275,9 +275,8 @@ impl Scheduler {
         ChildSpec::actor(format!("task {}.{serial}", task.short()), address, start)
             .restart(Restart::Temporary)
             .shutdown_within(Duration::from_secs(2))
-            .when_gone(move |reason| {
-                let reason = reason.map(|failure| failure.message);
-                let _ = told.tell(SchedulerMsg::Gone { task, serial, reason });
+            .when_gone(move |failure| {
+                let _ = told.tell(SchedulerMsg::Gone { task, serial, failure });
             })
     }
 

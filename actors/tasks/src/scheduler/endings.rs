@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use helix_kernel::Reply;
 use helix_messages::ResumeTask;
-use helix_protocol::{Principal, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Code, Failure, Principal, TaskId, TaskRecord, TaskStatus};
 
-use super::{Running, Scheduler, SchedulerMsg};
+use super::{AGAIN, Running, Scheduler, SchedulerMsg};
 use crate::drive::End;
 use crate::machine::Happening;
 use crate::requests;
@@ -75,14 +75,20 @@ impl Scheduler {
         self.parked();
     }
 
-    pub(super) fn gone(&mut self, task: TaskId, serial: u64, reason: Option<String>) {
+    /// An actor that ended in order although nobody here stopped it, or was not started any more, went with the tree: no fault of the
+    /// task, which stays as it is recorded, for the next node to adopt. Should this scheduler go on after all, it looks again.
+    pub(super) fn gone(&mut self, task: TaskId, serial: u64, failure: Option<Failure>) {
         if !self.is(task, serial) {
             return;
         }
         let Some(running) = self.let_go(task) else { return };
-        let reason = reason.unwrap_or_else(|| "it ended without a word".to_owned());
-        tracing::error!(%task, "the task's actor ended: {reason}");
-        self.broken(running, reason);
+        match failure.filter(|failure| failure.code != Code::ShuttingDown) {
+            Some(failure) => {
+                tracing::error!(%task, "the task's actor failed: {failure}");
+                self.broken(running, failure.message);
+            }
+            None => self.look_again(task, AGAIN),
+        }
         self.parked();
     }
 
@@ -101,9 +107,13 @@ impl Scheduler {
         });
     }
 
-    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever.
+    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever. Of a node that stops it
+    /// is let go as it is: the tree may have taken something away from under it, and the next node sees whether it fails by itself.
     fn broken(&mut self, running: Running, reason: String) {
         let task = running.waiting.task;
+        if self.closed {
+            return;
+        }
         self.keep_pauses(task, running.pauses);
         let shared = Arc::clone(&self.shared);
         self.work.start(async move {

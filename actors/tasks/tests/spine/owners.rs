@@ -239,6 +239,36 @@ async fn a_stopping_node_parks_its_tasks_at_step_boundaries_and_they_stay_assign
 }
 
 #[tokio::test(start_paused = true)]
+async fn stopping_a_node_costs_running_tasks_nothing_whether_it_waits_for_them_or_not() {
+    for waits in [true, false] {
+        let outside = Outside::new();
+        outside.world.add("one", 64);
+        let node = outside.start().await;
+        let mut tasks = Vec::new();
+        for number in 0..40 {
+            let mut spec = commands(&["append a 1; sleep 60000", "append a 2"]);
+            spec.max_retries = Some(number % 2);
+            tasks.push(node.create(spec).await.expect("made").id);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if waits {
+            assert_eq!(node.tasks.park(Duration::from_secs(5)).await, Ok(40));
+        }
+        node.stop().await;
+        for task in outside.all_tasks().await {
+            assert_eq!((task.status, task.retries, task.epoch.0), (TaskStatus::Running, 0, 1), "{}", task.reason);
+        }
+        let node = outside.start().await;
+        for task in tasks {
+            let done = node.until(task, TaskStatus::Completed).await;
+            assert_eq!((done.retries, done.epoch.0), (0, 2));
+            assert_eq!(node.files(task).await, files(&[("a", "1\n2\n")]));
+        }
+        assert_eq!((outside.world.opened(), outside.world.effects().len()), (40, 80), "every command was begun once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_waits_for_a_worker_that_can_give_its_sandbox_and_one_without_needs_none() {
     let outside = Outside::new();
     let worker = outside.world.add("old", 4);

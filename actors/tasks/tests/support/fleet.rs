@@ -26,7 +26,8 @@ struct Space {
     epoch: Epoch,
     tree: Option<ObjectId>,
     files: Files,
-    kept: HashMap<String, Response>,
+    /// What calls answer, and when.
+    kept: HashMap<String, (tokio::time::Instant, Response)>,
     /// The epoch it was opened under, where the step in the making began, and where the next one does if that is over.
     opened: Epoch,
     began: Option<ObjectId>,
@@ -378,14 +379,14 @@ impl World {
                 if space.epoch != epoch {
                     return now(Err(stale(space.epoch)));
                 }
-                if let Some(kept) = space.kept.get(&call.key.0) {
+                if let Some((_, kept)) = space.kept.get(&call.key.0) {
                     return now(Ok(kept.clone()));
                 }
                 space.call();
                 let text = |field: &str| call.input[field].as_str().unwrap_or_default().to_owned();
                 space.files.entry(text("path")).or_default().extend(text("text").bytes());
                 let answer = Response::Tool { outcome: ToolOutcome::ok("done") };
-                space.kept.insert(call.key.0.clone(), answer.clone());
+                space.kept.insert(call.key.0.clone(), (tokio::time::Instant::now(), answer.clone()));
                 state.effects.push((worker, task, epoch, call.name));
                 now(Ok(answer))
             }
@@ -396,15 +397,15 @@ impl World {
                 if space.epoch != epoch {
                     return now(Err(stale(space.epoch)));
                 }
-                if let Some(kept) = space.kept.get(&key.0) {
-                    return now(Ok(kept.clone()));
+                if let Some((ends, kept)) = space.kept.get(&key.0) {
+                    return (ends.saturating_duration_since(tokio::time::Instant::now()), Ok(kept.clone()));
                 }
                 space.call();
                 let (wait, exit_code) = shell(&command, &mut space.files);
                 let report =
                     ExitReport { run, command: command.clone(), exit_code, tail: "tail".to_owned(), output: None, output_bytes: 4 };
                 let answer = Response::Ran { report };
-                space.kept.insert(key.0, answer.clone());
+                space.kept.insert(key.0, (tokio::time::Instant::now() + wait, answer.clone()));
                 state.effects.push((worker, task, epoch, command));
                 (wait, Ok(answer))
             }
