@@ -2,18 +2,19 @@
 //!
 //! The step's id is chosen before the first try, so a commit whose answer was lost is recognised when it is repeated.
 
-use helix_database::{Applied, StatusChange, Then, Write};
+use helix_database::{Applied, Then, Write};
 use helix_messages::ReceivedSnapshot;
 use helix_objects::{Durability, Mark, ObjectStore, Pin};
 use helix_ports::SnapshotNote;
 use helix_protocol::link::Snapshotted;
 use helix_protocol::{
     AskedModel, Change, Code, Confinement, Epoch, ExitReport, Failure, Message, NewEvent, NewStep, RemarkId, SkippedFile, Spend,
-    StepId, StepOutcome, StepRecord, TaskId, TaskRecord, TaskStatus,
+    StepId, StepOutcome, StepRecord, TaskId, TaskRecord,
 };
 use helix_versions::write_snapshot;
 
 use crate::host::{Host, Workspace};
+use crate::machine::Happening;
 use crate::said::{self, Said};
 use crate::shared::{self, Files, Pauses, Shared};
 use crate::telling;
@@ -181,18 +182,9 @@ pub(crate) async fn unfinished(host: &mut Host, kept: Option<Files>) -> Result<O
     let files = taken.files;
     // A commit counts as progress and would give the step's retries back; these files are none.
     let then = (host.task.retries > 0).then(|| {
-        Then::Status(StatusChange {
-            task: host.lease.task,
-            epoch: Some(host.lease.epoch),
-            from: vec![TaskStatus::Running],
-            to: TaskStatus::Running,
-            reason: String::new(),
-            hint: String::new(),
-            fence: false,
-            retries: Some(host.task.retries),
-            not_before: None,
-            budget: None,
-        })
+        let mut change = Happening::KeepRunning.change(host.lease.task, Some(host.lease.epoch), "");
+        change.retries = Some(host.task.retries);
+        Then::Status(change)
     });
     let draft = Draft {
         outcome: StepOutcome::Unfinished,

@@ -1,10 +1,12 @@
 //! The states of a task, and what leads from one to another.
 //!
-//! Every change of a task's state in this crate is built here, so that the table below is the whole truth. The records check the
-//! same states again inside the transaction; this is where they get them from.
+//! Every change of a task's state that this crate asks for is built here. The records check the same states again inside the
+//! transaction, and the rest is theirs alone (`rules` of `helix_database`): a question parks its task and the answer frees it; those
+//! that wait for a task are freed or fail with it; and one that is resumed or tried again is not pending but waits, where something
+//! that it needs has not completed.
 
 use helix_database::StatusChange;
-use helix_protocol::{Code, Epoch, EventKind, Failure, TaskId, TaskStatus};
+use helix_protocol::{Code, Epoch, Failure, TaskId, TaskStatus};
 
 use TaskStatus::{
     Assigned, Cancelled, Completed, Failed, Paused, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker,
@@ -14,17 +16,15 @@ use TaskStatus::{
 pub const STATES: [TaskStatus; 10] =
     [Pending, WaitingForDependencies, Assigned, Running, Paused, WaitingForInput, WaitingForWorker, Completed, Failed, Cancelled];
 
-/// What can happen to a task.
+/// What this crate does to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Happening {
-    /// The last task it waited for has completed.
-    DependenciesMet,
-    /// A task it waited for has failed or was cancelled.
-    DependencyFailed,
     /// The scheduler gave it to a worker; also the same task again, after a restart of the node.
     Claim,
-    /// Its first step began, or a step was committed.
+    /// Its first step began.
     Step,
+    /// Files of its step were kept, which is no progress: the retries that were used stay used.
+    KeepRunning,
     /// The last step was made.
     Finish,
     /// It cannot go on.
@@ -35,38 +35,34 @@ pub enum Happening {
     LoseWorker,
     /// It moves away from its worker at a step boundary.
     Yield,
-    /// Somebody must answer.
-    Ask,
-    /// Somebody answered.
-    Answer,
     /// Somebody, or a stopping node, parks it.
     Pause,
     /// Somebody lets it go on.
     Resume,
+    /// Somebody gave it another budget with an answer that lets it go on.
+    NewBudget,
     /// Somebody gives it up.
     Cancel,
     /// Somebody wants it tried again after its end.
     Retry,
-    /// Somebody moves its head back.
+    /// Somebody moves its head back. Where that leads is the records' to say.
     Rollback,
 }
 
 impl Happening {
     /// Everything that can happen.
-    pub const ALL: [Happening; 16] = [
-        Self::DependenciesMet,
-        Self::DependencyFailed,
+    pub const ALL: [Happening; 14] = [
         Self::Claim,
         Self::Step,
+        Self::KeepRunning,
         Self::Finish,
         Self::Fail,
         Self::TryAgain,
         Self::LoseWorker,
         Self::Yield,
-        Self::Ask,
-        Self::Answer,
         Self::Pause,
         Self::Resume,
+        Self::NewBudget,
         Self::Cancel,
         Self::Retry,
         Self::Rollback,
@@ -75,14 +71,14 @@ impl Happening {
     /// The states it can happen in.
     pub fn from(self) -> &'static [TaskStatus] {
         match self {
-            Self::DependenciesMet | Self::DependencyFailed => &[WaitingForDependencies],
             Self::Claim => &[Pending, WaitingForWorker, Assigned, Running],
-            Self::Step | Self::Finish | Self::TryAgain | Self::LoseWorker | Self::Yield | Self::Ask => &[Assigned, Running],
+            Self::Step | Self::Finish | Self::TryAgain | Self::LoseWorker | Self::Yield => &[Assigned, Running],
+            Self::KeepRunning => &[Running],
             // A task whose kind this node does not know fails before it has a worker.
             Self::Fail => &[Pending, WaitingForWorker, Assigned, Running],
-            Self::Answer => &[WaitingForInput],
             Self::Pause => &[Pending, WaitingForDependencies, WaitingForWorker, WaitingForInput, Assigned, Running],
             Self::Resume => &[Paused, WaitingForInput],
+            Self::NewBudget => &[Pending],
             Self::Cancel => &[Pending, WaitingForDependencies, WaitingForWorker, WaitingForInput, Paused, Assigned, Running],
             Self::Retry => &[Failed, Cancelled],
             Self::Rollback => {
@@ -97,13 +93,12 @@ impl Happening {
             return None;
         }
         Some(match self {
-            Self::DependenciesMet | Self::TryAgain | Self::Yield | Self::Answer | Self::Resume | Self::Retry => Pending,
-            Self::DependencyFailed | Self::Fail => Failed,
+            Self::TryAgain | Self::Yield | Self::Resume | Self::NewBudget | Self::Retry => Pending,
+            Self::Fail => Failed,
             Self::Claim => Assigned,
-            Self::Step => Running,
+            Self::Step | Self::KeepRunning => Running,
             Self::Finish => Completed,
             Self::LoseWorker => WaitingForWorker,
-            Self::Ask => WaitingForInput,
             Self::Pause => Paused,
             Self::Cancel => Cancelled,
             Self::Rollback => from,
@@ -115,23 +110,6 @@ impl Happening {
         matches!(self, Self::LoseWorker | Self::Cancel | Self::Rollback | Self::Retry)
     }
 
-    /// What is told of it.
-    pub fn event(self) -> Option<EventKind> {
-        match self {
-            Self::Claim => Some(EventKind::TaskAssigned),
-            Self::Finish => Some(EventKind::TaskCompleted),
-            Self::Fail | Self::DependencyFailed => Some(EventKind::TaskFailed),
-            Self::TryAgain => Some(EventKind::StepFailed),
-            Self::LoseWorker | Self::Yield => Some(EventKind::TaskReassigned),
-            Self::Ask => Some(EventKind::TaskAsked),
-            Self::Pause => Some(EventKind::TaskPaused),
-            Self::Answer | Self::Resume | Self::Retry => Some(EventKind::TaskResumed),
-            Self::Cancel => Some(EventKind::TaskCancelled),
-            Self::Rollback => Some(EventKind::TaskRolledBack),
-            Self::DependenciesMet | Self::Step => None,
-        }
-    }
-
     fn verb(self) -> &'static str {
         match self {
             Self::Pause => "paused",
@@ -139,7 +117,6 @@ impl Happening {
             Self::Cancel => "cancelled",
             Self::Retry => "tried again",
             Self::Rollback => "rolled back",
-            Self::Answer => "answered",
             _ => "changed in this way",
         }
     }
@@ -197,8 +174,8 @@ mod tests {
         for status in STATES {
             let reached = status == Pending
                 || Happening::ALL.iter().any(|event| STATES.iter().any(|from| *from != status && event.to(*from) == Some(status)));
-            // A task waits for its dependencies from the moment it is made.
-            assert!(reached || status == WaitingForDependencies, "{status}");
+            // What is waited for is the records' to say.
+            assert!(reached || [WaitingForDependencies, WaitingForInput].contains(&status), "{status}");
             let left = Happening::ALL.iter().any(|event| event.to(status).is_some_and(|to| to != status));
             assert!(left || status == Completed, "{status}");
         }

@@ -276,7 +276,7 @@ pub(crate) async fn resume(
 ) -> Result<TaskRecord, Failure> {
     let record = read_task(shared, task).await?;
     Happening::Resume.check(task, record.status)?;
-    let mut from = Happening::Resume;
+    let mut happening = Happening::Resume;
     if record.status == TaskStatus::WaitingForInput
         && let Some(question) = open_question(shared, task).await?
     {
@@ -290,13 +290,10 @@ pub(crate) async fn resume(
         if resume.budget.is_none() {
             return read_task(shared, task).await;
         }
-        from = Happening::DependenciesMet;
+        happening = Happening::NewBudget;
     }
     let event = telling::by(EventKind::TaskResumed, task, &principal.actor, format!("resumed by {}", principal.actor), Value::Null);
-    let mut go_on = from.change(task, None, "");
-    if from == Happening::DependenciesMet {
-        go_on.from = vec![TaskStatus::Pending];
-    }
+    let mut go_on = happening.change(task, None, "");
     go_on.budget = resume.budget;
     go_on.retries = Some(0);
     go_on.not_before = Some(None);

@@ -193,8 +193,8 @@ pub(crate) trait Rows: Send {
     async fn remember_key(&mut self, owner: OwnerId, key: &str, task: TaskId, now: Timestamp) -> Result<(), RecordError>;
     /// Tasks that name `task` as a dependency and still wait.
     async fn waiting_for(&mut self, task: TaskId) -> Result<Vec<TaskId>, RecordError>;
-    /// Whether everything `task` depends on has completed.
-    async fn dependencies_completed(&mut self, task: TaskId) -> Result<bool, RecordError>;
+    /// Those that `task` depends on and that have not completed, with their states.
+    async fn unmet_dependencies(&mut self, task: TaskId) -> Result<Vec<(TaskId, TaskStatus)>, RecordError>;
 
     /// A whole step.
     async fn step(&mut self, id: StepId) -> Result<Option<StepRecord>, RecordError>;

@@ -74,6 +74,14 @@ pub enum RecordError {
         /// Its state.
         status: TaskStatus,
     },
+    /// A task that has to complete first has ended without that.
+    #[error("task {needs}, which it needs, is {status}")]
+    DependencyEnded {
+        /// That task.
+        needs: TaskId,
+        /// Its state.
+        status: TaskStatus,
+    },
     /// No such row.
     #[error("there is no {0}")]
     NotFound(String),
@@ -109,6 +117,8 @@ impl From<RecordError> for Failure {
         match error {
             RecordError::StaleOwner { .. } => Failure::new(Code::StaleOwner, message),
             RecordError::WrongStatus { .. } => Failure::new(Code::InvalidState, message),
+            RecordError::DependencyEnded { needs, .. } => Failure::new(Code::InvalidState, message)
+                .hint(format!("`helix task retry {}` tries that one again; this one can wait for it then", needs.short())),
             RecordError::NotFound(_) => Failure::new(Code::NotFound, message),
             RecordError::Conflict(_) => Failure::new(Code::InvalidState, message),
             RecordError::IdempotencyConflict(_) => Failure::new(Code::IdempotencyConflict, message).hint("use a new key"),

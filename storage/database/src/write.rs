@@ -16,7 +16,9 @@ pub struct StatusChange {
     pub epoch: Option<Epoch>,
     /// Refused with `WrongStatus` unless the task is in one of these; empty means any state that is not final.
     pub from: Vec<TaskStatus>,
-    /// The new state. A final one sets `finished_at`; one that is not active clears node and worker.
+    /// The new state. A final one sets `finished_at`; one that is not active clears node and worker. A task that was parked or had
+    /// ended and is to be pending waits for its dependencies again where one has not completed; refused with `DependencyEnded` where
+    /// one has failed or was cancelled.
     pub to: TaskStatus,
     /// Why.
     pub reason: String,
@@ -30,6 +32,14 @@ pub struct StatusChange {
     pub not_before: Option<Option<Timestamp>>,
     /// A new budget, where it changes.
     pub budget: Option<Budget>,
+}
+
+impl StatusChange {
+    /// True of one that may let a task go on which was parked or had ended.
+    pub(crate) fn goes_on(&self) -> bool {
+        let rests = |status: &TaskStatus| matches!(status, TaskStatus::Paused | TaskStatus::WaitingForInput) || status.is_final();
+        self.to == TaskStatus::Pending && (self.from.is_empty() || self.from.iter().any(rests))
+    }
 }
 
 /// What becomes of a task together with a step's commit.
@@ -50,7 +60,7 @@ pub enum Write {
     /// Records a new task in state `pending`, or `waiting_for_dependencies` where some dependency is
     /// not completed. Answers `Task`. With an idempotency key that was used before: answers the task
     /// made then where the spec is equal, else refuses with `IdempotencyConflict`. Refused with `NotFound` where a
-    /// dependency or the forked step does not exist, and with `WrongStatus` where a dependency has failed or was cancelled.
+    /// dependency or the forked step does not exist, and with `DependencyEnded` where a dependency has failed or was cancelled.
     /// The task of a `Base::Task` is a dependency. A fork starts with the forked step as its head. Records
     /// `task.created` itself. The same id with the same spec again is the same creation; with another spec it is `Conflict`.
     CreateTask {

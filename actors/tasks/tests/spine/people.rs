@@ -71,6 +71,36 @@ async fn a_pause_that_is_taken_back_while_it_is_recorded_parks_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_resumed_or_tried_again_waits_for_what_it_needs_as_before() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let first = node.create(commands(&["sleep 60000; append a 1"])).await.expect("made").id;
+    let mut after = commands(&["append b 2"]);
+    after.depends_on = vec![first];
+    let mut on = commands(&["append a 2"]);
+    on.base = Base::Task { task: first };
+    let (after, on) = (node.create(after).await.expect("made").id, node.create(on).await.expect("made").id);
+    node.tasks.pause(after, me()).await.expect("paused");
+    let resumed = node.tasks.resume(after, ResumeTask::default(), me()).await.expect("resumed");
+    assert_eq!(resumed.status, TaskStatus::WaitingForDependencies);
+    node.tasks.cancel(first, me()).await.expect("cancelled");
+    assert_eq!(node.task(after).await.status, TaskStatus::Failed);
+    let refused = node.tasks.retry(on, RetryTask::default(), me()).await.expect_err("it has no files to begin with");
+    assert_eq!(refused.code, Code::InvalidState);
+    assert!(refused.hint.contains(&format!("`helix task retry {}`", first.short())), "{}", refused.hint);
+    for task in [first, on, after] {
+        node.tasks.retry(task, RetryTask::default(), me()).await.expect("tried again");
+    }
+    node.until(first, TaskStatus::Running).await;
+    assert_eq!([node.task(on).await.status, node.task(after).await.status], [TaskStatus::WaitingForDependencies; 2]);
+    for task in [first, on, after] {
+        node.until(task, TaskStatus::Completed).await;
+    }
+    assert_eq!(node.files(on).await, files(&[("a", "1\n2\n")]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_task_stops_at_once_and_its_workspace_is_closed() {
     let outside = Outside::new();
     let one = outside.world.add("one", 4);

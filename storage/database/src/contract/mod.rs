@@ -111,6 +111,8 @@ claims! {
         a_task_waits_for_all_its_dependencies
         starting_from_the_files_of_a_task_waits_for_it
         failing_a_task_fails_those_that_waited
+        a_parked_task_goes_on_once_its_dependencies_have_completed
+        a_task_is_tried_again_once_those_it_needs_are
         cancelling_a_task_fails_a_whole_chain
         a_final_state_is_left_only_where_it_is_named
         a_state_that_is_not_active_lets_the_worker_go

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use helix_protocol::{
-    Budget, Epoch, EventKind, Money, OwnerId, Principal, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+    Base, Budget, Epoch, EventKind, Money, OwnerId, Principal, StepId, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use uuid::Uuid;
 
@@ -70,7 +70,11 @@ pub(super) async fn a_dependency_that_failed_is_refused(stage: Stage) {
     let failed = stage.new_task().await;
     stage.set(failed.id, TaskStatus::Failed).await;
     let answer = stage.apply(creation(TaskId::new(), after(&[failed.id]))).await;
-    assert_eq!(answer, Err(wrong_status(failed.id, TaskStatus::Failed)));
+    assert_eq!(answer, Err(ended(&failed, TaskStatus::Failed)));
+}
+
+fn ended(needs: &TaskRecord, status: TaskStatus) -> RecordError {
+    RecordError::DependencyEnded { needs: needs.id, status }
 }
 
 pub(super) async fn a_forked_step_that_does_not_exist_is_refused(stage: Stage) {
@@ -116,6 +120,47 @@ pub(super) async fn failing_a_task_fails_those_that_waited(stage: Stage) {
     assert_eq!(failed.status, TaskStatus::Failed);
     assert!(failed.reason.contains(&first.id.to_string()), "{}", failed.reason);
     assert!(failed.finished_at.is_some());
+}
+
+fn goes_on(task: &TaskRecord, from: TaskStatus) -> Write {
+    let change = StatusChange { from: vec![from], ..change(task.id, TaskStatus::Pending) };
+    Write::Status { change: Box::new(change), events: vec![told(EventKind::TaskResumed, task.id)] }
+}
+
+pub(super) async fn a_parked_task_goes_on_once_its_dependencies_have_completed(stage: Stage) {
+    let (first, second) = (stage.new_task().await, stage.new_task().await);
+    let third = stage.create(TaskSpec { base: Base::Task { task: second.id }, ..after(&[first.id]) }).await;
+    stage.set(third.id, TaskStatus::Paused).await;
+    stage.set(first.id, TaskStatus::Completed).await;
+    let waiting = stage.task_after(goes_on(&third, TaskStatus::Paused)).await;
+    assert_eq!(waiting.status, TaskStatus::WaitingForDependencies, "the second has not completed");
+    let repeated = Applied::Task { task: Box::new(waiting), events: Vec::new() };
+    assert_eq!(stage.apply(goes_on(&third, TaskStatus::Paused)).await, Ok(repeated));
+    stage.set(second.id, TaskStatus::Completed).await;
+    assert_eq!(stage.task(third.id).await.status, TaskStatus::Pending);
+    stage.set(third.id, TaskStatus::Paused).await;
+    assert_eq!(stage.task_after(goes_on(&third, TaskStatus::Paused)).await.status, TaskStatus::Pending);
+}
+
+pub(super) async fn a_task_is_tried_again_once_those_it_needs_are(stage: Stage) {
+    let first = stage.new_task().await;
+    let second = stage.create(after(&[first.id])).await;
+    let third = stage.create(on_files_of(second.id)).await;
+    let parked = stage.create(after(&[first.id])).await;
+    stage.set(parked.id, TaskStatus::Paused).await;
+    stage.set(first.id, TaskStatus::Failed).await;
+    let refused = Err(ended(&first, TaskStatus::Failed));
+    assert_eq!(stage.apply(goes_on(&second, TaskStatus::Failed)).await, refused);
+    assert_eq!(stage.apply(goes_on(&third, TaskStatus::Failed)).await, Err(ended(&second, TaskStatus::Failed)));
+    assert_eq!(stage.apply(goes_on(&parked, TaskStatus::Paused)).await, refused);
+    assert_eq!(stage.task_after(goes_on(&first, TaskStatus::Failed)).await.status, TaskStatus::Pending);
+    for task in [&second, &third] {
+        let waiting = stage.task_after(goes_on(task, TaskStatus::Failed)).await;
+        assert_eq!((waiting.status, waiting.finished_at), (TaskStatus::WaitingForDependencies, None));
+    }
+    stage.set(first.id, TaskStatus::Completed).await;
+    let states = [stage.task(second.id).await.status, stage.task(third.id).await.status];
+    assert_eq!(states, [TaskStatus::Pending, TaskStatus::WaitingForDependencies]);
 }
 
 pub(super) async fn cancelling_a_task_fails_a_whole_chain(stage: Stage) {

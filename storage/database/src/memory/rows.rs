@@ -113,9 +113,10 @@ impl Rows for MemoryRows<'_> {
         Ok(self.tables.waiting_ids(task).filter(waits).collect())
     }
 
-    async fn dependencies_completed(&mut self, task: TaskId) -> Result<bool, RecordError> {
-        let mut needed = self.tables.waits.keys().filter(|(_, waiting)| *waiting == task).map(|(needed, _)| needed);
-        Ok(needed.all(|id| self.tables.tasks.get(id).is_some_and(|row| row.record.status == TaskStatus::Completed)))
+    async fn unmet_dependencies(&mut self, task: TaskId) -> Result<Vec<(TaskId, TaskStatus)>, RecordError> {
+        let needed = self.tables.waits.keys().filter(|(_, waiting)| *waiting == task).map(|(needed, _)| needed);
+        let states = needed.filter_map(|id| self.tables.tasks.get(id)).map(|row| (row.record.id, row.record.status));
+        Ok(states.filter(|(_, status)| *status != TaskStatus::Completed).collect())
     }
 
     async fn step(&mut self, id: StepId) -> Result<Option<StepRecord>, RecordError> {

@@ -1,5 +1,6 @@
 //! The rules of tasks: making, claiming, changing their state, and what that does to those that wait.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use helix_protocol::{
@@ -52,17 +53,14 @@ pub(super) async fn create(
     if !stands_alone && let Some(row) = rows.task(request.id).await? {
         return made_before(row, &request);
     }
-    let mut status = TaskStatus::Pending;
+    let mut unmet = Vec::new();
     for dependency in &dependencies {
         let needed = existing(rows, *dependency).await?.record;
-        match needed.status {
-            TaskStatus::Completed => {}
-            TaskStatus::Failed | TaskStatus::Cancelled => {
-                return Err(RecordError::WrongStatus { task: needed.id, status: needed.status });
-            }
-            _ => status = TaskStatus::WaitingForDependencies,
+        if needed.status != TaskStatus::Completed {
+            unmet.push((needed.id, needed.status));
         }
     }
+    let status = waits_for(&unmet)?;
     let steps = match request.spec.fork_of {
         Some(step) => rows.step_place(step).await?.ok_or_else(|| RecordError::NotFound(format!("step {step}")))?.ordinal,
         None => 0,
@@ -100,6 +98,15 @@ fn dependencies(spec: &TaskSpec) -> Vec<TaskId> {
     all.sort();
     all.dedup();
     all
+}
+
+/// The state of a task that could begin but for these, which it needs and which have not completed.
+fn waits_for(unmet: &[(TaskId, TaskStatus)]) -> Result<TaskStatus, RecordError> {
+    match unmet.iter().find(|(_, status)| status.is_final()) {
+        Some((needs, status)) => Err(RecordError::DependencyEnded { needs: *needs, status: *status }),
+        None if unmet.is_empty() => Ok(TaskStatus::Pending),
+        None => Ok(TaskStatus::WaitingForDependencies),
+    }
 }
 
 fn first_record(request: &Request<'_>, status: TaskStatus, steps: u64, now: Timestamp) -> TaskRecord {
@@ -157,11 +164,21 @@ pub(super) async fn status(
     now: Timestamp,
 ) -> Result<Applied, RecordError> {
     let row = existing(rows, change.task).await?;
-    if repeats(change, &row.record) {
+    let change = going_on(rows, change).await?;
+    if repeats(&change, &row.record) {
         return Ok(task(row, Vec::new()));
     }
-    let (row, events) = transition(rows, change, events, actor_of(events), now).await?;
+    let (row, events) = transition(rows, &change, events, actor_of(events), now).await?;
     Ok(task(row, events))
+}
+
+/// The change, led to where a task that goes on has to wait again.
+async fn going_on<'a>(rows: &mut dyn Rows, change: &'a StatusChange) -> Result<Cow<'a, StatusChange>, RecordError> {
+    if !change.goes_on() {
+        return Ok(Cow::Borrowed(change));
+    }
+    let to = waits_for(&rows.unmet_dependencies(change.task).await?)?;
+    Ok(Cow::Owned(StatusChange { to, ..change.clone() }))
 }
 
 /// Changes the state and does what that means for those that wait.
@@ -248,7 +265,7 @@ async fn free_waiting(
     recorded: &mut Vec<Event>,
 ) -> Result<(), RecordError> {
     for waiting in rows.waiting_for(completed).await? {
-        if rows.dependencies_completed(waiting).await? {
+        if rows.unmet_dependencies(waiting).await?.is_empty() {
             let event = NewEvent::info(EventKind::TaskResumed, actor, "everything it waited for has completed").task(waiting);
             let change = Change { status: Some(TaskStatus::Pending), reason: Some(String::new()), events: 1, ..Change::default() };
             recorded.extend(change_waiting(rows, waiting, change, event, now).await?);

@@ -150,7 +150,7 @@ fn maybe<T: FromStr<Err: std::fmt::Display>>(row: &AnyRow, column: &str) -> Resu
 }
 
 /// An enum written as its word.
-fn named<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T> {
+pub(super) fn named<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T> {
     let text: &str = get(row, column)?;
     let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
     T::deserialize(word).map_err(|error| damaged(column, &error))

@@ -132,12 +132,17 @@ impl Dialect for Postgres {
 }
 
 /// Locks every task that the group touches, in one order for all nodes, so that two groups wait for
-/// each other and never in a circle. Also those that a task which ends will free or fail.
+/// each other and never in a circle. Also those that a task which ends will free or fail, and those that one which goes on needs.
 async fn lock_tasks(connection: &mut AnyConnection, group: &[Write]) -> Result<(), RecordError> {
-    let (mut touched, mut ended) = (Vec::new(), Vec::new());
+    let (mut touched, mut ended, mut goes_on) = (Vec::new(), Vec::new(), Vec::new());
     for write in group {
         tasks_of(write, &mut touched);
         ended.extend(ends(write));
+        if let Write::Status { change, .. } = write
+            && change.goes_on()
+        {
+            goes_on.push(change.task);
+        }
     }
     if touched.is_empty() {
         return Ok(());
@@ -148,11 +153,12 @@ async fn lock_tasks(connection: &mut AnyConnection, group: &[Write]) -> Result<(
             UNION SELECT d.task_id FROM dependencies d JOIN ended e ON d.depends_on = e.id \
                 JOIN distributed_tasks t ON t.id = d.task_id AND t.status = $3) \
          SELECT id FROM distributed_tasks \
-         WHERE id IN (SELECT json_array_elements_text($1::JSON) UNION SELECT id FROM ended) \
+         WHERE id IN (SELECT json_array_elements_text($1::JSON) UNION SELECT id FROM ended \
+            UNION SELECT depends_on FROM dependencies WHERE task_id IN (SELECT json_array_elements_text($4::JSON))) \
          ORDER BY id FOR NO KEY UPDATE",
     );
     let waiting = TaskStatus::WaitingForDependencies.as_str();
-    let lock = lock.bind(json(&touched)?).bind(json(&ended)?).bind(waiting);
+    let lock = lock.bind(json(&touched)?).bind(json(&ended)?).bind(waiting).bind(json(&goes_on)?);
     lock.fetch_all(connection).await.map_err(failure)?;
     Ok(())
 }

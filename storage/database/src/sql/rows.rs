@@ -5,13 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use helix_protocol::{
     AttemptId, CallKey, CallOutcome, Checkpoint, Event, GatewayKey, JournalEntry, KeyId, ModelCall, Money, OwnerId, Question,
-    QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, Timestamp, WorkerId, WorkerRecord,
+    QuestionId, Remark, RemarkId, StepId, StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerId, WorkerRecord,
 };
 use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
 
-use super::columns::{self, StepDetail, StepNotes, big, count, get, json, parsed, step_columns, step_content, task_columns, word};
+use super::columns::{
+    self, StepDetail, StepNotes, big, count, get, json, named, parsed, step_columns, step_content, task_columns, word,
+};
 use super::error::clash;
 use super::group::SqlRows;
 use super::statements::{APPEND_JOURNAL, CHANGE_TASK, INSERT_STEP, ON_LINE, PUT_WORKER};
@@ -155,12 +157,13 @@ impl Rows for SqlRows<'_> {
         self.all(select.bind(task.to_string())).await?.iter().map(|row| parsed(row, "task_id")).collect()
     }
 
-    async fn dependencies_completed(&mut self, task: TaskId) -> Result<bool, RecordError> {
+    async fn unmet_dependencies(&mut self, task: TaskId) -> Result<Vec<(TaskId, TaskStatus)>, RecordError> {
         let select = query(
-            "SELECT t.id FROM dependencies d JOIN distributed_tasks t ON t.id = d.depends_on \
-             WHERE d.task_id = $1 AND t.status <> 'completed' LIMIT 1",
+            "SELECT t.id, t.status FROM dependencies d JOIN distributed_tasks t ON t.id = d.depends_on \
+             WHERE d.task_id = $1 AND t.status <> 'completed' ORDER BY t.id",
         );
-        Ok(self.one(select.bind(task.to_string())).await?.is_none())
+        let unmet = self.all(select.bind(task.to_string())).await?;
+        unmet.iter().map(|row| Ok((parsed(row, "id")?, named(row, "status")?))).collect()
     }
 
     async fn step(&mut self, id: StepId) -> Result<Option<StepRecord>, RecordError> {
