@@ -10,7 +10,7 @@ impl Product {
     /// The task's questions without an answer.
     async fn open_questions(&self, task: TaskId) -> Vec<Question> {
         let all = self.client.get::<QuestionList>(&format!("/tasks/{task}/questions")).await.expect("they are listed").questions;
-        all.into_iter().filter(|question| question.answer.is_none()).collect()
+        all.into_iter().filter(Question::is_open).collect()
     }
 
     /// The one question that the task is parked with.

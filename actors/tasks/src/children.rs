@@ -143,7 +143,7 @@ pub(crate) fn check_asks_a_person(question: &Question) -> Result<(), Failure> {
 /// The tasks that a parked task waits for, with its question.
 pub(crate) async fn waited_for(shared: &Shared, parent: TaskId) -> Result<Option<(Question, Vec<TaskId>)>, Failure> {
     let questions = shared.read(|records| async move { records.read().questions(parent).await }).await?;
-    let open = questions.into_iter().find(|question| question.answer.is_none() && question.text.starts_with(CHILDREN));
+    let open = questions.into_iter().find(Question::is_open).filter(|question| question.text.starts_with(CHILDREN));
     Ok(open.map(|question| {
         let tasks = named(&question);
         (question, tasks)

@@ -267,7 +267,7 @@ pub(crate) async fn pause(shared: &Shared, task: TaskId, principal: &Principal) 
     change(shared, pause, event).await
 }
 
-/// Continues a parked task.
+/// Continues a parked task. One that was parked while it waited for an answer waits for it again, unless it is given here.
 pub(crate) async fn resume(
     shared: &Shared,
     task: TaskId,
@@ -277,20 +277,14 @@ pub(crate) async fn resume(
     let record = read_task(shared, task).await?;
     Happening::Resume.check(task, record.status)?;
     let mut happening = Happening::Resume;
-    if record.status == TaskStatus::WaitingForInput
-        && let Some(question) = open_question(shared, task).await?
-    {
-        children::check_asks_a_person(&question)?;
-        let money = question.text.starts_with(OUT_OF_BUDGET);
-        let answer = resume.answer.or_else(|| money.then(|| "yes".to_owned())).ok_or_else(|| {
-            Failure::new(Code::InvalidState, format!("task {} waits for an answer: {}", task.short(), question.text))
-                .hint("give the answer with the request")
-        })?;
-        record_answer(shared, question.id, answer, principal).await?;
-        if resume.budget.is_none() {
-            return read_task(shared, task).await;
+    if let Some((question, answer)) = answer_with(shared, &record, resume.answer).await? {
+        let answered = record_answer(shared, question, answer, principal).await?;
+        if answered.status == TaskStatus::Pending {
+            if resume.budget.is_none() {
+                return Ok(answered);
+            }
+            happening = Happening::NewBudget;
         }
-        happening = Happening::NewBudget;
     }
     let event = telling::by(EventKind::TaskResumed, task, &principal.actor, format!("resumed by {}", principal.actor), Value::Null);
     let mut go_on = happening.change(task, None, "");
@@ -300,14 +294,43 @@ pub(crate) async fn resume(
     change(shared, go_on, event).await
 }
 
+/// Which question a resumption answers, and how: with what was given, and to one for money with yes.
+async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>) -> Result<Option<(QuestionId, String)>, Failure> {
+    let id = task.id.short();
+    let Some(question) = open_question(shared, task.id).await? else {
+        return match answer {
+            None => Ok(None),
+            Some(_) => Err(Failure::new(Code::InvalidState, format!("task {id} asks nothing that could be answered"))
+                .hint("leave the answer out and it goes on")),
+        };
+    };
+    let waits = task.status == TaskStatus::WaitingForInput;
+    if waits || answer.is_some() {
+        children::check_asks_a_person(&question)?;
+    }
+    let answer = answer.or_else(|| is_about_money(&question).then(|| "yes".to_owned()));
+    if answer.is_none() && waits {
+        return Err(Failure::new(Code::InvalidState, format!("task {id} waits for an answer: {}", question.text))
+            .hint("give the answer with the request"));
+    }
+    Ok(answer.map(|answer| (question.id, answer)))
+}
+
 async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>, Failure> {
     let questions = shared.args.records.read().questions(task).await?;
-    Ok(questions.into_iter().find(|question| question.answer.is_none()))
+    Ok(questions.into_iter().find(Question::is_open))
+}
+
+fn is_about_money(question: &Question) -> bool {
+    question.text.starts_with(OUT_OF_BUDGET)
 }
 
 /// Tries an ended task again from its last step.
 pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, principal: &Principal) -> Result<TaskRecord, Failure> {
     Happening::Retry.check(task, read_task(shared, task).await?.status)?;
+    if let Some(question) = open_question(shared, task).await?.filter(is_about_money) {
+        record_answer(shared, question.id, "yes".to_owned(), principal).await?;
+    }
     let event =
         telling::by(EventKind::TaskResumed, task, &principal.actor, format!("tried again by {}", principal.actor), Value::Null);
     let mut again = Happening::Retry.change(task, None, "");

@@ -1,7 +1,7 @@
 //! Ids as people type them: whole, or the first or last digits, or a name.
 
 use helix_messages::{Records, TaskFilter, WorkerView};
-use helix_protocol::{Code, Failure, QuestionId, StepId, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Code, Failure, Question, QuestionId, StepId, TaskId, TaskRecord, TaskStatus};
 use uuid::Uuid;
 
 /// Fewer digits fit too much by accident.
@@ -67,7 +67,7 @@ pub(crate) async fn question(records: &Records, text: &str) -> Result<QuestionId
     let mut open = Vec::new();
     for task in records.read().tasks(filter).await? {
         let questions = records.read().questions(task.id).await?;
-        open.extend(questions.into_iter().filter(|question| question.answer.is_none()));
+        open.extend(questions.into_iter().filter(Question::is_open));
     }
     let labelled = open.into_iter().map(|question| (question.id.0, format!("{} ({})", question.id, question.text), question.id));
     one("open question", text, "`helix task show` shows a task's questions", labelled)

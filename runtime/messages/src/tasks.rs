@@ -201,8 +201,9 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<TaskRecord>,
     },
-    /// Continues a parked task, or takes back the pause of one that has not come to its step boundary. Refused with `invalid_state` where
-    /// nobody parked it.
+    /// Continues a parked task, or takes back the pause of one that has not come to its step boundary. One that was parked while it waited, for
+    /// tasks or for an answer that is not given here, waits again. Refused with `invalid_state` where nobody parked it, where a task that it
+    /// needs has failed, and where an answer is given to nothing.
     Resume {
         /// The task.
         task: TaskId,
@@ -213,7 +214,8 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<TaskRecord>,
     },
-    /// Tries an ended (failed or cancelled) task again from its last step.
+    /// Tries an ended (failed or cancelled) task again from its last step, once the tasks that it needs have completed. Refused with
+    /// `invalid_state` where one of them has failed.
     Retry {
         /// The task.
         task: TaskId,
@@ -235,7 +237,7 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<Checkpoint>,
     },
-    /// Moves a task's head back to one of its steps. It must not be running.
+    /// Moves a task's head back to one of its steps. It must not be running. A question that was asked since is closed.
     Rollback {
         /// The task.
         task: TaskId,

@@ -318,6 +318,13 @@ pub struct Question {
     pub answer: Option<String>,
     /// When it was asked.
     pub created_at: Timestamp,
-    /// When it was answered.
+    /// When it was answered; without an answer, when it was closed because its task had gone back to before it.
     pub answered_at: Option<Timestamp>,
+}
+
+impl Question {
+    /// True of one that can still be answered. A task has at most one of these.
+    pub fn is_open(&self) -> bool {
+        self.answer.is_none() && self.answered_at.is_none()
+    }
 }

@@ -226,7 +226,11 @@ pub(crate) trait Rows: Send {
     async fn question(&mut self, id: QuestionId) -> Result<Option<Question>, RecordError>;
     /// Records a question.
     async fn insert_question(&mut self, question: &Question, of: &TaskRecord) -> Result<(), RecordError>;
-    /// Records its answer.
+    /// The newest open question of a task, which is the one it was parked with.
+    async fn open_question(&mut self, task: TaskId) -> Result<Option<Question>, RecordError>;
+    /// Closes the open questions of a task without an answer.
+    async fn close_questions(&mut self, task: TaskId, now: Timestamp) -> Result<(), RecordError>;
+    /// Records the answer to an open question.
     async fn answer_question(&mut self, id: QuestionId, answer: &str, now: Timestamp) -> Result<(), RecordError>;
 
     /// What was said, by its id.

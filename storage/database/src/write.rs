@@ -17,8 +17,8 @@ pub struct StatusChange {
     /// Refused with `WrongStatus` unless the task is in one of these; empty means any state that is not final.
     pub from: Vec<TaskStatus>,
     /// The new state. A final one sets `finished_at`; one that is not active clears node and worker. A task that was parked or had
-    /// ended and is to be pending waits for its dependencies again where one has not completed; refused with `DependencyEnded` where
-    /// one has failed or was cancelled.
+    /// ended and is to be pending waits for input again where its question is open, with the question as the reason, and for its
+    /// dependencies where one has not completed; refused with `DependencyEnded` where one has failed or was cancelled.
     pub to: TaskStatus,
     /// Why.
     pub reason: String,
@@ -123,7 +123,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Moves the head back to one of its ancestors, raises the epoch, drops the journal. Answers `Task`.
+    /// Moves the head back to one of its ancestors, raises the epoch, drops the journal, closes open questions; a task that waits
+    /// with one is paused. Answers `Task`.
     /// Refused with `NotFound` where the step is not an ancestor, `WrongStatus` while the task is active. What the dropped
     /// journal had spent or reserved is added to the task's spend. Where the step is the head and there is no journal, nothing
     /// is left to do.
@@ -138,7 +139,7 @@ pub enum Write {
     /// Names a step of the task or of the line it was forked from, else `NotFound`. Answers `Done`. The same name for the same step
     /// again is the same; for another step it is `Conflict`.
     Checkpoint(Checkpoint),
-    /// Records a question and parks its task in `waiting_for_input`. Answers `Task`. Refused with `StaleOwner`.
+    /// Records a question and parks its task in `waiting_for_input`; an earlier one that is still open is closed. Answers `Task`. Refused with `StaleOwner`.
     Ask {
         /// The question.
         question: Box<Question>,
@@ -147,8 +148,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Answers a question and sets its task to pending, unless somebody has moved it elsewhere meanwhile. Answers `Task`.
-    /// Refused with `Conflict` where it has another answer.
+    /// Answers a question and sets its task to pending, if that is what it waits with. Answers `Task`. Refused with `Conflict` where
+    /// it has another answer, or is closed.
     Answer {
         /// The question.
         question: QuestionId,

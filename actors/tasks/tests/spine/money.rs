@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use helix_database::RecordStore;
 use helix_messages::{DailyLimits, ResumeTask};
 use helix_protocol::{Budget, Money, TaskRecord, TaskStatus};
 
@@ -20,8 +21,12 @@ async fn a_budget_parks_the_task_before_the_call_that_could_pass_it() {
     assert_eq!((parked.spent, parked.steps), (Money(20), 1));
     let calls = outside.log.total();
     assert_eq!(calls, 3, "two of the first turn, one of the second: 20 + 10 + 100 is too much");
+    // Parked in between, it still asks, and a new budget still answers it.
+    node.tasks.pause(task.id, me()).await.expect("paused");
     let resume = ResumeTask { budget: Some(Budget { money: Some(Money(1_000)), tokens: None }), answer: None };
     node.tasks.resume(task.id, resume, me()).await.expect("resumed");
+    let asked = outside.records.questions(task.id).await.expect("readable");
+    assert_eq!(asked.iter().map(|question| question.answer.as_deref()).collect::<Vec<_>>(), [Some("yes")]);
     let done = node.until(task.id, TaskStatus::Completed).await;
     assert_eq!(done.spent, Money(60));
     assert_eq!(outside.log.total(), 6, "the reply of the second turn that was paid for is not asked for again");

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use helix_database::RecordStore;
 use helix_messages::{ForkTask, ResumeTask, RetryTask};
 use helix_objects::ObjectStore;
-use helix_protocol::{AtMost, Base, Code, INLINE_MESSAGES, Isolation, Message, Network, TaskStatus};
+use helix_protocol::{AtMost, Base, Code, INLINE_MESSAGES, Isolation, Message, Network, Question, TaskSpec, TaskStatus, TaskWork};
+use serde_json::json;
 
 use crate::files;
 use crate::support::{Fault, Outside, commands, me, talk};
@@ -194,6 +196,73 @@ async fn a_question_is_answered(outside: &Outside) {
     let done = node.until(task, TaskStatus::Completed).await;
     let head = outside.records_step(done.head.expect("a head")).await;
     assert_eq!(head.step.messages[0].as_text(), "this one");
+}
+
+fn talk_of(input: serde_json::Value) -> TaskSpec {
+    TaskSpec { work: TaskWork::Custom { name: "talk".to_owned(), input }, ..talk(1) }
+}
+
+fn with_answer(answer: &str) -> ResumeTask {
+    ResumeTask { budget: None, answer: Some(answer.to_owned()) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_parked_while_it_asks_asks_on_until_it_is_answered() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(talk_of(json!({"steps": 2, "ask": 1}))).await.expect("made").id;
+    node.until(task, TaskStatus::WaitingForInput).await;
+    node.tasks.pause(task, me()).await.expect("paused");
+    let resumed = node.tasks.resume(task, ResumeTask::default(), me()).await.expect("resumed");
+    assert_eq!((resumed.status, resumed.reason.as_str()), (TaskStatus::WaitingForInput, "which?"));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.task(task).await.steps, 1, "no turn is made on top of a question that nobody answered");
+    node.tasks.pause(task, me()).await.expect("paused");
+    node.tasks.resume(task, with_answer("blue"), me()).await.expect("resumed with the answer");
+    let done = node.until(task, TaskStatus::Completed).await;
+    assert_eq!(outside.records_step(done.head.expect("a head")).await.step.messages[0].as_text(), "blue");
+    let quiet = node.create(commands(&["sleep 1000", "append a 1"])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    node.tasks.pause(quiet, me()).await.expect("paused");
+    let refused = node.tasks.resume(quiet, with_answer("blue"), me()).await.expect_err("it asks nothing");
+    assert_eq!(refused.code, Code::InvalidState);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_waited_for_before_does_not_answer_what_it_asks_now() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let parent = node.create(talk_of(json!({"steps": 3, "wait": 1, "ask": 2}))).await.expect("made").id;
+    node.until(parent, TaskStatus::WaitingForInput).await;
+    node.tasks.pause(parent, me()).await.expect("paused");
+    let resumed = node.tasks.resume(parent, ResumeTask::default(), me()).await.expect("resumed");
+    assert_eq!(resumed.status, TaskStatus::WaitingForInput, "its child runs");
+    let asks = node.until_it(parent, |task| task.reason == "which?").await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(node.task(parent).await, asks, "nobody has answered");
+    node.tasks.resume(parent, with_answer("blue"), me()).await.expect("answered");
+    let done = node.until(parent, TaskStatus::Completed).await;
+    assert_eq!(outside.records_step(done.head.expect("a head")).await.step.messages[0].as_text(), "blue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_goes_back_to_before_its_question_asks_nothing() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(talk_of(json!({"steps": 3, "ask": 2}))).await.expect("made").id;
+    node.until(task, TaskStatus::WaitingForInput).await;
+    let asked = outside.records.questions(task).await.expect("readable").remove(0);
+    let back = node.tasks.rollback(task, node.line(task).await[0].id, me()).await.expect("moved");
+    assert_eq!((back.status, back.steps), (TaskStatus::Paused, 1));
+    let refused = node.tasks.answer(asked.id, "blue".to_owned(), me()).await.expect_err("it is closed");
+    assert_eq!(refused.code, Code::InvalidState);
+    node.tasks.resume(task, ResumeTask::default(), me()).await.expect("resumed");
+    node.until(task, TaskStatus::WaitingForInput).await;
+    let open: Vec<_> = outside.records.questions(task).await.expect("readable").into_iter().filter(Question::is_open).collect();
+    assert!(open.len() == 1 && open[0].id != asked.id, "{open:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
-//! A kind for tests: turns of a model call, a tool, and a second model call.
+//! A kind for tests: turns of a model call, a tool, and a second model call, of which one may wait for a task of its own and one ask.
 
 use async_trait::async_trait;
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
-use helix_protocol::{Failure, Message, ModelRequest, Role, TaskWork, ToolCall};
+use helix_protocol::{CommandSpec, Failure, Message, ModelRequest, Role, TaskSpec, TaskWork, ToolCall};
 
 pub struct Talk;
 
@@ -31,7 +31,10 @@ impl TaskKind for Talk {
             let input = serde_json::json!({"path": "log", "text": format!("{}: {said}\n", host.ordinal())});
             host.tool(ToolCall { key, name: "append".to_owned(), input }).await?;
         }
-        let end = if input["ask"].as_u64() == Some(host.ordinal()) {
+        let end = if input["wait"].as_u64() == Some(host.ordinal()) {
+            let work = TaskWork::Command(CommandSpec { commands: vec!["sleep 60000".to_owned()], artifacts: Vec::new() });
+            TurnEnd::Await { tasks: vec![host.child("child", TaskSpec::new("a child", work)).await?] }
+        } else if input["ask"].as_u64() == Some(host.ordinal()) {
             TurnEnd::Ask { question: "which?".to_owned(), choices: Vec::new() }
         } else if host.ordinal() >= steps {
             TurnEnd::Finished

@@ -7,7 +7,7 @@ use std::time::Duration;
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
 use helix_messages::TaskWhy;
 use helix_ports::{CHILDREN, OUTPUT};
-use helix_protocol::{Base, Code, Event, EventKind, Failure, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Base, Code, Event, EventKind, Failure, Question, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
@@ -204,7 +204,7 @@ impl<'a> View<'a> {
         let Some(task) = self.open.first() else { return };
         let said = async {
             let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
-            let open = asked.questions.into_iter().find(|question| question.answer.is_none());
+            let open = asked.questions.into_iter().find(Question::is_open);
             let answers = open.filter(|open| !open.text.starts_with(CHILDREN) && !wants_budget(open));
             match answers.and_then(|open| Some((open.id, meant(&open, line)?))) {
                 Some((question, answer)) => {
@@ -221,7 +221,7 @@ impl<'a> View<'a> {
 
     async fn question(&mut self, task: TaskId) -> Result<(), Failure> {
         let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
-        if let Some(open) = asked.questions.iter().find(|question| question.answer.is_none()) {
+        if let Some(open) = asked.questions.iter().find(|question| question.is_open()) {
             if let Some(own) = open.text.strip_prefix(CHILDREN) {
                 // Nobody has to answer: what it waits for is shown instead.
                 self.followed.extend(own.split(", ").filter_map(|task| task.parse::<TaskId>().ok()));

@@ -124,6 +124,9 @@ claims! {
         asking_parks_a_task_and_answering_frees_it
         a_question_repeated_is_asked_once
         a_second_answer_is_refused_and_the_same_answer_is_not
+        a_task_that_was_parked_with_a_question_waits_for_the_answer_again
+        a_task_waits_with_one_question_and_no_other_answer_frees_it
+        going_back_to_before_a_question_closes_it
         an_answer_does_not_wake_a_cancelled_task;
     remarks:
         what_is_said_is_heard_by_the_step_that_names_it_and_by_no_other

@@ -2,8 +2,8 @@
 
 use helix_protocol::{Question, QuestionId, TaskId, TaskRecord, TaskStatus, Timestamp};
 
-use super::stage::Stage;
-use crate::{RecordError, Write};
+use super::stage::{Stage, change, commit, stale, status, step_on};
+use crate::{RecordError, StatusChange, Write};
 
 fn question(task: TaskId) -> Question {
     Question {
@@ -61,6 +61,61 @@ pub(super) async fn a_second_answer_is_refused_and_the_same_answer_is_not(stage:
     assert!(matches!(refused, Err(RecordError::Conflict(_))), "{refused:?}");
     let refused = stage.apply(answer(QuestionId::new(), "no")).await;
     assert!(matches!(refused, Err(RecordError::NotFound(_))), "{refused:?}");
+}
+
+fn goes_on(task: TaskId, from: TaskStatus) -> Write {
+    status(StatusChange { from: vec![from], ..change(task, TaskStatus::Pending) })
+}
+
+pub(super) async fn a_task_that_was_parked_with_a_question_waits_for_the_answer_again(stage: Stage) {
+    for rests in [TaskStatus::Paused, TaskStatus::Cancelled] {
+        let owner = stage.claimed_task().await;
+        let asked = question(owner.id);
+        stage.done(ask(&asked, &owner)).await;
+        stage.set(owner.id, rests).await;
+        let waiting = stage.task_after(goes_on(owner.id, rests)).await;
+        assert_eq!((waiting.status, waiting.reason.as_str()), (TaskStatus::WaitingForInput, asked.text.as_str()));
+        assert_eq!(stage.task_after(goes_on(owner.id, rests)).await, waiting);
+        assert_eq!(stage.task_after(answer(asked.id, "yes")).await.status, TaskStatus::Pending);
+
+        let owner = stage.claimed_task().await;
+        let asked = question(owner.id);
+        stage.done(ask(&asked, &owner)).await;
+        stage.set(owner.id, rests).await;
+        assert_eq!(stage.task_after(answer(asked.id, "yes")).await.status, rests);
+        assert_eq!(stage.task_after(goes_on(owner.id, rests)).await.status, TaskStatus::Pending);
+    }
+}
+
+pub(super) async fn a_task_waits_with_one_question_and_no_other_answer_frees_it(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let (first, second) = (question(owner.id), question(owner.id));
+    stage.done(ask(&first, &owner)).await;
+    let parked = stage.task_after(ask(&second, &owner)).await;
+    let closed = stage.store.question(first.id).await.expect("the store answers").expect("it was asked");
+    assert!(!closed.is_open() && closed.answer.is_none(), "{closed:?}");
+    let refused = stage.apply(answer(first.id, "yes")).await;
+    assert!(matches!(refused, Err(RecordError::Conflict(_))), "{refused:?}");
+    assert_eq!(stage.task(owner.id).await, parked);
+    assert_eq!(stage.task_after(answer(second.id, "yes")).await.status, TaskStatus::Pending);
+}
+
+pub(super) async fn going_back_to_before_a_question_closes_it(stage: Stage) {
+    let (first, task) = {
+        let owner = stage.claimed_task().await;
+        stage.next_step(&owner).await
+    };
+    let (second, owner) = stage.next_step(&task).await;
+    let asked = question(owner.id);
+    stage.done(ask(&asked, &owner)).await;
+    let back = |step| Write::Rollback { task: owner.id, step, events: Vec::new() };
+    assert_eq!(stage.task_after(back(second.id)).await.status, TaskStatus::WaitingForInput, "it is there already");
+    let paused = stage.task_after(back(first.id)).await;
+    assert_eq!((paused.status, paused.head), (TaskStatus::Paused, Some(first.id)));
+    let refused = stage.apply(answer(asked.id, "yes")).await;
+    assert!(matches!(refused, Err(RecordError::Conflict(_))), "{refused:?}");
+    assert_eq!(stage.apply(commit(step_on(&owner))).await, Err(stale(&paused, owner.epoch)));
+    assert_eq!(stage.task_after(goes_on(owner.id, TaskStatus::Paused)).await.status, TaskStatus::Pending);
 }
 
 pub(super) async fn an_answer_does_not_wake_a_cancelled_task(stage: Stage) {

@@ -198,6 +198,17 @@ impl Rows for MemoryRows<'_> {
         Ok(())
     }
 
+    async fn open_question(&mut self, task: TaskId) -> Result<Option<Question>, RecordError> {
+        Ok(self.tables.questions_of(task).into_iter().find(Question::is_open))
+    }
+
+    async fn close_questions(&mut self, task: TaskId, now: Timestamp) -> Result<(), RecordError> {
+        for question in self.tables.questions_of(task).into_iter().filter(Question::is_open) {
+            self.put(|tables| &mut tables.questions, question.id, Question { answered_at: Some(now), ..question });
+        }
+        Ok(())
+    }
+
     async fn answer_question(&mut self, id: QuestionId, answer: &str, now: Timestamp) -> Result<(), RecordError> {
         if let Some(question) = self.tables.questions.get(&id).cloned() {
             let answered = Question { answer: Some(answer.to_owned()), answered_at: Some(now), ..question };

@@ -1,4 +1,7 @@
 //! The rules of questions: asking parks a task, answering sets it free.
+//!
+//! A task with an open question waits for its answer, is parked or has ended: so no step is made on top of one that nobody answered. It
+//! is closed where the task goes back to before it, and by the next one.
 
 use helix_protocol::{Epoch, NewEvent, Question, QuestionId, TaskStatus, Timestamp};
 
@@ -49,6 +52,7 @@ pub(super) async fn park(
     let Some(row) = rows.change_task(question.task, &guard, &change, now).await? else {
         return Err(guard.refusal(&existing(rows, question.task).await?.record));
     };
+    rows.close_questions(question.task, now).await?;
     rows.insert_question(question, &row.record).await?;
     Ok(row)
 }
@@ -64,10 +68,15 @@ pub(super) async fn answer(
     match question.answer.as_deref() {
         Some(given) if given == answer => return Ok(task(existing(rows, question.task).await?, Vec::new())),
         Some(given) => return Err(RecordError::Conflict(format!("question {id} was answered with {given:?}"))),
-        None => rows.answer_question(id, answer, now).await?,
+        None if !question.is_open() => {
+            return Err(RecordError::Conflict(format!("question {id} is closed: its task went on without an answer")));
+        }
+        None => {}
     }
+    let waits_with = rows.open_question(question.task).await?.is_some_and(|open| open.id == id);
+    rows.answer_question(id, answer, now).await?;
     // Somebody may have paused or cancelled the task meanwhile: then the answer is kept and nothing moves.
-    let parked = Guard::status(|status| status == TaskStatus::WaitingForInput);
+    let parked = Guard::status(|status| status == TaskStatus::WaitingForInput && waits_with);
     let change = Change {
         status: Some(TaskStatus::Pending),
         reason: Some(String::new()),

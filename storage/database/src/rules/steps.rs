@@ -122,9 +122,17 @@ pub(super) async fn rollback(
     }
     let (money, tokens) = if journalled { drop_journal(rows, &row.record, now).await? } else { (Money::ZERO, 0) };
     let ordinal = rows.step_place(step).await?.ok_or_else(elsewhere)?.ordinal;
-    let change = Change { fence: true, head: Some((step, ordinal)), money, tokens, events: about(events, id), ..Change::default() };
+    let mut change =
+        Change { fence: true, head: Some((step, ordinal)), money, tokens, events: about(events, id), ..Change::default() };
+    if head != step && row.record.status == TaskStatus::WaitingForInput {
+        change.status = Some(TaskStatus::Paused);
+        change.reason = Some("rolled back to before its question".to_owned());
+    }
     match rows.change_task(id, &guard, &change, now).await? {
         Some(row) => {
+            if head != step {
+                rows.close_questions(id, now).await?;
+            }
             let events = record(rows, events, Some(&row), now).await?;
             Ok(task(row, events))
         }

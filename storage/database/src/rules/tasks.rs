@@ -177,8 +177,14 @@ async fn going_on<'a>(rows: &mut dyn Rows, change: &'a StatusChange) -> Result<C
     if !change.goes_on() {
         return Ok(Cow::Borrowed(change));
     }
-    let to = waits_for(&rows.unmet_dependencies(change.task).await?)?;
-    Ok(Cow::Owned(StatusChange { to, ..change.clone() }))
+    let mut change = change.clone();
+    match rows.open_question(change.task).await? {
+        Some(question) => {
+            (change.to, change.reason, change.hint) = (TaskStatus::WaitingForInput, question.text, String::new());
+        }
+        None => change.to = waits_for(&rows.unmet_dependencies(change.task).await?)?,
+    }
+    Ok(Cow::Owned(change))
 }
 
 /// Changes the state and does what that means for those that wait.

@@ -132,19 +132,20 @@ impl Dialect for Postgres {
 }
 
 /// Locks every task that the group touches, in one order for all nodes, so that two groups wait for
-/// each other and never in a circle. Also those that a task which ends will free or fail, and those that one which goes on needs.
+/// each other and never in a circle. Also those that a task which ends will free or fail, those that one which goes on needs, and those
+/// whose questions are answered.
 async fn lock_tasks(connection: &mut AnyConnection, group: &[Write]) -> Result<(), RecordError> {
-    let (mut touched, mut ended, mut goes_on) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut touched, mut ended, mut goes_on, mut answered) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for write in group {
         tasks_of(write, &mut touched);
         ended.extend(ends(write));
-        if let Write::Status { change, .. } = write
-            && change.goes_on()
-        {
-            goes_on.push(change.task);
+        match write {
+            Write::Status { change, .. } if change.goes_on() => goes_on.push(change.task),
+            Write::Answer { question, .. } => answered.push(question),
+            _ => {}
         }
     }
-    if touched.is_empty() {
+    if touched.is_empty() && answered.is_empty() {
         return Ok(());
     }
     let lock = query(
@@ -154,11 +155,12 @@ async fn lock_tasks(connection: &mut AnyConnection, group: &[Write]) -> Result<(
                 JOIN distributed_tasks t ON t.id = d.task_id AND t.status = $3) \
          SELECT id FROM distributed_tasks \
          WHERE id IN (SELECT json_array_elements_text($1::JSON) UNION SELECT id FROM ended \
-            UNION SELECT depends_on FROM dependencies WHERE task_id IN (SELECT json_array_elements_text($4::JSON))) \
+            UNION SELECT depends_on FROM dependencies WHERE task_id IN (SELECT json_array_elements_text($4::JSON)) \
+            UNION SELECT task_id FROM questions WHERE id IN (SELECT json_array_elements_text($5::JSON))) \
          ORDER BY id FOR NO KEY UPDATE",
     );
     let waiting = TaskStatus::WaitingForDependencies.as_str();
-    let lock = lock.bind(json(&touched)?).bind(json(&ended)?).bind(waiting).bind(json(&goes_on)?);
+    let lock = lock.bind(json(&touched)?).bind(json(&ended)?).bind(waiting).bind(json(&goes_on)?).bind(json(&answered)?);
     lock.fetch_all(connection).await.map_err(failure)?;
     Ok(())
 }
@@ -191,7 +193,7 @@ fn tasks_of(write: &Write, touched: &mut Vec<TaskId>) {
         Write::Ask { question, .. } => touched.push(question.task),
         Write::Say { remark, .. } => touched.push(remark.task),
         Write::Events(events) => touched.extend(events.iter().filter_map(|event| event.task)),
-        // The task of a question is known only to its row, and workers belong to no task.
+        // The task of a question is known only to its row, where it is looked up, and workers belong to no task.
         Write::Answer { .. } | Write::Worker { .. } | Write::WorkerLifecycle { .. } | Write::RemoveWorker { .. } => {}
         Write::CreateKey(_) | Write::RevokeKey(_) | Write::RemoveKey(_) | Write::ModelCalls(_) => {}
     }

@@ -318,9 +318,25 @@ impl Rows for SqlRows<'_> {
         Ok(())
     }
 
-    async fn answer_question(&mut self, id: QuestionId, answer: &str, now: Timestamp) -> Result<(), RecordError> {
+    async fn open_question(&mut self, task: TaskId) -> Result<Option<Question>, RecordError> {
+        let select = query(
+            "SELECT id, task_id, text, choices, answer, created_at, answered_at FROM questions \
+             WHERE task_id = $1 AND answered_at IS NULL ORDER BY created_at DESC, id DESC LIMIT 1",
+        );
+        self.one(select.bind(task.to_string())).await?.map(|row| columns::question(&row)).transpose()
+    }
+
+    async fn close_questions(&mut self, task: TaskId, now: Timestamp) -> Result<(), RecordError> {
         let update =
-            query("UPDATE questions SET answer = $2, answered_at = $3, version = version + 1 WHERE id = $1 AND answer IS NULL");
+            query("UPDATE questions SET answered_at = $2, version = version + 1 WHERE task_id = $1 AND answered_at IS NULL");
+        self.touch(update.bind(task.to_string()).bind(now.0)).await?;
+        Ok(())
+    }
+
+    async fn answer_question(&mut self, id: QuestionId, answer: &str, now: Timestamp) -> Result<(), RecordError> {
+        let update = query(
+            "UPDATE questions SET answer = $2, answered_at = $3, version = version + 1 WHERE id = $1 AND answered_at IS NULL",
+        );
         // Another node answered since the question was read: the rule has to see that answer.
         if self.touch(update.bind(id.to_string()).bind(answer).bind(now.0)).await? == 1 { Ok(()) } else { Err(clash()) }
     }

@@ -5,14 +5,14 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, TaskStatus, Timestamp};
+use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, Question, QuestionId, TaskStatus, Timestamp};
 use sqlx::{AnyConnection, Connection, query, raw_sql};
 
 use super::proxy::Proxy;
 use crate::contract::{self, stage};
 use crate::sql::migrate::{MIGRATIONS, newest};
 use crate::testing::{Durability, TestPostgres};
-use crate::{Applied, EventFilter, PostgresStore, RecordError, RecordStore, Write};
+use crate::{Applied, EventFilter, PostgresStore, RecordError, RecordStore, StatusChange, Write};
 
 /// The shared server, for one test at a time: events are readable only up to the oldest transaction that is open anywhere on the server,
 /// so what another test holds open would hide what this one has just written.
@@ -168,6 +168,41 @@ async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
         let made = maker.create(stage::after(&[first.id]));
         let (second, _) = tokio::join!(made, ender.set(first.id, TaskStatus::Completed));
         assert_eq!(maker.task(second.id).await.status, TaskStatus::Pending);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_task_waits_for_that_ends_while_it_is_resumed_frees_it() {
+    let server = Alone::on_the_server().await;
+    let database = server.database().await;
+    let one = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
+    let other = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
+    let resume = |task| {
+        let change = StatusChange { from: vec![TaskStatus::Paused], ..stage::change(task, TaskStatus::Pending) };
+        one.done(stage::status(change))
+    };
+    for _ in 0..20 {
+        let needed = one.new_task().await;
+        let waiting = one.create(stage::after(&[needed.id])).await;
+        one.set(waiting.id, TaskStatus::Paused).await;
+        tokio::join!(resume(waiting.id), other.set(needed.id, TaskStatus::Completed));
+        assert_eq!(one.task(waiting.id).await.status, TaskStatus::Pending);
+
+        let asks = one.claimed_task().await;
+        let question = Question {
+            id: QuestionId::new(),
+            task: asks.id,
+            text: "go on?".to_owned(),
+            choices: Vec::new(),
+            answer: None,
+            created_at: Timestamp(3),
+            answered_at: None,
+        };
+        let answer = Write::Answer { question: question.id, answer: "yes".to_owned(), events: Vec::new() };
+        one.done(Write::Ask { question: Box::new(question), epoch: asks.epoch, events: Vec::new() }).await;
+        one.set(asks.id, TaskStatus::Paused).await;
+        tokio::join!(resume(asks.id), other.done(answer));
+        assert_eq!(one.task(asks.id).await.status, TaskStatus::Pending);
     }
 }
 

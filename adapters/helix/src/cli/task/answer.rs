@@ -26,7 +26,7 @@ impl Answer {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let asked: QuestionList = client.get(&self.which.path("questions")).await?;
-        let open = asked.questions.into_iter().find(|question| question.answer.is_none()).ok_or_else(|| {
+        let open = asked.questions.into_iter().find(Question::is_open).ok_or_else(|| {
             Failure::new(Code::InvalidState, format!("task {} asks nothing", self.which.task))
                 .hint("`helix task why` says what it waits for")
         })?;

@@ -25,9 +25,10 @@ impl Resume {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let task: TaskRecord = client.get(&self.which.path("")).await?;
-        if self.budget.over(task.spec.budget).is_none() && task.status == TaskStatus::WaitingForInput {
+        let waits = matches!(task.status, TaskStatus::WaitingForInput | TaskStatus::Paused);
+        if self.budget.over(task.spec.budget).is_none() && waits {
             let asked: QuestionList = client.get(&self.which.path("questions")).await?;
-            if asked.questions.iter().any(|question| question.answer.is_none() && wants_budget(question)) {
+            if asked.questions.iter().find(|question| question.is_open()).is_some_and(wants_budget) {
                 return Err(without_budget(&self.which.task));
             }
         }

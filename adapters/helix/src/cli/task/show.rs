@@ -116,10 +116,11 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     }
     for question in questions {
         let (verb, short) = (if question.text.starts_with(CHILDREN) { "why" } else { "answer" }, task.id.short());
-        let answer = question
-            .answer
-            .as_ref()
-            .map_or_else(|| format!("open: helix task {verb} {short}"), |answer| format!("answered {answer:?}"));
+        let answer = match &question.answer {
+            Some(answer) => format!("answered {answer:?}"),
+            None if question.is_open() => format!("open: helix task {verb} {short}"),
+            None => "closed".to_owned(),
+        };
         row("question", format!("{} ({answer})", in_short(&question.text)));
     }
     table.render()
