@@ -58,7 +58,8 @@ async fn lane(records: Records, steps: usize) -> Result<Vec<f64>> {
     let spec = Box::new(TaskSpec::new("commit", TaskWork::Command(CommandSpec::default())));
     let principal = Principal::local("bench");
     let (id, attempt, project) = (TaskId::new(), AttemptId::new(), ProjectId::DEFAULT);
-    let created = records.write(Write::CreateTask { id, attempt, spec, principal, project, idempotency_key: None }).await?;
+    let created =
+        records.write(Write::CreateTask { id, attempt, spec, principal, project, idempotency_key: None, paused: None }).await?;
     let (node, worker, expected) = (NodeId::new(), WorkerId::new(), task_of(created)?.epoch);
     let claim = Write::Claim { task: id, expected, node, worker, events: Vec::new() };
     let mut task = task_of(records.write(claim).await?)?;

@@ -38,6 +38,7 @@ pub(crate) async fn make(shared: &Shared, parent: &TaskRecord, name: &str, mut s
         principal: Principal { owner: parent.owner, actor: telling::NODE.to_owned() },
         project: parent.project,
         idempotency_key: None,
+        paused: None,
     };
     task_of(shared.write(write).await?).map(|task| task.id)
 }

@@ -12,7 +12,7 @@ use helix_database::{StatusChange, Then, Write};
 use helix_ports::OUT_OF_BUDGET;
 use helix_protocol::{
     AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord,
-    TaskStatus, ms_in_words,
+    ms_in_words,
 };
 
 use crate::commit::{self, Draft, Taken, task_of};
@@ -212,18 +212,18 @@ pub(crate) async fn fail_unstarted(shared: &Shared, task: &TaskRecord, failure: 
 
 /// Makes a task that continues `step`, paused. Making it again is harmless.
 pub(crate) async fn fork_parked(shared: &Arc<Shared>, task: &TaskRecord, step: StepId, why: &str) -> Result<TaskRecord, Failure> {
-    let key = format!("on-failure:{step}");
-    let forked = create_fork(shared, task, Some(step), key).await?;
-    if forked.status != TaskStatus::Pending {
-        return Ok(forked);
-    }
     let reason = format!("keeps the files of task {}: {why}", task.id.short());
-    let change = Happening::Pause.change(forked.id, None, reason.clone());
-    let event = telling::by(helix_protocol::EventKind::TaskPaused, forked.id, telling::NODE, reason, serde_json::Value::Null);
-    task_of(shared.write(Write::Status { change: Box::new(change), events: vec![event] }).await?)
+    create_fork(shared, task, Some(step), format!("on-failure:{step}"), reason).await
 }
 
-async fn create_fork(shared: &Shared, task: &TaskRecord, step: Option<StepId>, key: String) -> Result<TaskRecord, Failure> {
+/// It is paused from the first, so that whoever reads the records in between does not drive it: its work would be done twice.
+async fn create_fork(
+    shared: &Shared,
+    task: &TaskRecord,
+    step: Option<StepId>,
+    key: String,
+    reason: String,
+) -> Result<TaskRecord, Failure> {
     let mut spec = task.spec.clone();
     spec.title = format!("{} (files of a failed step)", task.spec.title);
     if spec.fork_of != step {
@@ -239,6 +239,7 @@ async fn create_fork(shared: &Shared, task: &TaskRecord, step: Option<StepId>, k
         principal: Principal { owner: task.owner, actor: telling::NODE.to_owned() },
         project: task.project,
         idempotency_key: Some(key),
+        paused: Some(reason),
     };
     task_of(shared.write(create).await?)
 }
@@ -247,25 +248,15 @@ async fn create_fork(shared: &Shared, task: &TaskRecord, step: Option<StepId>, k
 async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &Failure) -> Result<(), Failure> {
     let task = &host.task;
     let key = format!("on-failure:{}:{}:{}", task.attempt, host.ordinal, host.lease.epoch);
-    let forked = create_fork(&host.shared, task, host.parent, key).await?;
-    if forked.status != TaskStatus::Pending {
-        return Ok(());
-    }
-    let claim = Write::Claim {
-        task: forked.id,
-        expected: forked.epoch,
-        node: host.shared.args.node,
-        worker: host.lease.worker,
-        events: Vec::new(),
-    };
-    let claimed = task_of(host.shared.write(claim).await?)?;
+    let reason = format!("keeps the files of task {}, whose step {} failed", task.id.short(), host.ordinal);
+    let forked = create_fork(&host.shared, task, host.parent, key, reason.clone()).await?;
     let Taken { files, changes, skipped, torn, artifacts, confinement, .. } = taken.clone();
     let step = NewStep {
         id: StepId::new(),
-        task: claimed.id,
-        epoch: claimed.epoch,
-        attempt: claimed.attempt,
-        parent: claimed.head,
+        task: forked.id,
+        epoch: forked.epoch,
+        attempt: forked.attempt,
+        parent: forked.spec.fork_of,
         ordinal: host.ordinal,
         outcome: StepOutcome::Failed,
         summary: first_line(failure),
@@ -286,13 +277,12 @@ async fn fork_files(host: &Host, taken: &Taken, exits: &[ExitReport], failure: &
         confinement,
         started_at: host.started_at(),
     };
-    let reason = format!("keeps the files of task {}, whose step {} failed", task.id.short(), host.ordinal);
-    let change = Happening::Pause.change(claimed.id, Some(claimed.epoch), reason.clone());
-    let event = telling::by(helix_protocol::EventKind::TaskPaused, claimed.id, telling::NODE, reason, serde_json::Value::Null);
-    let then = Some(Box::new(Then::Status(change)));
-    let committed = host.shared.write(Write::Commit { step: Box::new(step), then, events: vec![event] }).await;
+    // Nobody owns it: with the step it stays paused, as it was made.
+    let then = Some(Box::new(Then::Status(Happening::Pause.change(forked.id, Some(forked.epoch), reason))));
+    let committed = host.shared.write(Write::Commit { step: Box::new(step), then, events: Vec::new() }).await;
     match committed {
-        Err(failure) if failure.code == Code::StaleOwner => Ok(()),
+        // It has its step already, or somebody took it up.
+        Err(failure) if matches!(failure.code, Code::StaleOwner | Code::InvalidState) => Ok(()),
         other => other.map(drop),
     }
 }

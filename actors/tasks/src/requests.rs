@@ -45,7 +45,8 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     if matches!(spec.work.attempted(), TaskWork::External(_)) {
         spec.needs.capabilities.push(Capability(AGENT_TURNS.to_owned()));
     }
-    let write = Write::CreateTask { id, attempt: AttemptId::new(), spec: Box::new(spec), principal, project, idempotency_key };
+    let (attempt, spec) = (AttemptId::new(), Box::new(spec));
+    let write = Write::CreateTask { id, attempt, spec, principal, project, idempotency_key, paused: None };
     task_of(shared.write(write).await?)
 }
 
@@ -196,6 +197,7 @@ pub(crate) async fn fork(shared: &Shared, fork: ForkTask) -> Result<TaskRecord, 
         principal: fork.principal,
         project: origin.project,
         idempotency_key: None,
+        paused: None,
     };
     task_of(shared.write(write).await?)
 }

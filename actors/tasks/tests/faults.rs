@@ -62,7 +62,7 @@ async fn tasks_whose_making_arrives_when_its_node_is_dead_and_its_successor_has_
     for (id, depends_on) in [(first, Vec::new()), (second, vec![first])] {
         let (attempt, spec) = (AttemptId::new(), Box::new(helix_protocol::TaskSpec { depends_on, ..talk(TURNS) }));
         let (principal, project) = (me(), ProjectId::DEFAULT);
-        let stray = Write::CreateTask { id, attempt, spec, principal, project, idempotency_key: None };
+        let stray = Write::CreateTask { id, attempt, spec, principal, project, idempotency_key: None, paused: None };
         node.records.write(stray).await.expect("it arrives");
     }
     for task in [first, second] {

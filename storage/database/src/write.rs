@@ -61,8 +61,8 @@ pub enum Write {
     /// not completed. Answers `Task`. With an idempotency key that was used before: answers the task
     /// made then where the spec is equal, else refuses with `IdempotencyConflict`. Refused with `NotFound` where a
     /// dependency or the forked step does not exist, and with `DependencyEnded` where a dependency has failed or was cancelled.
-    /// The task of a `Base::Task` is a dependency. A fork starts with the forked step as its head. Records
-    /// `task.created` itself. The same id with the same spec again is the same creation; with another spec it is `Conflict`.
+    /// The task of a `Base::Task` is a dependency. A fork starts with the forked step as its head. One that is parked
+    /// from the start is in state `paused` instead. Records `task.created` and `task.paused` itself. The same id with the same spec again is the same creation; with another spec it is `Conflict`.
     CreateTask {
         /// Its id.
         id: TaskId,
@@ -76,6 +76,8 @@ pub enum Write {
         project: ProjectId,
         /// Makes a repetition harmless.
         idempotency_key: Option<String>,
+        /// Why it is parked from the start, where it is.
+        paused: Option<String>,
     },
     /// Takes a task for a node and a worker: raises the epoch and sets `assigned`. Answers `Task`.
     /// Refused with `StaleOwner` where the epoch is not `expected`, `WrongStatus` where it is not one of

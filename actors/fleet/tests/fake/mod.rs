@@ -476,6 +476,7 @@ impl Node {
             principal: Principal::local("test"),
             project: ProjectId::DEFAULT,
             idempotency_key: None,
+            paused: None,
         })
         .await
     }

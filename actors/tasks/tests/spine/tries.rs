@@ -6,7 +6,7 @@ use helix_messages::RetryTask;
 use helix_protocol::{Code, OnFailure, StepOutcome, TaskStatus};
 
 use crate::files;
-use crate::support::{Outside, commands, me, talk};
+use crate::support::{Fault, Outside, commands, me, talk};
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_command_ends_its_task_and_its_output_is_kept() {
@@ -46,6 +46,35 @@ async fn on_failure_keeps_or_forks_the_files_of_a_failed_step() {
     let copy = all.iter().find(|task| task.spec.fork_of.is_some()).expect("a fork was made");
     assert_eq!(copy.status, TaskStatus::Paused);
     assert_eq!(node.files(copy.id).await, files(&[("a", "1\n2\n")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dies_while_it_keeps_files_leaves_no_copy_that_runs_by_itself() {
+    let mut spec = commands(&["append a 1", "append a 2; exit 3"]);
+    spec.on_failure = OnFailure::Fork;
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(spec.clone()).await.expect("made").id;
+    node.until(task, TaskStatus::Failed).await;
+    for at in 1..outside.faults.writes() {
+        let outside = Outside::new();
+        outside.world.add("one", 4);
+        outside.faults.plan(at, Fault::DeathAfter);
+        let died = outside.faults.on_death();
+        let node = outside.start().await;
+        let task = node.create(spec.clone()).await.expect("made").id;
+        died.await.expect("the fault is planned");
+        node.kill().await;
+        let node = outside.start().await;
+        node.until(task, TaskStatus::Failed).await;
+        // Longer than anything that waits would be left alone.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let copies: Vec<_> = outside.all_tasks().await.into_iter().filter(|task| task.spec.fork_of.is_some()).collect();
+        assert!(!copies.is_empty() && copies.iter().all(|copy| copy.status == TaskStatus::Paused), "write {at}: {copies:?}");
+        assert!(outside.world.effects().iter().all(|(_, by, ..)| *by == task), "write {at}: {:?}", outside.world.effects());
+        node.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

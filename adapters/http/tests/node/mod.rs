@@ -137,6 +137,7 @@ async fn create(
         principal: helix_protocol::Principal::local("test"),
         project: helix_protocol::ProjectId::DEFAULT,
         idempotency_key: key,
+        paused: None,
     };
     match records.write(write).await? {
         Applied::Task { task, .. } => Ok(*task),

@@ -100,6 +100,7 @@ claims! {
         all_content_that_is_named_anywhere_is_told;
     tasks:
         a_new_task_is_pending_and_told
+        a_task_that_is_made_parked_was_never_anything_else_and_takes_a_step
         a_repeated_creation_is_the_same_creation
         an_idempotency_key_answers_the_task_made_before
         an_idempotency_key_with_another_request_is_refused

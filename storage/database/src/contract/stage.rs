@@ -114,7 +114,8 @@ pub(crate) fn creation(id: TaskId, spec: TaskSpec) -> Write {
 pub(crate) fn creation_under(id: TaskId, spec: TaskSpec, key: Option<&str>, principal: Principal) -> Write {
     let (spec, idempotency_key) = (Box::new(spec), key.map(str::to_owned));
     // The line of steps is derived from the task, so that the same creation is equal in every part.
-    Write::CreateTask { id, attempt: AttemptId(id.0), spec, principal, project: ProjectId::DEFAULT, idempotency_key }
+    let (attempt, project) = (AttemptId(id.0), ProjectId::DEFAULT);
+    Write::CreateTask { id, attempt, spec, principal, project, idempotency_key, paused: None }
 }
 
 /// The way back to a step.

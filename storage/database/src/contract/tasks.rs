@@ -8,9 +8,9 @@ use helix_protocol::{
 use uuid::Uuid;
 
 use super::stage::{
-    Stage, after, change, commit, creation, creation_under, on_files_of, spec, stale, status, step_on, told, wrong_status,
+    ALL, Stage, after, change, commit, creation, creation_under, on_files_of, spec, stale, status, step_on, told, wrong_status,
 };
-use crate::{Applied, RecordError, StatusChange, TaskFilter, Write};
+use crate::{Applied, RecordError, StatusChange, TaskFilter, Then, Write};
 
 pub(super) async fn a_new_task_is_pending_and_told(stage: Stage) {
     let id = TaskId::new();
@@ -24,6 +24,27 @@ pub(super) async fn a_new_task_is_pending_and_told(stage: Stage) {
     assert_eq!(told, [(EventKind::TaskCreated, Some(id), 1)]);
     assert_eq!(stage.store.task(id).await, Ok(Some(*task)));
     assert_eq!(stage.store.task(TaskId::new()).await, Ok(None));
+}
+
+pub(super) async fn a_task_that_is_made_parked_was_never_anything_else_and_takes_a_step(stage: Stage) {
+    let open = stage.new_task().await;
+    let Write::CreateTask { id, attempt, spec, principal, project, idempotency_key, .. } =
+        creation(TaskId::new(), after(&[open.id]))
+    else {
+        unreachable!("it is one")
+    };
+    let paused = Some("keeps the files of another".to_owned());
+    let made = Write::CreateTask { id, attempt, spec, principal, project, idempotency_key, paused };
+    let Applied::Task { task, events } = stage.done(made.clone()).await else { panic!("no task") };
+    assert_eq!((task.status, task.reason.as_str()), (TaskStatus::Paused, "keeps the files of another"));
+    let told: Vec<_> = events.iter().map(|event| (event.event.kind, event.task_sequence)).collect();
+    assert_eq!(told, [(EventKind::TaskCreated, 1), (EventKind::TaskPaused, 2)]);
+    assert_eq!(stage.task_after(made).await, *task);
+    let pause = StatusChange { from: ALL.to_vec(), reason: task.reason.clone(), ..change(task.id, TaskStatus::Paused) };
+    let step = Write::Commit { step: Box::new(step_on(&task)), then: Some(Box::new(Then::Status(pause))), events: Vec::new() };
+    let kept = stage.task_after(step).await;
+    assert_eq!((kept.status, kept.steps, kept.epoch), (TaskStatus::Paused, 1, task.epoch));
+    assert_eq!(stage.task_after(goes_on(&kept, TaskStatus::Paused)).await.status, TaskStatus::WaitingForDependencies);
 }
 
 pub(super) async fn a_repeated_creation_is_the_same_creation(stage: Stage) {

@@ -20,8 +20,9 @@ use crate::{Applied, RecordError, Write};
 /// Applies one write.
 pub(crate) async fn perform(rows: &mut dyn Rows, write: &Write, now: Timestamp) -> Result<Applied, RecordError> {
     match write {
-        Write::CreateTask { id, attempt, spec, principal, project, idempotency_key } => {
-            let request = tasks::Request { id: *id, attempt: *attempt, spec, principal, project: *project };
+        Write::CreateTask { id, attempt, spec, principal, project, idempotency_key, paused } => {
+            let paused = paused.as_deref();
+            let request = tasks::Request { id: *id, attempt: *attempt, spec, principal, project: *project, paused };
             tasks::create(rows, request, idempotency_key.as_deref(), now).await
         }
         Write::Claim { task, expected, node, worker, events } => {

@@ -19,6 +19,7 @@ pub(super) struct Request<'a> {
     pub spec: &'a TaskSpec,
     pub principal: &'a Principal,
     pub project: ProjectId,
+    pub paused: Option<&'a str>,
 }
 
 /// Who takes which task.
@@ -60,23 +61,34 @@ pub(super) async fn create(
             unmet.push((needed.id, needed.status));
         }
     }
-    let status = waits_for(&unmet)?;
+    let status = match request.paused {
+        None => waits_for(&unmet)?,
+        Some(_) => TaskStatus::Paused,
+    };
     let steps = match request.spec.fork_of {
         Some(step) => rows.step_place(step).await?.ok_or_else(|| RecordError::NotFound(format!("step {step}")))?.ordinal,
         None => 0,
     };
-    let row = TaskRow { record: first_record(&request, status, steps, now), asked: Arc::new(request.spec.clone()), events: 1 };
+    let events = told_of(&request);
+    let record_of = first_record(&request, status, steps, now);
+    let row = TaskRow { record: record_of, asked: Arc::new(request.spec.clone()), events: events.len() as u64 };
     if !rows.insert_task(&row, &dependencies).await? {
         return made_before(existing(rows, request.id).await?, &request);
     }
     if let Some(key) = key {
         rows.remember_key(owner, key, request.id, now).await?;
     }
-    let created = NewEvent::info(EventKind::TaskCreated, &request.principal.actor, &request.spec.title)
+    let events = record(rows, &events, Some(&row), now).await?;
+    Ok(task(row, events))
+}
+
+fn told_of(request: &Request<'_>) -> Vec<NewEvent> {
+    let actor = &request.principal.actor;
+    let created = NewEvent::info(EventKind::TaskCreated, actor, &request.spec.title)
         .task(request.id)
         .detail(serde_json::json!({ "kind": request.spec.work.kind(), "sandbox": request.spec.environment.sandbox() }));
-    let events = record(rows, &[created], Some(&row), now).await?;
-    Ok(task(row, events))
+    let paused = request.paused.map(|reason| NewEvent::info(EventKind::TaskPaused, actor, reason).task(request.id));
+    [created].into_iter().chain(paused).collect()
 }
 
 /// The same creation again, or another one under its id.
@@ -116,7 +128,7 @@ fn first_record(request: &Request<'_>, status: TaskStatus, steps: u64, now: Time
         project: request.project,
         spec: request.spec.clone(),
         status,
-        reason: String::new(),
+        reason: request.paused.unwrap_or_default().to_owned(),
         hint: String::new(),
         epoch: Epoch::default(),
         attempt: request.attempt,

@@ -48,14 +48,16 @@ enum Act {
 }
 
 fn creation() -> impl Strategy<Value = Write> {
-    let request = (task_id(), proptest::collection::vec(task_id(), 0..2), proptest::option::weighted(0.2, step_id()), 0..3usize);
-    request.prop_map(|(id, depends_on, fork_of, key)| Write::CreateTask {
+    let fork = (proptest::option::weighted(0.2, step_id()), proptest::bool::weighted(0.1));
+    let request = (task_id(), proptest::collection::vec(task_id(), 0..2), fork, 0..3usize);
+    request.prop_map(|(id, depends_on, (fork_of, paused), key)| Write::CreateTask {
         id,
         attempt: AttemptId(id.0),
         spec: Box::new(TaskSpec { depends_on, fork_of, ..stage::spec("a task") }),
         principal: Principal::local("cli"),
         project: ProjectId::DEFAULT,
         idempotency_key: [None, Some("a".to_owned()), Some("b".to_owned())][key].clone(),
+        paused: paused.then(|| "kept".to_owned()),
     })
 }
 
