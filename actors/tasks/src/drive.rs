@@ -14,7 +14,7 @@ use helix_ports::{StepResult, TaskKind, TurnEnd, is_of_the_model};
 use helix_protocol::link::Request;
 use helix_protocol::{
     Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
-    TaskRecord, WorkerId, ms_in_words,
+    TaskRecord, TaskWork, Timestamp, WorkerId, ms_in_words,
 };
 use tokio::time::Instant;
 
@@ -32,6 +32,8 @@ use crate::{children, rehearsal, telling};
 
 /// A step that takes longer than this has its task recorded as running before it ends; shorter ones need not.
 const SHOW_RUNNING: Duration = Duration::from_millis(250);
+/// What ended on its worker while its task's time passed and no node was there has this long to be heard.
+const HEARD: Duration = Duration::from_secs(1);
 /// How often a claim is repeated that met its own earlier try.
 const CLAIMS: u32 = 8;
 
@@ -170,11 +172,15 @@ impl Drive {
         let at = |step: &StepRecord| (step.step.ordinal, step.step.outcome);
         let ordinal = next_ordinal(self.head.as_ref().map(at));
         let mut entries = Vec::new();
-        let mut said = Vec::new();
+        let (mut said, mut earlier) = (Vec::new(), Duration::ZERO);
         if self.resumed {
             let (attempt, before) = (self.task.attempt, ordinal - 1);
             entries = self.shared.read(|records| async move { records.read().journal(attempt, before).await }).await?;
             said = said_since(&self.shared, &self.task, self.turn.as_ref()).await?;
+        }
+        let replay = Replay::read(ordinal, &entries, |call| self.shared.calls.has(call));
+        if let Some((used, at)) = replay.timed() {
+            earlier = self.made_earlier(used, at);
         }
         let begin = Begin {
             lease: self.lease.clone(),
@@ -185,15 +191,30 @@ impl Drive {
             ordinal,
             files: self.files,
             workspace: std::mem::replace(&mut self.workspace, Workspace::Closed),
-            replay: Replay::read(ordinal, &entries, |call| self.shared.calls.has(call)),
+            replay,
             said,
+            earlier,
         };
         let mut host = Host::new(Arc::clone(&self.shared), begin);
         // What is said before the first turn is heard by the next one: a conversation begins with what the task is.
         if self.kind.hears() && self.turn.is_some() {
             host.hear().await?;
         }
+        host.note_time().await?;
         Ok(host)
+    }
+
+    /// How long earlier owners made the step, of which the task has the rest. While a command ran on where it is, all the time counts.
+    fn made_earlier(&mut self, used: Duration, at: Timestamp) -> Duration {
+        let runs_on = matches!(self.task.spec.work.attempted(), TaskWork::Command(_) | TaskWork::External(_));
+        let adopted = runs_on && matches!(self.workspace, Workspace::Open);
+        let earlier = if adopted { used + self.shared.now().since(at) } else { used };
+        let now = Instant::now();
+        self.deadline = self.deadline.map(|deadline| {
+            let deadline = deadline.checked_sub(earlier).unwrap_or(now);
+            if adopted { deadline.max(now + HEARD) } else { deadline }
+        });
+        earlier
     }
 
     /// Lets the kind make its step, within the task's time. A long one has its task recorded as running meanwhile.
@@ -226,7 +247,7 @@ impl Drive {
             () = late => {
                 let limit = self.task.spec.timeout_ms.unwrap_or_default();
                 Err(Failure::new(Code::TimedOut, format!("the task ran for longer than its limit of {}", ms_in_words(limit)))
-                    .hint("`helix task retry` goes on from its last step"))
+                    .hint(format!("`helix task fork {}` goes on from its last step with all the time again", self.task.id.short())))
             }
             () = &mut running => unreachable!("it never ends by itself"),
         }
@@ -358,13 +379,14 @@ pub(crate) async fn read_task(shared: &Shared, task: TaskId) -> Result<TaskRecor
     found.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no task {}", task.short())))
 }
 
-/// When the whole task's time is over: its limit less what its steps took so far.
+/// When the whole task's time is over: its limit less what its steps took so far. Unfinished ones are part of the step that came of
+/// them, or of one that is still being made.
 async fn deadline(shared: &Shared, task: &TaskRecord) -> Result<Option<Instant>, Failure> {
     let Some(limit) = task.spec.timeout_ms else { return Ok(None) };
     let id = task.id;
     let steps = shared.read(|records| async move { records.read().steps(id).await }).await?;
-    let used: i64 = steps.iter().map(|step| step.committed_at.0.saturating_sub(step.started_at.0).max(0)).sum();
-    let used = Duration::from_micros(u64::try_from(used).unwrap_or_default());
+    let whole = steps.iter().filter(|step| step.outcome != StepOutcome::Unfinished);
+    let used: Duration = whole.map(|step| step.committed_at.since(step.started_at)).sum();
     Ok(Some(Instant::now() + Duration::from_millis(limit).saturating_sub(used)))
 }
 

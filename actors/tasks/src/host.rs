@@ -33,6 +33,11 @@ use crate::{children, gateway, rehearsal, said, telling};
 /// Between SIGTERM and SIGKILL for a command that is given up.
 const GRACE_MS: u64 = 2_000;
 
+/// How often the time that a step takes is noted while its task's time-out passes, and the least between two notes: so much of it does not
+/// count where an owner dies.
+const NOTES: u32 = 20;
+const NOTE_LEAST: Duration = Duration::from_millis(100);
+
 /// The lease under which everything is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
@@ -69,6 +74,10 @@ pub(crate) struct Host {
     /// What models were asked so far.
     pub asked: Vec<AskedModel>,
     begun: Boottime,
+    /// How long earlier owners made it.
+    earlier: Duration,
+    /// When the time it takes was last noted.
+    noted: Boottime,
     /// When the models that did not answer are worth asking again.
     pub again_in: Option<Duration>,
     calls: u64,
@@ -92,11 +101,12 @@ pub(crate) struct Begin {
     pub workspace: Workspace,
     pub replay: Replay,
     pub said: Vec<Message>,
+    pub earlier: Duration,
 }
 
 impl Host {
     pub fn new(shared: Arc<Shared>, begin: Begin) -> Self {
-        let Begin { lease, task, turn, parent, turns, ordinal, files, workspace, replay, said } = begin;
+        let Begin { lease, task, turn, parent, turns, ordinal, files, workspace, replay, said, earlier } = begin;
         let begun = shared.args.clock.boottime();
         Self {
             shared,
@@ -114,6 +124,8 @@ impl Host {
             heard: Vec::new(),
             asked: Vec::new(),
             begun,
+            earlier,
+            noted: begun,
             again_in: None,
             calls: 0,
             note: None,
@@ -125,9 +137,34 @@ impl Host {
     }
 
     /// When the step began, on the wall clock as it is set now: how long a step took counts towards its task's time-out, and a clock
-    /// that was set meanwhile must not.
+    /// that was set meanwhile must not. What earlier owners took of the time-out counts as if it had been just before.
     pub fn started_at(&self) -> Timestamp {
-        self.shared.now().before(self.shared.args.clock.boottime().since(self.begun))
+        self.shared.now().before(self.took())
+    }
+
+    /// How long the step has been made, by all its owners.
+    fn took(&self) -> Duration {
+        self.earlier + self.took_here()
+    }
+
+    /// How long it has been made by this one.
+    fn took_here(&self) -> Duration {
+        self.shared.args.clock.boottime().since(self.begun)
+    }
+
+    /// How often the time is noted that the step takes; `None` where its task has all the time there is.
+    fn notes_every(&self) -> Option<Duration> {
+        self.task.spec.timeout_ms.map(|limit| (Duration::from_millis(limit) / NOTES).max(NOTE_LEAST))
+    }
+
+    /// Notes how long the step has taken, where its task has a time-out: its next owner has only the rest.
+    pub async fn note_time(&mut self) -> Result<(), Failure> {
+        if self.notes_every().is_none() {
+            return Ok(());
+        }
+        self.noted = self.shared.args.clock.boottime();
+        let used_ms = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX);
+        self.append(JournalBody::Timed { used_ms, at: self.shared.now() }).await
     }
 
     /// Hears what people said to the task while it ran: what its first owner heard, where the step is made again; else all that is
@@ -196,6 +233,12 @@ impl Host {
     }
 
     async fn journal(&mut self, body: JournalBody) -> Result<(), Failure> {
+        self.append(body).await?;
+        let since = self.shared.args.clock.boottime().since(self.noted);
+        if self.notes_every().is_some_and(|every| since >= every) { self.note_time().await } else { Ok(()) }
+    }
+
+    async fn append(&mut self, body: JournalBody) -> Result<(), Failure> {
         let entry = JournalEntry {
             task: self.lease.task,
             attempt: self.task.attempt,

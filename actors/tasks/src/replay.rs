@@ -5,8 +5,9 @@
 //! uncertain, and the call is made once more under the same key.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, RemarkId, Spend, ToolOutcome};
+use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, RemarkId, Spend, Timestamp, ToolOutcome};
 
 use crate::budget::Amount;
 
@@ -21,6 +22,7 @@ pub struct Replay {
     open: HashMap<CallKey, Amount>,
     spend: Spend,
     heard: Option<Vec<RemarkId>>,
+    timed: Option<(Duration, Timestamp)>,
     next: u64,
 }
 
@@ -34,6 +36,7 @@ impl Replay {
             open: HashMap::new(),
             spend: Spend::default(),
             heard: None,
+            timed: None,
             next: ordinal << STRIDE,
         };
         for entry in entries.iter().filter(|entry| entry.ordinal == ordinal) {
@@ -76,6 +79,7 @@ impl Replay {
             }
             JournalBody::Intended { .. } => {}
             JournalBody::Heard { remarks } => self.heard = Some(remarks.clone()),
+            JournalBody::Timed { used_ms, at } => self.timed = Some((Duration::from_millis(*used_ms), *at)),
             JournalBody::Resulted { call, outcome } => {
                 self.outcomes.insert(call.clone(), outcome.clone());
             }
@@ -103,6 +107,11 @@ impl Replay {
     pub fn heard(&self, ordinal: u64) -> Option<&[RemarkId]> {
         let began = self.next > ordinal << STRIDE;
         self.heard.as_deref().or(began.then_some(&[]))
+    }
+
+    /// How long the step had been made when that was last noted, and when it was.
+    pub fn timed(&self) -> Option<(Duration, Timestamp)> {
+        self.timed
     }
 
     /// What the step has cost so far, calls that are under way left out.
@@ -191,6 +200,13 @@ mod tests {
         assert_eq!(Replay::read(3, &[], |_| false).heard(3), None, "nothing is decided yet");
         assert_eq!(Replay::read(3, &entries(3, &[heard, reserved(1, 5)]), |_| false).heard(3), Some(&[remark][..]));
         assert_eq!(Replay::read(3, &entries(3, &[reserved(1, 5)]), |_| false).heard(3), Some(&[][..]));
+    }
+
+    #[test]
+    fn the_last_note_of_the_time_counts() {
+        let timed = |used_ms, at| JournalBody::Timed { used_ms, at: Timestamp(at) };
+        let replay = Replay::read(1, &entries(1, &[timed(0, 5), reserved(1, 50), timed(700, 9)]), |_| false);
+        assert_eq!(replay.timed(), Some((Duration::from_millis(700), Timestamp(9))));
     }
 
     #[test]

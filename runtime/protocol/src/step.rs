@@ -266,6 +266,14 @@ pub enum JournalBody {
         /// The answer.
         outcome: ToolOutcome,
     },
+    /// How long the step had been made, by all its owners; written now and then where its task has a time-out, which whoever makes the
+    /// step again has only the rest of.
+    Timed {
+        /// In milliseconds, waits between two owners left out.
+        used_ms: u64,
+        /// When it was written.
+        at: Timestamp,
+    },
 }
 
 /// One entry of the journal of the step being made. Keyed by (attempt, sequence).

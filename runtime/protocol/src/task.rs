@@ -463,7 +463,8 @@ pub struct TaskSpec {
     /// to; a task's record says how often that is.
     #[serde(default)]
     pub max_retries: Option<u32>,
-    /// The whole task ends as failed after this many milliseconds of running; `None` is no limit.
+    /// The whole task ends as failed after this many milliseconds of running, whoever owns it meanwhile; what it waits for between two
+    /// owners, or to be answered, does not count. `None` is no limit.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
     /// What becomes of the files of a failed step.

@@ -12,6 +12,9 @@ use super::{Host, request_worker, unexpected};
 use crate::retry::{Verdict, verdict};
 use crate::{commit, gateway, telling};
 
+/// Longer than anything is waited for.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Host {
     /// A command, to its end.
     pub(super) async fn run_command(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure> {
@@ -77,10 +80,20 @@ impl Host {
         let ran = request_worker(&shared, worker, request);
         tokio::pin!(ran);
         let interval = Duration::from_millis(self.shared.args.tasks.snapshot_interval_ms.max(1));
+        let notes = self.notes_every().unwrap_or(NEVER);
+        let now = tokio::time::Instant::now();
+        let (mut snapshot, mut note) = (now + interval, now + notes);
         let answer = loop {
             tokio::select! {
                 answer = &mut ran => break answer,
-                () = tokio::time::sleep(interval) => self.keep_unfinished().await?,
+                () = tokio::time::sleep_until(snapshot) => {
+                    self.keep_unfinished().await?;
+                    snapshot = tokio::time::Instant::now() + interval;
+                }
+                () = tokio::time::sleep_until(note) => {
+                    self.note_time().await?;
+                    note = tokio::time::Instant::now() + notes;
+                }
             }
         };
         self.running = None;
@@ -103,7 +116,8 @@ impl Host {
     async fn settle_turn(&mut self, call: CallKey) -> Result<Spend, Failure> {
         let task = self.lease.task;
         gateway::forget(&self.shared, task).await?;
-        let spend = gateway::uncharged(&self.shared, task, self.charged(), self.started_at()).await?;
+        let began = self.shared.now().before(self.took_here());
+        let spend = gateway::uncharged(&self.shared, task, self.charged(), began).await?;
         if self.broken.is_none() && spend != Spend::default() {
             self.journal(JournalBody::Charged { call, spend }).await?;
         }

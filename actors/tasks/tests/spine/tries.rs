@@ -170,6 +170,65 @@ async fn a_task_that_takes_too_long_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_time_out_passes_whoever_owns_the_task() {
+    let began = || (tokio::time::Instant::now(), Duration::from_millis(9_900), Duration::from_millis(11_100));
+    let mut spec = commands(&["sleep 1000", "append a 1; sleep 60000"]);
+    spec.timeout_ms = Some(10_000);
+    for dies in [true, false] {
+        let outside = Outside::new();
+        outside.world.add("one", 4);
+        let mut node = outside.start().await;
+        let task = node.create(spec.clone()).await.expect("made").id;
+        let (began, least, most) = began();
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(3_500)).await;
+            if dies {
+                node.kill().await
+            } else {
+                node.stop().await
+            }
+            node = outside.start().await;
+        }
+        let failed = node.until(task, TaskStatus::Failed).await;
+        assert!(failed.reason.contains("its limit of 10 s"), "{}", failed.reason);
+        assert!(began.elapsed() > least && began.elapsed() < most, "{dies}: {:?}", began.elapsed());
+        assert_eq!(outside.world.effects().len(), 2, "{dies}: it went on where it was");
+    }
+    let outside = Outside::new();
+    for name in ["one", "two", "three", "four", "five"] {
+        outside.world.add(name, 1);
+    }
+    let node = outside.start().await;
+    let task = node.create(spec.clone()).await.expect("made").id;
+    let (began, least, most) = began();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        outside.world.kill(node.task(task).await.worker.expect("it runs"));
+    }
+    node.until(task, TaskStatus::Failed).await;
+    assert!(began.elapsed() > least && began.elapsed() < most + Duration::from_secs(1), "{:?}", began.elapsed());
+    let line = node.line(task).await;
+    let took: Vec<_> = line.iter().map(|step| step.committed_at.since(step.started_at).as_secs_f64().round()).collect();
+    assert_eq!(took, [1.0, 9.0], "the step has the time that all its owners took");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ended_in_time_while_no_node_was_there_counts() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let mut spec = commands(&["sleep 5000; append a 1"]);
+    spec.timeout_ms = Some(10_000);
+    let task = node.create(spec).await.expect("made").id;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    node.kill().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let node = outside.start().await;
+    node.until(task, TaskStatus::Completed).await;
+    assert_eq!(node.files(task).await, files(&[("a", "1\n")]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_during_a_step_does_not_count_towards_the_time_out() {
     for by in [3_600_000_000, -3_600_000_000] {
         let outside = Outside::new();
