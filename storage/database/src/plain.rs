@@ -1,7 +1,8 @@
 //! Text as every database keeps it.
 //!
 //! PostgreSQL has no U+0000 in a text, and what commands print and models say may hold it. So that all stores keep the same, it is
-//! replaced before a write is looked at: a repeated write is compared with what was kept. JSON writes it as an escape, and is left alone.
+//! replaced before a write is looked at: a repeated write is compared with what was kept. JSON writes it as an escape, and is left
+//! alone.
 
 use helix_protocol::{NewEvent, Question};
 

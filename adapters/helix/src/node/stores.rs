@@ -117,9 +117,9 @@ async fn open_content(config: &Config, folder: &DataFolder, acknowledged: u64) -
     opened.await.map_err(|_| panicked("opening the content store"))?
 }
 
-/// Which records the folder's content belongs to, where they are these: a collection drops what its records do not name, so no others may
-/// look after it. A folder that has not noted any, and records without an id, are of a version before there were ids: they belong together
-/// unless the records name nothing of what the content holds.
+/// Which records the folder's content belongs to, where they are these: a collection drops what its records do not name, so no
+/// others may look after it. A folder that has not noted any, and records without an id, are of a version before there were ids: they
+/// belong together unless the records name nothing of what the content holds.
 async fn belonging(records: &dyn RecordStore, content: &Content, folder: &DataFolder) -> Result<RecordsId, Failure> {
     let (noted, found) = (folder.noted_records()?, records.id().await?);
     let ours = match (noted, found) {
