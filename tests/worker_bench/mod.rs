@@ -145,7 +145,7 @@ impl Bench {
         node: NodeId,
         connection: u64,
     ) -> Result<Node, Failure> {
-        let hello = Hello { oldest: 1, newest: 1, node, worker: self.worker, connection, lease: FAST };
+        let hello = Hello { oldest: 1, newest: 1, node, worker: self.worker, connection, lease: FAST, others: Vec::new() };
         let (link, welcome) = connect_as_node(io, hello, Options::default()).await?;
         Ok(Node::new(link, welcome))
     }

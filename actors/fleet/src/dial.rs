@@ -1,15 +1,20 @@
 //! Making a connection: a byte stream from a transport, and the handshake on it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_kernel::Clock;
 use helix_link::{Link, Options, connect_as_node};
 use helix_ports::{ConnectError, WorkerTransport};
-use helix_protocol::link::{Hello, LeaseTimes, OLDEST_VERSION, VERSION, Welcome};
-use helix_protocol::{Code, Failure, NodeId, WorkerTarget};
+use helix_protocol::link::{Hello, LeaseTimes, OLDEST_VERSION, OtherWorker, VERSION, Welcome};
+use helix_protocol::{Code, Failure, NodeId, WorkerId, WorkerTarget};
+use parking_lot::RwLock;
 
 use crate::line::Line;
+
+/// The line to each worker.
+pub(crate) type Lines = Arc<RwLock<HashMap<WorkerId, Arc<Line>>>>;
 
 /// What every connection of the node needs.
 #[derive(Clone)]
@@ -20,6 +25,8 @@ pub(crate) struct Dialler {
     /// How long an attempt may take, handshake included.
     pub limit: Duration,
     pub transports: Vec<Arc<dyn WorkerTransport>>,
+    /// The workers there are.
+    pub lines: Lines,
 }
 
 /// A connection that stands.
@@ -54,6 +61,7 @@ impl Dialler {
             worker: line.worker(),
             connection: number,
             lease: self.lease,
+            others: self.others(line),
         };
         let clock = self.clock.clone();
         let options = Options { handshake_timeout: self.limit, clock: Arc::new(move || clock.boottime().0), ..Options::default() };
@@ -73,6 +81,12 @@ impl Dialler {
         }
     }
 
+    fn others(&self, than: &Line) -> Vec<OtherWorker> {
+        let lines = self.lines.read();
+        let others = lines.values().filter(|line| line.worker() != than.worker());
+        others.map(|line| OtherWorker { worker: line.worker(), name: line.name().to_owned() }).collect()
+    }
+
     /// Puts the worker program where it is missing, and starts the worker's process where it does not run.
     pub(crate) async fn start(&self, target: &WorkerTarget) -> Result<(), ConnectError> {
         let transport = self.transport(target).map_err(ConnectError::Refused)?;
@@ -84,10 +98,11 @@ impl Dialler {
     }
 }
 
-/// A worker of another version stays one; everything else that a handshake can meet may pass.
+/// A worker of another version stays one, and a machine that is another worker too; everything else that a handshake can meet may
+/// pass.
 fn refusal(failure: Failure) -> ConnectError {
     match failure.code {
-        Code::VersionMismatch => ConnectError::Refused(failure),
+        Code::VersionMismatch | Code::AnotherWorker => ConnectError::Refused(failure),
         _ => ConnectError::Unreachable(failure),
     }
 }

@@ -1,20 +1,19 @@
 //! Which workers there are, and the line to each: the one table that requests are routed by.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use helix_kernel::{ChildSpec, SupervisorHandle};
 use helix_messages::{FleetMsg, Records, WorkerView};
 use helix_protocol::{Code, Failure, WorkerId, WorkerRecord};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
-use crate::dial::{Dialled, Dialler};
+use crate::dial::{Dialled, Dialler, Lines};
 use crate::line::{Line, child_name};
 use crate::worker::{WorkerActor, WorkerArgs};
 
 /// The fleet's lines, and how one more is opened. It outlives the restart of any actor of the branch.
 pub(crate) struct Directory {
-    lines: RwLock<HashMap<WorkerId, Arc<Line>>>,
+    lines: Lines,
     connections: SupervisorHandle,
     dialler: Dialler,
     records: Records,
@@ -29,7 +28,7 @@ impl Directory {
         records: Records,
         fleet: helix_kernel::Address<FleetMsg>,
     ) -> Self {
-        Self { lines: RwLock::default(), connections, dialler, records, fleet }
+        Self { lines: Arc::clone(&dialler.lines), connections, dialler, records, fleet }
     }
 
     /// How connections are made.

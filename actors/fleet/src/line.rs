@@ -145,6 +145,11 @@ impl Line {
         let _ = self.state.subscribe().wait_for(|state| state.lost.is_some()).await;
     }
 
+    /// True while a connection stands.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.borrow().connected.is_some()
+    }
+
     /// Waits for a connection.
     pub(crate) async fn connected(&self) {
         let _ = self.state.subscribe().wait_for(|state| state.connected.is_some()).await;

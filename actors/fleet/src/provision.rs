@@ -162,9 +162,11 @@ impl ProvisionerArgs {
         }
         line.address().ask(QUICK, |reply| WorkerMsg::Retire { retired: true, reply }).await?;
         let target = line.view().record.target;
-        let proof = match self.directory.dialler().transport(&target)?.remove(&target).await {
+        let proof = match self.take_down(line, &target).await {
             Ok(()) | Err(ConnectError::Dead(_)) => DeathProof::WaitStatus { status: "stopped and removed".to_owned() },
-            Err(ConnectError::Unreachable(failure) | ConnectError::Refused(failure)) if force => {
+            Err(ConnectError::Unreachable(failure) | ConnectError::Refused(failure))
+                if force || failure.code == Code::AnotherWorker =>
+            {
                 tracing::warn!(worker = line.name(), %failure, "the worker is forgotten, and what was installed there stays");
                 // Its tasks may go elsewhere only once it has fenced itself.
                 tokio::time::timeout(self.reassign * 2, line.lost()).await.map_err(|_| still_alive(line))?;
@@ -191,6 +193,19 @@ impl ProvisionerArgs {
         self.directory.fleet().tell(FleetMsg::ConnectionLost { lost: Box::new(lost) })?;
         let gone = WorkerView { record, ready: false, lost: true, incarnation: 0, pid: None, holds: Vec::new() };
         self.directory.fleet().tell(FleetMsg::ConnectionChanged { view: Box::new(gone) })
+    }
+
+    /// Stops the worker and deletes what was made for it. Where another worker of this node answers, all that is there is that
+    /// one's.
+    async fn take_down(&self, line: &Line, target: &WorkerTarget) -> Result<(), ConnectError> {
+        let dialler = self.directory.dialler();
+        if !line.is_connected()
+            && let Err(ConnectError::Refused(failure)) = dialler.dial(line, target).await
+            && failure.code == Code::AnotherWorker
+        {
+            return Err(ConnectError::Refused(failure));
+        }
+        dialler.transport(target).map_err(ConnectError::Refused)?.remove(target).await
     }
 
     async fn refuse_while_used(&self, line: &Line) -> Result<(), Failure> {

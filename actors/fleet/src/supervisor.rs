@@ -14,7 +14,7 @@ use helix_ports::WorkerTransport;
 use helix_protocol::NodeId;
 use helix_protocol::link::LeaseTimes;
 
-use crate::dial::Dialler;
+use crate::dial::{Dialler, Lines};
 use crate::directory::Directory;
 use crate::fleet::{FleetActor, FleetActorArgs};
 use crate::provision::{ProvisionerActor, ProvisionerArgs};
@@ -70,6 +70,7 @@ pub fn branch(args: FleetArgs) -> SupervisorSpec {
         clock: args.clock.clone(),
         limit: Duration::from_millis(args.config.connect_timeout_ms),
         transports: args.transports.clone(),
+        lines: Lines::default(),
     };
     let directory = Arc::new(Directory::new(connections.handle(), dialler, args.records.clone(), args.address.clone()));
     let provisioner = Address::unbound("provisioner", PROVISIONER_MAILBOX);

@@ -497,6 +497,39 @@ async fn an_unreachable_worker_is_forgotten_only_by_force_and_after_its_lease() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_under_a_second_address_is_no_second_worker() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let first = node.until(|view| view.ready).await;
+    node.transport.machines.lock().insert("elsewhere".to_owned(), Arc::clone(&machine));
+    let refused = node.fleet.add(addition("elsewhere")).await.unwrap_err();
+    assert_eq!(refused.code, Code::AnotherWorker);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(node.fleet.list().await.unwrap().len(), 1);
+    assert_eq!((node.events().await, node.drain_losses()), (vec!["worker.connected"], Vec::new()), "nobody was disturbed");
+    machine.set(|now| {
+        now.reachable = false;
+        now.cuts += 1;
+    });
+    node.fleet.remove(first.record.id, true).await.unwrap();
+    machine.set(|now| now.reachable = true);
+    assert!(node.fleet.add(addition("elsewhere")).await.unwrap().ready, "the node has no other worker there any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_worker_on_one_machine_from_before_waits_and_is_forgotten_without_harm_to_the_first() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine), ("b", &machine)]).await;
+    node.until(|view| view.record.name == "a" && view.ready).await;
+    let second = node.until(|view| view.record.name == "b" && view.record.status == WorkerStatus::Failed).await;
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(node.events().await.iter().filter(|kind| **kind == "worker.connected").count(), 1, "they do not take turns");
+    node.fleet.remove(second.record.id, false).await.unwrap();
+    let left = node.fleet.list().await.unwrap();
+    assert_eq!((left.len(), left[0].ready, machine.conditions.borrow().running), (1, true, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drained_worker_is_recorded_and_told_and_stays_connected() {
     let machine = Machine::running();
     let mut node = Node::start(&[("a", &machine)]).await;

@@ -95,6 +95,33 @@ async fn a_killed_process_is_lost_within_a_tenth_of_a_second_and_replaced() {
     assert!(!place.exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_under_two_names_is_one_worker_and_its_work_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, alias) = (folder.path().join("w"), folder.path().join("./w"));
+    let at = |name: &str, place: &Path| AddWorker {
+        name: name.to_owned(),
+        target: WorkerTarget::Local { folder: place.display().to_string() },
+        slots: Some(2),
+    };
+    let mut node = Node::real(Arc::new(LocalTransport::new(program()))).await;
+    let worker = node.fleet.add(at("first", &place)).await.unwrap().record.id;
+    let (task, tree) = (TaskId::new(), tree_of_one_file(&*node.objects));
+    node.fleet.open(worker, open(task, tree)).await.unwrap();
+    let fleet = node.fleet.clone();
+    let call = tokio::spawn(async move { fleet.request(worker, run(task, "k4", "sleep 1"), None).await });
+    let refused = node.fleet.add(at("second", &alias)).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (Code::AnotherWorker, "this machine is worker first of this node already")
+    );
+    let Response::Ran { report } = call.await.unwrap().unwrap() else { panic!("another answer") };
+    assert_eq!((report.exit_code, node.drain_losses()), (0, Vec::new()));
+    node.fleet.remove(worker, false).await.unwrap();
+    let again = node.fleet.add(at("second", &alias)).await.unwrap();
+    node.fleet.remove(again.record.id, false).await.unwrap();
+}
+
 /// What the branch carries, printed for whoever looks.
 async fn measure(node: &Node, worker: WorkerId) {
     const CALLS: usize = 4_000;

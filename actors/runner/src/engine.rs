@@ -28,6 +28,7 @@ use crate::guard::{Guard, GuardCommand};
 use crate::lease::Lease;
 use crate::processes::ProcessSet;
 use crate::sandbox::Sandboxes;
+use crate::served::Served;
 use crate::spool::Spools;
 use crate::surroundings::Ports;
 use crate::workspace::{Opening, TASKS, Workspace, not_open, remove_tree, stale};
@@ -65,6 +66,7 @@ pub struct Engine {
     sandboxes: Sandboxes,
     spools: Spools,
     ports: Ports,
+    served: Served,
     workspaces: Mutex<HashMap<TaskId, Arc<Workspace>>>,
     calls: Mutex<Calls<oneshot::Sender<Answer>, Answer>>,
 }
@@ -103,6 +105,7 @@ impl Engine {
             sandboxes,
             spools: Spools::new(tasks.clone()),
             ports: Ports::default(),
+            served: Served::read(&folder),
             workspaces: Mutex::new(workspaces),
             calls: Mutex::new(Calls::new(KEPT_RESULTS)),
             tasks,
@@ -113,6 +116,19 @@ impl Engine {
     /// The lease.
     pub fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// Whom the folder serves.
+    pub(crate) fn served(&self) -> &Served {
+        &self.served
+    }
+
+    /// Writes down whom the folder serves. What cannot be written holds until the worker ends.
+    pub(crate) async fn keep_served(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        if let Err(failure) = blocking(move || engine.served.keep()).await {
+            tracing::warn!(%failure, "whom this folder serves is not kept");
+        }
     }
 
     /// Looks at the machine.
@@ -263,6 +279,9 @@ impl Engine {
                 tracing::error!(%failure, "left to the guard");
             }
             workspace.leave_sandbox().await;
+        }
+        if wipe == Wipe::Yes {
+            self.served.wipe();
         }
         let (store, folder, tasks) = (Arc::clone(&self.store), self.folder.clone(), self.tasks.clone());
         blocking(move || {

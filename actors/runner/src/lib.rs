@@ -16,6 +16,7 @@ pub mod making;
 mod masking;
 mod processes;
 pub mod sandbox;
+mod served;
 mod spool;
 mod surroundings;
 mod tools;

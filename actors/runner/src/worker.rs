@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::engine::{Engine, Settings, Wipe};
 use crate::facts::Pace;
 use crate::fence::Standing;
+use crate::served::another;
 
 /// How often the fence is looked at, to tell the node and to notice that nobody needs this worker.
 const LOOK: Duration = Duration::from_millis(500);
@@ -126,7 +127,7 @@ impl Worker {
 /// What the worker's actor is told. Senders: connections, the program, its own clock.
 pub(crate) enum WorkerMsg {
     /// A node wants to be served. Refused with `invalid_state` while another node's lease lasts, or where a newer
-    /// connection of the same node stands.
+    /// connection of the same node stands, and with `another_worker` where that node has it as another worker.
     Hello { hello: Hello, reply: Reply<()> },
     /// The connection that was admitted stands.
     Connected { connection: u64, handle: LinkHandle },
@@ -208,7 +209,13 @@ impl WorkerState {
             return Err(Failure::new(Code::InvalidState, format!("the worker serves node {node} until that node's lease ends"))
                 .hint("stop that node or wait for the lease to end, or give this node a worker of its own"));
         }
+        let served = self.engine.served();
+        served.check(hello)?;
         let stands = self.current.as_ref().filter(|current| current.handle.as_ref().is_none_or(|handle| !handle.is_closed()));
+        // It may be about to be added, and no worker of the node yet.
+        if stands.is_some() && served.is_called_otherwise(hello) {
+            return Err(another("a worker of this node"));
+        }
         if let Some(current) = stands
             && self.node == Some(hello.node)
             && current.number >= hello.connection
@@ -221,6 +228,7 @@ impl WorkerState {
         if let Some(Current { handle: Some(handle), .. }) = self.current.take() {
             handle.abort();
         }
+        served.note(hello);
         self.node = Some(hello.node);
         self.current = Some(Current { number: hello.connection, handle: None });
         // The welcome that follows counts as the connection's first heartbeat.

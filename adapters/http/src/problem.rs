@@ -64,7 +64,9 @@ fn status_of(code: Code) -> StatusCode {
     match code {
         Code::NotFound | Code::FileNotFound => StatusCode::NOT_FOUND,
         Code::Forbidden | Code::PathEscapes => StatusCode::FORBIDDEN,
-        Code::AmbiguousId | Code::InvalidState | Code::StaleOwner | Code::NodeRunning | Code::Cancelled => StatusCode::CONFLICT,
+        Code::AmbiguousId | Code::InvalidState | Code::AnotherWorker | Code::StaleOwner | Code::NodeRunning | Code::Cancelled => {
+            StatusCode::CONFLICT
+        }
         Code::InvalidRequest | Code::InvalidConfig => StatusCode::BAD_REQUEST,
         Code::IdempotencyConflict | Code::DependencyCycle | Code::NotARepository | Code::GitFailed => {
             StatusCode::UNPROCESSABLE_ENTITY

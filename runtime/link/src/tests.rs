@@ -57,6 +57,7 @@ fn hello() -> Hello {
         worker: WorkerId(uuid::Uuid::from_u128(2)),
         connection: 1,
         lease,
+        others: Vec::new(),
     }
 }
 

@@ -119,6 +119,8 @@ codes! {
     WorkerLost = "worker_lost", 6, "The worker died, or was silent for longer than its lease. Its tasks go on elsewhere from their last step.";
     /// No connection to the worker.
     WorkerUnreachable = "worker_unreachable", 6, "No connection to the worker can be made. This is not its death: its tasks are moved only when the lease has ended.";
+    /// One machine, a second time.
+    AnotherWorker = "another_worker", 4, "The machine is one of this node's workers already, under another address; the message says which. Nothing was changed there. Use that worker, or remove it and add the machine under the address it is to have.";
     /// The lease ended on the worker's side.
     LeaseExpired = "lease_expired", 6, "The worker has not heard from its node for so long that it fenced itself: its processes are frozen until the node grants the lease again, or killed under a new owner.";
     /// An unknown host key.

@@ -110,6 +110,18 @@ pub struct Hello {
     pub connection: u64,
     /// Lease times, in milliseconds.
     pub lease: LeaseTimes,
+    /// The node's other workers. A machine that is one of them is reached under two addresses, and refuses to be another.
+    #[serde(default)]
+    pub others: Vec<OtherWorker>,
+}
+
+/// Another worker of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherWorker {
+    /// Its id.
+    pub worker: WorkerId,
+    /// What people call it.
+    pub name: String,
 }
 
 /// Lease times in milliseconds, counted on CLOCK_BOOTTIME of each side.

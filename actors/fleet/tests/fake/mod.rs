@@ -56,6 +56,8 @@ pub struct Machine {
     /// What it says that it lacks although nobody asked about it.
     pub also_missing: Mutex<Vec<ObjectId>>,
     pub holds: Mutex<Vec<Holding>>,
+    /// The worker that it serves as.
+    pub serves: Mutex<Option<WorkerId>>,
     pub snapshot: Mutex<(ObjectId, Vec<(ObjectId, Bytes)>)>,
     pub starts: Mutex<u32>,
     /// Of the process that runs, and of the one that a start brings.
@@ -85,6 +87,7 @@ impl Machine {
             stored: Mutex::default(),
             also_missing: Mutex::default(),
             holds: Mutex::default(),
+            serves: Mutex::default(),
             snapshot: Mutex::new((helix_objects::hash(b""), Vec::new())),
             starts: Mutex::default(),
             build: Mutex::new("fake".to_owned()),
@@ -135,7 +138,13 @@ impl Machine {
         let Conditions { incarnation, cuts, .. } = *conditions.borrow();
         conditions.wait_for(|now| !now.frozen).await.ok()?;
         let greeting = accept_as_worker(io, Options::default()).await.ok()?;
-        let heartbeat = Duration::from_millis(greeting.hello().lease.heartbeat_ms);
+        let hello = greeting.hello().clone();
+        let served = self.serves.lock().filter(|served| *served != hello.worker);
+        if hello.others.iter().any(|other| Some(other.worker) == served) {
+            return greeting.refuse(Failure::new(Code::AnotherWorker, "another worker")).await.ok();
+        }
+        *self.serves.lock() = Some(hello.worker);
+        let heartbeat = Duration::from_millis(hello.lease.heartbeat_ms);
         let version = greeting.version().ok()?;
         let welcome = Welcome {
             version,

@@ -36,6 +36,7 @@ where
             return Err(failure);
         }
     };
+    engine.keep_served().await;
     let connection = hello.connection;
     let welcome = Welcome {
         version,
