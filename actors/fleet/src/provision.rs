@@ -27,6 +27,19 @@ const LISTENS: Duration = Duration::from_secs(5);
 const KNOCK: Duration = Duration::from_millis(20);
 /// How long a connection's actor may take for a message.
 const QUICK: Duration = Duration::from_secs(10);
+/// States of tasks that have not ended.
+const UNFINISHED: [TaskStatus; 7] = [
+    TaskStatus::Pending,
+    TaskStatus::WaitingForDependencies,
+    TaskStatus::Assigned,
+    TaskStatus::Running,
+    TaskStatus::Paused,
+    TaskStatus::WaitingForInput,
+    TaskStatus::WaitingForWorker,
+];
+/// What can be done about tasks that name the worker.
+const PINNED: &str =
+    "wait for their end, or cancel them; with `--force` they stay as they are, and no other worker ever takes them";
 
 /// What the provisioner is asked, and how its work ended.
 pub(crate) enum ProvisionMsg {
@@ -209,9 +222,20 @@ impl ProvisionerArgs {
     }
 
     async fn refuse_while_used(&self, line: &Line) -> Result<(), Failure> {
-        let active = TaskFilter { status: vec![TaskStatus::Assigned, TaskStatus::Running], limit: None };
-        let tasks = self.directory.records().read().tasks(active).await?;
-        let held = tasks.iter().filter(|task| task.worker == Some(line.worker())).count();
+        let unfinished = TaskFilter { status: UNFINISHED.to_vec(), limit: None };
+        let tasks = self.directory.records().read().tasks(unfinished).await?;
+        let refused = |what: String| Failure::new(Code::InvalidState, format!("worker {} {what}", line.name()));
+        let pinned: Vec<String> =
+            tasks.iter().filter(|task| task.spec.needs.worker == Some(line.worker())).map(|task| task.id.short()).collect();
+        match &pinned[..] {
+            [] => {}
+            [one] => return Err(refused(format!("is still needed: task {one} is to run on it and on no other")).hint(PINNED)),
+            some => {
+                let what = format!("is still needed: {} tasks are to run on it and on no other: {}", some.len(), some.join(", "));
+                return Err(refused(what).hint(PINNED));
+            }
+        }
+        let held = tasks.iter().filter(|task| task.status.is_active() && task.worker == Some(line.worker())).count();
         if held == 0 {
             return Ok(());
         }
@@ -220,7 +244,7 @@ impl ProvisionerArgs {
             Lifecycle::Draining => format!("it drains, and `helix worker drain {name}` waits for that"),
             Lifecycle::Open | Lifecycle::Cordoned => format!("drain it first: `helix worker drain {name}`"),
         };
-        Err(Failure::new(Code::InvalidState, format!("worker {name} holds {held} task{plural}"))
+        Err(refused(format!("holds {held} task{plural}"))
             .hint(format!("{first}; or `--force`, and what it holds goes on elsewhere from its last step")))
     }
 }

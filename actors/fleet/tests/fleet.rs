@@ -530,6 +530,20 @@ async fn a_second_worker_on_one_machine_from_before_waits_and_is_forgotten_witho
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_tasks_are_to_run_on_and_on_no_other_is_removed_only_by_force() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    let pinned = node.pinned(worker).await;
+    let refused = node.fleet.remove(worker, false).await.unwrap_err();
+    assert_eq!(refused.code, Code::InvalidState);
+    assert!(refused.message.ends_with(&format!("task {} is to run on it and on no other", pinned.id.short())), "{refused}");
+    assert!(machine.conditions.borrow().running);
+    node.fleet.remove(worker, true).await.unwrap();
+    assert_eq!(node.fleet.list().await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drained_worker_is_recorded_and_told_and_stays_connected() {
     let machine = Machine::running();
     let mut node = Node::start(&[("a", &machine)]).await;

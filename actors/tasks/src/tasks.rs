@@ -171,18 +171,32 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     if waits && record.reason.is_empty() && workers.is_empty() {
         "there is no worker".clone_into(&mut reason);
     }
+    let removed = waits && names_no_worker(shared, &record).await?;
+    if removed {
+        "the only worker it may run on was removed".clone_into(&mut reason);
+    }
     let pauses =
         if status.is_active() { scheduler.ask(QUICK, |reply| SchedulerMsg::WhoPauses { task, reply }).await? } else { None };
     if let Some(actor) = &pauses {
         reason.push_str(&format!("; it parks at its next step boundary, as {actor} wants"));
     }
     let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
-    let mut next = if own.is_some() { for_own(&asks) } else { next(&record, lacks_sandbox) };
+    let mut next = match own {
+        Some(_) => for_own(&asks),
+        None if removed => vec![format!("`helix task cancel {}`, and run it again on another worker", task.short())],
+        None => next(&record, lacks_sandbox),
+    };
     if pauses.is_some() {
         next.pop();
         next.push(format!("`helix task resume {}` takes the pause back", record.id.short()));
     }
     Ok(TaskWhy { status, reason, waits_for, workers, next })
+}
+
+/// Whether the task is to run on a worker that there is no more.
+async fn names_no_worker(shared: &Shared, record: &TaskRecord) -> Result<bool, Failure> {
+    let Some(only) = record.spec.needs.worker else { return Ok(false) };
+    Ok(shared.args.records.read().workers().await?.iter().all(|worker| worker.id != only))
 }
 
 fn reason(record: &TaskRecord) -> String {

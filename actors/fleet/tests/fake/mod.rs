@@ -19,9 +19,9 @@ use helix_objects::{Durability, MemoryStore, NewObject, ObjectStore};
 use helix_ports::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 use helix_protocol::link::{Free, Heartbeat, Holding, Request, Response, Snapshotted, Welcome};
 use helix_protocol::{
-    AttemptId, CallKey, Capability, Code, CommandSpec, Failure, Lifecycle, NodeId, ObjectId, Principal, ProjectId, Resources,
-    Sandboxing, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId,
-    WorkerRecord, WorkerStatus, WorkerTarget,
+    AttemptId, CallKey, Capability, Code, CommandSpec, Failure, Lifecycle, Needs, NodeId, ObjectId, Principal, ProjectId,
+    Resources, Sandboxing, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolOutcome, WorkerFacts, WorkerHealth,
+    WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -477,7 +477,17 @@ impl Node {
 
     /// A task in the records that nobody has.
     pub async fn created(&self) -> TaskRecord {
-        let (id, spec) = (TaskId::new(), TaskSpec::new("work", TaskWork::Command(CommandSpec::default())));
+        self.asked_for(TaskSpec::new("work", TaskWork::Command(CommandSpec::default()))).await
+    }
+
+    /// A task in the records that is to run on this worker alone.
+    pub async fn pinned(&self, worker: WorkerId) -> TaskRecord {
+        let needs = Needs { worker: Some(worker), ..Needs::default() };
+        self.asked_for(TaskSpec { needs, ..TaskSpec::new("work", TaskWork::Command(CommandSpec::default())) }).await
+    }
+
+    async fn asked_for(&self, spec: TaskSpec) -> TaskRecord {
+        let id = TaskId::new();
         self.written(Write::CreateTask {
             id,
             attempt: AttemptId(id.0),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use helix_protocol::{Isolation, Lifecycle, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus};
+use helix_protocol::{Isolation, Lifecycle, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus, WorkerId};
 
 use crate::files;
 use crate::support::{LEASE, Outside, commands};
@@ -266,6 +266,19 @@ async fn stopping_a_node_costs_running_tasks_nothing_whether_it_waits_for_them_o
         }
         assert_eq!((outside.world.opened(), outside.world.effects().len()), (40, 80), "every command was begun once");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_for_a_worker_that_was_removed_says_so_and_what_to_do() {
+    let outside = Outside::new();
+    outside.world.add("another", 4);
+    let node = outside.start().await;
+    let mut spec = commands(&["append a 1"]);
+    spec.needs.worker = Some(WorkerId::new());
+    let held = node.create(spec).await.expect("made").id;
+    let why = node.tasks.why(held).await.expect("explained");
+    assert_eq!(why.reason, "the only worker it may run on was removed");
+    assert_eq!(why.next, [format!("`helix task cancel {}`, and run it again on another worker", held.short())]);
 }
 
 #[tokio::test(start_paused = true)]
