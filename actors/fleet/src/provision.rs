@@ -27,6 +27,8 @@ const LISTENS: Duration = Duration::from_secs(5);
 const KNOCK: Duration = Duration::from_millis(20);
 /// How long a connection's actor may take for a message.
 const QUICK: Duration = Duration::from_secs(10);
+/// Between two attempts at a write.
+const REWRITE: Duration = Duration::from_secs(2);
 /// States of tasks that have not ended.
 const UNFINISHED: [TaskStatus; 7] = [
     TaskStatus::Pending,
@@ -198,11 +200,13 @@ impl ProvisionerArgs {
             silent_ms: 0,
         };
         let record = line.view().record;
-        self.directory.dismiss(line).await?;
+        if let Err(failure) = self.directory.dismiss(line).await {
+            tracing::warn!(worker = line.name(), %failure, "its connection did not end in order");
+        }
         let event = NewEvent::info(EventKind::WorkerLifecycleChanged, "fleet", format!("worker {} was removed", line.name()))
             .worker(line.worker())
             .detail(json!({ "lifecycle": "removed" }));
-        self.directory.records().write(Write::RemoveWorker { worker: line.worker(), events: vec![event] }).await?;
+        self.forget(line, event).await;
         self.directory.fleet().tell(FleetMsg::ConnectionLost { lost: Box::new(lost) })?;
         let gone = WorkerView { record, ready: false, lost: true, incarnation: 0, pid: None, holds: Vec::new() };
         self.directory.fleet().tell(FleetMsg::ConnectionChanged { view: Box::new(gone) })
@@ -219,6 +223,16 @@ impl ProvisionerArgs {
             return Err(ConnectError::Refused(failure));
         }
         dialler.transport(target).map_err(ConnectError::Refused)?.remove(target).await
+    }
+
+    /// Has the records forget the worker, however long they are away: nothing of it is left, and a row that stayed would have it
+    /// installed again by the next node.
+    async fn forget(&self, line: &Line, event: NewEvent) {
+        let write = Write::RemoveWorker { worker: line.worker(), events: vec![event] };
+        while let Err(failure) = self.directory.records().write(write.clone()).await {
+            tracing::warn!(worker = line.name(), %failure, "the worker is removed, and its row is not yet; it is tried again");
+            tokio::time::sleep(REWRITE).await;
+        }
     }
 
     async fn refuse_while_used(&self, line: &Line) -> Result<(), Failure> {

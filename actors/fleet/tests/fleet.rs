@@ -544,6 +544,21 @@ async fn a_worker_that_tasks_are_to_run_on_and_on_no_other_is_removed_only_by_fo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_removal_goes_on_until_the_records_have_it() {
+    let machine = Machine::running();
+    let mut node = Node::start(&[("a", &machine)]).await;
+    let worker = node.until(|view| view.ready).await.record.id;
+    node.writable.send_replace(false);
+    let fleet = node.fleet.clone();
+    let removal = tokio::spawn(async move { fleet.remove(worker, false).await });
+    tokio::time::sleep(secs(60)).await;
+    assert!(!machine.conditions.borrow().running && !removal.is_finished());
+    node.writable.send_replace(true);
+    assert_eq!(removal.await.unwrap(), Ok(()));
+    assert_eq!((node.store.workers().await.unwrap(), node.lost().await.worker), (Vec::new(), worker));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drained_worker_is_recorded_and_told_and_stays_connected() {
     let machine = Machine::running();
     let mut node = Node::start(&[("a", &machine)]).await;

@@ -73,7 +73,8 @@ pub enum FleetMsg {
         reply: Reply<WorkerView>,
     },
     /// Stops a worker, deletes what was installed, forgets it. Refused with `invalid_state` while it holds tasks, unless
-    /// forced: then they are reassigned; and while tasks name it as the only one, unless forced: then they stay.
+    /// forced: then they are reassigned; and while tasks name it as the only one, unless forced: then they stay. Answers when the
+    /// records have it, however long that takes.
     Remove {
         /// The worker.
         worker: WorkerId,

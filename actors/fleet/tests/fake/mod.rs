@@ -350,20 +350,25 @@ impl WorkerTransport for FakeTransport {
     }
 }
 
-/// Applies writes at once.
+/// Applies writes at once, while there is a database.
 struct Writer;
 
 impl Actor for Writer {
     type Msg = Admitted<RecordsMsg>;
-    type State = Arc<dyn RecordStore>;
-    type Arguments = Arc<dyn RecordStore>;
+    type State = (Arc<dyn RecordStore>, watch::Receiver<bool>);
+    type Arguments = Self::State;
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, store: Self::State) -> Result<Self::State, ActorProcessingErr> {
         Ok(store)
     }
 
-    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, store: &mut Self::State) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, _: ActorRef<Self::Msg>, message: Self::Msg, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
         let RecordsMsg::Write { write, reply } = message.take() else { return Ok(()) };
+        let (store, writable) = state;
+        if !*writable.borrow() {
+            let _ = reply.send(Err(Failure::new(Code::DatabaseUnavailable, "there is no database")));
+            return Ok(());
+        }
         let answer = store.apply(vec![*write]).await.expect("memory answers").remove(0);
         let _ = reply.send(answer.map_err(Into::into));
         Ok(())
@@ -392,6 +397,8 @@ impl Actor for Ear {
 pub struct Node {
     pub fleet: Fleet,
     pub store: Arc<dyn RecordStore>,
+    /// Whether the database takes writes.
+    pub writable: watch::Sender<bool>,
     pub objects: Arc<MemoryStore>,
     pub transport: Arc<FakeTransport>,
     pub told: mpsc::UnboundedReceiver<TasksMsg>,
@@ -419,8 +426,9 @@ impl Node {
             let write = Write::Worker { worker: Box::new(record(name)), events: Vec::new() };
             store.apply(vec![write]).await.unwrap().remove(0).unwrap();
         }
+        let (writable, writing) = watch::channel(true);
         let (writer, ear) = (Address::unbound("writer", 1_000), Address::unbound("tasks", 1_000));
-        writer.bind(Actor::spawn(None, Writer, Arc::clone(&store)).await.unwrap().0);
+        writer.bind(Actor::spawn(None, Writer, (Arc::clone(&store), writing)).await.unwrap().0);
         let (tell, told) = mpsc::unbounded_channel();
         ear.bind(Actor::spawn(None, Ear, tell).await.unwrap().0);
         let (simulated, machine_clock) = Clock::simulated();
@@ -441,7 +449,7 @@ impl Node {
         };
         let fleet = args.handle();
         let tree = start(branch(args)).await.expect("the branch starts");
-        Self { fleet, store, objects, transport, told, clock, machine_clock, tree }
+        Self { fleet, store, writable, objects, transport, told, clock, machine_clock, tree }
     }
 
     /// Waits for a picture of the fleet in which the first worker is as `fits` says.
