@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use helix_messages::{DeploymentCircuit, ImportGit, Imported, ProviderView, WorkerView};
 use helix_protocol::{
-    Budget, Checkpoint, Confinement, Failure, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question,
-    Remark, RemarkId, RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
+    Budget, Checkpoint, Confinement, Failure, FileMode, GatewayKey, KeyId, ModelCall, Money, NodeId, ObjectId, Question, Remark,
+    RemarkId, RunId, SkippedFile, Spent, StepId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -77,7 +77,7 @@ impl Batch {
     }
 
     /// Writes everything, and one entry of the operation log where refs change. Fails with `Moved` where a ref is not what it was
-    /// expected to be.
+    /// expected to be. Refused where a branch would move beneath a merge that waits.
     pub fn write(&self, caller: &Caller, verb: &str, text: &str) -> Result<Recorded, VersionError> {
         let written = self.repository.change(caller, verb, |change| {
             change.objects(&self.objects);
@@ -98,6 +98,11 @@ impl Batch {
                 }
                 if let Some(record) = record {
                     change.look_at(record.target)?;
+                }
+                if let Some(branch) = name.as_branch().filter(|_| record.as_ref().map(|record| record.target) != now) {
+                    for workspace in self.repository.workspaces_on(&branch)? {
+                        change.no_merge(&workspace)?;
+                    }
                 }
                 change.write(Family::Refs, &ref_key(name), record.as_ref().map(Record::encode), Log::Told)?;
             }

@@ -215,7 +215,7 @@ impl Repository {
         onto: Option<&BranchName>,
     ) -> Result<Closed, VersionError> {
         let (closed, recorded) = self.change(caller, "experiment promote", |change| {
-            let before = change.folder_trees()?;
+            let before = change.folders()?;
             let experiment = change.open_experiment(name)?;
             let (variant, snapshot) = change.chosen(name, experiment.goal, variant)?;
             let onto = match onto {

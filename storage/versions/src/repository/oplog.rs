@@ -14,7 +14,7 @@ use crate::VersionError;
 use super::Repository;
 use super::names::{KEPT, WorkspaceName};
 use super::records::{
-    Cause, ChangeRecord, Head, HeadTarget, OperationRecord, Record, RefRecord, WorkspaceKeys, WorkspaceRecord, show_key,
+    Cause, ChangeRecord, Head, HeadTarget, Merging, OperationRecord, Record, RefRecord, WorkspaceKeys, WorkspaceRecord, show_key,
 };
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
@@ -97,6 +97,14 @@ pub struct MovedHead {
     pub to: ObjectId,
     /// Its head now.
     pub head: Head,
+}
+
+/// What a workspace's files came of.
+pub(crate) struct Folder {
+    head: Head,
+    /// The head's, or where a merge waits what is staged of it.
+    tree: ObjectId,
+    merging: Option<Merging>,
 }
 
 /// The key of an entry.
@@ -204,7 +212,7 @@ impl Repository {
     /// Takes operations back, in one batch. Fails where something of them was changed since, and says by what.
     pub fn undo(&self, caller: &Caller, what: Undo) -> Result<Undone, VersionError> {
         let ((operations, moved, left), recorded) = self.change(caller, "undo", |change| {
-            let before = change.folder_trees()?;
+            let before = change.folders()?;
             let mut left = None;
             let (operations, text) = match what {
                 Undo::To(number) => {
@@ -232,7 +240,7 @@ impl Repository {
     /// Makes the last undo of the caller's workspace undone, where nothing else was done in it since.
     pub fn redo(&self, caller: &Caller) -> Result<Undone, VersionError> {
         let ((operations, moved), recorded) = self.change(caller, "redo", |change| {
-            let before = change.folder_trees()?;
+            let before = change.folders()?;
             let number = self.next_to_redo(&caller.workspace)?;
             change.caused_by(Cause::Redoes(number));
             let text = change.take_back(number)?;
@@ -417,31 +425,35 @@ impl Transaction<'_> {
         Ok(taken)
     }
 
-    /// The tree that each workspace's files came of.
-    pub(crate) fn folder_trees(&mut self) -> Result<Vec<(WorkspaceName, ObjectId)>, VersionError> {
+    /// What each workspace's files came of.
+    pub(crate) fn folders(&mut self) -> Result<Vec<(WorkspaceName, Folder)>, VersionError> {
         let names = self.repository.workspace_names()?;
-        let trees = names.into_iter().map(|name| Ok(self.folder_tree(&name)?.map(|(_, tree)| (name, tree))));
-        trees.filter_map(Result::transpose).collect()
+        let folders = names.into_iter().map(|name| Ok(self.folder(&name)?.map(|folder| (name, folder))));
+        folders.filter_map(Result::transpose).collect()
     }
 
-    /// A workspace's head, and the tree that its files came of: the head's, or where a merge waits what is staged of it.
-    fn folder_tree(&mut self, workspace: &WorkspaceName) -> Result<Option<(Head, ObjectId)>, VersionError> {
+    fn folder(&mut self, workspace: &WorkspaceName) -> Result<Option<Folder>, VersionError> {
         let keys = WorkspaceKeys(workspace);
         let Some(record) = self.read::<WorkspaceRecord>(Family::Workspaces, &keys.head())? else { return Ok(None) };
-        let tree = match self.merging(workspace)? {
+        let merging = self.merging(workspace)?;
+        let tree = match &merging {
             Some(merging) => merging.folder_tree(self.read(Family::Workspaces, &keys.staged())?),
             None => self.head_tree(&record.head)?,
         };
-        Ok(Some((self.head(&record.head)?, tree)))
+        Ok(Some(Folder { head: self.head(&record.head)?, tree, merging }))
     }
 
-    /// The workspaces whose files are to become other ones than they came of.
-    pub(crate) fn moved_since(&mut self, before: &[(WorkspaceName, ObjectId)]) -> Result<Vec<MovedHead>, VersionError> {
+    /// The workspaces whose files are to become other ones than they came of. Refused where a head has moved beneath a merge that waits:
+    /// what came of the merge is without what the head has now.
+    pub(crate) fn moved_since(&mut self, before: &[(WorkspaceName, Folder)]) -> Result<Vec<MovedHead>, VersionError> {
         let mut moved = Vec::new();
-        for (workspace, from) in before {
-            let Some((head, to)) = self.folder_tree(workspace)? else { continue };
-            if to != *from {
-                moved.push(MovedHead { workspace: workspace.clone(), from: *from, to, head });
+        for (workspace, before) in before {
+            let Some(Folder { head, tree: to, merging }) = self.folder(workspace)? else { continue };
+            if merging.is_some() && merging == before.merging && head.snapshot != before.head.snapshot {
+                self.no_merge(workspace)?;
+            }
+            if to != before.tree {
+                moved.push(MovedHead { workspace: workspace.clone(), from: before.tree, to, head });
             }
         }
         Ok(moved)

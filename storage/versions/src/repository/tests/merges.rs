@@ -86,6 +86,41 @@ fn a_conflict_is_remembered_until_it_is_decided_and_committed() {
 }
 
 #[test]
+fn no_head_moves_beneath_a_merge_that_waits() {
+    let (bed, mine, other) = two_sides(&[("a", Some("1\n"))], &[("a", Some("2\n"))], &[("a", Some("3\n"))]);
+    let (repository, agent) = (&bed.repository, "agent".parse::<WorkspaceName>().unwrap());
+    let last = repository.operations(None, 1).unwrap()[0].number;
+    let start = StartExperiment {
+        name: "trial".parse().unwrap(),
+        base: mine,
+        goal: Goal::Highest,
+        variants: vec!["v".parse().unwrap()],
+        metadata: BTreeMap::new(),
+    };
+    repository.start_experiment(&bed.caller(), &start).unwrap();
+    repository.add_workspace(&bed.caller(), &agent, "", &Start::Branch(branch("experiments/trial/v"))).unwrap();
+    let made = bed.commit_in("agent", &[("new", Some("1"))], "in a variant").unwrap();
+    let stopped = repository.merge(&MergeRequest::new(bed.caller(), other, "topic")).unwrap();
+    let variant = "v".parse().unwrap();
+    let promoted = repository.promote_experiment(&bed.caller_in("agent"), &start.name, Some(&variant), Some(&branch("main")));
+    let undone = repository.undo(&bed.caller_in("agent"), Undo::Entry(last)).map(drop);
+    let mut import = repository.batch();
+    import.set_ref(RefName::branch(&branch("main")), RefExpect::Anything, Some((made, None)));
+    let imported = import.write(&bed.caller_in("agent"), "import", "from git").map(drop);
+    for refused in [promoted.map(drop), undone, imported] {
+        assert!(
+            matches!(&refused, Err(VersionError::Refused { message, .. }) if message.contains("middle of a merge")),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(bed.head(), mine);
+    repository
+        .commit(&CommitRequest { undecided: Undecided::Keep, ..CommitRequest::new(bed.caller(), stopped.to, "merged") })
+        .unwrap();
+    repository.promote_experiment(&bed.caller_in("agent"), &start.name, Some(&variant), Some(&branch("main"))).unwrap();
+}
+
+#[test]
 fn a_conflict_can_be_kept_marked_as_decided_or_given_up() {
     let sides = || two_sides(&[("d/a", Some("1\n"))], &[("d/a", Some("2\n"))], &[("d/a", Some("3\n"))]);
     let main = WorkspaceName::main();
