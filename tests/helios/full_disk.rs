@@ -70,6 +70,27 @@ fn is_told(refused: &Ended) {
 }
 
 #[test]
+fn a_workspace_for_which_there_is_no_room_leaves_nothing_behind() {
+    let user = User::new();
+    let root = user.repository("work");
+    fs::write(root.join("large"), noise(3, 8)).expect("written");
+    user.commit(&root, "f", "1");
+    let Some(disk) = SmallDisk::mount(&user.path("disk"), 4) else { return };
+    let (folder, kept) = (disk.folder.join("agent"), disk.folder.join("kept"));
+    fs::create_dir(&kept).expect("made");
+    for folder in [&folder, &kept] {
+        let refused = user.run(&root, &["workspace", "add", "--name", "agent", folder.to_str().expect("text")]);
+        is_told(&refused);
+    }
+    assert!(!folder.exists());
+    assert_eq!(fs::read_dir(&kept).expect("it was there before").count(), 0);
+    assert!(!root.join(".helios/workspaces/agent").exists());
+    assert_eq!(user.ok(&root, &["workspace", "list"]).lines().count(), 1);
+    assert_eq!(user.ok(&root, &["branch"]), "* main\n");
+    user.ok(&root, &["workspace", "add", "../agent"]);
+}
+
+#[test]
 fn a_full_disk_refuses_commits_and_loses_none() {
     let user = User::new();
     let Some(disk) = SmallDisk::mount(&user.path("disk"), 256) else { return };

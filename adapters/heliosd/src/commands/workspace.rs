@@ -1,11 +1,12 @@
 //! `helios workspace`: more folders of one repository, each with a head of its own.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use helix_protocol::{Code, Failure};
-use helix_versions::{BranchName, HeadTarget, Start, WorkspaceName};
+use helix_versions::{BranchName, Caller, HeadTarget, Start, Undo, Workspace, WorkspaceName};
 use serde_json::json;
 
 use super::Verb;
@@ -113,24 +114,27 @@ fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceNam
     let caller = here.caller(context, None);
     let added =
         admit(here, &root).and_then(|()| Ok(here.repository().add_workspace(&caller, &name, &root.to_string_lossy(), start)?));
-    if let Err(failure) = added {
+    let remove_folder = || {
         if made {
             // It is empty; where it stays it is in nobody's way.
             let _ = fs::remove_dir(&root);
         }
-        return Err(failure);
-    }
-    location.write_marker().map_err(io)?;
-    let workspace = here.repository().workspace(&name)?;
-    let tree = here.repository().tree_of(&workspace.head)?;
-    here.open.forget_folder(&name);
-    let files = here.open.folder(&location)?;
-    // Nobody else knows the new folder yet, so its turn is never waited for.
-    let (mut filled, like) = (queue(&files, &context.console)?, here.folder()?);
-    let done = filled.populate(here.store(), tree, &*queue(&like, &context.console)?)?;
-    drop(filled);
+    };
+    let added = added.inspect_err(|_| remove_folder())?;
+    let filled = here.repository().workspace(&name).map_err(Failure::from).and_then(|workspace| {
+        let written = fill(context, here, &location, &workspace)?;
+        Ok((workspace, written))
+    });
+    let (workspace, written) = match filled {
+        Ok(filled) => filled,
+        Err(failure) => {
+            let failure = take_back(here, &caller, &location, added.operation, failure);
+            remove_folder();
+            return Err(failure);
+        }
+    };
     if context.is_json() {
-        context.console.json(&json!({"workspace": name.to_string(), "folder": root.display().to_string(), "snapshot": workspace.head.snapshot, "written": done.written}))?;
+        context.console.json(&json!({"workspace": name.to_string(), "folder": root.display().to_string(), "snapshot": workspace.head.snapshot, "written": written}))?;
     } else {
         let at = workspace.head.snapshot.map_or_else(|| "no commit yet".to_owned(), |id| id.short());
         let on = match &workspace.head.target {
@@ -140,6 +144,41 @@ fn add(context: &mut Context<'_>, here: &Here, folder: &Path, name: WorkspaceNam
         context.console.line(format!("workspace {name} in {} {on} at {at}", root.display()))?;
     }
     Ok(OK)
+}
+
+/// Makes a folder the workspace that was made for it. Says how many files it got.
+fn fill(context: &Context<'_>, here: &Here, location: &Location, workspace: &Workspace) -> Result<u64, Failure> {
+    location.write_marker().map_err(|error| Failure::io(location.root.display(), &error))?;
+    let tree = here.repository().tree_of(&workspace.head)?;
+    here.open.forget_folder(&workspace.name);
+    let files = here.open.folder(location)?;
+    // Nobody else knows the new folder yet, so its turn is never waited for.
+    let (mut filled, like) = (queue(&files, &context.console)?, here.folder()?);
+    Ok(filled.populate(here.store(), tree, &*queue(&like, &context.console)?)?.written)
+}
+
+/// Leaves nothing of a workspace whose folder, which was empty, could not be filled.
+fn take_back(here: &Here, caller: &Caller, location: &Location, operation: Option<u64>, failure: Failure) -> Failure {
+    here.open.forget_folder(&location.workspace);
+    // The files first: on a full disk they are the room for the rest.
+    let files = clear(&location.root);
+    // It is only a memory of the files.
+    let _ = fs::remove_dir_all(location.state());
+    let record = operation.map_or(Ok(()), |number| here.repository().undo(caller, Undo::Entry(number)).map(drop));
+    let left = files.err().map(|error| error.to_string()).or(record.err().map(|error| error.to_string()));
+    let Some(left) = left else { return failure };
+    let (name, message) = (&location.workspace, failure.message);
+    Failure::new(failure.code, format!("{message}\nwhat there is of workspace {name} could not be removed: {left}"))
+        .hint(format!("when that is mended: `helios workspace remove {name} --delete --force`"))
+}
+
+/// Removes everything in a folder.
+fn clear(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
 }
 
 /// Whether a folder, which is there, can be a workspace.
