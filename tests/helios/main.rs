@@ -17,3 +17,4 @@ mod purge;
 mod seed;
 mod staging;
 mod store;
+mod trust;

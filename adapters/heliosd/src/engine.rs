@@ -81,8 +81,14 @@ impl Engine {
         }
     }
 
-    /// The repository of a location, opened where it is not.
+    /// The repository of a location, opened where it is not. Refused where the location is not the workspace that it says it is.
     pub fn repository(&self, location: &Location, console: &mut Console<'_>) -> Result<Arc<OpenRepository>, Failure> {
+        let repository = self.opened(location, console)?;
+        repository.admit(location)?;
+        Ok(repository)
+    }
+
+    fn opened(&self, location: &Location, console: &mut Console<'_>) -> Result<Arc<OpenRepository>, Failure> {
         let place = Arc::clone(self.open.lock().entry(location.repository.clone()).or_default());
         let mut open = place.lock();
         if let Some(repository) = &*open {

@@ -70,14 +70,20 @@ impl Here {
         &self.location.workspace
     }
 
-    /// Where a workspace of this repository is. Its record says where its folder was made; where this one and the main one are is known.
+    /// Where a workspace of this repository is. Where this one and the main one are is known; any other is where its record says, if the
+    /// folder there says itself that it is this one. If not (it was made without one, or moved, or the repository is a copy and the folder
+    /// is the original's) the root is empty, and no folder.
     pub fn place_of(&self, workspace: &Workspace) -> Location {
-        let root = match &workspace.name {
-            own if own == self.name() => self.location.root.clone(),
-            main if *main == WorkspaceName::main() => self.location.repository.clone(),
-            _ => workspace.root.clone().into(),
-        };
-        Location { repository: self.location.repository.clone(), workspace: workspace.name.clone(), root }
+        let at = |root: PathBuf| Location { repository: self.location.repository.clone(), workspace: workspace.name.clone(), root };
+        match &workspace.name {
+            own if own == self.name() => self.location.clone(),
+            main if *main == WorkspaceName::main() => at(self.location.repository.clone()),
+            _ => {
+                let recorded = at(workspace.root.clone().into());
+                let says_so = || Location::at(&recorded.root).is_ok_and(|found| found.as_ref() == Some(&recorded));
+                if recorded.root.is_absolute() && says_so() { recorded } else { at(PathBuf::new()) }
+            }
+        }
     }
 
     /// The workspace as it is now. What is staged is that on the head as it is now: a head that was moved meanwhile, by an import or by

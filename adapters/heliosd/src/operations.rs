@@ -171,19 +171,14 @@ fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Failure> {
 
 impl Operations<'_, '_> {
     fn here(&mut self, path: &Text, workspace: Option<&str>) -> Result<Here, Failure> {
-        let mut location = location(path)?;
+        let location = location(path)?;
         let mut console = Console::new(self.wire);
         let open = self.engine.repository(&location, &mut console)?;
+        let mut here = Here { location, open };
         if let Some(name) = workspace {
-            let name: WorkspaceName = name.parse()?;
-            let root = open.repository.workspace(&name)?.root;
-            location = Location {
-                root: if name == WorkspaceName::main() { location.repository.clone() } else { root.into() },
-                workspace: name,
-                ..location
-            };
+            here.location = here.place_of(&here.repository().workspace(&name.parse()?)?);
         }
-        Ok(Here { location, open })
+        Ok(here)
     }
 
     fn open(&mut self, fields: Map<String, Value>) -> Result<Value, Failure> {

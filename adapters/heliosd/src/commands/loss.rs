@@ -26,6 +26,11 @@ pub(super) enum Consent {
 /// Says what the repository that `path` lies in has lost, and goes on without it where that was said to be meant.
 pub(super) fn accept(context: &mut Context<'_>, path: &Path, consent: Consent) -> Result<u8, Failure> {
     let location = Location::find(path)?;
+    if location.root != location.repository {
+        // Without its records nobody knows whether the folder is a workspace of that repository.
+        let message = format!("{} is a workspace of {}", location.root.display(), location.repository.display());
+        return Err(Failure::new(Code::InvalidState, message).hint("what that repository lost is accepted in its own folder"));
+    }
     let settings = Settings::read(&location.own_folder())?;
     let (engine, caller, console) = (context.engine, &context.caller, &mut context.console);
     let found = engine.with_closed(&location.repository, || PinnedStore::loss(&location, &settings, console))?;

@@ -21,7 +21,7 @@ use crate::here::{Here, queue};
 #[derive(Parser)]
 #[command(
     name = "workspace",
-    after_help = "Examples:\n  helios workspace add ../agent-1\n  helios workspace add ../agent-2 main --branch try-2\n  helios workspace list\n  helios workspace remove agent-1 --delete"
+    after_help = "Examples:\n  helios workspace add ../agent-1\n  helios workspace add ../agent-2 main --branch try-2\n  helios workspace list\n  helios workspace repair ../moved\n  helios workspace remove agent-1 --delete"
 )]
 pub struct WorkspaceCommand {
     #[command(subcommand)]
@@ -50,7 +50,16 @@ enum WorkspaceVerb {
         name: Option<String>,
     },
     /// Lists the workspaces
+    ///
+    /// A folder that does not say itself that it is this workspace is elsewhere: it was moved, or this repository is a copy and the folder is
+    /// the original's. No command touches its files.
     List,
+    /// Takes a workspace whose folder was moved, or whose repository was, where it is now
+    #[command(after_help = "Examples:\n  mv ../agent-1 ../moved && helios workspace repair ../moved")]
+    Repair {
+        /// Where the folder is now
+        folder: PathBuf,
+    },
     /// Forgets a workspace; its branch stays
     Remove {
         /// Its name, or its folder
@@ -79,6 +88,7 @@ impl Verb for WorkspaceCommand {
                 add(context, &here, &cwd.join(folder), name, &start)
             }
             WorkspaceVerb::List => list(context, &here),
+            WorkspaceVerb::Repair { folder } => repair(context, &here, &cwd.join(folder)),
             WorkspaceVerb::Remove { workspace, delete, force } => remove(context, &here, &workspace, Removal { delete, force }),
         }
     }
@@ -181,6 +191,36 @@ fn clear(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes a workspace's folder where it is. Its record and its file name each other from then on.
+fn repair(context: &mut Context<'_>, here: &Here, folder: &Path) -> Result<u8, Failure> {
+    let root = fs::canonicalize(folder).map_err(|error| Failure::io(folder.display(), &error))?;
+    let (named, name) = Location::named_in(&root)?;
+    let repository = &here.location.repository;
+    let others =
+        fs::canonicalize(&named).ok().filter(|named| named != repository && Location::main(named.clone()).store().is_dir());
+    if let Some(other) = others {
+        let message = format!("{} is workspace {name} of {}", root.display(), other.display());
+        return Err(Failure::new(Code::InvalidState, message).hint("`helios workspace add` makes one of this repository"));
+    }
+    let workspace = here.repository().workspace(&name)?;
+    let place = here.place_of(&workspace).root;
+    if place != root && place.is_dir() {
+        let message = format!("workspace {name} is in {}, and a workspace has one folder", place.display());
+        return Err(Failure::new(Code::InvalidState, message).hint("`helios workspace add` makes another one"));
+    }
+    can_be_named(&root)?;
+    here.repository().repair_workspace(&here.caller(context, None), &name, &root.to_string_lossy())?;
+    let location = Location { repository: repository.clone(), workspace: name.clone(), root: root.clone() };
+    location.write_marker().map_err(|error| Failure::io(root.display(), &error))?;
+    here.open.forget_folder(&name);
+    if context.is_json() {
+        context.console.json(&json!({"workspace": name.to_string(), "folder": root.display().to_string()}))?;
+    } else {
+        context.console.line(format!("workspace {name} is in {}", root.display()))?;
+    }
+    Ok(OK)
+}
+
 /// Whether a folder, which is there, can be a workspace.
 fn admit(here: &Here, root: &Path) -> Result<(), Failure> {
     let repository = &here.location.repository;
@@ -195,15 +235,19 @@ fn admit(here: &Here, root: &Path) -> Result<(), Failure> {
             format!("choose another folder beside it, as in {}; `helios workspace list` shows those there are", free.display());
         return Err(Failure::new(Code::InvalidState, message).hint(hint));
     }
-    for path in [root, repository] {
-        if path.to_str().is_none_or(|path| path.contains('\n')) {
-            let message = format!("a workspace and its repository name each other, and {} cannot be written down", path.display());
-            return Err(Failure::new(Code::InvalidRequest, message).hint("choose a path that is UTF-8 and has no line ends"));
-        }
-    }
+    can_be_named(root)?;
+    can_be_named(repository)?;
     if fs::read_dir(root).map_err(|error| Failure::io(root.display(), &error))?.next().is_some() {
         let message = format!("{} is not empty", root.display());
         return Err(Failure::new(Code::InvalidState, message).hint("name a folder that is missing or empty"));
+    }
+    Ok(())
+}
+
+fn can_be_named(path: &Path) -> Result<(), Failure> {
+    if path.to_str().is_none_or(|path| path.contains('\n')) {
+        let message = format!("a workspace and its repository name each other, and {} cannot be written down", path.display());
+        return Err(Failure::new(Code::InvalidRequest, message).hint("choose a path that is UTF-8 and has no line ends"));
     }
     Ok(())
 }
@@ -225,15 +269,19 @@ fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
             HeadTarget::Branch(branch) => Some(branch.to_string()),
             HeadTarget::Detached(_) => None,
         };
+        let place = here.place_of(workspace).root;
+        let is_elsewhere = place.as_os_str().is_empty() && !workspace.root.is_empty();
+        let folder = if is_elsewhere { workspace.root.clone() } else { place.display().to_string() };
         if context.is_json() {
             context.console.json(&json!({
-                "workspace": workspace.name.to_string(), "folder": workspace.root, "branch": branch, "snapshot": workspace.head.snapshot,
+                "workspace": workspace.name.to_string(), "folder": folder, "elsewhere": is_elsewhere, "branch": branch, "snapshot": workspace.head.snapshot,
                 "merging": workspace.merging.is_some(), "staged": workspace.staged.is_some(), "current": workspace.name == *here.name(),
             }))?;
         } else {
             let at = workspace.head.snapshot.map_or_else(|| "-".repeat(12), |id| id.short());
             let branch = branch.map_or_else(|| "(detached HEAD)".to_owned(), |branch| format!("[{branch}]"));
-            context.console.line(format!("{:<16} {at} {branch} {}", workspace.name.to_string(), workspace.root))?;
+            let elsewhere = if is_elsewhere { " (elsewhere)" } else { "" };
+            context.console.line(format!("{:<16} {at} {branch} {folder}{elsewhere}", workspace.name.to_string()))?;
         }
     }
     Ok(OK)
@@ -253,10 +301,8 @@ fn remove(context: &mut Context<'_>, here: &Here, typed: &str, how: Removal) -> 
         None => typed.parse()?,
     };
     let workspace = here.repository().workspace(&name)?;
-    let location =
-        Location { repository: here.location.repository.clone(), workspace: name.clone(), root: workspace.root.clone().into() };
-    // Only a folder that says itself that it is this workspace is touched.
-    let there = location.root.join(MARKER).is_file() && Location::find(&location.root).is_ok_and(|found| found == location);
+    let location = here.place_of(&workspace);
+    let there = location.root.is_dir();
     if there && how.delete && !how.force {
         let folder = here.open.folder(&location)?;
         let mut folder = queue(&folder, &context.console)?;
@@ -274,6 +320,10 @@ fn remove(context: &mut Context<'_>, here: &Here, typed: &str, how: Removal) -> 
         gone = gone.and(if how.delete { fs::remove_dir_all(&location.root) } else { fs::remove_file(location.root.join(MARKER)) });
     }
     gone.map_err(|error| Failure::io(location.root.display(), &error))?;
+    if how.delete && !there && !workspace.root.is_empty() {
+        let text = "is gone, or does not say that it is this workspace: no folder was deleted";
+        context.console.note(format!("warning: {} {text}", workspace.root))?;
+    }
     if context.is_json() {
         context.console.json(&json!({"removed": name.to_string()}))?;
     }

@@ -3,6 +3,10 @@
 //! A repository's own folder is `.helios` in its main working folder, with the store in `.helios/store` and what is remembered of
 //! each workspace's files in `.helios/workspaces/NAME`. Another workspace has a file `.helios` in its root that names both, as
 //! git's worktrees have a file `.git`.
+//!
+//! Invariant: both sides say the same before either is believed. A folder that is no repository's main one is worked in only where its
+//! file names the repository and the workspace ([`Location::at`]), and the workspace's record names the folder
+//! ([`OpenRepository::admit`](super::OpenRepository::admit)). A copy, a clone or a restored backup has only one of the two.
 
 use std::fs;
 use std::io;
@@ -35,15 +39,32 @@ impl Location {
     pub fn find(path: &Path) -> Result<Self, Failure> {
         let path = fs::canonicalize(path).map_err(|error| Failure::io(path.display(), &error))?;
         for folder in path.ancestors() {
-            let marker = folder.join(MARKER);
-            match fs::symlink_metadata(&marker) {
-                Ok(found) if found.is_dir() && marker.join("store").is_dir() => return Ok(Self::main(folder.to_owned())),
-                Ok(found) if found.is_file() => return Self::read(&marker, folder),
-                _ => {}
+            if let Some(found) = Self::at(folder)? {
+                return Ok(found);
             }
         }
         let message = format!("{} is in no helios repository, nor is any folder above it", path.display());
         Err(Failure::new(Code::NotFound, message).hint("`helios init` makes one here"))
+    }
+
+    /// The workspace whose root a folder, a path without symbolic links, says that it is.
+    pub fn at(folder: &Path) -> Result<Option<Self>, Failure> {
+        match fs::symlink_metadata(folder.join(MARKER)) {
+            Ok(found) if found.is_file() => Self::read(folder).map(Some),
+            _ => Ok(Self::is_main(folder)?.then(|| Self::main(folder.to_owned()))),
+        }
+    }
+
+    /// What the file in a folder names: a repository's main working folder, and a workspace of it.
+    pub fn named_in(folder: &Path) -> Result<(PathBuf, WorkspaceName), Failure> {
+        let marker = folder.join(MARKER);
+        let text = fs::read_to_string(&marker).map_err(|error| Failure::io(marker.display(), &error))?;
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        let named = value("repository").map(PathBuf::from).zip(value("workspace").and_then(|name| name.parse().ok()));
+        named.filter(|(_, workspace)| *workspace != WorkspaceName::main()).ok_or_else(|| {
+            let message = format!("{} does not name a repository and a workspace", marker.display());
+            Failure::new(Code::InvalidState, message).hint("it is written by `helios workspace add`; make the workspace again")
+        })
     }
 
     /// Writes the file that makes a folder a workspace.
@@ -67,23 +88,27 @@ impl Location {
         self.own_folder().join("workspaces").join(self.workspace.as_str())
     }
 
-    fn read(marker: &Path, folder: &Path) -> Result<Self, Failure> {
-        let text = fs::read_to_string(marker).map_err(|error| Failure::io(marker.display(), &error))?;
-        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        let named = value("repository").map(PathBuf::from).zip(value("workspace").and_then(|name| name.parse().ok()));
-        let Some((repository, workspace)) = named else {
-            let message = format!("{} does not name a repository and a workspace", marker.display());
-            return Err(
-                Failure::new(Code::InvalidState, message).hint("it is written by `helios workspace add`; make the workspace again")
-            );
-        };
+    /// Whether a folder is the main one of a repository.
+    fn is_main(folder: &Path) -> Result<bool, Failure> {
+        let own = folder.join(MARKER);
+        match fs::symlink_metadata(&own) {
+            Ok(found) if found.is_dir() && own.join("store").is_dir() => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// What the file in a folder says, where the repository is where it says.
+    fn read(folder: &Path) -> Result<Self, Failure> {
+        let (repository, workspace) = Self::named_in(folder)?;
         let Ok(repository) = fs::canonicalize(&repository) else {
             let message = format!("the repository of this workspace is gone: {}", repository.display());
-            return Err(Failure::new(Code::NotFound, message).hint("put it back, or correct its path in the file .helios here"));
+            let hint = format!("put it back, or where it was moved to: `helios workspace repair {}`", folder.display());
+            return Err(Failure::new(Code::NotFound, message).hint(hint));
         };
-        if !repository.join(MARKER).join("store").is_dir() {
+        if !Self::is_main(&repository)? {
             let message = format!("{} is not a helios repository any more", repository.display());
-            return Err(Failure::new(Code::NotFound, message).hint("correct the path in the file .helios here"));
+            let hint = format!("where it is now: `helios workspace repair {}`", folder.display());
+            return Err(Failure::new(Code::NotFound, message).hint(hint));
         }
         Ok(Self { repository, workspace, root: folder.to_owned() })
     }

@@ -84,6 +84,25 @@ impl OpenRepository {
         })
     }
 
+    /// Refuses a folder that says it is a workspace which has another folder here: it was moved or copied, or came with a clone.
+    pub fn admit(&self, location: &Location) -> Result<(), Failure> {
+        let Location { repository, workspace, root } = location;
+        if *workspace == WorkspaceName::main() {
+            return Ok(());
+        }
+        let recorded = self.repository.workspace(workspace)?.root;
+        if *root == *recorded || fs::canonicalize(&recorded).is_ok_and(|recorded| recorded == *root) {
+            return Ok(());
+        }
+        let place = if recorded.is_empty() { "has no folder" } else { &format!("is in {recorded}") };
+        let (root, repository) = (root.display(), repository.display());
+        let message = format!("{root} says that it is workspace {workspace} of {repository}, and that workspace {place}");
+        Err(Failure::new(Code::Forbidden, message).hint(format!(
+            "where it was moved here, `helios workspace repair {root}` in {repository} says so\n\
+             where it is a copy or came with a clone, delete its file .helios"
+        )))
+    }
+
     /// The working folder of a workspace. Who holds it works in it alone; others queue.
     pub fn folder(&self, location: &Location) -> Result<Folder, Failure> {
         let mut folders = self.folders.lock();

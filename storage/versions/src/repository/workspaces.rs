@@ -151,6 +151,16 @@ impl Repository {
         Ok(made.1)
     }
 
+    /// Says where a workspace's files are now, as people see it.
+    pub fn repair_workspace(&self, caller: &Caller, name: &WorkspaceName, root: &str) -> Result<Recorded, VersionError> {
+        let repaired = self.change(caller, "workspace repair", |change| {
+            let record = WorkspaceRecord { root: root.to_owned(), ..change.workspace(name)? };
+            change.put(Family::Workspaces, &WorkspaceKeys(name).head(), Some(&record), Log::Told)?;
+            Ok(((), format!("workspace {name} is in {root}")))
+        })?;
+        Ok(repaired.1)
+    }
+
     /// Forgets a workspace, its staged tree and its merge. Its branch stays. The files are the caller's.
     pub fn remove_workspace(&self, caller: &Caller, name: &WorkspaceName) -> Result<Recorded, VersionError> {
         if *name == WorkspaceName::main() {
