@@ -1,6 +1,7 @@
 //! What a `.helios` that came from elsewhere may make the engine do: nothing outside of it, and nothing in anybody else's folder.
 
 use std::fs;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -14,6 +15,13 @@ fn copy(user: &User, from: &Path, to: &str) -> PathBuf {
     let copied = ended(user.program("cp", from).arg("-r").args([from, &to]));
     assert_eq!(copied.code, 0, "{}", copied.err);
     to
+}
+
+fn git(user: &User, cwd: &Path, arguments: &[&str]) -> String {
+    let who = ["-c", "user.name=A", "-c", "user.email=a@b"];
+    let ended = ended(user.program("git", cwd).args(who).args(arguments));
+    assert_eq!(ended.code, 0, "git {arguments:?}: {}", ended.err);
+    ended.out
 }
 
 fn read(path: &Path) -> String {
@@ -133,4 +141,107 @@ fn a_file_that_came_with_a_clone_leads_into_no_other_repository() {
         fs::write(from.join(".helios"), format!("repository: {}\nworkspace: agent\n", to.display())).expect("written");
     }
     assert!(user.run(&clone, &["status"]).err.contains("is not a helios repository any more"));
+}
+
+#[test]
+fn another_users_repository_is_refused_until_git_calls_it_safe() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give a folder away");
+        return;
+    }
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    fs::create_dir(root.join("deep")).expect("made");
+    chown(root.join(".helios"), Some(65_534), None).expect("given away");
+    let refused = user.run(&root.join("deep"), &["status"]);
+    is_refused(&refused, "is owned by another user, 65534");
+    let real = root.canonicalize().expect("there");
+    let (_, allow) = refused.err.split_once("`git ").expect("a way to allow it");
+    assert!(allow.starts_with(&format!("config --global --add safe.directory {}`", real.display())), "{refused:?}");
+    is_refused(&user.run(&root, &["init"]), "is owned by another user");
+    let config = user.path("home/.gitconfig");
+    for (safe, is_safe) in [("/elsewhere", false), ("~/../work", true), ("*\n\tdirectory =", false), ("*", true)] {
+        fs::write(&config, format!("[safe]\n\tdirectory = {safe}\n")).expect("written");
+        assert_eq!(user.run(&root, &["status"]).code == 0, is_safe, "{safe}");
+    }
+    git(&user, &root, &["config", "--global", "--add", "safe.directory", "/elsewhere"]);
+    user.ok(&root, &["status"]);
+}
+
+#[test]
+fn nothing_is_written_through_a_link() {
+    let user = User::new();
+    let root = user.repository("work");
+    let precious = user.path("precious");
+    fs::write(&precious, "mine").expect("written");
+    user.commit(&root, "f", "1");
+    let own = root.join(".helios");
+    // Put there while the engine has the repository open.
+    for place in ["packed", "helios.yaml.new", "workspaces/main/stat.new"] {
+        symlink(&precious, own.join(place)).expect("linked");
+    }
+    fs::write(root.join("g"), "2").expect("written");
+    user.ok(&root, &["gc"]);
+    assert_eq!(user.run(&root, &["config", "set", "user.name", "A"]).code, 128);
+    user.ok(&root, &["engine", "stop"]);
+    for place in ["packed", "helios.yaml.new", "workspaces/main/stat.new"] {
+        fs::remove_file(own.join(place)).expect("removed");
+    }
+    for place in [
+        "packed",
+        "wanted",
+        "collected",
+        "broad",
+        "workspaces/main/events",
+        "workspaces/main/stat.new",
+        "store/mark.new",
+        "store/db/9.sst",
+    ] {
+        let (link, aside) = (own.join(place), user.path("aside"));
+        let was_there = fs::rename(&link, &aside).is_ok();
+        symlink(&precious, &link).expect("linked");
+        let no_engine = |command: &[&str]| ended(user.helios(&root, command).env("HELIOS_NO_ENGINE", "1"));
+        for command in [&["status"][..], &["commit", "--work", "."], &["init"], &["fsck"], &["backup", "accept-loss"]] {
+            is_refused(&user.run(&root, command), "is a symbolic link");
+            is_refused(&no_engine(command), "is a symbolic link");
+        }
+        fs::remove_file(&link).expect("removed");
+        if was_there {
+            fs::rename(&aside, &link).expect("back");
+        }
+        user.ok(&root, &["status"]);
+        user.ok(&root, &["engine", "stop"]);
+    }
+    // The folder itself.
+    let other = user.path("other");
+    fs::create_dir(&other).expect("made");
+    symlink(&own, other.join(".helios")).expect("linked");
+    is_refused(&user.run(&other, &["init"]), "is a symbolic link");
+    assert_eq!(read(&precious), "mine");
+    user.ok(&root, &["status"]);
+}
+
+#[test]
+fn a_repository_that_git_brought_is_refused() {
+    let user = User::new();
+    let root = user.repository("theirs");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["engine", "stop"]);
+    git(&user, &root, &["init", "-q"]);
+    git(&user, &root, &["add", "."]);
+    user.ok(&root, &["status"]);
+    user.ok(&root, &["engine", "stop"]);
+    git(&user, &root, &["add", "-f", ".helios"]);
+    git(&user, &root, &["commit", "-q", "-m", "x"]);
+    let clone = user.path("clone");
+    git(&user, &root, &["clone", "-q", ".", clone.to_str().expect("text")]);
+    for command in [&["status"][..], &["sync"], &["init"]] {
+        is_refused(&user.run(&clone, command), "is tracked by git");
+    }
+    is_refused(&user.run(&root, &["status"]), "git rm -r --cached .helios");
+    git(&user, &root, &["rm", "-r", "-q", "--cached", ".helios"]);
+    user.ok(&root, &["status"]);
+    git(&user, &clone, &["rm", "-r", "-q", ".helios"]);
+    user.ok(&clone, &["import", "--from-git", ".", "-q"]);
 }

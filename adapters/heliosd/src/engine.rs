@@ -7,6 +7,7 @@ mod open;
 pub mod settings;
 mod shared;
 mod store;
+pub mod trust;
 pub mod upkeep;
 
 use std::collections::HashMap;
@@ -81,7 +82,8 @@ impl Engine {
         }
     }
 
-    /// The repository of a location, opened where it is not. Refused where the location is not the workspace that it says it is.
+    /// The repository of a location, opened where it is not. Refused where its `.helios` is not to be trusted, and where the location is
+    /// not the workspace that it says it is.
     pub fn repository(&self, location: &Location, console: &mut Console<'_>) -> Result<Arc<OpenRepository>, Failure> {
         let repository = self.opened(location, console)?;
         repository.admit(location)?;
@@ -99,6 +101,7 @@ impl Engine {
             // Commands that are in the old one still have it; it is closed with the last of them.
             *open = None;
         }
+        trust::admit(&location.repository)?;
         let repository = Arc::new(OpenRepository::open(location, console)?);
         *open = Some(Arc::clone(&repository));
         Ok(repository)
@@ -122,7 +125,8 @@ impl Engine {
         })
     }
 
-    /// Lets a repository go before somebody makes or replaces it. Fails while commands are in it.
+    /// Lets a repository go before somebody makes or replaces it. Fails while commands are in it, and where its `.helios` is not to be
+    /// trusted.
     pub fn with_closed<T>(&self, root: &std::path::Path, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let place = Arc::clone(self.open.lock().entry(root.to_owned()).or_default());
         let mut open = place.lock();
@@ -134,6 +138,7 @@ impl Engine {
             }
             repository.close();
         }
+        trust::admit(root)?;
         act()
     }
 

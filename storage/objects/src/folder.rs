@@ -1,10 +1,11 @@
 //! A store's folder: one owner at a time, and a format version that a newer program raises.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::ObjectError;
 
@@ -24,12 +25,24 @@ pub struct StoreFolder {
     _lock: StoreLock,
 }
 
+/// Options that open the file of a name and never what a link of that name leads to. For what is written where others could put a link.
+pub fn no_follow() -> OpenOptions {
+    let mut options = File::options();
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+/// As [`fs::write`], never through a link.
+pub fn write_no_follow(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    no_follow().write(true).create(true).truncate(true).open(path)?.write_all(bytes)
+}
+
 impl StoreLock {
     /// Makes the folder where it is missing, and takes it. Fails with `InUse`.
     pub fn take(path: &Path) -> Result<Self, ObjectError> {
         fs::create_dir_all(path).map_err(|error| ObjectError::io(path, error))?;
         let lock_path = path.join("lock");
-        let lock = File::options()
+        let lock = no_follow()
             .create(true)
             .truncate(false)
             .write(true)
@@ -76,7 +89,7 @@ impl StoreFolder {
         let path = self.path.join(name);
         let draft = self.path.join(format!("{name}.new"));
         let write = || {
-            let mut file = File::create(&draft)?;
+            let mut file = no_follow().write(true).create(true).truncate(true).open(&draft)?;
             file.write_all(bytes)?;
             file.sync_data()?;
             fs::rename(&draft, &path)?;

@@ -21,7 +21,7 @@ pub mod testing;
 
 pub use cached::{CacheStats, Cached};
 pub use collect::{Collect, Collection, Displaced, Lease, Ledger, Sweep, Swept};
-pub use folder::{StoreFolder, StoreLock};
+pub use folder::{StoreFolder, StoreLock, no_follow, write_no_follow};
 pub use hashing::{hash, hash_reader};
 pub use memory::MemoryStore;
 pub use pack::{Kind, Pack, PackHint, Packed, similarity};

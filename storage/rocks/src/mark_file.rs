@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use helix_objects::{Mark, ObjectError, hash};
+use helix_objects::{Mark, ObjectError, hash, no_follow};
 use parking_lot::Mutex;
 
 const SLOT_BYTES: usize = 32;
@@ -50,7 +50,7 @@ impl MarkFile {
     /// Opens `path`, or makes it where it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, ObjectError> {
         let failed = |error| ObjectError::io(path, error);
-        match File::options().read(true).write(true).open(path) {
+        match no_follow().read(true).write(true).open(path) {
             Ok(file) => {
                 let last = read(&file).map_err(failed)?;
                 let damaged = || ObjectError::Unmarked { path: path.display().to_string(), reason: "is damaged" };
@@ -66,7 +66,7 @@ impl MarkFile {
         let failed = |error| ObjectError::io(path, error);
         let draft = path.with_extension("new");
         let slot = Slot { generation: 1, says };
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&draft).map_err(failed)?;
+        let file = no_follow().read(true).write(true).create(true).truncate(true).open(&draft).map_err(failed)?;
         file.write_all_at(&slot.encode(), 0).map_err(failed)?;
         file.write_all_at(&slot.encode(), SECTOR).map_err(failed)?;
         file.sync_all().map_err(failed)?;

@@ -25,6 +25,7 @@ mod sink;
 mod source;
 mod sync;
 mod tree_text;
+mod trust;
 mod worktree;
 mod write_refs;
 
@@ -44,6 +45,7 @@ pub use patch::patch;
 pub use progress::{Phase, Progress};
 pub use sync::{SyncFailed, SyncReport, sync};
 pub use tree_text::leads_into_a_repository;
+pub use trust::{is_safe_directory, tracks};
 
 #[cfg(test)]
 mod history_tests;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use helix_objects::write_no_follow;
 use helix_protocol::{Code, Failure};
 use helix_rocks::{Backup, RocksStore};
 use helix_versions::LocalChanges;
@@ -173,7 +174,7 @@ fn restore_into(context: &mut Context<'_>, backup: &Path, folder: &Path, replace
         }
         Ok((restored, put_in_place(&draft, &store)?))
     })?;
-    fs::write(own.join(".gitignore"), "*\n").map_err(io)?;
+    write_no_follow(&own.join(".gitignore"), b"*\n").map_err(io)?;
     let here = Here::find(context, &root)?;
     let files = here.folder()?;
     let mut files = queue(&files, &context.console)?;

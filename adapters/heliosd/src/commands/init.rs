@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
-use helix_objects::RecordStore;
+use helix_objects::{RecordStore, write_no_follow};
 use helix_protocol::{Code, Failure};
 use helix_versions::{BranchName, CreateOptions, Repository, VersionError};
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::engine::PinnedStore;
 use crate::engine::location::{Location, MARKER};
 use crate::engine::settings::Settings;
+use crate::engine::trust;
 
 /// Makes a repository in a folder
 ///
@@ -73,7 +74,9 @@ pub(super) fn make(context: &mut Context<'_>, root: &Path, branch: BranchName, f
         let message = format!("{} is a home folder, or above one", root.display());
         return Err(Failure::new(Code::InvalidState, message).hint("choose a folder of one project, or say --force"));
     }
-    let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(|error| Failure::io(path.display(), &error));
+    let write =
+        |path: PathBuf, text: &str| write_no_follow(&path, text.as_bytes()).map_err(|error| Failure::io(path.display(), &error));
+    trust::admit(root)?;
     fs::create_dir_all(&own).map_err(|error| Failure::io(own.display(), &error))?;
     // git, where it looks after the same folder, leaves ours alone.
     write(own.join(".gitignore"), "*\n")?;

@@ -12,8 +12,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use helix_objects::write_no_follow;
 use helix_protocol::{Code, Failure};
 use helix_versions::WorkspaceName;
+
+use super::trust;
 
 /// The name in a working folder.
 pub const MARKER: &str = ".helios";
@@ -50,7 +53,10 @@ impl Location {
     /// The workspace whose root a folder, a path without symbolic links, says that it is.
     pub fn at(folder: &Path) -> Result<Option<Self>, Failure> {
         match fs::symlink_metadata(folder.join(MARKER)) {
-            Ok(found) if found.is_file() => Self::read(folder).map(Some),
+            Ok(found) if found.is_file() => {
+                trust::refuse_others(folder, &found)?;
+                Self::read(folder).map(Some)
+            }
             _ => Ok(Self::is_main(folder)?.then(|| Self::main(folder.to_owned()))),
         }
     }
@@ -70,7 +76,7 @@ impl Location {
     /// Writes the file that makes a folder a workspace.
     pub fn write_marker(&self) -> io::Result<()> {
         let text = format!("repository: {}\nworkspace: {}\n", self.repository.display(), self.workspace);
-        fs::write(self.root.join(MARKER), text)
+        write_no_follow(&self.root.join(MARKER), text.as_bytes())
     }
 
     /// The repository's own folder.
@@ -92,7 +98,7 @@ impl Location {
     fn is_main(folder: &Path) -> Result<bool, Failure> {
         let own = folder.join(MARKER);
         match fs::symlink_metadata(&own) {
-            Ok(found) if found.is_dir() && own.join("store").is_dir() => Ok(true),
+            Ok(found) if found.is_dir() && own.join("store").is_dir() => trust::refuse_others(folder, &found).map(|()| true),
             _ => Ok(false),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use helix_objects::{Cached, Mark, ObjectStore, RecordStore};
+use helix_objects::{Cached, Mark, ObjectStore, RecordStore, write_no_follow};
 use helix_protocol::{Code, Failure};
 use helix_rocks::RocksStore;
 use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceName};
@@ -182,7 +182,7 @@ impl OpenRepository {
         let due = self.rhythm.lock().take(self.unused_for(), self.store.store().mark(), collected);
         if due == Due::Collect {
             // Where it cannot be written there is only one more collection.
-            let _ = fs::write(self.collected_file(), "");
+            let _ = write_no_follow(&self.collected_file(), b"");
         }
         due
     }
@@ -201,7 +201,7 @@ impl OpenRepository {
     pub fn packed_up_to(&self, mark: Mark) {
         *self.rhythm.lock() = Rhythm::new(mark, mark);
         // Where it cannot be written the next engine packs once more.
-        let _ = fs::write(self.own_folder().join(PACKED), mark.0.to_string());
+        let _ = write_no_follow(&self.own_folder().join(PACKED), mark.0.to_string().as_bytes());
     }
 
     fn own_folder(&self) -> PathBuf {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use helix_objects::Durability;
+use helix_objects::{Durability, write_no_follow};
 use helix_protocol::{Code, Failure};
 use serde_norway::{Mapping, Value};
 
@@ -157,7 +157,7 @@ impl Settings {
         let text = if self.values.is_empty() { Ok(String::new()) } else { serde_norway::to_string(&self.values) };
         let text = text.map_err(|error| invalid(error.to_string()))?;
         let draft = self.path.with_extension("yaml.new");
-        fs::write(&draft, text)
+        write_no_follow(&draft, text.as_bytes())
             .and_then(|()| fs::rename(&draft, &self.path))
             .map_err(|error| Failure::io(self.path.display(), &error))?;
         self.seen = look(&self.path);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use helix_objects::{Cached, ObjectError, StoreLock};
+use helix_objects::{Cached, ObjectError, StoreLock, no_follow};
 use helix_protocol::Failure;
 use helix_rocks::{Compression, Loss, RocksOptions, RocksStore};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -181,7 +181,7 @@ struct Wanted {
 impl Wanted {
     /// `None` where it cannot be said now: the file cannot be written, or an engine is looking whether somebody waits.
     fn say(own_folder: &Path) -> Option<Self> {
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(own_folder.join(WANTED)).ok()?;
+        let file = no_follow().create(true).truncate(false).read(true).write(true).open(own_folder.join(WANTED)).ok()?;
         flock(&file, FlockOperation::NonBlockingLockShared).ok()?;
         Some(Self { _locked: file })
     }
@@ -190,7 +190,7 @@ impl Wanted {
 /// Whether somebody waits for the store of a repository.
 pub fn is_wanted(own_folder: &Path) -> bool {
     // For both, since network file systems ask for one or the other with the kind of lock.
-    let Ok(file) = File::options().read(true).write(true).open(own_folder.join(WANTED)) else { return false };
+    let Ok(file) = no_follow().read(true).write(true).open(own_folder.join(WANTED)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use helix_objects::no_follow;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -79,7 +80,8 @@ impl Watcher {
             Errno::MFILE | Errno::NFILE => ScanReason::WatchLimit,
             _ => ScanReason::NoEvents,
         })?;
-        let cookie = File::create(state.join(COOKIE)).map_err(|_| ScanReason::NoEvents)?;
+        let cookie = no_follow().write(true).create(true).truncate(true).open(state.join(COOKIE));
+        let cookie = cookie.map_err(|_| ScanReason::NoEvents)?;
         let cookie_watch = inotify::add_watch(&queue, state, WatchFlags::MODIFY | WatchFlags::ONLYDIR).map_err(reason)?;
         Ok(Self { queue, cookie, cookie_watch, device, folders: HashMap::new(), failed: Mutex::new(None) })
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use helix_objects::hash;
+use helix_objects::{hash, write_no_follow};
 use helix_protocol::ObjectId;
 use rustix::fs::Stat;
 use rustix::time::{ClockId, clock_gettime};
@@ -165,7 +165,7 @@ impl StatCache {
     pub fn save(&self) -> Result<(), VersionError> {
         let Some(file) = &self.file else { return Ok(()) };
         let draft = file.with_extension("new");
-        let written = fs::write(&draft, self.encode()).and_then(|()| fs::rename(&draft, file));
+        let written = write_no_follow(&draft, &self.encode()).and_then(|()| fs::rename(&draft, file));
         written.map_err(|error| VersionError::io(file, error))
     }
 
