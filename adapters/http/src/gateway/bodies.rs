@@ -50,11 +50,15 @@ impl Room {
     /// Room for so many bytes `beside` what the same body has. Refused with 413 where that is more than all there is, and with 503 where
     /// others have it.
     pub fn take(&self, bytes: usize, beside: Option<&OwnedSemaphorePermit>) -> Result<OwnedSemaphorePermit, Refusal> {
-        if beside.map_or(0, OwnedSemaphorePermit::num_permits).saturating_add(bytes) > self.all {
-            return Err(self.vast());
+        // A permit counts in 32 bits.
+        let most = u32::try_from(self.all).unwrap_or(u32::MAX);
+        let has = beside.map_or(0, OwnedSemaphorePermit::num_permits);
+        match u32::try_from(bytes) {
+            Ok(more) if has.saturating_add(bytes) <= most as usize => {
+                Arc::clone(&self.bytes).try_acquire_many_owned(more).map_err(|_| crowded())
+            }
+            _ => Err(vast(most)),
         }
-        let bytes = u32::try_from(bytes).map_err(|_| crowded())?;
-        Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(|_| crowded())
     }
 
     /// Room for nothing, which more can be added to.
@@ -66,11 +70,6 @@ impl Room {
     #[cfg(test)]
     pub fn left(&self) -> usize {
         self.bytes.available_permits()
-    }
-
-    fn vast(&self) -> Refusal {
-        let message = format!("the request takes more than {} MiB of memory once it is read", self.all >> 20);
-        Refusal::new(413, Failure::new(Code::InvalidRequest, message).hint("send less, or fewer and longer values"))
     }
 }
 
@@ -136,6 +135,11 @@ fn unreadable(error: &impl Display) -> Refusal {
 fn slow(bytes: usize) -> Refusal {
     let message = format!("only {bytes} bytes of the body came within {} s", WINDOW.as_secs());
     Refusal::new(408, Failure::new(Code::TimedOut, message).hint("send the whole body at once"))
+}
+
+fn vast(most: u32) -> Refusal {
+    let message = format!("the request takes more than {} MiB of memory once it is read", most >> 20);
+    Refusal::new(413, Failure::new(Code::InvalidRequest, message).hint("send less, or fewer and longer values"))
 }
 
 fn crowded() -> Refusal {
@@ -214,5 +218,10 @@ mod tests {
         drop(passed_on);
         assert_eq!(bodies.room.left(), 64 * CHUNK);
         assert_eq!(status(bodies.read(body(20, Duration::ZERO)).await), Ok(20 * CHUNK));
+        // However much room there is, one body has what a permit can count.
+        let room = Room::new(16 << 30);
+        let taken = room.take(3 << 30, None).expect("there is room");
+        assert_eq!(room.take(2 << 30, Some(&taken)).map(drop).map_err(|refused| refused.status), Err(413));
+        assert!(room.take(2 << 30, None).is_ok());
     }
 }
