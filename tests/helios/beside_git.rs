@@ -87,7 +87,7 @@ fn files_follow_what_a_sync_brought_that_could_give_git_nothing() {
     user.ok(&root, &["branch", "side"]);
     fs::write(from.join(".git/refs/heads/side.lock"), "").expect("written");
     let failed = user.run(&root, &["sync", "--git", "../from"]);
-    assert_eq!(failed.code, 128, "{failed:?}");
+    assert_eq!(failed.code, 1, "{failed:?}");
     assert_eq!(fs::read_to_string(root.join("f")).expect("there"), "2\n");
     assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
 }
@@ -153,7 +153,7 @@ fn content_that_git_filters_is_named_by_an_import_and_refused_by_a_sync() {
     user.ok(&root, &["commit", "--work", ".", "-m", "all"]);
     for arguments in [&["sync"][..], &["export", "--to-git", "."]] {
         let refused = user.run(&root, arguments);
-        assert!(refused.code == 128 && refused.err.contains("(filter=hide)"), "{refused:?}");
+        assert!(refused.code == 1 && refused.err.contains("(filter=hide)"), "{refused:?}");
     }
     assert_eq!(git(&user, &root, &["rev-list", "--all", "--count"]), "1");
     user.ok(&root, &["undo"]);
@@ -174,15 +174,17 @@ fn what_keeps_a_name_apart_is_told_with_what_brings_it_together() {
     let there = git(&user, &root, &["rev-parse", "v1"]);
     user.commit(&root, "here", "1\n");
     user.ok(&root, &["tag", "-f", "v1"]);
-    user.ok(&root, &["branch", "main/beneath"]);
+    user.ok(&root, &["branch", "side/beneath"]);
+    git(&user, &root, &["branch", "side"]);
     let apart = user.run(&root, &["sync"]);
     assert_eq!(apart.code, 1, "{apart:?}");
     let command = format!("helios tag -f v1 {there}");
     assert_eq!(apart.out.matches(&format!("`{command}`")).count(), 1, "{}", apart.out);
-    assert!(apart.out.contains("left, refs/heads/main is in the way there: refs/heads/main/beneath\n"), "{}", apart.out);
+    assert!(apart.out.contains("git → here: left, refs/heads/side/beneath is in its way: refs/heads/side\n"), "{}", apart.out);
+    assert!(apart.out.contains("here → git: left, refs/heads/side is in its way: refs/heads/side/beneath\n"), "{}", apart.out);
     assert!(apart.out.contains("here → git: forwarded refs/heads/main\n"), "{}", apart.out);
     user.ok(&root, &["tag", "-f", "v1", &there]);
-    user.ok(&root, &["branch", "-m", "main/beneath", "beside"]);
+    user.ok(&root, &["branch", "-m", "side/beneath", "beside"]);
     user.ok(&root, &["sync"]);
     user.ok(&root, &["tag", "-f", "v1", "main"]);
     assert!(user.run(&root, &["sync"]).out.contains("`git tag -d v1`"));

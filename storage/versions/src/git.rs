@@ -37,7 +37,7 @@ pub use date::parse_date;
 pub use export::{BranchAt, Export, ExportCommit, Exported, Line, export, left_out};
 pub use filters::{Converted, converted};
 pub use history_export::{ExportRefs, ExportReport, export_history};
-pub use history_import::{GitHead, ImportReport, import_history};
+pub use history_import::{GitHead, ImportReport, import_history, import_history_again};
 pub use history_refs::{RefOutcome, RefReport};
 pub use import::{ImportCounts, Imported, IncludeUncommitted, import, import_commit};
 pub use map::GitMap;

@@ -121,9 +121,10 @@ fn tell(context: &mut Context<'_>, checked: &Checked, history: Option<History>) 
         context.console.line("everything is sound")?;
         return Ok(OK);
     }
-    context
-        .console
-        .note("hint: `helios backup restore --replace` puts a backup in its place; what is whole can still be read and exported")?;
+    context.console.note(
+        "hint: `helios backup restore --replace` puts a backup in its place, and `helios import --again` what came from git",
+    )?;
+    context.console.note("hint: what is whole can still be read and exported")?;
     Ok(NO)
 }
 

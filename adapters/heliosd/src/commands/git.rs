@@ -7,7 +7,7 @@ use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::git::{
     Converted, ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, SyncFailed, converted, export_history,
-    import_history, sync, working_folder,
+    import_history, import_history_again, sync, working_folder,
 };
 use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
 use serde_json::{Value, json};
@@ -26,12 +26,15 @@ use crate::here::{Here, queue};
 #[derive(Parser)]
 #[command(
     name = "import",
-    after_help = "Examples:\n  cd project && helios import --from-git .\n  helios import --from-git /path/to/git/repo"
+    after_help = "Examples:\n  cd project && helios import --from-git .\n  helios import --from-git /path/to/git/repo\n  helios import --from-git . --again"
 )]
 pub struct Import {
     /// The git repository
     #[arg(long, value_name = "PATH")]
     from_git: PathBuf,
+    /// Reads also what was imported before, and stores again what is missing of it
+    #[arg(long)]
+    again: bool,
     /// Says nothing on the way
     #[arg(short, long)]
     quiet: bool,
@@ -65,7 +68,7 @@ pub struct Export {
 #[derive(Parser)]
 #[command(
     name = "sync",
-    after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project\n\nExit codes: 0 both sides are brought together, 1 a branch has gone on on both, or a name is in another's way, 128 anything else"
+    after_help = "Examples:\n  helios sync\n  helios sync --git /path/to/project\n\nExit codes: 0 both sides are brought together, 1 a branch has gone on on both, a name is in another's way, or something is refused, 128 anything else"
 )]
 pub struct Sync {
     /// A folder of the git repository; the one that works in this folder where nothing is said
@@ -117,10 +120,10 @@ impl Import {
             before.0.retain(|(name, _)| name != here.name());
         }
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
-        let report = import_history(here.repository(), &caller, source, &mut |progress| {
-            meter.tell(&mut context.console, "importing", progress)
-        })
-        .map_err(|error| no_git(error, "--from-git"))?;
+        let import = if self.again { import_history_again } else { import_history };
+        let report =
+            import(here.repository(), &caller, source, &mut |progress| meter.tell(&mut context.console, "importing", progress))
+                .map_err(|error| no_git(error, "--from-git"))?;
         meter.end(&mut context.console)?;
         let git = git_folder(source);
         before.follow(context, &here, &report, git.as_deref())?;
@@ -133,10 +136,13 @@ impl Import {
         if context.is_json() {
             context
                 .console
-                .json(&json!({"commits": report.commits, "objects": report.objects, "refs": refs_json(&report.refs)}))?;
+                .json(&json!({"commits": report.commits, "objects": report.objects, "stored": report.stored, "refs": refs_json(&report.refs)}))?;
         } else {
             tell_refs(&mut context.console, &IMPORT, &report.refs)?;
             context.console.line(format!("imported {} commits ({} objects)", report.commits, report.objects))?;
+            if let Some(stored) = report.stored {
+                context.console.line(format!("{stored} objects were not here, and are now"))?;
+            }
         }
         Ok(OK)
     }
@@ -376,7 +382,7 @@ fn outcome(outcome: &RefOutcome) -> String {
         RefOutcome::Diverged => "left, both sides have gone on:".to_owned(),
         RefOutcome::Removed => "left, it was removed on this side:".to_owned(),
         RefOutcome::Kept => "kept for export only:".to_owned(),
-        RefOutcome::InTheWay { name } => format!("left, {name} is in the way there:"),
+        RefOutcome::InTheWay { name } => format!("left, {name} is in its way:"),
         RefOutcome::CheckedOut { worktree } => format!("left, it is checked out in {worktree}:"),
     }
 }
@@ -427,7 +433,7 @@ fn tell_refs<'r>(console: &mut Console<'_>, way: &Way, refs: impl IntoIterator<I
 /// What brings a ref together that was left.
 fn next_step(report: &RefReport) -> Option<String> {
     if matches!(report.outcome, RefOutcome::InTheWay { .. }) {
-        return Some("git has no name beneath another one: rename one of them".to_owned());
+        return Some("no branch is beneath another one: rename one of them".to_owned());
     }
     if report.outcome != RefOutcome::Diverged {
         return None;

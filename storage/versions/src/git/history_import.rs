@@ -2,7 +2,7 @@
 //!
 //! Commits are converted parents first, a window of them at a time, and written as they come; the refs and the git map are
 //! changed in one batch at the end. An import that is interrupted leaves objects that nothing names, and can be repeated. What
-//! the map knows already is where the next import stops.
+//! the map knows already is where the next import stops, unless it is told to look whether that is still there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,8 +21,9 @@ use super::history_refs::{RefReport, RemovedHere, plan_refs, remembered};
 use super::map::{GitMap, GitRefs, GitTarget, MapChanges, SEGMENT_BYTES};
 use super::progress::{Phase, Progress, Reporter};
 use super::segment::{Row, Segment};
-use super::sink::{QUEUED, Sink, write_batches};
+use super::sink::{QUEUED, Sink, write_batches, write_missing};
 use super::source::{Reader, Source};
+use crate::read::gone;
 use crate::repository::StoredSnapshot;
 use crate::{Annotation, Caller, Recorded, RefExpect, Repository, Snapshot, VersionError};
 
@@ -45,6 +46,8 @@ pub struct ImportReport {
     pub refs: Vec<RefReport>,
     /// Where git's `HEAD` is.
     pub head: GitHead,
+    /// Where what is known was read again: objects that were not here.
+    pub stored: Option<u64>,
     /// What was written: sync up to its mark to have everything on disk.
     pub recorded: Recorded,
 }
@@ -73,39 +76,73 @@ pub fn import_history(
     path: &Path,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ImportReport, VersionError> {
-    take_history(repository, caller, path, RemovedHere::Restore, progress)
+    take_history(repository, caller, path, Taking { removed: RemovedHere::Restore, known: Known::Skipped }, progress)
 }
 
-/// As [`import_history`], told what to do about refs that were removed here.
+/// As [`import_history`], reading once more what was imported before: what the store lacks of it is stored again, unless it was purged.
+pub fn import_history_again(
+    repository: &Repository,
+    caller: &Caller,
+    path: &Path,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<ImportReport, VersionError> {
+    take_history(repository, caller, path, Taking { removed: RemovedHere::Restore, known: Known::ReadAgain }, progress)
+}
+
+/// What is done about what was here before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taking {
+    pub(super) removed: RemovedHere,
+    pub(super) known: Known,
+}
+
+/// What becomes of commits that the map knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Skipped,
+    ReadAgain,
+}
+
+/// As [`import_history`], told what to do about refs that were removed here, and about what is known.
 pub(super) fn take_history(
     repository: &Repository,
     caller: &Caller,
     path: &Path,
-    removed: RemovedHere,
+    taking: Taking,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<ImportReport, VersionError> {
     let store = &**repository.store();
     let source = Source::open(path)?;
     let map = GitMap::load(store)?;
+    let gone = match taking.known {
+        Known::Skipped => None,
+        Known::ReadAgain => Some(gone(store)?),
+    };
     let (sender, receiver) = std::sync::mpsc::sync_channel(QUEUED);
     let (copied, written) = std::thread::scope(|scope| {
-        let writer = scope.spawn(move || write_batches(store, receiver));
-        let copied = Import::new(store, &source, &map, Sink::new(sender), Reporter::new(progress)).run();
+        let writer = scope.spawn(move || match gone {
+            None => write_batches(store, receiver).map(|_| None),
+            Some(gone) => write_missing(store, receiver, &gone).map(Some),
+        });
+        let copied = Import::new(store, &source, &map, taking.known, Sink::new(sender), Reporter::new(progress)).run();
         (copied, writer.join().expect("the store does not panic"))
     });
-    let copied = match (copied, written) {
+    let (copied, stored) = match (copied, written) {
         // What the store said is the reason why nothing could be handed over.
         (Err(VersionError::Object(ObjectError::Closed)), Err(error)) => return Err(error.into()),
         (copied, written) => {
-            written?;
-            copied?
+            let stored = written?;
+            (copied?, stored)
         }
     };
-    finish(repository, caller, &source, map, copied, removed)
+    let report = finish(repository, caller, &source, map, copied, taking.removed)?;
+    Ok(ImportReport { stored, ..report })
 }
 
 /// What was copied, before anything names it.
 struct Copied {
+    /// Commits that were new.
+    commits: u64,
     changes: MapChanges,
     snapshots: Vec<StoredSnapshot>,
     peeled: IdMap<GitId, Peeled>,
@@ -132,6 +169,7 @@ struct Import<'a> {
     source: &'a Source,
     store: &'a dyn RecordStore,
     map: &'a GitMap,
+    known: Known,
     converter: Converter<'a>,
     reporter: Reporter<'a>,
     changes: MapChanges,
@@ -145,13 +183,21 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(store: &'a dyn RecordStore, source: &'a Source, map: &'a GitMap, sink: Sink, reporter: Reporter<'a>) -> Self {
+    fn new(
+        store: &'a dyn RecordStore,
+        source: &'a Source,
+        map: &'a GitMap,
+        known: Known,
+        sink: Sink,
+        reporter: Reporter<'a>,
+    ) -> Self {
         let converter = Converter::new(store, source, map, sink);
         let (nodes, made, snapshots) = (Vec::new(), IdMap::default(), Vec::new());
         Self {
             source,
             store,
             map,
+            known,
             converter,
             reporter,
             changes: MapChanges::default(),
@@ -188,8 +234,12 @@ impl<'a> Import<'a> {
         let peeled = self.convert_tips(peeled)?;
         self.converter.flush()?;
         self.changes.refs = refs;
+        if self.known == Known::ReadAgain {
+            self.changes.rows.retain(|row| self.map.find(row.git).is_none());
+        }
+        let commits = self.nodes.iter().filter(|node| self.map.find(node.git).is_none()).count() as u64;
         self.reporter.report(Phase::Finishing, self.nodes.len() as u64, self.nodes.len() as u64, self.converter.objects);
-        Ok(Copied { changes: self.changes, snapshots: self.snapshots, peeled, objects: self.converter.objects })
+        Ok(Copied { commits, changes: self.changes, snapshots: self.snapshots, peeled, objects: self.converter.objects })
     }
 
     /// What an object leads to behind all tags, with rows for the tags that are new.
@@ -218,7 +268,7 @@ impl<'a> Import<'a> {
         let mut stack = vec![Step::Enter(tip)];
         while let Some(step) = stack.pop() {
             match step {
-                Step::Enter(id) if self.made.contains_key(&id) || self.is_known(id) => {}
+                Step::Enter(id) if self.made.contains_key(&id) || self.is_skipped(id) => {}
                 Step::Enter(id) => {
                     let raw = self.converter.read(id, Kind::Commit)?;
                     let text = commit_text::parse(&raw).map_err(|reason| self.damaged(id, reason))?;
@@ -240,8 +290,8 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    fn is_known(&self, id: GitId) -> bool {
-        self.map.find(id).is_some_and(|row| row.kind == Kind::Commit)
+    fn is_skipped(&self, id: GitId) -> bool {
+        self.known == Known::Skipped && self.map.find(id).is_some_and(|row| row.kind == Kind::Commit)
     }
 
     fn damaged(&self, id: GitId, reason: &str) -> VersionError {
@@ -271,8 +321,11 @@ impl<'a> Import<'a> {
         Ok(to)
     }
 
-    /// The trees of a parent that an earlier import converted.
+    /// The trees of a parent that an earlier import converted, where they can be relied on.
     fn hint(&mut self, place: usize) -> Result<Option<Hint>, VersionError> {
+        if self.known == Known::ReadAgain {
+            return Ok(None);
+        }
         let known = self.nodes[place].parents.iter().find_map(|parent| {
             let row = self.map.find(*parent).filter(|row| row.kind == Kind::Commit)?;
             Some((*parent, SnapshotId(row.ours)))
@@ -300,11 +353,19 @@ impl<'a> Import<'a> {
         };
         let object = read.snapshot.encode();
         let id = SnapshotId(object.id());
+        let before = self.map.find(git).map(|row| SnapshotId(row.ours));
+        self.made.insert(git, before.unwrap_or(id));
+        if before.is_some_and(|before| before != id) {
+            // It was made here, and git has of it what a commit can say.
+            return Ok(());
+        }
         self.converter.put(object)?;
-        self.made.insert(git, id);
-        self.changes.covered.extend(parents.iter().filter(|parent| self.map.keeps(**parent)));
+        if before.is_none() {
+            self.changes.covered.extend(parents.iter().filter(|parent| self.map.keeps(**parent)));
+            self.add_row(Row { git, ours: id.0, kind: Kind::Commit, extra })?;
+        }
         self.snapshots.push(StoredSnapshot { id, parents, time: read.snapshot.committer.time });
-        self.add_row(Row { git, ours: id.0, kind: Kind::Commit, extra })
+        Ok(())
     }
 
     fn snapshot_of(&self, commit: GitId) -> SnapshotId {
@@ -370,7 +431,7 @@ fn finish(
     copied: Copied,
     removed: RemovedHere,
 ) -> Result<ImportReport, VersionError> {
-    let Copied { mut changes, snapshots, peeled, objects } = copied;
+    let Copied { commits, mut changes, snapshots, peeled, objects } = copied;
     repository.record_stored(&snapshots)?;
     let head = head_of(&changes.refs, &peeled);
     let annotations = annotations(source, &peeled)?;
@@ -386,10 +447,9 @@ fn finish(
     for (name, now, target) in moves {
         batch.set_ref(name, now.map_or(RefExpect::Absent, RefExpect::At), Some(target));
     }
-    let commits = snapshots.len() as u64;
     let text = format!("{commits} commits from {}, {moved} refs moved", source.place.display());
     let recorded = batch.write(caller, "import", &text)?;
-    Ok(ImportReport { commits, objects, refs, head, recorded })
+    Ok(ImportReport { commits, objects, refs, head, stored: None, recorded })
 }
 
 /// What the annotated tags say that lead to commits.

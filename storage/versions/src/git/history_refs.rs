@@ -39,7 +39,7 @@ pub enum RefOutcome {
     Removed,
     /// It is kept for export, but is no branch or tag here: what it names is no commit, or its name cannot be one here.
     Kept,
-    /// A branch cannot be made beneath another's name, nor one whose name others are beneath, so it was left.
+    /// A branch cannot be made beneath another one, nor where others are beneath it, so it was left.
     InTheWay {
         /// The full name that is there.
         name: String,
@@ -114,7 +114,10 @@ pub(super) fn plan_refs(
         let now = repository.ref_target(&ref_name)?;
         let outcome = match now {
             None if removed == RemovedHere::Leave && last.get(name) == Some(target) => RefOutcome::Removed,
-            None => RefOutcome::Created,
+            None => match in_the_way(repository, &ref_name)? {
+                Some(name) => RefOutcome::InTheWay { name },
+                None => RefOutcome::Created,
+            },
             Some(now) => match relate(repository, now, wanted)? {
                 Relation::Same => RefOutcome::Unchanged,
                 Relation::Forward => RefOutcome::Forwarded,
@@ -129,6 +132,19 @@ pub(super) fn plan_refs(
         reports.push(RefReport { name: shown, outcome, theirs });
     }
     Ok((reports, moves))
+}
+
+/// The branch because of which there cannot be this one.
+fn in_the_way(repository: &Repository, wanted: &RefName) -> Result<Option<String>, VersionError> {
+    let Some(branch) = wanted.as_branch() else { return Ok(None) };
+    for (slash, _) in branch.as_str().match_indices('/') {
+        let above = RefName::branch(&branch.as_str()[..slash].parse()?);
+        if repository.ref_target(&above)?.is_some() {
+            return Ok(Some(above.as_str().to_owned()));
+        }
+    }
+    let beneath = repository.refs(&format!("{}/", wanted.as_str()))?;
+    Ok(beneath.first().map(|(name, _)| name.as_str().to_owned()))
 }
 
 /// Git's refs as they are to be remembered: as they are now, and those that were removed in git while ours stayed where they were, so

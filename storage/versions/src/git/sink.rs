@@ -1,8 +1,10 @@
 //! Objects on their way into the store, in batches, written by a thread of their own while others are made.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore};
+use helix_protocol::ObjectId;
 
 /// A batch has about this many bytes, or this many objects: few enough that the memory of one is used again for the next.
 const BATCH_BYTES: usize = 1 << 20;
@@ -50,4 +52,21 @@ pub(super) fn write_batches(store: &dyn ObjectStore, batches: Receiver<Vec<NewOb
         mark = mark.max(store.put(&batch, Durability::NoSync)?);
     }
     Ok(mark)
+}
+
+/// As [`write_batches`], but only what the store has not, and nothing of `gone`. Returns how many objects that were.
+pub(super) fn write_missing(
+    store: &dyn ObjectStore,
+    batches: Receiver<Vec<NewObject>>,
+    gone: &HashSet<ObjectId>,
+) -> Result<u64, ObjectError> {
+    let mut stored = 0;
+    for mut batch in batches {
+        let ids: Vec<ObjectId> = batch.iter().map(NewObject::id).collect();
+        let missing: HashSet<ObjectId> = store.missing(&ids)?.into_iter().filter(|id| !gone.contains(id)).collect();
+        batch.retain(|object| missing.contains(&object.id()));
+        store.put(&batch, Durability::NoSync)?;
+        stored += missing.len() as u64;
+    }
+    Ok(stored)
 }

@@ -11,10 +11,9 @@ use gix::odb::pack::Find;
 use gix::odb::pack::cache::Never;
 use sha1::{Digest, Sha1};
 
-use super::failed;
 use super::map::{GitRefs, GitTarget};
 use super::packs::{Packs, Place, Unpacker, Unread};
-use super::{open, place, whole};
+use super::{failed, open, place, whole};
 use crate::VersionError;
 
 type Handle = gix::odb::store::Handle<Arc<gix::odb::Store>>;
@@ -110,17 +109,16 @@ pub(super) fn open_sha1(path: &Path) -> Result<gix::Repository, VersionError> {
         message: format!("{} keeps its refs in a reftable, which is not supported", place.display()),
         hint: "`git refs migrate --ref-format=files` in it makes files of them; then try again",
     };
-    let repository = match open(path) {
-        Ok(repository) => repository,
-        Err(error) => {
-            tracing::debug!(%error, "a repository could not be opened");
-            return Err(match () {
-                () if says(path, "objectformat=sha256") => sha256(path),
-                () if says(path, "refstorage=reftable") => reftable(path),
-                () => error,
-            });
+    let repository = open(path).map_err(|error| {
+        tracing::debug!(%error, "a git repository could not be opened");
+        if says(path, "objectformat=sha256") {
+            sha256(path)
+        } else if says(path, "refstorage=reftable") {
+            reftable(path)
+        } else {
+            error
         }
-    };
+    })?;
     if repository.object_hash() != gix::hash::Kind::Sha1 {
         return Err(sha256(&place(&repository)));
     }

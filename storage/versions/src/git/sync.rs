@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::history_export::{ExportRefs, ExportReport, give_history};
-use super::history_import::{ImportReport, take_history};
+use super::history_import::{ImportReport, Known, Taking, take_history};
 use super::history_refs::RemovedHere;
 use super::progress::Progress;
 use super::source::open_sha1;
@@ -51,7 +51,8 @@ pub fn sync(
         exclude_ours(git.common_dir(), workdir)?;
     }
     let root = git.workdir().unwrap_or(git.git_dir()).to_owned();
-    let imported = take_history(repository, caller, &root, RemovedHere::Leave, progress)?;
+    let taking = Taking { removed: RemovedHere::Leave, known: Known::Skipped };
+    let imported = take_history(repository, caller, &root, taking, progress)?;
     match give_history(repository, caller, &root, &ExportRefs::All, Target::Beside, progress) {
         Ok(exported) => Ok(SyncReport { imported, exported }),
         Err(error) => Err(SyncFailed { imported: Some(Box::new(imported)), error }),

@@ -158,8 +158,8 @@ fn transact(target: &Source, caller: &Caller, edits: Vec<RefEdit>) -> Result<(),
         },
     };
     let mut buffer = gix::date::parse::TimeBuf::default();
-    let names: Vec<PathBuf> =
-        edits.iter().filter_map(|edit| Some(gix::path::from_bstr(edit.name.as_bstr()).ok()?.into_owned())).collect();
+    let names = edits.iter().filter_map(|edit| Some(gix::path::from_bstr(edit.name.as_bstr()).ok()?.into_owned()));
+    let names: Vec<PathBuf> = names.collect();
     let edited = target.repository.edit_references_as(edits, Some(signature.to_ref(&mut buffer)));
     edited.map(drop).map_err(|error| match lock(target, &names) {
         Some(lock) => VersionError::Refused {

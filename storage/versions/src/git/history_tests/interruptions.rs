@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use std::collections::HashSet;
+use std::time::Duration;
+
 use helix_objects::{
-    Durability, Family, Mark, MemoryStore, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, StoreStats,
+    Collect, Durability, Family, Mark, MemoryStore, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore,
+    StoreStats, Sweep,
 };
 use helix_protocol::ObjectId;
 
 use super::{Git, caller, export, import, ordinary, repository_over};
 use crate::Repository;
-use crate::git::{ExportRefs, GitMap, export_history, import_history};
+use crate::git::{ExportRefs, GitMap, export_history, import_history, import_history_again, map_root};
+use crate::{Snapshot, Tree};
 
 /// A memory store that takes so many more writes and then none.
 struct Failing {
@@ -129,6 +134,34 @@ fn an_import_that_ends_at_any_write_shows_nothing_and_can_be_repeated() {
         assert_eq!(reopened.refs("refs/").unwrap(), sound.refs("refs/").unwrap());
     }
     assert!(failures > 2, "there were only {failures} writes");
+}
+
+#[test]
+fn what_is_missing_of_an_import_is_stored_again_by_one_that_reads_everything() {
+    let git = large();
+    let store = Arc::new(MemoryStore::new());
+    let repository = repository_over(store.clone());
+    import(&repository, &git);
+    // What was made here is in git as well, and git has not all of it.
+    let made = super::on_top::commit(&repository, &[("made/here", Some("1\n"))], "made here");
+    export(&repository, &git);
+    let before = repository.refs("refs/").unwrap();
+    let root = map_root(&*store).unwrap().unwrap();
+    let map = Snapshot::load(&*store, root).unwrap().tree;
+    let mut kept: HashSet<ObjectId> = Tree::load(&*store, map).unwrap().entries().iter().map(|entry| entry.id).collect();
+    kept.extend([root.0, map, made.0, repository.empty_tree()]);
+    let collection = store.begin_collection(Duration::ZERO).unwrap();
+    store.sweep(&collection, &|id| kept.contains(&id) || id.0[0] % 2 == 0, Sweep::Drop).unwrap();
+    drop(collection);
+    let repository = Repository::open(store).unwrap();
+    assert_ne!(repository.check().unwrap().1, Vec::new());
+    assert_eq!(import(&repository, &git).commits, 0);
+    assert_ne!(repository.check().unwrap().1, Vec::new());
+    let again = import_history_again(&repository, &caller(), git.path(), &mut |_| {}).unwrap();
+    assert_eq!((again.commits, again.stored > Some(300)), (0, true));
+    assert_eq!((repository.check().unwrap().1, repository.refs("refs/").unwrap()), (Vec::new(), before));
+    let again = import_history_again(&repository, &caller(), git.path(), &mut |_| {}).unwrap();
+    assert_eq!((again.commits, again.stored), (0, Some(0)));
 }
 
 #[test]

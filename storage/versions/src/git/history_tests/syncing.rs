@@ -159,20 +159,19 @@ fn files_that_git_has_and_those_whose_line_ends_it_converts_go_to_git() {
 fn a_name_beneath_another_is_left_and_the_others_go_on() {
     let (git, repository) = living();
     let head = commit(&repository, &[("a", Some("2\n"))], "here\n");
-    for name in ["other/beneath", "new", "new/beneath"] {
+    for name in ["side/beneath", "deep/er", "new"] {
         repository.create_branch(&caller(), &name.parse().unwrap(), head, Existing::Refuse).unwrap();
     }
+    git.run(&["branch", "side"]);
     git.run(&["branch", "deep/er/one"]);
-    repository.create_branch(&caller(), &"deep/er".parse().unwrap(), head, Existing::Refuse).unwrap();
     let report = both(&git, &repository);
     let left = |name: &str| Some(RefOutcome::InTheWay { name: format!("refs/heads/{name}") });
-    let made = |name: &str| outcomes(&report, name).1;
-    assert_eq!((made("other/beneath"), made("deep/er")), (left("other"), left("deep/er/one")));
-    assert_eq!((made("new"), made("new/beneath")), (Some(RefOutcome::Created), left("new")));
-    assert_eq!(made("main"), Some(RefOutcome::Forwarded));
-    git.run(&["branch", "-m", "other", "renamed"]);
-    let report = both(&git, &repository);
-    assert_eq!(outcomes(&report, "other/beneath").1, Some(RefOutcome::Created));
+    assert_eq!((outcomes(&report, "side").0, outcomes(&report, "side/beneath").1), (left("side/beneath"), left("side")));
+    assert_eq!((outcomes(&report, "deep/er/one").0, outcomes(&report, "deep/er").1), (left("deep/er"), left("deep/er/one")));
+    assert_eq!((outcomes(&report, "new").1, outcomes(&report, "main").1), (Some(RefOutcome::Created), Some(RefOutcome::Forwarded)));
+    git.run(&["branch", "-m", "side", "renamed"]);
+    assert_eq!(outcomes(&both(&git, &repository), "side/beneath").1, Some(RefOutcome::Created));
+    git.is_sound();
 }
 
 #[test]
