@@ -225,6 +225,7 @@ mod tests {
             principal: Principal::local("cli"),
             project: ProjectId::DEFAULT,
             idempotency_key: None,
+            paused: false,
         };
         records.apply(vec![creation]).await.expect("memory answers").remove(0).expect("it is taken");
         records
