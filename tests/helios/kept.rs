@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::harness::{Ended, User};
+use crate::harness::{Ended, User, end_of, is_running, wait_until};
 
 fn read(root: &Path, file: &str) -> String {
     fs::read_to_string(root.join(file)).expect("read")
@@ -208,4 +209,76 @@ fn a_repository_within_the_folder_is_never_removed() {
     let restored = user.run(&root, &["restore", "--source", &file, "sub"]);
     assert!(restored.code != 0 && restored.err.contains("sub/.helios"), "{restored:?}");
     assert_eq!(user.ok(&root.join("sub"), &["rev-parse", "HEAD"]).trim(), inner);
+}
+
+#[test]
+fn a_checkout_in_which_the_engine_dies_is_finished_by_the_next_command() {
+    let user = User::new();
+    let root = user.repository("work");
+    let all = |content: &str| {
+        let files: Vec<String> = (0..6_000).map(|number| format!("d{}/f{number}", number % 60)).collect();
+        write(&root, &files.iter().map(|path| (path.as_str(), content)).collect::<Vec<_>>());
+    };
+    all("one");
+    let one = user.commit(&root, "own", "1");
+    all("two");
+    let two = user.commit(&root, "own", "2");
+    for (command, target, next) in [
+        (vec!["checkout", "-q", &one], &one, ["status", "--porcelain"].as_slice()),
+        (vec!["checkout", "-q", "main"], &two, &["commit", "-q", "--work", ".", "--json"]),
+        (vec!["reset", "-q", "--hard", &one], &one, &["commit", "-q", "-a", "--allow-empty", "--json"]),
+    ] {
+        let content = if *target == one { "one" } else { "two" };
+        let started = user.helios(&root, &command).stderr(Stdio::null()).spawn().expect("started");
+        wait_until("the files move", || (0..60).any(|folder| read(&root, &format!("d{folder}/f{folder}")) == content));
+        user.kill_engine();
+        end_of(started);
+        user.ok(&root, next);
+        assert_eq!(user.ok(&root, &["diff", "--stat", target]), "", "{command:?}");
+        assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+        assert!(!root.join(".helios/workspaces/main/moving").exists());
+        user.ok(&root, &["checkout", "-q", "-f", if *target == one { &one } else { "main" }]);
+    }
+}
+
+#[test]
+fn what_a_search_left_when_its_engine_died_is_put_back_and_never_over_an_edit() {
+    let user = User::new();
+    let root = user.repository("work");
+    let good = user.commit(&root, "f", "0");
+    for number in 1..8 {
+        user.commit(&root, "f", &number.to_string());
+    }
+    let search = || {
+        let search = user.helios(&root, &["bisect", "run", &good, "HEAD", "--", "sh", "-c", "echo $$ > ../pid; sleep 600"]);
+        let (mut search, pid) = (search, user.path("pid"));
+        let search = search.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+        wait_until("the command runs", || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
+        assert_ne!(read(&root, "f"), "7");
+        let running: u32 = read(&user.path("."), "pid").trim().parse().expect("a process");
+        fs::remove_file(pid).expect("removed");
+        (search, running)
+    };
+    let (killed, running) = search();
+    user.kill_engine();
+    crate::harness::signal(running, "KILL");
+    assert_ne!(end_of(killed).code, 0);
+    user.ok(&root, &["commit", "-q", "--work", "."]);
+    assert_eq!((read(&root, "f").as_str(), user.ok(&root, &["show", "HEAD:f"]).as_str()), ("7", "7"));
+    let (killed, running) = search();
+    user.kill_engine();
+    crate::harness::signal(running, "KILL");
+    end_of(killed);
+    write(&root, &[("f", "an edit")]);
+    let refused = user.run(&root, &["commit", "--work", "."]);
+    assert!(refused.code != 0 && refused.err.contains("`helios reset --hard`"), "{refused:?}");
+    assert_eq!(user.run(&root, &["status", "--porcelain"]).code, 0);
+    let reset = user.run(&root, &["reset", "-q", "--hard"]);
+    assert_eq!((read(&root, "f").as_str(), user.ok(&root, &["show", &format!("{}:f", kept(&reset))]).as_str()), ("7", "an edit"));
+    let (stopped, running) = search();
+    user.ok(&root, &["engine", "stop"]);
+    let ended = end_of(stopped);
+    assert!(ended.code == 128 && ended.err.contains("the files put back"), "{ended:?}");
+    wait_until("the command is gone", || !is_running(running));
+    assert_eq!((read(&root, "f").as_str(), user.ok(&root, &["status", "--porcelain"]).as_str()), ("7", ""));
 }

@@ -35,6 +35,7 @@ mod stats;
 mod status;
 mod tag;
 mod undo;
+mod unfinished;
 pub mod watch;
 mod words;
 mod workspace;
@@ -45,7 +46,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
-use helix_versions::{Conflict, ConflictKind};
+use helix_versions::{Conflict, ConflictKind, LocalChanges};
 use serde_json::json;
 
 use crate::author;
@@ -325,8 +326,19 @@ fn tell_skipped(context: &mut Context<'_>, skipped: &[SkippedFile], torn: &[Stri
     Ok(())
 }
 
-/// A folder's turn, for a command that moves its head. Who had to wait learns how not to.
-fn take_turn<'f>(context: &mut Context<'_>, here: &Here, folder: &'f SharedFolder) -> Result<Turn<'f>, Failure> {
+/// A folder's turn, for a command that moves its head, with the files at the head that it has now. Who had to wait learns how not to.
+fn take_turn<'f>(
+    context: &mut Context<'_>,
+    here: &Here,
+    folder: &'f SharedFolder,
+    changes: LocalChanges,
+) -> Result<Turn<'f>, Failure> {
+    let mut turn = wait_for_turn(context, here, folder)?;
+    unfinished::settle(context, here, here.name(), &mut turn, changes)?;
+    Ok(turn)
+}
+
+fn wait_for_turn<'f>(context: &mut Context<'_>, here: &Here, folder: &'f SharedFolder) -> Result<Turn<'f>, Failure> {
     if let Some(turn) = folder.try_lock() {
         return Ok(Turn::new(turn, &context.console));
     }

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure};
-use helix_versions::Staged;
+use helix_versions::{LocalChanges, Staged};
 use serde_json::json;
 
-use super::Verb;
+use super::{Verb, unfinished};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, queue};
@@ -45,6 +45,7 @@ impl Verb for Add {
         };
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
+        unfinished::settle(context, &here, here.name(), &mut folder, LocalChanges::Keep)?;
         let _lease = here.lease();
         let workspace = here.workspace()?;
         let index = here.index(&workspace)?;

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -11,10 +12,12 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{BisectStep, LocalChanges, WorkingFolder};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 use super::Verb;
 use super::keep::{Doomed, Reach, keep};
+use super::unfinished::{self, Move};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::{BISECTING, SharedFolder};
@@ -73,7 +76,7 @@ impl Verb for Bisect {
             );
         }
         let shared = here.folder()?;
-        let mut folder = super::take_turn(context, &here, &shared)?;
+        let mut folder = super::take_turn(context, &here, &shared, LocalChanges::Keep)?;
         let base = here.repository().tree_of(&here.workspace()?.head)?;
         if folder.status(here.store(), Some(base))?.changes.iter().any(|change| change.before.is_some()) {
             return Err(Failure::new(Code::InvalidState, "there are changes that no commit has")
@@ -83,6 +86,9 @@ impl Verb for Bisect {
         let found = search.run(context, &mut folder, good, bad);
         // Whatever came of it, the files are the head's again.
         let back = search.go(context, &mut folder, base);
+        if back.is_ok() {
+            unfinished::end(&here, here.name());
+        }
         drop(folder);
         let found = found?;
         back?;
@@ -151,7 +157,9 @@ impl Search<'_> {
         let workspace = self.here.workspace()?;
         let (here, base, reach) = (self.here, self.at, Reach::All);
         keep(context, folder, &mut Doomed { here, workspace: &workspace, verb: "bisect", base, to, reach, seen: None })?;
+        Move { from: base, to: Some(to) }.begin(here, here.name());
         folder.switch(self.here.store(), Some(base), to, LocalChanges::Discard)?;
+        Move { from: to, to: None }.begin(here, here.name());
         self.at = to;
         Ok(())
     }
@@ -159,7 +167,12 @@ impl Search<'_> {
     fn ask(&self, context: &mut Context<'_>) -> Result<Answer, Failure> {
         let (program, arguments) = self.command.split_first().expect("the parser asks for a command");
         let _lent = self.shared.lend();
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        if context.engine.stays() {
+            // No terminal ends it, so the engine does, with whatever it has started.
+            command.process_group(0);
+        }
+        let mut child = command
             .args(arguments)
             // As in git: a folder beneath it need not be in every snapshot.
             .current_dir(&self.here.location.root)
@@ -175,7 +188,10 @@ impl Search<'_> {
         let handed_on = hand_on(&mut child, context);
         if handed_on.is_err() {
             // Nobody waits for it any more; where it has ended by itself there is nothing to kill.
-            let _ = child.kill();
+            let _ = match child.id().try_into().ok().and_then(Pid::from_raw).filter(|_| context.engine.stays()) {
+                Some(group) => kill_process_group(group, Signal::KILL).map_err(io::Error::from),
+                None => child.kill(),
+            };
         }
         let status = child.wait().map_err(|error| Failure::io(program.display(), &error))?;
         handed_on?;
@@ -207,6 +223,10 @@ fn hand_on(child: &mut Child, context: &mut Context<'_>) -> Result<(), Failure> 
     }
     drop(sender);
     loop {
+        if context.engine.is_leaving() {
+            return Err(Failure::new(Code::Overloaded, "the engine leaves, so the search was given up and the files put back")
+                .hint("run it again"));
+        }
         match receiver.recv_timeout(Duration::from_millis(200)) {
             Ok(bytes) if context.is_json() => context.console.aside(&String::from_utf8_lossy(&bytes))?,
             Ok(bytes) => context.console.write(&bytes).and_then(|()| context.console.flush())?,

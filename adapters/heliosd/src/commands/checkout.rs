@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
+use super::unfinished::Move;
 use super::{Verb, restore, words};
 use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
@@ -184,7 +185,7 @@ fn is_path(here: &Here, cwd: &Path, word: &OsStr) -> bool {
 fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, Failure> {
     let repository = here.repository();
     let folder = here.folder()?;
-    let mut folder = super::take_turn(context, here, &folder)?;
+    let mut folder = super::take_turn(context, here, &folder, journey.changes)?;
     let before = here.workspace()?;
     let from = repository.tree_of(&before.head)?;
     let to = tree_of(here, &before.head, &journey.start)?;
@@ -201,10 +202,11 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
     }
+    Move { from, to: None }.begin(here, here.name());
     let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse);
     let switched = context.console.failing_with(FATAL, switched)?;
     let operation = switched.recorded.operation;
-    let mut moved = Moved { here, verb, operation, from, to: switched.to, back, changes: journey.changes };
+    let mut moved = Moved { here, workspace: here.name(), verb, operation, from, to: switched.to, back, changes: journey.changes };
     if discards {
         doomed.to = switched.to;
         moved.back = match keep(context, &mut folder, &mut doomed) {

@@ -2,9 +2,10 @@
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, SnapshotId};
-use helix_versions::{MergeOutcome, PickRequest, VersionError};
+use helix_versions::{LocalChanges, MergeOutcome, PickRequest, VersionError};
 
 use super::commit::Commit;
+use super::unfinished::Move;
 use super::{Verb, merge};
 use crate::console::{FATAL, OK};
 use crate::context::Context;
@@ -111,7 +112,9 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
     let snapshots = revisions.iter().map(|revision| here.resolve(revision)).collect::<Result<Vec<_>, _>>()?;
     for (place, snapshot) in snapshots.iter().copied().enumerate() {
         let folder = here.folder()?;
-        let mut folder = super::take_turn(context, &here, &folder)?;
+        let mut folder = super::take_turn(context, &here, &folder, LocalChanges::Keep)?;
+        let from = here.repository().tree_of(&here.repository().head(here.name())?)?;
+        Move { from, to: None }.begin(&here, here.name());
         let request = PickRequest { caller: here.caller(context, None), snapshot, mainline };
         let (outcome, verb): (MergeOutcome, _) = match direction {
             Direction::Again => (here.repository().cherry_pick(&request).map_err(|error| empty(error, snapshot))?, "cherry-pick"),

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
-use helix_versions::{CommitRequest, Committed, EntryChange, Undecided, Workspace};
+use helix_versions::{CommitRequest, Committed, EntryChange, LocalChanges, Undecided, Workspace};
 use serde_json::json;
 
-use super::Verb;
+use super::{Verb, unfinished};
 use crate::console::OK;
 use crate::context::Context;
 use crate::engine::settings;
@@ -95,6 +95,7 @@ impl Verb for Commit {
         let expect = self.expect.as_deref().map(|revision| here.resolve(revision)).transpose()?;
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
+        unfinished::settle(context, &here, here.name(), &mut folder, LocalChanges::Keep)?;
         let _lease = here.lease();
         let workspace = here.workspace()?;
         let content = self.gather(context, &here, &workspace, &mut folder, beneath.as_deref())?;

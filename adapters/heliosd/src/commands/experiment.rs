@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Verb;
 use super::follow::{Moved, go_back};
+use super::unfinished::{self, Move};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, Turn, queue};
@@ -224,7 +225,13 @@ fn promote(
     }
     let mut turns = Vec::new();
     for (name, folder) in &places {
-        turns.push((name, queue(folder, &context.console)?));
+        let mut turn = queue(folder, &context.console)?;
+        unfinished::settle(context, here, name, &mut turn, LocalChanges::Keep)?;
+        turns.push((name, turn));
+    }
+    for (name, _) in &turns {
+        let from = here.repository().folder_tree(&here.repository().workspace(name)?)?;
+        Move { from, to: None }.begin(here, name);
     }
     let closed = here.repository().promote_experiment(&here.caller(context, None), name, variant, onto.as_ref())?;
     let followed = follow(context, here, &closed, &mut turns);
@@ -265,7 +272,7 @@ fn follow(
         let (name, folder) = &mut rest[0];
         let Some(moved) = closed.moved.iter().find(|moved| moved.workspace == **name) else { continue };
         let (from, to) = (moved.from, moved.to);
-        let followed = Moved { here, verb, operation, from, to, back: from, changes }.follow(context, folder);
+        let followed = Moved { here, workspace: name, verb, operation, from, to, back: from, changes }.follow(context, folder);
         if followed.is_err() {
             // Those that had followed go back with it.
             for (name, folder) in done {

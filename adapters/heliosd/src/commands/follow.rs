@@ -2,16 +2,19 @@
 //! snapshot's would make of the next commit of the folder a silent step back.
 
 use helix_protocol::{Failure, ObjectId};
-use helix_versions::{LocalChanges, Undo, VersionError, WorkingFolder};
+use helix_versions::{LocalChanges, Undo, VersionError, WorkingFolder, WorkspaceName};
 
+use super::unfinished::{self, Move};
 use crate::context::Context;
 use crate::here::Here;
 use crate::render::path;
 
 /// A head that has moved.
 pub struct Moved<'a> {
-    /// Whose it is.
+    /// Where it is.
     pub here: &'a Here,
+    /// Whose it is.
+    pub workspace: &'a WorkspaceName,
     /// What moved it.
     pub verb: &'a str,
     /// The entry of the operation log to take back; `None` where nothing was written.
@@ -44,8 +47,12 @@ pub fn go_back(here: &Here, folder: &mut WorkingFolder, to: ObjectId, back: Obje
 impl Moved<'_> {
     /// Lets the files follow, or takes the move back.
     pub fn follow(&self, context: &Context<'_>, folder: &mut WorkingFolder) -> Result<(), Failure> {
+        Move { from: self.from, to: Some(self.to) }.begin(self.here, self.workspace);
         match folder.switch(self.here.store(), Some(self.from), self.to, self.changes) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                unfinished::end(self.here, self.workspace);
+                Ok(())
+            }
             Err(error) => Err(self.take_back(context, folder, error.into())),
         }
     }
@@ -59,6 +66,9 @@ impl Moved<'_> {
             Some(number) => self.here.repository().undo(&self.here.caller(context, None), Undo::Entry(number)).map(drop),
             None => Ok(()),
         };
+        if head.is_ok() && files.is_ok() {
+            unfinished::end(self.here, self.workspace);
+        }
         let Failure { code, message, hint } = failure;
         let verb = self.verb;
         let (outcome, next) = match (head, files) {

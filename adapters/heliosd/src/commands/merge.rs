@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
+use super::unfinished::{self, Move};
 use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::{Here, text_of};
@@ -64,7 +65,7 @@ impl Verb for Merge {
         }
         let label = self.target.clone().unwrap_or_default();
         let folder = here.folder()?;
-        let mut folder = super::take_turn(context, &here, &folder)?;
+        let mut folder = super::take_turn(context, &here, &folder, LocalChanges::Keep)?;
         let other = context.console.failing_with(NO, here.resolve(&label))?;
         let request = MergeRequest {
             message: self.message.as_ref().map(|message| format!("{}\n", message.trim_end())),
@@ -78,6 +79,8 @@ impl Verb for Merge {
             metadata: self.meta.into_iter().collect(),
             ..MergeRequest::new(here.caller(context, None), other, label)
         };
+        let from = here.repository().tree_of(&here.repository().head(here.name())?)?;
+        Move { from, to: None }.begin(&here, here.name());
         let outcome = here.repository().merge(&request)?;
         follow(context, &here, &mut folder, &outcome, "merge")?;
         drop(folder);
@@ -88,7 +91,7 @@ impl Verb for Merge {
 /// Gives a merge up, or what was picked or reverted.
 pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     let folder = here.folder()?;
-    let mut folder = super::take_turn(context, here, &folder)?;
+    let mut folder = super::take_turn(context, here, &folder, LocalChanges::Keep)?;
     let before = here.workspace()?;
     let caller = here.caller(context, None);
     let to = here.repository().tree_of(&before.head)?;
@@ -105,9 +108,10 @@ pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     }
     // What is kept is first made what the merge made it; then the merge is undone like any step that nobody has edited after.
     folder.restore(here.store(), Some(to), from, &kept.lost)?;
+    Move { from, to: None }.begin(here, here.name());
     let switched = context.console.failing_with(FATAL, here.repository().abort_merge(&caller))?;
     let operation = switched.recorded.operation;
-    Moved { here, verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;
+    Moved { here, workspace: here.name(), verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;
     if context.is_json() {
         context.console.json(&json!({"aborted": true, "snapshot": switched.head.snapshot}))?;
     }
@@ -123,13 +127,14 @@ pub fn follow(
     verb: &str,
 ) -> Result<(), Failure> {
     if outcome.from == outcome.to {
+        unfinished::end(here, here.name());
         return Ok(());
     }
     let (from, to, operation, changes) = (outcome.from, outcome.to, outcome.recorded.operation, LocalChanges::Keep);
     let seen = folder.foresee(here.store(), Some(from), to, changes).map_err(Failure::from);
     let failure = match seen {
         Ok(in_the_way) if in_the_way.is_empty() => {
-            return Moved { here, verb, operation, from, to, back: from, changes }.follow(context, folder);
+            return Moved { here, workspace: here.name(), verb, operation, from, to, back: from, changes }.follow(context, folder);
         }
         Ok(in_the_way) => super::in_the_way(&in_the_way, verb),
         Err(failure) => failure,

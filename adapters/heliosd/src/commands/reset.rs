@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
+use super::unfinished::Move;
 use super::words::{self, Words};
 use crate::console::OK;
 use crate::context::Context;
@@ -74,7 +75,8 @@ impl Verb for Reset {
             return super::restore::tell_staged(context, &paths, staged);
         }
         let folder = here.folder()?;
-        let mut folder = super::take_turn(context, &here, &folder)?;
+        let mut folder =
+            super::take_turn(context, &here, &folder, if self.hard { LocalChanges::Discard } else { LocalChanges::Keep })?;
         let before = here.workspace()?;
         let kind = match (self.hard, self.soft) {
             (true, _) => ResetKind::Hard,
@@ -122,8 +124,9 @@ fn hard(
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
     }
+    Move { from: base, to: None }.begin(here, here.name());
     let operation = here.repository().reset(&here.caller(context, None), target, ResetKind::Hard)?.recorded.operation;
-    let mut moved = Moved { here, verb, operation, from: base, to, back, changes };
+    let mut moved = Moved { here, workspace: here.name(), verb, operation, from: base, to, back, changes };
     moved.back = match keep(context, folder, &mut doomed) {
         Ok(kept) => kept.tree,
         Err(failure) => return Err(moved.take_back(context, folder, failure)),

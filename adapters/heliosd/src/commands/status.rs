@@ -5,10 +5,10 @@ use std::ffi::OsString;
 
 use clap::{Parser, ValueEnum};
 use helix_protocol::{Failure, FileMode, ObjectId};
-use helix_versions::{EntryChange, HeadTarget, PathChange, Tree, Unresolved, Workspace, diff_entries};
+use helix_versions::{EntryChange, HeadTarget, LocalChanges, PathChange, Tree, Unresolved, Workspace, diff_entries};
 use serde_json::json;
 
-use super::Verb;
+use super::{Verb, unfinished};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, queue, text_of};
@@ -145,11 +145,15 @@ impl Verb for Status {
 
 impl Status {
     fn look(&self, context: &mut Context<'_>, here: &Here) -> Result<Found, Failure> {
-        let cwd = &context.caller.cwd;
+        let cwd = &context.caller.cwd.clone();
         let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?;
         let chosen = |path: &[u8]| paths.is_empty() || paths.iter().any(|above| path::is_beneath(path, above));
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
+        if let Err(Failure { message, hint, .. }) = unfinished::settle(context, here, here.name(), &mut folder, LocalChanges::Keep)
+        {
+            context.console.note(format!("warning: {message}\nhint: {hint}"))?;
+        }
         let workspace = here.workspace()?;
         let (head, index) = (here.repository().tree_of(&workspace.head)?, here.index(&workspace)?);
         let status = folder.status(here.store(), Some(index))?;

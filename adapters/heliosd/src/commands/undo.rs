@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
+use super::unfinished::{self, Move};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
@@ -54,8 +55,10 @@ impl Verb for UndoCommand {
         let repository = here.repository();
         let caller = here.caller(context, None);
         let folder = here.folder()?;
-        let mut folder = super::take_turn(context, &here, &folder)?;
+        let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
+        let mut folder = super::take_turn(context, &here, &folder, changes)?;
         let before = here.workspace()?;
+        Move { from: repository.folder_tree(&before)?, to: None }.begin(&here, here.name());
         let undone = match (self.redo, self.operation, self.to) {
             (true, ..) => repository.redo(&caller)?,
             (_, Some(number), _) => repository.undo(&caller, Undo::Entry(number))?,
@@ -63,7 +66,6 @@ impl Verb for UndoCommand {
             _ => repository.undo(&caller, Undo::Last)?,
         };
         for moved in undone.moved.iter().filter(|moved| moved.workspace == *here.name()) {
-            let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
             let ready = ready(context, &here, &mut folder, (&before, moved), changes);
             let back = match ready {
                 Ok(back) => back,
@@ -76,8 +78,10 @@ impl Verb for UndoCommand {
                 }
             };
             let (operation, from, to) = (undone.recorded.operation, moved.from, moved.to);
-            Moved { here: &here, verb: "undo", operation, from, to, back, changes }.follow(context, &mut folder)?;
+            Moved { here: &here, workspace: here.name(), verb: "undo", operation, from, to, back, changes }
+                .follow(context, &mut folder)?;
         }
+        unfinished::end(&here, here.name());
         drop(folder);
         move_others(context, &here, &undone)?;
         tell(context, &here, &undone)
@@ -109,7 +113,9 @@ fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Resul
         let follow = || -> Result<(), Failure> {
             let folder = here.open.folder(&location)?;
             let mut folder = crate::here::queue(&folder, &context.console)?;
+            Move { from: moved.from, to: Some(moved.to) }.begin(here, &moved.workspace);
             folder.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep)?;
+            unfinished::end(here, &moved.workspace);
             Ok(())
         };
         let followed = if location.root.is_dir() { follow() } else { Ok(()) };

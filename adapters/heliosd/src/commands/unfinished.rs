@@ -1,0 +1,127 @@
+//! A note of each workspace whose files are on their way from one tree to another: `.helios/workspaces/NAME/moving`. It is written before
+//! the head moves and removed when the files are the head's, so that what is left by an engine that was killed in between is finished by
+//! the next command that needs the files, and is not committed as a change.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use helix_protocol::{Code, Failure, ObjectId};
+use helix_versions::{LocalChanges, WorkingFolder, WorkspaceName};
+
+use super::keep::{Doomed, Reach, keep};
+use crate::context::Context;
+use crate::engine::location::Location;
+use crate::here::Here;
+
+/// The trees that a folder's files are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// What they were.
+    pub from: ObjectId,
+    /// What they are becoming, where one of them may be it already.
+    pub to: Option<ObjectId>,
+}
+
+impl Move {
+    /// Notes the move.
+    pub fn begin(self, here: &Here, workspace: &WorkspaceName) {
+        let place = place(here, workspace);
+        let to = self.to.map_or_else(String::new, |to| to.to_string());
+        let written = fs::write(place.with_extension("new"), format!("{}\n{to}\n", self.from));
+        // A full disk keeps nobody from going back to where there is room.
+        if let Err(error) = written.and_then(|()| fs::rename(place.with_extension("new"), &place)) {
+            tracing::warn!(%error, place = %place.display(), "a move of files could not be noted");
+        }
+    }
+
+    fn read(here: &Here, workspace: &WorkspaceName) -> Result<Option<Self>, Failure> {
+        let place = place(here, workspace);
+        let text = match fs::read_to_string(&place) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| Failure::io(place.display(), &error))?,
+        };
+        let mut lines = text.lines().map(|line| line.parse::<ObjectId>().ok());
+        // What is no note says nothing of any file.
+        Ok(lines.next().flatten().map(|from| Self { from, to: lines.next().flatten() }))
+    }
+
+    /// The ways on which files of either tree become those of `target`.
+    fn steps(self, target: ObjectId) -> Vec<(ObjectId, ObjectId)> {
+        let Self { from, to } = self;
+        match to {
+            Some(to) if to == target => vec![(from, to)],
+            Some(to) if from == target => vec![(to, from)],
+            Some(to) => vec![(from, to), (to, target)],
+            None => vec![(from, target)],
+        }
+    }
+}
+
+/// The files are the head's: the note goes.
+pub fn end(here: &Here, workspace: &WorkspaceName) {
+    let place = place(here, workspace);
+    match fs::remove_file(&place) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(%error, place = %place.display(), "the note of a move of files stays");
+        }
+        _ => {}
+    }
+}
+
+fn place(here: &Here, workspace: &WorkspaceName) -> PathBuf {
+    let location = Location { workspace: workspace.clone(), ..here.location.clone() };
+    location.state().join("moving")
+}
+
+/// Finishes what a command left that ended while it moved files. Refused where changes that no commit has are in the way, unless they
+/// are to be overwritten; then they are kept first.
+pub fn settle(
+    context: &mut Context<'_>,
+    here: &Here,
+    name: &WorkspaceName,
+    folder: &mut WorkingFolder,
+    changes: LocalChanges,
+) -> Result<(), Failure> {
+    let Some(left) = Move::read(here, name)? else { return Ok(()) };
+    let workspace = here.repository().workspace(name)?;
+    let target = here.repository().folder_tree(&workspace)?;
+    let mut moved = 0;
+    for (from, to) in left.steps(target) {
+        if changes == LocalChanges::Discard {
+            let (verb, reach) = ("reset", Reach::All);
+            keep(context, folder, &mut Doomed { here, workspace: &workspace, verb, base: from, to, reach, seen: None })?;
+        }
+        let in_the_way = folder.foresee(here.store(), Some(from), to, changes)?;
+        if !in_the_way.is_empty() {
+            let Failure { message, .. } = super::in_the_way(&in_the_way, "what an earlier command left unfinished");
+            return Err(Failure::new(Code::InvalidState, message).hint(
+                "`helios reset --hard` makes all files the head's, and keeps what no commit has in a snapshot first; or move them away",
+            ));
+        }
+        let done = folder.switch(here.store(), Some(from), to, changes)?;
+        moved += done.written + done.removed;
+        Move { from: to, to: None }.begin(here, name);
+    }
+    end(here, name);
+    if moved > 0 {
+        context.console.note("hint: a command had ended before all files were its snapshot's: now they are the head's")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_objects::hash;
+
+    use super::Move;
+
+    #[test]
+    fn files_of_two_trees_come_to_a_third_by_way_of_both() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|text| hash(text));
+        assert_eq!(Move { from: a, to: None }.steps(b), [(a, b)]);
+        assert_eq!(Move { from: a, to: Some(b) }.steps(b), [(a, b)]);
+        assert_eq!(Move { from: a, to: Some(b) }.steps(a), [(b, a)]);
+        assert_eq!(Move { from: a, to: Some(b) }.steps(c), [(a, b), (b, c)]);
+    }
+}
