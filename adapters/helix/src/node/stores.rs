@@ -225,7 +225,7 @@ mod tests {
             principal: Principal::local("cli"),
             project: ProjectId::DEFAULT,
             idempotency_key: None,
-            paused: false,
+            paused: None,
         };
         records.apply(vec![creation]).await.expect("memory answers").remove(0).expect("it is taken");
         records
