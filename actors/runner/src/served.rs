@@ -102,16 +102,16 @@ mod tests {
 
     #[test]
     fn a_machine_is_one_worker_of_its_node_across_its_starts_until_the_node_has_it_no_more() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let (node, worker, second) = (NodeId::new(), WorkerId::new(), WorkerId::new());
         let served = Served::read(folder.path());
         let first = hello(node, worker, &[(second, "b")]);
-        served.check(&first).unwrap();
+        served.check(&first).expect("it is that worker");
         served.note(&first);
-        served.keep().unwrap();
+        served.keep().expect("the folder is writable");
         for served in [served, Served::read(folder.path())] {
-            served.check(&first).unwrap();
-            let refused = served.check(&hello(node, second, &[(worker, "a")])).unwrap_err();
+            served.check(&first).expect("it is that worker");
+            let refused = served.check(&hello(node, second, &[(worker, "a")])).expect_err("it is another");
             assert_eq!(
                 (refused.code, refused.message.as_str()),
                 (Code::AnotherWorker, "this machine is worker a of this node already")
@@ -120,6 +120,6 @@ mod tests {
             served.check(&hello(NodeId::new(), second, &[(worker, "a")])).expect("another node's ids say nothing");
         }
         Served::read(folder.path()).wipe();
-        Served::read(folder.path()).check(&hello(node, second, &[(worker, "a")])).unwrap();
+        Served::read(folder.path()).check(&hello(node, second, &[(worker, "a")])).expect("nothing is kept");
     }
 }
