@@ -199,6 +199,12 @@ impl MapChanges {
     }
 }
 
+/// The snapshot that keeps a store's git map with everything it names.
+#[cfg(test)]
+pub(super) fn map_root(store: &dyn RecordStore) -> Result<Option<SnapshotId>, VersionError> {
+    store.record(Family::GitMap, KEY)?.map(|value| root_of(&value)).transpose()
+}
+
 fn root_of(value: &[u8]) -> Result<SnapshotId, VersionError> {
     match value.split_first() {
         Some((&FORMAT, id)) if id.len() == 32 => Ok(SnapshotId(ObjectId(id.try_into().expect("its length was looked at")))),

@@ -15,7 +15,8 @@ use helix_protocol::ObjectId;
 
 use super::{Git, caller, export, import, ordinary, repository_over};
 use crate::Repository;
-use crate::git::{ExportRefs, GitMap, export_history, import_history, import_history_again, map_root};
+use crate::git::map::map_root;
+use crate::git::{ExportRefs, GitMap, export_history, import_history, import_history_again};
 use crate::{Snapshot, Tree};
 
 /// A memory store that takes so many more writes and then none.
