@@ -275,6 +275,12 @@ fn what_a_search_left_when_its_engine_died_is_put_back_and_never_over_an_edit() 
     assert_eq!(user.run(&root, &["status", "--porcelain"]).code, 0);
     let reset = user.run(&root, &["reset", "-q", "--hard"]);
     assert_eq!((read(&root, "f").as_str(), user.ok(&root, &["show", &format!("{}:f", kept(&reset))]).as_str()), ("7", "an edit"));
+    // The note of a store that is another one by now is told of once, and is in nobody's way.
+    let unknown = "0".repeat(64);
+    fs::write(root.join(".helios/workspaces/main/moving"), format!("{unknown}\n\n")).expect("written");
+    let refused = user.run(&root, &["commit", "--work", "."]);
+    assert!(refused.code != 0 && refused.err.contains("not in the store any more"), "{refused:?}");
+    user.ok(&root, &["commit", "-q", "--work", "."]);
     let (stopped, running) = search();
     user.ok(&root, &["engine", "stop"]);
     let ended = end_of(stopped);

@@ -84,6 +84,19 @@ pub fn settle(
     changes: LocalChanges,
 ) -> Result<(), Failure> {
     let Some(left) = Move::read(here, name)? else { return Ok(()) };
+    let trees: Vec<ObjectId> = [Some(left.from), left.to].into_iter().flatten().collect();
+    if !here.store().missing(&trees)?.is_empty() {
+        // The store is another one by now, or a collection has forgotten them.
+        end(here, name);
+        let message =
+            "a command had ended before all files were its snapshot's, and what they were before is not in the store any more";
+        return match changes {
+            LocalChanges::Keep => {
+                Err(Failure::new(Code::InvalidState, message).hint("`helios status` names what differs; then try again"))
+            }
+            LocalChanges::Discard => Ok(()),
+        };
+    }
     let workspace = here.repository().workspace(name)?;
     let target = here.repository().folder_tree(&workspace)?;
     let mut moved = 0;
