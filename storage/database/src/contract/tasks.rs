@@ -140,6 +140,9 @@ pub(super) async fn failing_a_task_fails_those_that_waited(stage: Stage) {
     let failed = stage.task(second.id).await;
     assert_eq!(failed.status, TaskStatus::Failed);
     assert!(failed.reason.contains(&first.id.to_string()), "{}", failed.reason);
+    let (first, second) = (first.id.short(), second.id.short());
+    let hint = format!("`helix task retry {first}` tries that one again, then `helix task retry {second}` this one");
+    assert_eq!(failed.hint, hint);
     assert!(failed.finished_at.is_some());
 }
 

@@ -308,6 +308,11 @@ async fn fail_waiting(
             let change = Change {
                 status: Some(TaskStatus::Failed),
                 reason: Some(reason.clone()),
+                hint: format!(
+                    "`helix task retry {}` tries that one again, then `helix task retry {}` this one",
+                    task.short(),
+                    waiting.short()
+                ),
                 finished_at: Some(Some(now)),
                 events: 1,
                 ..Change::default()
