@@ -6,6 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use helix_objects::write_no_follow;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::{LocalChanges, WorkingFolder, WorkspaceName};
 
@@ -28,7 +29,7 @@ impl Move {
     pub fn begin(self, here: &Here, workspace: &WorkspaceName) {
         let place = place(here, workspace);
         let to = self.to.map_or_else(String::new, |to| to.to_string());
-        let written = fs::write(place.with_extension("new"), format!("{}\n{to}\n", self.from));
+        let written = write_no_follow(&place.with_extension("new"), format!("{}\n{to}\n", self.from).as_bytes());
         // A full disk keeps nobody from going back to where there is room.
         if let Err(error) = written.and_then(|()| fs::rename(place.with_extension("new"), &place)) {
             tracing::warn!(%error, place = %place.display(), "a move of files could not be noted");
