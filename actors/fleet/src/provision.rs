@@ -49,8 +49,10 @@ pub(crate) enum ProvisionMsg {
     Add { worker: Box<AddWorker>, reply: Reply<WorkerView> },
     /// As `FleetMsg::Remove`. Sent by the fleet.
     Remove { worker: WorkerId, force: bool, reply: Reply<()> },
-    /// An addition or a removal ended.
-    Done { target: WorkerTarget },
+    /// An addition ended. Whoever asked is told once its address is free again.
+    Added { target: WorkerTarget, view: Result<Box<WorkerView>, Failure>, reply: Reply<WorkerView> },
+    /// A removal ended, as an addition does.
+    Removed { target: WorkerTarget, done: Result<(), Failure>, reply: Reply<()> },
 }
 
 /// What the actor is started with, each time anew.
@@ -90,8 +92,13 @@ impl Actor for ProvisionerActor {
         match message.take() {
             ProvisionMsg::Add { worker, reply } => state.add(*worker, reply),
             ProvisionMsg::Remove { worker, force, reply } => state.remove(worker, force, reply),
-            ProvisionMsg::Done { target } => {
+            ProvisionMsg::Added { target, view, reply } => {
                 state.busy.remove(&target);
+                answer(reply, view.map(|view| *view));
+            }
+            ProvisionMsg::Removed { target, done, reply } => {
+                state.busy.remove(&target);
+                answer(reply, done);
             }
         }
         Ok(())
@@ -107,8 +114,8 @@ impl ProvisionerState {
         }
         let args = self.args.clone();
         self.work.start(async move {
-            answer(reply, args.add(record).await);
-            ProvisionMsg::Done { target }
+            let view = args.add(record).await.map(Box::new);
+            ProvisionMsg::Added { target, view, reply }
         });
     }
 
@@ -123,8 +130,8 @@ impl ProvisionerState {
         }
         let args = self.args.clone();
         self.work.start(async move {
-            answer(reply, args.remove(&line, force).await);
-            ProvisionMsg::Done { target }
+            let done = args.remove(&line, force).await;
+            ProvisionMsg::Removed { target, done, reply }
         });
     }
 

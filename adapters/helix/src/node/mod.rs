@@ -72,7 +72,7 @@ async fn park_and_stop(tree: &Tree, config: &Config, shutdown: &Shutdown) -> Res
         // Records that do not answer keep nobody who is in a hurry.
         ((), left) = async { tokio::join!(told, tree.tasks.park(within)) } => match left {
             Ok(0) => tracing::info!("every task is parked"),
-            Ok(left) => tracing::warn!(left, "tasks were left in the middle of a step; it is made again when the node is back"),
+            Ok(left) => tracing::warn!(left, "tasks were left in the middle of a step: their workers go on, and the next node takes them over"),
             Err(failure) => tracing::warn!(%failure, "tasks could not be parked"),
         },
         () = shutdown.forced() => tracing::warn!("stopping at once"),

@@ -17,7 +17,7 @@ pub(in crate::cli) struct Remove {
     /// Its name or id
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     worker: String,
-    /// Although it holds tasks
+    /// Although it holds tasks, or tasks are to run on it and on no other
     #[arg(long)]
     force: bool,
 }
