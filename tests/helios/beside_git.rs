@@ -5,34 +5,26 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::harness::{Ended, User, end_of, ended};
-
-/// Runs git, which must succeed, and gives its output.
-fn git(user: &User, cwd: &Path, arguments: &[&str]) -> String {
-    let who = ["-c", "user.name=G", "-c", "user.email=g@example.org"];
-    let ended: Ended = ended(user.program("git", cwd).args(who).args(arguments));
-    assert_eq!(ended.code, 0, "git {arguments:?}: {}", ended.err);
-    ended.out.trim().to_owned()
-}
+use crate::harness::{User, end_of};
 
 /// A git repository in a folder of its own, with one commit of `f` on main.
 fn git_repository(user: &User, root: &Path) {
     fs::create_dir(root).expect("made");
-    git(user, root, &["init", "-q", "-b", "main"]);
+    user.git(root, &["init", "-q", "-b", "main"]);
     git_commit(user, root, "1\n");
 }
 
 fn git_commit(user: &User, root: &Path, content: &str) {
     fs::write(root.join("f"), content).expect("written");
-    git(user, root, &["add", "f"]);
-    git(user, root, &["commit", "-q", "-m", content.trim()]);
+    user.git(root, &["add", "f"]);
+    user.git(root, &["commit", "-q", "-m", content.trim()]);
 }
 
 #[test]
 fn a_collection_leaves_alone_what_an_import_or_a_sync_has_not_named_yet() {
     let user = User::new();
     let root = user.repository("work");
-    git(&user, &root, &["init", "-q", "-b", "main"]);
+    user.git(&root, &["init", "-q", "-b", "main"]);
     let mut stream = String::new();
     for number in 0..1_500 {
         stream += &format!("commit refs/heads/main\ncommitter A <a@b> {number} +0000\ndata 1\nx\n");
@@ -97,14 +89,14 @@ fn a_first_import_makes_the_files_of_the_branch_that_it_brings_wherever_gits_hea
     let user = User::new();
     let (from, root, with_files) = (user.path("from"), user.repository("work"), user.repository("with-files"));
     git_repository(&user, &from);
-    git(&user, &from, &["symbolic-ref", "HEAD", "refs/heads/nowhere"]);
+    user.git(&from, &["symbolic-ref", "HEAD", "refs/heads/nowhere"]);
     user.ok(&root, &["import", "--from-git", "../from"]);
     assert_eq!(fs::read_to_string(root.join("f")).expect("there"), "1\n");
     assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
     // What somebody has there already stays, and what it does not have is made.
-    git(&user, &from, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    user.git(&from, &["symbolic-ref", "HEAD", "refs/heads/main"]);
     fs::write(from.join("g"), "1\n").expect("written");
-    git(&user, &from, &["add", "g"]);
+    user.git(&from, &["add", "g"]);
     git_commit(&user, &from, "2\n");
     fs::write(with_files.join("f"), "mine\n").expect("written");
     user.ok(&with_files, &["import", "--from-git", "../from"]);
@@ -123,14 +115,14 @@ fn a_sync_takes_no_git_repository_of_a_folder_above_unless_it_is_named() {
     let refused = user.run(&root, &["sync"]);
     assert_eq!(refused.code, 128, "{refused:?}");
     assert!(refused.err.contains(&format!("`helios sync --git {}`", above.display())), "{}", refused.err);
-    assert_eq!(git(&user, &above, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+    assert_eq!(user.git(&above, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
     assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 1);
     // Somebody else's repository in a folder of the project is not its own either.
-    git(&user, &root, &["init", "-q", "-b", "other"]);
+    user.git(&root, &["init", "-q", "-b", "other"]);
     let vendored = root.join("vendored");
     git_repository(&user, &vendored);
     user.ok(&vendored, &["sync"]);
-    assert_eq!(git(&user, &root, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+    assert_eq!(user.git(&root, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
     let workspace = user.path("workspace");
     user.ok(&root, &["workspace", "add", "../../workspace"]);
     assert_eq!(user.ok(&workspace, &["sync"]), "  here → git: created refs/heads/workspace\n0 commits from git, 0 to git\n");
@@ -142,11 +134,11 @@ fn content_that_git_filters_is_named_by_an_import_and_refused_by_a_sync() {
     let user = User::new();
     let root = user.path("work");
     fs::create_dir(&root).expect("made");
-    git(&user, &root, &["init", "-q", "-b", "main"]);
-    git(&user, &root, &["config", "filter.hide.clean", "echo hidden"]);
+    user.git(&root, &["init", "-q", "-b", "main"]);
+    user.git(&root, &["config", "filter.hide.clean", "echo hidden"]);
     fs::write(root.join(".gitattributes"), "*.key filter=hide\n").expect("written");
     fs::write(root.join("a.key"), "clear\n").expect("written");
-    git(&user, &root, &["add", ".gitattributes", "a.key"]);
+    user.git(&root, &["add", ".gitattributes", "a.key"]);
     git_commit(&user, &root, "1\n");
     let imported = user.run(&root, &["import", "--from-git", "."]);
     assert!(imported.code == 0 && imported.err.starts_with("warning: git converts a.key (filter=hide) "), "{imported:?}");
@@ -155,13 +147,13 @@ fn content_that_git_filters_is_named_by_an_import_and_refused_by_a_sync() {
         let refused = user.run(&root, arguments);
         assert!(refused.code == 1 && refused.err.contains("(filter=hide)"), "{refused:?}");
     }
-    assert_eq!(git(&user, &root, &["rev-list", "--all", "--count"]), "1");
+    assert_eq!(user.git(&root, &["rev-list", "--all", "--count"]), "1");
     user.ok(&root, &["undo"]);
     fs::write(root.join("f"), "2\n").expect("written");
     user.ok(&root, &["add", "f"]);
     user.ok(&root, &["commit", "-m", "f"]);
     user.ok(&root, &["sync"]);
-    assert_eq!((git(&user, &root, &["show", "main:f"]), git(&user, &root, &["show", "main:a.key"])), ("2".into(), "hidden".into()));
+    assert_eq!((user.git(&root, &["show", "main:f"]), user.git(&root, &["show", "main:a.key"])), ("2".into(), "hidden".into()));
 }
 
 #[test]
@@ -169,13 +161,13 @@ fn what_keeps_a_name_apart_is_told_with_what_brings_it_together() {
     let user = User::new();
     let root = user.path("work");
     git_repository(&user, &root);
-    git(&user, &root, &["tag", "v1"]);
+    user.git(&root, &["tag", "v1"]);
     user.ok(&root, &["import", "--from-git", "."]);
-    let there = git(&user, &root, &["rev-parse", "v1"]);
+    let there = user.git(&root, &["rev-parse", "v1"]);
     user.commit(&root, "here", "1\n");
     user.ok(&root, &["tag", "-f", "v1"]);
     user.ok(&root, &["branch", "side/beneath"]);
-    git(&user, &root, &["branch", "side"]);
+    user.git(&root, &["branch", "side"]);
     let apart = user.run(&root, &["sync"]);
     assert_eq!(apart.code, 1, "{apart:?}");
     let command = format!("helios tag -f v1 {there}");
@@ -188,9 +180,9 @@ fn what_keeps_a_name_apart_is_told_with_what_brings_it_together() {
     user.ok(&root, &["sync"]);
     user.ok(&root, &["tag", "-f", "v1", "main"]);
     assert!(user.run(&root, &["sync"]).out.contains("`git tag -d v1`"));
-    git(&user, &root, &["tag", "-d", "v1"]);
+    user.git(&root, &["tag", "-d", "v1"]);
     user.ok(&root, &["sync"]);
-    assert_eq!(git(&user, &root, &["rev-parse", "v1"]), git(&user, &root, &["rev-parse", "main"]));
+    assert_eq!(user.git(&root, &["rev-parse", "v1"]), user.git(&root, &["rev-parse", "main"]));
 }
 
 #[test]
@@ -199,8 +191,8 @@ fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_nam
     let root = user.path("work");
     git_repository(&user, &root);
     user.ok(&root, &["import", "--from-git", "."]);
-    git(&user, &root, &["commit", "-q", "--allow-empty", "-m", "in git"]);
-    let there = git(&user, &root, &["rev-parse", "main"]);
+    user.git(&root, &["commit", "-q", "--allow-empty", "-m", "in git"]);
+    let there = user.git(&root, &["rev-parse", "main"]);
     user.commit(&root, "here", "2\n");
     let apart = user.run(&root, &["sync"]);
     let command = format!("helios merge {there}");
@@ -208,16 +200,16 @@ fn what_both_sides_went_on_with_is_brought_together_with_the_command_that_is_nam
     assert!(apart.out.starts_with("  git ↔ here: left, both sides have gone on: refs/heads/main\n"), "{}", apart.out);
     assert_eq!(apart.out.matches(&format!("`{command}`")).count(), 1, "{}", apart.out);
     assert!(user.run(&root, &["sync", "--json"]).out.contains(&format!("\"to_merge\":\"{there}\"")));
-    assert_eq!(git(&user, &root, &["rev-parse", "main"]), there, "nothing was moved");
+    assert_eq!(user.git(&root, &["rev-parse", "main"]), there, "nothing was moved");
     user.ok(&root, &["merge", &there]);
     let joined = user.ok(&root, &["sync"]);
     // That it is further here than in git is settled in the same run.
     assert_eq!(joined.lines().next(), Some("  here → git: forwarded refs/heads/main"), "{joined}");
     assert!(!joined.contains("left,"), "{joined}");
-    assert_eq!(git(&user, &root, &["rev-parse", "main^2"]), there);
-    assert_eq!(git(&user, &root, &["show", "main:here"]), "2");
+    assert_eq!(user.git(&root, &["rev-parse", "main^2"]), there);
+    assert_eq!(user.git(&root, &["show", "main:here"]), "2");
     assert_eq!(user.ok(&root, &["sync"]), "0 commits from git, 0 to git\n");
-    git(&user, &root, &["branch", "from-git", "main~1"]);
+    user.git(&root, &["branch", "from-git", "main~1"]);
     user.ok(&root, &["branch", "from-here"]);
     let both = user.ok(&root, &["sync"]);
     let lines: Vec<&str> = both.lines().collect();

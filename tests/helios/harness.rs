@@ -87,6 +87,14 @@ impl User {
         root
     }
 
+    /// Runs git as somebody, which must succeed, and gives its output.
+    pub fn git(&self, cwd: &Path, arguments: &[&str]) -> String {
+        let who = ["-c", "user.name=G", "-c", "user.email=g@example.org"];
+        let ended = ended(self.program("git", cwd).args(who).args(arguments));
+        assert_eq!(ended.code, 0, "git {arguments:?}: {}", ended.err);
+        ended.out.trim().to_owned()
+    }
+
     /// A program with the user's environment and nothing else.
     pub fn program(&self, name: impl AsRef<std::ffi::OsStr>, cwd: &Path) -> Command {
         let mut command = Command::new(name);

@@ -242,6 +242,37 @@ fn a_checkout_in_which_the_engine_dies_is_finished_by_the_next_command() {
 }
 
 #[test]
+fn an_import_in_which_the_engine_dies_leaves_no_head_without_its_files() {
+    let user = User::new();
+    let (root, up) = (user.repository("work"), user.path("up"));
+    fs::create_dir(&up).expect("made");
+    let files: Vec<String> = (0..6_000).map(|number| format!("d{}/f{number}", number % 60)).collect();
+    user.git(&up, &["init", "-q", "-b", "main"]);
+    for content in ["one", "two"] {
+        write(&up, &files.iter().map(|path| (path.as_str(), content)).collect::<Vec<_>>());
+        user.git(&up, &["add", "--all"]);
+        user.git(&up, &["commit", "-q", "-m", content]);
+        let started = user.helios(&root, &["import", "-q", "--from-git", "../up"]).stderr(Stdio::null()).spawn().expect("started");
+        wait_until("the files move", || {
+            (0..60).any(|folder| fs::read_to_string(root.join(format!("d{folder}/f{folder}"))).is_ok_and(|found| found == content))
+        });
+        user.kill_engine();
+        end_of(started);
+        let commit = ["commit", "-q", "--work", ".", "--allow-empty", "-m", "after"];
+        let ended = user.run(&root, &commit);
+        if ended.code != 0 {
+            // A new file of which a part was written is nobody's: it may be a person's.
+            assert!(ended.err.contains("would be overwritten by what an earlier command left unfinished"), "{ended:?}");
+            user.ok(&root, &["reset", "-q", "--hard"]);
+            user.ok(&root, &commit);
+        }
+        assert!(user.ok(&root, &["diff", "--stat", "HEAD~1"]).is_empty(), "{content}");
+        assert!(files.iter().all(|path| read(&root, path) == content));
+        user.ok(&root, &["reset", "-q", "--hard", "HEAD~1"]);
+    }
+}
+
+#[test]
 fn what_a_search_left_when_its_engine_died_is_put_back_and_never_over_an_edit() {
     let user = User::new();
     let root = user.repository("work");

@@ -17,13 +17,6 @@ fn copy(user: &User, from: &Path, to: &str) -> PathBuf {
     to
 }
 
-fn git(user: &User, cwd: &Path, arguments: &[&str]) -> String {
-    let who = ["-c", "user.name=A", "-c", "user.email=a@b"];
-    let ended = ended(user.program("git", cwd).args(who).args(arguments));
-    assert_eq!(ended.code, 0, "git {arguments:?}: {}", ended.err);
-    ended.out
-}
-
 fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("read")
 }
@@ -165,7 +158,7 @@ fn another_users_repository_is_refused_until_git_calls_it_safe() {
         fs::write(&config, format!("[safe]\n\tdirectory = {safe}\n")).expect("written");
         assert_eq!(user.run(&root, &["status"]).code == 0, is_safe, "{safe}");
     }
-    git(&user, &root, &["config", "--global", "--add", "safe.directory", "/elsewhere"]);
+    user.git(&root, &["config", "--global", "--add", "safe.directory", "/elsewhere"]);
     user.ok(&root, &["status"]);
 }
 
@@ -228,20 +221,20 @@ fn a_repository_that_git_brought_is_refused() {
     let root = user.repository("theirs");
     user.commit(&root, "f", "1");
     user.ok(&root, &["engine", "stop"]);
-    git(&user, &root, &["init", "-q"]);
-    git(&user, &root, &["add", "."]);
+    user.git(&root, &["init", "-q"]);
+    user.git(&root, &["add", "."]);
     user.ok(&root, &["status"]);
     user.ok(&root, &["engine", "stop"]);
-    git(&user, &root, &["add", "-f", ".helios"]);
-    git(&user, &root, &["commit", "-q", "-m", "x"]);
+    user.git(&root, &["add", "-f", ".helios"]);
+    user.git(&root, &["commit", "-q", "-m", "x"]);
     let clone = user.path("clone");
-    git(&user, &root, &["clone", "-q", ".", clone.to_str().expect("text")]);
+    user.git(&root, &["clone", "-q", ".", clone.to_str().expect("text")]);
     for command in [&["status"][..], &["sync"], &["init"]] {
         is_refused(&user.run(&clone, command), "is tracked by git");
     }
     is_refused(&user.run(&root, &["status"]), "git rm -r --cached .helios");
-    git(&user, &root, &["rm", "-r", "-q", "--cached", ".helios"]);
+    user.git(&root, &["rm", "-r", "-q", "--cached", ".helios"]);
     user.ok(&root, &["status"]);
-    git(&user, &clone, &["rm", "-r", "-q", ".helios"]);
+    user.git(&clone, &["rm", "-r", "-q", ".helios"]);
     user.ok(&clone, &["import", "--from-git", ".", "-q"]);
 }

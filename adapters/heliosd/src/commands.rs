@@ -35,7 +35,7 @@ mod stats;
 mod status;
 mod tag;
 mod undo;
-mod unfinished;
+pub mod unfinished;
 pub mod watch;
 mod words;
 mod workspace;

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::commands::unfinished::{self, Move};
 use crate::commands::watch;
 use crate::console::{Console, Sink};
 use crate::engine::Engine;
@@ -231,9 +232,18 @@ impl Operations<'_, '_> {
         let folder = if here.location.root.is_dir() { Some(here.folder()?) } else { None };
         let mut folder = folder.as_ref().map(|folder| crate::here::queue(folder, &Console::new(self.wire))).transpose()?;
         let before = here.repository().tree_of(&here.repository().head(here.name())?)?;
-        let committed = here.repository().commit_files(&request)?;
-        let follows =
-            folder.as_mut().map(|folder| folder.switch(here.store(), Some(before), committed.tree, LocalChanges::Keep).is_ok());
+        // What an engine that died left of other moves stays noted, and includes this one.
+        let is_noted = folder.is_some() && Move { from: before, to: None }.begin_first(&here, here.name());
+        let committed = here.repository().commit_files(&request);
+        let follows = committed
+            .as_ref()
+            .ok()
+            .zip(folder.as_mut())
+            .map(|(committed, folder)| folder.switch(here.store(), Some(before), committed.tree, LocalChanges::Keep).is_ok());
+        if is_noted {
+            unfinished::end(&here, here.name());
+        }
+        let committed = committed?;
         drop(folder);
         here.open.meter.committed(started.elapsed());
         Ok(json!({

@@ -1,23 +1,29 @@
 //! `helios import`, `helios export` and `helios sync`: histories from and to git.
 
+mod folders;
+mod told;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use helix_protocol::{Code, Failure, ObjectId};
+use helix_protocol::{Code, Failure};
 use helix_versions::git::{
-    Converted, ExportRefs, GitHead, ImportReport, Phase, Progress, RefOutcome, RefReport, SyncFailed, converted, export_history,
-    import_history, import_history_again, sync, working_folder,
+    ExportRefs, GitHead, RefOutcome, RefReport, SyncFailed, converted, export_history, import_history, import_history_again, sync,
 };
-use helix_versions::{BranchName, Elsewhere, LocalChanges, RefName, Start, Undo, VersionError, WorkspaceName};
-use serde_json::{Value, json};
+use helix_versions::{RefName, VersionError};
+use serde_json::json;
 
-use super::follow::go_back;
+use self::folders::{Folders, arrive, beside, git_folder};
+use self::told::{
+    EXPORT, FROM_GIT, IMPORT, ProgressLine, TO_GIT, converted_json, refs_json, tell_converted, tell_left_out, tell_refs,
+    tell_unlike,
+};
 use super::{Verb, init};
-use crate::console::{Console, NO, OK};
+use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::engine::location::Location;
-use crate::here::{Here, queue};
+use crate::here::Here;
 
 /// Takes the whole history of a git repository
 ///
@@ -115,20 +121,19 @@ impl Import {
         let _lease = here.lease();
         let caller = here.caller(context, None);
         let began_empty = here.repository().head(here.name())?.snapshot.is_none();
-        let mut before = Folders::look(&here)?;
-        if began_empty {
-            before.0.retain(|(name, _)| name != here.name());
-        }
+        let git = git_folder(source);
+        let before = Folders::look(&here, git.as_deref())?;
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
         let import = if self.again { import_history_again } else { import_history };
         let report =
             import(here.repository(), &caller, source, &mut |progress| meter.tell(&mut context.console, "importing", progress))
                 .map_err(|error| no_git(error, "--from-git"))?;
         meter.end(&mut context.console)?;
-        let git = git_folder(source);
-        before.follow(context, &here, &report, git.as_deref())?;
         if began_empty {
+            before.without(here.name()).follow(context, &here, &report)?;
             arrive(context, &here, &report.head, git.as_deref())?;
+        } else {
+            before.follow(context, &here, &report)?;
         }
         if git.is_some_and(|git| git == here.location.root) {
             tell_unlike(context, &converted(source)?)?;
@@ -146,35 +151,6 @@ impl Import {
         }
         Ok(OK)
     }
-}
-
-/// Puts the head where git's is, unless that is nowhere here; the branch that it stays on may have come all the same. Files that are here
-/// already stay; those that are not are made, but in the folder that git itself works in: there they were deleted.
-fn arrive(context: &mut Context<'_>, here: &Here, head: &GitHead, git: Option<&Path>) -> Result<(), Failure> {
-    let repository = here.repository();
-    let start = match head {
-        GitHead::Ref(name) => {
-            let branch = name.strip_prefix("refs/heads/").and_then(|name| name.parse::<BranchName>().ok());
-            match branch {
-                Some(branch) if repository.branch(&branch)?.is_some() => Some(Start::Branch(branch)),
-                _ => None,
-            }
-        }
-        GitHead::Detached(id) => Some(Start::Detached(*id)),
-        GitHead::Elsewhere(_) => None,
-    };
-    let folder = here.folder()?;
-    let mut folder = queue(&folder, &context.console)?;
-    let empty = repository.empty_tree();
-    let has_files = !folder.status(here.store(), Some(empty))?.changes.is_empty();
-    let to = match start {
-        Some(start) => repository.switch(&here.caller(context, None), &start, Elsewhere::Refuse)?.to,
-        None => repository.tree_of(&repository.head(here.name())?)?,
-    };
-    if !has_files || git != Some(&*here.location.root) {
-        go_back(here, &mut folder, empty, to)?;
-    }
-    Ok(())
 }
 
 impl Verb for Export {
@@ -222,21 +198,20 @@ impl Verb for Sync {
             Some(git) => cwd.join(git),
             None => beside(&here.location)?,
         };
-        let before = Folders::look(&here)?;
+        let before = Folders::look(&here, git_folder(&git).as_deref())?;
         let mut meter = ProgressLine::new(self.quiet, context.caller.columns);
         let synced = sync(here.repository(), &caller, &git, &mut |progress| meter.tell(&mut context.console, "syncing", progress));
         meter.end(&mut context.console)?;
-        let folder = git_folder(&git);
         let report = match synced {
             Ok(report) => report,
             Err(SyncFailed { imported, error }) => {
                 if let Some(imported) = imported {
-                    before.follow(context, &here, &imported, folder.as_deref())?;
+                    before.follow(context, &here, &imported)?;
                 }
                 return Err(no_git(error, "--git"));
             }
         };
-        before.follow(context, &here, &report.imported, folder.as_deref())?;
+        before.follow(context, &here, &report.imported)?;
         let (from, to) = (&report.imported, &report.exported);
         if context.is_json() {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs), "converted": converted_json(&to.converted)}}))?;
@@ -263,75 +238,6 @@ impl Verb for Sync {
     }
 }
 
-/// The git repository that works in this folder, or in the main one. One of a folder above has more in its branches than is here.
-fn beside(location: &Location) -> Result<PathBuf, Failure> {
-    let mut above = None;
-    for root in [&location.root, &location.repository] {
-        match working_folder(root) {
-            Ok(Some(folder)) if folder == *root => return Ok(folder),
-            Ok(folder) => above = folder,
-            Err(VersionError::NotARepository(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let root = location.repository.display();
-    let failure = Failure::new(Code::NotARepository, format!("{root} has no git repository of its own"));
-    Err(match above {
-        Some(above) => failure.hint(format!("`helios sync --git {}` takes the one of a folder above, whole", above.display())),
-        None => failure.hint("name a folder of one with `--git`, or run `git init` there and commit once"),
-    })
-}
-
-/// The trees that the files of workspaces came of, before an import moves branches.
-struct Folders(Vec<(WorkspaceName, ObjectId)>);
-
-impl Folders {
-    fn look(here: &Here) -> Result<Self, Failure> {
-        let workspaces = here.repository().workspaces()?.into_iter();
-        let trees = workspaces.map(|workspace| Ok((workspace.name.clone(), here.repository().folder_tree(&workspace)?)));
-        trees.collect::<Result<_, Failure>>().map(Self)
-    }
-
-    /// Lets files follow their branches, but in the folder that git itself works in: there they are right already. Where changes that no
-    /// commit has are in the way, no file is touched and the import is taken back.
-    fn follow(&self, context: &mut Context<'_>, here: &Here, report: &ImportReport, git: Option<&Path>) -> Result<(), Failure> {
-        let verb = "import";
-        let repository = here.repository();
-        let (mut moved, mut in_the_way) = (Vec::new(), Vec::new());
-        for (name, from) in &self.0 {
-            let workspace = repository.workspace(name)?;
-            let (to, location) = (repository.folder_tree(&workspace)?, here.place_of(&workspace));
-            if to == *from || !location.root.is_dir() || git == Some(&*location.root) {
-                continue;
-            }
-            let folder = here.open.folder(&location)?;
-            in_the_way.extend(queue(&folder, &context.console)?.foresee(here.store(), Some(*from), to, LocalChanges::Keep)?);
-            moved.push((name, folder, *from, to));
-        }
-        if !in_the_way.is_empty() {
-            if let Some(number) = report.recorded.operation {
-                repository.undo(&here.caller(context, None), Undo::Entry(number))?;
-            }
-            return Err(super::in_the_way(&in_the_way, verb));
-        }
-        for (name, folder, from, to) in moved {
-            let followed = queue(&folder, &context.console)?.switch(here.store(), Some(from), to, LocalChanges::Keep);
-            if let Err(error) = followed {
-                let text = format!("warning: the files of workspace {name} stay as they are: {error}");
-                context.console.note(format!(
-                    "{text}\nhint: `helios reset --hard` there makes them the head's before anything is committed"
-                ))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The folder that a git repository works in, where it has one.
-fn git_folder(git: &Path) -> Option<PathBuf> {
-    working_folder(git).ok().flatten()
-}
-
 /// Names the option that names the git repository, where there is none.
 fn no_git(error: VersionError, option: &str) -> Failure {
     let failure = Failure::from(error);
@@ -340,148 +246,5 @@ fn no_git(error: VersionError, option: &str) -> Failure {
             failure.hint(format!("name a folder of one with `{option}`, or run `git init` there and commit once"))
         }
         _ => failure,
-    }
-}
-
-/// Warns of what was purged before git could have it.
-fn tell_left_out(console: &mut Console<'_>, ids: &[ObjectId]) -> Result<(), Failure> {
-    for id in ids {
-        console.note(format!("warning: {} is left out: it was removed with `helios purge`", id.short()))?;
-    }
-    if !ids.is_empty() {
-        console.note("warning: commits that had such files, and those that came of them, have other ids in git than before")?;
-    }
-    Ok(())
-}
-
-/// Warns of files that show as changed, since git's working folder has them otherwise than git's commits.
-fn tell_unlike(context: &mut Context<'_>, files: &[Converted]) -> Result<(), Failure> {
-    let Some(Converted { path, by }) = files.first() else { return Ok(()) };
-    let more = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
-    let text = format!("warning: git converts {path} ({by}){more} on the way into the folder: here such files show as changed");
-    context.console.note(format!("{text}\nhint: leave them to git: what `helios commit` takes is what lies in the folder"))
-}
-
-/// Warns of what git got as it lies in the folder.
-fn tell_converted(console: &mut Console<'_>, files: &[Converted]) -> Result<(), Failure> {
-    files.iter().try_for_each(|Converted { path, by }| {
-        console.note(format!("warning: git gets {path} as it lies in the folder, without what it does to it itself ({by})"))
-    })
-}
-
-fn converted_json(files: &[Converted]) -> Vec<Value> {
-    files.iter().map(|Converted { path, by }| json!({"path": path, "by": by})).collect()
-}
-
-fn outcome(outcome: &RefOutcome) -> String {
-    match outcome {
-        RefOutcome::Created => "created".to_owned(),
-        RefOutcome::Forwarded => "forwarded".to_owned(),
-        RefOutcome::Unchanged => "unchanged".to_owned(),
-        RefOutcome::Ahead => "left, the other side is ahead:".to_owned(),
-        RefOutcome::Diverged => "left, both sides have gone on:".to_owned(),
-        RefOutcome::Removed => "left, it was removed on this side:".to_owned(),
-        RefOutcome::Kept => "kept for export only:".to_owned(),
-        RefOutcome::InTheWay { name } => format!("left, {name} is in its way:"),
-        RefOutcome::CheckedOut { worktree } => format!("left, it is checked out in {worktree}:"),
-    }
-}
-
-fn refs_json(refs: &[RefReport]) -> Vec<Value> {
-    let told = |report: &RefReport| {
-        let mut value = json!({"ref": report.name, "outcome": outcome(&report.outcome)});
-        if let Some(commit) = report.theirs.as_ref().filter(|_| report.name.starts_with("refs/heads/")) {
-            value["to_merge"] = json!(commit);
-        }
-        value
-    };
-    refs.iter().map(told).collect()
-}
-
-/// Which way commits go, for a person.
-struct Way {
-    /// What stands before each ref; nothing where there is only one way.
-    mark: &'static str,
-    /// A ref that was left since it is further where it would have been moved.
-    ahead: &'static str,
-    /// A ref that was left since it was removed there.
-    removed: &'static str,
-}
-
-const IMPORT: Way = Way { mark: "", ahead: "left, it is further here than in git:", removed: "left, it was removed here:" };
-const EXPORT: Way = Way { mark: "", ahead: "left, it is further in git than here:", removed: "left, it was removed in git:" };
-const FROM_GIT: Way = Way { mark: "git → here: ", ..IMPORT };
-const TO_GIT: Way = Way { mark: "here → git: ", ..EXPORT };
-
-/// Names the refs that something became of.
-fn tell_refs<'r>(console: &mut Console<'_>, way: &Way, refs: impl IntoIterator<Item = &'r RefReport>) -> Result<(), Failure> {
-    for report in refs.into_iter().filter(|report| report.outcome != RefOutcome::Unchanged) {
-        let mark = if way.mark.is_empty() || report.outcome != RefOutcome::Diverged { way.mark } else { "git ↔ here: " };
-        let became = match &report.outcome {
-            RefOutcome::Ahead => way.ahead.to_owned(),
-            RefOutcome::Removed => way.removed.to_owned(),
-            other => outcome(other),
-        };
-        console.line(format!("  {mark}{became} {}", report.name))?;
-        if let Some(next) = next_step(report) {
-            console.line(format!("    {next}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// What brings a ref together that was left.
-fn next_step(report: &RefReport) -> Option<String> {
-    if matches!(report.outcome, RefOutcome::InTheWay { .. }) {
-        return Some("no branch is beneath another one: rename one of them".to_owned());
-    }
-    if report.outcome != RefOutcome::Diverged {
-        return None;
-    }
-    let (branch, tag) = (report.name.strip_prefix("refs/heads/"), report.name.strip_prefix("refs/tags/"));
-    Some(match (branch, tag, &report.theirs) {
-        (Some(branch), _, Some(commit)) => {
-            format!("on branch {branch}: `helios merge {commit}` takes git's commit into it, then export or sync again")
-        }
-        (Some(_), _, None) => "`helios import` or `helios sync` takes git's commit first, and names it".to_owned(),
-        (None, Some(tag), Some(commit)) => format!(
-            "tags stay where they are: `helios tag -f {tag} {commit}` takes git's, `git tag -d {tag}` makes room for the one here"
-        ),
-        (None, Some(tag), None) => format!("tags stay where they are: `git tag -d {tag}` makes room for the one here"),
-        (None, None, _) => return None,
-    })
-}
-
-/// How far it is, on standard error, where there is a terminal.
-struct ProgressLine {
-    shown: bool,
-    used: bool,
-}
-
-impl ProgressLine {
-    fn new(quiet: bool, columns: u16) -> Self {
-        Self { shown: !quiet && columns > 0, used: false }
-    }
-
-    fn tell(&mut self, console: &mut Console<'_>, verb: &str, progress: &Progress) {
-        if !self.shown {
-            return;
-        }
-        let phase = match progress.phase {
-            Phase::Finding => "finding commits",
-            Phase::Copying => verb,
-            Phase::Finishing => "finishing",
-        };
-        let line = format!(
-            "\r\x1b[K{phase}: {}/{} commits, {} objects, {:.0}/s",
-            progress.done, progress.total, progress.objects, progress.per_second
-        );
-        // Whoever does not see it any more still gets the work done.
-        let _ = console.aside(&line);
-        self.used = true;
-    }
-
-    fn end(&self, console: &mut Console<'_>) -> Result<(), Failure> {
-        if self.used { console.aside("\r\x1b[K") } else { Ok(()) }
     }
 }

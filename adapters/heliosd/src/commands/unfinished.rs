@@ -3,10 +3,10 @@
 //! the next command that needs the files, and is not committed as a change.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
-use helix_objects::write_no_follow;
+use helix_objects::no_follow;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_versions::{LocalChanges, WorkingFolder, WorkspaceName};
 
@@ -14,6 +14,9 @@ use super::keep::{Doomed, Reach, keep};
 use crate::context::Context;
 use crate::engine::location::Location;
 use crate::here::Here;
+
+/// Stands for a byte of a tree's id where there is none.
+const NOWHERE: &str = "--";
 
 /// The trees that a folder's files are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +31,20 @@ impl Move {
     /// Notes the move.
     pub fn begin(self, here: &Here, workspace: &WorkspaceName) {
         let place = place(here, workspace);
-        let to = self.to.map_or_else(String::new, |to| to.to_string());
-        let written = write_no_follow(&place.with_extension("new"), format!("{}\n{to}\n", self.from).as_bytes());
+        let to = self.to.map_or_else(|| NOWHERE.repeat(self.from.0.len()), |to| to.to_string());
         // A full disk keeps nobody from going back to where there is room.
-        if let Err(error) = written.and_then(|()| fs::rename(place.with_extension("new"), &place)) {
+        if let Err(error) = write_over(&place, &format!("{}\n{to}\n", self.from)) {
             tracing::warn!(%error, place = %place.display(), "a move of files could not be noted");
         }
+    }
+
+    /// Notes the move where none is noted, and says whether it did: what is noted already says what the files really are.
+    pub fn begin_first(self, here: &Here, workspace: &WorkspaceName) -> bool {
+        let first = !is_noted(here, workspace);
+        if first {
+            self.begin(here, workspace);
+        }
+        first
     }
 
     fn read(here: &Here, workspace: &WorkspaceName) -> Result<Option<Self>, Failure> {
@@ -57,6 +68,18 @@ impl Move {
             None => vec![(from, target)],
         }
     }
+}
+
+/// Notes are of one length and written over each other: the file system would write out at once what takes the place of a file.
+fn write_over(place: &Path, note: &str) -> io::Result<()> {
+    // Of a folder that nobody has looked at there is nothing yet.
+    fs::create_dir_all(place.parent().expect("it is beneath .helios"))?;
+    no_follow().write(true).create(true).truncate(false).open(place)?.write_all(note.as_bytes())
+}
+
+/// Whether a move of the workspace's files has begun and not ended.
+pub fn is_noted(here: &Here, workspace: &WorkspaceName) -> bool {
+    place(here, workspace).exists()
 }
 
 /// The files are the head's: the note goes.
