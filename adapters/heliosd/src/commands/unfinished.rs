@@ -1,8 +1,10 @@
 //! A note of each workspace whose files are on their way from one tree to another: `.helios/workspaces/NAME/moving`. It is written before
-//! the head moves and removed when the files are the head's, so that what is left by an engine that was killed in between is finished by
-//! the next command that needs the files, and is not committed as a change.
+//! the head moves and crossed out when the files are the head's, so that what is left by an engine that was killed in between is finished
+//! by the next command that needs the files, and is not committed as a change.
+//!
+//! Notes are of one length and written over each other in one file: making and removing a file takes as long as the rest of a small move.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,8 +17,8 @@ use crate::context::Context;
 use crate::engine::location::Location;
 use crate::here::Here;
 
-/// Stands for a byte of a tree's id where there is none.
-const NOWHERE: &str = "--";
+/// As long as a tree's id, and none.
+const NOWHERE: &str = "----------------------------------------------------------------";
 
 /// The trees that a folder's files are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +33,10 @@ impl Move {
     /// Notes the move.
     pub fn begin(self, here: &Here, workspace: &WorkspaceName) {
         let place = place(here, workspace);
-        let to = self.to.map_or_else(|| NOWHERE.repeat(self.from.0.len()), |to| to.to_string());
+        // Of a folder that nobody has looked at there is nothing yet.
+        let made = fs::create_dir_all(place.parent().expect("it is beneath .helios"));
         // A full disk keeps nobody from going back to where there is room.
-        if let Err(error) = write_over(&place, &format!("{}\n{to}\n", self.from)) {
+        if let Err(error) = made.and_then(|()| write_over(no_follow().create(true), &place, Some(self.from), self.to)) {
             tracing::warn!(%error, place = %place.display(), "a move of files could not be noted");
         }
     }
@@ -70,22 +73,20 @@ impl Move {
     }
 }
 
-/// Notes are of one length and written over each other: the file system would write out at once what takes the place of a file.
-fn write_over(place: &Path, note: &str) -> io::Result<()> {
-    // Of a folder that nobody has looked at there is nothing yet.
-    fs::create_dir_all(place.parent().expect("it is beneath .helios"))?;
-    no_follow().write(true).create(true).truncate(false).open(place)?.write_all(note.as_bytes())
+fn write_over(options: &mut OpenOptions, place: &Path, from: Option<ObjectId>, to: Option<ObjectId>) -> io::Result<()> {
+    let line = |tree: Option<ObjectId>| tree.map_or_else(|| NOWHERE.to_owned(), |tree| tree.to_string());
+    options.write(true).truncate(false).open(place)?.write_all(format!("{}\n{}\n", line(from), line(to)).as_bytes())
 }
 
 /// Whether a move of the workspace's files has begun and not ended.
 pub fn is_noted(here: &Here, workspace: &WorkspaceName) -> bool {
-    place(here, workspace).exists()
+    Move::read(here, workspace).is_ok_and(|noted| noted.is_some())
 }
 
-/// The files are the head's: the note goes.
+/// The files are the head's: the note is crossed out.
 pub fn end(here: &Here, workspace: &WorkspaceName) {
     let place = place(here, workspace);
-    match fs::remove_file(&place) {
+    match write_over(&mut no_follow(), &place, None, None) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             tracing::warn!(%error, place = %place.display(), "the note of a move of files stays");
         }
