@@ -61,6 +61,14 @@ impl Config {
         let mut config = Config::default();
         if let Some((path, text)) = find(explicit, env)? {
             config = refusal::parse(&text, &path.display().to_string())?;
+            let is_named = explicit.is_some() || env("HELIX_CONFIG").is_some_and(|path| !path.is_empty());
+            if !is_named && path == Path::new(HERE) && !config.tasks.secrets.is_empty() {
+                // A repository may have brought it, and must not allow itself anything.
+                return Err(Failure::new(Code::InvalidConfig, format!("./{HERE} has tasks.secrets, and nobody named that file"))
+                    .hint(format!(
+                        "where it is your own, name it with `--config {HERE}` or HELIX_CONFIG, or move it to ~/.config/helix"
+                    )));
+            }
             sources.push(Source::File(path));
         }
         sources.extend(environment::apply(&mut config, env)?);
@@ -135,13 +143,16 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
+/// The file of the present folder that counts where none is named.
+const HERE: &str = "helix.yaml";
+
 /// Where a file is looked for that nobody named.
 fn usual_places(env: &impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     let folder = env("XDG_CONFIG_HOME")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from)
         .or_else(|| env("HOME").map(|home| Path::new(&home).join(".config")));
-    let mut places = vec![PathBuf::from("helix.yaml")];
+    let mut places = vec![PathBuf::from(HERE)];
     places.extend(folder.map(|folder| folder.join("helix/helix.yaml")));
     places
 }

@@ -147,7 +147,7 @@ comes from, `helix config check` judges a file, `helix config show --defaults` p
 
 `helix.yaml` is looked for in this order: `--config FILE`, `HELIX_CONFIG`, `./helix.yaml`, `$XDG_CONFIG_HOME/helix/helix.yaml` (else
 `~/.config/helix/helix.yaml`). Without one the defaults hold. An unknown key, a key given twice and a value of another type are refused
-with file and line.
+with file and line. A `./helix.yaml` that nobody named may have no `tasks.secrets`: a repository could have brought it.
 
 The environment wins over the file. Every scalar key has a variable, `HELIX_<SECTION>_<KEY>` in capitals; beside those:
 

@@ -181,6 +181,11 @@ fn a_repositorys_secrets_are_had_where_the_configuration_or_the_run_allows_them(
 
     let path = repository.display().to_string();
     let run = ["run", "--repo", &path, "--command", "test $ONE$TWO = hunter1hunter2 && echo shown $TWO"];
+    // A file of the folder, which a repository may have brought, allows nothing.
+    assert_eq!(refusal(&person.types(&[&run[..], &["--json"]].concat())), (Some(2), "invalid_config".to_owned()));
+    let own = folder.join(".config/helix");
+    std::fs::create_dir_all(&own).expect("the folder is writable");
+    std::fs::rename(folder.join("helix.yaml"), own.join("helix.yaml")).expect("the folder is writable");
     let refused = person.types(&run);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
@@ -265,7 +270,7 @@ fn a_wrong_command_line_and_a_projects_file_are_judged_as_what_they_are() {
 #[test]
 fn down_says_what_it_waits_for_and_what_stays_and_ends_workers_where_that_is_wanted() {
     let person = Person::new();
-    let mut run = person.command(&["run", "--command", "touch begun; sleep 4"]).spawn().expect("the program runs");
+    let mut run = person.command(&["run", "--command", "touch begun; sleep 8"]).spawn().expect("the program runs");
     let started = std::time::Instant::now();
     let is_running = || {
         let tasks = person.types(&["status", "--json"]);

@@ -225,7 +225,7 @@ fn a_worker_is_cordoned_taken_back_and_drained_and_a_task_says_why_it_waits() {
 #[test]
 fn a_worker_that_was_drained_holds_nothing_and_can_be_removed() {
     let person = Person::new();
-    let task = person.makes(&["--command", "touch begun; sleep 4"]).id.to_string();
+    let task = person.makes(&["--command", "touch begun; sleep 12"]).id.to_string();
     let start = Instant::now();
     while json(&person.types(&["status", "--json"]))["held"]["local-1"] != 1 {
         assert!(start.elapsed() < SOON, "the task is not taken");

@@ -159,6 +159,7 @@ struct Named<'a> {
 
 /// The body with the model's name as the provider knows it; every other byte stays. The gateway lets no body pass that names two.
 fn with_model(body: &Bytes, model: &str) -> Bytes {
+    // A list would be read by position.
     if !body.trim_ascii_start().starts_with(b"{") {
         return body.clone();
     }

@@ -242,6 +242,9 @@ async fn node(folder: &DataFolder, models: bool) -> Vec<Check> {
             } else {
                 Check::warning("node", found, "it is of another version than this program: `helix down`, then `helix up`")
             });
+            if let Some(failure) = status.records_failure.clone() {
+                checks.push(Check::failed("records", failure));
+            }
             let ready = status.workers.iter().filter(|view| view.ready).count();
             let found = format!("{ready} of {} ready", status.workers.len());
             checks.push(if ready == 0 {

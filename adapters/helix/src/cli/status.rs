@@ -36,7 +36,8 @@ fn render(status: &SystemStatus, now: Timestamp, style: Style) -> String {
         node.database,
         match &status.records_failure {
             None => day(Spent { money: status.spent_today, tokens: status.tokens_today }, status.daily),
-            Some(failure) => style.red(format!("not known: {failure}")),
+            Some(failure) if failure.hint.is_empty() => style.red(format!("not known: {failure}")),
+            Some(failure) => format!("{}\n            → {}", style.red(format!("not known: {failure}")), failure.hint),
         },
     );
     if let Some(ProjectDay { spent, daily }) = status.project {

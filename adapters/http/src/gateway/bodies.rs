@@ -47,12 +47,11 @@ impl Room {
         Self { bytes: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Room for so many bytes `beside` what the same body has. Refused with 413 where that is more than all there is, and with 503 where
-    /// others have it.
-    pub fn take(&self, bytes: usize, beside: Option<&OwnedSemaphorePermit>) -> Result<OwnedSemaphorePermit, Refusal> {
+    /// Room for so many bytes beside those that the same request `has`. Refused with 413 where that is more than all there is, and with 503
+    /// where others have it.
+    pub fn take(&self, bytes: usize, has: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         // A permit counts in 32 bits.
         let most = u32::try_from(self.all).unwrap_or(u32::MAX);
-        let has = beside.map_or(0, OwnedSemaphorePermit::num_permits);
         match u32::try_from(bytes) {
             Ok(more) if has.saturating_add(bytes) <= most as usize => {
                 Arc::clone(&self.bytes).try_acquire_many_owned(more).map_err(|_| crowded())
@@ -110,14 +109,14 @@ impl Bodies {
                 return Err(self.large());
             }
             // A chunk is what one read of a connection brings.
-            room.merge(self.room.take(chunk.len(), Some(&room))?);
+            room.merge(self.room.take(chunk.len(), room.num_permits())?);
             read.extend_from_slice(&chunk);
         }
         if read.len() <= SMALL {
             return Ok(read.into());
         }
         // What passes is written anew where the model has another name there.
-        room.merge(self.room.take(read.len(), Some(&room))?);
+        room.merge(self.room.take(read.len(), room.num_permits())?);
         read.shrink_to_fit();
         Ok(Bytes::from_owner(Charged { bytes: read, _room: room }))
     }
@@ -220,8 +219,8 @@ mod tests {
         assert_eq!(status(bodies.read(body(20, Duration::ZERO)).await), Ok(20 * CHUNK));
         // However much room there is, one body has what a permit can count.
         let room = Room::new(16 << 30);
-        let taken = room.take(3 << 30, None).expect("there is room");
-        assert_eq!(room.take(2 << 30, Some(&taken)).map(drop).map_err(|refused| refused.status), Err(413));
-        assert!(room.take(2 << 30, None).is_ok());
+        let taken = room.take(3 << 30, 0).expect("there is room");
+        assert_eq!(room.take(2 << 30, taken.num_permits()).map(drop).map_err(|refused| refused.status), Err(413));
+        assert!(room.take(2 << 30, 0).is_ok());
     }
 }

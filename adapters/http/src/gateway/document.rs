@@ -45,6 +45,9 @@ const DECIDING: [&str; 13] = [
 /// So much of a field's name is told.
 const TOLD: usize = 64;
 
+/// What Gemini's limits stand in, without `_`.
+const GENERATION_CONFIG: &str = "generationconfig";
+
 /// A body as it was read. A small one has no room of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
@@ -65,7 +68,9 @@ impl Document {
     /// Refused with 400 where it is no JSON or has a field twice, with 413 where it takes more than there is, and with 503 where others
     /// have taken that.
     pub fn read(bytes: &[u8], room: &Room) -> Result<Self, Refusal> {
-        let mut charge = Charge { room, taken: None, left: SMALL, refused: None };
+        // The body itself, and what is written anew of it.
+        let beside = if bytes.len() > SMALL { 2 * bytes.len() } else { 0 };
+        let mut charge = Charge { room, beside, taken: None, left: SMALL, refused: None };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let read = Part { charge: &mut charge, is_request: true }.deserialize(&mut reader).and_then(|value| {
             reader.end()?;
@@ -86,6 +91,8 @@ pub(crate) fn invalid(message: String) -> Refusal {
 /// What a document has taken so far.
 struct Charge<'a> {
     room: &'a Room,
+    /// What the same request has taken for its bytes.
+    beside: usize,
     taken: Option<OwnedSemaphorePermit>,
     /// Of that, and of what a small one takes.
     left: usize,
@@ -97,7 +104,8 @@ impl Charge<'_> {
         let bytes = bytes.saturating_mul(COPIES);
         if bytes > self.left {
             let more = (bytes - self.left).max(STEP);
-            match self.room.take(more, self.taken.as_ref()) {
+            let has = self.beside + self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            match self.room.take(more, has) {
                 Ok(permit) => self.taken.get_or_insert_with(|| self.room.nothing()).merge(permit),
                 Err(refused) => return Err(self.refuse(refused)),
             }
@@ -117,7 +125,7 @@ impl Charge<'_> {
 /// Reads one value.
 struct Part<'c, 'r> {
     charge: &'c mut Charge<'r>,
-    /// It is the whole of the body.
+    /// It is the whole of the body, or a part that decides how much is asked for.
     is_request: bool,
 }
 
@@ -185,7 +193,8 @@ impl<'de> Visitor<'de> for Part<'_, '_> {
             }
             let node = if fields.len().is_multiple_of(NODE.0) { NODE.1 } else { 0 };
             self.charge.take(ALLOCATION + name.len() + node)?;
-            let value = object.next_value_seed(Part { charge: &mut *self.charge, is_request: false })?;
+            let decides = self.is_request && name.replace('_', "").eq_ignore_ascii_case(GENERATION_CONFIG);
+            let value = object.next_value_seed(Part { charge: &mut *self.charge, is_request: decides })?;
             fields.insert(name, value);
         }
         Ok(Value::Object(fields))
@@ -199,8 +208,9 @@ fn ambiguous(name: &str, names: &mut HashSet<String>) -> Option<Refusal> {
     if folded != name && DECIDING.contains(&folded.as_str()) {
         return Some(invalid(format!("the request has a field {told:?}, which is written {folded:?}")));
     }
-    let message = format!("the request has the field {told:?} twice, or another one that differs from it in case only");
-    (!names.insert(folded)).then(|| invalid(message))
+    let message = format!("the request has the field {told:?} twice, or another one that differs from it in case or `_` only");
+    // Gemini's fields have a second spelling.
+    (!names.insert(folded.replace('_', ""))).then(|| invalid(message))
 }
 
 #[cfg(test)]
@@ -276,10 +286,12 @@ mod tests {
             r#""model":"m","Max_Tokens":100000"#,
             r#""model":"m","N":9"#,
             r#""model":"m","extraBody":1,"extrabody":2"#,
+            r#""generationConfig":{"maxOutputTokens":65536},"generation_config":{"maxOutputTokens":1}"#,
+            r#""generationConfig":{"maxOutputTokens":65536,"max_output_tokens":1}"#,
         ] {
             assert_eq!(status(Document::read(format!("{{{fields}}}").as_bytes(), &room)), Err(400), "{fields}");
         }
-        // Further down names are the client's own.
+        // Further down, but for Gemini's limits, names are the client's own.
         let metadata = r#"{"model":"m","metadata":{"a":1,"A":2},"generationConfig":{},"contents":[{"model":1,"Model":2}]}"#;
         assert!(Document::read(metadata.as_bytes(), &room).is_ok());
     }

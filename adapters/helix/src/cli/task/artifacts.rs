@@ -61,7 +61,12 @@ impl Artifacts {
         for artifact in artifacts {
             let content = client.bytes(&self.which.path(&format!("artifacts/{}", artifact.object))).await?;
             match folder.write(&artifact.path, artifact.mode, &content) {
-                Err(failure) if failure.code == Code::PathEscapes => refused.push(failure.message),
+                Err(failure) if failure.code == Code::PathEscapes => {
+                    if refused.len() < SHOWN {
+                        context.say(&format!("left out: {}", failure.message));
+                    }
+                    refused.push(failure.message);
+                }
                 written => {
                     written?;
                     context.say(&format!("wrote {}", out.join(&artifact.path).display()));
@@ -69,9 +74,6 @@ impl Artifacts {
             }
         }
         let Some(first) = refused.first() else { return Ok(()) };
-        for message in refused.iter().take(SHOWN) {
-            context.say(&format!("left out: {message}"));
-        }
         let others = match refused.len() - 1 {
             0 => String::new(),
             more => format!(", and so with {more} more"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use helix_adapter_http::api::SystemStatus;
+use helix_adapter_http::api::TaskList;
 use helix_messages::WorkerView;
 use helix_protocol::{Code, Failure, Lifecycle, WorkerId};
 use serde_json::json;
@@ -50,8 +50,11 @@ async fn emptied(context: &Context, client: &Client, view: WorkerView) -> Result
     let (worker, name) = (view.record.id, view.record.name);
     let mut emptied = std::pin::pin!(async {
         loop {
-            if let (view, 0) = held(client, worker, &name).await? {
-                return Ok(view);
+            match held(client, worker, &name).await {
+                Ok((view, 0)) => return Ok(view),
+                // It is away for a moment, and the wait may be for hours.
+                Ok(_) | Err(Failure { code: Code::DatabaseUnavailable, .. }) => {}
+                Err(failure) => return Err(failure),
             }
             tokio::time::sleep(GLANCE).await;
         }
@@ -60,7 +63,7 @@ async fn emptied(context: &Context, client: &Client, view: WorkerView) -> Result
         return emptied;
     }
     let what = match held(client, worker, &name).await?.1 {
-        1 => "waiting for the present step of 1 task".to_owned(),
+        0 | 1 => "waiting for the present step of 1 task".to_owned(),
         held => format!("waiting for the present steps of {held} tasks"),
     };
     context.say(&format!("{what}; it drains whether or not it is waited for"));
@@ -68,17 +71,13 @@ async fn emptied(context: &Context, client: &Client, view: WorkerView) -> Result
 }
 
 /// The worker, and how many tasks it holds. Refused where it drains no more.
-async fn held(client: &Client, worker: WorkerId, name: &str) -> Result<(WorkerView, u64), Failure> {
-    let mut status: SystemStatus = client.get("/system/status").await?;
-    if let Some(failure) = status.records_failure {
-        return Err(failure);
-    }
-    let held = status.held.remove(name).unwrap_or(0);
-    let view = status.workers.into_iter().find(|view| view.record.id == worker);
-    let view = view.ok_or_else(|| Failure::new(Code::NotFound, format!("worker {name} was removed")))?;
+async fn held(client: &Client, worker: WorkerId, name: &str) -> Result<(WorkerView, usize), Failure> {
+    let view: WorkerView = client.get(&format!("/workers/{worker}")).await?;
     if view.record.lifecycle != Lifecycle::Draining {
         let message = format!("worker {name} drains no more: somebody took that back");
         return Err(Failure::new(Code::InvalidState, message).hint(format!("`helix worker drain {name}` drains it again")));
     }
+    let active: TaskList = client.query("/tasks", &[("status", "assigned,running")]).await?;
+    let held = active.tasks.iter().filter(|task| task.worker == Some(worker)).count();
     Ok((view, held))
 }

@@ -42,6 +42,7 @@ impl Folder {
             Errno::EXIST => {
                 Failure::new(Code::InvalidState, format!("{path} is there already")).hint("name another folder with --out")
             }
+            Errno::NAMETOOLONG => escapes(path, "has a name that no folder can hold"),
             Errno::LOOP | Errno::NOTDIR => escapes(path, "leads through a link, or through something else that is no folder"),
             error => Failure::io(path, &error.into()),
         };
@@ -82,12 +83,12 @@ fn stays(target: &[u8], depth: usize) -> bool {
     let parts: Vec<Component<'_>> = parts.collect();
     let up = parts.iter().take_while(|part| **part == Component::ParentDir).count();
     let is_plain = |part: &Component<'_>| matches!(part, Component::Normal(name) if !leads_into_a_repository(name.as_bytes()));
-    up <= depth && parts[up..].iter().all(is_plain)
+    !target.is_empty() && up <= depth && parts[up..].iter().all(is_plain)
 }
 
 /// A folder needs no `.git` to be a repository: git takes one with these names for a bare one and obeys its `config`.
 fn refuse_a_repository(folder: BorrowedFd<'_>, name: &OsStr, path: &str) -> Result<(), Failure> {
-    let has = |wanted: &str| name == wanted || statat(folder, wanted, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    let has = |wanted: &str| name.eq_ignore_ascii_case(wanted) || statat(folder, wanted, AtFlags::SYMLINK_NOFOLLOW).is_ok();
     if has("HEAD") && (has("commondir") || (has("objects") && has("refs"))) {
         return Err(escapes(path, "is in a folder that git would take for a repository"));
     }
@@ -157,6 +158,8 @@ mod tests {
             assert_eq!(code(done), Some(Code::PathEscapes), "{target:?}");
         }
         assert_eq!(code(folder.write("top", FileMode::Symlink, b"..")), Some(Code::PathEscapes));
+        assert_eq!(code(folder.write("nothing", FileMode::Symlink, b"")), Some(Code::PathEscapes));
+        assert_eq!(code(folder.write(&"x".repeat(256), FileMode::Regular, b"x")), Some(Code::PathEscapes));
         folder.write("s/t/link", FileMode::Symlink, b"../t").expect("it stays");
     }
 
