@@ -281,7 +281,7 @@ fn what_a_search_left_when_its_engine_died_is_put_back_and_never_over_an_edit() 
         user.commit(&root, "f", &number.to_string());
     }
     let search = || {
-        let search = user.helios(&root, &["bisect", "run", &good, "HEAD", "--", "sh", "-c", "echo $$ > ../pid; sleep 600"]);
+        let search = user.helios(&root, &["bisect", "run", &good, "HEAD", "--", "sh", "-c", "echo $$ > ../pid; exec sleep 600"]);
         let (mut search, pid) = (search, user.path("pid"));
         let search = search.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
         wait_until("the command runs", || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));

@@ -47,6 +47,10 @@ pub struct Engine {
 /// Where a repository is opened, and then is.
 type Place = Arc<Mutex<Option<Arc<OpenRepository>>>>;
 
+/// How long whoever replaces a repository waits for those who only look.
+const MOMENT: Duration = Duration::from_secs(2);
+/// How often that is looked after.
+const GLANCE: Duration = Duration::from_millis(5);
 /// A repository that nobody has used for this long is closed.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
 /// One that nobody has used for this long lets go of memory.
@@ -131,6 +135,11 @@ impl Engine {
         let place = Arc::clone(self.open.lock().entry(root.to_owned()).or_default());
         let mut open = place.lock();
         if let Some(repository) = open.take() {
+            // Whoever only looks, as a watch does, is done in a moment; others cannot come meanwhile.
+            let deadline = Instant::now() + MOMENT;
+            while Arc::strong_count(&repository) > 1 && Instant::now() < deadline {
+                thread::sleep(GLANCE);
+            }
             if Arc::strong_count(&repository) > 1 {
                 *open = Some(repository);
                 let message = format!("other commands are using {}", root.display());

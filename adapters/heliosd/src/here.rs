@@ -79,9 +79,11 @@ impl Here {
             own if own == self.name() => self.location.clone(),
             main if *main == WorkspaceName::main() => at(self.location.repository.clone()),
             _ => {
-                let recorded = at(workspace.root.clone().into());
-                let says_so = || Location::at(&recorded.root).is_ok_and(|found| found.as_ref() == Some(&recorded));
-                if recorded.root.is_absolute() && says_so() { recorded } else { at(PathBuf::new()) }
+                // By its real path, as it is found from within: what leads to it may have become a link.
+                let recorded = Path::new(&workspace.root);
+                let real = fs::canonicalize(recorded).ok().filter(|_| recorded.is_absolute());
+                let says_so = |place: &Location| Location::at(&place.root).is_ok_and(|found| found.as_ref() == Some(place));
+                real.map(at).filter(says_so).unwrap_or_else(|| at(PathBuf::new()))
             }
         }
     }

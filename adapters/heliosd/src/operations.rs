@@ -235,11 +235,9 @@ impl Operations<'_, '_> {
         // What an engine that died left of other moves stays noted, and includes this one.
         let is_noted = folder.is_some() && Move { from: before, to: None }.begin_first(&here, here.name());
         let committed = here.repository().commit_files(&request);
-        let follows = committed
-            .as_ref()
-            .ok()
-            .zip(folder.as_mut())
-            .map(|(committed, folder)| folder.switch(here.store(), Some(before), committed.tree, LocalChanges::Keep).is_ok());
+        let follows = committed.as_ref().ok().zip(folder.as_mut()).map(|(committed, folder)| {
+            is_noted && folder.switch(here.store(), Some(before), committed.tree, LocalChanges::Keep).is_ok()
+        });
         if is_noted {
             unfinished::end(&here, here.name());
         }

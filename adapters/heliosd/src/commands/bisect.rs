@@ -84,8 +84,9 @@ impl Verb for Bisect {
         }
         let mut search = Search { here: &here, shared: &shared, command: &command, at: base };
         let found = search.run(context, &mut folder, good, bad);
-        // Whatever came of it, the files are the head's again.
-        let back = search.go(context, &mut folder, base);
+        // Whatever came of it, the files are the head's again: as it is by now.
+        let head = here.workspace().and_then(|at| Ok(here.repository().folder_tree(&at)?));
+        let back = head.and_then(|head| search.go(context, &mut folder, head));
         if back.is_ok() {
             unfinished::end(&here, here.name());
         }

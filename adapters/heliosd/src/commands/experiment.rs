@@ -226,7 +226,10 @@ fn promote(
     let mut turns = Vec::new();
     for (name, folder) in &places {
         let mut turn = queue(folder, &context.console)?;
-        unfinished::settle(context, here, name, &mut turn, LocalChanges::Keep)?;
+        unfinished::settle(context, here, name, &mut turn, LocalChanges::Keep).map_err(|failure| Failure {
+            message: if name == here.name() { failure.message } else { format!("in workspace {name}: {}", failure.message) },
+            ..failure
+        })?;
         turns.push((name, turn));
     }
     for (name, _) in &turns {

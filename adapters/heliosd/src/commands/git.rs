@@ -94,8 +94,10 @@ impl Verb for Import {
                 Failure::new(Code::NotFound, format!("there is no {}", source.display())).hint("name a folder of a git repository")
             );
         }
-        if Location::find(&cwd).is_ok() {
-            return self.take(context, &cwd, &source);
+        match Location::find(&cwd) {
+            Ok(_) => return self.take(context, &cwd, &source),
+            Err(failure) if failure.code != Code::NotFound => return Err(failure),
+            Err(_) => {}
         }
         let root = fs::canonicalize(&cwd).map_err(|error| Failure::io(cwd.display(), &error))?;
         let made = init::make(context, &root, "main".parse()?, false)?;
@@ -136,7 +138,10 @@ impl Import {
             before.follow(context, &here, &report)?;
         }
         if git.is_some_and(|git| git == here.location.root) {
-            tell_unlike(context, &converted(source)?)?;
+            match converted(source) {
+                Ok(files) => tell_unlike(context, &files)?,
+                Err(error) => context.console.note(format!("warning: what git filters is not known: {error}"))?,
+            }
         }
         if context.is_json() {
             context

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use helix_protocol::{Failure, ObjectId};
-use helix_versions::{LocalChanges, MovedHead, Operation, OperationCause, Undo, Undone, WorkingFolder, Workspace};
+use helix_versions::{LocalChanges, MovedHead, Operation, OperationCause, Undo, Undone, WorkingFolder, Workspace, WorkspaceName};
 use serde_json::{Value, json};
 
 use super::Verb;
@@ -59,6 +59,7 @@ impl Verb for UndoCommand {
         let mut folder = super::take_turn(context, &here, &folder, changes)?;
         let before = here.workspace()?;
         Move { from: repository.folder_tree(&before)?, to: None }.begin(&here, here.name());
+        let noted = note_others(&here)?;
         let undone = match (self.redo, self.operation, self.to) {
             (true, ..) => repository.redo(&caller)?,
             (_, Some(number), _) => repository.undo(&caller, Undo::Entry(number))?,
@@ -83,7 +84,7 @@ impl Verb for UndoCommand {
         }
         unfinished::end(&here, here.name());
         drop(folder);
-        move_others(context, &here, &undone)?;
+        move_others(context, &here, &undone, &noted)?;
         tell(context, &here, &undone)
     }
 }
@@ -106,13 +107,32 @@ fn ready(
     if in_the_way.is_empty() { Ok(back) } else { Err(super::in_the_way(&in_the_way, "undo")) }
 }
 
+/// Notes that the files of other workspaces may be on their way. Those of a workspace where another move is noted follow with that one.
+fn note_others(here: &Here) -> Result<Vec<WorkspaceName>, Failure> {
+    let mut noted = Vec::new();
+    for workspace in here.repository().workspaces()? {
+        if workspace.name != *here.name() && here.place_of(&workspace).root.is_dir() {
+            let from = here.repository().folder_tree(&workspace)?;
+            if (Move { from, to: None }).begin_first(here, &workspace.name) {
+                noted.push(workspace.name);
+            }
+        }
+    }
+    Ok(noted)
+}
+
 /// Other workspaces follow their heads, where nothing of theirs is lost.
-fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone) -> Result<(), Failure> {
+fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone, noted: &[WorkspaceName]) -> Result<(), Failure> {
+    let stays = |name: &&WorkspaceName| undone.moved.iter().all(|moved| moved.workspace != **name);
+    noted.iter().filter(stays).for_each(|name| unfinished::end(here, name));
     for moved in undone.moved.iter().filter(|moved| moved.workspace != *here.name()) {
         let location = here.place_of(&here.repository().workspace(&moved.workspace)?);
         let follow = || -> Result<(), Failure> {
             let folder = here.open.folder(&location)?;
             let mut folder = crate::here::queue(&folder, &context.console)?;
+            if !noted.contains(&moved.workspace) && unfinished::is_noted(here, &moved.workspace) {
+                return Ok(());
+            }
             Move { from: moved.from, to: Some(moved.to) }.begin(here, &moved.workspace);
             folder.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep)?;
             unfinished::end(here, &moved.workspace);

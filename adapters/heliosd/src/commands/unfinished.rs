@@ -41,9 +41,9 @@ impl Move {
         }
     }
 
-    /// Notes the move where none is noted, and says whether it did: what is noted already says what the files really are.
+    /// Notes the move where no other is noted, and says whether it did: what is noted already says what the files really are.
     pub fn begin_first(self, here: &Here, workspace: &WorkspaceName) -> bool {
-        let first = !is_noted(here, workspace);
+        let first = Self::read(here, workspace).is_ok_and(|noted| noted.is_none_or(|noted| noted == self));
         if first {
             self.begin(here, workspace);
         }
@@ -109,6 +109,13 @@ pub fn settle(
     changes: LocalChanges,
 ) -> Result<(), Failure> {
     let Some(left) = Move::read(here, name)? else { return Ok(()) };
+    let workspace = here.repository().workspace(name)?;
+    let target = here.repository().folder_tree(&workspace)?;
+    if left == (Move { from: target, to: None }) {
+        // The command was refused before anything moved.
+        end(here, name);
+        return Ok(());
+    }
     let trees: Vec<ObjectId> = [Some(left.from), left.to].into_iter().flatten().collect();
     if !here.store().missing(&trees)?.is_empty() {
         // The store is another one by now, or a collection has forgotten them.
@@ -122,8 +129,6 @@ pub fn settle(
             LocalChanges::Discard => Ok(()),
         };
     }
-    let workspace = here.repository().workspace(name)?;
-    let target = here.repository().folder_tree(&workspace)?;
     let mut moved = 0;
     for (from, to) in left.steps(target) {
         if changes == LocalChanges::Discard {

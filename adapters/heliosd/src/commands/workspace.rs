@@ -10,6 +10,7 @@ use helix_versions::{BranchName, Caller, HeadTarget, Start, Undo, Workspace, Wor
 use serde_json::json;
 
 use super::Verb;
+use super::unfinished::{self, Move};
 use crate::console::OK;
 use crate::context::Context;
 use crate::engine::location::{Location, MARKER};
@@ -161,10 +162,13 @@ fn fill(context: &Context<'_>, here: &Here, location: &Location, workspace: &Wor
     location.write_marker().map_err(|error| Failure::io(location.root.display(), &error))?;
     let tree = here.repository().tree_of(&workspace.head)?;
     here.open.forget_folder(&workspace.name);
+    Move { from: here.repository().empty_tree(), to: Some(tree) }.begin(here, &workspace.name);
     let files = here.open.folder(location)?;
     // Nobody else knows the new folder yet, so its turn is never waited for.
     let (mut filled, like) = (queue(&files, &context.console)?, here.folder()?);
-    Ok(filled.populate(here.store(), tree, &*queue(&like, &context.console)?)?.written)
+    let written = filled.populate(here.store(), tree, &*queue(&like, &context.console)?)?.written;
+    unfinished::end(here, &workspace.name);
+    Ok(written)
 }
 
 /// Leaves nothing of a workspace whose folder, which was empty, could not be filled.

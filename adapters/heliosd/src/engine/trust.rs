@@ -19,8 +19,10 @@ pub fn refuse_others(folder: &Path, marker: &Metadata) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("{} is owned by another user, {}", folder.join(MARKER).display(), marker.uid());
-    Err(Failure::new(Code::Forbidden, message)
-        .hint(format!("if you trust them: `git config --global --add safe.directory {}`", folder.display())))
+    Err(Failure::new(Code::Forbidden, message).hint(format!(
+        "if you trust them, as whoever runs helios: `git config --global --add safe.directory {}`",
+        folder.display()
+    )))
 }
 
 /// Refuses the `.helios` of a folder that is another user's, that came with a clone, or that has links among its files: what is written

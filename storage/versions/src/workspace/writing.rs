@@ -196,15 +196,20 @@ pub(super) fn link(folder: BorrowedFd<'_>, name: &CStr, content: &Bytes, known: 
 /// Gives a finished draft its name; what had it goes, a folder with all that is in it unless that is a repository of its own. With `known`
 /// it must be a file that still looks so. Otherwise the draft goes, and the answer is false.
 fn take_place(folder: BorrowedFd<'_>, draft: &CStr, name: &CStr, known: Option<FileStat>) -> Result<bool, Errno> {
+    if repository_in(folder, name, 0)?.is_some() {
+        let_go(folder, draft)?;
+        return Ok(false);
+    }
     match renameat_with(folder, draft, folder, name, RenameFlags::EXCHANGE) {
         Ok(()) => {
             let before = folder::stat(folder, draft)?;
             let same = |known: FileStat| before.is_some_and(|before| known.is_same_content(&FileStat::new(&before)));
-            let taken = known.is_none_or(same) && repository_in(folder, draft, 0)?.is_none();
-            if !taken {
+            // Once more: one may have been made meanwhile.
+            let found = repository_in(folder, draft, 0);
+            if !known.is_none_or(same) || found != Ok(None) {
                 renameat_with(folder, draft, folder, name, RenameFlags::EXCHANGE)?;
                 let_go(folder, draft)?;
-                return Ok(false);
+                return found.map(|_| false);
             }
             match before {
                 Some(before) if FileType::from_raw_mode(before.st_mode) == FileType::Directory => {

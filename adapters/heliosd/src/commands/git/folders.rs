@@ -77,12 +77,16 @@ impl Folders {
                 before.end(here);
                 continue;
             }
+            let folder = here.open.folder(&here.place_of(&workspace))?;
+            let mut files = match queue(&folder, &context.console) {
+                // A search makes the files the head's when it ends.
+                Err(_) if folder.is_lent() => continue,
+                turn => turn?,
+            };
             if !before.is_noted_here && unfinished::is_noted(here, &before.workspace) {
-                // The next command there finishes that move, and this one with it.
+                // In a turn of one's own that is a command's that died. The next one there finishes that move, and this one with it.
                 continue;
             }
-            let folder = here.open.folder(&here.place_of(&workspace))?;
-            let mut files = queue(&folder, &context.console)?;
             blocked.extend(files.foresee(here.store(), Some(before.tree), to, LocalChanges::Keep)?);
             drop(files);
             moved.push((before, folder, to));
