@@ -65,6 +65,9 @@ pub(crate) struct ProvisionerArgs {
     pub reassign: Duration,
 }
 
+/// Most tasks that a refusal names.
+const SHOWN: usize = 5;
+
 /// The actor.
 pub(crate) struct ProvisionerActor;
 
@@ -252,7 +255,8 @@ impl ProvisionerArgs {
             [] => {}
             [one] => return Err(refused(format!("is still needed: task {one} is to run on it and on no other")).hint(PINNED)),
             some => {
-                let what = format!("is still needed: {} tasks are to run on it and on no other: {}", some.len(), some.join(", "));
+                let (shown, more) = (some[..some.len().min(SHOWN)].join(", "), if some.len() > SHOWN { ", …" } else { "" });
+                let what = format!("is still needed: {} tasks are to run on it and on no other: {shown}{more}", some.len());
                 return Err(refused(what).hint(PINNED));
             }
         }

@@ -37,7 +37,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
 pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
     let verdict = verdict(failure.code);
-    if verdict != Verdict::Stale {
+    // Where nothing is tried again, the failed step says itself how long it took.
+    if verdict != Verdict::Stale && !late {
         host.note_time().await?;
     }
     match verdict {

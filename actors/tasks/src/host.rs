@@ -164,7 +164,14 @@ impl Host {
         }
         self.noted = self.shared.args.clock.boottime();
         let used_ms = u64::try_from(self.took().as_millis()).unwrap_or(u64::MAX);
-        self.append(JournalBody::Timed { used_ms, at: self.shared.now() }).await
+        match self.append(JournalBody::Timed { used_ms, at: self.shared.now() }).await {
+            // A note that is missing costs a little of the limit, and not the step.
+            Err(failure) if verdict(failure.code) != Verdict::Stale => {
+                tracing::warn!(task = %self.lease.task, "the time that the step takes is not noted: {failure}");
+                Ok(())
+            }
+            noted => noted,
+        }
     }
 
     /// Hears what people said to the task while it ran: what its first owner heard, where the step is made again; else all that is
@@ -172,7 +179,7 @@ impl Host {
     pub async fn hear(&mut self) -> Result<(), Failure> {
         let task = self.lease.task;
         let remarks = self.shared.read(|records| async move { records.read().remarks(task).await }).await?;
-        let decided = self.replay.heard(self.ordinal).map(<[RemarkId]>::to_vec);
+        let decided = self.replay.heard().map(<[RemarkId]>::to_vec);
         let hears = |remark: &Remark| match &decided {
             Some(heard) => heard.contains(&remark.id),
             None => remark.step.is_none(),

@@ -23,6 +23,8 @@ pub struct Replay {
     spend: Spend,
     heard: Option<Vec<RemarkId>>,
     timed: Option<(Duration, Timestamp)>,
+    /// Whether anything but the time is journalled of the step.
+    began: bool,
     next: u64,
 }
 
@@ -37,6 +39,7 @@ impl Replay {
             spend: Spend::default(),
             heard: None,
             timed: None,
+            began: false,
             next: ordinal << STRIDE,
         };
         for entry in entries.iter().filter(|entry| entry.ordinal == ordinal) {
@@ -54,6 +57,7 @@ impl Replay {
     /// Takes note of an entry that was written: the first at [`next`](Self::next), each further one behind it.
     pub fn apply(&mut self, sequence: u64, body: &JournalBody) {
         self.next = self.next.max(sequence + 1);
+        self.began |= !matches!(body, JournalBody::Timed { .. });
         match body {
             JournalBody::Reserved { call, money, tokens } => {
                 if let Some(lost) = self.open.insert(call.clone(), Amount { money: *money, tokens: *tokens }) {
@@ -102,11 +106,10 @@ impl Replay {
         self.outcomes.get(call)
     }
 
-    /// What the step hears of what people said: as its first owner decided it. `None` where nothing of the step is journalled, so that it
-    /// is still to be decided. A reply that was given without a remark is never put behind it.
-    pub fn heard(&self, ordinal: u64) -> Option<&[RemarkId]> {
-        let began = self.next > ordinal << STRIDE;
-        self.heard.as_deref().or(began.then_some(&[]))
+    /// What the step hears of what people said: as its first owner decided it. `None` where nothing of the step but its time is journalled, so
+    /// that it is still to be decided. A reply that was given without a remark is never put behind it.
+    pub fn heard(&self) -> Option<&[RemarkId]> {
+        self.heard.as_deref().or(self.began.then_some(&[]))
     }
 
     /// How long the step had been made when that was last noted, and when it was.
@@ -197,9 +200,11 @@ mod tests {
     fn a_step_that_is_made_again_hears_what_it_heard_first_and_nothing_that_was_said_since() {
         let remark = RemarkId::new();
         let heard = JournalBody::Heard { remarks: vec![remark] };
-        assert_eq!(Replay::read(3, &[], |_| false).heard(3), None, "nothing is decided yet");
-        assert_eq!(Replay::read(3, &entries(3, &[heard, reserved(1, 5)]), |_| false).heard(3), Some(&[remark][..]));
-        assert_eq!(Replay::read(3, &entries(3, &[reserved(1, 5)]), |_| false).heard(3), Some(&[][..]));
+        let timed = JournalBody::Timed { used_ms: 0, at: Timestamp(1) };
+        assert_eq!(Replay::read(3, &[], |_| false).heard(), None, "nothing is decided yet");
+        assert_eq!(Replay::read(3, &entries(3, &[timed]), |_| false).heard(), None, "nor by a note of the time");
+        assert_eq!(Replay::read(3, &entries(3, &[heard, reserved(1, 5)]), |_| false).heard(), Some(&[remark][..]));
+        assert_eq!(Replay::read(3, &entries(3, &[reserved(1, 5)]), |_| false).heard(), Some(&[][..]));
     }
 
     #[test]

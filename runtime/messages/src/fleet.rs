@@ -74,7 +74,7 @@ pub enum FleetMsg {
     },
     /// Stops a worker, deletes what was installed, forgets it. Refused with `invalid_state` while it holds tasks, unless
     /// forced: then they are reassigned; and while tasks name it as the only one, unless forced: then they stay. Answers when the
-    /// records have it, however long that takes.
+    /// records have it; that goes on where the asker does not wait so long, and ends with the node.
     Remove {
         /// The worker.
         worker: WorkerId,

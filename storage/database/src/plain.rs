@@ -16,10 +16,11 @@ pub(crate) fn plain(mut group: Vec<Write>) -> Vec<Write> {
 
 fn of_write(write: &mut Write) {
     match write {
-        Write::CreateTask { spec, principal, idempotency_key, .. } => {
+        Write::CreateTask { spec, principal, idempotency_key, paused, .. } => {
             replace(&mut spec.title);
             replace(&mut principal.actor);
             idempotency_key.iter_mut().for_each(replace);
+            paused.iter_mut().for_each(replace);
         }
         Write::Commit { step, then, events } => {
             replace(&mut step.summary);

@@ -62,7 +62,8 @@ pub enum Write {
     /// made then where the spec is equal, else refuses with `IdempotencyConflict`. Refused with `NotFound` where a
     /// dependency or the forked step does not exist, and with `DependencyEnded` where a dependency has failed or was cancelled.
     /// The task of a `Base::Task` is a dependency. A fork starts with the forked step as its head. One that is parked
-    /// from the start is in state `paused` instead. Records `task.created` and `task.paused` itself. The same id with the same spec again is the same creation; with another spec it is `Conflict`.
+    /// from the start is in state `paused` instead. Records `task.created` itself, and `task.paused` of such a one. The same id with
+    /// the same spec again is the same creation; with another spec it is `Conflict`.
     CreateTask {
         /// Its id.
         id: TaskId,
@@ -141,7 +142,8 @@ pub enum Write {
     /// Names a step of the task or of the line it was forked from, else `NotFound`. Answers `Done`. The same name for the same step
     /// again is the same; for another step it is `Conflict`.
     Checkpoint(Checkpoint),
-    /// Records a question and parks its task in `waiting_for_input`; an earlier one that is still open is closed. Answers `Task`. Refused with `StaleOwner`.
+    /// Records a question and parks its task in `waiting_for_input`; an earlier one that is still open is closed. Answers `Task`.
+    /// Refused with `StaleOwner`.
     Ask {
         /// The question.
         question: Box<Question>,
