@@ -29,16 +29,6 @@ const KNOCK: Duration = Duration::from_millis(20);
 const QUICK: Duration = Duration::from_secs(10);
 /// Between two attempts at a write.
 const REWRITE: Duration = Duration::from_secs(2);
-/// States of tasks that have not ended.
-const UNFINISHED: [TaskStatus; 7] = [
-    TaskStatus::Pending,
-    TaskStatus::WaitingForDependencies,
-    TaskStatus::Assigned,
-    TaskStatus::Running,
-    TaskStatus::Paused,
-    TaskStatus::WaitingForInput,
-    TaskStatus::WaitingForWorker,
-];
 /// What can be done about tasks that name the worker.
 const PINNED: &str =
     "wait for their end, or cancel them; with `--force` they stay as they are, and no other worker ever takes them";
@@ -246,8 +236,8 @@ impl ProvisionerArgs {
     }
 
     async fn refuse_while_used(&self, line: &Line) -> Result<(), Failure> {
-        let unfinished = TaskFilter { status: UNFINISHED.to_vec(), limit: None };
-        let tasks = self.directory.records().read().tasks(unfinished).await?;
+        let status = TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
+        let tasks = self.directory.records().read().tasks(TaskFilter { status, limit: None }).await?;
         let refused = |what: String| Failure::new(Code::InvalidState, format!("worker {} {what}", line.name()));
         let pinned: Vec<String> =
             tasks.iter().filter(|task| task.spec.needs.worker == Some(line.worker())).map(|task| task.id.short()).collect();

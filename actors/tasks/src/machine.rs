@@ -12,10 +12,6 @@ use TaskStatus::{
     Assigned, Cancelled, Completed, Failed, Paused, Pending, Running, WaitingForDependencies, WaitingForInput, WaitingForWorker,
 };
 
-/// Every state.
-pub const STATES: [TaskStatus; 10] =
-    [Pending, WaitingForDependencies, Assigned, Running, Paused, WaitingForInput, WaitingForWorker, Completed, Failed, Cancelled];
-
 /// What this crate does to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Happening {
@@ -161,7 +157,7 @@ mod tests {
 
     #[test]
     fn nothing_but_a_person_leaves_a_final_state() {
-        for status in STATES.into_iter().filter(|status| status.is_final()) {
+        for status in TaskStatus::ALL.into_iter().filter(|status| status.is_final()) {
             let leaving: Vec<Happening> =
                 Happening::ALL.into_iter().filter(|event| event.to(status).is_some_and(|to| to != status)).collect();
             let expected = if status == Completed { vec![] } else { vec![Happening::Retry] };
@@ -171,9 +167,11 @@ mod tests {
 
     #[test]
     fn every_state_is_reached_and_none_that_is_not_final_is_a_dead_end() {
-        for status in STATES {
+        for status in TaskStatus::ALL {
             let reached = status == Pending
-                || Happening::ALL.iter().any(|event| STATES.iter().any(|from| *from != status && event.to(*from) == Some(status)));
+                || Happening::ALL
+                    .iter()
+                    .any(|event| TaskStatus::ALL.iter().any(|from| *from != status && event.to(*from) == Some(status)));
             // What is waited for is the records' to say.
             assert!(reached || [WaitingForDependencies, WaitingForInput].contains(&status), "{status}");
             let left = Happening::ALL.iter().any(|event| event.to(status).is_some_and(|to| to != status));

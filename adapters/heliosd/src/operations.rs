@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::commands::unfinished::{self, Move};
+use crate::commands::unfinished::Noted;
 use crate::commands::watch;
 use crate::console::{Console, Sink};
 use crate::engine::Engine;
@@ -233,13 +233,14 @@ impl Operations<'_, '_> {
         let mut folder = folder.as_ref().map(|folder| crate::here::queue(folder, &Console::new(self.wire))).transpose()?;
         let before = here.repository().tree_of(&here.repository().head(here.name())?)?;
         // What an engine that died left of other moves stays noted, and includes this one.
-        let is_noted = folder.is_some() && Move { from: before, to: None }.begin_first(&here, here.name());
+        let noted = folder.is_some().then(|| Noted::of(&here, here.name().clone(), before));
         let committed = here.repository().commit_files(&request);
         let follows = committed.as_ref().ok().zip(folder.as_mut()).map(|(committed, folder)| {
-            is_noted && folder.switch(here.store(), Some(before), committed.tree, LocalChanges::Keep).is_ok()
+            let is_settled = noted.as_ref().is_some_and(|noted| noted.is_own);
+            is_settled && folder.switch(here.store(), Some(before), committed.tree, LocalChanges::Keep).is_ok()
         });
-        if is_noted {
-            unfinished::end(&here, here.name());
+        if let Some(noted) = noted {
+            noted.end(&here);
         }
         let committed = committed?;
         drop(folder);

@@ -37,6 +37,20 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::WaitingForDependencies,
+        Self::Assigned,
+        Self::Running,
+        Self::Paused,
+        Self::WaitingForInput,
+        Self::WaitingForWorker,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// True of the three states that nothing leaves by itself.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

@@ -39,23 +39,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Every state.
-    pub const ANY: [TaskStatus; 10] = [
-        TaskStatus::Pending,
-        TaskStatus::WaitingForDependencies,
-        TaskStatus::Assigned,
-        TaskStatus::Running,
-        TaskStatus::Paused,
-        TaskStatus::WaitingForInput,
-        TaskStatus::WaitingForWorker,
-        TaskStatus::Completed,
-        TaskStatus::Failed,
-        TaskStatus::Cancelled,
-    ];
-
     /// Any task in a state that `fits`.
     pub fn status(fits: impl Fn(TaskStatus) -> bool) -> Self {
-        Self { epoch: None, head: None, status: Self::ANY.into_iter().filter(|status| fits(*status)).collect() }
+        Self { epoch: None, head: None, status: TaskStatus::ALL.into_iter().filter(|status| fits(*status)).collect() }
     }
 
     /// The same guard, at this epoch.

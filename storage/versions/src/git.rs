@@ -44,7 +44,6 @@ pub use map::GitMap;
 pub use patch::patch;
 pub use progress::{Phase, Progress};
 pub use sync::{SyncFailed, SyncReport, sync};
-pub use tree_text::leads_into_a_repository;
 pub use trust::{is_safe_directory, tracks};
 
 #[cfg(test)]

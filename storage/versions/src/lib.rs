@@ -14,6 +14,7 @@ pub mod fuzzing;
 #[cfg(feature = "git")]
 pub mod git;
 mod merge;
+mod names;
 mod reach;
 mod read;
 mod renames;
@@ -27,6 +28,7 @@ pub use branch_name::BranchName;
 pub use diff::{EntryChange, diff, diff_entries, objects_between};
 pub use error::VersionError;
 pub use merge::{Merged, merge};
+pub use names::leads_into_a_repository;
 pub use reach::{Reached, reach};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use renames::{Origin, PathChange, find_renames};

@@ -2,16 +2,16 @@
 
 use clap::Parser;
 use helix_protocol::{Failure, ObjectId};
-use helix_versions::{LocalChanges, MovedHead, Operation, OperationCause, Undo, Undone, WorkingFolder, Workspace, WorkspaceName};
+use helix_versions::{LocalChanges, MovedHead, Operation, OperationCause, Undo, Undone, WorkingFolder, Workspace};
 use serde_json::{Value, json};
 
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
-use super::unfinished::{self, Move};
+use super::unfinished::{self, Move, Noted};
 use crate::console::OK;
 use crate::context::Context;
-use crate::here::Here;
+use crate::here::{Here, queue};
 use crate::render::date;
 
 /// Takes back the last thing that was done in this workspace to branches, heads or experiments
@@ -59,7 +59,7 @@ impl Verb for UndoCommand {
         let mut folder = super::take_turn(context, &here, &folder, changes)?;
         let before = here.workspace()?;
         Move { from: repository.folder_tree(&before)?, to: None }.begin(&here, here.name());
-        let noted = note_others(&here)?;
+        let others = Noted::all(&here, |workspace, _| workspace != here.name())?;
         let undone = match (self.redo, self.operation, self.to) {
             (true, ..) => repository.redo(&caller)?,
             (_, Some(number), _) => repository.undo(&caller, Undo::Entry(number))?,
@@ -84,7 +84,7 @@ impl Verb for UndoCommand {
         }
         unfinished::end(&here, here.name());
         drop(folder);
-        move_others(context, &here, &undone, &noted)?;
+        move_others(context, &here, &undone, &others)?;
         tell(context, &here, &undone)
     }
 }
@@ -107,41 +107,28 @@ fn ready(
     if in_the_way.is_empty() { Ok(back) } else { Err(super::in_the_way(&in_the_way, "undo")) }
 }
 
-/// Notes that the files of other workspaces may be on their way. Those of a workspace where another move is noted follow with that one.
-fn note_others(here: &Here) -> Result<Vec<WorkspaceName>, Failure> {
-    let mut noted = Vec::new();
-    for workspace in here.repository().workspaces()? {
-        if workspace.name != *here.name() && here.place_of(&workspace).root.is_dir() {
-            let from = here.repository().folder_tree(&workspace)?;
-            if (Move { from, to: None }).begin_first(here, &workspace.name) {
-                noted.push(workspace.name);
-            }
-        }
-    }
-    Ok(noted)
-}
-
 /// Other workspaces follow their heads, where nothing of theirs is lost.
-fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone, noted: &[WorkspaceName]) -> Result<(), Failure> {
-    let stays = |name: &&WorkspaceName| undone.moved.iter().all(|moved| moved.workspace != **name);
-    noted.iter().filter(stays).for_each(|name| unfinished::end(here, name));
-    for moved in undone.moved.iter().filter(|moved| moved.workspace != *here.name()) {
-        let location = here.place_of(&here.repository().workspace(&moved.workspace)?);
+fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone, others: &[Noted]) -> Result<(), Failure> {
+    for other in others {
+        let Some(moved) = undone.moved.iter().find(|moved| moved.workspace == other.workspace) else {
+            other.end(here);
+            continue;
+        };
         let follow = || -> Result<(), Failure> {
+            let location = here.place_of(&here.repository().workspace(&other.workspace)?);
             let folder = here.open.folder(&location)?;
-            let mut folder = crate::here::queue(&folder, &context.console)?;
-            if !noted.contains(&moved.workspace) && unfinished::is_noted(here, &moved.workspace) {
+            let mut folder = queue(&folder, &context.console)?;
+            if other.is_anothers(here) {
                 return Ok(());
             }
-            Move { from: moved.from, to: Some(moved.to) }.begin(here, &moved.workspace);
+            Move { from: moved.from, to: Some(moved.to) }.begin(here, &other.workspace);
             folder.switch(here.store(), Some(moved.from), moved.to, LocalChanges::Keep)?;
-            unfinished::end(here, &moved.workspace);
+            unfinished::end(here, &other.workspace);
             Ok(())
         };
-        let followed = if location.root.is_dir() { follow() } else { Ok(()) };
-        if let Err(failure) = followed {
+        if let Err(failure) = follow() {
             let message = failure.message;
-            context.console.note(format!("warning: the files of workspace {} stay as they are: {message}", moved.workspace))?;
+            context.console.note(format!("warning: the files of workspace {} stay as they are: {message}", other.workspace))?;
         }
     }
     Ok(())

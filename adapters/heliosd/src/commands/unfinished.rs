@@ -41,15 +41,6 @@ impl Move {
         }
     }
 
-    /// Notes the move where no other is noted, and says whether it did: what is noted already says what the files really are.
-    pub fn begin_first(self, here: &Here, workspace: &WorkspaceName) -> bool {
-        let first = Self::read(here, workspace).is_ok_and(|noted| noted.is_none_or(|noted| noted == self));
-        if first {
-            self.begin(here, workspace);
-        }
-        first
-    }
-
     fn read(here: &Here, workspace: &WorkspaceName) -> Result<Option<Self>, Failure> {
         let place = place(here, workspace);
         let text = match fs::read_to_string(&place) {
@@ -78,9 +69,51 @@ fn write_over(options: &mut OpenOptions, place: &Path, from: Option<ObjectId>, t
     options.write(true).truncate(false).open(place)?.write_all(format!("{}\n{}\n", line(from), line(to)).as_bytes())
 }
 
-/// Whether a move of the workspace's files has begun and not ended.
-pub fn is_noted(here: &Here, workspace: &WorkspaceName) -> bool {
-    Move::read(here, workspace).is_ok_and(|noted| noted.is_some())
+/// A workspace of which it is noted that its files may be on their way, before it is known which heads move.
+pub struct Noted {
+    pub workspace: WorkspaceName,
+    /// What the files are of.
+    pub tree: ObjectId,
+    /// False where another command had noted a move, which may be one that died: that says already what the files really are.
+    pub is_own: bool,
+}
+
+impl Noted {
+    /// Those that have a folder and are among the chosen, by name and by folder.
+    pub fn all(here: &Here, chosen: impl Fn(&WorkspaceName, &Path) -> bool) -> Result<Vec<Self>, Failure> {
+        let mut noted = Vec::new();
+        for workspace in here.repository().workspaces()? {
+            let root = here.place_of(&workspace).root;
+            if root.is_dir() && chosen(&workspace.name, &root) {
+                let tree = here.repository().folder_tree(&workspace)?;
+                noted.push(Self::of(here, workspace.name, tree));
+            }
+        }
+        Ok(noted)
+    }
+
+    /// One whose files are of `tree`.
+    pub fn of(here: &Here, workspace: WorkspaceName, tree: ObjectId) -> Self {
+        let note = Move { from: tree, to: None };
+        let is_own = Move::read(here, &workspace).is_ok_and(|before| before.is_none_or(|before| before == note));
+        if is_own {
+            note.begin(here, &workspace);
+        }
+        Self { workspace, tree, is_own }
+    }
+
+    /// Whether the note that is there is of another move. In a turn of one's own its command has died: the next one there finishes that
+    /// move, and this one with it.
+    pub fn is_anothers(&self, here: &Here) -> bool {
+        !self.is_own && Move::read(here, &self.workspace).is_ok_and(|noted| noted.is_some())
+    }
+
+    /// The files are the head's: what was noted here goes.
+    pub fn end(&self, here: &Here) {
+        if self.is_own {
+            end(here, &self.workspace);
+        }
+    }
 }
 
 /// The files are the head's: the note is crossed out.

@@ -2,7 +2,7 @@
 
 use helix_protocol::{Event, EventKind, NewEvent, Severity, TaskId, TaskStatus};
 
-use super::stage::{ALL, Stage, after, change, commit, spec, status, step_on, told};
+use super::stage::{Stage, after, change, commit, spec, status, step_on, told};
 use crate::{EventFilter, RecordError, StatusChange, Write};
 
 async fn all(stage: &Stage, filter: EventFilter) -> Vec<Event> {
@@ -25,7 +25,7 @@ pub(super) async fn sequences_of_a_task_have_no_gaps(stage: Stage) {
         told(EventKind::TaskPaused, first.id),
     ];
     stage.done(Write::Events(both)).await;
-    let completed = StatusChange { from: ALL.to_vec(), ..change(first.id, TaskStatus::Completed) };
+    let completed = StatusChange { from: TaskStatus::ALL.to_vec(), ..change(first.id, TaskStatus::Completed) };
     stage.done(Write::Status { change: Box::new(completed), events: vec![told(EventKind::TaskCompleted, first.id)] }).await;
     for (task, count) in [(first.id, 5), (second.id, 5)] {
         let events = all(&stage, EventFilter { task: Some(task), ..EventFilter::default() }).await;

@@ -83,12 +83,9 @@ impl Stage {
 
     /// Changes a task's state.
     pub async fn set(&self, task: TaskId, to: TaskStatus) -> TaskRecord {
-        self.task_after(status(StatusChange { from: ALL.to_vec(), ..change(task, to) })).await
+        self.task_after(status(StatusChange { from: TaskStatus::ALL.to_vec(), ..change(task, to) })).await
     }
 }
-
-/// Every state.
-pub(crate) const ALL: [TaskStatus; 10] = crate::rows::Guard::ANY;
 
 /// A request that does nothing.
 pub(crate) fn spec(title: &str) -> TaskSpec {

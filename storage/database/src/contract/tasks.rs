@@ -8,7 +8,7 @@ use helix_protocol::{
 use uuid::Uuid;
 
 use super::stage::{
-    ALL, Stage, after, change, commit, creation, creation_under, on_files_of, spec, stale, status, step_on, told, wrong_status,
+    Stage, after, change, commit, creation, creation_under, on_files_of, spec, stale, status, step_on, told, wrong_status,
 };
 use crate::{Applied, RecordError, StatusChange, TaskFilter, Then, Write};
 
@@ -40,7 +40,7 @@ pub(super) async fn a_task_that_is_made_parked_was_never_anything_else_and_takes
     let told: Vec<_> = events.iter().map(|event| (event.event.kind, event.task_sequence)).collect();
     assert_eq!(told, [(EventKind::TaskCreated, 1), (EventKind::TaskPaused, 2)]);
     assert_eq!(stage.task_after(made).await, *task);
-    let pause = StatusChange { from: ALL.to_vec(), reason: task.reason.clone(), ..change(task.id, TaskStatus::Paused) };
+    let pause = StatusChange { from: TaskStatus::ALL.to_vec(), reason: task.reason.clone(), ..change(task.id, TaskStatus::Paused) };
     let step = Write::Commit { step: Box::new(step_on(&task)), then: Some(Box::new(Then::Status(pause))), events: Vec::new() };
     let kept = stage.task_after(step).await;
     assert_eq!((kept.status, kept.steps, kept.epoch), (TaskStatus::Paused, 1, task.epoch));

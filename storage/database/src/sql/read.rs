@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, ObjectId, Payer, Question, QuestionId, RecordsId,
-    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
+    Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskStatus, Timestamp, WorkerRecord,
 };
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -13,7 +13,6 @@ use sqlx::{Any, AnyPool, query};
 use super::columns::{self, big, count, get, parsed, step_columns, step_content, task_columns};
 use super::error::failure;
 use super::rows::charge;
-use crate::rows::Guard;
 use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, charge, named};
 
 type Result<T> = std::result::Result<T, RecordError>;
@@ -53,8 +52,8 @@ pub(super) async fn tasks(pool: &AnyPool, filter: TaskFilter) -> Result<Vec<Task
          ORDER BY created_at DESC, id DESC LIMIT $11"
     );
     // Ten places for at most ten states; what is left over repeats the first.
-    let wanted = if filter.status.is_empty() { &Guard::ANY[..] } else { &filter.status[..] };
-    let places = (0..Guard::ANY.len()).map(|place| wanted.get(place).unwrap_or(&wanted[0]).as_str());
+    let wanted = if filter.status.is_empty() { &TaskStatus::ALL[..] } else { &filter.status[..] };
+    let places = (0..TaskStatus::ALL.len()).map(|place| wanted.get(place).unwrap_or(&wanted[0]).as_str());
     let select = places.fold(query(SQL), |select, status| select.bind(status));
     let rows = all(pool, select.bind(filter.limit.map_or(i64::MAX, i64::from))).await?;
     rows.iter().map(columns::task_with_spec).collect()

@@ -10,7 +10,7 @@ use helix_protocol::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::contract::stage::{self, ALL};
+use crate::contract::stage;
 use crate::{
     Applied, Clock, EventFilter, MemoryStore, RecordError, RecordStore, SqliteStore, StatusChange, TaskFilter, Then, Write,
 };
@@ -35,7 +35,7 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 }
 
 fn status() -> impl Strategy<Value = TaskStatus> {
-    (0..ALL.len()).prop_map(|index| ALL[index])
+    (0..TaskStatus::ALL.len()).prop_map(|index| TaskStatus::ALL[index])
 }
 
 /// The parent is looked up when the write is applied: random ones would rarely be the head.

@@ -21,8 +21,8 @@ use helix_objects::ObjectStore;
 use helix_protocol::{FileMode, ObjectId};
 
 use super::convert::entries;
-use super::tree_text::leads_into_a_repository;
 use super::{failed, open, place};
+use crate::names::leads_into_a_repository;
 use crate::read::push_name;
 use crate::tree::{MAX_DEPTH, Tree, TreeEntry};
 use crate::{BranchName, Signature, VersionError, show_path};

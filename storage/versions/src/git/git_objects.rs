@@ -22,7 +22,8 @@ use super::pack_writer::PackWriter;
 use super::read_ahead::ReadAhead;
 use super::segment::Row;
 use super::source::{Reader, git_id};
-use super::tree_text::{Names, RawEntry, entries, git_order, is_forbidden, mode_digits, push};
+use super::tree_text::{Names, RawEntry, entries, git_order, mode_digits, push};
+use crate::names::leads_into_git;
 use crate::read::{check_depth, gone};
 use crate::tree::MAX_DEPTH;
 use crate::{Tree, TreeEntry, VersionError};
@@ -221,7 +222,7 @@ impl<'a> GitObjects<'a> {
         let overridden = |name: &[u8]| listed.iter().any(|entry| entry.name == name);
         let mut made: Vec<(&[u8], &[u8], Names, GitId)> = Vec::with_capacity(tree.entries().len());
         if residue.is_none_or(|residue| !residue.complete) {
-            let wanted = |entry: &TreeEntry| !is_forbidden(&entry.name) && !overridden(&entry.name);
+            let wanted = |entry: &TreeEntry| !leads_into_git(&entry.name) && !overridden(&entry.name);
             for (entry, earlier) in tree.beside(earlier.as_deref()).filter(|(entry, _)| wanted(entry)) {
                 let found = self.entry(entry, earlier, depth)?;
                 if self.altered.contains(&entry.id) || (found.is_none() && entry.mode != FileMode::Directory) {
@@ -329,7 +330,7 @@ impl<'a> GitObjects<'a> {
                         _ => {}
                     }
                 }
-                Names::File(_) if is_forbidden(entry.name) || !crate::tree::is_name(entry.name) => {}
+                Names::File(_) if leads_into_git(entry.name) || !crate::tree::is_name(entry.name) => {}
                 Names::File(_) if !entry.has_canonical_mode() && now.is_some() && now == then => {
                     push(&mut raw, entry.mode, entry.name, entry.id)
                 }
@@ -352,7 +353,7 @@ impl<'a> GitObjects<'a> {
 
 /// Whether a folder of git is kept although ours has none: because it holds no files, or because ours may not have it.
 fn is_own(entry: &RawEntry<'_>, ours: ObjectId, empty: ObjectId) -> bool {
-    let is_possible = !is_forbidden(entry.name) && crate::tree::is_name(entry.name);
+    let is_possible = !leads_into_git(entry.name) && crate::tree::is_name(entry.name);
     is_possible && (ours == empty || !entry.is_safe()) && !entry.id.is_empty_tree()
 }
 

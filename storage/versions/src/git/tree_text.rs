@@ -56,19 +56,8 @@ impl RawEntry<'_> {
 
     /// Whether a working folder may have the name.
     pub(super) fn is_safe(&self) -> bool {
-        !leads_into_a_repository(self.name) && crate::tree::is_name(self.name)
+        !crate::names::leads_into_a_repository(self.name) && crate::tree::is_name(self.name)
     }
-}
-
-/// Whether a name in a working folder leads into a repository, git's or helios': both obey what they find there.
-pub fn leads_into_a_repository(name: &[u8]) -> bool {
-    is_forbidden(name) || name.eq_ignore_ascii_case(b".helios")
-}
-
-/// Names that git refuses in a tree, on whatever system it is checked out.
-pub(super) fn is_forbidden(name: &[u8]) -> bool {
-    let end = name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
-    name[..end].eq_ignore_ascii_case(b".git") || name[..end].eq_ignore_ascii_case(b"git~1")
 }
 
 /// The digits git writes.

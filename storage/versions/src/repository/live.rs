@@ -9,6 +9,7 @@ use bytes::Bytes;
 use helix_objects::{NewObject, ObjectStore};
 use helix_protocol::{FileMode, ObjectId};
 
+use crate::names::{is_draft, leads_into_a_repository};
 use crate::tree::{MAX_DEPTH, Tree, TreeEntry};
 use crate::{VersionError, show_path};
 
@@ -347,7 +348,7 @@ fn check_file(path: &[u8], mode: FileMode, content: &[u8]) -> Result<(), Version
     let target = (mode == FileMode::Symlink).then_some(content);
     let reason = if names.clone().any(|name| name.len() > MAX_FILE_NAME) {
         "a name in it has more than 255 bytes"
-    } else if names.any(is_of_a_repository) {
+    } else if names.any(|name| leads_into_a_repository(name) || is_draft(name)) {
         "a name in it is that of a repository's own folder"
     } else if target.is_some_and(|target| target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET) {
         "no link can have this target"
@@ -355,11 +356,6 @@ fn check_file(path: &[u8], mode: FileMode, content: &[u8]) -> Result<(), Version
         return Ok(());
     };
     Err(VersionError::NoFile { path: show_path(path), reason })
-}
-
-/// Whether a name is git's or ours. Git refuses its own however it is written.
-fn is_of_a_repository(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b".git") || name.eq_ignore_ascii_case(b".helios") || name.starts_with(b".helios-draft-")
 }
 
 /// A path's folder and its last name.

@@ -239,7 +239,7 @@ fn what_no_folder_can_hold_is_in_no_commit_and_what_an_older_one_has_of_it_can_g
         repository.commit_files(&FilesRequest { caller, expect: None, edits, message, author: None, metadata, allow_empty: false })
     };
     let (long, far) = ("n".repeat(256), "t".repeat(4096));
-    for path in [".helios/helios.yaml", "sub/.git/config", ".GIT/c", "sub/.helios", ".helios-draft-1", &long] {
+    for path in [".helios/helios.yaml", "sub/.git/config", ".GIT/c", "git~1/c", "sub/.helios", ".helios-draft-1", &long] {
         let refused = commit(path, Some((Regular, Bytes::new())));
         assert!(matches!(refused, Err(VersionError::NoFile { .. })), "{path:?}: {refused:?}");
     }

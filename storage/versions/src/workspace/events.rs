@@ -22,8 +22,8 @@ use rustix::fs::{Stat, fstatfs};
 use rustix::io::Errno;
 
 use super::index::FolderKey;
-use super::visit::is_outside;
 use super::working_folder::ScanReason;
+use crate::names::is_outside;
 
 /// The cookie's name in the state folder.
 const COOKIE: &str = "events";

@@ -26,9 +26,10 @@ use super::notes::Notes;
 use super::outer::Outer;
 use super::rules::{Events, FolderRules};
 use super::stat_cache::{FileClock, FileStat, StatCache};
-use super::visit::{Pass, inode, is_ignore_file, is_outside};
+use super::visit::{Pass, inode, is_ignore_file};
 use super::working_folder::{ScanReason, Tracking};
 use crate::diff::diff_entries;
+use crate::names::is_outside;
 use crate::read::push_name;
 use crate::{VersionError, show_path};
 

@@ -10,9 +10,9 @@ use helix_protocol::{FileMode, ObjectId, SkipReason};
 
 use super::index::{Entry, FolderKey, Index, Known};
 use super::stat_cache::FileStat;
-use super::visit::is_outside;
 use super::working_folder::{Conflict, ConflictKind};
 use crate::VersionError;
+use crate::names::is_outside;
 use crate::read::push_name;
 use crate::tree::{MAX_DEPTH, Tree, TreeEntry};
 

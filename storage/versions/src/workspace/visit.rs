@@ -25,29 +25,16 @@ use super::reading::{FileContent, read_steady_in};
 use super::stat_cache::{FileClock, FileStat, StatCache};
 use super::teamwork::Team;
 use crate::VersionError;
+use crate::names::is_outside;
 use crate::read::push_name;
 use crate::tree::{MAX_DEPTH, TreeEntry};
 
-/// Names that are never looked at, at any depth.
-const OUTSIDE: [&[u8]; 2] = [b".git", b".helios"];
-/// How a file is called while a checkout writes it.
-pub(super) const DRAFT_PREFIX: &[u8] = b".helios-draft-";
 /// The files of ignore patterns in a folder, the weaker first.
 const IGNORE_FILES: [&CStr; 2] = [c".gitignore", c".heliosignore"];
 /// Larger files of patterns are not read, as in git.
 const IGNORE_FILE_BYTES: u64 = 100 << 20;
 /// A folder with more names than this is divided.
 const PART: usize = 512;
-
-/// Whether a name is none of our business.
-pub(super) fn is_outside(name: &[u8]) -> bool {
-    OUTSIDE.contains(&name) || name.starts_with(DRAFT_PREFIX)
-}
-
-/// Whether a name in a folder makes it a repository of its own.
-pub(super) fn is_repository(name: &[u8]) -> bool {
-    OUTSIDE.contains(&name)
-}
 
 /// Whether a name, when it changes, changes what is ignored in its folder.
 pub(super) fn is_ignore_file(name: &[u8]) -> bool {

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::folder::{self, c_name, open_folder_for_change};
 use super::plan::Over;
 use super::stat_cache::FileStat;
-use super::visit::{DRAFT_PREFIX, is_repository};
+use crate::names::{DRAFT_PREFIX, is_repository};
 
 /// What became of a name that was to go.
 pub(super) enum Removed {

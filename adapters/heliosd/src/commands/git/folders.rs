@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use helix_protocol::{Code, Failure, ObjectId};
+use helix_protocol::{Code, Failure};
 use helix_versions::git::{GitHead, ImportReport, working_folder};
 use helix_versions::{BranchName, Elsewhere, LocalChanges, Start, Undo, VersionError, WorkspaceName};
 
 use crate::commands::follow::go_back;
 use crate::commands::in_the_way;
-use crate::commands::unfinished::{self, Move};
+use crate::commands::unfinished::{self, Noted};
 use crate::context::Context;
 use crate::engine::location::Location;
 use crate::here::{Here, queue};
@@ -34,29 +34,12 @@ pub(super) fn beside(location: &Location) -> Result<PathBuf, Failure> {
 
 /// The folders of workspaces whose files follow what an import moves, with the trees that they came of: all but the one that git itself
 /// works in, where they are right already. It is noted that they may be on their way, so that a head which moved without them is seen.
-pub(super) struct Folders(Vec<Before>);
-
-/// One of them.
-struct Before {
-    workspace: WorkspaceName,
-    tree: ObjectId,
-    /// False where another command has noted a move, which may be one that died.
-    is_noted_here: bool,
-}
+pub(super) struct Folders(Vec<Noted>);
 
 impl Folders {
     /// Looks at them before an import from a git repository that works in the folder `git`.
     pub fn look(here: &Here, git: Option<&Path>) -> Result<Self, Failure> {
-        let mut before = Vec::new();
-        for workspace in here.repository().workspaces()? {
-            let root = here.place_of(&workspace).root;
-            if root.is_dir() && git != Some(&*root) {
-                let tree = here.repository().folder_tree(&workspace)?;
-                let is_noted_here = Move { from: tree, to: None }.begin_first(here, &workspace.name);
-                before.push(Before { workspace: workspace.name, tree, is_noted_here });
-            }
-        }
-        Ok(Self(before))
+        Noted::all(here, |_, root| git != Some(root)).map(Self)
     }
 
     /// Without one of them.
@@ -83,8 +66,7 @@ impl Folders {
                 Err(_) if folder.is_lent() => continue,
                 turn => turn?,
             };
-            if !before.is_noted_here && unfinished::is_noted(here, &before.workspace) {
-                // In a turn of one's own that is a command's that died. The next one there finishes that move, and this one with it.
+            if before.is_anothers(here) {
                 continue;
             }
             blocked.extend(files.foresee(here.store(), Some(before.tree), to, LocalChanges::Keep)?);
@@ -110,15 +92,6 @@ impl Folders {
                 .note(format!("{text}\nhint: `helios reset --hard` there makes them the head's before anything is committed"))?;
         }
         Ok(())
-    }
-}
-
-impl Before {
-    /// The files are the head's: what was noted here goes.
-    fn end(&self, here: &Here) {
-        if self.is_noted_here {
-            unfinished::end(here, &self.workspace);
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use helix_protocol::{Code, Failure, FileMode};
-use helix_versions::git::leads_into_a_repository;
+use helix_versions::leads_into_a_repository;
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, statat, symlinkat};
 use rustix::io::Errno;
 
