@@ -35,7 +35,7 @@ pub(super) enum Followed {
 /// What `watch` brings first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// What happens from now on: a task that has ended already is noticed by asking.
+    /// What happens from now on. The tasks that are followed were made after it began, so it brings the whole of them.
     Now,
     /// The task's whole history, the event of its end included.
     Beginning,
@@ -52,9 +52,6 @@ pub(super) async fn follow(
     mut live: Option<Live<'_>>,
 ) -> Result<Followed, Failure> {
     let mut view = View::new(context, client, tasks).await?;
-    if start == Start::Now {
-        view.look_again().await;
-    }
     let mut leave = std::pin::pin!(tokio::signal::ctrl_c());
     let mut quiet = std::pin::pin!(tokio::time::sleep(QUIET));
     let (mut away, mut explained) = (false, start != Start::Now || tasks.len() != 1);
