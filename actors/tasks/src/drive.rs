@@ -362,7 +362,9 @@ async fn claim(shared: &Shared, job: &Job) -> Result<TaskRecord, Failure> {
             return Err(Failure::new(Code::StaleOwner, message));
         }
         let epoch = seen.epoch.next();
-        let mut events: Vec<NewEvent> = job.lost.iter().map(|lost| telling::reassigned(seen.id, lost)).collect();
+        // Of one that waits for a worker by the records, they have the loss.
+        let lost = job.lost.iter().filter(|_| seen.status.is_active());
+        let mut events: Vec<NewEvent> = lost.map(|lost| telling::reassigned(seen.id, lost)).collect();
         events.extend(telling::claimed(seen.id, epoch.0, job.worker, &job.name));
         let write = Write::Claim { task: seen.id, expected: seen.epoch, node, worker: job.worker, events };
         match shared.write(write).await {

@@ -82,7 +82,7 @@ impl Scheduler {
         self.queue.push(Waiting { lost: true, last: None, not_before: None, ..waiting });
     }
 
-    /// Those who found no other worker at once are recorded as waiting for one.
+    /// Those who found no other worker at once are recorded as waiting for one. Their loss stays known: a claim that is faster tells of it.
     pub(super) fn record_waiting(&mut self, lost: &LostWorker) {
         let stranded: Vec<TaskId> = self
             .losses
@@ -92,7 +92,6 @@ impl Scheduler {
             .collect();
         for task in stranded {
             let (shared, lost) = (Arc::clone(&self.shared), lost.clone());
-            self.losses.remove(&task);
             self.work.start(async move {
                 match read_task(&shared, task).await {
                     Ok(record) => SchedulerMsg::Stranded { record: Box::new(record), lost },

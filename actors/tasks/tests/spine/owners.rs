@@ -61,6 +61,27 @@ async fn without_another_worker_a_task_waits_and_goes_on_when_one_comes() {
     outside.world.add("two", 1);
     node.until(task.id, TaskStatus::Completed).await;
     assert_eq!(node.files(task.id).await, files(&[("a", "1\n2\n")]));
+    assert_eq!(outside.reassignments(task.id).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_task_moved_is_told_once_however_soon_after_its_loss_another_worker_comes() {
+    for later in [0, 1, 2, 5, 20, 100] {
+        let outside = Outside::new();
+        let one = outside.world.add("one", 4);
+        let node = outside.start().await;
+        let task = node.create(commands(&["append a 1", "sleep 5000; append a 2"])).await.expect("made");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        outside.world.kill(one);
+        // Nobody else is there at that moment, and before that is recorded somebody is.
+        for _ in 0..later {
+            tokio::task::yield_now().await;
+        }
+        outside.world.add("two", 1);
+        node.until(task.id, TaskStatus::Completed).await;
+        let told = outside.reassignments(task.id).await;
+        assert!(told.len() == 1 && told[0].contains("its socket refuses connections"), "after {later}: {told:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
