@@ -111,7 +111,7 @@ fn a_full_disk_refuses_commits_and_loses_none() {
 #[test]
 fn a_full_disk_takes_back_what_moves_a_head_and_its_files() {
     let user = User::new();
-    let Some(disk) = SmallDisk::mount(&user.path("disk"), 384) else { return };
+    let Some(disk) = SmallDisk::mount(&user.path("disk"), 256) else { return };
     let root = disk.repository(&user);
     fs::write(root.join("gone-there"), "1").expect("written");
     let one = user.commit(&root, "f", "1");
