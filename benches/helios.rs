@@ -1,9 +1,9 @@
 //! The version store's figures, each beside git in the same run: the two take turns, pair by pair, on folders of the same content.
 //!
 //! `make bench-helios` builds the release binaries and runs this. Each figure is a JSON line in `target/figures/helios.jsonl`; the
-//! table is printed, and with `--write` goes into docs/benchmarks.md, with plots in docs/plots. A ratio says how many times less helios takes: the median over
-//! the pairs of git's time divided by helios's. `--quick` measures a few of everything and writes nothing; `--only NAME` (several
-//! times) picks parts.
+//! table is printed, and with `--write` goes into docs/benchmarks.md, with plots in docs/plots. A ratio says how many times less
+//! helios takes: the median over the pairs of git's time divided by helios's. `--quick` measures a few of everything and writes
+//! nothing; `--only NAME` (several times) picks parts.
 
 #[path = "helios/agents.rs"]
 mod agents;

@@ -1,10 +1,10 @@
 //! The figures of the gateway: what it adds to a model's answer, beside a bare reverse proxy and the LiteLLM proxy.
 //!
-//! `make bench-models` builds the release binaries and runs this after the tests that count cache hits, edits and sandboxes. Everything
-//! runs on this machine: an upstream in this process that answers after a fixed time, and before it, each a process of its own, a node's
-//! gateway, the bare proxy and LiteLLM. They are asked in turns, in one run. Each figure is a JSON line in `target/figures/models.jsonl`;
-//! the table is printed, and with `--write` goes into docs/benchmarks.md between its markers. `--quick` runs a few of everything and
-//! writes nothing. `--only NAME` (several times) picks parts.
+//! `make bench-models` builds the release binaries and runs this after the tests that count cache hits, edits and sandboxes.
+//! Everything runs on this machine: an upstream in this process that answers after a fixed time, and before it, each a process of
+//! its own, a node's gateway, the bare proxy and LiteLLM. They are asked in turns, in one run. Each figure is a JSON line in
+//! `target/figures/models.jsonl`; the table is printed, and with `--write` goes into docs/benchmarks.md between its markers.
+//! `--quick` runs a few of everything and writes nothing. `--only NAME` (several times) picks parts.
 
 #[path = "models/bare.rs"]
 mod bare;

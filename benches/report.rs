@@ -185,8 +185,8 @@ impl Report {
         self.figures.extend(figures);
     }
 
-    /// Prints the table; keeps the figures of a full run; writes them into the document where that was asked for, with what `above` makes
-    /// of them over the table.
+    /// Prints the table; keeps the figures of a full run; writes them into the document where that was asked for, with what `above`
+    /// makes of them over the table.
     pub fn end(&self, asked: &Asked, above: impl FnOnce(&[Figure]) -> Result<String>) -> Result<()> {
         self.print();
         if asked.scale == Scale::Full {

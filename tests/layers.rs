@@ -69,8 +69,8 @@ const FREE: &[&str] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("actix", &["helix-adapter-http"]),
     ("actix-web", &["helix-adapter-http"]),
-    // The id of a call is a hash too, so is what an equal request is found by, what is kept of a key, and what a permission is for; all
-    // call the same function of the same library.
+    // The id of a call is a hash too, so is what an equal request is found by, what is kept of a key, and what a permission is for;
+    // all call the same function of the same library.
     (
         "blake3",
         &[

@@ -245,8 +245,8 @@ async fn a_stopped_worker_past_its_lease_has_its_processes_frozen_and_then_refus
     assert_eq!(stale.code, Code::StaleOwner);
 }
 
-/// A snapshot freezes what runs, and leaves it so where the lease ends meanwhile: the guard lets it go on with the next grant, also where the
-/// guard itself was too late to see that there was an end.
+/// A snapshot freezes what runs, and leaves it so where the lease ends meanwhile: the guard lets it go on with the next grant, also
+/// where the guard itself was too late to see that there was an end.
 #[tokio::test]
 async fn what_was_frozen_when_a_lease_ended_goes_on_with_the_next_one_though_the_guard_saw_no_end() {
     let bench = Bench::start();

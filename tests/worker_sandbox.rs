@@ -1,6 +1,7 @@
 //! The sandbox on the kernel of this machine: what a command is kept from, what it can still do, and workers of lesser kernels.
 //!
-//! A kernel that lacks something is one whose answer is the missing call's: the worker is started by a thread whose filter gives it.
+//! A kernel that lacks something is one whose answer is the missing call's: the worker is started by a
+//! thread whose filter gives it.
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
@@ -599,7 +600,8 @@ const BUBBLEWRAP: &[&str] =
 /// When workspaces are closed whose commands were measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ends {
-    /// Each before the next is opened, as task follows task: the kernel takes an old network down under the lock that a new one waits for.
+    /// Each before the next is opened, as task follows task: the kernel takes an old network down under the lock
+    /// that a new one waits for.
     AtOnce,
     /// All at the end.
     Together,

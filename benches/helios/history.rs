@@ -10,8 +10,8 @@ use crate::pairs::Pairs;
 use crate::report::{Figure, Scale};
 use crate::tools::{Stage, text};
 
-/// Import and export of generated histories, a short one and a long one, beside `git clone --no-local` of them. An import ends with the
-/// files of the head, and so does the clone beside it; the clone beside an export is bare, as what is exported to.
+/// Import and export of generated histories, a short one and a long one, beside `git clone --no-local` of them. An import ends with
+/// the files of the head, and so does the clone beside it; the clone beside an export is bare, as what is exported to.
 pub fn there_and_back(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let mut figures = one(stage, 500, scale.pick(11, 2))?;
     if scale == Scale::Full {

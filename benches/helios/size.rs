@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use crate::report::{Figure, Scale, readable};
 use crate::tools::{Stage, bytes_below, text};
 
-/// Packages of which every published release is taken, as npm knows them: their archives are sources, and fetching one runs nothing.
+/// Packages of which every published release is taken, as npm knows them: their archives are sources, and
+/// fetching one runs nothing.
 const PACKAGES: [&str; 3] = ["semver", "debug", "commander"];
 
 /// Every byte of the store after `gc --aggressive`, beside every byte of git's after its own.

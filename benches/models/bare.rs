@@ -1,5 +1,5 @@
-//! A bare reverse proxy: takes a request, sends it on, and passes the answer's pieces back as they come. On the same libraries as the
-//! gateway (actix-web, reqwest), and with nothing of what the gateway does in between.
+//! A bare reverse proxy: takes a request, sends it on, and passes the answer's pieces back as they come. On the same libraries as
+//! the gateway (actix-web, reqwest), and with nothing of what the gateway does in between.
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};

@@ -1,7 +1,7 @@
 //! What is added to a whole answer, at 1, 16 and 64 calls at once.
 //!
-//! From what a client waited, the time that the upstream itself held the call is taken off, call by call. What is left with nothing in
-//! between is the cost of measuring; it is taken off the others, quantile by quantile.
+//! From what a client waited, the time that the upstream itself held the call is taken off, call by call. What is left with nothing
+//! in between is the cost of measuring; it is taken off the others, quantile by quantile.
 
 use std::time::Duration;
 

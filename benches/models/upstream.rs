@@ -1,6 +1,8 @@
-//! A model server that answers after a fixed time and remembers when: what lies outside of its own time was added by whoever is in between.
+//! A model server that answers after a fixed time and remembers when: what lies outside of its own time was added
+//! by whoever is in between.
 //!
-//! A call says in its prompt which it is and what it wants (`call-7 hold-50 pieces-0`), so nothing in between has to pass a header on.
+//! A call says in its prompt which it is and what it wants (`call-7 hold-50 pieces-0`), so nothing in between
+//! has to pass a header on.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

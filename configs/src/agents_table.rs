@@ -1,7 +1,7 @@
 //! The table of agents that people already have: how each is run, as data.
 //!
-//! `defaults/agents.yaml` is the table that comes with the program. Entries of `agents.programs` in helix.yaml stand beside it; one of
-//! the same name replaces it.
+//! `defaults/agents.yaml` is the table that comes with the program. Entries of `agents.programs` in helix.yaml stand beside it; one
+//! of the same name replaces it.
 
 use std::collections::BTreeMap;
 

@@ -94,7 +94,8 @@ pub struct ModelEntry {
     /// Most tokens of an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,
-    /// A bound on `context_tokens` whatever a more specific entry says: a service that passes others' models on takes less than they do.
+    /// A bound on `context_tokens` whatever a more specific entry says: a service that passes others' models on
+    /// takes less than they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_context_tokens: Option<u64>,
     /// The same bound on `output_tokens`.

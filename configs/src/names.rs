@@ -12,8 +12,8 @@ pub struct ModelNames {
 }
 
 impl ModelNames {
-    /// Over providers with their default models. A deployment whose provider does not exist is none. `default` answers where nobody is
-    /// named.
+    /// Over providers with their default models. A deployment whose provider does not exist is none. `default`
+    /// answers where nobody is named.
     pub fn new<'a>(
         providers: Vec<(String, String)>,
         groups: impl IntoIterator<Item = (&'a String, &'a GroupConfig)>,
@@ -43,7 +43,8 @@ impl ModelNames {
         }
     }
 
-    /// Who is asked for a model that is named alone: the default where it has it, else whoever has it, else the default all the same.
+    /// Who is asked for a model that is named alone: the default where it has it, else whoever has it, else
+    /// the default all the same.
     fn owner(&self, model: &str) -> &str {
         let has = |models: &[String]| models.iter().any(|own| own == model);
         let is_own = || self.providers.iter().any(|(name, own)| *name == self.default && own == model);

@@ -99,8 +99,8 @@ impl ProviderKind {
         }
     }
 
-    /// The model of those who name none, so that a key is enough to begin with: of each provider one for daily work with tools, as its
-    /// price list of November 2026 has it. Empty where only the person can know what is served.
+    /// The model of those who name none, so that a key is enough to begin with: of each provider one for daily work with tools, as
+    /// its price list of November 2026 has it. Empty where only the person can know what is served.
     pub fn model(self) -> &'static str {
         match self {
             Self::Openai | Self::OpenaiResponses | Self::Copilot => "gpt-6.1-sol",

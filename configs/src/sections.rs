@@ -73,8 +73,8 @@ pub struct StorageConfig {
     pub cache_mib: u64,
     /// Between two collections of content that no task and no step names any more, in milliseconds; 0 turns them off.
     pub collect_interval_ms: u64,
-    /// How long content that was just taken in is kept although nothing names it yet, in milliseconds: a repository is imported first,
-    /// and the task that begins with its files made then.
+    /// How long content that was just taken in is kept although nothing names it yet, in milliseconds: a repository is imported
+    /// first, and the task that begins with its files made then.
     pub collect_grace_ms: u64,
 }
 
@@ -161,7 +161,8 @@ pub struct TasksConfig {
     pub output_bytes: u32,
     /// How long a tool's command may take where its call does not say, in milliseconds.
     pub tool_timeout_ms: u64,
-    /// How far commands are kept apart from their machine where the task does not say: `read_only`, `workspace`, or `full` for no sandbox.
+    /// How far commands are kept apart from their machine where the task does not say: `read_only`, `workspace`,
+    /// or `full` for no sandbox.
     pub isolation: Isolation,
     /// Whether commands that a model chooses may use the network where the task does not say: `none` or `host`.
     pub network: Network,
@@ -306,8 +307,8 @@ pub struct ProviderConfig {
     pub max_tokens: u32,
     /// 0 to 2; absent leaves it to the provider.
     pub temperature: Option<f64>,
-    /// What Gemini refuses: `off`, `none`, `high`, `medium` or `low` by `harassment`, `hate`, `sexual`, `dangerous` and `jailbreak`; what is
-    /// not named is left to the service.
+    /// What Gemini refuses: `off`, `none`, `high`, `medium` or `low` by `harassment`, `hate`, `sexual`, `dangerous` and
+    /// `jailbreak`; what is not named is left to the service.
     pub safety: BTreeMap<HarmCategory, SafetyThreshold>,
     /// Tokens of a whole request that the models take. 0: as the capability table has it.
     pub context_tokens: u64,
@@ -376,10 +377,11 @@ pub struct PriceConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayConfig {
-    /// Where it listens over TCP, for example `127.0.0.1:4141`. Empty: only on the node's own socket. Over TCP every request needs a
-    /// key (`docs/gateway.md`), and nothing is encrypted: beyond this machine, put a proxy with TLS in front.
+    /// Where it listens over TCP, for example `127.0.0.1:4141`. Empty: only on the node's own socket. Over TCP every request needs
+    /// a key (`docs/gateway.md`), and nothing is encrypted: beyond this machine, put a proxy with TLS in front.
     pub listen: String,
-    /// Where agents on other machines' workers reach it, for example `https://models.example.org`. Empty: only agents on this machine do.
+    /// Where agents on other machines' workers reach it, for example `https://models.example.org`. Empty: only
+    /// agents on this machine do.
     pub address: String,
     /// Largest request, in MiB.
     pub body_mib: u64,

@@ -1,8 +1,8 @@
 //! Every parser of the version store, of models' formats and of what other people's agents print, fed with what nobody would write.
 //!
-//! Inputs come from `corpus/TARGET`: real encodings, and what once was a problem. They are mutated by a seeded generator for a short time
-//! (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is written into the
-//! target folder's `fuzz`, and from there it belongs into the corpus.
+//! Inputs come from `corpus/TARGET`: real encodings, and what once was a problem. They are mutated by a seeded generator for a
+//! short time (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is
+//! written into the target folder's `fuzz`, and from there it belongs into the corpus.
 
 mod corpus;
 mod mutation;

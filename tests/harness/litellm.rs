@@ -1,4 +1,5 @@
-//! The LiteLLM proxy before an OpenAI-compatible server of ours. It is told to look nothing up elsewhere: neither prices nor versions.
+//! The LiteLLM proxy before an OpenAI-compatible server of ours. It is told to look nothing up elsewhere:
+//! neither prices nor versions.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

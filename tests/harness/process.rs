@@ -35,7 +35,8 @@ pub struct Seen {
 /// Where a sandbox shows a workspace, and the variable by which a command of a worker names that worker's folder.
 const SANDBOXED: (&str, &str) = ("/run/workspace", "HELIX_FOLDER=");
 
-/// Every process whose working folder lies below `folder`. Of one in a sandbox its worker's folder does, or is what `folder` lies below.
+/// Every process whose working folder lies below `folder`. Of one in a sandbox its worker's folder does, or is
+/// what `folder` lies below.
 pub fn processes_in(folder: &Path) -> Vec<Seen> {
     let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let is_of_worker = |process: &Path| {
@@ -55,7 +56,8 @@ pub fn processes_in(folder: &Path) -> Vec<Seen> {
     std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(look).collect()
 }
 
-/// Kills every process that works below `folder` or was started with a path in it: what a test that panicked left on "another machine".
+/// Kills every process that works below `folder` or was started with a path in it: what a test that panicked
+/// left on "another machine".
 pub fn end_everything_in(folder: &Path) {
     let name = folder.display().to_string();
     let named = |entry: std::fs::DirEntry| {

@@ -35,7 +35,8 @@ fn every_commit_that_was_acknowledged_survives_the_death_of_the_engine() {
     assert!(acknowledged > CLIENTS, "there were commits: {acknowledged}");
 }
 
-/// One user whose engine dies again and again. The first half of the clients work in one folder, the others in workspaces of their own.
+/// One user whose engine dies again and again. The first half of the clients work in one folder, the others in
+/// workspaces of their own.
 struct Stage {
     user: User,
     root: PathBuf,

@@ -1,4 +1,5 @@
-//! The disk is full in the middle of a commit, a checkout, an import, a collection: it is told, nothing is lost, and with room again it all works.
+//! The disk is full in the middle of a commit, a checkout, an import, a collection: it is told, nothing is lost, and with
+//! room again it all works.
 //!
 //! A file system of its own is needed for it, which not every user may mount: these tests say so and end then.
 
@@ -123,8 +124,8 @@ fn a_full_disk_takes_back_what_moves_a_head_and_its_files() {
     }
     let two = user.commit(&root, "f", "2");
     user.ok(&root, &["checkout", "-q", "main"]);
-    // The next engine makes files of the database's log, and once it has left nothing goes away later that could make room: what there is
-    // holds some of the files and not all.
+    // The next engine makes files of the database's log, and once it has left nothing goes away later that could make room: what
+    // there is holds some of the files and not all.
     user.kill_engine();
     for command in [&["status"][..], &["engine", "stop"], &["status"]] {
         user.ok(&root, command);

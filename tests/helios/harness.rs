@@ -116,8 +116,8 @@ impl User {
         command
     }
 
-    /// `helios` as a terminal starts it: Ctrl-C ends it, also where these tests were started with that signal ignored, as a shell does
-    /// with what it runs in the background.
+    /// `helios` as a terminal starts it: Ctrl-C ends it, also where these tests were started with that signal ignored, as a shell
+    /// does with what it runs in the background.
     pub fn helios_of_a_terminal(&self, cwd: &Path, arguments: &[&str]) -> Command {
         let mut command = self.program("env", cwd);
         command.arg("--default-signal=INT").arg(programs().join("helios")).args(arguments);

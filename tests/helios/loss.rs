@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::harness::{User, chance, ended, rounds, wait_until};
 
-/// A repository whose engine has left: `one` and `two` are commits that were acknowledged as on disk, and there is a backup with `one`.
+/// A repository whose engine has left: `one` and `two` are commits that were acknowledged as on disk, and
+/// there is a backup with `one`.
 struct Stage {
     user: User,
     root: PathBuf,

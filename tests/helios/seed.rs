@@ -95,8 +95,8 @@ fn five_agents_in_one_folder_lose_nothing_that_they_were_told_of() {
     for id in &named {
         user.ok(&root, &["cat-file", "-e", id]);
     }
-    // The agents share one folder and one head, so another one's reset may come between an agent's writing and its commit. The file is
-    // then in the snapshot that was kept before the reset, unless it was written in the very moment of it.
+    // The agents share one folder and one head, so another one's reset may come between an agent's writing and its commit. The file
+    // is then in the snapshot that was kept before the reset, unless it was written in the very moment of it.
     let mut log = Vec::new();
     for line in user.ok(&root, &["--json", "oplog", "-n", "100000"]).lines() {
         let entry: Value = serde_json::from_str(line).expect("JSON");

@@ -1,4 +1,5 @@
-//! What is staged and what a merge waits for, while heads move: nothing of it is lost, and no commit takes back what somebody else did.
+//! What is staged and what a merge waits for, while heads move: nothing of it is lost, and no commit takes
+//! back what somebody else did.
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! Agents as they are published, at work in a workspace without a network, their models over the gateway.
 //!
-//! They are large, so `make campaign` installs them (`scripts/agents.sh`), and where they are missing that is said loudly. The model is
-//! the scripted one, which calls each agent's own tools by their own names; each agent speaks its own format (chat completions, responses,
-//! messages, Gemini's) to the gateway. In its first turn an agent writes a file and runs a command. In its second its worker is killed.
+//! They are large, so `make campaign` installs them (`scripts/agents.sh`), and where they are missing that is said loudly. The
+//! model is the scripted one, which calls each agent's own tools by their own names; each agent speaks its own format (chat
+//! completions, responses, messages, Gemini's) to the gateway. In its first turn an agent writes a file and runs a command. In its
+//! second its worker is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,7 +71,8 @@ fn conversations(mark: &Path) -> Vec<Value> {
     let exec = |command: &str| call("exec_command", json!({"cmd": command}));
     let described = |tool: &str, command: &str| call(tool, json!({"command": command, "description": "work"}));
     let written = |tool: &str, path: &str| call(tool, json!({path: "made.txt", "content": "one\n"}));
-    // aider gives its model no tools: files are written as the model says them. It begins each conversation with four answers of its own.
+    // aider gives its model no tools: files are written as the model says them. It begins each conversation with
+    // four answers of its own.
     let whole = |lines: &str| format!("I write.\n\nmade.txt\n```\n{lines}```\n");
     let of_aiders = std::iter::repeat_n(json!({"text": "Ok."}), 4);
     let aider = of_aiders.chain([json!({"text": whole("one\n")}), json!({"text": whole("one\ntwo\n"), "delay_ms": 2_000})]);

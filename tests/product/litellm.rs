@@ -1,4 +1,5 @@
-//! Our providers over something that was not written here: a LiteLLM proxy, in each format that it serves, before the scripted model.
+//! Our providers over something that was not written here: a LiteLLM proxy, in each format that it serves,
+//! before the scripted model.
 //!
 //! It is large and slow to start, so it runs in `make campaign` only, and where it is not installed that is said loudly.
 

@@ -1,4 +1,5 @@
-//! A model server that fails in every way: the task completes, waits until somebody answers, or ends with a code and its conversation whole.
+//! A model server that fails in every way: the task completes, waits until somebody answers, or ends with a code
+//! and its conversation whole.
 
 use helix::scripted::{Fault, FaultKind, read_log};
 use helix_adapter_http::api::SystemStatus;

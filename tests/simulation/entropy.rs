@@ -1,10 +1,10 @@
-//! Nothing comes from outside: on a thread that was given a seed, the system's random bytes are drawn from the seed, and the wall clock
-//! stands still.
+//! Nothing comes from outside: on a thread that was given a seed, the system's random bytes are drawn from the seed, and the
+//! wall clock stands still.
 //!
 //! Hash maps, jitter and ids take their chance from `getrandom(2)`, wherever in the dependencies they are; ids take their time from
-//! `clock_gettime(2)`. Both are symbols of the C library, and a program's own definition goes before a library's. So everything that is
-//! real in this test runs unchanged, and the same seed makes the same run. (What a static of a dependency remembers from one run to the
-//! next is left: so each seed is a process of its own.)
+//! `clock_gettime(2)`. Both are symbols of the C library, and a program's own definition goes before a library's. So everything
+//! that is real in this test runs unchanged, and the same seed makes the same run. (What a static of a dependency remembers from
+//! one run to the next is left: so each seed is a process of its own.)
 
 #![allow(unsafe_code)]
 

@@ -1,10 +1,11 @@
 //! Nodes, workers and leases under seeded misfortune, on a simulated network and in simulated time.
 //!
-//! Every node and every worker is a host of turmoil with a runtime, a clock and sockets of its own. What runs on them is what runs in
-//! earnest: the node's branches cluster, storage, fleet and tasks, the link, and the worker's fence and tables of calls; the records and
-//! the content are in memory, models and commands are simple. Hosts crash and come back, networks are cut in one direction or both,
-//! messages are held and overtake each other, processes are stopped, machines suspended, clocks run apart, the records go away and lose
-//! their answers; nodes take each other's tasks over. Then there is peace, and everything must end as if nothing had happened.
+//! Every node and every worker is a host of turmoil with a runtime, a clock and sockets of its own. What runs on them is what
+//! runs in earnest: the node's branches cluster, storage, fleet and tasks, the link, and the worker's fence and tables of calls;
+//! the records and the content are in memory, models and commands are simple. Hosts crash and come back, networks are cut in one
+//! direction or both, messages are held and overtake each other, processes are stopped, machines suspended, clocks run apart,
+//! the records go away and lose their answers; nodes take each other's tasks over. Then there is peace, and everything must end
+//! as if nothing had happened.
 //!
 //! `HELIX_SEEDS=1000` runs a thousand seeds, `HELIX_SEED=7` that one alone, with its trace.
 
@@ -39,7 +40,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Runs a seed in a process of its own, so that nothing is left of the one before. Answers with what it said, and whether all was well.
+/// Runs a seed in a process of its own, so that nothing is left of the one before. Answers with what it said,
+/// and whether all was well.
 fn run(seed: u64, trace: bool) -> (bool, String) {
     let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
     command.args(["one_seed", "--exact", "--ignored", "--nocapture"]).env("HELIX_SEED", seed.to_string());

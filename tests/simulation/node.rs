@@ -1,5 +1,5 @@
-//! A node: the real branches cluster, storage, fleet and tasks over the shared records and the shared content. It waits for the lease on
-//! the records, drives everything while it has it, and waits again once it has lost it.
+//! A node: the real branches cluster, storage, fleet and tasks over the shared records and the shared content. It waits for the
+//! lease on the records, drives everything while it has it, and waits again once it has lost it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

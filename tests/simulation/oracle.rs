@@ -1,5 +1,5 @@
-//! The judge outside: it sees what the records applied, what they answered, and every effect on every machine, and shares no code with
-//! what it judges.
+//! The judge outside: it sees what the records applied, what they answered, and every effect on every machine, and shares no
+//! code with what it judges.
 //!
 //! What must hold at every instant is judged when it happens; what must hold in the end is judged in [`ending`](crate::ending).
 

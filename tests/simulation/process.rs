@@ -1,7 +1,7 @@
 //! The worker's process: the real link, the real fence, the real tables of calls and steps, over workspaces in memory.
 //!
-//! What the machine does not simulate is left out (programs, output, set-up); what decides who may act, and what is done once, is the
-//! worker's own code or follows it line by line.
+//! What the machine does not simulate is left out (programs, output, set-up); what decides who may act, and what is done once, is
+//! the worker's own code or follows it line by line.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The records as one node reaches them: the shared store in memory, behind a connection that has faults, and under the judge's eyes.
+//! The records as one node reaches them: the shared store in memory, behind a connection that has faults,
+//! and under the judge's eyes.
 
 use std::collections::HashSet;
 use std::sync::Arc;

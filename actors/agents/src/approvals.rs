@@ -64,8 +64,8 @@ pub(crate) fn decide(
     }
 }
 
-/// True where a question is about this turn and these tools. Only its first line counts: what stands below are the model's own words, which
-/// must not make an answer out of another turn's.
+/// True where a question is about this turn and these tools. Only its first line counts: what stands below are the model's own
+/// words, which must not make an answer out of another turn's.
 fn is_about(question: &Question, about: &str) -> bool {
     let told = question.text.lines().next().and_then(|line| line.strip_prefix(APPROVAL));
     told.is_some_and(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()) == about)

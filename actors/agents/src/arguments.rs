@@ -18,8 +18,8 @@ pub(crate) fn check(tools: &Toolset, name: &str, input: &Value) -> Result<Tool, 
     fits(input, &schema, "the arguments").map(|()| tool).map_err(|reason| format!("{reason}; nothing was run"))
 }
 
-/// The same arguments without what some models write otherwise than the schema says, and mean the same by: an optional one that is `null`
-/// is not there, and `3.0` is 3.
+/// The same arguments without what some models write otherwise than the schema says, and mean the same by: an optional one that is
+/// `null` is not there, and `3.0` is 3.
 pub(crate) fn as_meant(tools: &Toolset, name: &str, input: &Value) -> Value {
     tools.get(name).map_or_else(|| input.clone(), |(_, schema)| meant(input, &schema))
 }

@@ -1,8 +1,8 @@
-//! Attempts at one thing: tasks of their own, made and waited for without a worker being held, of which one is taken. Trees of thoughts
-//! have theirs forked from a step; the task kind `attempts` has the same work done several times and takes the best.
+//! Attempts at one thing: tasks of their own, made and waited for without a worker being held, of which one is taken. Trees of
+//! thoughts have theirs forked from a step; the task kind `attempts` has the same work done several times and takes the best.
 //!
-//! Where completing says that an attempt is good (it is checked, or its commands have run), the first that completes is taken and the
-//! others are given up at once. Else all are waited for, and a model compares those that completed.
+//! Where completing says that an attempt is good (it is checked, or its commands have run), the first that completes is taken and
+//! the others are given up at once. Else all are waited for, and a model compares those that completed.
 
 use async_trait::async_trait;
 use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
@@ -48,7 +48,8 @@ pub(crate) enum Attempts {
     Won(usize, ChildEnd),
 }
 
-/// Makes the attempts, which are known by their names, and looks how they stand. Once one has passed the gate the others are given up.
+/// Makes the attempts, which are known by their names, and looks how they stand. Once one has passed the gate
+/// the others are given up.
 pub(crate) async fn carry_on(host: &mut dyn StepHost, attempts: Vec<(String, TaskSpec)>, gate: Gate) -> Result<Attempts, Failure> {
     let (mut ends, mut waiting) = (Vec::new(), Vec::new());
     for (at, (name, spec)) in attempts.into_iter().enumerate() {

@@ -1,10 +1,10 @@
 //! Making room in a conversation that nears what its model takes.
 //!
 //! Looked at before every turn of the model, so in the middle of its work too. First old answers of tools go; where that is not
-//! enough the model summarises. Old answers also go where the conversation has rested for so long that the provider's prompt cache has
-//! forgotten it: all of it is read at the full price then, and cached anew, so what goes is paid for neither now nor in later turns. The
-//! task's list of what is to be done is kept beside the conversation and stated anew. What
-//! results is recorded with the step, from a new system message on (see [`conversation`](crate::conversation)).
+//! enough the model summarises. Old answers also go where the conversation has rested for so long that the provider's prompt cache
+//! has forgotten it: all of it is read at the full price then, and cached anew, so what goes is paid for neither now nor in later
+//! turns. The task's list of what is to be done is kept beside the conversation and stated anew. What results is recorded with the
+//! step, from a new system message on (see [`conversation`](crate::conversation)).
 
 use helix_protocol::{Block, Message, ModelReply, Question, Role, StepRecord, StopReason};
 use serde_json::Value;
@@ -93,8 +93,8 @@ pub(crate) fn halved(messages: &[Message]) -> Vec<Message> {
     cut(messages, tokens(messages) / 2)
 }
 
-/// What the conversation goes on as where no summary of it can be had: everything but most of what tools answered. `None` where that is too
-/// long too.
+/// What the conversation goes on as where no summary of it can be had: everything but most of what tools answered. `None`
+/// where that is too long too.
 pub(crate) fn without_summary(conversation: &Conversation, limits: ModelLimits) -> Option<Vec<Message>> {
     Some(cut(&prune(conversation.messages(), 0), limits.room() * ENOUGH / 100)).filter(|kept| fits(kept, limits))
 }
@@ -113,8 +113,8 @@ pub(crate) fn lighter(conversation: &Conversation, limits: ModelLimits) -> Optio
     (tokens(&pruned) * 5 <= tokens(messages) * 4).then_some(pruned)
 }
 
-/// True where the model was last asked before a question that rested so long that its prompt cache has forgotten the conversation. By
-/// what is recorded alone, so that a step that is made again decides the same: `head` is the last step.
+/// True where the model was last asked before a question that rested so long that its prompt cache has forgotten the conversation.
+/// By what is recorded alone, so that a step that is made again decides the same: `head` is the last step.
 pub(crate) fn is_forgotten(head: &StepRecord, questions: &[Question]) -> bool {
     // What is said at length is kept elsewhere; hardly any of it is a step without the model.
     let spoke = head.step.long_messages.is_some() || head.step.messages.iter().any(|message| message.role == Role::Assistant);
@@ -155,7 +155,8 @@ fn prune(messages: &[Message], protected: u64) -> Vec<Message> {
     kept
 }
 
-/// The messages with the longest answers of tools cut to one length, so that all of it is about `most` tokens. What is cut away is said.
+/// The messages with the longest answers of tools cut to one length, so that all of it is about `most` tokens.
+/// What is cut away is said.
 fn cut(messages: &[Message], most: u64) -> Vec<Message> {
     let mut kept = messages.to_vec();
     let mut lengths: Vec<usize> = kept.iter().flat_map(|message| &message.blocks).filter_map(answered).map(str::len).collect();

@@ -168,7 +168,8 @@ fn bytes_of(block: &Block) -> usize {
         Block::Text { text, .. } | Block::Thinking { text, .. } => text.len(),
         Block::ToolUse { name, input, .. } => name.len() + input.as_str().map_or_else(|| input.to_string().len(), str::len),
         Block::ToolResult { content, .. } => content.len(),
-        // A picture counts by its size in pixels and a document by its pages, not in bytes; leaving them out keeps this a lower bound.
+        // A picture counts by its size in pixels and a document by its pages, not in bytes; leaving them out
+        // keeps this a lower bound.
         Block::Image { .. } | Block::Document { .. } => 0,
         Block::Unknown { block, .. } => block.to_string().len(),
     }

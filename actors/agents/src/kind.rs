@@ -210,8 +210,8 @@ impl Step<'_> {
         }
     }
 
-    /// What the conversation goes on as, by the model's summary of `messages`. Where it gives none it is asked once more without thinking,
-    /// and about less where these are too long for it; then old answers alone go.
+    /// What the conversation goes on as, by the model's summary of `messages`. Where it gives none it is asked once more without
+    /// thinking, and about less where these are too long for it; then old answers alone go.
     async fn summarised(
         &self,
         host: &mut dyn StepHost,
@@ -325,8 +325,9 @@ fn named(blocks: &[Block]) -> Vec<String> {
     blocks.iter().filter_map(phrase).collect()
 }
 
-/// The reply's blocks as the conversation may hold them, and their text: names that every provider takes back, ids that no earlier call
-/// has (some servers begin anew in each reply), arguments as they are meant, and something to show where the model said nothing.
+/// The reply's blocks as the conversation may hold them, and their text: names that every provider takes back, ids that
+/// no earlier call has (some servers begin anew in each reply), arguments as they are meant, and something to show
+/// where the model said nothing.
 fn accepted(reply: &ModelReply, conversation: &Conversation, tools: &Toolset) -> (Vec<Block>, String) {
     let mut blocks = reply.blocks.clone();
     let place = conversation.place(conversation.messages().len());

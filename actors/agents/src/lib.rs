@@ -1,10 +1,9 @@
 //! The agent loop: a model with tools, one turn a step.
 //!
-//! [`AgentKind`] is the task kind `agent`; [`ExternalKind`] has agents of other people's making do the same, a turn of theirs a step.
-//! [`AttemptsKind`] has a piece of work done several times and takes the best.
-//! A kind keeps nothing: a step is made from the conversation that the host has, and
-//! ends as the messages that are committed with it. So a repeated step, on whatever worker, asks the same questions in
-//! the same order, and the journal answers those that were answered before.
+//! [`AgentKind`] is the task kind `agent`; [`ExternalKind`] has agents of other people's making do the same, a turn of theirs a
+//! step. [`AttemptsKind`] has a piece of work done several times and takes the best. A kind keeps nothing: a step is made from the
+//! conversation that the host has, and ends as the messages that are committed with it. So a repeated step, on whatever worker,
+//! asks the same questions in the same order, and the journal answers those that were answered before.
 //!
 //! What always holds of a conversation that a step leaves behind:
 //! - It is append-only. What a model was told once is never changed, so its prompt cache stays valid; where it becomes too long,

@@ -92,8 +92,8 @@ impl AgentLimits {
         self.deployments(provider, model).first().map_or(model.unwrap_or_default(), |(_, model)| model)
     }
 
-    /// What the node's gateway is asked for where a task names no model: the default provider's own, or the default group; empty where
-    /// there is neither.
+    /// What the node's gateway is asked for where a task names no model: the default provider's own, or the default group;
+    /// empty where there is neither.
     pub fn default_name(&self) -> &str {
         let own = self.providers.get(&self.default).map(|provider| provider.model.as_str());
         own.unwrap_or_else(|| self.groups.get_key_value(&self.default).map_or("", |(name, _)| name))

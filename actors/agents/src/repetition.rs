@@ -1,8 +1,8 @@
 //! Notices a model that goes round in circles: the same call with the same answer, the same edit again and again, turns that
 //! bring nothing new.
 //!
-//! All that was ever said counts, and not only what the model is still shown: a compaction must not begin the count anew. What it kept
-//! stands twice in the record, under the same ids, and counts once, as it was answered first.
+//! All that was ever said counts, and not only what the model is still shown: a compaction must not begin the count anew. What it
+//! kept stands twice in the record, under the same ids, and counts once, as it was answered first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,8 +41,8 @@ impl Answered<'_> {
         changes_files(self.name) && !self.failed
     }
 
-    /// True of an answer that may tell something: what a command that failed has printed does, and so does a person's reason. Any other
-    /// failure is a call that did nothing.
+    /// True of an answer that may tell something: what a command that failed has printed does, and so does a person's reason. Any
+    /// other failure is a call that did nothing.
     fn tells(&self) -> bool {
         let is_command = WorkspaceTool::by_name(self.name) == Some(WorkspaceTool::Shell);
         let ran = is_command && self.input.get("command").is_some_and(Value::is_string);
@@ -69,7 +69,8 @@ pub(crate) fn noticed<'a>(
     if same >= TIMES { content + NOTICE } else { content }
 }
 
-/// Why it makes no sense to go on, if it makes none. `said` is everything that was said, and ends with the answers of the last turn.
+/// Why it makes no sense to go on, if it makes none. `said` is everything that was said, and ends with the
+/// answers of the last turn.
 pub(crate) fn hopeless<'a>(said: impl Iterator<Item = &'a Message>) -> Option<String> {
     let said: Vec<&Message> = said.collect();
     let all = answered(said.iter().flat_map(|message| &message.blocks));

@@ -39,7 +39,8 @@ pub(crate) fn asked_for(name: &str, input: &Value) -> String {
     format!("{name} {text}")
 }
 
-/// A call of a step as a person is asked about it, so that nothing is allowed unseen: of what is very long it says where the rest is.
+/// A call of a step as a person is asked about it, so that nothing is allowed unseen: of what is very long
+/// it says where the rest is.
 pub(crate) fn to_approve(name: &str, input: &Value, step: u64) -> String {
     const MOST: usize = 4_000;
     let text = asked_for(name, input);

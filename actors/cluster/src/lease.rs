@@ -115,8 +115,9 @@ impl LeaseState {
     }
 }
 
-/// Takes the lease, for the time that a lease lasts; the branch renews it once it runs. One that somebody else holds is waited for as long
-/// as a lease lasts: if its node was killed, it runs out. Answers with the instant from which it counts. Refused with `node_running`.
+/// Takes the lease, for the time that a lease lasts; the branch renews it once it runs. One that somebody else holds is
+/// waited for as long as a lease lasts: if its node was killed, it runs out. Answers with the instant from which it counts.
+/// Refused with `node_running`.
 pub async fn take(records: &dyn RecordStore, node: NodeId) -> Result<Instant, Failure> {
     let started = Instant::now();
     let limit = Duration::from_millis(LENGTH_MS) + 2 * LOOK;

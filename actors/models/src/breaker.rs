@@ -96,7 +96,8 @@ impl Breaker {
         }
     }
 
-    /// The provider begins to answer. Calls pass again; one failure is enough to keep them away until an answer has come to its end.
+    /// The provider begins to answer. Calls pass again; one failure is enough to keep them away until an
+    /// answer has come to its end.
     pub fn began(&mut self) {
         if !matches!(self.state, State::Closed(_)) {
             self.state = State::Closed(self.threshold - 1);

@@ -174,8 +174,8 @@ impl Gate {
         result
     }
 
-    /// The turn is over when the answer's body is. That of a refusal ends at once: it is kept while others are asked, and by the very call
-    /// that waits for a turn again.
+    /// The turn is over when the answer's body is. That of a refusal ends at once: it is kept while others are asked, and by the
+    /// very call that waits for a turn again.
     async fn forward(self: Arc<Self>, call: RawCall, asking: &Asking, tried: Tried) -> Result<RawAnswer, ProviderError> {
         let turn = self.turn(&call.model, asking).await?;
         let model = call.model.clone();

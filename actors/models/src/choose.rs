@@ -10,7 +10,8 @@ use helix_protocol::Money;
 pub(crate) enum Obstacle {
     /// Nothing.
     None,
-    /// Every turn is taken, or its last answer left less of its limits than the turn is likely to need: a call would wait or be refused.
+    /// Every turn is taken, or its last answer left less of its limits than the turn is likely to need: a call
+    /// would wait or be refused.
     Crowded,
     /// It refused our key, its model was gone or its credit spent a moment ago. Asked last, because somebody may have mended it.
     Refused,
@@ -35,8 +36,8 @@ pub(crate) struct Standing {
     pub obstacle: Obstacle,
     /// Tokens that its model takes in one request.
     pub context: u64,
-    /// Whether the turn fits into them, by an upper estimate, its pictures are taken, its answer's text can be what it shall be, and all of it
-    /// can be said in the provider's format.
+    /// Whether the turn fits into them, by an upper estimate, its pictures are taken, its answer's text can be what it shall be,
+    /// and all of it can be said in the provider's format.
     pub fits: bool,
 }
 
@@ -54,8 +55,8 @@ pub(crate) struct Circumstances<'a> {
 
 /// Every deployment, the one to ask first in front.
 ///
-/// Whether a turn fits comes first, then what stands in the way, then the session's pin, and only then the strategy. A turn that fits
-/// nowhere by the estimate goes to the largest model, which may know better.
+/// Whether a turn fits comes first, then what stands in the way, then the session's pin, and only then the strategy. A turn that
+/// fits nowhere by the estimate goes to the largest model, which may know better.
 pub(crate) fn order(standings: &[Standing], circumstances: &mut Circumstances<'_>) -> Vec<usize> {
     let wishes = wishes(standings, circumstances);
     let mut order: Vec<usize> = (0..standings.len()).collect();

@@ -190,8 +190,8 @@ fn not_repeated(failure: &Failure) -> Failure {
     Failure { hint, ..failure.clone() }
 }
 
-/// Why nobody answered. Where only one could have been asked it is that one's own words; what passes is nobody's answer at present all the
-/// same, however many there are, so that a task waits and uses no retry.
+/// Why nobody answered. Where only one could have been asked it is that one's own words; what passes is nobody's answer at present
+/// all the same, however many there are, so that a task waits and uses no retry.
 fn unanswered(
     pool: &Pool,
     lineup: &[Candidate],
@@ -219,8 +219,8 @@ fn unanswered(
     let is_large = |index: &usize| least.is_none_or(|least| lineup[*index].context > least);
     let passes =
         |index: &usize| is_large(index) && !matches!(errors[*index], Some(ProviderError::Elsewhere(_) | ProviderError::Final(_)));
-    // A refusal of the request itself says more than who else was not there; one of a format, or of a length, only where no other is to be
-    // waited for.
+    // A refusal of the request itself says more than who else was not there; one of a format, or of a length, only where no
+    // other is to be waited for.
     let passing = (0..lineup.len()).any(|index| passes(&index));
     let refuses = |error: &&ProviderError| match error {
         ProviderError::Final(failure) => !passing || !matches!(failure.code, Code::InvalidRequest | Code::ContextOverflow),

@@ -25,8 +25,8 @@ pub(crate) struct Speakers {
     others: Option<u64>,
 }
 
-/// Who may be asked for `call` in `format`; `None` where the first to be asked speaks another: the request has to be translated. Where
-/// there is a choice the request is read, so that its size, its pictures and its price count as where it is translated.
+/// Who may be asked for `call` in `format`; `None` where the first to be asked speaks another: the request has to be translated.
+/// Where there is a choice the request is read, so that its size, its pictures and its price count as where it is translated.
 pub(crate) fn speakers(
     pool: &Pool,
     session: Option<&str>,
@@ -40,7 +40,8 @@ pub(crate) fn speakers(
     let asked = ModelRequest { session: session.map(str::to_owned), ..asked };
     let speaks = |candidate: &Candidate| {
         let provider = &pool.route(&candidate.deployment).args.provider;
-        // Who stands in for a model that takes the pictures is told of them, in a translation, and who writes less is asked for less.
+        // Who stands in for a model that takes the pictures is told of them, in a translation, and who
+        // writes less is asked for less.
         let as_it_is = !candidate.blind && candidate.most_answer.is_none_or(|most| asked.max_tokens <= most);
         as_it_is && provider.format() == format && provider.passes()
     };
@@ -58,7 +59,8 @@ pub(crate) fn speakers(
     Ok(Some(Speakers { lineup: same, others: others.iter().map(|other| other.context).max() }))
 }
 
-/// Passes `call` on, which `entry` follows. `None` where none of these could answer and only those are left who speak another format.
+/// Passes `call` on, which `entry` follows. `None` where none of these could answer and only those are left
+/// who speak another format.
 ///
 /// An error answer passes as it came once nobody else can answer, except where it is about our own key, account or address.
 pub(crate) async fn forward(
@@ -141,7 +143,8 @@ fn helps(others: Option<u64>, error: &ProviderError, same: &[Candidate]) -> bool
     }
 }
 
-/// True where a refusal is how it ended: what may have been billed is not told as somebody's refusal of before, nor the other way round.
+/// True where a refusal is how it ended: what may have been billed is not told as somebody's refusal of before,
+/// nor the other way round.
 fn tells(refusal: &RawAnswer, error: &ProviderError) -> bool {
     match error {
         ProviderError::Uncertain(_) => matches!(refusal.fault, Some(ProviderError::Uncertain(_))),

@@ -22,8 +22,8 @@ pub(crate) fn reminded(instructed: &ModelRequest, choice: &ToolChoice, reply: &M
     request
 }
 
-/// Whether an answer can be handed on: it has the call that was asked for, or it did not come to its end. A refusal, or an answer that
-/// was cut, would only be paid for again, and says itself what it is.
+/// Whether an answer can be handed on: it has the call that was asked for, or it did not come to its end. A refusal, or an answer
+/// that was cut, would only be paid for again, and says itself what it is.
 pub(crate) fn obeys(choice: &ToolChoice, reply: &ModelReply) -> bool {
     if !matches!(reply.stop, StopReason::EndTurn | StopReason::ToolUse | StopReason::StopSequence(_)) {
         return true;

@@ -1,9 +1,9 @@
 //! Writing down every call, beside the answer.
 //!
-//! Entries are gathered and written in groups, so that a task's commit waits for none of them. A call that nobody waits for any more is
-//! written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while somebody is
-//! asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes that entry's place.
-//! Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
+//! Entries are gathered and written in groups, so that a task's commit waits for none of them. A call that nobody waits for any
+//! more is written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while
+//! somebody is asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes
+//! that entry's place. Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
 
 use std::sync::Arc;
 use std::time::Duration;

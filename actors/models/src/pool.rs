@@ -75,8 +75,8 @@ pub(crate) struct Candidate {
     pub deployment: Deployment,
     /// Tokens that its model takes.
     pub context: u64,
-    /// Tokens that its model writes, where another may be asked as well: one that writes less than was asked for is asked for less, and
-    /// does not refuse. `None` where it is the only one: it is asked what the client asks.
+    /// Tokens that its model writes, where another may be asked as well: one that writes less than was asked for is asked for less,
+    /// and does not refuse. `None` where it is the only one: it is asked what the client asks.
     pub most_answer: Option<u32>,
     /// Nothing may be sent to it for so long.
     pub wait: Duration,
@@ -151,11 +151,11 @@ impl Pool {
         iter::once(own).chain(of_models.into_iter().map(named)).collect()
     }
 
-    /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted. Those that it
-    /// does not fit are the last tier, whatever their group, the largest first.
+    /// Who may answer, tier by tier, the one to ask first in front. Where there is a choice the request's tokens are counted. Those
+    /// that it does not fit are the last tier, whatever their group, the largest first.
     ///
-    /// Where `is_asked` holds of them the first is asked now, and its group has had a turn: no other request is given the same. A session
-    /// that stays where it is takes none.
+    /// Where `is_asked` holds of them the first is asked now, and its group has had a turn: no other request is given the same. A
+    /// session that stays where it is takes none.
     pub fn lineup(&self, plan: &Plan, request: &ModelRequest, is_asked: impl FnOnce(&[Candidate]) -> bool) -> Vec<Candidate> {
         let choice = plan.tiers.iter().map(|tier| tier.deployments.len()).sum::<usize>() > 1;
         let session = request.session.as_deref();

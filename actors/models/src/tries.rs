@@ -1,7 +1,8 @@
-//! What one turn has tried, and what it does next: the rules of the one retry loop, as pure code. Times count from the turn's start.
+//! What one turn has tried, and what it does next: the rules of the one retry loop, as pure code. Times
+//! count from the turn's start.
 //!
-//! Retry is the same group again, fallback is another group. A group is left once the wait for any of its deployments is longer than
-//! [`LOYALTY`]; it is asked again when its time has come and nobody else has answered.
+//! Retry is the same group again, fallback is another group. A group is left once the wait for any of its deployments is longer
+//! than [`LOYALTY`]; it is asked again when its time has come and nobody else has answered.
 
 use std::time::Duration;
 

@@ -29,8 +29,8 @@ pub const DYING: Duration = Duration::from_secs(10);
 const LONGEST: usize = 1 << 20;
 /// The kernel gives no program an argument of so many bytes.
 const LONGEST_ARGUMENT: usize = 128 * 1024;
-/// Runs what its standard input holds, by a descriptor that is closed there, and with the standard input that commands have. `sh` reads
-/// it as it would an argument: its first bytes are not taken from it by what it runs.
+/// Runs what its standard input holds, by a descriptor that is closed there, and with the standard input that commands have. `sh`
+/// reads it as it would an argument: its first bytes are not taken from it by what it runs.
 const FROM_INPUT: &str = "exec 3<&0 </dev/null; . /proc/self/fd/3";
 /// What such an input begins with, in the first line, so that lines are numbered as in the command.
 const CLOSED: &[u8] = b"exec 3<&-; ";

@@ -86,7 +86,8 @@ fn watch(processes: &ProcessSet) -> io::Result<()> {
             }
             lines.extend_from_slice(&piece[..length]);
             if let Some(renewed) = last_line(&mut lines) {
-                // The last one may have passed without our notice, and with it somebody left to us what they had frozen for a moment.
+                // The last one may have passed without our notice, and with it somebody left to us what they
+                // had frozen for a moment.
                 frozen |= deadline.is_none_or(|deadline| boottime() >= deadline);
                 deadline = Some(renewed);
                 let it_value = Timespec { tv_sec: renewed.as_secs().cast_signed(), tv_nsec: renewed.subsec_nanos().into() };

@@ -1,11 +1,11 @@
 //! Finding and ending what a task started, wherever it hid.
 //!
-//! A process may leave its group (`setsid`), its parent (a double fork) and its terminal, but it keeps
-//! the environment it was started with, and mostly its working folder. So each command is started with
-//! variables naming worker, task and run, and whoever must find everything scans `/proc` for them,
-//! again and again until nothing is found. A program may be started without them (`env -i`), but in a sandbox with
-//! namespaces nothing leaves the view of files that it was started in, and that names the workspace. Signals go through a pidfd that
-//! is opened before the marks are checked once more, so a process id that was reused meanwhile is never hit.
+//! A process may leave its group (`setsid`), its parent (a double fork) and its terminal, but it keeps the environment it was
+//! started with, and mostly its working folder. So each command is started with variables naming worker, task and run, and
+//! whoever must find everything scans `/proc` for them, again and again until nothing is found. A program may be started
+//! without them (`env -i`), but in a sandbox with namespaces nothing leaves the view of files that it was started in, and that
+//! names the workspace. Signals go through a pidfd that is opened before the marks are checked once more, so a process id that
+//! was reused meanwhile is never hit.
 
 use std::fs;
 use std::io::Read;
@@ -61,7 +61,8 @@ impl ProcessSet {
         Self { mark, folder: Some(folder.join(TASKS)), of_one_worker: false }
     }
 
-    /// Whatever this worker started for a task, or works in its workspace. Another worker of the same machine may have the task by now.
+    /// Whatever this worker started for a task, or works in its workspace. Another worker of the same machine
+    /// may have the task by now.
     pub fn of_task(task: TaskId, workspace: &Path) -> Self {
         Self { mark: format!("{TASK_MARK}={task}").into_bytes(), folder: Some(workspace.to_owned()), of_one_worker: true }
     }

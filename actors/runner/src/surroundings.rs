@@ -27,8 +27,8 @@ pub struct Ports(Mutex<Given>);
 #[derive(Debug, Default)]
 struct Given {
     ranges: Vec<(TaskId, Range<u16>)>,
-    /// What keeps other workers of this machine from the blocks that these ranges lie in: nothing may listen there yet. `None` where it
-    /// could not be made, for another reason than that it is taken.
+    /// What keeps other workers of this machine from the blocks that these ranges lie in: nothing may listen there yet. `None`
+    /// where it could not be made, for another reason than that it is taken.
     blocks: BTreeMap<u16, Option<UnixListener>>,
 }
 
@@ -155,7 +155,8 @@ pub fn variables(
     all
 }
 
-/// Where programs may put temporary files and caches, unless the task says it itself: the home of the worker's user is not writable.
+/// Where programs may put temporary files and caches, unless the task says it itself: the home of the
+/// worker's user is not writable.
 fn in_sandbox(policy: &Policy, environment: &Environment) -> Vec<(String, String)> {
     let temporary = policy.seen_temporary().display().to_string();
     let mut all = vec![("TMPDIR", temporary.clone())];

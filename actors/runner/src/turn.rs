@@ -1,12 +1,12 @@
 //! What the worker and the process that drives an agent say to each other, over the socket that is that process' standard input.
 //!
-//! `helix-worker agent` runs as a command of the workspace, in its sandbox, and the agent is its child: what fences, freezes, cancels
-//! and cleans up commands does so to agents. It is told one turn and answers with one report. Where the turn has access to the
-//! gateway, it listens on the sandbox's loopback and hands the far end of every connection over here, because the sandbox has no
-//! network that would lead there.
+//! `helix-worker agent` runs as a command of the workspace, in its sandbox, and the agent is its child: what fences, freezes,
+//! cancels and cleans up commands does so to agents. It is told one turn and answers with one report. Where the turn has access to
+//! the gateway, it listens on the sandbox's loopback and hands the far end of every connection over here, because the sandbox has
+//! no network that would lead there.
 //!
-//! Either way a frame is a four-byte big-endian length with its descriptors, then JSON. Whatever runs in the workspace could speak for
-//! that process, so the worker believes nothing of it but the report, and connects to nothing but the turn's own gateway.
+//! Either way a frame is a four-byte big-endian length with its descriptors, then JSON. Whatever runs in the workspace could speak
+//! for that process, so the worker believes nothing of it but the report, and connects to nothing but the turn's own gateway.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -190,8 +190,8 @@ impl Workspace {
         self.home.join("tmp")
     }
 
-    /// The sandbox of an opening with this environment: the one there is, or another one, made as `make` says, also where nothing runs
-    /// in the one there is and folders that it has listed were changed since.
+    /// The sandbox of an opening with this environment: the one there is, or another one, made as `make` says, also where nothing
+    /// runs in the one there is and folders that it has listed were changed since.
     pub async fn sandbox<M: Future<Output = Result<Option<Sandbox>, Failure>>>(
         &self,
         opening: Opening,

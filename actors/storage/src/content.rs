@@ -1,9 +1,9 @@
 //! The life of the content store.
 //!
-//! Parent: storage, rest for one, permanent. It owns no content: reads and writes go straight through the
-//! store's shared face. It has what nothing names collected on a timer, and what has come to rest packed when nobody writes
-//! ([`upkeep`](crate::upkeep)). What survives a restart is the store itself; a collection that was under way has dropped nothing but what
-//! nothing named, and is made again.
+//! Parent: storage, rest for one, permanent. It owns no content: reads and writes go straight through the store's shared face.
+//! It has what nothing names collected on a timer, and what has come to rest packed when nobody writes
+//! ([`upkeep`](crate::upkeep)). What survives a restart is the store itself; a collection that was under way has dropped nothing
+//! but what nothing named, and is made again.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Keeping the node's content small: letting go of what nothing names, and packing what has come to rest.
 //!
-//! A collection has two moments. When it begins, the store starts to remember whatever is stored, asked for or pinned from then on. A while
-//! later, the grace, it is read what is named: first the pins, then the records. What is neither named nor was remembered goes. So
-//! content that is about to be named has the grace for it, and content that was pinned while the records were read is seen in one
-//! of the two: its owner lets its pins go only after the step that names it was committed.
+//! A collection has two moments. When it begins, the store starts to remember whatever is stored, asked for or pinned from then on.
+//! A while later, the grace, it is read what is named: first the pins, then the records. What is neither named nor was remembered
+//! goes. So content that is about to be named has the grace for it, and content that was pinned while the records were read is seen
+//! in one of the two: its owner lets its pins go only after the step that names it was committed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! The one writer of the records.
 //!
-//! Parent: storage, rest for one, permanent. Writes of many callers are gathered while a group is under way and applied as the
-//! next one, so a sync is shared by everybody who waited for it. Nothing survives a restart and nothing has to: a caller
-//! whose answer is lost repeats its write, which is then recognised. A write that is recognised answers with no events, so after a try
-//! whose outcome nobody knows they are read from the records: who watches misses none.
+//! Parent: storage, rest for one, permanent. Writes of many callers are gathered while a group is under way and applied as the next
+//! one, so a sync is shared by everybody who waited for it. Nothing survives a restart and nothing has to: a caller whose answer is
+//! lost repeats its write, which is then recognised. A write that is recognised answers with no events, so after a try whose
+//! outcome nobody knows they are read from the records: who watches misses none.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -194,8 +194,8 @@ async fn apply_once(records: &dyn RecordStore, events: &Events, group: &[Write],
     Ok((answers, untold))
 }
 
-/// Everything that was recorded after this sequence, as far as it can be read now. The answers are known, so a read that fails keeps
-/// nobody from them.
+/// Everything that was recorded after this sequence, as far as it can be read now. The answers are known, so a read that
+/// fails keeps nobody from them.
 async fn untold(records: &dyn RecordStore, mut after: u64) -> Untold {
     let mut events = Vec::new();
     loop {

@@ -1,9 +1,9 @@
 //! Model calls under way.
 //!
 //! A call belongs to its step, not to the owner that made it: when the worker dies while a model is thinking, the answer is as
-//! good for the next owner on this node. So a call goes on when its owner is dropped, the next one joins it by its key, and the answer is
-//! kept until it is in the journal. What is set aside for it is so until then; what dies with the node is charged as uncertain, as the
-//! journal says.
+//! good for the next owner on this node. So a call goes on when its owner is dropped, the next one joins it by its key, and the
+//! answer is kept until it is in the journal. What is set aside for it is so until then; what dies with the node is charged as
+//! uncertain, as the journal says.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,8 @@ impl Calls {
         self.0.lock().contains_key(key)
     }
 
-    /// Joins the call of this key; makes it where there is none, with what was set aside for it. Dropping the answer leaves the call under way.
+    /// Joins the call of this key; makes it where there is none, with what was set aside for it. Dropping the answer
+    /// leaves the call under way.
     pub fn join(
         &self,
         task: TaskId,

@@ -74,7 +74,8 @@ fn failed(report: &ExitReport) -> Failure {
     Failure::new(Code::CommandFailed, format!("`{command}` {how}{output}")).hint("`helix task log` shows its whole output")
 }
 
-/// The program that the shell did not find, where that is what it ended with. A path names a file of the workspace, not a program of the worker.
+/// The program that the shell did not find, where that is what it ended with. A path names a file of the workspace, not
+/// a program of the worker.
 fn missing_program(report: &ExitReport) -> Option<&str> {
     let last = report.tail.trim_end().lines().next_back().filter(|_| report.exit_code == NOT_FOUND)?;
     let said = last.strip_suffix(": command not found").or_else(|| last.strip_suffix(": not found"))?;

@@ -204,7 +204,8 @@ impl Drive {
         Ok(host)
     }
 
-    /// How long earlier owners made the step, of which the task has the rest. While a command ran on where it is, all the time counts.
+    /// How long earlier owners made the step, of which the task has the rest. While a command ran on where it
+    /// is, all the time counts.
     fn made_earlier(&mut self, used: Duration, at: Timestamp) -> Duration {
         let runs_on = matches!(self.task.spec.work.attempted(), TaskWork::Command(_) | TaskWork::External(_));
         let adopted = runs_on && matches!(self.workspace, Workspace::Open);
@@ -347,8 +348,8 @@ pub(crate) fn new_question(shared: &Shared, task: TaskId, text: &str, choices: &
     }
 }
 
-/// Takes the task for this node and the worker. A claim whose answer was lost, or that an earlier owner of this node made just before
-/// it was dropped, is met by claiming again from what the records say.
+/// Takes the task for this node and the worker. A claim whose answer was lost, or that an earlier owner of this node made just
+/// before it was dropped, is met by claiming again from what the records say.
 async fn claim(shared: &Shared, job: &Job) -> Result<TaskRecord, Failure> {
     let node = shared.args.node;
     let mut record = job.record.as_deref().cloned();

@@ -1,7 +1,7 @@
 //! What follows a failed step: retry, end, question, and what becomes of its files.
 //!
-//! - `rollback`: nothing of the step stays but its journal, so that a retry repeats no paid call. When the task ends with it, a step
-//!   of outcome *failed* records the exit reports and the spend, on the files of the step before.
+//! - `rollback`: nothing of the step stays but its journal, so that a retry repeats no paid call. When the task ends with it, a
+//!   step of outcome *failed* records the exit reports and the spend, on the files of the step before.
 //! - `keep`: the files become a *failed* step, and the retry makes the turn again from them.
 //! - `fork`: the files become a *failed* step of a new, paused task; the task itself goes on as with `rollback`.
 

@@ -1,8 +1,9 @@
 //! An agent's way to models through this node's gateway: a key for one turn, and what was spent with it.
 //!
-//! The key may spend what the task has left; the day's limits hold for its calls as for any. It is forgotten when its turn ends, and ends
-//! by itself should nobody be left to do that. What calls cost is in the ledger; the step is charged the difference between that and what its task was charged
-//! already, so a turn that is made again, or whose end was lost with its node, is charged once.
+//! The key may spend what the task has left; the day's limits hold for its calls as for any. It is forgotten when its turn
+//! ends, and ends by itself should nobody be left to do that. What calls cost is in the ledger; the step is charged the
+//! difference between that and what its task was charged already, so a turn that is made again, or whose end was lost with
+//! its node, is charged once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -120,8 +121,8 @@ pub(crate) fn refused(refusal: Failure) -> Failure {
     Failure::new(Code::BudgetExhausted, message).hint("`helix task resume --budget N` raises it")
 }
 
-/// Forgets the keys of a task's turns, those of earlier owners included: they are refused from now on. With them go those that ended by
-/// themselves, whose turns nobody was left to end.
+/// Forgets the keys of a task's turns, those of earlier owners included: they are refused from now on. With them go those that
+/// ended by themselves, whose turns nobody was left to end.
 pub(crate) async fn forget(shared: &Shared, task: TaskId) -> Result<(), Failure> {
     let (keys, now) = (shared.read(|records| async move { records.read().gateway_keys().await }).await?, shared.now());
     let is_over = |key: &GatewayKey| key.revoked_at.is_some() || key.expires_at.is_some_and(|until| until <= now);

@@ -33,8 +33,8 @@ use crate::{children, gateway, rehearsal, said, telling};
 /// Between SIGTERM and SIGKILL for a command that is given up.
 const GRACE_MS: u64 = 2_000;
 
-/// How often the time that a step takes is noted while its task's time-out passes, and the least between two notes: so much of it does not
-/// count where an owner dies.
+/// How often the time that a step takes is noted while its task's time-out passes, and the least between two notes: so much of it
+/// does not count where an owner dies.
 const NOTES: u32 = 20;
 const NOTE_LEAST: Duration = Duration::from_millis(100);
 
@@ -136,8 +136,8 @@ impl Host {
         }
     }
 
-    /// When the step began, on the wall clock as it is set now: how long a step took counts towards its task's time-out, and a clock
-    /// that was set meanwhile must not. What earlier owners took of the time-out counts as if it had been just before.
+    /// When the step began, on the wall clock as it is set now: how long a step took counts towards its task's time-out, and a
+    /// clock that was set meanwhile must not. What earlier owners took of the time-out counts as if it had been just before.
     pub fn started_at(&self) -> Timestamp {
         self.shared.now().before(self.took())
     }

@@ -1,9 +1,9 @@
 //! The states of a task, and what leads from one to another.
 //!
 //! Every change of a task's state that this crate asks for is built here. The records check the same states again inside the
-//! transaction, and the rest is theirs alone (`rules` of `helix_database`): a question parks its task, the answer frees it, and going
-//! back to before it pauses the task; those that wait for a task are freed or fail with it; and one that is resumed or tried again is
-//! not pending but waits, where its question is open or something that it needs has not completed.
+//! transaction, and the rest is theirs alone (`rules` of `helix_database`): a question parks its task, the answer frees it, and
+//! going back to before it pauses the task; those that wait for a task are freed or fail with it; and one that is resumed or tried
+//! again is not pending but waits, where its question is open or something that it needs has not completed.
 
 use helix_database::StatusChange;
 use helix_protocol::{Code, Epoch, Failure, TaskId, TaskStatus};

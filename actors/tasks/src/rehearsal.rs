@@ -1,8 +1,9 @@
 //! A recorded conversation played again by the kind as this node has it today: no model is asked, nothing runs, nothing is written.
 //!
-//! Each step is made on what was recorded before it, so one difference does not hide the next. Replies, answers of tools, ends of checks
-//! and of tasks of its own come from the records; where the kind asks for something else than then, that is the difference. What a model
-//! was asked is known by the hashes that a step keeps ([`asked`]); steps of before they were kept are compared without them.
+//! Each step is made on what was recorded before it, so one difference does not hide the next. Replies, answers of tools,
+//! ends of checks and of tasks of its own come from the records; where the kind asks for something else than then, that is
+//! the difference. What a model was asked is known by the hashes that a step keeps ([`asked`]); steps of before they were
+//! kept are compared without them.
 
 use std::sync::Arc;
 
@@ -161,8 +162,8 @@ fn digest(value: &impl serde::Serialize) -> String {
     blake3::hash(&text).to_hex()[..16].to_owned()
 }
 
-/// Whether what is said today is what was said then, where the record stands in for what it does not hold: instructions below the first
-/// prompt come from the repository, and an answer of a tool is given back whole.
+/// Whether what is said today is what was said then, where the record stands in for what it does not hold: instructions below the
+/// first prompt come from the repository, and an answer of a tool is given back whole.
 fn is_as_then(today: &Message, then: &Message) -> bool {
     let same = |(today, then): (&Block, &Block)| match (today, then) {
         (Block::Text { text: today, .. }, Block::Text { text: then, .. }) if then != today => {

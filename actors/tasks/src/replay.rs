@@ -29,8 +29,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Reads the entries of step `ordinal`, in the order of their sequences. A reservation that nothing followed is charged, unless its
-    /// call is still `under_way`: then it stays open until the call is answered.
+    /// Reads the entries of step `ordinal`, in the order of their sequences. A reservation that nothing followed is charged, unless
+    /// its call is still `under_way`: then it stays open until the call is answered.
     pub fn read(ordinal: u64, entries: &[JournalEntry], under_way: impl Fn(&CallKey) -> bool) -> Self {
         let mut replay = Self {
             replies: HashMap::new(),
@@ -106,8 +106,8 @@ impl Replay {
         self.outcomes.get(call)
     }
 
-    /// What the step hears of what people said: as its first owner decided it. `None` where nothing of the step but its time is journalled, so
-    /// that it is still to be decided. A reply that was given without a remark is never put behind it.
+    /// What the step hears of what people said: as its first owner decided it. `None` where nothing of the step but its time is
+    /// journalled, so that it is still to be decided. A reply that was given without a remark is never put behind it.
     pub fn heard(&self) -> Option<&[RemarkId]> {
         self.heard.as_deref().or(self.began.then_some(&[]))
     }

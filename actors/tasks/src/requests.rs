@@ -50,7 +50,8 @@ pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRe
     task_of(shared.write(write).await?)
 }
 
-/// Fills in what nobody said of the sandbox, so that the task's record says what it runs under whatever the node is configured to later.
+/// Fills in what nobody said of the sandbox, so that the task's record says what it runs under whatever the
+/// node is configured to later.
 fn settle_sandbox(spec: &mut TaskSpec, config: &TasksConfig) -> Result<(), Failure> {
     let granted = match spec.work.attempted() {
         TaskWork::Command(_) => config.command_network,

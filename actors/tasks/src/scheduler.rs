@@ -1,8 +1,8 @@
 //! The scheduler: what waits, which worker is free, who drives what.
 //!
 //! Parent: the tasks branch (rest-for-one, so that with it every task's actor starts anew). Permanent. Nothing here survives a
-//! restart and nothing must: it begins by reading the records. A task they call active under this node is *adopted*: it waits for its
-//! own worker to show up for as long as one lease, then it goes elsewhere.
+//! restart and nothing must: it begins by reading the records. A task they call active under this node is *adopted*: it waits for
+//! its own worker to show up for as long as one lease, then it goes elsewhere.
 
 mod endings;
 mod listing;
@@ -322,8 +322,9 @@ impl Scheduler {
         }
     }
 
-    /// A task that waits, with its time on the clock that nobody can set. The records have it on the wall clock: whatever that was set
-    /// to meanwhile, no retry waits longer than the longest backoff, and nothing for a model or the next day longer than that may take.
+    /// A task that waits, with its time on the clock that nobody can set. The records have it on the wall clock: whatever
+    /// that was set to meanwhile, no retry waits longer than the longest backoff, and nothing for a model or the next day
+    /// longer than that may take.
     fn waiting(&self, task: &TaskRecord) -> Waiting {
         let shared = &self.shared;
         let most = longest_wait(&task.reason, Duration::from_millis(shared.args.tasks.retry_backoff_most_ms));

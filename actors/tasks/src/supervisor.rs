@@ -1,7 +1,7 @@
 //! The branch: `tasks` (rest-for-one) with the scheduler, the running tasks and the door, in this order.
 //!
-//! When the scheduler fails, the running tasks are stopped with it: it starts from the records, adopts them, and the epoch it raises
-//! makes whatever was still under way stale.
+//! When the scheduler fails, the running tasks are stopped with it: it starts from the records, adopts them, and the epoch it
+//! raises makes whatever was still under way stale.
 
 use std::sync::Arc;
 

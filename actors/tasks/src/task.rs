@@ -1,7 +1,8 @@
 //! The actor of one running task.
 //!
-//! Parent: the `running` supervisor; temporary, never restarted: when it is gone, the scheduler decides from the records. It owns no
-//! state but the work it started ([`drive`](crate::drive)), so it hears at any moment that the task is cancelled or its worker lost.
+//! Parent: the `running` supervisor; temporary, never restarted: when it is gone, the scheduler decides from the records.
+//! It owns no state but the work it started ([`drive`](crate::drive)), so it hears at any moment that the task is
+//! cancelled or its worker lost.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The door of the branch: every request arrives here, is carried out on the records, and the scheduler is told.
 //!
-//! Parent: the tasks branch, after the scheduler and the running tasks. Permanent. It keeps nothing: requests that are under way when it
-//! ends are answered by their askers' time-outs, and may be repeated.
+//! Parent: the tasks branch, after the scheduler and the running tasks. Permanent. It keeps nothing: requests that are under way
+//! when it ends are answered by their askers' time-outs, and may be repeated.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -51,8 +51,8 @@ fn stands(printed: &str, place: &str, text: &str) -> bool {
     printed.lines().any(has) || has(printed)
 }
 
-/// Holds that messages are a conversation of ours: every call is answered once, right after the message that made it, and all of it fits
-/// into a frame.
+/// Holds that messages are a conversation of ours: every call is answered once, right after the message that made it, and all
+/// of it fits into a frame.
 pub(crate) fn messages_hold(messages: &[Message]) {
     assert!(messages.iter().all(|message| !message.blocks.is_empty()), "a message says something: {messages:?}");
     let ids = |message: &Message| -> (Vec<String>, Vec<String>) {

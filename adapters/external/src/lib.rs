@@ -5,9 +5,9 @@
 //! committed with the step's files and comes back with them, on whatever worker.
 //!
 //! The Agent Client Protocol is spoken by our own types (`acp`) and not by the official SDK: it and its schema crate turn
-//! `serde_json/preserve_order` on, which cargo then turns on for the whole program, and what is hashed and compared as JSON elsewhere
-//! (equal requests, repeated calls) relies on sorted keys. What a client needs is eight messages; agents made with the official SDKs
-//! are what it is tested against.
+//! `serde_json/preserve_order` on, which cargo then turns on for the whole program, and what is hashed and compared as JSON
+//! elsewhere (equal requests, repeated calls) relies on sorted keys. What a client needs is eight messages; agents made with the
+//! official SDKs are what it is tested against.
 
 mod acp;
 #[cfg(any(test, feature = "testing"))]

@@ -21,7 +21,8 @@ pub(crate) struct Session {
 struct Known {
     agent: String,
     session: String,
-    /// Where its workspace was. Agents look for sessions by it, and work there again: one that lies elsewhere now has to be begun anew.
+    /// Where its workspace was. Agents look for sessions by it, and work there again: one that lies elsewhere
+    /// now has to be begun anew.
     #[serde(default)]
     workspace: String,
 }

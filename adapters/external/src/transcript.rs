@@ -1,7 +1,7 @@
 //! What an agent said and did in a turn, as messages of ours.
 //!
-//! A conversation of ours answers every call of a tool, so the agent's stream of updates becomes turns of it: what it said up to and
-//! with a run of calls is one message, the results of those calls the next.
+//! A conversation of ours answers every call of a tool, so the agent's stream of updates becomes turns of it: what it said up to
+//! and with a run of calls is one message, the results of those calls the next.
 
 use helix_protocol::{Block, Message, Role};
 use serde_json::{Value, json};

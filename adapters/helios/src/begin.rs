@@ -95,8 +95,8 @@ impl Iterator for Words {
     }
 }
 
-// The compiler calls these for copies and comparisons. The C library chooses among several of each when it is set up, so before that
-// they cannot be called; these have its names and take their place.
+// The compiler calls these for copies and comparisons. The C library chooses among several of each when it is set up, so before
+// that they cannot be called; these have its names and take their place.
 
 /// # Safety
 ///

@@ -32,8 +32,8 @@ pub fn offset_minutes() -> i16 {
         /// Looks whether the machine's time zone has changed since it was last asked for.
         fn tzset();
     }
-    // SAFETY: `time` is given no place to write to; `localtime_r` reads one number and writes one struct, both of which live on this
-    // stack; it shares a lock with `tzset`; this process changes no environment variable while it runs.
+    // SAFETY: `time` is given no place to write to; `localtime_r` reads one number and writes one struct, both of which live on
+    // this stack; it shares a lock with `tzset`; this process changes no environment variable while it runs.
     let seconds = unsafe {
         tzset();
         let now = libc::time(std::ptr::null_mut());

@@ -1,8 +1,8 @@
 //! The common case: an engine listens, takes the command, and its output is text.
 //!
 //! It is done without the C library, without memory from the heap and without anything that can panic, so that it can run before
-//! the C library is set up: see `begin`. Whatever is uncommon is left to the rest of the program, at the latest moment that
-//! allows it: before the command is sent nothing has happened, and afterwards the connection is handed over with what was read of it.
+//! the C library is set up: see `begin`. Whatever is uncommon is left to the rest of the program, at the latest moment that allows
+//! it: before the command is sent nothing has happened, and afterwards the connection is handed over with what was read of it.
 
 use std::cell::UnsafeCell;
 use std::env;

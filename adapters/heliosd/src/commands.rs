@@ -326,7 +326,8 @@ fn tell_skipped(context: &mut Context<'_>, skipped: &[SkippedFile], torn: &[Stri
     Ok(())
 }
 
-/// A folder's turn, for a command that moves its head, with the files at the head that it has now. Who had to wait learns how not to.
+/// A folder's turn, for a command that moves its head, with the files at the head that it has now. Who had
+/// to wait learns how not to.
 fn take_turn<'f>(
     context: &mut Context<'_>,
     here: &Here,

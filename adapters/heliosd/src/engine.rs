@@ -86,8 +86,8 @@ impl Engine {
         }
     }
 
-    /// The repository of a location, opened where it is not. Refused where its `.helios` is not to be trusted, and where the location is
-    /// not the workspace that it says it is.
+    /// The repository of a location, opened where it is not. Refused where its `.helios` is not to be trusted, and where the
+    /// location is not the workspace that it says it is.
     pub fn repository(&self, location: &Location, console: &mut Console<'_>) -> Result<Arc<OpenRepository>, Failure> {
         let repository = self.opened(location, console)?;
         repository.admit(location)?;
@@ -129,8 +129,8 @@ impl Engine {
         })
     }
 
-    /// Lets a repository go before somebody makes or replaces it. Fails while commands are in it, and where its `.helios` is not to be
-    /// trusted.
+    /// Lets a repository go before somebody makes or replaces it. Fails while commands are in it, and where its
+    /// `.helios` is not to be trusted.
     pub fn with_closed<T>(&self, root: &std::path::Path, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let place = Arc::clone(self.open.lock().entry(root.to_owned()).or_default());
         let mut open = place.lock();

@@ -70,9 +70,9 @@ impl Here {
         &self.location.workspace
     }
 
-    /// Where a workspace of this repository is. Where this one and the main one are is known; any other is where its record says, if the
-    /// folder there says itself that it is this one. If not (it was made without one, or moved, or the repository is a copy and the folder
-    /// is the original's) the root is empty, and no folder.
+    /// Where a workspace of this repository is. Where this one and the main one are is known; any other is where its record says,
+    /// if the folder there says itself that it is this one. If not (it was made without one, or moved, or the repository is a copy
+    /// and the folder is the original's) the root is empty, and no folder.
     pub fn place_of(&self, workspace: &Workspace) -> Location {
         let at = |root: PathBuf| Location { repository: self.location.repository.clone(), workspace: workspace.name.clone(), root };
         match &workspace.name {
@@ -88,8 +88,8 @@ impl Here {
         }
     }
 
-    /// The workspace as it is now. What is staged is that on the head as it is now: a head that was moved meanwhile, by an import or by
-    /// somebody else's promotion, is not taken back by the next commit.
+    /// The workspace as it is now. What is staged is that on the head as it is now: a head that was moved meanwhile, by an import
+    /// or by somebody else's promotion, is not taken back by the next commit.
     pub fn workspace(&self) -> Result<Workspace, Failure> {
         let workspace = self.repository().workspace(self.name())?;
         let Some(before) = workspace.staged else { return Ok(workspace) };
@@ -154,7 +154,8 @@ impl Here {
         }
     }
 
-    /// The tree that a revision stands for: a snapshot's, or a folder's, which may be named as for [`resolve_object`](Self::resolve_object).
+    /// The tree that a revision stands for: a snapshot's, or a folder's, which may be named as for
+    /// [`resolve_object`](Self::resolve_object).
     pub fn resolve_tree(&self, cwd: &Path, revision: &str) -> Result<ObjectId, Failure> {
         Ok(self.repository().resolve_tree(self.name(), &self.rooted(cwd, revision)?)?)
     }
@@ -293,8 +294,8 @@ pub fn queue<'f>(folder: &'f SharedFolder, console: &Console<'_>) -> Result<Turn
     }
 }
 
-/// The refusal of who asks for files that are another snapshot's for a while. It ends with 128, so that a command under `bisect run` which
-/// ends with it has answered nothing; 1 would mean that the snapshot is bad.
+/// The refusal of who asks for files that are another snapshot's for a while. It ends with 128, so that a command under
+/// `bisect run` which ends with it has answered nothing; 1 would mean that the snapshot is bad.
 pub fn bisecting() -> Failure {
     let message = "`helios bisect run` has this folder: until it ends, its files are another snapshot's than the head's";
     Failure::new(Code::Overloaded, message).hint(

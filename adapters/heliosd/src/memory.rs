@@ -1,7 +1,7 @@
 //! What the allocator gives back to the system.
 //!
-//! Left alone, glibc raises its thresholds with the largest block that was ever freed, up to 64 MiB, and then keeps as much at the end of every
-//! thread's heap: an engine that once read a large file would never be small again.
+//! Left alone, glibc raises its thresholds with the largest block that was ever freed, up to 64 MiB, and then keeps as much at the
+//! end of every thread's heap: an engine that once read a large file would never be small again.
 
 /// Blocks of so many bytes and more are the system's own, and go back when they are freed; no heap keeps more than this at its end.
 #[cfg(target_env = "gnu")]

@@ -1,8 +1,8 @@
 //! Operations for programs: content in and out of a repository without touching a working folder. docs/helios-protocol.md is their
 //! manual.
 //!
-//! Each names the repository by a `path` in it, and the workspace whose head is meant by `workspace`, where it is not the one the path
-//! lies in. A workspace made here has no folder; where one has a folder, its files follow what is committed.
+//! Each names the repository by a `path` in it, and the workspace whose head is meant by `workspace`, where it is not the one the
+//! path lies in. A workspace made here has no folder; where one has a folder, its files follow what is committed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -32,8 +32,9 @@ pub(crate) struct Query {
     task: Option<String>,
 }
 
-/// A watcher. `Last-Event-ID` (a browser's way) wins over `?after=`; with neither, only what happens from now on. Such a one is told first
-/// where that is, as a block with an id and no data: should its line be cut before the first event, it misses none either.
+/// A watcher. `Last-Event-ID` (a browser's way) wins over `?after=`; with neither, only what happens from now on. Such
+/// a one is told first where that is, as a block with an id and no data: should its line be cut before the first
+/// event, it misses none either.
 pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let last = match request.headers().get("last-event-id") {
         Some(value) => {

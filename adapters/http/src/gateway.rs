@@ -1,8 +1,8 @@
 //! The gateway: models under the addresses and in the formats that clients already speak.
 //!
 //! A request whose format is that of whoever answers it passes byte by byte, and so does the answer; any other is read into the
-//! internal form and written back. Errors are in the client's own format. On the node's socket the person at the machine is known by
-//! the kernel; over TCP every request needs a key (`keys`).
+//! internal form and written back. Errors are in the client's own format. On the node's socket the person at the machine is known
+//! by the kernel; over TCP every request needs a key (`keys`).
 
 mod admin;
 mod answer;

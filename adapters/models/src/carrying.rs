@@ -1,8 +1,9 @@
 //! What of a request a format has no word for.
 //!
-//! What a client says is sent as it means it, or not at all: a file that only another provider has, or that provider's own tool, is named in
-//! a refusal. Two things are left out without one: blocks of a model's own turns, which another model could not read, and a provider's own
-//! tool beside others that can be carried, because many clients offer theirs with every request and use them rarely.
+//! What a client says is sent as it means it, or not at all: a file that only another provider has, or that provider's own
+//! tool, is named in a refusal. Two things are left out without one: blocks of a model's own turns, which another model could
+//! not read, and a provider's own tool beside others that can be carried, because many clients offer theirs with every
+//! request and use them rarely.
 
 use helix_protocol::{Block, ImageSource, ModelRequest, Role, ToolChoice, ToolSchema, WireFormat, extra_of};
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! The chat completions format, in both directions and without I/O.
 //!
-//! [`encode_request`] and [`decode_reply`] / [`StreamDecoder`] are the client's side; [`decode_request`], [`encode_reply`],
-//! [`StreamEncoder`] and [`encode_error`] are a server's. What one side writes the other reads back unchanged; the property tests say so.
+//! [`encode_request`] and [`decode_reply`] / [`StreamDecoder`] are the client's side; [`decode_request`],
+//! [`encode_reply`], [`StreamEncoder`] and [`encode_error`] are a server's. What one side writes the other reads back
+//! unchanged; the property tests say so.
 //!
 //! Where the format cannot carry what we have, this is what happens:
 //! - Tool arguments that are not a JSON object are kept as a raw string. They go back to the model inside an object

@@ -323,8 +323,8 @@ fn is_overflow(status: u16, error: &WireError) -> bool {
     status == 413 || (matches!(status, 400 | 422) && says_overflow(error))
 }
 
-/// How services say that a prompt is longer than the model takes. What is said of an answer's limit alone is not among them: a shorter
-/// conversation would be refused as well.
+/// How services say that a prompt is longer than the model takes. What is said of an answer's limit alone is not among them: a
+/// shorter conversation would be refused as well.
 fn says_overflow(error: &WireError) -> bool {
     let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
     let says = [

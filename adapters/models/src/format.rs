@@ -91,7 +91,8 @@ pub trait Decoder: Send {
     fn began(&self) -> bool;
     /// True once the event that ends an answer has come. What follows it is not read.
     fn is_complete(&self) -> bool;
-    /// True where the end of the stream would end the answer, in formats that have no event for it: the model has said why it stops.
+    /// True where the end of the stream would end the answer, in formats that have no event for it: the
+    /// model has said why it stops.
     fn ends_with_stream(&self) -> bool {
         false
     }
@@ -178,7 +179,8 @@ pub trait Format: Send + Sync + 'static {
     fn cuts_silently(&self) -> bool {
         false
     }
-    /// False where a request carries more than its format has, which depends on the turn: then a client's bytes do not pass as they are.
+    /// False where a request carries more than its format has, which depends on the turn: then a client's bytes
+    /// do not pass as they are.
     fn passes(&self) -> bool {
         true
     }
@@ -201,8 +203,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// A span such as `1m2.5s`, `250ms` or `6h0m` in milliseconds; a bare number is seconds. What is longer than a year is no span: some
-/// servers write the time of the day here.
+/// A span such as `1m2.5s`, `250ms` or `6h0m` in milliseconds; a bare number is seconds. What is longer than a year is no span:
+/// some servers write the time of the day here.
 fn span_ms(span: &str) -> Option<u64> {
     let mut total = 0.0;
     let mut rest = span;

@@ -1,8 +1,8 @@
 //! Passing a client's bytes on to a provider of the same format, and the answer's bytes back.
 //!
-//! Nothing is changed on the way, except that our key is taken out of what reports an error. The beginning is held until it is known to be
-//! no error. A copy of the answer is read beside it, only to learn how it ends and what was used: by the answer's own word, or by an
-//! estimate of what was asked and answered where it came to its regular end without one.
+//! Nothing is changed on the way, except that our key is taken out of what reports an error. The beginning is held until it is
+//! known to be no error. A copy of the answer is read beside it, only to learn how it ends and what was used: by the answer's own
+//! word, or by an estimate of what was asked and answered where it came to its regular end without one.
 
 mod masking;
 mod meter;
@@ -93,8 +93,8 @@ pub(crate) async fn forward(provider: &HttpProvider, call: RawCall) -> Result<Ra
     Ok(RawAnswer { status: status.as_u16(), fault: None, headers, body, ended })
 }
 
-/// The chunks that say whether an answer is one, and what it is where it is none: a stream's up to where the model begins to speak, a
-/// document's up to its end, and no more than an error is long. An error of its own where they do not come.
+/// The chunks that say whether an answer is one, and what it is where it is none: a stream's up to where the model begins to speak,
+/// a document's up to its end, and no more than an error is long. An error of its own where they do not come.
 async fn beginning(
     provider: &HttpProvider,
     streams: bool,

@@ -1,10 +1,9 @@
 //! Model providers over HTTP.
 //!
-//! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`], [`responses`],
-//! [`anthropic`], [`gemini`], [`ollama`]).
-//! [`HttpProvider`] is any of them with a connection, its time limits, and the one decision that matters afterwards: whether a
-//! failed call may have been billed. It makes each call once and repeats nothing, except that a key which was refused is renewed and
-//! tried again where there are [`Credentials`] that can.
+//! A format is a folder of pure functions, both directions: what a client says and reads, and what a server does ([`chat`],
+//! [`responses`], [`anthropic`], [`gemini`], [`ollama`]). [`HttpProvider`] is any of them with a connection, its time limits, and
+//! the one decision that matters afterwards: whether a failed call may have been billed. It makes each call once and repeats
+//! nothing, except that a key which was refused is renewed and tried again where there are [`Credentials`] that can.
 
 pub mod anthropic;
 mod carrying;

@@ -1,9 +1,10 @@
 //! Logging in: for providers that give tokens in place of keys.
 //!
-//! [`DeviceLogin`] is the flow of RFC 8628: a person types a short code on a page, and the program is given a token, with a proof key
-//! (PKCE, RFC 7636) where the service knows it. [`TokenStore`] keeps tokens encrypted at rest. [`OauthCredentials`] refreshes one before
-//! it expires; [`CopilotCredentials`] exchanges a GitHub token for short-lived ones. Both count a token's age with the monotonic clock
-//! where this process was given it, so that a wall clock set wrong costs nothing; whatever they miss, one refusal with 401 mends.
+//! [`DeviceLogin`] is the flow of RFC 8628: a person types a short code on a page, and the program is given a token, with a
+//! proof key (PKCE, RFC 7636) where the service knows it. [`TokenStore`] keeps tokens encrypted at rest. [`OauthCredentials`]
+//! refreshes one before it expires; [`CopilotCredentials`] exchanges a GitHub token for short-lived ones. Both count a token's
+//! age with the monotonic clock where this process was given it, so that a wall clock set wrong costs nothing; whatever they
+//! miss, one refusal with 401 mends.
 
 mod copilot;
 mod device;

@@ -1,7 +1,7 @@
 //! Fields by which a service is told of models beside the one that is asked for.
 //!
-//! A key of the gateway may be narrowed to models, and what a call can cost is set aside by the model it names. OpenRouter, and proxies
-//! like LiteLLM, would ask others all the same where a client says so here.
+//! A key of the gateway may be narrowed to models, and what a call can cost is set aside by the model it names. OpenRouter, and
+//! proxies like LiteLLM, would ask others all the same where a client says so here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

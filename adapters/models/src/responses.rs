@@ -5,7 +5,8 @@
 //!
 //! Where the format says more than our blocks can, the rest lies in a block's `extra`:
 //! - An item of reasoning is kept whole under `item`, and goes back unchanged.
-//! - A message's own fields are kept under `message`, those of one of its parts under `part`; texts with equal ones share a message.
+//! - A message's own fields are kept under `message`, those of one of its parts under `part`; texts with
+//!   equal ones share a message.
 //! - A call keeps its item's `id`, and its `arguments` where the model wrote them in other words than we would.
 //! - Items of a kind that nobody here knows are [`Block::Unknown`](helix_protocol::Block::Unknown).
 //!

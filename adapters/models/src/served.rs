@@ -158,7 +158,8 @@ fn kind(block: &Block) -> Option<usize> {
     }
 }
 
-/// What of `text` lies behind the first `sent` bytes, which become fewer by what was skipped. A piece never ends within a character.
+/// What of `text` lies behind the first `sent` bytes, which become fewer by what was skipped. A piece never
+/// ends within a character.
 fn rest<'a>(text: &'a str, sent: &mut usize) -> &'a str {
     let skipped = (*sent).min(text.len());
     *sent -= skipped;

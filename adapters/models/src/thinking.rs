@@ -57,7 +57,8 @@ pub fn plan(turn: &Turn<'_>) -> Plan {
     }
 }
 
-/// True where the last prompt asks for thinking by one of the words. Results of tools do not count: nobody wrote them for the model.
+/// True where the last prompt asks for thinking by one of the words. Results of tools do not count: nobody
+/// wrote them for the model.
 pub fn asks_to_think(request: &ModelRequest) -> bool {
     let prompt = request
         .messages

@@ -47,8 +47,8 @@ pub(crate) fn carried(tools: &[ToolSchema], format: WireFormat) -> impl Iterator
     tools.iter().filter(move |tool| provider_of(tool).is_none_or(|whose| whose == format))
 }
 
-/// Gemini's signature of a call, for clients of other formats to give back: they carry fields they do not know, and Gemini refuses a
-/// call that lost its signature. The fields are those of Gemini's own OpenAI-compatible service.
+/// Gemini's signature of a call, for clients of other formats to give back: they carry fields they do not know, and Gemini refuses
+/// a call that lost its signature. The fields are those of Gemini's own OpenAI-compatible service.
 pub(crate) fn signature_of(extra: &Option<Box<Extra>>) -> Option<Value> {
     let signature = extra_of(extra, WireFormat::Gemini)?.get(THOUGHT_SIGNATURE)?;
     Some(json!({"google": {"thought_signature": signature}}))

@@ -1,4 +1,5 @@
-//! Bad input and bad luck, for every format that this crate speaks as a client: what each fault comes to, and what a person is told.
+//! Bad input and bad luck, for every format that this crate speaks as a client: what each fault comes to,
+//! and what a person is told.
 
 mod support;
 
@@ -102,7 +103,8 @@ fn request() -> ModelRequest {
     ModelRequest { messages: vec![Message::text(Role::User, "go")], max_tokens: 100, ..ModelRequest::default() }
 }
 
-/// A server that answers turns with `answers`, one after the other, and the questions about itself that come before them with nothing.
+/// A server that answers turns with `answers`, one after the other, and the questions about itself that come
+/// before them with nothing.
 async fn upstream(answers: Vec<Answer>) -> Server {
     let turns = std::sync::atomic::AtomicUsize::new(0);
     serve_by(move |_, (head, _)| {

@@ -1,5 +1,5 @@
-//! Bytes that pass to a server and back: they stay as they are, a refusal is judged as where it is read here, and what was used is learnt
-//! on the way by.
+//! Bytes that pass to a server and back: they stay as they are, a refusal is judged as where it is read here, and what was used
+//! is learnt on the way by.
 
 mod support;
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use helix_protocol::{Code, Failure};
 use reqwest::Url;
 
-/// Refuses an address that no grant covers, and answers with its host as names are compared: small letters, no dot at the end, an IPv6
-/// address without its brackets.
+/// Refuses an address that no grant covers, and answers with its host as names are compared: small letters, no dot at the end, an
+/// IPv6 address without its brackets.
 pub(crate) fn host_of(url: &Url, hosts: &[String]) -> Result<String, Failure> {
     let refuse = |message: String, hint: &str| Err(Failure::new(Code::InvalidRequest, message).hint(hint));
     if !matches!(url.scheme(), "http" | "https") {

@@ -1,8 +1,8 @@
 //! Pages of the web as text: the node's implementation of the port [`WebAccess`].
 //!
 //! - `grant` is pure: which hosts and addresses a task may reach.
-//! - `fetch` follows one address through its redirections. Each is held against the grant, its name is looked up once, and the connection
-//!   is made to the very addresses that were judged, so a name that answers differently a moment later changes nothing.
+//! - `fetch` follows one address through its redirections. Each is held against the grant, its name is looked up once, and the
+//!   connection is made to the very addresses that were judged, so a name that answers differently a moment later changes nothing.
 //! - `text` makes text of what came.
 //! - `search` asks the endpoint that the node's owner configured.
 //!

@@ -1,4 +1,5 @@
-//! Searching at the endpoint that the node's owner configured. It is theirs, so it may be anywhere; what it finds is not fetched here.
+//! Searching at the endpoint that the node's owner configured. It is theirs, so it may be anywhere; what it
+//! finds is not fetched here.
 
 use helix_ports::WebHit;
 use helix_protocol::{Code, Failure};

@@ -49,8 +49,8 @@ enum Verb {
     },
     /// Bridges standard input and output to the worker's socket.
     ///
-    /// Exit codes: 0 the connection was made and has ended; 20 the worker is dead (its socket refuses and its lock is
-    /// free); 21 it is running or starting and does not answer; 22 anything else. The last line on standard error says why, as JSON.
+    /// Exit codes: 0 the connection was made and has ended; 20 the worker is dead (its socket refuses and its lock is free); 21 it
+    /// is running or starting and does not answer; 22 anything else. The last line on standard error says why, as JSON.
     Attach {
         /// The worker's folder.
         #[arg(long)]

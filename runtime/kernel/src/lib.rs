@@ -98,8 +98,8 @@ pub use supervisor::{
 };
 pub use work::Work;
 
-/// What is used of the actor system underneath, and no more: its ports of output lose what a slow subscriber does not take in time, so
-/// whoever must not miss anything reads the records; its bare references die with their incarnation, so others are given an
+/// What is used of the actor system underneath, and no more: its ports of output lose what a slow subscriber does not take in time,
+/// so whoever must not miss anything reads the records; its bare references die with their incarnation, so others are given an
 /// [`Address`](crate::Address).
 pub mod actor {
     pub use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus, RpcReplyPort, call, call_t};

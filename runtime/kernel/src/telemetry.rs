@@ -68,8 +68,8 @@ pub fn init(format: Format, default: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::InvalidConfig, format!("the log is set up already: {error}")))
 }
 
-/// What is logged. ractor opens a span for every actor, and carrying it along costs each message a third more; actix tells of its own
-/// threads, which nobody asked about. Whoever names them in the directives has them.
+/// What is logged. ractor opens a span for every actor, and carrying it along costs each message a third more; actix tells of its
+/// own threads, which nobody asked about. Whoever names them in the directives has them.
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::try_new(format!("ractor=warn,actix_server=warn,{directives}"))
 }

@@ -102,8 +102,8 @@ pub struct OnBehalf {
     pub step: Option<u64>,
     /// With which key of the gateway.
     pub key: Option<KeyId>,
-    /// The most that the call can use, the entry of the ledger that says so on disk while somebody is asked, and whether somebody is. `None`
-    /// where no limit is about the call, or where a journal has its reservation.
+    /// The most that the call can use, the entry of the ledger that says so on disk while somebody is asked, and whether somebody
+    /// is. `None` where no limit is about the call, or where a journal has its reservation.
     pub set_aside: Option<(ModelCallId, Spent, Asking)>,
 }
 

@@ -1,9 +1,9 @@
 //! What everybody who pays together may spend in a UTC day: an owner over all tasks and keys, a project over all of its own.
 //!
-//! One gate for tasks and for the gateway. What a payer has spent is summed up from the records once, when its first call is let in, and
-//! counted here from then on: a call is let in while what is spent, what is set aside for calls under way and the most that it can use
-//! stay within every limit. Every call of a node passes here, and one node at a time works with its records. What must outlive the node is
-//! not here: a task's reservation is in its journal before its call, one of the gateway in the ledger.
+//! One gate for tasks and for the gateway. What a payer has spent is summed up from the records once, when its first call is let
+//! in, and counted here from then on: a call is let in while what is spent, what is set aside for calls under way and the most that
+//! it can use stay within every limit. Every call of a node passes here, and one node at a time works with its records. What must
+//! outlive the node is not here: a task's reservation is in its journal before its call, one of the gateway in the ledger.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -72,8 +72,8 @@ struct Account {
 }
 
 impl Account {
-    /// A day begins with nothing spent: what is under way is charged to the day in which it ends. A clock that is set back leaves the day
-    /// as it is, for a limit must not begin anew with it.
+    /// A day begins with nothing spent: what is under way is charged to the day in which it ends. A clock that is set back leaves
+    /// the day as it is, for a limit must not begin anew with it.
     fn roll(&mut self, now: Timestamp) {
         let day = now.day_start();
         if day > self.day {
@@ -104,8 +104,8 @@ impl Spending {
         self.0.limits != DailyLimits::default()
     }
 
-    /// Lets a call in that takes at most `most`, which is set aside until the answer is settled. Refused with `day_limit_reached` where it
-    /// could pass the limit of one who pays.
+    /// Lets a call in that takes at most `most`, which is set aside until the answer is settled. Refused with `day_limit_reached`
+    /// where it could pass the limit of one who pays.
     pub async fn admit(&self, payers: Payers, most: Spent) -> Result<SetAside, Failure> {
         if !self.concerns(most) {
             return Ok(SetAside { gate: Arc::clone(&self.0), payers, most: Spent::default(), settled: false });

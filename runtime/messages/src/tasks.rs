@@ -201,9 +201,9 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<TaskRecord>,
     },
-    /// Continues a parked task, or takes back the pause of one that has not come to its step boundary. One that was parked while it waited, for
-    /// tasks or for an answer that is not given here, waits again. Refused with `invalid_state` where nobody parked it, where a task that it
-    /// needs has failed, and where an answer is given to nothing.
+    /// Continues a parked task, or takes back the pause of one that has not come to its step boundary. One that was parked while it
+    /// waited, for tasks or for an answer that is not given here, waits again. Refused with `invalid_state` where nobody parked it,
+    /// where a task that it needs has failed, and where an answer is given to nothing.
     Resume {
         /// The task.
         task: TaskId,
@@ -214,8 +214,8 @@ pub enum TasksMsg {
         /// The answer.
         reply: Reply<TaskRecord>,
     },
-    /// Tries an ended (failed or cancelled) task again from its last step, once the tasks that it needs have completed. Refused with
-    /// `invalid_state` where one of them has failed.
+    /// Tries an ended (failed or cancelled) task again from its last step, once the tasks that it needs have completed. Refused
+    /// with `invalid_state` where one of them has failed.
     Retry {
         /// The task.
         task: TaskId,
@@ -269,7 +269,8 @@ pub enum TasksMsg {
         /// The task as it is then.
         reply: Reply<TaskRecord>,
     },
-    /// Plays a task's recorded conversation again, offline. Refused with `invalid_request` where its kind has none. Sent by the HTTP face.
+    /// Plays a task's recorded conversation again, offline. Refused with `invalid_request` where its kind has
+    /// none. Sent by the HTTP face.
     Replay {
         /// The task.
         task: TaskId,
@@ -293,7 +294,8 @@ pub enum TasksMsg {
         /// Which, and how that is known.
         lost: LostWorker,
     },
-    /// The operator drains a worker: its tasks move at their next step boundary, unless it is opened again before that. Sent by the fleet.
+    /// The operator drains a worker: its tasks move at their next step boundary, unless it is opened again before
+    /// that. Sent by the fleet.
     WorkerLifecycle {
         /// The worker.
         worker: WorkerId,

@@ -134,8 +134,8 @@ pub struct FileDiff {
 }
 
 impl FileDiff {
-    /// What the patch says before the bytes of a file that is no text; `None` where all of it is text. Lines of a text begin with a sign, so
-    /// none of them is taken for git's word.
+    /// What the patch says before the bytes of a file that is no text; `None` where all of it is text. Lines of a text begin with a
+    /// sign, so none of them is taken for git's word.
     pub fn before_bytes(&self) -> Option<&str> {
         self.patch.split_once("\nGIT binary patch\n").map(|(head, _)| head)
     }

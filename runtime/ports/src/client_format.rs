@@ -77,8 +77,8 @@ pub trait ClientFormat: Send + Sync + 'static {
     }
 }
 
-/// Writes one answer in pieces. Called in this order: `start`, `push` for each piece, then `finish` or `error`; between them `keep_alive`
-/// at any time.
+/// Writes one answer in pieces. Called in this order: `start`, `push` for each piece, then `finish` or `error`; between them
+/// `keep_alive` at any time.
 pub trait ClientStream: Send {
     /// What comes before the first piece, as bytes of the stream.
     fn start(&mut self) -> String;

@@ -47,8 +47,8 @@ impl TokenPrice {
 pub struct ModelCapabilities {
     /// Calls tools.
     pub tools: bool,
-    /// Can be made to call some tool, or a named one, at least while it does not think. Where not, it is asked to in words and its answer is
-    /// checked.
+    /// Can be made to call some tool, or a named one, at least while it does not think. Where not, it is asked to in words
+    /// and its answer is checked.
     pub forced_tools: bool,
     /// Calls several tools at once.
     pub parallel_tools: bool,
@@ -213,7 +213,8 @@ impl RateLimits {
         exhausted.map(|window| Duration::from_millis(window.reset_ms)).max().filter(|wait| !wait.is_zero())
     }
 
-    /// True where a request of so many tokens is beyond what is left. One that is larger than the whole limit is not held against it.
+    /// True where a request of so many tokens is beyond what is left. One that is larger than the whole
+    /// limit is not held against it.
     pub fn is_short_of(&self, tokens: u64) -> bool {
         self.tokens.is_some_and(|window| window.remaining < tokens.min(window.limit))
     }
@@ -258,15 +259,15 @@ pub enum RawOperation {
 pub struct RawAnswer {
     /// Its status, as it came.
     pub status: u16,
-    /// What it means where it is no answer: the same that a call would have failed with whose answer is read here. Whoever tries no further
-    /// can pass the answer as it came all the same.
+    /// What it means where it is no answer: the same that a call would have failed with whose answer is read here. Whoever tries no
+    /// further can pass the answer as it came all the same.
     pub fault: Option<ProviderError>,
     /// Headers that pass, `content-type` among them.
     pub headers: Vec<(String, String)>,
     /// The body as it comes, within the provider's limits of time and size. Reading slowly slows the provider.
     pub body: BoxStream<'static, Result<Bytes, ProviderError>>,
-    /// How the body ends: with what the answer used, read on the way by, or why it broke off. `None` where the answer is a refusal, where
-    /// whoever takes it leaves before its end, and where nobody can say what it used. Nothing is learnt before it is polled.
+    /// How the body ends: with what the answer used, read on the way by, or why it broke off. `None` where the answer is a refusal,
+    /// where whoever takes it leaves before its end, and where nobody can say what it used. Nothing is learnt before it is polled.
     pub ended: BoxFuture<'static, Option<Result<Usage, ProviderError>>>,
 }
 
@@ -288,8 +289,8 @@ pub trait Provider: Send + Sync + 'static {
     async fn models(&self) -> Result<Vec<ModelInfo>, ProviderError>;
     /// What is known of a model; defaults for one it does not know.
     fn capabilities(&self, model: Option<&str>) -> ModelCapabilities;
-    /// True where `model` certainly keeps to the request's choice of tools as it would be asked here. Where not, the choice is only said to
-    /// it in words, and its answer has to be checked: some cannot be forced, some not while they think.
+    /// True where `model` certainly keeps to the request's choice of tools as it would be asked here. Where not, the choice is only
+    /// said to it in words, and its answer has to be checked: some cannot be forced, some not while they think.
     fn keeps_tool_choice(&self, model: Option<&str>, request: &ModelRequest) -> bool {
         matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None) || self.capabilities(model).forced_tools
     }
@@ -297,8 +298,8 @@ pub trait Provider: Send + Sync + 'static {
     fn keeps_output(&self, model: Option<&str>, request: &ModelRequest) -> bool {
         request.output.needs() <= self.capabilities(model).json_output
     }
-    /// True where all that the request holds can be said in the provider's format. Where not, what can be done without is left out, and
-    /// nothing is sent where something else is lost: a file that only another provider has, or the only tools.
+    /// True where all that the request holds can be said in the provider's format. Where not, what can be done without is left out,
+    /// and nothing is sent where something else is lost: a file that only another provider has, or the only tools.
     fn carries(&self, _request: &ModelRequest) -> bool {
         true
     }

@@ -56,9 +56,9 @@ pub trait StepHost: Send {
     /// A command in the workspace, to its end, its output spooled; long ones are snapshotted on a timer meanwhile.
     async fn run(&mut self, command: &str, timeout_ms: Option<u64>) -> Result<ExitReport, Failure>;
 
-    /// A turn of an agent of somebody else's making, in the workspace, to its end, snapshotted on a timer meanwhile as a command is.
-    /// Where `traffic` is the gateway's, the turn gets a key of its own for it, and what it spends is the step's. `turn` comes without
-    /// the access to it.
+    /// A turn of an agent of somebody else's making, in the workspace, to its end, snapshotted on a timer meanwhile as a command
+    /// is. Where `traffic` is the gateway's, the turn gets a key of its own for it, and what it spends is the step's. `turn` comes
+    /// without the access to it.
     async fn turn(&mut self, turn: AgentTurn, traffic: ModelTraffic) -> Result<(TurnReport, ExitReport), Failure>;
 
     /// The next call's key: a hash of (task, attempt, step, how many calls this step made before).

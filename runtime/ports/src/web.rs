@@ -26,8 +26,8 @@ pub struct WebHit {
 /// A way to the web that reaches nothing but what it is told it may.
 #[async_trait]
 pub trait WebAccess: Send + Sync + 'static {
-    /// Gets a page from one of `hosts`; a leading `*.` covers every host below. Every redirection is held against the same list, and
-    /// no address of a private network is reached unless `hosts` names it itself. Refused with `invalid_request`.
+    /// Gets a page from one of `hosts`; a leading `*.` covers every host below. Every redirection is held against the same list,
+    /// and no address of a private network is reached unless `hosts` names it itself. Refused with `invalid_request`.
     async fn fetch(&self, url: &str, hosts: &[String]) -> Result<WebPage, Failure>;
 
     /// True where the node was given something to search with.

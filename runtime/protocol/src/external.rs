@@ -67,9 +67,9 @@ pub enum ModelTraffic {
     Own,
 }
 
-/// How an agent's program is run. In its variables `{session}` is the folder of its session files in the workspace, `{workspace}` the
-/// workspace, `{home}` the home of the worker's user, `{model}` the model, `{gateway}` the gateway's address without a path, `{key}`
-/// the key for it, and `{sandboxed}` is `1` in a sandbox. A variable whose placeholder has no value in a turn is left out.
+/// How an agent's program is run. In its variables `{session}` is the folder of its session files in the workspace, `{workspace}`
+/// the workspace, `{home}` the home of the worker's user, `{model}` the model, `{gateway}` the gateway's address without a path,
+/// `{key}` the key for it, and `{sandboxed}` is `1` in a sandbox. A variable whose placeholder has no value in a turn is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentProgram {
@@ -88,8 +88,8 @@ pub struct AgentProgram {
     pub answer: String,
     /// The same for the id of its session. Empty: `$HELIX_SESSION`, a number of ours that it is started with, is its id.
     pub session: String,
-    /// What `resume` prints where the session is not there to be taken up, and nothing was done; `$HELIX_SESSION` stands for its id. Only
-    /// where `speaks` is `command`.
+    /// What `resume` prints where the session is not there to be taken up, and nothing was done; `$HELIX_SESSION` stands for its
+    /// id. Only where `speaks` is `command`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
 }
@@ -148,8 +148,8 @@ pub struct TurnLimits {
 /// The way to the gateway, for one turn.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayAccess {
-    /// Its address as a worker reaches it, without a path: `http://HOST:PORT` is carried into the sandbox by the worker, `https://…` is
-    /// called by the agent itself.
+    /// Its address as a worker reaches it, without a path: `http://HOST:PORT` is carried into the sandbox by the worker,
+    /// `https://…` is called by the agent itself.
     pub url: String,
     /// The key.
     pub key: String,
@@ -168,8 +168,8 @@ pub struct Permission {
     pub kind: String,
     /// The call in a line, for people.
     pub title: String,
-    /// A hash of all that tells the call from others. `None` where everything of the kind is meant, which has no title either, and from
-    /// a worker or a record of before calls had one.
+    /// A hash of all that tells the call from others. `None` where everything of the kind is meant, which has no title either, and
+    /// from a worker or a record of before calls had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
 }

@@ -69,8 +69,8 @@ pub enum CallOutcome {
     Reused,
     /// Without an answer, and nothing was billed.
     Failed,
-    /// It may have been billed: nobody knows what it used, and the most that it could have is charged. Also while it is under way, where
-    /// that had to be on disk before it was made: so it stays should the node die meanwhile.
+    /// It may have been billed: nobody knows what it used, and the most that it could have is charged. Also while it is under way,
+    /// where that had to be on disk before it was made: so it stays should the node die meanwhile.
     Uncertain,
 }
 
@@ -147,8 +147,9 @@ impl Budget {
         (self.money.is_some() && most.money > Money::ZERO) || (self.tokens.is_some() && most.tokens > 0)
     }
 
-    /// What stands in the way of a call, in words, where `spent` and the most that it can take together pass this limit, which is called
-    /// `name`. A limit is reached, not passed, when exactly everything is spent, and what takes nothing of it is never in its way.
+    /// What stands in the way of a call, in words, where `spent` and the most that it can take together pass this limit,
+    /// which is called `name`. A limit is reached, not passed, when exactly everything is spent, and what takes nothing
+    /// of it is never in its way.
     pub fn in_the_way(&self, name: &str, spent: Spent, call: Spent) -> Option<String> {
         let after = spent.plus(call);
         if let Some(most) = self.money.filter(|most| call.money > Money::ZERO && after.money > *most) {

@@ -143,8 +143,8 @@ pub enum Block {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         extra: Option<Box<Extra>>,
     },
-    /// A block of a kind that this build does not know. Goes back to its own format unchanged. The others have no word for it: they refuse
-    /// what a person said so, and leave out what a model did.
+    /// A block of a kind that this build does not know. Goes back to its own format unchanged. The others have no word for it: they
+    /// refuse what a person said so, and leave out what a model did.
     Unknown {
         /// Whose block it is.
         format: WireFormat,

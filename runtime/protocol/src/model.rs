@@ -115,8 +115,8 @@ pub enum OutputFormat {
         description: String,
         /// The JSON Schema.
         schema: serde_json::Value,
-        /// The client wants it kept to the letter and wrote it for that, by OpenAI's rules. Formats without such a word keep to every
-        /// schema.
+        /// The client wants it kept to the letter and wrote it for that, by OpenAI's rules. Formats without such a
+        /// word keep to every schema.
         strict: bool,
     },
 }

@@ -1,6 +1,7 @@
 //! What commands may do to the machine they run on: what a task asks for, what a worker can give, and what was in fact on.
 //!
-//! This is not the approval policy: that says what an agent must ask a person before it does it; this says what the kernel lets it do.
+//! This is not the approval policy: that says what an agent must ask a person before it does it; this says
+//! what the kernel lets it do.
 
 use std::fmt;
 use std::str::FromStr;

@@ -253,8 +253,8 @@ pub enum JournalBody {
         /// The tool.
         tool: String,
     },
-    /// Before anything else of the step: what people said that it hears. A step that is made again hears just this, because the replies
-    /// of the journal answer to it; what was said since is for the next one.
+    /// Before anything else of the step: what people said that it hears. A step that is made again hears just this, because the
+    /// replies of the journal answer to it; what was said since is for the next one.
     Heard {
         /// In the order in which it was said.
         remarks: Vec<RemarkId>,
@@ -266,8 +266,8 @@ pub enum JournalBody {
         /// The answer.
         outcome: ToolOutcome,
     },
-    /// How long the step had been made, by all its owners; written now and then where its task has a time-out, which whoever makes the
-    /// step again has only the rest of.
+    /// How long the step had been made, by all its owners; written now and then where its task has a time-out, which whoever makes
+    /// the step again has only the rest of.
     Timed {
         /// In milliseconds, waits between two owners left out.
         used_ms: u64,

@@ -281,8 +281,8 @@ pub enum Reasoning {
 pub struct AttemptsSpec {
     /// How many, from 2 to 64.
     pub count: u32,
-    /// What each does. One that is checked (`verify`), or runs commands, has passed when it completes: the first that does is taken and the
-    /// others are given up. Of any other all are waited for, and a model compares them.
+    /// What each does. One that is checked (`verify`), or runs commands, has passed when it completes: the first that does is taken
+    /// and the others are given up. Of any other all are waited for, and a model compares them.
     pub work: Box<TaskWork>,
 }
 
@@ -477,8 +477,8 @@ pub struct TaskSpec {
     /// to; a task's record says how often that is.
     #[serde(default)]
     pub max_retries: Option<u32>,
-    /// The whole task ends as failed after this many milliseconds of running, whoever owns it meanwhile; what it waits for between two
-    /// owners, or to be answered, does not count. `None` is no limit.
+    /// The whole task ends as failed after this many milliseconds of running, whoever owns it meanwhile; what it waits for between
+    /// two owners, or to be answered, does not count. `None` is no limit.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
     /// What becomes of the files of a failed step.

@@ -52,9 +52,9 @@ impl Charge {
     }
 }
 
-/// The sum of charges in the order they were journalled: what was settled, and the reservations of
-/// calls that have neither replied nor failed. A call that is tried again has the same key; where nothing is known of the try before,
-/// its node died with it, and it stays charged.
+/// The sum of charges in the order they were journalled: what was settled, and the reservations of calls that have neither
+/// replied nor failed. A call that is tried again has the same key; where nothing is known of the try before, its node died with
+/// it, and it stays charged.
 pub(crate) fn total(charges: impl IntoIterator<Item = Charge>) -> (Money, u64) {
     let mut open: BTreeMap<CallKey, (Money, u64)> = BTreeMap::new();
     let (mut money, mut tokens) = (Money::ZERO, 0u64);

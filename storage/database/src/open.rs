@@ -16,8 +16,8 @@ pub async fn open(url: &str) -> Result<Arc<dyn RecordStore>, RecordError> {
     }
 }
 
-/// Sees whether the records that `url` names can be reached, and changes nothing: a file that does not exist yet is not made. Fails as
-/// [`open`] would.
+/// Sees whether the records that `url` names can be reached, and changes nothing: a file that does not exist yet is not made.
+/// Fails as [`open`] would.
 pub async fn probe(url: &str) -> Result<(), RecordError> {
     match url.split_once(':') {
         Some(("memory", _)) => Ok(()),

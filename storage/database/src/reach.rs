@@ -1,5 +1,5 @@
-//! One attempt to reach a database, for a reason that a pool of connections keeps to itself: it tries again until its patience ends, and
-//! then says that alone.
+//! One attempt to reach a database, for a reason that a pool of connections keeps to itself: it tries again until its patience
+//! ends, and then says that alone.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::sql::error::failure;
 /// How long a server may take to let somebody in.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection of its own to `url`, prepared by `setup`. `Unavailable` where nobody answers, `Backend` where waiting would not help.
+/// A connection of its own to `url`, prepared by `setup`. `Unavailable` where nobody answers, `Backend`
+/// where waiting would not help.
 pub(crate) async fn reach(url: &str, setup: &'static str) -> Result<AnyConnection, RecordError> {
     let attempt = async {
         let mut connection = AnyConnection::connect(url).await?;

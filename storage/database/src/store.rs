@@ -170,14 +170,14 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
     /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
-    /// Up to so many events after a sequence, oldest first, those above a transaction that is still open among them: for the one who
-    /// writes, whose own are all there.
+    /// Up to so many events after a sequence, oldest first, those above a transaction that is still open among them: for the one
+    /// who writes, whose own are all there.
     async fn recorded_after(&self, sequence: u64, limit: u32) -> Result<Vec<Event>, RecordError>;
     /// The sequence of the newest event; 0 where there is none.
     async fn newest_event(&self) -> Result<u64, RecordError>;
-    /// What a payer's tasks and calls through the gateway spent since `since`, in money and tokens, reservations of unfinished steps
-    /// included. Each call counts once: that of a step in its journal and then in its step; any other, those of external agents' turns
-    /// among them, in the ledger.
+    /// What a payer's tasks and calls through the gateway spent since `since`, in money and tokens, reservations of unfinished
+    /// steps included. Each call counts once: that of a step in its journal and then in its step; any other, those of external
+    /// agents' turns among them, in the ledger.
     async fn spent_since(&self, payer: Payer, since: Timestamp) -> Result<(Money, u64), RecordError>;
     /// Keys of the gateway, in the order in which they were made.
     async fn gateway_keys(&self) -> Result<Vec<GatewayKey>, RecordError>;
@@ -193,8 +193,8 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Gives the records this id where they have none, and answers the one they have.
     async fn identify(&self, id: RecordsId) -> Result<RecordsId, RecordError>;
 
-    /// Every id of content that stands in a task, a step or a journal, wherever in it: what must be kept. Some may be none of ours: any
-    /// text of 64 hexadecimal digits counts. What is committed while it reads may be left out.
+    /// Every id of content that stands in a task, a step or a journal, wherever in it: what must be kept. Some may be none of ours:
+    /// any text of 64 hexadecimal digits counts. What is committed while it reads may be left out.
     async fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError>;
 
     /// Takes or renews a node's lease for `ttl_ms`, by the database's clock. `None` where another

@@ -57,13 +57,13 @@ pub enum Then {
 /// events, or not at all. A variant that is applied twice (its answer was lost) is applied once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Records a new task in state `pending`, or `waiting_for_dependencies` where some dependency is
-    /// not completed. Answers `Task`. With an idempotency key that was used before: answers the task
-    /// made then where the spec is equal, else refuses with `IdempotencyConflict`. Refused with `NotFound` where a
-    /// dependency or the forked step does not exist, and with `DependencyEnded` where a dependency has failed or was cancelled.
-    /// The task of a `Base::Task` is a dependency. A fork starts with the forked step as its head. One that is parked
-    /// from the start is in state `paused` instead. Records `task.created` itself, and `task.paused` of such a one. The same id with
-    /// the same spec again is the same creation; with another spec it is `Conflict`.
+    /// Records a new task in state `pending`, or `waiting_for_dependencies` where some dependency is not completed. Answers
+    /// `Task`. With an idempotency key that was used before: answers the task made then where the spec is equal, else refuses
+    /// with `IdempotencyConflict`. Refused with `NotFound` where a dependency or the forked step does not exist, and with
+    /// `DependencyEnded` where a dependency has failed or was cancelled. The task of a `Base::Task` is a dependency. A fork
+    /// starts with the forked step as its head. One that is parked from the start is in state `paused` instead. Records
+    /// `task.created` itself, and `task.paused` of such a one. The same id with the same spec again is the same creation; with
+    /// another spec it is `Conflict`.
     CreateTask {
         /// Its id.
         id: TaskId,
@@ -100,13 +100,12 @@ pub enum Write {
     /// sequence with the same body again is the same append; with another body it is `Conflict`.
     Journal(Box<JournalEntry>),
     /// The fenced commit of a step: step, messages, spend, events and the head move together,
-    /// `WHERE epoch = step.epoch AND head = step.parent`. Also adds the spend to the task's, sets its
-    /// status to running, its `retries` to 0, and deletes the journal of this ordinal and before. What
-    /// [`then`](Self::Commit::then) asks for happens after that, in the same savepoint. What the step says it heard is heard by no
-    /// other step. A task does not complete while something that was said to it is unheard: then the step is committed without `then`, and
-    /// without the event of the end.
-    /// Answers `Step`, with the task as it is after `then`. Where the head is already this very step: `Step` again, `then`
-    /// not applied a second time. Refused with `WrongStatus` where the task has ended, else with `StaleOwner`.
+    /// `WHERE epoch = step.epoch AND head = step.parent`. Also adds the spend to the task's, sets its status to running, its
+    /// `retries` to 0, and deletes the journal of this ordinal and before. What [`then`](Self::Commit::then) asks for happens after
+    /// that, in the same savepoint. What the step says it heard is heard by no other step. A task does not complete while something
+    /// that was said to it is unheard: then the step is committed without `then`, and without the event of the end. Answers `Step`,
+    /// with the task as it is after `then`. Where the head is already this very step: `Step` again, `then` not applied a second
+    /// time. Refused with `WrongStatus` where the task has ended, else with `StaleOwner`.
     Commit {
         /// The step.
         step: Box<NewStep>,
@@ -152,8 +151,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Answers a question and sets its task to pending, if that is what it waits with. Answers `Task`. Refused with `Conflict` where
-    /// it has another answer, or is closed.
+    /// Answers a question and sets its task to pending, if that is what it waits with. Answers `Task`. Refused with `Conflict`
+    /// where it has another answer, or is closed.
     Answer {
         /// The question.
         question: QuestionId,
@@ -162,8 +161,8 @@ pub enum Write {
         /// Told with it.
         events: Vec<NewEvent>,
     },
-    /// Records what a person says to a task. Answers `Task`. Refused with `WrongStatus` where the task has ended. The same remark again
-    /// is the same; of the same id with other words it is `Conflict`. The instant that counts is that of the write.
+    /// Records what a person says to a task. Answers `Task`. Refused with `WrongStatus` where the task has ended. The same remark
+    /// again is the same; of the same id with other words it is `Conflict`. The instant that counts is that of the write.
     Say {
         /// What is said. Its step must be `None`.
         remark: Box<Remark>,
@@ -198,15 +197,16 @@ pub enum Write {
     /// Records events that belong to no other change. Answers `Done`. Refused with `NotFound` where one is about a task that
     /// does not exist. Events have no identity before they are recorded: repeated, they are recorded again.
     Events(Vec<NewEvent>),
-    /// Records a key of the gateway. Answers `Done`. The same key again is the same; of the same id with other rights it is `Conflict`.
+    /// Records a key of the gateway. Answers `Done`. The same key again is the same; of the same id with other
+    /// rights it is `Conflict`.
     CreateKey(Box<GatewayKey>),
     /// Refuses a key from now on. Answers `Done`, also where it was revoked before. Refused with `NotFound`.
     RevokeKey(KeyId),
-    /// Forgets a key, so that it is refused as one that nobody made. Answers `Done`, also where there is none. The ledger keeps what was
-    /// spent with it.
+    /// Forgets a key, so that it is refused as one that nobody made. Answers `Done`, also where there is none. The ledger
+    /// keeps what was spent with it.
     RemoveKey(KeyId),
-    /// Enters model calls into the ledger. Answers `Done`. A call that is there already is not entered again, except over an entry that
-    /// is uncertain: what is known of a call takes the place of what was feared.
+    /// Enters model calls into the ledger. Answers `Done`. A call that is there already is not entered again, except over an entry
+    /// that is uncertain: what is known of a call takes the place of what was feared.
     ModelCalls(Vec<ModelCall>),
 }
 

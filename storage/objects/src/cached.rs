@@ -21,8 +21,8 @@ use shard::{Content, Shard};
 
 /// Content is spread over this many locks by the first byte of its id.
 const SHARDS: usize = 8;
-/// When so much of a shard waits to be compressed, or a sixteenth of it, the thread that does it is woken; from four times as much on
-/// writers help.
+/// When so much of a shard waits to be compressed, or a sixteenth of it, the thread that does it is woken; from four times
+/// as much on writers help.
 const FRESH_BYTES: usize = 1 << 20;
 
 /// How a cache does.

@@ -7,11 +7,11 @@
 //!    [`Collection::displaced`] gives, read in this order.
 //! 3. [`Collect::sweep`] drops what is neither marked nor was named since.
 //!
-//! It is safe because whatever is reachable from a root at the end was named since the collection began, or was reachable from
-//! a root at some moment since. That holds as long as who stores objects before the record that makes them
-//! reachable, or builds on content that somebody else could cut off meanwhile, holds a lease from before it first looks until that
-//! record is written. One [`commit`](crate::RecordStore::commit) that carries its objects with it needs none. Leases, and what is remembered,
-//! live in memory only: whoever held them died with the process, and a collection that was cut off has dropped only what nothing named.
+//! It is safe because whatever is reachable from a root at the end was named since the collection began, or was reachable from a
+//! root at some moment since. That holds as long as who stores objects before the record that makes them reachable, or builds on
+//! content that somebody else could cut off meanwhile, holds a lease from before it first looks until that record is written. One
+//! [`commit`](crate::RecordStore::commit) that carries its objects with it needs none. Leases, and what is remembered, live in
+//! memory only: whoever held them died with the process, and a collection that was cut off has dropped only what nothing named.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub trait Collect: RecordStore {
     /// Keeps collections that begin later waiting until it is dropped.
     fn lease(&self) -> Lease;
 
-    /// Begins a collection. Fails with `Busy` where another one is under way, or where writers hold older leases for longer than `patience`.
+    /// Begins a collection. Fails with `Busy` where another one is under way, or where writers hold older leases
+    /// for longer than `patience`.
     fn begin_collection(&self, patience: Duration) -> Result<Collection, ObjectError>;
 
     /// Drops every object that is neither `live`, nor pinned, nor was named since the collection began. Writers go on meanwhile.

@@ -25,7 +25,8 @@ pub struct StoreFolder {
     _lock: StoreLock,
 }
 
-/// Options that open the file of a name and never what a link of that name leads to. For what is written where others could put a link.
+/// Options that open the file of a name and never what a link of that name leads to. For what is written where
+/// others could put a link.
 pub fn no_follow() -> OpenOptions {
     let mut options = File::options();
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());

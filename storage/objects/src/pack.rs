@@ -41,8 +41,8 @@ pub struct Packed {
     pub stored_bytes: u64,
 }
 
-/// The similarity of what is at a path: first by the ending of the file's name, then by the name, then by the whole path. Objects of
-/// the same similarity keep the order in which they are given: by age.
+/// The similarity of what is at a path: first by the ending of the file's name, then by the name, then by the whole path. Objects
+/// of the same similarity keep the order in which they are given: by age.
 pub fn similarity(path: &[u8]) -> u64 {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let ending = name.iter().rposition(|byte| *byte == b'.').map_or(&name[..0], |dot| &name[dot..]);

@@ -1,7 +1,7 @@
 //! How small a series of versions becomes: `cargo run --release -p helix-rocks --example pack_folder FOLDER`.
 //!
-//! Each subfolder of FOLDER, in the order of their names, is a version. Files, folders (names and ids) and versions (folder and version
-//! before) are stored, packed idly, then aggressively; every byte of the store's folder is counted.
+//! Each subfolder of FOLDER, in the order of their names, is a version. Files, folders (names and ids) and versions (folder and
+//! version before) are stored, packed idly, then aggressively; every byte of the store's folder is counted.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -110,8 +110,8 @@ impl Engine {
         }
     }
 
-    /// As [`open`](Self::open), where the log is damaged in a way in which it can only be opened without what is behind the damage. That
-    /// is kept beside the database.
+    /// As [`open`](Self::open), where the log is damaged in a way in which it can only be opened without what is behind the damage.
+    /// That is kept beside the database.
     pub(crate) fn open_cut(path: &Path, options: &RocksOptions) -> Result<Self, ObjectError> {
         logs::cut(path)?;
         Self::open_damaged(path, options)
@@ -139,7 +139,8 @@ impl Engine {
         Self::open_to_read(path, options, path)
     }
 
-    /// As [`open_read_only`](Self::open_read_only), and as [`open_cut`](Self::open_cut) would open it. `None` where the log is whole.
+    /// As [`open_read_only`](Self::open_read_only), and as [`open_cut`](Self::open_cut) would open it.
+    /// `None` where the log is whole.
     pub(crate) fn open_read_only_cut(path: &Path, options: &RocksOptions) -> Result<Option<Self>, ObjectError> {
         let Some(logs) = WholeLogs::beside(path)? else { return Ok(None) };
         Self::open_to_read(path, options, logs.folder()).map(Some)

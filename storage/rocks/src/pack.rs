@@ -1,8 +1,8 @@
 //! What packed content looks like: where an object is, what a group holds, and how it is compressed.
 //!
-//! Members of a group lie one behind the other and are compressed together, so what one version of a file shares with the next costs
-//! next to nothing. A group's directory says how long its members are; their ids are not repeated there: each is the hash of
-//! what it names.
+//! Members of a group lie one behind the other and are compressed together, so what one version of a file shares with the
+//! next costs next to nothing. A group's directory says how long its members are; their ids are not repeated there: each is
+//! the hash of what it names.
 
 use bytes::Bytes;
 use helix_objects::ObjectError;

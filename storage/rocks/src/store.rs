@@ -207,8 +207,8 @@ impl RocksStore {
         self.mark_file.advance(Mark(covers))
     }
 
-    /// Lets go of memory that can be had again, for when nobody uses the store: what was read, and what was written where that is much; it
-    /// becomes tables.
+    /// Lets go of memory that can be had again, for when nobody uses the store: what was read, and what was written where that is
+    /// much; it becomes tables.
     pub fn rest(&self) -> Result<(), ObjectError> {
         let buffered = self.with(|engine| {
             engine.forget_read();

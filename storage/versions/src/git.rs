@@ -85,8 +85,8 @@ fn place(repository: &gix::Repository) -> PathBuf {
     repository.workdir().unwrap_or(repository.git_dir()).to_owned()
 }
 
-/// What a git repository that somebody else made may hold: a tree, a commit, a tag, a difference of a pack. None of them panics; a tree is
-/// read as it stands.
+/// What a git repository that somebody else made may hold: a tree, a commit, a tag, a difference of a pack. None of them panics; a
+/// tree is read as it stands.
 #[cfg(feature = "testing")]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let mut again = Vec::new();

@@ -20,8 +20,8 @@ pub(crate) fn is_draft(name: &[u8]) -> bool {
     name.starts_with(DRAFT_PREFIX)
 }
 
-/// Whether a name in a working folder leads into a repository, git's or helios', on whatever system it is checked out: both obey what
-/// they find there.
+/// Whether a name in a working folder leads into a repository, git's or helios', on whatever system it is checked out: both
+/// obey what they find there.
 pub fn leads_into_a_repository(name: &[u8]) -> bool {
     leads_into_git(name) || name.eq_ignore_ascii_case(b".helios")
 }

@@ -21,8 +21,8 @@ pub struct Reached {
 /// An object to be looked at: what it is where that is known, and its path beneath a root.
 type Open = (ObjectId, Option<Kind>, Vec<u8>);
 
-/// Everything that `roots` name. A root may be a snapshot, a tree, a file or nothing that the store has; what it is decides how it is
-/// followed. Fails only where the store cannot be read, or holds bytes that are not what their id says.
+/// Everything that `roots` name. A root may be a snapshot, a tree, a file or nothing that the store has; what it is decides how it
+/// is followed. Fails only where the store cannot be read, or holds bytes that are not what their id says.
 pub fn reach(store: &dyn ObjectStore, roots: impl IntoIterator<Item = ObjectId>) -> Result<Reached, ObjectError> {
     let mut reached = Reached::default();
     for root in roots {
@@ -48,8 +48,8 @@ pub fn reach(store: &dyn ObjectStore, roots: impl IntoIterator<Item = ObjectId>)
     Ok(reached)
 }
 
-/// Puts what an object names on the pile, and says what it is. What is no snapshot and no tree is a file, whoever called it something
-/// else.
+/// Puts what an object names on the pile, and says what it is. What is no snapshot and no tree is a file, whoever
+/// called it something else.
 fn follow(id: ObjectId, kind: Option<Kind>, path: &[u8], bytes: &[u8], open: &mut Vec<Open>) -> Kind {
     if kind != Some(Kind::Tree)
         && let Ok(snapshot) = Snapshot::decode(SnapshotId(id), bytes)

@@ -1,7 +1,7 @@
 //! Files that have another path now: a removal and an addition of the same content, or of nearly the same, are one change.
 //!
-//! The rules are git's (its `diffcore-rename`), so that the same pairs come out with the same similarity: the same content first, then
-//! files that keep their name in another folder, then whatever is most similar.
+//! The rules are git's (its `diffcore-rename`), so that the same pairs come out with the same similarity: the same content first,
+//! then files that keep their name in another folder, then whatever is most similar.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -171,8 +171,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The most similar first. Among equals git takes whoever comes first in its list of candidates, in which a better one takes the
-    /// place of the worst: sources that are too different to be chosen keep their places until then.
+    /// The most similar first. Among equals git takes whoever comes first in its list of candidates, in which a better one takes
+    /// the place of the worst: sources that are too different to be chosen keep their places until then.
     fn pair_similar(&mut self, read: &Content<'_>) -> Result<(), VersionError> {
         if self.sources.len() * self.targets.len() > MOST_PAIRS {
             return Ok(());

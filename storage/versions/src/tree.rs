@@ -76,8 +76,8 @@ impl Tree {
         self.entries.get(place)
     }
 
-    /// The entries, each with the one of its name in another tree. Where both have nearly the same names, as versions of a folder do,
-    /// hardly any of them is searched for.
+    /// The entries, each with the one of its name in another tree. Where both have nearly the same names, as versions of a folder
+    /// do, hardly any of them is searched for.
     #[cfg(any(feature = "git", test))]
     pub(crate) fn beside<'a>(&'a self, other: Option<&'a Self>) -> impl Iterator<Item = (&'a TreeEntry, Option<&'a TreeEntry>)> {
         let others = other.map_or(&[][..], Self::entries);

@@ -1,7 +1,7 @@
 //! What an agent asked to be allowed, as a question of ours, and what was answered.
 //!
-//! An agent whose turn was cancelled for a question asks the same again in its next one, so an answer holds for the same call as long
-//! as the task lasts; `always` holds for everything of its kind.
+//! An agent whose turn was cancelled for a question asks the same again in its next one, so an answer holds for the same call as
+//! long as the task lasts; `always` holds for everything of its kind.
 
 use helix_ports::APPROVAL;
 use helix_protocol::{Permission, Question, Timestamp};

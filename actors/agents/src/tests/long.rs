@@ -10,9 +10,10 @@ use helix_ports::ModelCapabilities;
 
 use super::*;
 
-/// A provider's prompt cache by the rules that Anthropic documents, over the very requests that our provider would send: what is cached
-/// are prefixes that end at a marker, of which there are at most four; a marker looks back over at most 20 blocks for a prefix that
-/// was written before; prefixes below the least size are not kept. A hit keeps an entry alive, so nothing expires while an agent works.
+/// A provider's prompt cache by the rules that Anthropic documents, over the very requests that our provider would send: what
+/// is cached are prefixes that end at a marker, of which there are at most four; a marker looks back over at most 20 blocks
+/// for a prefix that was written before; prefixes below the least size are not kept. A hit keeps an entry alive, so nothing
+/// expires while an agent works.
 #[derive(Default)]
 struct Cache {
     written: HashSet<u64>,

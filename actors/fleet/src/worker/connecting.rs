@@ -168,8 +168,8 @@ impl WorkerState {
         same && self.lease.is_over()
     }
 
-    /// Has everything ended that a worker runs for tasks it has lost. Until then nothing grants it a new lease: a grant thaws what its
-    /// fence froze, and that must not go on beside what runs elsewhere by now, or soon will.
+    /// Has everything ended that a worker runs for tasks it has lost. Until then nothing grants it a new lease: a grant thaws what
+    /// its fence froze, and that must not go on beside what runs elsewhere by now, or soon will.
     fn release(&mut self, mut dialled: Dialled, held: Held) {
         self.errand += 1;
         let (errand, records, worker) = (self.errand, self.args.records.clone(), self.view.record.id);
@@ -197,8 +197,8 @@ impl WorkerState {
             && self.renewed.as_ref() != Some(&welcome.build)
     }
 
-    /// Ends an idle process of an older build and starts one of the program that belongs to this node. One that is busy stays as it is
-    /// until it connects without work: the link speaks with the version before.
+    /// Ends an idle process of an older build and starts one of the program that belongs to this node. One that is busy stays as it
+    /// is until it connects without work: the link speaks with the version before.
     fn renew(&mut self, dialled: Dialled) {
         tracing::info!(
             worker = self.args.line.name(),

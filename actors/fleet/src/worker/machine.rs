@@ -1,5 +1,5 @@
-//! What is known of a worker's machine while it is connected: each heartbeat says what is free of it, and now and then the worker looks
-//! at all of it again, because somebody may have installed a program since.
+//! What is known of a worker's machine while it is connected: each heartbeat says what is free of it, and now and then the worker
+//! looks at all of it again, because somebody may have installed a program since.
 
 use std::time::Duration;
 

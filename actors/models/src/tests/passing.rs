@@ -8,8 +8,8 @@ use helix_protocol::ImageSource;
 
 use super::*;
 
-/// An answer of a provider of this name, as a real one's would be. One whose connection is `cut` has none where it fails, and those of a
-/// `breaking` one do not come to their end.
+/// An answer of a provider of this name, as a real one's would be. One whose connection is `cut` has none where it fails, and those
+/// of a `breaking` one do not come to their end.
 pub(super) fn raw(name: &str, call: &RawCall, answer: Answer) -> Result<RawAnswer, ProviderError> {
     let status = match &answer {
         Err(error) if name.starts_with("cut") => return Err(error.clone()),

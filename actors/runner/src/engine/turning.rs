@@ -121,7 +121,8 @@ fn mask_value(value: &mut serde_json::Value, secrets: &Secrets) {
     }
 }
 
-/// A failure of the agent's, with the end of what it printed. The output comes from the worker's own record, so secrets are masked in it.
+/// A failure of the agent's, with the end of what it printed. The output comes from the worker's own record, so
+/// secrets are masked in it.
 fn with_output(mut failure: Failure, output: &str) -> Failure {
     let skipped = output.chars().count().saturating_sub(QUOTED);
     let tail: String = output.chars().skip(skipped).collect();

@@ -104,7 +104,8 @@ fn refused(confinement: Confinement) -> Result<BTreeMap<i64, Vec<SeccompRule>>, 
     rules.insert(libc::SYS_socket, vec![rule(others?)?]);
     let ioctls = TERMINAL_INPUT.map(|request| rule(vec![condition(1, Compare::Eq, request)?]));
     rules.insert(libc::SYS_ioctl, ioctls.into_iter().collect::<Result<_, _>>()?);
-    // Limits of another process end it as well as a signal does. Which process is meant is the first argument; 0 is the caller itself.
+    // Limits of another process end it as well as a signal does. Which process is meant is the first
+    // argument; 0 is the caller itself.
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![condition(0, Compare::Ne, 0)?])?]);
     for call in [libc::SYS_clone, libc::SYS_unshare] {
         rules.insert(call, vec![rule(vec![condition(0, Compare::MaskedEq(NEW_USER), NEW_USER)?])?]);

@@ -1,9 +1,9 @@
 //! The sandbox's process: `helix-worker sandbox`. It shuts itself in, then starts what the worker orders.
 //!
 //! One process a workspace, and not one a command: what one command leaves running, the next one can reach on its loopback, signal
-//! and end, because all of them are inside the same walls. It has one thread when what holds for a thread alone is put on it: the one that
-//! raises the loopback has ended by then. Nothing is done between a fork and an exec of the worker, which has many threads, where only
-//! the calls that are safe for signals are.
+//! and end, because all of them are inside the same walls. It has one thread when what holds for a thread alone is put on it: the
+//! one that raises the loopback has ended by then. Nothing is done between a fork and an exec of the worker, which has many
+//! threads, where only the calls that are safe for signals are.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -154,8 +154,8 @@ fn wait(mut child: Child, id: u64, said: &Voice) {
     said.say(&Said::Ended { id, status });
 }
 
-/// What this machine can give, found by doing it to this process: `helix-worker sandbox --probe`. The worker's folder is where it is
-/// tried. Prints one line of JSON.
+/// What this machine can give, found by doing it to this process: `helix-worker sandbox --probe`. The worker's folder is where it
+/// is tried. Prints one line of JSON.
 pub fn probe(folder: &std::path::Path) -> ExitCode {
     let mut lacks = Vec::new();
     let namespaces = match try_namespaces(folder) {

@@ -1,9 +1,10 @@
-//! What of the machine's files is seen in the sandbox, and how: everything read-only, the workspace and what else is granted writable
-//! on top of it and under a name that is the same on every worker, `/tmp`, `/run` and `/dev` its own, and nothing where credentials are.
+//! What of the machine's files is seen in the sandbox, and how: everything read-only, the workspace and what else is
+//! granted writable on top of it and under a name that is the same on every worker, `/tmp`, `/run` and `/dev` its own, and
+//! nothing where credentials are.
 //!
-//! Landlock refuses content and names; a read-only mount refuses modes, owners, times and attributes too. Devices are few, because a
-//! device is written through a read-only mount. Sockets that lie in `/tmp`, `/run` or what is hidden are not there; those that are
-//! listened on elsewhere when the sandbox is made are covered.
+//! Landlock refuses content and names; a read-only mount refuses modes, owners, times and attributes too. Devices are few, because
+//! a device is written through a read-only mount. Sockets that lie in `/tmp`, `/run` or what is hidden are not there; those that
+//! are listened on elsewhere when the sandbox is made are covered.
 
 use std::fs;
 use std::io;
@@ -55,7 +56,8 @@ pub fn arrange(policy: &Policy, sockets: &[PathBuf]) -> Result<(), String> {
     }
     inner.push(workspace);
     for path in &policy.writable {
-        // What is granted may hold something that is hidden, and is covered after it; a cache lies in the workspace, which comes last.
+        // What is granted may hold something that is hidden, and is covered after it; a cache lies in the
+        // workspace, which comes last.
         let places = if path.starts_with(&policy.workspace) { &mut inner } else { &mut writable };
         places.push(place(path, path)?);
     }

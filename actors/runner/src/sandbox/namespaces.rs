@@ -1,7 +1,7 @@
 //! A user, mount, IPC and, without a grant, network namespace for everything in the sandbox.
 //!
-//! Ids stay what they are. A user who is not root maps the own id alone. Root maps all ids, so that archives unpack and services run
-//! under users of their own as root expects; only the parent may write such a map, so the sandbox asks the worker for it.
+//! Ids stay what they are. A user who is not root maps the own id alone. Root maps all ids, so that archives unpack and services
+//! run under users of their own as root expects; only the parent may write such a map, so the sandbox asks the worker for it.
 
 use std::fs;
 use std::io;
@@ -27,8 +27,8 @@ const KEPT_BY_ROOT: CapabilitySet = CapabilitySet::CHOWN
 /// A thread that asks one thing of the kernel needs little.
 const STACK: usize = 64 * 1024;
 
-/// The loopback of a new network namespace on its way up, beside whatever else is made. The kernel takes one such request at a time,
-/// also from other namespaces and while it takes an old one down, so it may be a while.
+/// The loopback of a new network namespace on its way up, beside whatever else is made. The kernel takes one such request at a
+/// time, also from other namespaces and while it takes an old one down, so it may be a while.
 #[must_use = "commands need the loopback, and nothing may run beside them"]
 pub struct Loopback(Option<JoinHandle<io::Result<()>>>);
 

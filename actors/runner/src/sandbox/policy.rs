@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use helix_protocol::{Confinement, Environment, Isolation};
 use serde::{Deserialize, Serialize};
 
-/// Where commands see their workspace, on whatever worker: what remembers paths (a virtual environment, a cache of CMake, an agent's
-/// session) is right again after a move. It is seen where it lies as well.
+/// Where commands see their workspace, on whatever worker: what remembers paths (a virtual environment, a cache of CMake, an
+/// agent's session) is right again after a move. It is seen where it lies as well.
 pub const WORKSPACE: &str = "/run/workspace";
 
 /// Below a home: what holds keys, tokens, sessions and histories. Folders and files.
@@ -167,8 +167,8 @@ pub fn hidden(folder: &Path, told: &[PathBuf]) -> Hidden {
     found
 }
 
-/// Those that exist, by their real paths, without those that lie in others; the whole system is never among them. And the folders that
-/// these lie in, and that the others would be made in.
+/// Those that exist, by their real paths, without those that lie in others; the whole system is never among them. And the folders
+/// that these lie in, and that the others would be made in.
 fn outermost(paths: &[PathBuf]) -> Hidden {
     let mut folders: HashMap<&Path, Option<PathBuf>> = HashMap::new();
     let (mut real, mut listed) = (Vec::new(), Vec::new());
@@ -195,7 +195,8 @@ fn outermost(paths: &[PathBuf]) -> Hidden {
     Hidden { paths: real, listed }
 }
 
-/// What may be written beside the workspace: what the node grants outside, and the project's caches where the workspace itself is not.
+/// What may be written beside the workspace: what the node grants outside, and the project's caches where the
+/// workspace itself is not.
 pub fn writable(environment: &Environment, workspace: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let granted = environment.writable.iter().filter_map(|path| match path.strip_prefix('~') {

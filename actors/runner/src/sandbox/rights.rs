@@ -1,8 +1,8 @@
 //! Landlock: what files may be read, run and written, what may be signalled, and, without namespaces, that no TCP is spoken.
 //!
-//! Landlock can only allow, so the folders above what is hidden are opened up: each of their other entries is allowed by itself. With
-//! namespaces too: a cover is on a file and not on its name, so it goes with that file when another one takes the name, and what was not
-//! there has none. Names can be listed everywhere.
+//! Landlock can only allow, so the folders above what is hidden are opened up: each of their other entries is allowed by itself.
+//! With namespaces too: a cover is on a file and not on its name, so it goes with that file when another one takes the name, and
+//! what was not there has none. Names can be listed everywhere.
 
 use std::collections::HashSet;
 use std::fs;
@@ -114,7 +114,8 @@ pub fn rules(policy: &Policy) -> Result<Rules, String> {
             rules = allow(rules, path, write)?;
             continue;
         }
-        // Not the folder itself then: nothing can be made right in it, because what is made there could not be told from what is hidden.
+        // Not the folder itself then: nothing can be made right in it, because what is made there could not be
+        // told from what is hidden.
         for inner in beside(path, &policy.hidden, &[])? {
             rules = allow(rules, &inner, write)?;
         }
@@ -146,8 +147,8 @@ fn devices() -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Everything in a folder that does not lie in what is hidden, in as few paths as can be; of the folders that are `listed`, entry by
-/// entry. Of `/dev` nothing: a device is not a file to read.
+/// Everything in a folder that does not lie in what is hidden, in as few paths as can be; of the folders that are `listed`, entry
+/// by entry. Of `/dev` nothing: a device is not a file to read.
 fn beside(folder: &Path, hidden: &[PathBuf], listed: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     // Looked up for each entry, and there may be thousands.
     let opened: HashSet<&Path> = hidden

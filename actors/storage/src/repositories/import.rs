@@ -8,8 +8,8 @@ use helix_objects::ObjectStore;
 use helix_protocol::{Code, Failure, FileMode, ObjectId, SkipReason, SkippedFile, bytes_in_words};
 use helix_versions::git::{self, IncludeUncommitted};
 
-/// Reads the repository into the store, syncs it, and reads its project file. Refused where a tracked file has changed and cannot be
-/// taken as it is: a task would work on an older version than the person sees.
+/// Reads the repository into the store, syncs it, and reads its project file. Refused where a tracked file has changed and cannot
+/// be taken as it is: a task would work on an older version than the person sees.
 pub(super) fn import(objects: &Arc<dyn ObjectStore>, what: &ImportGit, file_cap_bytes: u64) -> Result<Imported, Failure> {
     let uncommitted = if what.clean { IncludeUncommitted::No } else { IncludeUncommitted::Yes { file_cap_bytes } };
     let found = git::import(&**objects, &what.path, uncommitted)?;

@@ -9,7 +9,8 @@ use crate::failing;
 use crate::shared::{Files, Shared};
 use crate::steps::start;
 
-/// The head, the last turn on its line, and the files to start from. A step that goes on began before its unfinished files were kept.
+/// The head, the last turn on its line, and the files to start from. A step that goes on began before its
+/// unfinished files were kept.
 pub(super) async fn begin(
     shared: &Arc<Shared>,
     task: &TaskRecord,

@@ -138,8 +138,8 @@ impl Host {
     }
 }
 
-/// An agent that failed and has asked its model nothing did so for a reason that another try would meet again: an option, a login, a
-/// file that is missing.
+/// An agent that failed and has asked its model nothing did so for a reason that another try would meet again: an option, a
+/// login, a file that is missing.
 fn not_started(failure: Failure) -> Failure {
     let code = if failure.code == Code::AgentFailed { Code::AgentNotStarted } else { failure.code };
     Failure { code, ..failure }

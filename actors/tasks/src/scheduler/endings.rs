@@ -56,7 +56,8 @@ impl Scheduler {
                 self.keep_pauses(task, running.pauses);
             }
             End::WorkerGone => {
-                // The fleet's word, with the proof, comes on its own way and a moment later; a worker that is back by then gets the task again.
+                // The fleet's word, with the proof, comes on its own way and a moment later; a worker that is back by
+                // then gets the task again.
                 let waiting = Waiting { last: Some(worker), ..running.waiting };
                 self.adopting.insert(task, (waiting, worker));
                 self.explain_later(task);
@@ -75,8 +76,8 @@ impl Scheduler {
         self.parked();
     }
 
-    /// An actor that ended in order although nobody here stopped it, or was not started any more, went with the tree: no fault of the
-    /// task, which stays as it is recorded, for the next node to adopt. Should this scheduler go on after all, it looks again.
+    /// An actor that ended in order although nobody here stopped it, or was not started any more, went with the tree: no fault of
+    /// the task, which stays as it is recorded, for the next node to adopt. Should this scheduler go on after all, it looks again.
     pub(super) fn gone(&mut self, task: TaskId, serial: u64, failure: Option<Failure>) {
         if !self.is(task, serial) {
             return;
@@ -107,8 +108,9 @@ impl Scheduler {
         });
     }
 
-    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever. Of a node that stops it
-    /// is let go as it is: the tree may have taken something away from under it, and the next node sees whether it fails by itself.
+    /// A task's actor failed: a retry is used, so that a task which brings its actor down does not do so for ever. Of a node
+    /// that stops it is let go as it is: the tree may have taken something away from under it, and the next node sees
+    /// whether it fails by itself.
     fn broken(&mut self, running: Running, reason: String) {
         let task = running.waiting.task;
         if self.closed {

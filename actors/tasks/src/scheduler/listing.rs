@@ -65,8 +65,8 @@ impl Scheduler {
 
     /// Reads after a while what waits by the records.
     ///
-    /// Who makes a task tells this scheduler of it, but a node that died may have had one on its way to the records, where it arrives
-    /// after its successor has read them. Nobody was told that it was made, and it must not wait forever.
+    /// Who makes a task tells this scheduler of it, but a node that died may have had one on its way to the records, where it
+    /// arrives after its successor has read them. Nobody was told that it was made, and it must not wait forever.
     fn list_later(&mut self) {
         use TaskStatus::{Pending, WaitingForDependencies, WaitingForWorker};
         let shared = Arc::clone(&self.shared);

@@ -14,7 +14,8 @@ use crate::task::TaskMsg;
 use crate::telling;
 
 impl Scheduler {
-    /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch, and go on where they are.
+    /// A worker is back: the tasks it held when the node went away are claimed for it, under the next epoch,
+    /// and go on where they are.
     pub(super) fn adopt(&mut self, worker: WorkerId) {
         if !self.loaded || self.closed {
             // What is waiting for it by then is adopted once the records are read; a node that parks begins nothing.
@@ -82,7 +83,8 @@ impl Scheduler {
         self.queue.push(Waiting { lost: true, last: None, not_before: None, ..waiting });
     }
 
-    /// Those who found no other worker at once are recorded as waiting for one. Their loss stays known: a claim that is faster tells of it.
+    /// Those who found no other worker at once are recorded as waiting for one. Their loss stays known: a claim
+    /// that is faster tells of it.
     pub(super) fn record_waiting(&mut self, lost: &LostWorker) {
         let stranded: Vec<TaskId> = self
             .losses
@@ -101,8 +103,8 @@ impl Scheduler {
         }
     }
 
-    /// Records that a task waits for a worker, if it still does. A claim that overtakes this has raised the epoch, and one that comes
-    /// after it meets the raised epoch and reads again.
+    /// Records that a task waits for a worker, if it still does. A claim that overtakes this has raised the epoch, and one that
+    /// comes after it meets the raised epoch and reads again.
     pub(super) fn stranded(&mut self, record: &TaskRecord, lost: &LostWorker) {
         if self.queue.get(record.id).is_none() || !record.status.is_active() {
             return;
@@ -148,8 +150,8 @@ impl Scheduler {
         self.give_up(|view| view.is_none_or(|view| view.lost));
     }
 
-    /// Workers that the fleet knows no more are waited for in vain. Of those that it has just given up its word, with the proof, comes a
-    /// moment later.
+    /// Workers that the fleet knows no more are waited for in vain. Of those that it has just given up its word, with the
+    /// proof, comes a moment later.
     pub(super) fn give_up_unknown(&mut self) {
         self.give_up(|view| view.is_none());
         let lost = |at: &WorkerId| self.fleet.view(*at).is_some_and(|view| view.lost);
@@ -165,8 +167,8 @@ impl Scheduler {
         });
     }
 
-    /// Moves on what waits for a worker in vain. Only what the fleet has given up, or does not know: any other may be granted its lease at
-    /// this very moment, which thaws what it holds, and the fleet's word on it, that it is back or lost, is on its way.
+    /// Moves on what waits for a worker in vain. Only what the fleet has given up, or does not know: any other may be granted its
+    /// lease at this very moment, which thaws what it holds, and the fleet's word on it, that it is back or lost, is on its way.
     fn give_up(&mut self, in_vain: impl Fn(Option<&WorkerView>) -> bool) {
         let in_vain = |at: WorkerId| in_vain(self.fleet.view(at));
         let vain: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| in_vain(*at)).map(|(task, _)| *task).collect();

@@ -1,5 +1,5 @@
-//! Workers in memory: workspaces of flat files, epochs that only grow, results kept by call key. A worker can die, and return empty or
-//! with what it held.
+//! Workers in memory: workspaces of flat files, epochs that only grow, results kept by call key. A worker can die, and return
+//! empty or with what it held.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

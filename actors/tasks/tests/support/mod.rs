@@ -1,4 +1,5 @@
-//! A node without processes: the tasks branch over records and content in memory, with workers and models that are actors of the test.
+//! A node without processes: the tasks branch over records and content in memory, with workers and models
+//! that are actors of the test.
 
 #![allow(dead_code, unused_imports)]
 

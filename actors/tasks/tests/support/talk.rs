@@ -1,4 +1,5 @@
-//! A kind for tests: turns of a model call, a tool, and a second model call, of which one may wait for a task of its own and one ask.
+//! A kind for tests: turns of a model call, a tool, and a second model call, of which one may wait for a
+//! task of its own and one ask.
 
 use async_trait::async_trait;
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};

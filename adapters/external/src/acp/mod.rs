@@ -1,8 +1,8 @@
 //! The client's side of the Agent Client Protocol, version 1 (<https://agentclientprotocol.com>): one turn of an agent.
 //!
 //! The agent reads and writes files and runs commands by itself, held by the sandbox that it is in: the client's file system and
-//! terminals, which the protocol has for editors, are declared absent. What it asks to be allowed is decided by the task's policy; where
-//! that is a person's to say, the turn is cancelled, so that nothing waits in memory for somebody who may come in days.
+//! terminals, which the protocol has for editors, are declared absent. What it asks to be allowed is decided by the task's policy;
+//! where that is a person's to say, the turn is cancelled, so that nothing waits in memory for somebody who may come in days.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;

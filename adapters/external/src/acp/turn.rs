@@ -220,8 +220,8 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What tells a call from others: its whole title, its arguments, and the changes of files that it shows. The keys of JSON are sorted, so
-/// what is equal has the same hash.
+/// What tells a call from others: its whole title, its arguments, and the changes of files that it shows. The keys of JSON are
+/// sorted, so what is equal has the same hash.
 fn call_hash(call: &Call) -> String {
     let all = json!([call.title, call.input, call.changes]).to_string();
     blake3::hash(all.as_bytes()).to_hex().to_string()

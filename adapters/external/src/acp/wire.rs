@@ -1,5 +1,5 @@
-//! What crosses the agent's standard input and output, as far as a client of our kind needs it. Fields and kinds that are not here are
-//! left alone: agents are newer than this.
+//! What crosses the agent's standard input and output, as far as a client of our kind needs it. Fields and kinds that are not here
+//! are left alone: agents are newer than this.
 
 use serde::Deserialize;
 use serde_json::Value;

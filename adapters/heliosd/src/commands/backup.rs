@@ -60,8 +60,8 @@ enum BackupVerb {
     },
     /// Goes on with a store that lost commits it had acknowledged as on disk
     ///
-    /// Such a store is not opened until a backup is in its place or its loss is accepted here. Without --yes it is only said how far writes
-    /// were acknowledged and how far they are there. What is accepted stands in the operation log.
+    /// Such a store is not opened until a backup is in its place or its loss is accepted here. Without --yes it is only said how
+    /// far writes were acknowledged and how far they are there. What is accepted stands in the operation log.
     AcceptLoss {
         /// A folder of the repository
         #[arg(default_value = ".")]
@@ -161,7 +161,8 @@ fn restore_into(context: &mut Context<'_>, backup: &Path, folder: &Path, replace
         }
         // Nobody commits into the old store while it is replaced.
         let _replaced = if store.exists() { Some(PinnedStore::lock(&location, console)?) } else { None };
-        // Until all of it is there and on disk it is under another name, so whoever comes after a death finds the store that was there.
+        // Until all of it is there and on disk it is under another name, so whoever comes after a death finds
+        // the store that was there.
         let draft = own.join("store.new");
         if draft.exists() {
             fs::remove_dir_all(&draft).map_err(io)?;
@@ -192,8 +193,8 @@ fn restore_into(context: &mut Context<'_>, backup: &Path, folder: &Path, replace
     Ok(OK)
 }
 
-/// Gives a whole store its place, in one step where the file system can: there is always the old one or the new one. Says where the old
-/// one is then.
+/// Gives a whole store its place, in one step where the file system can: there is always the old one or the new one. Says
+/// where the old one is then.
 fn put_in_place(draft: &Path, store: &Path) -> Result<Option<PathBuf>, Failure> {
     let failed = |error: std::io::Error| Failure::io(store.display(), &error);
     let sync = || fs::File::open(store.parent().unwrap_or(store)).and_then(|folder| folder.sync_all()).map_err(failed);

@@ -26,10 +26,10 @@ use crate::render::history;
 
 /// Finds the snapshot with which something broke
 ///
-/// The files become those of one snapshot after the other, and the command is run on each, in the workspace's folder: 0 means good,
-/// 125 that it cannot be told, anything else up to 127 bad. With every answer half of the snapshots between fall away. At the end the
-/// files are as before. The head does not move; meanwhile other commands that need these files are refused, also those that the
-/// command itself gives.
+/// The files become those of one snapshot after the other, and the command is run on each, in the workspace's folder: 0 means
+/// good, 125 that it cannot be told, anything else up to 127 bad. With every answer half of the snapshots between fall away. At
+/// the end the files are as before. The head does not move; meanwhile other commands that need these files are refused, also those
+/// that the command itself gives.
 #[derive(Parser)]
 #[command(
     name = "bisect",

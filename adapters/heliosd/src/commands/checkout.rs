@@ -105,7 +105,8 @@ impl Verb for Checkout {
 }
 
 impl Checkout {
-    /// Where to go, and the paths to take. As in git, one word alone is a revision first; several are one and paths, or paths alone.
+    /// Where to go, and the paths to take. As in git, one word alone is a revision first; several are one
+    /// and paths, or paths alone.
     fn told_apart(&self, context: &Context<'_>, here: &Here) -> Result<(Option<String>, Vec<OsString>), Failure> {
         let is_new = self.new.is_some();
         match self.words.as_slice() {

@@ -17,9 +17,9 @@ use crate::render::path;
 
 /// Shows what has changed
 ///
-/// Without a snapshot: the folder against what is staged, or against the head. With one: the folder against it. With two, or
-/// A..B: the second against the first; A...B takes the snapshot that both came from as the first. Paths need no -- before them where
-/// they are there and nothing else has their names.
+/// Without a snapshot: the folder against what is staged, or against the head. With one: the folder against it. With two, or A..B:
+/// the second against the first; A...B takes the snapshot that both came from as the first. Paths need no -- before them where they
+/// are there and nothing else has their names.
 #[derive(Parser)]
 #[command(
     name = "diff",

@@ -17,9 +17,9 @@ use crate::here::{Here, Turn, queue};
 
 /// Keeps variants of one beginning together with their scores
 ///
-/// Each variant is a branch experiments/NAME/VARIANT. Promoting takes the best one, or another, into a branch; discarding takes none.
-/// Both close the experiment and remove its branches in one step, and `helios undo` brings all of it back. The files of the workspace
-/// that is on the branch follow; where changes that no commit has are in the way, nothing is promoted and they are named.
+/// Each variant is a branch experiments/NAME/VARIANT. Promoting takes the best one, or another, into a branch; discarding takes
+/// none. Both close the experiment and remove its branches in one step, and `helios undo` brings all of it back. The files of the
+/// workspace that is on the branch follow; where changes that no commit has are in the way, nothing is promoted and they are named.
 #[derive(Parser)]
 #[command(
     name = "experiment",

@@ -29,8 +29,8 @@ pub struct Moved<'a> {
     pub changes: LocalChanges,
 }
 
-/// Makes the files of `back` of those of `to`. What somebody wrote meanwhile stays, as a change against `back`: it must not keep the
-/// others where they are.
+/// Makes the files of `back` of those of `to`. What somebody wrote meanwhile stays, as a change against `back`: it must not keep
+/// the others where they are.
 pub fn go_back(here: &Here, folder: &mut WorkingFolder, to: ObjectId, back: ObjectId) -> Result<(), VersionError> {
     let store = here.store();
     match folder.switch(store, Some(to), back, LocalChanges::Keep) {

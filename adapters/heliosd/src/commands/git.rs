@@ -69,8 +69,8 @@ pub struct Export {
 
 /// Brings this repository and the git repository beside it together
 ///
-/// New commits go both ways; branches are only moved forward. Each leaves the other's folder alone. A branch that has gone on on both
-/// sides is left, and the command is named that merges git's commit into it here; the sync after that brings git forward.
+/// New commits go both ways; branches are only moved forward. Each leaves the other's folder alone. A branch that has gone on on
+/// both sides is left, and the command is named that merges git's commit into it here; the sync after that brings git forward.
 #[derive(Parser)]
 #[command(
     name = "sync",
@@ -221,7 +221,8 @@ impl Verb for Sync {
         if context.is_json() {
             context.console.json(&json!({"from_git": {"commits": from.commits, "refs": refs_json(&from.refs)}, "to_git": {"commits": to.commits, "refs": refs_json(&to.refs), "converted": converted_json(&to.converted)}}))?;
         } else {
-            // What is further here goes to git in the same run, or it is said there why not. What both have gone on with is said once.
+            // What is further here goes to git in the same run, or it is said there why not. What both have
+            // gone on with is said once.
             let given = |name: &str| to.refs.iter().any(|report| report.name == name);
             let taken = from.refs.iter().filter(|report| report.outcome != RefOutcome::Ahead || !given(&report.name));
             let told = |report: &&RefReport| report.outcome != RefOutcome::Diverged || !from.refs.contains(*report);

@@ -42,8 +42,8 @@ pub struct Kept {
     pub lost: Vec<Vec<u8>>,
 }
 
-/// Keeps what no commit has and what would be overwritten, untracked files too. To be called before the head moves, and again right before
-/// the files are overwritten, since others may be writing them.
+/// Keeps what no commit has and what would be overwritten, untracked files too. To be called before the head moves, and again right
+/// before the files are overwritten, since others may be writing them.
 pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut Doomed<'_>) -> Result<Kept, Failure> {
     let _lease = doomed.here.lease();
     let refreshed = folder.refresh(doomed.here.store(), Some(doomed.base))?;
@@ -98,7 +98,8 @@ fn is_any_staged(workspace: &Workspace) -> bool {
 }
 
 impl Doomed<'_> {
-    /// Where a change is lost: at its path, or where a folder above it is to be a file. A file that was removed has nothing to lose.
+    /// Where a change is lost: at its path, or where a folder above it is to be a file. A file that was
+    /// removed has nothing to lose.
     fn loss(&self, change: &EntryChange) -> Result<Option<Vec<u8>>, Failure> {
         let Some(now) = change.after.as_ref().filter(|now| now.mode != FileMode::Directory) else { return Ok(None) };
         if !self.reach.covers(&change.path) {

@@ -30,8 +30,8 @@ pub struct Merge {
     /// A branch or a snapshot
     #[arg(required_unless_present = "abort")]
     target: Option<String>,
-    /// Gives a merge up: the files that it touched are the head's again. What was edited in these since is kept in a snapshot first; other
-    /// edits stay
+    /// Gives a merge up: the files that it touched are the head's again. What was edited in these since is kept in a
+    /// snapshot first; other edits stay
     #[arg(long, conflicts_with_all = ["target", "message"])]
     abort: bool,
     /// The merge's message

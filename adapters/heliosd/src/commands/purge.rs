@@ -18,9 +18,9 @@ use crate::render::path::{self, Quote};
 /// Removes content from every snapshot and every pack
 ///
 /// For secrets and for what fell in by mistake. Snapshots keep their ids, and what was purged cannot be read from them any more;
-/// every one of them is named, and so is what is staged. With a path everything goes that nothing keeps any more, as with gc: it may have
-/// been staged there once. A checkout leaves such a path out and says so; content that is committed again is there again. Backups and
-/// exported git repositories are not touched.
+/// every one of them is named, and so is what is staged. With a path everything goes that nothing keeps any more, as with gc: it
+/// may have been staged there once. A checkout leaves such a path out and says so; content that is committed again is there again.
+/// Backups and exported git repositories are not touched.
 #[derive(Parser)]
 #[command(
     name = "purge",
@@ -104,8 +104,8 @@ impl Verb for Purge {
 }
 
 impl Purge {
-    /// What is staged anew or unstaged leaves its content behind, which no record names. It goes before the purge, which rewrites the files
-    /// that have it. What is named goes in any case.
+    /// What is staged anew or unstaged leaves its content behind, which no record names. It goes before the purge, which rewrites
+    /// the files that have it. What is named goes in any case.
     fn let_go(&self, context: &mut Context<'_>, here: &Here) -> Result<Swept, Failure> {
         match upkeep::let_go(&here.open, None, Sweep::Drop) {
             Ok(collected) => Ok(collected.swept),
@@ -116,8 +116,8 @@ impl Purge {
         }
     }
 
-    /// What still lies in a folder comes back with its next commit. The content is gone by now, so a folder that cannot be looked at is a
-    /// warning too.
+    /// What still lies in a folder comes back with its next commit. The content is gone by now, so a folder that cannot be
+    /// looked at is a warning too.
     fn warn(&self, context: &mut Context<'_>, here: &Here, plan: &PurgePlan) -> Result<(), Failure> {
         for workspace in here.repository().workspaces()? {
             let is_own = workspace.name == *here.name();

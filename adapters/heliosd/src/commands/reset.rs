@@ -20,8 +20,8 @@ use crate::render::history;
 /// Moves the head and its branch to a snapshot
 ///
 /// --soft keeps the files and stages what the commits had; --mixed, which is usual, keeps the files alone; --hard makes every
-/// committed file what it is there, and gives up a merge that waits. What no commit has and would be overwritten, untracked files too,
-/// is kept in a snapshot first, which is named. `helios undo` takes any of it back as far as it was committed.
+/// committed file what it is there, and gives up a merge that waits. What no commit has and would be overwritten, untracked files
+/// too, is kept in a snapshot first, which is named. `helios undo` takes any of it back as far as it was committed.
 #[derive(Parser)]
 #[command(
     name = "reset",

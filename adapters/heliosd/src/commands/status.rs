@@ -86,8 +86,8 @@ impl Letters {
         Self { staged, folder }
     }
 
-    /// What people call an undecided path; `None` for any other. That a path is staged as removed and removed again in the folder cannot
-    /// be, nor that a staged one is new in the folder.
+    /// What people call an undecided path; `None` for any other. That a path is staged as removed and removed again in the folder
+    /// cannot be, nor that a staged one is new in the folder.
     fn unmerged(self) -> Option<&'static str> {
         Some(match (self.staged, self.folder) {
             ('U', 'U') => "both modified:   ",

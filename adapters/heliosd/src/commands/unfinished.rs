@@ -1,8 +1,9 @@
-//! A note of each workspace whose files are on their way from one tree to another: `.helios/workspaces/NAME/moving`. It is written before
-//! the head moves and crossed out when the files are the head's, so that what is left by an engine that was killed in between is finished
-//! by the next command that needs the files, and is not committed as a change.
+//! A note of each workspace whose files are on their way from one tree to another: `.helios/workspaces/NAME/moving`. It is written
+//! before the head moves and crossed out when the files are the head's, so that what is left by an engine that was killed in
+//! between is finished by the next command that needs the files, and is not committed as a change.
 //!
-//! Notes are of one length and written over each other in one file: making and removing a file takes as long as the rest of a small move.
+//! Notes are of one length and written over each other in one file: making and removing a file takes as long as
+//! the rest of a small move.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -102,8 +103,8 @@ impl Noted {
         Self { workspace, tree, is_own }
     }
 
-    /// Whether the note that is there is of another move. In a turn of one's own its command has died: the next one there finishes that
-    /// move, and this one with it.
+    /// Whether the note that is there is of another move. In a turn of one's own its command has died: the next one there finishes
+    /// that move, and this one with it.
     pub fn is_anothers(&self, here: &Here) -> bool {
         !self.is_own && Move::read(here, &self.workspace).is_ok_and(|noted| noted.is_some())
     }
@@ -132,8 +133,8 @@ fn place(here: &Here, workspace: &WorkspaceName) -> PathBuf {
     location.state().join("moving")
 }
 
-/// Finishes what a command left that ended while it moved files. Refused where changes that no commit has are in the way, unless they
-/// are to be overwritten; then they are kept first.
+/// Finishes what a command left that ended while it moved files. Refused where changes that no commit has are in the way, unless
+/// they are to be overwritten; then they are kept first.
 pub fn settle(
     context: &mut Context<'_>,
     here: &Here,

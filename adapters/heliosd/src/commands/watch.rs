@@ -17,9 +17,9 @@ use crate::engine::{Engine, OpenRepository, TICK, WANTED};
 
 /// Prints every change of branches, heads and experiments as a line of JSON
 ///
-/// Where the operation log has let some go before they were told, a line says which numbers: {"forgotten": {"first": 4, "last": 9}}. Where it
-/// is another one than before, as after `helios backup restore --replace`, a line says its last number, and what comes behind that is
-/// told: {"replaced": {"last": 3}}. Neither counts for --count.
+/// Where the operation log has let some go before they were told, a line says which numbers: {"forgotten": {"first": 4, "last":
+/// 9}}. Where it is another one than before, as after `helios backup restore --replace`, a line says its last number, and what
+/// comes behind that is told: {"replaced": {"last": 3}}. Neither counts for --count.
 #[derive(Parser)]
 #[command(name = "watch", after_help = "Examples:\n  helios watch\n  helios watch --since 120 --count 1")]
 pub struct Watch {
@@ -70,8 +70,8 @@ pub struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Tells of each operation behind `since`, or of those to come, until `count` were told, nobody listens, or the engine leaves. Between
-    /// looks it holds nothing open, so that another process can have the store.
+    /// Tells of each operation behind `since`, or of those to come, until `count` were told, nobody listens, or the engine leaves.
+    /// Between looks it holds nothing open, so that another process can have the store.
     pub fn follow(&self, since: Option<u64>, count: Option<usize>) -> Result<(), Failure> {
         let (mut told, mut left) = (since.map(|number| Told { number, time: None }), count.unwrap_or(usize::MAX));
         while left > 0 && !self.engine.is_leaving() {
@@ -133,8 +133,8 @@ impl Told {
         Self { number: operation.map_or(0, |operation| operation.number), time: operation.map(|operation| operation.time) }
     }
 
-    /// The same in the log that ends with `last`; `None` where that is not the one this was told from: it ends before, or has another
-    /// operation there.
+    /// The same in the log that ends with `last`; `None` where that is not the one this was told from: it ends before, or has
+    /// another operation there.
     fn in_log(self, repository: &Repository, last: u64) -> Result<Option<Self>, Failure> {
         if last < self.number {
             return Ok(None);

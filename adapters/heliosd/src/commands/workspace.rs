@@ -52,8 +52,8 @@ enum WorkspaceVerb {
     },
     /// Lists the workspaces
     ///
-    /// A folder that does not say itself that it is this workspace is elsewhere: it was moved, or this repository is a copy and the folder is
-    /// the original's. No command touches its files.
+    /// A folder that does not say itself that it is this workspace is elsewhere: it was moved, or this repository is a copy and the
+    /// folder is the original's. No command touches its files.
     List,
     /// Takes a workspace whose folder was moved, or whose repository was, where it is now
     #[command(after_help = "Examples:\n  mv ../agent-1 ../moved && helios workspace repair ../moved")]

@@ -4,8 +4,8 @@
 //! each workspace's files in `.helios/workspaces/NAME`. Another workspace has a file `.helios` in its root that names both, as
 //! git's worktrees have a file `.git`.
 //!
-//! Invariant: both sides say the same before either is believed. A folder that is no repository's main one is worked in only where its
-//! file names the repository and the workspace ([`Location::at`]), and the workspace's record names the folder
+//! Invariant: both sides say the same before either is believed. A folder that is no repository's main one is worked in only where
+//! its file names the repository and the workspace ([`Location::at`]), and the workspace's record names the folder
 //! ([`OpenRepository::admit`](super::OpenRepository::admit)). A copy, a clone or a restored backup has only one of the two.
 
 use std::fs;

@@ -133,8 +133,8 @@ impl OpenRepository {
         self.folders.lock().values().map(|folder| folder.try_lock().map_or(0, |folder| folder.memory_bytes())).sum()
     }
 
-    /// Reads the settings again where somebody edited the file, also for the folders that are open. What the store was opened with stays
-    /// until it is opened again.
+    /// Reads the settings again where somebody edited the file, also for the folders that are open. What the store was opened with
+    /// stays until it is opened again.
     pub fn refresh_settings(&self) -> Result<(), Failure> {
         if self.settings.lock().refresh()? {
             self.reopen_folders();
@@ -236,8 +236,8 @@ impl OpenRepository {
     }
 }
 
-/// Begins to look at a folder that an earlier engine knew, while its store is opened. Where the folder cannot be opened nothing is received,
-/// and whoever asks for it learns why. Who wants to work in it waits until it was looked at; nobody else does.
+/// Begins to look at a folder that an earlier engine knew, while its store is opened. Where the folder cannot be opened nothing is
+/// received, and whoever asks for it learns why. Who wants to work in it waits until it was looked at; nobody else does.
 fn looked_at_ahead(location: &Location, rules: FolderRules) -> Option<Receiver<Folder>> {
     let (root, state) = (location.root.clone(), location.state());
     if !state.join("stat").is_file() {

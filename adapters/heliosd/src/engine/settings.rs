@@ -80,8 +80,8 @@ pub struct Settings {
     seen: Seen,
 }
 
-/// What tells a file from what an editor made of it: its identity, its size, and its time of change in seconds and nanoseconds. `None`
-/// where there was none.
+/// What tells a file from what an editor made of it: its identity, its size, and its time of change in seconds and nanoseconds.
+/// `None` where there was none.
 type Seen = Option<(u64, u64, i64, i64)>;
 
 fn look(path: &Path) -> Seen {

@@ -21,8 +21,8 @@ impl SharedFolder {
         Self { folder: Mutex::new(folder), lent: AtomicBool::new(false) }
     }
 
-    /// Who has the turn leaves the files to a program until the value is dropped. Whoever asks for the turn meanwhile is refused: that may
-    /// be the program itself, which would wait for its own end.
+    /// Who has the turn leaves the files to a program until the value is dropped. Whoever asks for the turn meanwhile is refused:
+    /// that may be the program itself, which would wait for its own end.
     pub fn lend(&self) -> Lent<'_> {
         self.lent.store(true, Ordering::Release);
         Lent(self)

@@ -32,8 +32,8 @@ const ON_LOSS: &str = "`helios backup restore --replace BACKUP` puts a backup in
 const ON_UNWRITABLE: &str = "helios writes to .helios also where it only reads: copy the folder with `cp -r` and work in the copy\n\
                              or have whoever owns the repository let you write to its .helios";
 
-/// The file on which somebody who waits for the store has a lock; an engine that has nothing to do with it lets it go then. It stays, with
-/// or without locks: theirs go with them however they end, and nobody takes another's word away.
+/// The file on which somebody who waits for the store has a lock; an engine that has nothing to do with it lets it go then. It
+/// stays, with or without locks: theirs go with them however they end, and nobody takes another's word away.
 const WANTED: &str = "wanted";
 
 /// The variable that names, for a program that `helios bisect run` runs, the repository whose store may be the bisecting process's.
@@ -41,8 +41,9 @@ pub const BISECTING: &str = "HELIOS_BISECTING";
 
 /// A store that was opened by a descriptor of its folder.
 ///
-/// The database writes and deletes files by path, in the background too. Were the folder moved away and another repository put in its
-/// place, it would do so in that one. Through the descriptor it reaches the folder it was opened in, whatever its name is by then.
+/// The database writes and deletes files by path, in the background too. Were the folder moved away and another
+/// repository put in its place, it would do so in that one. Through the descriptor it reaches the folder it was opened
+/// in, whatever its name is by then.
 pub struct PinnedStore {
     /// The store, with compressed content in memory.
     pub store: Arc<Cached<RocksStore>>,

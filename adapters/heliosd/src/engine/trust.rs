@@ -1,4 +1,5 @@
-//! What must be so before anything in a `.helios` is believed: it is the user's own, git did not bring it, and nothing in it leads out of it.
+//! What must be so before anything in a `.helios` is believed: it is the user's own, git did not bring it, and
+//! nothing in it leads out of it.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -12,8 +13,8 @@ use rustix::process::geteuid;
 
 use super::location::MARKER;
 
-/// Refuses the `.helios` of a folder, a path without symbolic links, that another user owns: its owner decides what is written where.
-/// git's `safe.directory` allows it.
+/// Refuses the `.helios` of a folder, a path without symbolic links, that another user owns: its owner decides what is written
+/// where. git's `safe.directory` allows it.
 pub fn refuse_others(folder: &Path, marker: &Metadata) -> Result<(), Failure> {
     if marker.uid() == geteuid().as_raw() || git::is_safe_directory(folder) {
         return Ok(());
@@ -25,8 +26,8 @@ pub fn refuse_others(folder: &Path, marker: &Metadata) -> Result<(), Failure> {
     )))
 }
 
-/// Refuses the `.helios` of a folder that is another user's, that came with a clone, or that has links among its files: what is written
-/// there must be there. It is asked before a store is opened or made.
+/// Refuses the `.helios` of a folder that is another user's, that came with a clone, or that has links among its files: what is
+/// written there must be there. It is asked before a store is opened or made.
 pub fn admit(root: &Path) -> Result<(), Failure> {
     let own = root.join(MARKER);
     match fs::symlink_metadata(&own) {
@@ -74,8 +75,8 @@ fn refuse_links(own: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether anything is written in a folder. In a store that was set aside nothing is; `db.log` has links to the store's own files, and what a
-/// death left of it is removed unread.
+/// Whether anything is written in a folder. In a store that was set aside nothing is; `db.log` has links to the store's own files,
+/// and what a death left of it is removed unread.
 fn is_written(own: &Path, parent: &Path, name: &OsStr) -> bool {
     if parent == own { name == "store" || name == "workspaces" } else { name != "db.log" }
 }

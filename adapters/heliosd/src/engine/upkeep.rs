@@ -54,8 +54,8 @@ const WRITES: u64 = 4_000;
 const EACH: Duration = Duration::from_secs(3_600);
 
 impl Rhythm {
-    /// The one that an earlier engine left, of a store that has been written up to `written`: a backup in its place may have been written
-    /// less far.
+    /// The one that an earlier engine left, of a store that has been written up to `written`: a backup in its place may
+    /// have been written less far.
     pub fn new(packed: Mark, written: Mark) -> Self {
         Self { packed: packed.min(written) }
     }

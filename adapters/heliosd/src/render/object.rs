@@ -43,7 +43,8 @@ impl Object {
         json!({"id": id, "kind": self.kind(), "size": bytes.len()})
     }
 
-    /// The same with what is in it: a commit's fields, a tree's entries, or a file's content, which is `{"base64": …}` where it is no text.
+    /// The same with what is in it: a commit's fields, a tree's entries, or a file's content, which is
+    /// `{"base64": …}` where it is no text.
     pub fn to_json(&self, id: ObjectId, bytes: &[u8]) -> Value {
         let mut value = self.summary(id, bytes);
         match self {

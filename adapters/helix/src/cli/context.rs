@@ -169,7 +169,8 @@ fn whole_line(mut text: String) -> String {
     text
 }
 
-/// Writes to standard output as it is: JSON, or what this program says by itself. A reader that has gone (`helix task list | head`) is no fault.
+/// Writes to standard output as it is: JSON, or what this program says by itself. A reader that has gone
+/// (`helix task list | head`) is no fault.
 pub(crate) fn out(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -203,7 +203,8 @@ fn data_folder(root: &Path) -> Vec<Check> {
     checks
 }
 
-/// Whether a node could be started on the records, or goes on with them. Those of a data folder that does not exist yet are made with it.
+/// Whether a node could be started on the records, or goes on with them. Those of a data folder that does not
+/// exist yet are made with it.
 async fn database(url: &str, root: &Path) -> Check {
     let own = url.strip_prefix("sqlite:").map(Path::new).filter(|path| path.starts_with(root) && !path.exists());
     if let Some(path) = own {

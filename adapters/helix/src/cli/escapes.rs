@@ -1,17 +1,20 @@
 //! What a terminal would obey in a text, taken out before a person sees it.
 //!
-//! Titles, outputs of commands, versions of programs and reasons of failures are other people's words: they could move the cursor, rename
-//! the window, or write into the clipboard. Everything that is said to a person goes through here, so no command has to think of it.
+//! Titles, outputs of commands, versions of programs and reasons of failures are other people's words: they could move the
+//! cursor, rename the window, or write into the clipboard. Everything that is said to a person goes through here, so no
+//! command has to think of it.
 
 use super::style::Style;
 
 /// The colours that [`Style`] paints with, and their end.
 const OURS: [&str; 7] = ["0", "1", "2", "31", "32", "33", "36"];
 
-/// `text` without sequences and characters that a terminal obeys, except for line ends, tabs, and our colours where `style` has any.
+/// `text` without sequences and characters that a terminal obeys, except for line ends, tabs, and our
+/// colours where `style` has any.
 ///
-/// A carriage return before a line end goes, and any other becomes one, so that nothing is written over what stands there already. A colour that
-/// is not ended ends with the text. What turns the direction of writing is shown as its code: a command must read as it would run.
+/// A carriage return before a line end goes, and any other becomes one, so that nothing is written over what stands there
+/// already. A colour that is not ended ends with the text. What turns the direction of writing is shown as its code: a command
+/// must read as it would run.
 pub(crate) fn harmless(text: &str, style: Style) -> String {
     let (mut out, mut coloured, mut rest) = (String::with_capacity(text.len()), false, text);
     while let Some(at) = rest.find(|c: char| (c.is_control() && c != '\n' && c != '\t') || turns(c)) {

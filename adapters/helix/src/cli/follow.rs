@@ -41,7 +41,8 @@ pub(super) enum Start {
     Beginning,
 }
 
-/// Shows events until every task of `tasks` has ended; for ever where there is none. With `live`, what that task's commands write as well.
+/// Shows events until every task of `tasks` has ended; for ever where there is none. With `live`, what that
+/// task's commands write as well.
 pub(super) async fn follow(
     context: &Context,
     client: &Client,
@@ -196,7 +197,8 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Says a line to the task that is followed, or answers the question that it waits with. What is refused is told, and watching goes on.
+    /// Says a line to the task that is followed, or answers the question that it waits with. What is refused is
+    /// told, and watching goes on.
     async fn say(&self, line: &str) {
         let Some(task) = self.open.first() else { return };
         let said = async {

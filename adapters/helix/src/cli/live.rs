@@ -1,7 +1,7 @@
 //! What the command of a followed task writes, shown while it runs.
 //!
-//! Output is read from the worker beside the events. Whatever of it could not be had (a command that was over at once, a worker that went
-//! away) is taken from the committed step.
+//! Output is read from the worker beside the events. Whatever of it could not be had (a command that was over at once, a worker
+//! that went away) is taken from the committed step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

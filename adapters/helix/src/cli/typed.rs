@@ -1,6 +1,7 @@
 //! Lines that a person types while a task is followed.
 //!
-//! The terminal is read by a thread that looks before it reads: a process in the background that read from its terminal would be stopped.
+//! The terminal is read by a thread that looks before it reads: a process in the background that read from its
+//! terminal would be stopped.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;

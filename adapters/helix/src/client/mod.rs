@@ -41,8 +41,9 @@ impl Client {
         Ok(Self { http })
     }
 
-    /// A client of the node on a data folder. Refused with `forbidden` where somebody else answers there than this user, root, or whom the
-    /// folder belongs to: a socket may lie among everybody's temporary files. Nobody answering is found by the first request.
+    /// A client of the node on a data folder. Refused with `forbidden` where somebody else answers there than this user,
+    /// root, or whom the folder belongs to: a socket may lie among everybody's temporary files. Nobody answering is
+    /// found by the first request.
     pub fn of(folder: &DataFolder) -> Result<Self, Failure> {
         let socket = folder.socket();
         if let Ok(line) = UnixStream::connect(&socket) {

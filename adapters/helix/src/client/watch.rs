@@ -1,7 +1,7 @@
 //! A node's events, with what was missed while the line was down.
 //!
-//! A node says where its events stand before it says anything else, and sends a remark every quarter of a minute: who has seen no event
-//! yet comes back to the right place, and a line on which nothing happens is no dead one.
+//! A node says where its events stand before it says anything else, and sends a remark every quarter of a minute: who has seen no
+//! event yet comes back to the right place, and a line on which nothing happens is no dead one.
 
 use std::time::Duration;
 

@@ -18,8 +18,8 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// Starts a node of this program in a session of its own, logging into the data folder, and returns when its socket answers.
 ///
-/// It inherits this process' environment, keys of model servers included, with `variables` over it. Where a node runs or starts already,
-/// that one is waited for; one that ends meanwhile is replaced. The failure quotes the end of the log.
+/// It inherits this process' environment, keys of model servers included, with `variables` over it. Where a node runs or starts
+/// already, that one is waited for; one that ends meanwhile is replaced. The failure quotes the end of the log.
 pub fn start_in_background(folder: &DataFolder, config: Option<&Path>, variables: &[(&str, String)]) -> Result<(), Failure> {
     let started = Instant::now();
     while !answers(folder) {

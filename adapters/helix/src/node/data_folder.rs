@@ -1,7 +1,7 @@
 //! The data folder: whose it is, which format it has, and where things lie in it.
 //!
-//! One folder, one node: the lock is taken before anything else is opened and held until the process ends, so it
-//! is never left behind by a crash. Nothing is written into a folder before it was looked at: one that is somebody else's, or a newer
+//! One folder, one node: the lock is taken before anything else is opened and held until the process ends, so it is never left
+//! behind by a crash. Nothing is written into a folder before it was looked at: one that is somebody else's, or a newer
 //! version's, stays as it is.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -22,8 +22,8 @@ const LONGEST_SOCKET_PATH: usize = 107;
 /// How the name of a socket outside of its data folder begins.
 const SOCKET_ELSEWHERE: &str = "helix-";
 
-/// What may lie in a folder that no node has used yet: what Helix puts there itself, before the first start or in one that was cut short,
-/// a configuration, and what every new file system has.
+/// What may lie in a folder that no node has used yet: what Helix puts there itself, before the first start or in one that was cut
+/// short, a configuration, and what every new file system has.
 const BEFORE_FIRST_START: [&str; 7] = ["helix.yaml", "logins", "lost+found", "node.id", "node.lock", "node.log", "socket"];
 
 /// How often the lock is tried for: whoever looks whether the folder is held has it for an instant.
@@ -56,8 +56,8 @@ impl DataFolder {
         &self.root
     }
 
-    /// Where the node answers. A folder whose path is too long for a socket names the one that its node made elsewhere; where none did,
-    /// the path inside, which nobody can bind.
+    /// Where the node answers. A folder whose path is too long for a socket names the one that its node made elsewhere; where none
+    /// did, the path inside, which nobody can bind.
     pub fn socket(&self) -> PathBuf {
         let inside = self.root.join("helix.sock");
         if inside.as_os_str().len() <= LONGEST_SOCKET_PATH {
@@ -66,8 +66,8 @@ impl DataFolder {
         std::fs::read_to_string(self.socket_file()).map_or(inside, |text| PathBuf::from(text.trim_end_matches('\n')))
     }
 
-    /// Names the socket of a folder whose path is too long for one. It lies in `$XDG_RUNTIME_DIR`, else among temporary files, under a name
-    /// that nobody can know before; whoever reads the folder finds it, whatever their environment says.
+    /// Names the socket of a folder whose path is too long for one. It lies in `$XDG_RUNTIME_DIR`, else among temporary files,
+    /// under a name that nobody can know before; whoever reads the folder finds it, whatever their environment says.
     fn name_socket(&self) -> Result<(), Failure> {
         let before = self.socket();
         if before.starts_with(&self.root) && before.as_os_str().len() <= LONGEST_SOCKET_PATH {
@@ -113,8 +113,8 @@ impl DataFolder {
 
     /// Makes the folder where it is missing, for this user alone. One that exists is looked at and left as it is.
     ///
-    /// Refused with `invalid_config` where it is a file, or holds something and is no data folder, and with `newer_format` where a newer
-    /// version wrote it.
+    /// Refused with `invalid_config` where it is a file, or holds something and is no data folder, and with `newer_format` where
+    /// a newer version wrote it.
     pub fn prepare(&self) -> Result<(), Failure> {
         match std::fs::metadata(&self.root) {
             Ok(found) if !found.is_dir() => {

@@ -25,9 +25,9 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens both, and holds the content store's recovered mark against what the records acknowledged. The lease comes between: the records
-    /// of another node that runs say nothing about this one's content. Refused with `invalid_config` where the content is other records'.
-    /// Whoever wants the node to stop need not wait for the database.
+    /// Opens both, and holds the content store's recovered mark against what the records acknowledged. The lease comes between: the
+    /// records of another node that runs say nothing about this one's content. Refused with `invalid_config` where the content is
+    /// other records'. Whoever wants the node to stop need not wait for the database.
     pub async fn open(config: &Config, taken: &TakenFolder, shutdown: &Shutdown) -> Result<Self, Failure> {
         let records = tokio::select! {
             opened = open_records(config, &taken.folder) => opened?,
@@ -118,8 +118,8 @@ async fn open_content(config: &Config, folder: &DataFolder, acknowledged: u64) -
 }
 
 /// Which records the folder's content belongs to, where they are these: a collection drops what its records do not name, so no
-/// others may look after it. A folder that has not noted any, and records without an id, are of a version before there were ids: they
-/// belong together unless the records name nothing of what the content holds.
+/// others may look after it. A folder that has not noted any, and records without an id, are of a version before there were ids:
+/// they belong together unless the records name nothing of what the content holds.
 async fn belonging(records: &dyn RecordStore, content: &Content, folder: &DataFolder) -> Result<RecordsId, Failure> {
     let (noted, found) = (folder.noted_records()?, records.id().await?);
     let ours = match (noted, found) {

@@ -63,7 +63,8 @@ pub struct Scenario {
     pub name: String,
     /// What the first user message contains.
     pub phrase: String,
-    /// A tool that the request offers: tells agents apart that are given the same prompt, and their main conversation from side ones.
+    /// A tool that the request offers: tells agents apart that are given the same prompt, and their main
+    /// conversation from side ones.
     #[serde(default)]
     pub offered: Option<String>,
     /// What is said, in order.

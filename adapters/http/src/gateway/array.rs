@@ -1,7 +1,7 @@
 //! Gemini's answers in pieces as one JSON array: what its clients read where they do not ask for server-sent events (`alt=sse`).
 //!
-//! Providers are always asked for events, so an answer that passes and one that is translated are written anew alike. A document, such as
-//! a refusal, is the array's only element.
+//! Providers are always asked for events, so an answer that passes and one that is translated are written anew alike. A document,
+//! such as a refusal, is the array's only element.
 
 use std::error::Error;
 use std::pin::Pin;

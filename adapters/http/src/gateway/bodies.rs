@@ -1,5 +1,5 @@
-//! Reading the bodies of requests: none is too large, none too slow, and all that are being read, or are held by a call and not small, fit
-//! into memory together.
+//! Reading the bodies of requests: none is too large, none too slow, and all that are being read, or are held by a call and not
+//! small, fit into memory together.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ impl Room {
         Self { bytes: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Room for so many bytes beside those that the same request `has`. Refused with 413 where that is more than all there is, and with 503
-    /// where others have it.
+    /// Room for so many bytes beside those that the same request `has`. Refused with 413 where that is more than all there is, and
+    /// with 503 where others have it.
     pub fn take(&self, bytes: usize, has: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         // A permit counts in 32 bits.
         let most = u32::try_from(self.all).unwrap_or(u32::MAX);
@@ -90,7 +90,8 @@ impl Bodies {
         Self { largest, room: Room::new(largest.saturating_mul(LARGEST_AT_ONCE).max(ROOM)) }
     }
 
-    /// The whole body. Refused with 413 where it is too large, with 408 where it comes too slowly, and with 503 where it finds no room.
+    /// The whole body. Refused with 413 where it is too large, with 408 where it comes too slowly, and with
+    /// 503 where it finds no room.
     pub async fn read<E: Display>(&self, mut body: impl Stream<Item = Result<Bytes, E>> + Unpin) -> Result<Bytes, Refusal> {
         let mut read = Vec::new();
         let mut room = self.room.nothing();

@@ -1,4 +1,5 @@
-//! Whose conversation a request belongs to: what the client says, else how the conversation begins, which stays the same while it grows.
+//! Whose conversation a request belongs to: what the client says, else how the conversation begins, which stays
+//! the same while it grows.
 
 use serde_json::Value;
 
@@ -34,8 +35,8 @@ fn beginning(body: &Value) -> Option<String> {
     Some(hash.finalize().to_hex().to_string())
 }
 
-/// Reads content for what it says: a text is the same alone and as a part, and where a client marks what shall be cached changes with
-/// every turn.
+/// Reads content for what it says: a text is the same alone and as a part, and where a client marks what shall be cached
+/// changes with every turn.
 fn read(content: &Value, hash: &mut blake3::Hasher) {
     match content {
         Value::String(text) => {
@@ -63,7 +64,8 @@ mod tests {
 
     use super::*;
 
-    /// The first, the second and the third request of a conversation that begins with this question, in each format, as clients send them.
+    /// The first, the second and the third request of a conversation that begins with this question, in each
+    /// format, as clients send them.
     fn conversations(question: &str) -> Vec<[Value; 3]> {
         let turns = |of: &dyn Fn(usize) -> Value| [0, 1, 2].map(of);
         let chat = |system: bool, role: &'static str| {

@@ -1,5 +1,5 @@
-//! The document of a body. A few bytes of JSON can be read into hundreds, so what it takes in memory is charged while it is read; and no
-//! field of a request has two values, because whoever it passes on to might take the other one.
+//! The document of a body. A few bytes of JSON can be read into hundreds, so what it takes in memory is charged while it is read;
+//! and no field of a request has two values, because whoever it passes on to might take the other one.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -65,8 +65,8 @@ impl Deref for Document {
 }
 
 impl Document {
-    /// Refused with 400 where it is no JSON or has a field twice, with 413 where it takes more than there is, and with 503 where others
-    /// have taken that.
+    /// Refused with 400 where it is no JSON or has a field twice, with 413 where it takes more than there is, and with 503
+    /// where others have taken that.
     pub fn read(bytes: &[u8], room: &Room) -> Result<Self, Refusal> {
         // The body itself, and what is written anew of it.
         let beside = if bytes.len() > SMALL { 2 * bytes.len() } else { 0 };

@@ -1,7 +1,7 @@
 //! Who calls, and what that caller may still use.
 //!
-//! Keys are in the records by their hash and are read again after [`FRESH`]; what each has spent is summed up from the ledger once and
-//! counted here from then on, because the node that serves a key is the only one that does.
+//! Keys are in the records by their hash and are read again after [`FRESH`]; what each has spent is summed up from the ledger once
+//! and counted here from then on, because the node that serves a key is the only one that does.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -202,8 +202,8 @@ impl Account {
     }
 }
 
-/// What is set aside for a call: of its key's limits and of the day of its owner and its project. Dropped unsettled while somebody is asked,
-/// nobody knows what it used, and all of it counts as spent; before, and after whoever did not bill it, it is free.
+/// What is set aside for a call: of its key's limits and of the day of its owner and its project. Dropped unsettled while somebody
+/// is asked, nobody knows what it used, and all of it counts as spent; before, and after whoever did not bill it, it is free.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     of_key: Option<OfKey>,

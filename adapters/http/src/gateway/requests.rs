@@ -345,7 +345,8 @@ fn named(asked: &Asked, request: ModelRequest) -> ModelRequest {
     ModelRequest { provider: None, model, session, reuse: asked.reuse, ..request }
 }
 
-/// Sets aside the most that the call can use, where its key, its owner or its project has a limit, and tells its task how that went.
+/// Sets aside the most that the call can use, where its key, its owner or its project has a limit, and
+/// tells its task how that went.
 async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservation>, Refusal> {
     let caller = asked.caller.clone().filter(|caller| !caller.is_unlimited());
     if (caller.is_none() && !gateway.spending.is_limited()) || asked.operation == RawOperation::CountTokens {

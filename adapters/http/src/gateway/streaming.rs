@@ -1,8 +1,8 @@
 //! Answers in pieces, translated into the client's format.
 //!
-//! The pieces wait in a channel of [`AHEAD`] and the model's connection is read only as fast as the client takes them. A client that
-//! goes away drops the stream, and with it the call. While nothing can be shown (a model thinks unseen, or nobody answers yet) the client
-//! gets signs of life, or it and the proxies before it would give up a call that is billed.
+//! The pieces wait in a channel of [`AHEAD`] and the model's connection is read only as fast as the client takes them. A client
+//! that goes away drops the stream, and with it the call. While nothing can be shown (a model thinks unseen, or nobody answers yet)
+//! the client gets signs of life, or it and the proxies before it would give up a call that is billed.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -99,8 +99,8 @@ fn rest(state: State) -> impl Stream<Item = Result<Bytes, Infallible>> {
             return Some((Ok(Bytes::from(last)), State::Over));
         };
         let mut text = encoder.push(&piece);
-        // What waits already goes with it: fewer writes, and none of them later. No more than that: a provider that is faster than this
-        // would be read on and on.
+        // What waits already goes with it: fewer writes, and none of them later. No more than that: a provider that is faster than
+        // this would be read on and on.
         for _ in 0..AHEAD {
             let Ok(piece) = running.pieces.try_recv() else { break };
             text.push_str(&encoder.push(&piece));

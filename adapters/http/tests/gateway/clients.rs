@@ -1,7 +1,7 @@
 //! The official clients against the gateway: each is a script that exits with 0 where everything it asserts holds.
 //!
-//! `scripts/clients.sh` installs them, in pinned versions, and says where. Where Python or Node is missing a test says so loudly and
-//! passes; under `CI` it fails. A client is listed in [`clients!`] once the format that it speaks is served.
+//! `scripts/clients.sh` installs them, in pinned versions, and says where. Where Python or Node is missing a test says so loudly
+//! and passes; under `CI` it fails. A client is listed in [`clients!`] once the format that it speaks is served.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

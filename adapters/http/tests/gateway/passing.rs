@@ -1,4 +1,5 @@
-//! The gateway over the real provider of chat completions, whose server streams an answer as most do: without a word on what it used.
+//! The gateway over the real provider of chat completions, whose server streams an answer as most do:
+//! without a word on what it used.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +38,8 @@ const BUSY: &str = "data: {\"error\":{\"message\":\"busy\",\"code\":429}}\n\n";
 /// Requests as they came, heads and bodies.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Answers one request: to its end, short of its last event where the prompt says `cut`, with an error where it says `busy`, not at all
-/// where it says `late`.
+/// Answers one request: to its end, short of its last event where the prompt says `cut`, with an error where it says `busy`, not at
+/// all where it says `late`.
 async fn answer(mut stream: TcpStream, seen: Seen) -> std::io::Result<()> {
     let mut request = Vec::new();
     let whole = |request: &[u8]| {

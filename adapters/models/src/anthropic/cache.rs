@@ -1,9 +1,9 @@
 //! Where the markers of the prompt cache stand.
 //!
 //! A marker asks the provider to keep the prompt up to there, and to look for what it kept up to about twenty blocks before it. The
-//! order of a prompt is tools, system, conversation, and each changes less often than the next. So one marker ends the tools, one the
-//! system, and the others the user's last messages: the last of them is where the next request will find this one, the one before is
-//! exactly where this request finds the last one, however many blocks the turn between them had.
+//! order of a prompt is tools, system, conversation, and each changes less often than the next. So one marker ends the tools, one
+//! the system, and the others the user's last messages: the last of them is where the next request will find this one, the one
+//! before is exactly where this request finds the last one, however many blocks the turn between them had.
 
 use helix_protocol::{Block, Extra, ModelRequest, Role, WireFormat, extra_of};
 use serde_json::{Map, Value, json};

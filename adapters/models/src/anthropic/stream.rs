@@ -1,7 +1,7 @@
 //! An answer that comes as events.
 //!
-//! The grammar is strict, and so is the reading: a block begins once, is added to while it is open, and ends; an event that does not
-//! fit is an error and not a guess, because half of a tool call is worse than none.
+//! The grammar is strict, and so is the reading: a block begins once, is added to while it is open, and ends; an event that does
+//! not fit is an error and not a guess, because half of a tool call is worse than none.
 
 use std::collections::BTreeMap;
 

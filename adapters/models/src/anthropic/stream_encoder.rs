@@ -1,8 +1,8 @@
 //! An answer as events, for a client that reads it while it comes.
 //!
-//! One block is open at a time here, and elsewhere calls may overlap: what belongs to another call than the open one waits until that
-//! one is written. Arguments are written as they come where they begin like the object that clients read them as; otherwise at the
-//! end, wrapped into one.
+//! One block is open at a time here, and elsewhere calls may overlap: what belongs to another call than the open one waits until
+//! that one is written. Arguments are written as they come where they begin like the object that clients read them as; otherwise at
+//! the end, wrapped into one.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! Taking a key out of bytes that pass.
 //!
-//! Providers like to quote the key in a refusal. What may be the beginning of one at the end of a chunk waits for the next, so that a key
-//! is found however the bytes are cut; everything else passes as it came.
+//! Providers like to quote the key in a refusal. What may be the beginning of one at the end of a chunk waits for the next, so that
+//! a key is found however the bytes are cut; everything else passes as it came.
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};

@@ -132,8 +132,8 @@ impl Meter {
         self.format.decode(&body).map_or_else(|error| self.unread(error), |reply| Read::Used(self.used(&reply)))
     }
 
-    /// What a whole answer says it used, else an upper estimate of what was asked and what can be seen of the answer. What a model thought
-    /// and did not show is in no estimate.
+    /// What a whole answer says it used, else an upper estimate of what was asked and what can be seen of the answer. What a model
+    /// thought and did not show is in no estimate.
     fn used(&self, reply: &ModelReply) -> Usage {
         if !reply.usage.estimated {
             return reply.usage;

@@ -11,8 +11,8 @@ use crate::format::{DecodeError, Decoder, Encoded, Format, KeyHeader, Turn};
 /// Gemini's `generateContent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gemini {
-    /// What is refused as harmful: categories with their thresholds, as the service names them. A request that says it itself is left
-    /// alone.
+    /// What is refused as harmful: categories with their thresholds, as the service names them. A request that says
+    /// it itself is left alone.
     safety: Vec<(&'static str, &'static str)>,
 }
 

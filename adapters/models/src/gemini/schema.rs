@@ -1,7 +1,7 @@
 //! JSON Schemas in the part of the language that Gemini reads, and back.
 //!
-//! It refuses a request for any keyword it does not know, so what it knows is listed and the rest is left out or put in other words:
-//! references are filled in, a constant is an enumeration of one, a list of types is one type that may be null.
+//! It refuses a request for any keyword it does not know, so what it knows is listed and the rest is left out or put in other
+//! words: references are filled in, a constant is an enumeration of one, a list of types is one type that may be null.
 
 use serde_json::{Map, Value, json};
 

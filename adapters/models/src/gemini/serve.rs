@@ -19,7 +19,8 @@ use crate::thinking::effort_named;
 
 const FORMAT: WireFormat = WireFormat::Gemini;
 
-/// Reads a request to `model`, which stands in the path; to be answered, or to be counted. The error says what is missing, for a 400.
+/// Reads a request to `model`, which stands in the path; to be answered, or to be counted. The error says
+/// what is missing, for a 400.
 pub fn decode_request(body: &Value, model: &str) -> Result<ModelRequest, String> {
     let inner = body.get("generateContentRequest").or_else(|| body.get("generate_content_request")).unwrap_or(body);
     let mut body: Map<String, Value> = inner.as_object().ok_or("the request is not an object")?.iter().map(camel).collect();

@@ -30,7 +30,8 @@ pub struct CopilotCredentials {
 }
 
 impl CopilotCredentials {
-    /// For the provider `name`: by `github`, or else by the login in `store`. `host` is `https://api.github.com`, or a company's own.
+    /// For the provider `name`: by `github`, or else by the login in `store`. `host` is
+    /// `https://api.github.com`, or a company's own.
     pub fn new(name: &str, github: Option<ApiKey>, store: Option<TokenStore>, host: &str) -> Result<Self, Failure> {
         let exchange_url = format!("{}/copilot_internal/v2/token", host.trim_end_matches('/'));
         let client = token_client(&exchange_url)?;

@@ -42,8 +42,8 @@ impl Lease {
     }
 }
 
-/// The token in use. All calls share it, and wait for one of them to fetch another: at many services a second fetching would make the
-/// first one's token void.
+/// The token in use. All calls share it, and wait for one of them to fetch another: at many services a second fetching would make
+/// the first one's token void.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<Option<Lease>>);
 

@@ -1,7 +1,8 @@
 //! Tokens on the disk, encrypted.
 //!
-//! One file a login, sealed with ChaCha20-Poly1305 under a key of its own folder. Both are the user's alone (0600, in a folder of 0700).
-//! The key lies beside what it opens: this keeps tokens out of backups and copies of single files, not from whoever reads the folder.
+//! One file a login, sealed with ChaCha20-Poly1305 under a key of its own folder. Both are the user's alone (0600, in a
+//! folder of 0700). The key lies beside what it opens: this keeps tokens out of backups and copies of single files, not from
+//! whoever reads the folder.
 
 use std::fmt;
 use std::io::Write;

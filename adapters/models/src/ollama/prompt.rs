@@ -1,7 +1,8 @@
-//! The format's older address, `/api/generate`: a prompt in place of a conversation; and `/api/show`, which says what a model can do.
+//! The format's older address, `/api/generate`: a prompt in place of a conversation; and `/api/show`, which
+//! says what a model can do.
 //!
-//! Models are asked with conversations everywhere else, so a prompt is read as one of a single message. What only a model on the same
-//! machine can do (raw prompts, templates, text in the middle, tokens of an earlier answer) is refused and not passed over.
+//! Models are asked with conversations everywhere else, so a prompt is read as one of a single message. What only a model on the
+//! same machine can do (raw prompts, templates, text in the middle, tokens of an earlier answer) is refused and not passed over.
 
 use helix_ports::ModelCapabilities;
 use helix_protocol::{Failure, ModelDelta, ModelReply, ModelRequest, ThinkingControl};

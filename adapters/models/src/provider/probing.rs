@@ -25,7 +25,8 @@ pub(super) enum Asked {
 }
 
 impl HttpProvider {
-    /// Asks the server for the size of `model` where it is one that knows it: until it says it, and after an answer without it not at once.
+    /// Asks the server for the size of `model` where it is one that knows it: until it says it, and after an
+    /// answer without it not at once.
     pub(super) async fn measure(&self, model: &str) {
         let is_known = self.measured.get(model).is_some_and(|asked| match asked {
             Asked::Told(_) => true,

@@ -219,7 +219,8 @@ fn arguments_that_are_no_object_stay_as_they_were_and_go_back_as_valid_json() {
     assert_eq!(decode_request(&body).expect("ours").messages[0].blocks, reply.blocks);
 }
 
-/// Every event of a served stream: numbered without gaps, named after its type, items opened before they are written and closed once.
+/// Every event of a served stream: numbered without gaps, named after its type, items opened before they are
+/// written and closed once.
 fn judge(events: &[ServedEvent]) {
     let mut open: Vec<u64> = Vec::new();
     for (at, event) in events.iter().enumerate() {

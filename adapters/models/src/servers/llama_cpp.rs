@@ -1,4 +1,5 @@
-//! The server of llama.cpp: it says itself whether its model is loaded, how long a request it takes, and how many of its slots are busy.
+//! The server of llama.cpp: it says itself whether its model is loaded, how long a request it takes, and how
+//! many of its slots are busy.
 
 use helix_protocol::ModelReply;
 use serde_json::Value;

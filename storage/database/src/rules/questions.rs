@@ -1,7 +1,7 @@
 //! The rules of questions: asking parks a task, answering sets it free.
 //!
-//! A task with an open question waits for its answer, is parked or has ended: so no step is made on top of one that nobody answered. It
-//! is closed where the task goes back to before it, and by the next one.
+//! A task with an open question waits for its answer, is parked or has ended: so no step is made on top of one that nobody
+//! answered. It is closed where the task goes back to before it, and by the next one.
 
 use helix_protocol::{Epoch, NewEvent, Question, QuestionId, TaskStatus, Timestamp};
 

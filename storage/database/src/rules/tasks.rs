@@ -49,8 +49,8 @@ pub(super) async fn create(
     }
     let dependencies = dependencies(request.spec);
     let stands_alone = dependencies.is_empty() && request.spec.fork_of.is_none();
-    // What it stands on may have changed since it was made, so a repetition is looked for before that is looked at. Where it stands on
-    // nothing, the insertion finds out.
+    // What it stands on may have changed since it was made, so a repetition is looked for before that is looked at. Where it stands
+    // on nothing, the insertion finds out.
     if !stands_alone && let Some(row) = rows.task(request.id).await? {
         return made_before(row, &request);
     }

@@ -131,9 +131,9 @@ impl Dialect for Postgres {
     }
 }
 
-/// Locks every task that the group touches, in one order for all nodes, so that two groups wait for
-/// each other and never in a circle. Also those that a task which ends will free or fail, those that one which goes on needs, and those
-/// whose questions are answered.
+/// Locks every task that the group touches, in one order for all nodes, so that two groups wait for each other and
+/// never in a circle. Also those that a task which ends will free or fail, those that one which goes on needs, and
+/// those whose questions are answered.
 async fn lock_tasks(connection: &mut AnyConnection, group: &[Write]) -> Result<(), RecordError> {
     let (mut touched, mut ended, mut goes_on, mut answered) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for write in group {

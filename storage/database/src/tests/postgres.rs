@@ -14,8 +14,8 @@ use crate::sql::migrate::{MIGRATIONS, newest};
 use crate::testing::{Durability, TestPostgres};
 use crate::{Applied, EventFilter, PostgresStore, RecordError, RecordStore, StatusChange, Write};
 
-/// The shared server, for one test at a time: events are readable only up to the oldest transaction that is open anywhere on the server,
-/// so what another test holds open would hide what this one has just written.
+/// The shared server, for one test at a time: events are readable only up to the oldest transaction that is open anywhere on the
+/// server, so what another test holds open would hide what this one has just written.
 struct Alone {
     server: Arc<TestPostgres>,
     _turn: tokio::sync::OwnedMutexGuard<()>,

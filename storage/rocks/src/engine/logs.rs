@@ -1,12 +1,13 @@
 //! The files of a database's log, and how much of them is whole.
 //!
-//! RocksDB replays a damaged log up to the damage, but not where a family has tables that are newer than the damaged file: which every family
-//! is said to have that had nothing in that file. So what is whole is found here, by the log's format, and a log that ends where it is whole
-//! can be replayed.
+//! RocksDB replays a damaged log up to the damage, but not where a family has tables that are newer than the damaged file: which
+//! every family is said to have that had nothing in that file. So what is whole is found here, by the log's format, and a log that
+//! ends where it is whole can be replayed.
 //!
-//! A log is a row of blocks of 32 KiB. A block has pieces: a masked CRC-32C of what follows but the length (4 bytes), the length of its
-//! content (2 bytes), its kind (1 byte), its content; all little endian. Pieces never cross blocks: a batch is one whole piece, or a first
-//! one, middle ones and a last one. A batch begins with the number of its first change (8 bytes) and how many changes it has (4 bytes).
+//! A log is a row of blocks of 32 KiB. A block has pieces: a masked CRC-32C of what follows but the length (4 bytes), the length
+//! of its content (2 bytes), its kind (1 byte), its content; all little endian. Pieces never cross blocks: a batch is one whole
+//! piece, or a first one, middle ones and a last one. A batch begins with the number of its first change (8 bytes) and how many
+//! changes it has (4 bytes).
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -96,8 +97,8 @@ impl Drop for WholeLogs {
     }
 }
 
-/// Ends the logs where they are whole, and keeps them as they were in a folder beside the database. The newest is cut first: a death in
-/// between leaves the damage where it was, to be cut again.
+/// Ends the logs where they are whole, and keeps them as they were in a folder beside the database. The newest is cut first: a
+/// death in between leaves the damage where it was, to be cut again.
 pub(super) fn cut(database: &Path) -> Result<(), ObjectError> {
     let parts = damaged(database)?;
     let free = (1..).map(|number| database.with_file_name(format!("log.damaged-{number}"))).find(|path| !path.exists());
@@ -145,8 +146,8 @@ fn paths(database: &Path) -> Result<Vec<PathBuf>, ObjectError> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// The logs that are to end earlier. What follows a damage goes on only where its first change is the one behind the last whole batch: it
-/// was written after the damage was met.
+/// The logs that are to end earlier. What follows a damage goes on only where its first change is the one behind the last whole
+/// batch: it was written after the damage was met.
 fn damaged(database: &Path) -> Result<Vec<Part>, ObjectError> {
     let (mut parts, mut stopped, mut next) = (Vec::new(), false, None);
     for path in paths(database)? {

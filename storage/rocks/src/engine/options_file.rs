@@ -1,7 +1,7 @@
 //! The file in which RocksDB notes its options.
 //!
-//! It repeats every option of every family, is never read, and with 75 KB is larger than many a packed store. Only a copy of the database
-//! asks for it. So it is kept compressed in memory and is on disk only while a copy is made.
+//! It repeats every option of every family, is never read, and with 75 KB is larger than many a packed store. Only a copy of the
+//! database asks for it. So it is kept compressed in memory and is on disk only while a copy is made.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Copies of a whole store.
 //!
-//! A backup is a folder like a store's, with a file `manifest` that names every other file of it with its length and BLAKE3 hash. The
-//! manifest is written last and ends with a hash of itself, so a backup that was cut off is none.
+//! A backup is a folder like a store's, with a file `manifest` that names every other file of it with its length and BLAKE3 hash.
+//! The manifest is written last and ends with a hash of itself, so a backup that was cut off is none.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -34,8 +34,8 @@ pub struct Backup {
 }
 
 impl RocksStore {
-    /// Writes a backup into `to`, which must not exist or be empty. Writers go on; what they write meanwhile is not in it. On the same file
-    /// system tables are shared with the store and take no room.
+    /// Writes a backup into `to`, which must not exist or be empty. Writers go on; what they write meanwhile is not in it. On the
+    /// same file system tables are shared with the store and take no room.
     pub fn backup(&self, to: &Path) -> Result<Backup, ObjectError> {
         let _upkeep = self.upkeep.lock();
         empty_folder(to)?;

@@ -68,8 +68,8 @@ impl RocksStats {
 }
 
 impl RocksStore {
-    /// Reads every object, record and group, and holds them against each other. Others read and write meanwhile. What cannot be read is a
-    /// fault; the rest is looked at all the same.
+    /// Reads every object, record and group, and holds them against each other. Others read and write meanwhile. What cannot be
+    /// read is a fault; the rest is looked at all the same.
     pub fn verify(&self) -> Result<Checked, ObjectError> {
         let _upkeep = self.upkeep.lock();
         let before = self.writer.lock().head;
@@ -136,8 +136,8 @@ fn check(engine: &Engine) -> Checked {
     checked
 }
 
-/// Every row of the index that can be read; says whether all can. Ids are spread evenly: behind a damage it goes on where the next of 256
-/// parts begins.
+/// Every row of the index that can be read; says whether all can. Ids are spread evenly: behind a damage it goes on where the
+/// next of 256 parts begins.
 fn each_indexed(engine: &Engine, checked: &mut Checked, mut visit: impl FnMut(&mut Checked, Indexed)) -> bool {
     let (mut rows, mut after, mut part, mut is_whole) = (Vec::new(), None, 0_u8, true);
     loop {

@@ -1,7 +1,8 @@
 //! Dropping content: sweeping what nothing names, and purging.
 //!
-//! Objects are dropped in small batches under the writer's lock, each a batch of the database, so a process that dies has dropped some of
-//! them and nothing else. A packed object loses its index row only; its bytes go when its group is packed again or has no member left.
+//! Objects are dropped in small batches under the writer's lock, each a batch of the database, so a process that dies has
+//! dropped some of them and nothing else. A packed object loses its index row only; its bytes go when its group is packed
+//! again or has no member left.
 
 use std::collections::HashSet;
 use std::time::Duration;

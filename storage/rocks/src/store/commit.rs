@@ -1,9 +1,9 @@
 //! Who writes: one thread for everybody who waits.
 //!
 //! A commit that finds a write under way puts itself in the queue. The next thread that gets the writer's lock takes the
-//! whole queue and writes it as one batch of the database; who then gets the lock finds its own commit done. Each commit is judged by
-//! itself, against the records and objects as the commits before it in the batch leave them: one that is refused costs its
-//! neighbours nothing.
+//! whole queue and writes it as one batch of the database; who then gets the lock finds its own commit done. Each commit is
+//! judged by itself, against the records and objects as the commits before it in the batch leave them: one that is refused
+//! costs its neighbours nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -22,8 +22,8 @@ const WASTEFUL: u64 = 2;
 const READ_AT_ONCE: usize = 256;
 /// Rows of the index looked at in one go.
 const STRIDE: usize = 10_000;
-/// While a group is written it takes its room several times: in the log, as a table, and where tables are merged; and so do the others
-/// that are packed at the same time.
+/// While a group is written it takes its room several times: in the log, as a table, and where tables are merged; and so do the
+/// others that are packed at the same time.
 const ROOM_PER_GROUP: u64 = 8;
 
 /// What is packed although it is packed already.
@@ -67,8 +67,8 @@ impl Pack for RocksStore {
 
 impl RocksStore {
     /// Packs what of `hints` is not packed yet, together with groups that are small beside it, so that there are never many of
-    /// them; with [`Effort::Aggressive`] all of it, so that the similar comes together that was packed apart. What is not there any more
-    /// is left out.
+    /// them; with [`Effort::Aggressive`] all of it, so that the similar comes together that was packed apart. What is not
+    /// there any more is left out.
     pub fn pack(&self, hints: &[PackHint], effort: Effort) -> Result<Packed, ObjectError> {
         let _upkeep = self.upkeep.lock();
         let mut order: Vec<&PackHint> = hints.iter().collect();
@@ -83,9 +83,9 @@ impl RocksStore {
         self.pack_runs(runs, effort, &again)
     }
 
-    /// The groups that are packed again with what of `order` is not packed yet: from the smallest on, each that has at most twice as many
-    /// members as all that is taken already. So an object is packed again only when its group grows by half, however little comes at a
-    /// time, and the groups that are left differ in size by a factor.
+    /// The groups that are packed again with what of `order` is not packed yet: from the smallest on, each that has at most twice
+    /// as many members as all that is taken already. So an object is packed again only when its group grows by half, however little
+    /// comes at a time, and the groups that are left differ in size by a factor.
     fn small_groups(&self, order: &[&PackHint]) -> Result<HashSet<u64>, ObjectError> {
         let (mut together, mut groups) = (0, HashSet::new());
         for hints in order.chunks(STRIDE) {
@@ -234,8 +234,9 @@ impl RocksStore {
         Ok(())
     }
 
-    /// Whether a draft is closed before an object of so many bytes. One of large objects takes more of them where there is room: on a disk
-    /// that is nearly full each group is only as large as any other, and what it takes the place of is let go before the next is written.
+    /// Whether a draft is closed before an object of so many bytes. One of large objects takes more of them where there is
+    /// room: on a disk that is nearly full each group is only as large as any other, and what it takes the place of is let go
+    /// before the next is written.
     fn is_full(&self, draft: &Draft, next: usize) -> Result<bool, ObjectError> {
         let bytes = draft.bytes.len();
         if bytes < GROUP_BYTES {

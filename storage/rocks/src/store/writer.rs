@@ -48,8 +48,8 @@ impl RocksStore {
         self.write_locked(&mut self.writer.lock(), room, 0, fill)
     }
 
-    /// Writes a batch of about so many bytes. An error of the database may be an old one, of tables written in the background. So it is
-    /// opened again, and the batch tried once more.
+    /// Writes a batch of about so many bytes. An error of the database may be an old one, of tables written in the background. So
+    /// it is opened again, and the batch tried once more.
     pub(super) fn write_locked(
         &self,
         writer: &mut Writer,

@@ -1,8 +1,8 @@
 //! Git trees and blobs as ours, many commits at a time.
 //!
-//! One window of commits: first their trees are read, each once, those of a level together, and what is new in them noted; then the new
-//! blobs are read; then our trees are made, children first. Trees and blobs are read in the order of the packs by several threads.
-//! What was converted before is remembered up to a limit, and converted again where it was forgotten.
+//! One window of commits: first their trees are read, each once, those of a level together, and what is new in them noted; then the
+//! new blobs are read; then our trees are made, children first. Trees and blobs are read in the order of the packs by several
+//! threads. What was converted before is remembered up to a limit, and converted again where it was forgotten.
 
 use bytes::Bytes;
 use gix::ObjectId as GitId;
@@ -241,8 +241,8 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
-    /// Reads objects in the order of the packs, on several threads where they are many. Each thread has a stretch of the packs for itself,
-    /// because neighbours are stored as differences from each other.
+    /// Reads objects in the order of the packs, on several threads where they are many. Each thread has a stretch of the packs for
+    /// itself, because neighbours are stored as differences from each other.
     fn read_all<T: Send>(
         &mut self,
         mut ids: Vec<GitId>,

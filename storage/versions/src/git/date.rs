@@ -2,8 +2,8 @@
 
 use helix_protocol::Timestamp;
 
-/// An instant, and the minutes east of UTC that it was told in: `1700000000 +0100`, `@0 +0000`, RFC 2822, ISO 8601, or as git's log shows it.
-/// One without a zone is of the zone with `offset_minutes`. `None` for what is no date, or lies before 1970.
+/// An instant, and the minutes east of UTC that it was told in: `1700000000 +0100`, `@0 +0000`, RFC 2822, ISO 8601, or as git's log
+/// shows it. One without a zone is of the zone with `offset_minutes`. `None` for what is no date, or lies before 1970.
 pub fn parse_date(text: &str, offset_minutes: i16) -> Option<(Timestamp, i16)> {
     let text = text.trim();
     let (sign, minutes) = (if offset_minutes < 0 { '-' } else { '+' }, offset_minutes.unsigned_abs());

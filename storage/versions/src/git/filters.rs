@@ -1,7 +1,7 @@
 //! Files that git changes on their way into its working folder, so that their bytes there are not those that its commits have.
 //!
-//! Where git works in a folder of ours, such a file is taken as it lies there. Given to git like that it would be in its history as git
-//! never keeps it: in clear text what a filter encrypts, whole what a pointer stands for.
+//! Where git works in a folder of ours, such a file is taken as it lies there. Given to git like that it would be in its history as
+//! git never keeps it: in clear text what a filter encrypts, whole what a pointer stands for.
 //!
 //! Attributes are read where git reads them: from the file that `core.attributesFile` names, from the working folder's tracked
 //! `.gitattributes`, and from `info/attributes`.

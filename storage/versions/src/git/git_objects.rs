@@ -1,8 +1,8 @@
 //! Our trees and files as git's objects, added to a pack.
 //!
-//! A tree becomes the one git tree that git itself would make of such a folder: folders without files are left out, as are names that
-//! git refuses. Where the map says that a git tree held more or other entries (submodules, old modes), those are put in again, and the
-//! result must have the id it had. What the repository is known to have is neither read nor written.
+//! A tree becomes the one git tree that git itself would make of such a folder: folders without files are left out, as are names
+//! that git refuses. Where the map says that a git tree held more or other entries (submodules, old modes), those are put in again,
+//! and the result must have the id it had. What the repository is known to have is neither read nor written.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -283,8 +283,8 @@ impl<'a> GitObjects<'a> {
         if made == Some(entry.id) { Ok(()) } else { Err(differs(ours)) }
     }
 
-    /// The git tree of a snapshot made here: what its parent's git tree had that ours cannot say (submodules, old modes) is carried on
-    /// where it still fits. Returns it, and whether it follows from ours alone.
+    /// The git tree of a snapshot made here: what its parent's git tree had that ours cannot say (submodules, old modes) is carried
+    /// on where it still fits. Returns it, and whether it follows from ours alone.
     pub(super) fn carried(&mut self, ours: ObjectId, before: Hint) -> Result<(GitId, bool), VersionError> {
         let made = self.carried_at(ours, before, 0)?;
         let id = match made {

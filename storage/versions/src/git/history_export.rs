@@ -1,7 +1,7 @@
 //! Our history as a git repository: what was imported gets the ids it had, what was made here becomes ordinary commits on top.
 //!
-//! Everything new is written as one pack, on disk before any ref is touched. Refs are moved only forward. What git is given and what
-//! the refs are then goes into the git map, so that the next export begins there.
+//! Everything new is written as one pack, on disk before any ref is touched. Refs are moved only forward. What git is given and
+//! what the refs are then goes into the git map, so that the next export begins there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -65,12 +65,12 @@ pub struct ExportReport {
     pub mark: Mark,
 }
 
-/// Writes the history of `which` into the git repository at `path`, which is made (bare) where there is nothing. `progress` is told about
-/// ten times a second.
+/// Writes the history of `which` into the git repository at `path`, which is made (bare) where there is nothing. `progress` is told
+/// about ten times a second.
 ///
-/// Its index and working folder are not touched; a branch that one of its worktrees has checked out is left and reported, as is one
-/// that has diverged or is ahead. Where it works in a folder of ours, a commit with a file that git's filters would make another one of is
-/// refused.
+/// Its index and working folder are not touched; a branch that one of its worktrees has checked out is left and reported, as is
+/// one that has diverged or is ahead. Where it works in a folder of ours, a commit with a file that git's filters would make
+/// another one of is refused.
 pub fn export_history(
     repository: &Repository,
     caller: &Caller,
@@ -299,7 +299,8 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Files that git converts in what was made here, unless it has the very content. Refused where git keeps another content of one.
+    /// Files that git converts in what was made here, unless it has the very content. Refused where git
+    /// keeps another content of one.
     fn converted(&self) -> Result<Vec<Converted>, VersionError> {
         let Some(filters) = &self.filters else { return Ok(Vec::new()) };
         let (store, reader) = (&**self.repository.store(), self.target.reader());

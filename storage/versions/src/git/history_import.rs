@@ -30,8 +30,8 @@ use crate::{Annotation, Caller, Recorded, RefExpect, Repository, Snapshot, Versi
 /// Commits are held in memory up to so many bytes between being found and being converted; what is beyond is read twice.
 const HELD_BYTES: usize = 32 << 20;
 
-/// The trees of so many commits are read together, of more each time while as many would fit the window by the last ones: how much is new
-/// in them nobody knows before.
+/// The trees of so many commits are read together, of more each time while as many would fit the window by the last ones: how much
+/// is new in them nobody knows before.
 const FEWEST_TOGETHER: usize = 64;
 const MOST_TOGETHER: usize = 4_096;
 
@@ -79,7 +79,8 @@ pub fn import_history(
     take_history(repository, caller, path, Taking { removed: RemovedHere::Restore, known: Known::Skipped }, progress)
 }
 
-/// As [`import_history`], reading once more what was imported before: what the store lacks of it is stored again, unless it was purged.
+/// As [`import_history`], reading once more what was imported before: what the store lacks of it is stored
+/// again, unless it was purged.
 pub fn import_history_again(
     repository: &Repository,
     caller: &Caller,

@@ -147,8 +147,8 @@ fn in_the_way(repository: &Repository, wanted: &RefName) -> Result<Option<String
     Ok(beneath.first().map(|(name, _)| name.as_str().to_owned()))
 }
 
-/// Git's refs as they are to be remembered: as they are now, and those that were removed in git while ours stayed where they were, so
-/// that they are not made again there.
+/// Git's refs as they are to be remembered: as they are now, and those that were removed in git while ours stayed where they were,
+/// so that they are not made again there.
 pub(super) fn remembered(repository: &Repository, map: &GitMap, mut now: GitRefs) -> Result<GitRefs, VersionError> {
     for (name, target) in &map.refs {
         let GitTarget::Object(id) = target else { continue };

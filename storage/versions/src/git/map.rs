@@ -76,7 +76,8 @@ impl GitMap {
         (row.kind == Kind::Commit).then_some(SnapshotId(row.ours))
     }
 
-    /// The snapshots of git commits whose ids begin with these lowercase hexadecimal digits, and of commits that such a tag leads to.
+    /// The snapshots of git commits whose ids begin with these lowercase hexadecimal digits, and of commits
+    /// that such a tag leads to.
     pub fn snapshots_like(&self, digits: &str) -> BTreeSet<SnapshotId> {
         let found = self.segments.iter().flat_map(|segment| segment.starting_with(digits));
         let peeled = found.filter_map(|row| if row.kind == Kind::Tag { self.peel(row.git) } else { Some(row) });

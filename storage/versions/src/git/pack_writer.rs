@@ -1,8 +1,8 @@
 //! Writing one pack with its index.
 //!
-//! Objects come one after another; a thread compresses them a batch at a time, with others' help, and writes them in order. An object may
-//! name an earlier one that it resembles: then only what differs is stored. What differs is found by comparing both ends, which is
-//! what most edits of files and nearly all of trees come to.
+//! Objects come one after another; a thread compresses them a batch at a time, with others' help, and writes them in order. An
+//! object may name an earlier one that it resembles: then only what differs is stored. What differs is found by comparing both
+//! ends, which is what most edits of files and nearly all of trees come to.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -25,8 +25,8 @@ use crate::VersionError;
 const BATCH_BYTES: usize = 4 << 20;
 /// Differences from differences from … at most this many. As git's own packs.
 const MAX_CHAIN: u8 = 50;
-/// What is shorter is stored as it is: hashes and a few names, which hardly get shorter, while preparing to compress costs more than
-/// writing them.
+/// What is shorter is stored as it is: hashes and a few names, which hardly get shorter, while preparing to compress
+/// costs more than writing them.
 const NOT_COMPRESSED: usize = 128;
 /// As git's own: an object up to here may be stored as a difference.
 const MAX_DELTA_BYTES: usize = 512 << 20;

@@ -1,12 +1,13 @@
 //! Objects out of git's packs, with everything on the way to one kept.
 //!
-//! Most of a pack are differences, each from another object of it, in chains of up to fifty. Git writes the newest version whole and the
-//! older ones as differences, and a history is read from its oldest commit on: so the first object that is read is at the far end of its
-//! chain, and the next ones are what it was made from. Whoever keeps only what was asked for makes each of them from the beginning again.
+//! Most of a pack are differences, each from another object of it, in chains of up to fifty. Git writes the newest version whole
+//! and the older ones as differences, and a history is read from its oldest commit on: so the first object that is read is at the
+//! far end of its chain, and the next ones are what it was made from. Whoever keeps only what was asked for makes each of them
+//! from the beginning again.
 //!
-//! What cannot be read here (an object of another repository's folder, a base that is in another pack, damage) is read by the library,
-//! which says what is wrong. What differences make longer than git makes anything of them is read by nobody: each byte of one may stand for
-//! megabytes.
+//! What cannot be read here (an object of another repository's folder, a base that is in another pack, damage) is read by the
+//! library, which says what is wrong. What differences make longer than git makes anything of them is read by nobody: each byte of
+//! one may stand for megabytes.
 
 use std::collections::hash_map::RandomState;
 use std::path::Path;
@@ -172,8 +173,8 @@ fn made_length(difference: &[u8]) -> Option<usize> {
     length(length(difference)?.1).map(|(length, _)| length)
 }
 
-/// What a difference makes of its base. It begins with the lengths of both; then come pieces: bytes of the base (where, how many), or bytes
-/// that follow.
+/// What a difference makes of its base. It begins with the lengths of both; then come pieces: bytes of the base (where, how
+/// many), or bytes that follow.
 pub(super) fn applied(base: &[u8], difference: &[u8]) -> Option<Vec<u8>> {
     let (before, rest) = length(difference)?;
     let (after, mut rest) = length(rest)?;

@@ -1,7 +1,7 @@
 //! Trees and files of many snapshots, read by a thread of their own before they are asked for.
 //!
-//! It goes through the snapshots in the order in which they are written and reads what each has that the one before it had not. What it
-//! sends is only a help: whoever asks for something else reads it from the store.
+//! It goes through the snapshots in the order in which they are written and reads what each has that the one before it had not.
+//! What it sends is only a help: whoever asks for something else reads it from the store.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -9,8 +9,8 @@ use helix_protocol::ObjectId;
 /// A batch has about this many bytes, or this many objects: few enough that the memory of one is used again for the next.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_OBJECTS: usize = 1_024;
-/// Batches that wait for the store at most. One of longer objects takes the room of as many as it is long, so that what waits is little
-/// memory however long objects are.
+/// Batches that wait for the store at most. One of longer objects takes the room of as many as it is long, so that what waits is
+/// little memory however long objects are.
 pub(super) const QUEUED: usize = 16;
 
 /// Takes objects from one thread. What is dropped without [`flush`](Self::flush) is not written.

@@ -1,8 +1,8 @@
 //! A repository of ours beside a living `.git` in the same folder: what is new on either side goes to the other.
 //!
 //! First git's commits are taken, then ours are given. A branch that only one side moved is moved on the other; where both did, it
-//! is left on both and reported. Neither side's folder is looked into by the other, and git's index is not touched: after a branch that
-//! is checked out was moved, `git reset` makes the index follow, the files are right already.
+//! is left on both and reported. Neither side's folder is looked into by the other, and git's index is not touched: after a branch
+//! that is checked out was moved, `git reset` makes the index follow, the files are right already.
 
 use std::io::Write;
 use std::path::Path;

@@ -10,8 +10,8 @@ use gix::bstr::ByteSlice;
 use super::failed;
 use crate::VersionError;
 
-/// Whether `safe.directory` of the person's or the system's configuration names a folder, a path without symbolic links: itself, one above
-/// it with `/*`, or `*`. An empty value takes back those before it.
+/// Whether `safe.directory` of the person's or the system's configuration names a folder, a path without symbolic links: itself,
+/// one above it with `/*`, or `*`. An empty value takes back those before it.
 pub fn is_safe_directory(folder: &Path) -> bool {
     let Ok(config) = gix::config::File::from_globals() else { return false };
     let values = config.strings("safe.directory").unwrap_or_default();
@@ -34,7 +34,8 @@ fn names(path: &[u8], folder: &Path) -> bool {
     }
 }
 
-/// Whether the index of the git repository that a folder, a path without symbolic links, lies in has a name in it, or anything beneath.
+/// Whether the index of the git repository that a folder, a path without symbolic links, lies in has a name in
+/// it, or anything beneath.
 pub fn tracks(folder: &Path, name: &str) -> Result<bool, VersionError> {
     if !folder.ancestors().any(|above| above.join(".git").exists()) {
         return Ok(false);

@@ -27,8 +27,8 @@ pub(super) struct GitRef {
 pub(super) enum Target {
     /// Somewhere else. A branch that is checked out there is left.
     Elsewhere,
-    /// The one in the same folder. Its working folder is ours, so a branch that is checked out there is moved; what was removed there
-    /// since the last time is not made again.
+    /// The one in the same folder. Its working folder is ours, so a branch that is checked out there is moved; what was removed
+    /// there since the last time is not made again.
     Beside,
 }
 

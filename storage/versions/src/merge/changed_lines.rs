@@ -1,8 +1,8 @@
 //! Which lines of two texts differ: the histogram method, with changes slid to where git has them.
 //!
-//! The longest run of equal lines that has the rarest line in it stays; what is before and behind it is compared the same way. A group
-//! of changed lines can often stand in several places (one of two equal lines was added: which?); it is slid next to the other side's
-//! changes where that is possible, else to the end.
+//! The longest run of equal lines that has the rarest line in it stays; what is before and behind it is compared the same way. A
+//! group of changed lines can often stand in several places (one of two equal lines was added: which?); it is slid next to the
+//! other side's changes where that is possible, else to the end.
 
 use std::collections::HashMap;
 
@@ -255,8 +255,8 @@ impl Group {
     }
 }
 
-/// Slides each group of one side: next to a group of the other side if it can come to one (the last of them), else down to the end of
-/// where it can go. Groups of both sides are walked in step: between two unchanged lines there is one group on each side.
+/// Slides each group of one side: next to a group of the other side if it can come to one (the last of them), else down to the end
+/// of where it can go. Groups of both sides are walked in step: between two unchanged lines there is one group on each side.
 fn slide(lines: &[u32], flags: &mut [bool], other: &[bool]) {
     const IN_STEP: &str = "both sides have as many unchanged lines";
     let (mut group, mut beside) = (Group::first(flags), Group::first(other));

@@ -1,7 +1,7 @@
 //! Three-way merges of texts, line by line, with the outcome that git has.
 //!
-//! Changes of one side alone are taken. Changes of both that touch each other are a conflict, but for what both made alike; conflicts with
-//! three or fewer lines between them are shown as one.
+//! Changes of one side alone are taken. Changes of both that touch each other are a conflict, but for what both made alike;
+//! conflicts with three or fewer lines between them are shown as one.
 
 use super::changed_lines::{Hunk, Interner, Lines, changed_lines};
 
@@ -126,8 +126,8 @@ fn alike(texts: &Texts<'_>, a: Hunk, b: Hunk) -> bool {
     (a.old, a.old_count) == (b.old, b.old_count) && lines(&texts.ours, a) == lines(&texts.theirs, b)
 }
 
-/// The conflict of two changes that touch: from where the first begins to where the last ends, on each side. Where it goes on from another
-/// conflict, only its end counts.
+/// The conflict of two changes that touch: from where the first begins to where the last ends, on each side. Where it goes on from
+/// another conflict, only its end counts.
 fn both(a: Hunk, b: Hunk) -> Piece {
     let (start, end) = (a.old.min(b.old), (a.old + a.old_count).max(b.old + b.old_count));
     let side =

@@ -1,7 +1,7 @@
 //! How snapshots descend from each other.
 //!
-//! Each snapshot has a depth, greater than that of each parent. Walking by depth meets every snapshot after all that were made from it,
-//! whatever the clocks said when they were made; so a walk can stop early and still be right.
+//! Each snapshot has a depth, greater than that of each parent. Walking by depth meets every snapshot after all that were made from
+//! it, whatever the clocks said when they were made; so a walk can stop early and still be right.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 

@@ -65,7 +65,8 @@ impl Batch {
         self.records.push(RecordChange { family, key, expect: Expect::Anything, value });
     }
 
-    /// As [`record`](Self::record), where the record must have this value, or not exist. Fails with `Moved` where it has another one.
+    /// As [`record`](Self::record), where the record must have this value, or not exist. Fails with `Moved`
+    /// where it has another one.
     pub fn record_from(&mut self, family: Family, key: Bytes, before: Option<Bytes>, value: Option<Bytes>) {
         let expect = before.map_or(Expect::Absent, Expect::Value);
         self.records.push(RecordChange { family, key, expect, value });

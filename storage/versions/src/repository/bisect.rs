@@ -30,8 +30,8 @@ pub enum BisectStep {
 }
 
 impl Repository {
-    /// The next snapshot to test, where `bad` is broken, `good` ones are not, and `skipped` ones cannot be tested. Nothing is remembered: who asks
-    /// adds the answer to what is known and asks again.
+    /// The next snapshot to test, where `bad` is broken, `good` ones are not, and `skipped` ones cannot be tested. Nothing is
+    /// remembered: who asks adds the answer to what is known and asks again.
     pub fn bisect(&self, bad: SnapshotId, good: &[SnapshotId], skipped: &HashSet<SnapshotId>) -> Result<BisectStep, VersionError> {
         let query = LogQuery { include: vec![bad], exclude: good.to_vec(), order: Order::Reverse, ..LogQuery::default() };
         let candidates: Vec<LogEntry> = self.log(&query)?.collect::<Result<_, _>>()?;

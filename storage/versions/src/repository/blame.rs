@@ -27,8 +27,8 @@ pub struct BlameLine {
 type Open = (usize, usize);
 
 impl Repository {
-    /// Where each line of a file comes from: the last snapshot, going back from `at`, that none of the parents has the line from. Lines are
-    /// followed under one name only.
+    /// Where each line of a file comes from: the last snapshot, going back from `at`, that none of the parents has the line from.
+    /// Lines are followed under one name only.
     pub fn blame(&self, at: SnapshotId, path: &[u8]) -> Result<Vec<BlameLine>, VersionError> {
         let tree = self.tree(at)?;
         let missing = || VersionError::NotFound { tree, path: show_path(path) };

@@ -38,8 +38,8 @@ pub struct CommitRequest {
     pub expect: Option<SnapshotId>,
     /// The root folder.
     pub tree: ObjectId,
-    /// The head's tree that `tree` was made of. Where the head has another one by now, what was changed is put onto that; refused where
-    /// both changed the same lines. Without, the tree is taken as it is.
+    /// The head's tree that `tree` was made of. Where the head has another one by now, what was changed is put onto that; refused
+    /// where both changed the same lines. Without, the tree is taken as it is.
     pub onto: Option<ObjectId>,
     /// What of the tree the store may lack.
     pub objects: Vec<NewObject>,
@@ -128,9 +128,9 @@ struct Draft<'a> {
 }
 
 impl Repository {
-    /// Commits a tree to the caller's workspace: objects, snapshot, branch and log entry in one batch. What was staged is so no more, and a merge
-    /// that had begun is done. Fails with `NothingToCommit` where the tree is the head's, with `Unresolved` where a merge has undecided
-    /// paths.
+    /// Commits a tree to the caller's workspace: objects, snapshot, branch and log entry in one batch. What was staged is so no
+    /// more, and a merge that had begun is done. Fails with `NothingToCommit` where the tree is the head's, with `Unresolved` where
+    /// a merge has undecided paths.
     pub fn commit(&self, request: &CommitRequest) -> Result<Committed, VersionError> {
         let CommitRequest { caller, expect, tree, objects, message, author, metadata, parents, .. } = request;
         let draft = Draft {
@@ -159,8 +159,9 @@ impl Repository {
         .map(Committed::with)
     }
 
-    /// Commits edits of single files to the caller's workspace; see [`commit`](Self::commit). The edits are made to the head as it is at
-    /// that moment, so two who edit different files both succeed. Refused while a merge waits: what came of it is not in the head.
+    /// Commits edits of single files to the caller's workspace; see [`commit`](Self::commit). The edits are made to the
+    /// head as it is at that moment, so two who edit different files both succeed. Refused while a merge waits: what came
+    /// of it is not in the head.
     pub fn commit_files(&self, request: &FilesRequest) -> Result<Committed, VersionError> {
         let FilesRequest { caller, expect, edits, message, author, metadata, allow_empty } = request;
         // Hashed before the turn, so that others need not wait for it.

@@ -1,7 +1,7 @@
 //! Experiments: variants that begin at one snapshot, each on a branch of its own, with scores.
 //!
-//! Promoting takes one variant's snapshot into a branch and closes the experiment; discarding closes it without. Both remove the branches
-//! of all variants in the same batch, so an experiment is never half closed; and undo brings all of it back.
+//! Promoting takes one variant's snapshot into a branch and closes the experiment; discarding closes it without. Both remove the
+//! branches of all variants in the same batch, so an experiment is never half closed; and undo brings all of it back.
 
 use std::collections::BTreeMap;
 
@@ -204,9 +204,9 @@ impl Repository {
         Ok(best_of(experiment.goal, experiment.variants.into_iter().map(|variant| (variant.name, variant.best))))
     }
 
-    /// Takes a variant (without one, the best) into a branch (without one, the caller's) and closes the experiment, in one batch. The variant's
-    /// best snapshot is taken; where it has no score, the one its branch is at. Where the branch has gone on since, the two are merged;
-    /// where that leaves conflicts, nothing is done.
+    /// Takes a variant (without one, the best) into a branch (without one, the caller's) and closes the experiment, in one batch.
+    /// The variant's best snapshot is taken; where it has no score, the one its branch is at. Where the branch has gone on since,
+    /// the two are merged; where that leaves conflicts, nothing is done.
     pub fn promote_experiment(
         &self,
         caller: &Caller,

@@ -100,7 +100,8 @@ pub struct Collected {
 }
 
 impl Repository {
-    /// Everything that keeps content: refs, workspaces, experiments, the map to git, and the operations from `first` on (all without).
+    /// Everything that keeps content: refs, workspaces, experiments, the map to git, and the operations from
+    /// `first` on (all without).
     pub fn roots(&self, first: Option<u64>) -> Result<Vec<Root>, VersionError> {
         let mut roots = vec![self.own_root()];
         for family in [Family::Refs, Family::Workspaces, Family::Experiments, Family::GitMap, Family::Oplog] {
@@ -114,16 +115,16 @@ impl Repository {
         Ok(roots)
     }
 
-    /// Walks everything that roots keep. `visit` is told of each object once, older snapshots first. Fails at the first object that is
-    /// missing or damaged: what is alive cannot be known then.
+    /// Walks everything that roots keep. `visit` is told of each object once, older snapshots first. Fails at the first object that
+    /// is missing or damaged: what is alive cannot be known then.
     pub fn mark(&self, roots: &[Root], visit: impl FnMut(Alive<'_>)) -> Result<HashSet<ObjectId>, VersionError> {
         let mut mark = Mark::new(self, visit, None);
         mark.run(roots)?;
         Ok(mark.finish().0)
     }
 
-    /// As [`mark`](Self::mark), going on behind what is missing or damaged and telling of it. Files are looked for, not read; those that were
-    /// purged on purpose and did not come back are no faults.
+    /// As [`mark`](Self::mark), going on behind what is missing or damaged and telling of it. Files are looked for, not read; those
+    /// that were purged on purpose and did not come back are no faults.
     pub fn check(&self) -> Result<(HashSet<ObjectId>, Vec<Fault>), VersionError> {
         self.forget_returned()?;
         let (mut roots, mut faults) = (vec![self.own_root()], Vec::new());
@@ -149,7 +150,8 @@ impl Repository {
         Ok((live, faults))
     }
 
-    /// Forgets by rule, then drops what nothing keeps from `store`, which is the one underneath this repository. Writers go on meanwhile.
+    /// Forgets by rule, then drops what nothing keeps from `store`, which is the one underneath this repository.
+    /// Writers go on meanwhile.
     pub fn collect(&self, store: &dyn Collect, options: &CollectOptions) -> Result<Collected, VersionError> {
         let expired = self.expired(&options.rule, options.now)?;
         let turn = self.writer();

@@ -14,8 +14,8 @@ use super::Repository;
 /// In which order snapshots come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The newest first by the committers' clocks, none before it was met as a parent. Of several of one instant none comes before what was
-    /// made from it, and else the one that was met first, as in git.
+    /// The newest first by the committers' clocks, none before it was met as a parent. Of several of one instant none comes before
+    /// what was made from it, and else the one that was met first, as in git.
     #[default]
     Date,
     /// As `Date`, and none before all that were made from it.
@@ -74,8 +74,8 @@ pub struct LogEntry {
     pub id: SnapshotId,
     /// What it is.
     pub snapshot: Arc<Snapshot>,
-    /// The parents that the history was followed to. In topological order these are the nearest ancestors that are told too, so that lines
-    /// can be drawn between them; by date, where it is asked for by paths, a merge has only the one that has them alike.
+    /// The parents that the history was followed to. In topological order these are the nearest ancestors that are told too, so
+    /// that lines can be drawn between them; by date, where it is asked for by paths, a merge has only the one that has them alike.
     pub parents: Vec<SnapshotId>,
 }
 

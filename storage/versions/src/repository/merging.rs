@@ -1,7 +1,7 @@
 //! Merges: another line of work into this one, what one snapshot changed once more, and what it changed taken back.
 //!
-//! Where both sides changed the same lines, the merged tree has conflict markers and the workspace has a record of what is undecided;
-//! `commit` finishes it, `abort_merge` gives it up. The head does not move before the commit.
+//! Where both sides changed the same lines, the merged tree has conflict markers and the workspace has a record of what is
+//! undecided; `commit` finishes it, `abort_merge` gives it up. The head does not move before the commit.
 
 use std::collections::BTreeMap;
 
@@ -119,7 +119,8 @@ struct Plan {
 }
 
 impl Repository {
-    /// Merges another line of work into the caller's workspace. Fails where something is staged, and where a merge has begun already.
+    /// Merges another line of work into the caller's workspace. Fails where something is staged, and where a
+    /// merge has begun already.
     pub fn merge(&self, request: &MergeRequest) -> Result<MergeOutcome, VersionError> {
         let MergeRequest { caller, other, .. } = request;
         // Made before the turn, so that others need not wait for it; made again there if the head has moved meanwhile.
@@ -269,7 +270,8 @@ impl Repository {
         Ok(left)
     }
 
-    /// The tree that two sides have in common. Where there are several such (lines that crossed), they are merged into one, as git does it.
+    /// The tree that two sides have in common. Where there are several such (lines that crossed), they are merged
+    /// into one, as git does it.
     pub(crate) fn common_tree(&self, bases: &[SnapshotId]) -> Result<ObjectId, VersionError> {
         self.common_tree_at(bases, 1)
     }

@@ -1,7 +1,7 @@
 //! The operation log: what was done to refs, heads and experiments, and taking it back.
 //!
-//! An entry has each record before and after. Undoing one is an operation too: it puts the records back that are still as the entry left
-//! them, and is told to the log like any other; so it can be undone itself.
+//! An entry has each record before and after. Undoing one is an operation too: it puts the records back that are still as the entry
+//! left them, and is told to the log like any other; so it can be undone itself.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -443,8 +443,8 @@ impl Transaction<'_> {
         Ok(Some(Folder { head: self.head(&record.head)?, tree, merging }))
     }
 
-    /// The workspaces whose files are to become other ones than they came of. Refused where a head has moved beneath a merge that waits:
-    /// what came of the merge is without what the head has now.
+    /// The workspaces whose files are to become other ones than they came of. Refused where a head has moved beneath a merge that
+    /// waits: what came of the merge is without what the head has now.
     pub(crate) fn moved_since(&mut self, before: &[(WorkspaceName, Folder)]) -> Result<Vec<MovedHead>, VersionError> {
         let mut moved = Vec::new();
         for (workspace, before) in before {
@@ -465,8 +465,8 @@ fn is_kept(change: &ChangeRecord) -> bool {
     change.family == Family::Refs && change.key.starts_with(KEPT.as_bytes())
 }
 
-/// What a commit took off the stage is in it, and the files follow the head back: to stage it again would be a change that nobody sees in
-/// them. What is staged of a merge stays with it.
+/// What a commit took off the stage is in it, and the files follow the head back: to stage it again would be a change that nobody
+/// sees in them. What is staged of a merge stays with it.
 fn is_committed(change: &ChangeRecord, verb: &str, concludes: bool) -> bool {
     change.family == Family::Workspaces && change.key.ends_with(b"/staged") && verb == "commit" && !concludes
 }

@@ -90,8 +90,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// Removes contents from `store`, which is the one underneath this repository, and remembers that it was meant, so that a check does not
-    /// call it damage. Nobody else writes meanwhile.
+    /// Removes contents from `store`, which is the one underneath this repository, and remembers that it was meant, so that a check
+    /// does not call it damage. Nobody else writes meanwhile.
     pub fn purge(&self, store: &dyn Collect, objects: &[ObjectId], now: Timestamp) -> Result<Swept, VersionError> {
         let mut turn = self.writer();
         let value = Bytes::copy_from_slice(&now.0.to_le_bytes());

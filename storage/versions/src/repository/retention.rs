@@ -1,7 +1,7 @@
 //! How long what was done is remembered.
 //!
-//! A snapshot stays as long as a name, a workspace or another snapshot needs it. Beside these, the operation log keeps what it can bring
-//! back, and a closed experiment what it measured; these rules say for how long. The history behind a name is never cut.
+//! A snapshot stays as long as a name, a workspace or another snapshot needs it. Beside these, the operation log keeps what it can
+//! bring back, and a closed experiment what it measured; these rules say for how long. The history behind a name is never cut.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ impl Retention {
         self.ttl.is_some_and(|ttl| time.after(ttl) < now)
     }
 
-    /// The first operation that stays, of a log from `first` to `last`; `time` tells when one was. The last one always stays. It ends at the
-    /// first that is not too old, so one entry of a clock that was behind for a while takes no younger ones with it.
+    /// The first operation that stays, of a log from `first` to `last`; `time` tells when one was. The last one always stays. It
+    /// ends at the first that is not too old, so one entry of a clock that was behind for a while takes no younger ones with it.
     pub fn first_kept<E>(
         &self,
         (first, last): (u64, u64),

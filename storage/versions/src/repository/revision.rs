@@ -1,7 +1,8 @@
 //! What people call snapshots: `main`, `HEAD~2`, `v1^{}`, `@{1}`, `3f2a9c01`, `main:src/lib.rs`, `main..topic`.
 //!
-//! As in git, but for what has no meaning here: a full name (`refs/heads/main`) comes before a tag, a tag before a branch, and a name before the
-//! digits of an id, a snapshot's before those of a git commit that was imported or exported. `@{n}` goes through the operation log.
+//! As in git, but for what has no meaning here: a full name (`refs/heads/main`) comes before a tag, a tag before a branch, and
+//! a name before the digits of an id, a snapshot's before those of a git commit that was imported or exported. `@{n}` goes
+//! through the operation log.
 
 use helix_objects::Family;
 use helix_protocol::{FileMode, ObjectId, SnapshotId};
@@ -330,7 +331,8 @@ impl Repository {
         found.flatten().ok_or_else(|| invalid(whole, "the operation log does not go back that far"))
     }
 
-    /// Where the head was before it was switched for the n-th last time: on a branch, or at a snapshot. Commits on the way are no switches.
+    /// Where the head was before it was switched for the n-th last time: on a branch, or at a snapshot. Commits on
+    /// the way are no switches.
     pub fn head_before(&self, workspace: &WorkspaceName, count: usize) -> Result<Option<HeadTarget>, VersionError> {
         let mut past = Vec::new();
         let mut now = self.head(workspace)?.target;

@@ -9,8 +9,8 @@ use crate::VersionError;
 use crate::tree::Tree;
 
 impl Repository {
-    /// Every file and folder of a snapshot, or of what is staged, whose id begins with these lowercase hexadecimal digits. Reads each folder of
-    /// the history once.
+    /// Every file and folder of a snapshot, or of what is staged, whose id begins with these lowercase hexadecimal digits. Reads
+    /// each folder of the history once.
     pub fn objects_like(&self, digits: &str) -> Result<BTreeSet<ObjectId>, VersionError> {
         let snapshots = self.all_snapshots()?.into_iter().map(|(_, tree)| tree);
         let mut open: Vec<ObjectId> = snapshots.chain(self.staged_trees()?.into_iter().map(|(_, tree)| tree)).collect();

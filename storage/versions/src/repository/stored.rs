@@ -22,8 +22,8 @@ pub(crate) struct StoredSnapshot {
 }
 
 impl Repository {
-    /// Writes the records of snapshots that were stored in bulk, parents first, so that their short ids and depths are known. They say
-    /// nothing about what is reachable, so it does no harm where this is interrupted.
+    /// Writes the records of snapshots that were stored in bulk, parents first, so that their short ids and depths are known. They
+    /// say nothing about what is reachable, so it does no harm where this is interrupted.
     pub(crate) fn record_stored(&self, snapshots: &[StoredSnapshot]) -> Result<(), VersionError> {
         self.made(snapshots.iter().map(|snapshot| snapshot.id));
         let mut depths: HashMap<SnapshotId, u64> = HashMap::with_capacity(snapshots.len());

@@ -33,8 +33,8 @@ pub struct Caller {
     pub who: Signature,
     /// Who stands in what is committed instead, where that is to have another date.
     pub committer: Option<Signature>,
-    /// When the change counts as made; `None` for the repository's own class. The batch is written in one's turn, the sync is made after it,
-    /// so those who wait at the same time share one, whichever of both synced classes they asked for.
+    /// When the change counts as made; `None` for the repository's own class. The batch is written in one's turn, the sync is made
+    /// after it, so those who wait at the same time share one, whichever of both synced classes they asked for.
     pub durability: Option<Durability>,
 }
 

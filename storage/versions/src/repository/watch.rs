@@ -10,8 +10,8 @@ use crate::VersionError;
 
 use super::Repository;
 
-/// What changes name while a collection runs. A snapshot that nothing reaches any more can be named by its id, and so come back: before
-/// the sweep it is marked with the rest, and during it that is refused.
+/// What changes name while a collection runs. A snapshot that nothing reaches any more can be named by its id, and so come back:
+/// before the sweep it is marked with the rest, and during it that is refused.
 #[derive(Default)]
 pub(crate) struct Watched {
     named: Vec<SnapshotId>,

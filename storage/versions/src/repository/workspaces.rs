@@ -129,8 +129,8 @@ impl Repository {
         }
     }
 
-    /// Makes a workspace. `root` is where its files are, as people see it. Fails with `Exists`, or with `HeldByWorkspace` where another
-    /// one is on the branch.
+    /// Makes a workspace. `root` is where its files are, as people see it. Fails with `Exists`, or with `HeldByWorkspace` where
+    /// another one is on the branch.
     pub fn add_workspace(
         &self,
         caller: &Caller,
@@ -181,8 +181,8 @@ impl Repository {
         Ok(removed.1)
     }
 
-    /// Says what the next commit is to have; `None` takes it back. What is staged without a word of the head's tree that it was made of is
-    /// made of the present one's. Not told to the operation log.
+    /// Says what the next commit is to have; `None` takes it back. What is staged without a word of the head's tree that it was
+    /// made of is made of the present one's. Not told to the operation log.
     pub fn stage(
         &self,
         workspace: &WorkspaceName,
@@ -225,8 +225,8 @@ impl Repository {
         })
     }
 
-    /// Moves the caller's workspace to a branch or a snapshot; what is staged stays so. Refused while a merge waits, and where another
-    /// workspace is on the branch unless that is allowed.
+    /// Moves the caller's workspace to a branch or a snapshot; what is staged stays so. Refused while a merge waits, and where
+    /// another workspace is on the branch unless that is allowed.
     pub fn switch(&self, caller: &Caller, start: &Start, elsewhere: Elsewhere) -> Result<Switched, VersionError> {
         let keys = WorkspaceKeys(&caller.workspace);
         let ((from, to, head), recorded) = self.change(caller, "switch", |change| {
@@ -251,8 +251,8 @@ impl Repository {
         Ok(Switched { from, to, head, recorded })
     }
 
-    /// Moves the head of the caller's workspace, and the branch it is on, to another snapshot. Gives a merge that has begun up, except for a soft
-    /// one, which is refused then.
+    /// Moves the head of the caller's workspace, and the branch it is on, to another snapshot. Gives a merge that has begun up,
+    /// except for a soft one, which is refused then.
     pub fn reset(&self, caller: &Caller, to: SnapshotId, kind: ResetKind) -> Result<Switched, VersionError> {
         let keys = WorkspaceKeys(&caller.workspace);
         let ((from, tree, head), recorded) = self.change(caller, "reset", |change| {

@@ -150,7 +150,8 @@ pub(super) enum Tie {
 }
 
 impl Pass<'_> {
-    /// Looks at the root, just opened, with all beneath. The root's ticket is 0. `outer` is what is ignored whatever the folder says.
+    /// Looks at the root, just opened, with all beneath. The root's ticket is 0. `outer` is what is ignored
+    /// whatever the folder says.
     pub(super) fn everything(&self, root: OwnedFd, outer: Option<Arc<Chain>>) -> Result<Vec<Seen>, VersionError> {
         let team = Team::new();
         let at =
@@ -159,8 +160,8 @@ impl Pass<'_> {
         team.work(&|job| self.job(&team, job))
     }
 
-    /// Looks at these names of folders that the index has; each folder's ticket is its place in the list. A folder that cannot be opened has
-    /// nothing seen in it: the event that says why is still to come.
+    /// Looks at these names of folders that the index has; each folder's ticket is its place in the list. A folder that cannot be
+    /// opened has nothing seen in it: the event that says why is still to come.
     pub(super) fn some(&self, root: &OwnedFd, folders: Vec<(FolderKey, Vec<CString>)>) -> Result<Vec<Seen>, VersionError> {
         let team = Team::new();
         let mut cursor = folder::Cursor::new(root.as_fd());

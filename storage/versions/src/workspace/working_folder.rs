@@ -107,8 +107,8 @@ pub enum LocalChanges {
     /// Files that are the same in both trees stay as they are. Where a change or an untracked file is in the way, the
     /// move is refused with [`VersionError::WouldOverwrite`] before anything is touched: `switch`, and how a merge is written.
     Keep,
-    /// Every file of either tree becomes the new tree's; untracked files stay unless they are in the way: `reset --hard`. Repositories that
-    /// lie in the folder stay: where one is in the way, the move is refused.
+    /// Every file of either tree becomes the new tree's; untracked files stay unless they are in the way: `reset --hard`.
+    /// Repositories that lie in the folder stay: where one is in the way, the move is refused.
     Discard,
 }
 
@@ -137,7 +137,8 @@ pub enum ConflictKind {
     LocalChange,
     /// The base has no such file, and the new tree has something else there. Ignored files do not count, as in git.
     Untracked,
-    /// A repository of its own lies in a folder that the new tree has as a file. No tree has it, so it is spared however the move is made.
+    /// A repository of its own lies in a folder that the new tree has as a file. No tree has it, so it is spared
+    /// however the move is made.
     Repository,
 }
 
@@ -153,9 +154,9 @@ pub struct LiveEntry {
 }
 
 impl WorkingFolder {
-    /// Opens a folder. `state` is a folder of its own, for what is remembered of files between
-    /// processes; it must not lie where it would be scanned (`.helios` is fine). Cheap: what the folder holds is found by the first call.
-    /// Refused with [`VersionError::TooBroad`] for a home folder or `/`.
+    /// Opens a folder. `state` is a folder of its own, for what is remembered of files between processes; it must not lie where it
+    /// would be scanned (`.helios` is fine). Cheap: what the folder holds is found by the first call. Refused with
+    /// [`VersionError::TooBroad`] for a home folder or `/`.
     pub fn open(root: &Path, state: &Path, rules: FolderRules) -> Result<Self, VersionError> {
         let root = root.canonicalize().map_err(|error| VersionError::io(root, error))?;
         let home = std::env::var_os("HOME").and_then(|home| Path::new(&home).canonicalize().ok());
@@ -166,8 +167,8 @@ impl WorkingFolder {
         Ok(Self { live: Live::new(root, state, rules, saved), left_out: Vec::new() })
     }
 
-    /// Looks at the folder while there is no store yet to hold it against. Nothing is written. It is never needed: where it fails, the first
-    /// call that has a store begins anew.
+    /// Looks at the folder while there is no store yet to hold it against. Nothing is written. It is never needed: where it fails,
+    /// the first call that has a store begins anew.
     pub fn look_ahead(&mut self) {
         if let Err(error) = self.live.look(&MemoryStore::default(), None, false) {
             tracing::debug!(%error, folder = %self.root().display(), "a folder could not be looked at ahead");
@@ -204,8 +205,8 @@ impl WorkingFolder {
         Ok(Status { tree, changes, skipped, torn, tracking: self.live.tracking() })
     }
 
-    /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs. Refused with `WouldOverwrite` where a repository
-    /// of its own would go.
+    /// Makes the folder hold exactly `tree`, ignored files aside, touching only what differs. Refused with `WouldOverwrite` where a
+    /// repository of its own would go.
     pub fn checkout(&mut self, store: &dyn ObjectStore, tree: ObjectId) -> Result<CheckedOut, VersionError> {
         let base = self.live.base();
         self.live.bring(store, base, false)?;
@@ -254,9 +255,9 @@ impl WorkingFolder {
         Ok(self.plan(store, base, tree, Manner::Keep)?.conflicts)
     }
 
-    /// Whether [`switch`](Self::switch) can begin: fails where content of files that it would write is missing, before anything is touched. With
-    /// [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with). With [`LocalChanges::Discard`] only repositories of their
-    /// own are in the way, and the last refresh is gone by.
+    /// Whether [`switch`](Self::switch) can begin: fails where content of files that it would write is missing, before anything is
+    /// touched. With [`LocalChanges::Keep`] it answers as [`conflicts_with`](Self::conflicts_with). With [`LocalChanges::Discard`]
+    /// only repositories of their own are in the way, and the last refresh is gone by.
     pub fn foresee(
         &mut self,
         store: &dyn ObjectStore,
@@ -272,9 +273,9 @@ impl WorkingFolder {
         Ok(plan.conflicts)
     }
 
-    /// Makes these paths (files, or folders with all beneath) what they are in `tree`; what `tree` lacks beneath them and `base` has is removed.
-    /// An empty path is the whole folder. Fails with `NotFound` for a path that neither tree has, and with `WouldOverwrite` where a
-    /// repository of its own would go.
+    /// Makes these paths (files, or folders with all beneath) what they are in `tree`; what `tree` lacks beneath them and `base`
+    /// has is removed. An empty path is the whole folder. Fails with `NotFound` for a path that neither tree has, and with
+    /// `WouldOverwrite` where a repository of its own would go.
     pub fn restore(
         &mut self,
         store: &dyn ObjectStore,
@@ -306,7 +307,8 @@ impl WorkingFolder {
         apply(&mut self.live, store, plan, Manner::Discard, None)
     }
 
-    /// What was ignored when the folder was last looked at: files, and folders (with a final `/`) that are ignored as such, ascending. Walks the folder.
+    /// What was ignored when the folder was last looked at: files, and folders (with a final `/`) that are ignored as such,
+    /// ascending. Walks the folder.
     pub fn ignored(&self) -> Result<Vec<Vec<u8>>, VersionError> {
         self.live.ignored()
     }
@@ -353,8 +355,8 @@ impl WorkingFolder {
         self.live.tracking()
     }
 
-    /// Reads the queue of events without looking at files, so that it does not overflow while many files change and nobody asks. Never
-    /// needed for a right answer: an overflow costs one scan.
+    /// Reads the queue of events without looking at files, so that it does not overflow while many files change and nobody asks.
+    /// Never needed for a right answer: an overflow costs one scan.
     pub fn absorb(&mut self) {
         self.live.absorb();
     }

@@ -76,8 +76,8 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
     Ok(removed)
 }
 
-/// Where a folder holds a repository of its own, at whatever depth: nothing of that is in any tree, so it cannot be brought back. The
-/// path of what makes it one, from the folder.
+/// Where a folder holds a repository of its own, at whatever depth: nothing of that is in any tree, so it cannot be brought back.
+/// The path of what makes it one, from the folder.
 pub(super) fn repository_in(parent: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<Option<Vec<u8>>, Errno> {
     let is_folder = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if !folder::stat(parent, name)?.is_some_and(is_folder) {
@@ -130,8 +130,8 @@ pub(super) enum Source<'a> {
     Clone(BorrowedFd<'a>),
 }
 
-/// Writes a file. With `known` what has the name must still look so; otherwise it is left alone, and the answer is `None`. So is a folder
-/// with a repository of its own.
+/// Writes a file. With `known` what has the name must still look so; otherwise it is left alone, and the answer is `None`. So is a
+/// folder with a repository of its own.
 pub(super) fn put(
     folder: BorrowedFd<'_>,
     name: &CStr,
@@ -193,8 +193,8 @@ pub(super) fn link(folder: BorrowedFd<'_>, name: &CStr, content: &Bytes, known: 
     }
 }
 
-/// Gives a finished draft its name; what had it goes, a folder with all that is in it unless that is a repository of its own. With `known`
-/// it must be a file that still looks so. Otherwise the draft goes, and the answer is false.
+/// Gives a finished draft its name; what had it goes, a folder with all that is in it unless that is a repository of its own. With
+/// `known` it must be a file that still looks so. Otherwise the draft goes, and the answer is false.
 fn take_place(folder: BorrowedFd<'_>, draft: &CStr, name: &CStr, known: Option<FileStat>) -> Result<bool, Errno> {
     if repository_in(folder, name, 0)?.is_some() {
         let_go(folder, draft)?;

@@ -32,8 +32,9 @@ pub(super) fn beside(location: &Location) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The folders of workspaces whose files follow what an import moves, with the trees that they came of: all but the one that git itself
-/// works in, where they are right already. It is noted that they may be on their way, so that a head which moved without them is seen.
+/// The folders of workspaces whose files follow what an import moves, with the trees that they came of: all but the one
+/// that git itself works in, where they are right already. It is noted that they may be on their way, so that a head which
+/// moved without them is seen.
 pub(super) struct Folders(Vec<Noted>);
 
 impl Folders {
@@ -48,8 +49,8 @@ impl Folders {
         self
     }
 
-    /// Lets their files follow their branches. Where changes that no commit has are in the way, no file is touched and the import is taken
-    /// back.
+    /// Lets their files follow their branches. Where changes that no commit has are in the way, no file is touched and
+    /// the import is taken back.
     pub fn follow(&self, context: &mut Context<'_>, here: &Here, report: &ImportReport) -> Result<(), Failure> {
         let repository = here.repository();
         let (mut moved, mut blocked) = (Vec::new(), Vec::new());
@@ -100,8 +101,8 @@ pub(super) fn git_folder(git: &Path) -> Option<PathBuf> {
     working_folder(git).ok().flatten()
 }
 
-/// Puts the head where git's is, unless that is nowhere here; the branch that it stays on may have come all the same. Files that are here
-/// already stay; those that are not are made, but in the folder that git itself works in: there they were deleted.
+/// Puts the head where git's is, unless that is nowhere here; the branch that it stays on may have come all the same. Files that
+/// are here already stay; those that are not are made, but in the folder that git itself works in: there they were deleted.
 pub(super) fn arrive(context: &mut Context<'_>, here: &Here, head: &GitHead, git: Option<&Path>) -> Result<(), Failure> {
     let repository = here.repository();
     let start = match head {

@@ -71,7 +71,8 @@ fn limit(budget: Budget) -> String {
     }
 }
 
-/// The key that somebody means: by its whole id, by the end of it, or by its name. Of two with one name the one that is valid is meant.
+/// The key that somebody means: by its whole id, by the end of it, or by its name. Of two with one name the
+/// one that is valid is meant.
 fn named<'a>(keys: &'a [KeyView], text: &str, now: Timestamp) -> Result<&'a KeyView, Failure> {
     let digits = text.to_ascii_lowercase();
     let by_id = |key: &&KeyView| {

@@ -8,7 +8,8 @@ use helix_protocol::{AgentProgram, AgentSpec, Approval, Effort, ExternalSpec, Mo
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Agent")]
 pub(super) struct Agent {
-    /// An agent that you already have instead of Helix' own, by its name in docs/agents.md or helix.yaml, for example claude-acp, codex
+    /// An agent that you already have instead of Helix' own, by its name in docs/agents.md or helix.yaml, for
+    /// example claude-acp, codex
     #[arg(long = "agent", value_name = "NAME", conflicts_with_all = ["command", "reasoning", "thinking", "web_host", "sub_agents"])]
     external: Option<String>,
     /// The same for any agent that speaks the Agent Client Protocol on its standard input and output, by its command line
@@ -94,8 +95,8 @@ impl Agent {
     }
 }
 
-/// Variables of an agent that nobody knows: a home in the workspace, so that its session is committed, and the gateway under the names
-/// that most clients read.
+/// Variables of an agent that nobody knows: a home in the workspace, so that its session is committed, and the gateway under the
+/// names that most clients read.
 fn everywhere() -> BTreeMap<String, String> {
     let pairs = [
         ("HOME", "{session}/home"),

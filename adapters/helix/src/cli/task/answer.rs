@@ -48,8 +48,8 @@ impl Answer {
     }
 }
 
-/// What a person's words answer a question with: the choice that they are, or themselves, for the model to read. `None` where they are no
-/// choice and no model asked.
+/// What a person's words answer a question with: the choice that they are, or themselves, for the model to read. `None` where they
+/// are no choice and no model asked.
 pub(in crate::cli) fn meant(question: &Question, words: &str) -> Option<String> {
     let words = words.trim();
     let is = |choice: &&String| {

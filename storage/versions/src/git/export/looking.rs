@@ -22,8 +22,8 @@ pub struct Line<'a> {
     pub trees: &'a [ObjectId],
 }
 
-/// For each tree the paths that an export would leave out of it; a whole folder is listed once, with a `/` behind it. By the very code
-/// that exports, over a repository whose new objects stay in memory: nothing of it is changed.
+/// For each tree the paths that an export would leave out of it; a whole folder is listed once, with a `/` behind it. By the very
+/// code that exports, over a repository whose new objects stay in memory: nothing of it is changed.
 pub fn left_out(store: &dyn ObjectStore, line: &Line<'_>) -> Result<Vec<Vec<String>>, VersionError> {
     let empty;
     let path = match line.repository {

@@ -1,5 +1,5 @@
-//! What a process leaves that dies in the middle of a collection, of packing or of a purge: a copy of the store behind each of their
-//! writes is opened, found whole, and brought to the end that the first one would have come to.
+//! What a process leaves that dies in the middle of a collection, of packing or of a purge: a copy of the store behind each of
+//! their writes is opened, found whole, and brought to the end that the first one would have come to.
 
 use std::path::Path;
 use std::time::Duration;
