@@ -15,7 +15,7 @@ use crate::tools::{Stage, text};
 pub fn there_and_back(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let mut figures = one(stage, 500, scale.pick(11, 2))?;
     if scale == Scale::Full {
-        figures.extend(one(stage, 10_000, 5)?);
+        figures.extend(one(stage, 10_000, 11)?);
     }
     Ok(figures)
 }

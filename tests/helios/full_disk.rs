@@ -25,7 +25,7 @@ impl SmallDisk {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(folder);
         if !mount.output().is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: this user may not mount a file system");
+            crate::not_run::not_run("a full disk", "this user may not mount a file system");
             return None;
         }
         Some(Self { folder: folder.to_owned() })

@@ -105,6 +105,144 @@ fn commands_end_with_gits_codes() {
     assert_eq!(both.user.ok(&both.helios, &["log", "--oneline"]).lines().count(), 1, "nothing was committed");
 }
 
+/// Two lines of work that conflict in `f`: `main` and `side`. `old` is before `main`, and `apart` changes another file.
+fn conflicting() -> Both {
+    let both = Both::new();
+    for path in ["f", "g"] {
+        both.write(path, "1\n");
+    }
+    both.commit("base");
+    both.done(&["branch", "old"]);
+    for (branch, path) in [("side", "f"), ("apart", "a")] {
+        both.done(&["checkout", "-q", "-b", branch, "old"]);
+        both.write(path, &format!("{branch}\n"));
+        both.commit(branch);
+    }
+    both.done(&["checkout", "-q", "main"]);
+    both.write("f", "main\n");
+    both.commit("main");
+    both
+}
+
+fn lines(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    text.split([';', '\n']).map(|line| line.split_whitespace().collect())
+}
+
+#[test]
+fn what_is_refused_while_a_merge_waits_is_refused_with_gits_codes() {
+    for begun in [["merge", "side"], ["cherry-pick", "side"]] {
+        let both = conflicting();
+        both.same_code("", &begun);
+        let waiting = "merge side; merge old; commit -m no; switch old; checkout old; cherry-pick side; revert HEAD
+            reset --soft HEAD; status --porcelain; diff --quiet; diff --quiet -- g";
+        lines(waiting).for_each(|arguments| both.same_code("", &arguments));
+        for arguments in ["diff --name-only", "diff --name-status", "diff --name-only -- g"] {
+            both.same("", &arguments.split(' ').collect::<Vec<_>>());
+        }
+        // git's own shows all sides at once; beside our side it says the same as here.
+        let (git, ours) = (both.git("", &["diff", "--ours"]).out, both.helios("", &["diff"]).out);
+        let plain = |text: &str| text.lines().filter(|line| !line.starts_with("index ") && !line.contains(">>>")).count();
+        assert!(ours.starts_with("* Unmerged path f\ndiff --git a/f b/f\n") && ours.contains("\n+<<<<<<< HEAD\n main\n"), "{ours}");
+        assert_eq!(plain(&git), plain(&ours), "{git}{ours}");
+        both.write("f", "decided\n");
+        both.done(&["add", "f"]);
+        lines("merge side; switch old; cherry-pick side; revert HEAD").for_each(|arguments| both.same_code("", &arguments));
+        both.same("", &["diff"]);
+        both.done(&["commit", "-q", "-m", "decided"]);
+        both.same("", &["status", "--porcelain"]);
+    }
+}
+
+#[test]
+fn what_is_not_committed_stops_a_merge_or_a_pick_where_it_does_in_git() {
+    let both = conflicting();
+    let refused = "cherry-pick side; revert HEAD; merge old; status --porcelain";
+    both.write("f", "edited\n");
+    lines(refused).for_each(|arguments| both.same_code("", &arguments));
+    both.done(&["add", "f"]);
+    lines(refused).for_each(|arguments| both.same_code("", &arguments));
+    both.done(&["checkout", "-q", "-f", "main"]);
+    both.write("staged", "1\n");
+    both.done(&["add", "staged"]);
+    // What is staged in another file is in nobody's way, where the head only moves or does not.
+    lines(refused).for_each(|arguments| both.same_code("", &arguments));
+    both.done(&["checkout", "-q", "old"]);
+    both.done(&["merge", "main"]);
+    both.same("", &["status", "--porcelain"]);
+    both.done(&["commit", "-q", "-m", "staged"]);
+    both.same("", &["status", "--porcelain"]);
+    // In the same file it is.
+    both.done(&["checkout", "-q", "-b", "again", "old"]);
+    both.write("f", "staged\n");
+    both.done(&["add", "f"]);
+    both.same_code("", &["merge", "main"]);
+    both.same("", &["status", "--porcelain"]);
+    // A snapshot of both sides has no room for it.
+    both.done(&["checkout", "-q", "-f", "main"]);
+    both.write("staged", "1\n");
+    both.done(&["add", "staged"]);
+    let made = both.helios("", &["merge", "apart"]);
+    assert!(made.code == 1 && made.err.contains("staged") && both.git("", &["merge", "apart"]).code != 0, "{made:?}");
+    both.same("", &["status", "--porcelain"]);
+}
+
+#[test]
+fn what_people_type_to_git_is_understood() {
+    let both = Both::new();
+    both.write("f", "1\n");
+    both.commit("one");
+    both.done(&["tag", "-m", "first line\n\nmore", "v1"]);
+    both.done(&["tag", "plain"]);
+    both.write("f", "1\n2\n");
+    both.write("why", "why\n\nand how\n");
+    both.write(".env", "secret\n");
+    both.done(&["commit", "-q", "-a", "-F", "why"]);
+    both.same("", &["status", "--porcelain"]);
+    both.same_code("", &["commit", "-a", "-m", "nothing is tracked and changed"]);
+    both.same_code("", &["commit", "-F", "nope"]);
+    let message = |ended: Ended| ended.out.split_once("\n\n").map(|(_, text)| text.to_owned());
+    assert_eq!(message(both.git("", &["cat-file", "-p", "HEAD"])), message(both.helios("", &["cat-file", "-p", "HEAD"])));
+    for arguments in [&["tag", "-n"][..], &["cat-file", "-t", "v1"], &["cat-file", "-t", "plain"]] {
+        both.same("", arguments);
+    }
+    let told = |arguments: &[&str], part: &str| {
+        for ended in [both.git("", arguments), both.helios("", arguments)] {
+            assert!(ended.out.contains(part), "{arguments:?}: {ended:?}");
+        }
+    };
+    told(&["show", "v1"], "\n\nfirst line\n\nmore\n\ncommit ");
+    told(&["cat-file", "-p", "v1"], "\ntype commit\ntag v1\ntagger Ada <ada@example.org> ");
+    for arguments in [
+        "blame HEAD~1 f",
+        "blame HEAD~1 -- f",
+        "blame -- f",
+        "blame f",
+        "blame HEAD~1 -- nope",
+        "blame nope f",
+        "blame HEAD HEAD~1 f",
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        both.same_code("", &arguments);
+        let lines = [both.git("", &arguments), both.helios("", &arguments)].map(|ended| ended.out.lines().count());
+        assert_eq!(lines[0], lines[1], "{arguments:?}");
+    }
+    let branches = "branch a; branch b; branch c; branch -d a nope b; branch; branch -D c nope; branch; branch x HEAD y";
+    for arguments in lines(branches) {
+        both.same_code("", &arguments);
+        both.same("", &["branch"]);
+    }
+    for arguments in
+        ["rev-parse --verify -q nope", "rev-parse -q --verify nope~3", "rev-parse --verify nope", "rev-parse --verify -q HEAD HEAD"]
+    {
+        both.same("", &arguments.split(' ').collect::<Vec<_>>());
+    }
+    assert_eq!(both.helios("", &["rev-parse", "--verify", "-q", "nope"]).err, "");
+    for (asked, digits) in [("--short=7", 7), ("--short=20", 20), ("--short=1", 4)] {
+        both.same_code("", &["rev-parse", asked, "HEAD"]);
+        assert_eq!(both.helios("", &["rev-parse", asked, "HEAD"]).out.trim().len(), digits);
+    }
+}
+
 #[test]
 fn the_history_has_gits_order_also_where_its_commits_are_of_one_second() {
     let both = Both::new();

@@ -6,6 +6,7 @@ mod beside_git;
 mod clock;
 mod commands;
 mod deaths;
+mod differential;
 mod engine_life;
 mod full_disk;
 mod harness;
@@ -13,6 +14,9 @@ mod json;
 mod kept;
 mod like_git;
 mod loss;
+#[path = "../harness/not_run.rs"]
+mod not_run;
+mod paths_like_git;
 mod purge;
 mod seed;
 mod staging;

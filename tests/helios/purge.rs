@@ -55,6 +55,26 @@ fn whatever_moves_files_leaves_a_purged_path_out_and_says_so() {
 }
 
 #[test]
+fn a_content_is_purged_by_the_digits_that_commands_print_and_counted_no_more() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.commit(&root, "secret", "s3cret\n");
+    let counts = || {
+        let checked: Value = serde_json::from_str(&user.ok(&root, &["fsck", "--json"])).expect("JSON");
+        (checked["objects"].as_u64(), checked["reachable"].as_u64(), checked["unreachable"].clone())
+    };
+    let (objects, reachable, unreachable) = counts();
+    assert_eq!((objects, unreachable), (reachable, json!(0)));
+    let id = user.ok(&root, &["rev-parse", "HEAD:secret"]);
+    let unknown = user.run(&root, &["purge", "0123456789ab"]);
+    assert!(unknown.code == 128 && unknown.err.contains("there is no path"), "{}", unknown.err);
+    let purged = user.ok(&root, &["purge", &id[..12]]);
+    assert!(purged.contains("1 files purged from 1 snapshots"), "{purged}");
+    assert_eq!(counts(), (objects.map(|all| all - 1), reachable.map(|all| all - 1), json!(0)));
+}
+
+#[test]
 fn the_last_copy_of_what_was_purged_is_in_the_way_or_kept() {
     let user = User::new();
     let root = user.repository("work");

@@ -110,6 +110,24 @@ fn a_merge_that_is_decided_path_by_path_has_all_that_merged_cleanly_and_nothing_
 }
 
 #[test]
+fn what_is_refused_while_a_merge_waits_touches_no_file() {
+    let user = User::new();
+    for refused in
+        [&["merge", "side"][..], &["cherry-pick", "side"], &["revert", "HEAD"], &["switch", "side"], &["checkout", "-f", "side"]]
+    {
+        let root = conflicting(&user, refused[0]);
+        assert_eq!(user.run(&root, &["merge", "side"]).code, 1);
+        // Decided as the head has it, which is what the files were before the merge.
+        write(&root, "f", "main\n");
+        fs::remove_file(root.join("clean")).expect("removed");
+        let ended = user.run(&root, refused);
+        assert!(ended.code != 0 && ended.err.contains("in the middle of a merge") && !ended.err.contains("kept in"), "{ended:?}");
+        assert_eq!(status(&user, &root), "AA both\nAD clean\nUU f\nDU gone\nM  other\n", "{refused:?}");
+        assert_eq!((read(&root, "f"), root.join("clean").exists()), ("main\n".to_owned(), false), "{refused:?}");
+    }
+}
+
+#[test]
 fn what_is_left_to_pick_is_named_where_one_stops() {
     let user = User::new();
     let root = conflicting(&user, "work");

@@ -139,8 +139,7 @@ fn a_file_that_came_with_a_clone_leads_into_no_other_repository() {
 #[test]
 fn another_users_repository_is_refused_until_git_calls_it_safe() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can give a folder away");
-        return;
+        return crate::not_run::not_run("another user's repository", "only root can give a folder away");
     }
     let user = User::new();
     let root = user.repository("work");

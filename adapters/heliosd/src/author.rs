@@ -1,7 +1,6 @@
 //! Who somebody is, as their environment and git's configuration say.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use helix_protocol::{Code, Failure, Timestamp};
 use helix_versions::Signature;
@@ -9,6 +8,7 @@ use helix_versions::git::parse_date;
 
 use crate::context::Caller;
 use crate::engine::settings::Settings;
+use crate::git_config::GitConfig;
 
 /// Whose name is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub enum Role {
 pub struct Who<'a> {
     caller: &'a Caller,
     settings: &'a Settings,
-    git: GitUser,
+    git: GitConfig,
 }
 
 impl<'a> Who<'a> {
     /// Reads git's configuration, of the person and of the repository in `root`.
     pub fn read(caller: &'a Caller, settings: &'a Settings, root: &Path) -> Self {
-        Self { caller, settings, git: GitUser::read(caller, root) }
+        Self { caller, settings, git: GitConfig::read(|name| caller.variable(name).map(Into::into), root) }
     }
 
     /// The signature now: `HELIOS_AUTHOR_NAME` and the like, then git's variables, the repository's settings, git's configuration,
@@ -102,64 +102,4 @@ fn host() -> String {
 /// A name without what would break it apart where it is shown, as git leaves it out too.
 fn plain(name: &str) -> String {
     name.chars().filter(|letter| !letter.is_control() && !matches!(letter, '<' | '>')).collect::<String>().trim().to_owned()
-}
-
-#[derive(Default)]
-struct GitUser {
-    name: Option<String>,
-    email: Option<String>,
-}
-
-impl GitUser {
-    /// What git's files say, the nearest last.
-    fn read(caller: &Caller, root: &Path) -> Self {
-        let home = caller.variable("HOME").map(PathBuf::from);
-        let config =
-            caller.variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(".config")));
-        let files = [
-            config.map(|config| config.join("git/config")),
-            home.map(|home| home.join(".gitconfig")),
-            Some(root.join(".git/config")),
-        ];
-        let mut found = Self::default();
-        for file in files.into_iter().flatten() {
-            if let Ok(text) = fs::read_to_string(file) {
-                let read = Self::parse(&text);
-                found = Self { name: read.name.or(found.name), email: read.email.or(found.email) };
-            }
-        }
-        found
-    }
-
-    /// The section `[user]` of a file in git's form.
-    fn parse(text: &str) -> Self {
-        let (mut found, mut inside) = (Self::default(), false);
-        for line in text.lines().map(str::trim) {
-            if line.starts_with('[') {
-                inside = line.split(']').next().is_some_and(|section| section[1..].trim().eq_ignore_ascii_case("user"));
-            } else if let Some((key, value)) = line.split_once('=').filter(|_| inside) {
-                let value = value.split(['#', ';']).next().unwrap_or_default().trim().trim_matches('"');
-                match key.trim().to_ascii_lowercase().as_str() {
-                    _ if value.is_empty() => {}
-                    "name" => found.name = Some(value.to_owned()),
-                    "email" => found.email = Some(value.to_owned()),
-                    _ => {}
-                }
-            }
-        }
-        found
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::GitUser;
-
-    #[test]
-    fn gits_user_is_the_section_user_and_no_other() {
-        let read = GitUser::parse(
-            "[core]\n\tname = no\n[user]\n\tname = \"Ada L\"  # she\n\temail=ada@example.org\n[user \"x\"]\nname=no\n[alias]\nemail = no\n",
-        );
-        assert_eq!((read.name.as_deref(), read.email.as_deref()), (Some("Ada L"), Some("ada@example.org")));
-    }
 }

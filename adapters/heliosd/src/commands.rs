@@ -177,12 +177,11 @@ pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
     let (caller, argv) = Caller::new(run);
     let mut context = Context::new(engine, Console::new(sink), caller);
     let ended = dispatch(&mut context, argv);
-    let json = context.is_json();
     let ended = ended.and_then(|code| context.console.warn().map(|()| code));
-    let code = ended.unwrap_or_else(|failure| context.console.fail(&engine.plain(failure), json));
+    let code = ended.unwrap_or_else(|failure| context.tell(failure));
     match context.console.end() {
         Ok(()) => code,
-        Err(failure) => context.console.fail(&failure, json),
+        Err(failure) => context.tell(failure),
     }
 }
 

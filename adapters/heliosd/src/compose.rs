@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use helix_objects::{Durability, Mark, NewObject, ObjectError, ObjectStore, Pin, StoreStats};
 use helix_protocol::{FileMode, ObjectId};
-use helix_versions::{Tree, TreeEntry, VersionError};
+use helix_versions::{EntryChange, Tree, TreeEntry, VersionError};
 
 /// A store with objects that are not in it yet. It can be read as one; what is written goes to the store itself.
 pub struct Fresh {
@@ -49,10 +49,56 @@ impl Fresh {
         if path.is_empty() {
             return Ok(from);
         }
-        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         let found = self.entry(from, path)?;
-        let spliced = self.put(Some(into), &parts, found)?;
-        spliced.map_or_else(|| Ok(self.add(&Tree::default())), |(id, _)| Ok(id))
+        self.replace(into, path, found)
+    }
+
+    /// As [`splice`](Self::splice), where what `into` has beneath `path` and `from` has not stays.
+    pub fn overlay(&mut self, into: ObjectId, from: ObjectId, path: &[u8]) -> Result<ObjectId, VersionError> {
+        if path.is_empty() {
+            return Ok(self.over(into, from)?.0);
+        }
+        let Some(above) = self.entry(from, path)? else { return Ok(into) };
+        let below = self.entry(into, path)?;
+        let found = self.entry_over(below, above)?;
+        self.replace(into, path, Some(found))
+    }
+
+    /// `into` with what has changed at some paths.
+    pub fn with_changes<'a>(
+        &mut self,
+        into: ObjectId,
+        mut changes: impl Iterator<Item = &'a EntryChange>,
+    ) -> Result<ObjectId, VersionError> {
+        changes.try_fold(into, |into, change| self.replace(into, &change.path, change.after.clone()))
+    }
+
+    fn replace(&mut self, into: ObjectId, path: &[u8], found: Option<TreeEntry>) -> Result<ObjectId, VersionError> {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        let replaced = self.put(Some(into), &parts, found)?;
+        replaced.map_or_else(|| Ok(self.add(&Tree::default())), |(id, _)| Ok(id))
+    }
+
+    /// A folder with all of another one laid over it, and the bytes beneath.
+    fn over(&mut self, below: ObjectId, above: ObjectId) -> Result<(ObjectId, u64), VersionError> {
+        let (below, above) = (self.tree(below)?, self.tree(above)?);
+        let mut entries: Vec<TreeEntry> =
+            below.entries().iter().filter(|entry| above.get(&entry.name).is_none()).cloned().collect();
+        for entry in above.entries() {
+            entries.push(self.entry_over(below.get(&entry.name).cloned(), entry.clone())?);
+        }
+        let tree = Tree::new(entries)?;
+        Ok((self.add(&tree), tree.size()))
+    }
+
+    fn entry_over(&mut self, below: Option<TreeEntry>, above: TreeEntry) -> Result<TreeEntry, VersionError> {
+        match below.filter(|below| below.mode == FileMode::Directory && above.mode == FileMode::Directory) {
+            Some(below) if below.id != above.id => {
+                let (id, size) = self.over(below.id, above.id)?;
+                Ok(TreeEntry { id, size, ..above })
+            }
+            _ => Ok(above),
+        }
     }
 
     /// The folder with an entry put in or taken out beneath it; `None` where nothing is left.
@@ -168,21 +214,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_spliced_tree_has_that_path_of_one_and_the_rest_of_the_other(
+        fn a_spliced_tree_has_that_path_of_one_alone_and_a_laid_one_of_both(
             into in files(), from in files(), path in prop::sample::select(vec!["", "a", "d", "d/e", "d/e/f", "x/y", "g/h"]),
         ) {
             let store = Arc::new(MemoryStore::default());
             let mut fresh = Fresh::new(Arc::clone(&store) as Arc<dyn ObjectStore>, Vec::new());
             let (one, other) = (put(&mut fresh, &into), put(&mut fresh, &from));
             let spliced = fresh.splice(one, other, path.as_bytes()).unwrap();
+            let laid = fresh.overlay(one, other, path.as_bytes()).unwrap();
             store.put(&fresh.into_objects(), Durability::NoSync).unwrap();
+            let files = |tree| -> Files {
+                let found = walk(&*store, tree).unwrap().into_iter().filter(|entry| entry.mode != FileMode::Directory);
+                found.map(|entry| (String::from_utf8(entry.path).unwrap(), store.read(entry.id).unwrap()[0])).collect()
+            };
             let beneath = |name: &str| path.is_empty() || name == path || name.starts_with(&format!("{path}/"));
+            let taken: Files = from.into_iter().filter(|(name, _)| beneath(name)).collect();
+            let mut both = into.clone();
+            both.extend(taken.clone());
+            prop_assert_eq!(files(laid), both);
             let mut expected: Files = into.into_iter().filter(|(name, _)| !beneath(name)).collect();
-            expected.extend(from.into_iter().filter(|(name, _)| beneath(name)));
-            let found: Files = walk(&*store, spliced).unwrap().into_iter().filter(|entry| entry.mode != FileMode::Directory).map(|entry| {
-                (String::from_utf8(entry.path).unwrap(), store.read(entry.id).unwrap()[0])
-            }).collect();
-            prop_assert_eq!(found, expected);
+            expected.extend(taken);
+            prop_assert_eq!(files(spliced), expected);
         }
     }
 }

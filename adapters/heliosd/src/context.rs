@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use helios_client::Run;
+use helix_protocol::Failure;
 
 use crate::console::Console;
 use crate::engine::Engine;
@@ -74,6 +75,12 @@ impl<'a> Context<'a> {
     /// The surroundings of one command.
     pub fn new(engine: &'a Engine, console: Console<'a>, caller: Caller) -> Self {
         Self { engine, console, caller, format: Format::Text, has_dashes: false }
+    }
+
+    /// Tells of a failure, and gives the code to end with.
+    pub fn tell(&mut self, failure: Failure) -> u8 {
+        let json = self.is_json();
+        self.console.fail(&self.engine.plain(failure), json)
     }
 
     /// Whether the answer is to be JSON.

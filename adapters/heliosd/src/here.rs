@@ -13,7 +13,8 @@ use bytes::Bytes;
 use helix_objects::{Collect, Durability, Lease, NewObject, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 use helix_versions::{
-    Caller, Repository, Resolved, Signature, Staged, VersionError, WorkingFolder, Workspace, WorkspaceName, diff_entries,
+    Annotation, BranchName, Caller, Repository, Resolved, Signature, Staged, Tag, VersionError, WorkingFolder, Workspace,
+    WorkspaceName, diff_entries,
 };
 use parking_lot::MutexGuard;
 
@@ -119,6 +120,14 @@ impl Here {
     /// Whatever a revision stands for. `REVISION:./PATH` and `REVISION:../PATH` are read in the folder that somebody is in.
     pub fn resolve_object(&self, cwd: &Path, revision: &str) -> Result<Resolved, Failure> {
         Ok(self.repository().resolve_object(self.name(), &self.rooted(cwd, revision)?)?)
+    }
+
+    /// The annotated tag that somebody names.
+    pub fn annotated(&self, named: &str) -> Result<Option<(Tag, Annotation)>, Failure> {
+        let name = named.strip_prefix("refs/").unwrap_or(named);
+        let Ok(name) = name.strip_prefix("tags/").unwrap_or(name).parse::<BranchName>() else { return Ok(None) };
+        let tag = self.repository().tag(&name)?;
+        Ok(tag.and_then(|tag| tag.annotation.clone().map(|annotation| (tag, annotation))))
     }
 
     /// The object that somebody names: by its whole id, by a revision as for [`resolve_object`](Self::resolve_object), or by the

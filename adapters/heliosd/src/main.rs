@@ -12,11 +12,13 @@ mod console;
 mod context;
 mod detach;
 mod engine;
+mod git_config;
 mod here;
 mod log_file;
 mod memory;
 mod one_shot;
 mod operations;
+mod pathspec;
 mod render;
 mod serve;
 mod session;
@@ -65,7 +67,11 @@ fn main() -> ExitCode {
 fn serve_options(mut arguments: impl Iterator<Item = OsString>) -> Result<Serve, Failure> {
     let mut options = Serve { detached: false, idle: Duration::from_secs(15 * 60) };
     if let Ok(text) = std::env::var("HELIOS_ENGINE_IDLE") {
-        options.idle = duration(&text)?;
+        match duration(&text) {
+            Ok(idle) => options.idle = idle,
+            // Whoever has it in their environment still needs an engine.
+            Err(failure) => eprintln!("warning: HELIOS_ENGINE_IDLE: {}: {}", failure.message, failure.hint),
+        }
     }
     while let Some(argument) = arguments.next() {
         match argument.to_str() {

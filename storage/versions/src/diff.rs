@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use helix_objects::ObjectStore;
 use helix_protocol::{Change, ChangeKind, FileMode, ObjectId};
 
-use crate::read::{check_depth, push_name};
+use crate::read::{check_depth, entry_at, push_name};
 use crate::tree::{Tree, TreeEntry, TreeSource};
 use crate::{VersionError, show_path};
 
@@ -20,6 +20,24 @@ pub struct EntryChange {
     pub before: Option<TreeEntry>,
     /// In the newer tree.
     pub after: Option<TreeEntry>,
+}
+
+/// The paths, ascending, that `changed` has otherwise than `onto`, and that going from `from` to `to` makes another thing than
+/// `changed` has: what is staged and would be lost.
+pub fn in_the_way(
+    store: &dyn ObjectStore,
+    (onto, changed): (ObjectId, ObjectId),
+    (from, to): (ObjectId, ObjectId),
+) -> Result<Vec<Vec<u8>>, VersionError> {
+    let mut paths = Vec::new();
+    for EntryChange { path, .. } in diff_entries(store, Some(onto), changed)? {
+        let at = |tree| entry_at(store, tree, &path).map(|entry| entry.map(|entry| (entry.mode, entry.id)));
+        let wanted = at(to)?;
+        if wanted != at(from)? && wanted != at(changed)? {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// The files that differ between an older and a newer tree, by path. A folder that is empty is

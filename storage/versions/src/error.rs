@@ -5,6 +5,8 @@ use std::path::Path;
 use helix_objects::ObjectError;
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 
+use crate::WorkspaceName;
+
 /// A version library failure.
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
@@ -223,6 +225,14 @@ impl VersionError {
     /// A file system error at a path.
     pub(crate) fn io(path: &Path, source: impl Into<std::io::Error>) -> Self {
         Self::Io { path: path.display().to_string(), source: source.into() }
+    }
+
+    /// The refusal of what cannot be done in a workspace while a merge waits there.
+    pub fn merge_waits(workspace: &WorkspaceName) -> Self {
+        Self::Refused {
+            message: format!("workspace {workspace} is in the middle of a merge"),
+            hint: "commit it, or give it up with `helios merge --abort`",
+        }
     }
 }
 

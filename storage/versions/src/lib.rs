@@ -22,10 +22,12 @@ mod repository;
 mod snapshot;
 mod text;
 mod tree;
+#[cfg(test)]
+mod unprivileged;
 mod workspace;
 
 pub use branch_name::BranchName;
-pub use diff::{EntryChange, diff, diff_entries, objects_between};
+pub use diff::{EntryChange, diff, diff_entries, in_the_way, objects_between};
 pub use error::VersionError;
 pub use merge::{Merged, merge};
 pub use names::leads_into_a_repository;

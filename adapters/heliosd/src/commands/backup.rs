@@ -80,6 +80,12 @@ impl Verb for BackupCommand {
                 let here = Here::find(context, &cwd)?;
                 let to = cwd.join(to);
                 let made = here.open.store.store().backup(&to)?;
+                if to.canonicalize().is_ok_and(|made| made.starts_with(&here.location.root)) {
+                    let text = format!("warning: {} lies in the folder whose history it holds: ", to.display());
+                    context
+                        .console
+                        .note(text + "the next commit takes it in unless it is ignored, and it is lost with the folder")?;
+                }
                 tell(context, &to, &made, "wrote")
             }
             BackupVerb::Verify { backup } => {

@@ -15,18 +15,21 @@ use crate::render::history;
 #[derive(Parser)]
 #[command(
     name = "branch",
-    after_help = "Examples:\n  helios branch\n  helios branch agent-1 main\n  helios branch -m agent-1 winner\n  helios branch -d agent-2"
+    after_help = "Examples:\n  helios branch\n  helios branch agent-1 main\n  helios branch -m agent-1 winner\n  helios branch -d agent-2 agent-3"
 )]
 pub struct Branch {
-    /// The branch; with -m the old name and the new one
+    /// The branch; with -m the old name and the new one, with -d any number
     name: Option<String>,
     /// Where it starts; the head where nothing is said
     start: Option<String>,
+    /// Further ones to delete
+    #[arg(hide = true, requires = "deletion")]
+    more: Vec<String>,
     /// Deletes it
-    #[arg(short, long, conflicts_with_all = ["rename", "force_rename", "start"], requires = "name")]
+    #[arg(short, long, group = "deletion", conflicts_with_all = ["rename", "force_rename"], requires = "name")]
     delete: bool,
     /// Deletes it, merged or not
-    #[arg(short = 'D', conflicts_with_all = ["rename", "force_rename", "start"], requires = "name")]
+    #[arg(short = 'D', group = "deletion", conflicts_with_all = ["rename", "force_rename"], requires = "name")]
     force_delete: bool,
     /// Renames it, or the current one
     #[arg(short = 'm', long = "move", requires = "name")]
@@ -61,14 +64,17 @@ impl Verb for Branch {
         let existing = if self.force || self.force_rename { Existing::Move } else { Existing::Refuse };
         if self.delete || self.force_delete {
             let unmerged = if self.force_delete || self.force { Unmerged::Drop } else { Unmerged::Refuse };
-            let branch = context.console.failing_with(NO, name.parse())?;
-            let (at, _) = context.console.failing_with(NO, repository.delete_branch(&caller, &branch, unmerged))?;
-            if context.is_json() {
-                context.console.json(&json!({"deleted": name, "snapshot": at}))?;
-            } else {
-                context.console.line(format!("Deleted branch {name} (was {}).", at.short()))?;
+            let mut code = OK;
+            // As in git, one that cannot be deleted keeps nobody from deleting the others.
+            for name in [name].into_iter().chain(&self.start).chain(&self.more) {
+                let deleted = name.parse().and_then(|branch| repository.delete_branch(&caller, &branch, unmerged));
+                match context.console.failing_with(NO, deleted) {
+                    Ok((at, _)) if context.is_json() => context.console.json(&json!({"deleted": name, "snapshot": at}))?,
+                    Ok((at, _)) => context.console.line(format!("Deleted branch {name} (was {}).", at.short()))?,
+                    Err(failure) => code = context.tell(failure),
+                }
             }
-            return Ok(OK);
+            return Ok(code);
         }
         if self.rename || self.force_rename {
             let (from, to) = match &self.start {

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use helix_protocol::{Code, Failure};
-use helix_versions::{Snapshot, Tree};
+use helix_versions::{Annotation, Signature, Snapshot, Tree};
 
 use super::Verb;
 use crate::console::OK;
@@ -26,7 +26,7 @@ pub struct CatFile {
     /// Prints it for people
     #[arg(short, group = "what")]
     pretty: bool,
-    /// Prints its kind: commit, tree or blob
+    /// Prints its kind: commit, tree, blob, or tag for an annotated tag
     #[arg(short = 't', group = "what")]
     kind: bool,
     /// Prints its size in bytes
@@ -41,6 +41,18 @@ impl Verb for CatFile {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
+        let tag = here.annotated(&self.object)?.filter(|_| (self.pretty || self.kind || self.size) && !context.is_json());
+        if let Some((tag, Annotation { tagger, message })) = tag {
+            let head = format!("object {}\ntype commit\ntag {}\n", tag.target, tag.name);
+            let text = format!("{head}{}\n{message}", who("tagger", &tagger));
+            let told = match () {
+                () if self.kind => "tag\n".to_owned(),
+                () if self.size => format!("{}\n", text.len()),
+                () => text,
+            };
+            context.console.write(told.as_bytes())?;
+            return Ok(OK);
+        }
         let id = here.object(&cwd, &self.object)?;
         let bytes = here.store().read(id)?;
         let object = Object::of(id, &bytes);
@@ -70,14 +82,16 @@ impl Verb for CatFile {
 fn commit(context: &mut Context<'_>, snapshot: &Snapshot) -> Result<(), Failure> {
     let mut text = format!("tree {}\n", snapshot.tree);
     snapshot.parents.iter().for_each(|parent| text.push_str(&format!("parent {parent}\n")));
-    for (role, who) in [("author", &snapshot.author), ("committer", &snapshot.committer)] {
-        let offset = who.offset_minutes.unsigned_abs();
-        let sign = if who.offset_minutes < 0 { '-' } else { '+' };
-        let seconds = who.time.0.div_euclid(1_000_000);
-        text.push_str(&format!("{role} {} <{}> {seconds} {sign}{:02}{:02}\n", who.name, who.email, offset / 60, offset % 60));
-    }
+    text.push_str(&format!("{}{}", who("author", &snapshot.author), who("committer", &snapshot.committer)));
     snapshot.metadata.iter().for_each(|(key, value)| text.push_str(&format!("meta {key}={value}\n")));
     context.console.write(format!("{text}\n{}", snapshot.message).as_bytes())
+}
+
+fn who(role: &str, who: &Signature) -> String {
+    let offset = who.offset_minutes.unsigned_abs();
+    let sign = if who.offset_minutes < 0 { '-' } else { '+' };
+    let seconds = who.time.0.div_euclid(1_000_000);
+    format!("{role} {} <{}> {seconds} {sign}{:02}{:02}\n", who.name, who.email, offset / 60, offset % 60)
 }
 
 fn tree(context: &mut Context<'_>, tree: &Tree) -> Result<(), Failure> {

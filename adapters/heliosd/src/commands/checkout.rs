@@ -5,24 +5,23 @@ use std::path::Path;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{
-    BranchName, Conflict, ConflictKind, Elsewhere, Head, HeadTarget, LocalChanges, Start, diff_entries, entry_at,
-};
+use helix_versions::{BranchName, Conflict, ConflictKind, Elsewhere, Head, HeadTarget, LocalChanges, Start};
 use serde_json::json;
 
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
 use super::unfinished::Move;
-use super::{Verb, restore, words};
+use super::{Verb, merge, restore, words};
 use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::Here;
+use crate::pathspec::Pathspec;
 use crate::render::history;
 
 /// Goes to a branch or a snapshot, or takes files from one
 ///
 /// Changes that no commit has stay; where one is in the way, nothing is touched and the files are named. With paths, these files
-/// become what they are in the snapshot, or in what is staged.
+/// become what they are in the snapshot, or in what is staged, whatever was edited in them; a file that is not there stays.
 #[derive(Parser)]
 #[command(
     name = "checkout",
@@ -76,6 +75,8 @@ struct Journey {
     start: Start,
     changes: LocalChanges,
     quiet: bool,
+    /// The exit code where a merge waits.
+    busy: u8,
 }
 
 impl Verb for Checkout {
@@ -89,7 +90,7 @@ impl Verb for Checkout {
                 return Err(Failure::new(Code::InvalidRequest, message).hint("first `helios checkout -b BRANCH`, then the paths"));
             }
             let source = target.as_deref().map(|revision| here.resolve_tree(&cwd, revision)).transpose()?;
-            return restore::files(context, &here, &paths, source, restore::Also::Stage);
+            return restore::files(context, &here, &paths, source, restore::Manner::Checkout);
         }
         let changes = if self.force { LocalChanges::Discard } else { LocalChanges::Keep };
         let start = match (&self.new, &target) {
@@ -100,7 +101,7 @@ impl Verb for Checkout {
                 context.console.failing_with(NO, start)?
             }
         };
-        go(context, &here, &Journey { start, changes, quiet: self.quiet })
+        go(context, &here, &Journey { start, changes, quiet: self.quiet, busy: NO })
     }
 }
 
@@ -144,7 +145,7 @@ impl Verb for Switch {
                 start => start,
             },
         };
-        go(context, &here, &Journey { start, changes, quiet: self.quiet })
+        go(context, &here, &Journey { start, changes, quiet: self.quiet, busy: FATAL })
     }
 }
 
@@ -178,9 +179,9 @@ fn destination(here: &Here, target: &str, detach: bool) -> Result<Start, Failure
 }
 
 fn is_path(here: &Here, cwd: &Path, word: &OsStr) -> bool {
-    let Ok(path) = here.path(cwd, word) else { return false };
+    let Ok(pathspec) = Pathspec::read(here, cwd, word) else { return false };
     let index = here.workspace().and_then(|workspace| here.index(&workspace));
-    index.is_ok_and(|index| !path.is_empty() && helix_versions::entry_at(here.store(), index, &path).ok().flatten().is_some())
+    index.is_ok_and(|index| pathspec.paths_in(here.store(), &[index]).is_ok_and(|paths| !paths.is_empty()))
 }
 
 fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, Failure> {
@@ -188,6 +189,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let folder = here.folder()?;
     let mut folder = super::take_turn(context, here, &folder, journey.changes)?;
     let before = here.workspace()?;
+    context.console.failing_with(journey.busy, merge::none_waits(here))?;
     let from = repository.tree_of(&before.head)?;
     let to = tree_of(here, &before.head, &journey.start)?;
     let verb = "checkout";
@@ -196,9 +198,9 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { from };
     let mut in_the_way = folder.foresee(here.store(), Some(from), to, journey.changes)?;
     if !discards {
-        let mut staged = staged_in_the_way(here, here.index(&before)?, from, to)?;
-        staged.retain(|conflict| in_the_way.iter().all(|other| other.path != conflict.path));
-        in_the_way.extend(staged);
+        let mut staged = helix_versions::in_the_way(here.store(), (from, here.index(&before)?), (from, to))?;
+        staged.retain(|path| in_the_way.iter().all(|other| other.path != *path));
+        in_the_way.extend(staged.into_iter().map(|path| Conflict { path, kind: ConflictKind::LocalChange }));
     }
     if !in_the_way.is_empty() {
         return Err(super::in_the_way(&in_the_way, verb));
@@ -229,22 +231,6 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
         tell(context, here, &before.head, &switched.head, &journey.start)?;
     }
     Ok(OK)
-}
-
-/// What is staged and is another thing in the snapshot to go to than in the one that was left.
-fn staged_in_the_way(here: &Here, index: ObjectId, from: ObjectId, to: ObjectId) -> Result<Vec<Conflict>, Failure> {
-    let is_other = |path: &[u8]| -> Result<bool, Failure> {
-        let at = |tree| entry_at(here.store(), tree, path).map(|entry| entry.map(|entry| (entry.mode, entry.id)));
-        let wanted = at(to)?;
-        Ok(wanted != at(from)? && wanted != at(index)?)
-    };
-    let mut in_the_way = Vec::new();
-    for change in diff_entries(here.store(), Some(from), index)? {
-        if is_other(&change.path)? {
-            in_the_way.push(Conflict { path: change.path, kind: ConflictKind::LocalChange });
-        }
-    }
-    Ok(in_the_way)
 }
 
 fn tree_of(here: &Here, head: &Head, start: &Start) -> Result<ObjectId, Failure> {

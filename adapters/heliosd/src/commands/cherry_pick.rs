@@ -2,12 +2,12 @@
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, SnapshotId};
-use helix_versions::{LocalChanges, MergeOutcome, PickRequest, VersionError};
+use helix_versions::{LocalChanges, PickRequest, VersionError};
 
 use super::commit::Commit;
 use super::unfinished::Move;
 use super::{Verb, merge};
-use crate::console::{FATAL, OK};
+use crate::console::{FATAL, NO, OK};
 use crate::context::Context;
 use crate::here::Here;
 
@@ -15,7 +15,7 @@ use crate::here::Here;
 #[derive(Parser)]
 #[command(
     name = "cherry-pick",
-    after_help = "Examples:\n  helios cherry-pick agent-1\n  helios cherry-pick 3f2a9c017d44 8b1e22c90f31\n  helios cherry-pick --continue\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
+    after_help = "Examples:\n  helios cherry-pick agent-1\n  helios cherry-pick 3f2a9c017d44 8b1e22c90f31\n  helios cherry-pick --continue\n\nExit codes: 0 done, 1 conflicts or nothing to do, 128 anything else, changes in the way too"
 )]
 pub struct CherryPick {
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct CherryPick {
 #[derive(Parser)]
 #[command(
     name = "revert",
-    after_help = "Examples:\n  helios revert HEAD\n  helios revert -m 1 8b1e22c90f31\n\nExit codes: 0 done, 1 conflicts or changes in the way, 128 anything else"
+    after_help = "Examples:\n  helios revert HEAD\n  helios revert -m 1 8b1e22c90f31\n\nExit codes: 0 done, 1 conflicts or nothing to do, 128 anything else, changes in the way too"
 )]
 pub struct Revert {
     #[command(flatten)]
@@ -113,14 +113,18 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
     for (place, snapshot) in snapshots.iter().copied().enumerate() {
         let folder = here.folder()?;
         let mut folder = super::take_turn(context, &here, &folder, LocalChanges::Keep)?;
+        context.console.failing_with(FATAL, merge::none_waits(&here))?;
         let from = here.repository().tree_of(&here.repository().head(here.name())?)?;
         Move { from, to: None }.begin(&here, here.name());
         let request = PickRequest { caller: here.caller(context, None), snapshot, mainline };
-        let (outcome, verb): (MergeOutcome, _) = match direction {
-            Direction::Again => (here.repository().cherry_pick(&request).map_err(|error| empty(error, snapshot))?, "cherry-pick"),
-            Direction::Back => (here.repository().revert(&request).map_err(|error| empty(error, snapshot))?, "revert"),
+        let (outcome, verb) = match direction {
+            Direction::Again => (here.repository().cherry_pick(&request), "cherry-pick"),
+            Direction::Back => (here.repository().revert(&request), "revert"),
         };
-        merge::follow(context, &here, &mut folder, &outcome, verb)?;
+        let code = if matches!(outcome, Err(VersionError::NothingToCommit(_))) { NO } else { FATAL };
+        let outcome = context.console.failing_with(code, outcome.map_err(|error| empty(error, snapshot)))?;
+        let followed = merge::follow(context, &here, &mut folder, &outcome, verb);
+        context.console.failing_with(FATAL, followed)?;
         drop(folder);
         let made = outcome.snapshot.map_or_else(String::new, |id| format!("{verb}: {}", id.short()));
         let code = merge::tell(context, &here, &outcome, &made)?;

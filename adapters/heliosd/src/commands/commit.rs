@@ -2,26 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
-use helix_versions::{CommitRequest, Committed, EntryChange, LocalChanges, Undecided, Workspace};
+use helix_versions::{CommitRequest, Committed, EntryChange, LocalChanges, Undecided, VersionError, Workspace};
 use serde_json::json;
 
 use super::{Verb, unfinished};
-use crate::console::OK;
+use crate::console::{FATAL, OK};
 use crate::context::Context;
 use crate::engine::settings;
 use crate::here::{Here, queue};
+use crate::pathspec::Pathspec;
 use crate::render::{changes, path};
 
 /// Makes a snapshot of the files
 ///
-/// What is staged with `helios add` is committed; where nothing is staged, or with --all, everything in the workspace is.
-/// --work PATH commits what is beneath that path as it is now, and always makes a snapshot, so that a loop of commits and
-/// resets stays in step. Without a message the snapshot says which files changed.
+/// What is staged with `helios add` is committed; where nothing is staged, everything in the workspace is. --all commits what is
+/// staged and what became of files that are committed or staged already, and no new ones, as git does. --work PATH commits what is
+/// beneath that path as it is now, and always makes a snapshot, so that a loop of commits and resets stays in step. Without a
+/// message the snapshot says which files changed.
 ///
 /// A commit is one batch: it is there as a whole or not at all. --durability says when it counts as made: `nosync` survives the
 /// death of every process and not of the machine (what git does by default), `group` is on disk in a sync shared with
@@ -32,16 +34,19 @@ use crate::render::{changes, path};
 #[derive(Parser)]
 #[command(
     name = "commit",
-    after_help = "Examples:\n  helios commit --work .\n  helios commit -m 'parse numbers' --meta model=gpt-4 --meta score=0.93\n  helios commit -a -m 'fix' --expect 3f2a9c017d44 --durability group\n\nExit codes: 0 committed, 1 nothing to commit, an empty message, or the head is not the expected one, 128 anything else"
+    after_help = "Examples:\n  helios commit --work .\n  helios commit -m 'parse numbers' --meta model=gpt-4 --meta score=0.93\n  helios commit -a -F notes.txt\n  helios commit --work . -m 'fix' --expect 3f2a9c017d44 --durability group\n\nExit codes: 0 committed, 1 nothing to commit, an empty message, or the head is not the expected one, 128 anything else"
 )]
 pub struct Commit {
     /// Why; several make paragraphs
     #[arg(short, long)]
     message: Vec<String>,
+    /// A file with the message
+    #[arg(short = 'F', long, value_name = "PATH", conflicts_with = "message")]
+    file: Option<PathBuf>,
     /// Commits what is beneath this path as it is now
     #[arg(long, value_name = "PATH")]
     work: Option<OsString>,
-    /// Everything in the workspace, whatever is staged
+    /// Also what became of files that are committed or staged already, but no new ones
     #[arg(short, long, conflicts_with = "work")]
     all: bool,
     /// Refused where the head is another snapshot
@@ -85,12 +90,15 @@ struct Content {
 impl Verb for Commit {
     const IS_DATED: bool = true;
 
-    fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+    fn run(mut self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let started = Instant::now();
         let cwd = context.caller.cwd.clone();
+        if let Some(file) = &self.file {
+            self.message = vec![message_in(&cwd.join(file))?];
+        }
         let start = self.work.as_ref().map_or_else(|| cwd.clone(), |work| existing(cwd.join(work)));
         let here = Here::find(context, &start)?;
-        let beneath = self.work.as_ref().map(|work| here.path(&cwd, work)).transpose()?;
+        let beneath = self.work.as_ref().map(|work| Pathspec::plain(&here, &cwd, work, "commit --work")).transpose()?;
         let durability = self.durability.as_deref().and_then(settings::durability);
         let expect = self.expect.as_deref().map(|revision| here.resolve(revision)).transpose()?;
         let folder = here.folder()?;
@@ -116,7 +124,11 @@ impl Verb for Commit {
         request.allow_empty = self.allow_empty || self.work.is_some();
         request.amend = self.amend;
         request.undecided = if self.keep_conflicts { Undecided::Keep } else { Undecided::Refuse };
-        let committed = here.repository().commit(&request)?;
+        let committed = here.repository().commit(&request);
+        let committed = match committed {
+            Err(VersionError::Unresolved(_)) => context.console.failing_with(FATAL, committed)?,
+            committed => committed?,
+        };
         drop(folder);
         here.open.meter.committed(started.elapsed());
         self.tell(context, &committed, &request, &changed)
@@ -146,8 +158,14 @@ impl Commit {
         let index = here.index(workspace)?;
         let refreshed = folder.refresh(here.store(), Some(index))?;
         super::tell_skipped(context, &refreshed.skipped, &refreshed.torn)?;
-        let changes = workspace.staged.is_none().then_some(refreshed.changes);
+        let changes = workspace.staged.is_none().then(|| refreshed.changes.clone());
         match beneath.filter(|path| !path.is_empty()) {
+            None if self.all => {
+                let mut fresh = here.with_fresh(refreshed.objects);
+                let tracked: Vec<EntryChange> = refreshed.changes.into_iter().filter(|change| change.before.is_some()).collect();
+                let tree = fresh.with_changes(index, tracked.iter())?;
+                Ok(Content { tree, fresh: fresh.into_objects(), changes: changes.map(|_| tracked) })
+            }
             None => Ok(Content { tree: refreshed.tree, fresh: refreshed.objects, changes }),
             Some(path) => {
                 let mut fresh = here.with_fresh(refreshed.objects);
@@ -209,6 +227,12 @@ impl Commit {
         }
         Ok(OK)
     }
+}
+
+/// The message that somebody wrote to a file.
+fn message_in(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::io(path.display(), &error))?;
+    Ok(text.trim_start_matches(['\n', '\r']).to_owned())
 }
 
 /// What became of the files, as a message.

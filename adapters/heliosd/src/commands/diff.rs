@@ -1,25 +1,27 @@
 //! `helios diff`: what differs between snapshots, or between one and the folder.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use clap::{Args, Parser};
 use helix_objects::ObjectStore;
-use helix_protocol::{Code, Failure, ObjectId};
+use helix_protocol::{Code, Failure, FileMode, ObjectId};
 use helix_versions::{EntryChange, diff_entries};
 
 use super::Verb;
+use super::status::undecided;
 use super::words::{self, Words};
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, queue, text_of};
+use crate::pathspec::Pathspec;
 use crate::render::changes::{self, Renames, Shape};
-use crate::render::path;
 
 /// Shows what has changed
 ///
-/// Without a snapshot: the folder against what is staged, or against the head. With one: the folder against it. With two, or A..B:
-/// the second against the first; A...B takes the snapshot that both came from as the first. Paths need no -- before them where they
-/// are there and nothing else has their names.
+/// Without a snapshot: the folder against what is staged, or against the head; what a merge could not decide is named, and shown
+/// against our side. With one: the folder against it. With two, or A..B: the second against the first; A...B takes the snapshot
+/// that both came from as the first. Paths need no -- before them where they are there and nothing else has their names.
 #[derive(Parser)]
 #[command(
     name = "diff",
@@ -39,11 +41,11 @@ pub struct Diff {
     /// As --exit-code, without output
     #[arg(short, long)]
     quiet: bool,
-    /// Only these paths
+    /// Only these paths, and what fits these patterns
     #[arg(last = true)]
     paths: Vec<OsString>,
     #[arg(skip)]
-    chosen: Vec<Vec<u8>>,
+    chosen: Vec<Pathspec>,
 }
 
 /// What is shown.
@@ -91,7 +93,7 @@ impl Verb for Diff {
         let here = Here::find(context, &cwd)?;
         let repository = here.repository();
         let Words { revisions, paths } = words::split(context, &here, &self.words, &self.paths)?;
-        self.chosen = paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
+        self.chosen = Pathspec::all(&here, &cwd, &paths)?;
         let tree = |revision: &str| here.resolve_tree(&cwd, if revision.is_empty() { "HEAD" } else { revision });
         let sides: Vec<&str> = revisions.iter().map(String::as_str).collect();
         match sides.as_slice() {
@@ -143,40 +145,71 @@ impl Diff {
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
         let _lease = here.lease();
-        let index = here.index(&here.workspace()?)?;
+        let workspace = here.workspace()?;
+        let index = here.index(&workspace)?;
         let refreshed = folder.refresh(here.store(), Some(index))?;
         drop(folder);
         let fresh = here.with_fresh(refreshed.objects);
-        let mut changes = match base {
-            Some(base) => diff_entries(&fresh, Some(base), refreshed.tree)?,
-            None => refreshed.changes,
+        let is_new = |change: &&EntryChange| change.before.is_none();
+        // A file that no commit has is not a difference before it is added, as in git; one that is staged as removed is so.
+        let untracked: BTreeSet<Vec<u8>> = refreshed.changes.iter().filter(is_new).map(|change| change.path.clone()).collect();
+        let Some(base) = base else {
+            let mut changes: Vec<EntryChange> = refreshed.changes.iter().filter(|change| !is_new(change)).cloned().collect();
+            let undecided = undecided(here, &workspace, index)?;
+            let undecided: Vec<Vec<u8>> = undecided.into_iter().map(|path| path.path.clone()).collect();
+            let head = here.repository().tree_of(&workspace.head)?;
+            for path in &undecided {
+                changes.retain(|change| change.path != *path);
+                let (before, after) = (fresh.entry(head, path)?, fresh.entry(refreshed.tree, path)?);
+                changes.extend((before != after).then(|| EntryChange { path: path.clone(), before, after }));
+            }
+            changes.sort_by(|one, other| one.path.cmp(&other.path));
+            return self.show(context, changes, undecided, &fresh);
         };
-        // A file that no commit has is not a difference before it is added, as in git.
-        let untracked = diff_entries(&fresh, Some(index), refreshed.tree)?.into_iter().filter(|change| change.before.is_none());
-        let untracked: std::collections::HashSet<Vec<u8>> = untracked.map(|change| change.path).collect();
-        changes.retain(|change| change.before.is_some() || !untracked.contains(&change.path));
-        self.show(context, changes, &fresh)
+        let mut changes = diff_entries(&fresh, Some(base), refreshed.tree)?;
+        changes.retain(|change| !untracked.contains(&change.path));
+        for path in untracked {
+            let before = fresh.entry(base, &path)?.filter(|entry| entry.mode != FileMode::Directory);
+            changes.extend(before.map(|before| EntryChange { path, before: Some(before), after: None }));
+        }
+        changes.sort_by(|one, other| one.path.cmp(&other.path));
+        self.show(context, changes, Vec::new(), &fresh)
     }
 
     fn between(&self, context: &mut Context<'_>, here: &Here, (older, newer): (ObjectId, ObjectId)) -> Result<u8, Failure> {
         let changes = diff_entries(here.store(), Some(older), newer)?;
-        self.show(context, changes, here.store())
+        self.show(context, changes, Vec::new(), here.store())
     }
 
-    fn show(&self, context: &mut Context<'_>, mut changes: Vec<EntryChange>, store: &dyn ObjectStore) -> Result<u8, Failure> {
-        if !self.chosen.is_empty() {
-            changes.retain(|change| self.chosen.iter().any(|path| path::is_beneath(&change.path, path)));
-        }
+    /// Shows changes; before them, which paths of a merge are undecided.
+    fn show(
+        &self,
+        context: &mut Context<'_>,
+        mut changes: Vec<EntryChange>,
+        mut undecided: Vec<Vec<u8>>,
+        store: &dyn ObjectStore,
+    ) -> Result<u8, Failure> {
+        let is_chosen = |path: &[u8]| self.chosen.is_empty() || self.chosen.iter().any(|pathspec| pathspec.matches(path));
+        changes.retain(|change| is_chosen(&change.path));
+        undecided.retain(|path| is_chosen(path));
+        let code = if changes.is_empty() && undecided.is_empty() { OK } else { NO };
         if self.quiet {
-            return Ok(if changes.is_empty() { OK } else { NO });
+            return Ok(code);
         }
         let changes = self.shape.renames().of(changes, &|id| text_of(store, id))?;
         if context.is_json() {
-            context.console.json(&changes::to_json(&changes))?;
+            let mut told = changes::to_json(&changes);
+            for (change, told) in changes.iter().zip(told.as_array_mut().into_iter().flatten()) {
+                if undecided.contains(&change.change.path) {
+                    told["undecided"] = true.into();
+                }
+            }
+            context.console.json(&told)?;
         } else {
             let shape = self.shape.shape(context.caller.columns);
+            undecided.iter().try_for_each(|path| context.console.write(changes::unmerged(path, shape).as_bytes()))?;
             context.console.write(changes::render(&changes, shape, context.caller.colour, &|id| text_of(store, id))?.as_bytes())?;
         }
-        Ok(if self.exit_code && !changes.is_empty() { NO } else { OK })
+        Ok(if self.exit_code { code } else { OK })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 use helix_objects::Sweep;
 use helix_protocol::{Code, Failure};
+use helix_versions::Retention;
 use serde_json::json;
 
 use super::{Verb, stats::bytes};
@@ -30,7 +31,7 @@ pub struct Gc {
     /// Lets the operation log forget what is old
     #[arg(long)]
     remove_old_snapshots: bool,
-    /// How old; cleanup.snapshot_ttl where nothing is said
+    /// How old; cleanup.snapshot_ttl and cleanup.max_operations where nothing is said
     #[arg(long, value_name = "DURATION", requires = "remove_old_snapshots")]
     before: Option<String>,
     /// Only says what would be done
@@ -42,13 +43,14 @@ impl Verb for Gc {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
-        let ttl = match &self.before {
-            Some(text) => Some(parse(text)?),
-            None => (self.remove_old_snapshots || self.aggressive).then(|| here.open.settings().snapshot_ttl()),
+        let rule = match &self.before {
+            Some(text) => Retention { ttl: Some(parse(text)?), operations: None },
+            None if self.remove_old_snapshots || self.aggressive => here.open.settings().retention(),
+            None => Retention::default(),
         };
         let how = if self.dry_run { Sweep::DryRun } else { Sweep::Drop };
         let thoroughness = if self.aggressive { Thoroughness::Aggressive } else { Thoroughness::Plain };
-        let done = upkeep::collect(&here.open, ttl, how, thoroughness)?;
+        let done = upkeep::collect(&here.open, rule, how, thoroughness)?;
         let (collected, packed) = (&done.collected, &done.packed);
         if context.is_json() {
             context.console.json(&json!({

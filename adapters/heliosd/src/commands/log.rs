@@ -1,6 +1,7 @@
 //! `helios log`: history.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, Timestamp};
@@ -11,6 +12,7 @@ use super::{Verb, diff::ShapeArguments};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, text_of};
+use crate::pathspec::Pathspec;
 use crate::render::history::{self, Names};
 use crate::render::{changes, path};
 
@@ -140,7 +142,7 @@ impl Log {
         let before = snapshot.parents.first().map(|parent| repository.tree(*parent)).transpose()?;
         let before = before.unwrap_or_else(|| repository.empty_tree());
         let mut changes = diff_entries(here.store(), Some(before), snapshot.tree)?;
-        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&context.caller.cwd, typed)).collect::<Result<_, _>>()?;
+        let paths = self.followed(here, &context.caller.cwd)?;
         changes.retain(|change| paths.is_empty() || paths.iter().any(|path| path::is_beneath(&change.path, path)));
         let read = |id| text_of(here.store(), id);
         let changes = self.shape.renames().of(changes, &read)?;
@@ -148,7 +150,11 @@ impl Log {
         Ok(if text.is_empty() { text } else { format!("\n{text}") })
     }
 
-    fn query(&self, here: &Here, cwd: &std::path::Path) -> Result<LogQuery, Failure> {
+    fn followed(&self, here: &Here, cwd: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+        self.paths.iter().map(|typed| Pathspec::plain(here, cwd, typed, "log")).collect()
+    }
+
+    fn query(&self, here: &Here, cwd: &Path) -> Result<LogQuery, Failure> {
         let repository = here.repository();
         let mut query = LogQuery {
             order: match (self.reverse, self.graph) {
@@ -157,7 +163,7 @@ impl Log {
                 _ => Order::Date,
             },
             first_parent: self.first_parent,
-            paths: self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?,
+            paths: self.followed(here, cwd)?,
             author: self.author.clone(),
             grep: self.grep.clone(),
             limit: self.count,

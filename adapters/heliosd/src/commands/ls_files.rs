@@ -11,6 +11,7 @@ use super::Verb;
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::Here;
+use crate::pathspec::Pathspec;
 use crate::render::changes;
 use crate::render::path::{self, Quote};
 
@@ -20,10 +21,10 @@ use crate::render::path::{self, Quote};
 #[derive(Parser)]
 #[command(
     name = "ls-files",
-    after_help = "Examples:\n  helios ls-files\n  helios ls-files --stage src\n  helios ls-files --at HEAD~3"
+    after_help = "Examples:\n  helios ls-files\n  helios ls-files --stage src\n  helios ls-files '*.py'\n  helios ls-files --at HEAD~3"
 )]
 pub struct LsFiles {
-    /// Only these files and folders
+    /// Only these files and folders, and what fits these patterns
     paths: Vec<OsString>,
     /// With modes and ids
     #[arg(short, long)]
@@ -45,11 +46,9 @@ impl Verb for LsFiles {
             None => here.index(&here.workspace()?)?,
         };
         let folder = here.folder_of(&cwd)?;
-        let mut paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
-        if paths.is_empty() {
-            paths.push(folder.clone());
-        }
-        let chosen = |path: &[u8]| paths.iter().any(|above| path::is_beneath(path, above));
+        let typed = if self.paths.is_empty() { vec![OsString::from(".")] } else { self.paths.clone() };
+        let pathspecs = Pathspec::all(&here, &cwd, &typed)?;
+        let chosen = |path: &[u8]| pathspecs.iter().any(|pathspec| pathspec.matches(path));
         for entry in walk(here.store(), tree)?.into_iter().filter(|entry| entry.mode != FileMode::Directory && chosen(&entry.path))
         {
             if context.is_json() {

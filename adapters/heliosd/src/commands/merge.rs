@@ -3,7 +3,7 @@
 use clap::Parser;
 use helix_protocol::{Failure, FileMode, ObjectId};
 use helix_versions::{
-    FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, Unresolved, WorkingFolder, diff_entries,
+    FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, Unresolved, VersionError, WorkingFolder, diff_entries,
 };
 use serde_json::json;
 
@@ -66,6 +66,7 @@ impl Verb for Merge {
         let label = self.target.clone().unwrap_or_default();
         let folder = here.folder()?;
         let mut folder = super::take_turn(context, &here, &folder, LocalChanges::Keep)?;
+        context.console.failing_with(FATAL, none_waits(&here))?;
         let other = context.console.failing_with(NO, here.resolve(&label))?;
         let request = MergeRequest {
             message: self.message.as_ref().map(|message| format!("{}\n", message.trim_end())),
@@ -81,10 +82,20 @@ impl Verb for Merge {
         };
         let from = here.repository().tree_of(&here.repository().head(here.name())?)?;
         Move { from, to: None }.begin(&here, here.name());
-        let outcome = here.repository().merge(&request)?;
+        let outcome = here.repository().merge(&request);
+        let code = if matches!(outcome, Err(VersionError::WouldOverwrite { .. })) { NO } else { FATAL };
+        let outcome = context.console.failing_with(code, outcome)?;
         follow(context, &here, &mut folder, &outcome, "merge")?;
         drop(folder);
         tell(context, &here, &outcome, "Merge made by the three-way strategy.")
+    }
+}
+
+/// Refuses to begin where a merge waits, before a move of files is noted: they are not the head's.
+pub fn none_waits(here: &Here) -> Result<(), Failure> {
+    match here.repository().workspace(here.name())?.merging {
+        None => Ok(()),
+        Some(_) => Err(VersionError::merge_waits(here.name()).into()),
     }
 }
 

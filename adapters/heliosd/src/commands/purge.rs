@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Parser;
 use helix_objects::{Sweep, Swept};
 use helix_protocol::{Failure, ObjectId, Timestamp};
-use helix_versions::{PurgePlan, PurgeTarget, VersionError};
+use helix_versions::{PurgePlan, PurgeTarget, Retention, VersionError};
 use serde_json::json;
 
 use super::{Verb, stats::bytes};
@@ -27,7 +27,7 @@ use crate::render::path::{self, Quote};
     after_help = "Examples:\n  helios purge .env --dry-run\n  helios purge .env\n  helios purge 81c4b7f7e0549d1e2d5ad6cbf9a6f0b0a2d1c7b4d4cf53c09b5c0a2c2b3f4a5d\n\nExit codes: 0 purged, 1 it is no file, 128 there never was anything of that name"
 )]
 pub struct Purge {
-    /// An object's 64 digits, or a path with everything that was ever there
+    /// A path with everything that was ever there, or an object: its digits or the first of them, or REVISION:PATH
     target: OsString,
     /// Only says what would be removed
     #[arg(long)]
@@ -42,9 +42,12 @@ impl Verb for Purge {
             Some(id) => PurgeTarget::Object(id),
             None => PurgeTarget::Path(here.path(&cwd, self.target.as_ref())?),
         };
-        let planned = match here.repository().plan_purge(&target) {
-            Err(unknown @ VersionError::Unknown { .. }) => Err(unknown),
-            planned => Ok(planned?),
+        let (target, planned) = match here.repository().plan_purge(&target) {
+            Err(unknown @ VersionError::Unknown { .. }) => match self.target.to_str().map(|name| here.object(&cwd, name)) {
+                Some(Ok(id)) => (PurgeTarget::Object(id), Ok(here.repository().plan_purge(&PurgeTarget::Object(id))?)),
+                _ => (target, Err(unknown)),
+            },
+            planned => (target, Ok(planned?)),
         };
         let kept_by_nothing = match (&target, self.dry_run) {
             (PurgeTarget::Path(_), false) => self.let_go(context, &here)?,
@@ -107,7 +110,7 @@ impl Purge {
     /// What is staged anew or unstaged leaves its content behind, which no record names. It goes before the purge, which rewrites
     /// the files that have it. What is named goes in any case.
     fn let_go(&self, context: &mut Context<'_>, here: &Here) -> Result<Swept, Failure> {
-        match upkeep::let_go(&here.open, None, Sweep::Drop) {
+        match upkeep::let_go(&here.open, Retention::default(), Sweep::Drop) {
             Ok(collected) => Ok(collected.swept),
             Err(failure) => {
                 let text = format!("warning: what nothing keeps any more stays ({}): purge the path again later", failure.message);

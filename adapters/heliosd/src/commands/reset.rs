@@ -10,11 +10,13 @@ use serde_json::json;
 use super::Verb;
 use super::follow::Moved;
 use super::keep::{Doomed, Reach, keep};
+use super::restore::Manner;
 use super::unfinished::Move;
 use super::words::{self, Words};
-use crate::console::OK;
+use crate::console::{FATAL, OK};
 use crate::context::Context;
 use crate::here::Here;
+use crate::pathspec::Pathspec;
 use crate::render::history;
 
 /// Moves the head and its branch to a snapshot
@@ -70,8 +72,10 @@ impl Verb for Reset {
             }
             let is_unborn = target == "HEAD" && repository.head(here.name())?.snapshot.is_none();
             let source = if is_unborn { repository.empty_tree() } else { here.resolve_tree(&cwd, target)? };
-            let paths: Vec<Vec<u8>> = paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
-            let staged = super::restore::stage(&here, &paths, source)?;
+            let trees = [source, here.index(&here.workspace()?)?];
+            let found = Pathspec::all(&here, &cwd, &paths)?.into_iter().map(|pathspec| pathspec.paths_in(here.store(), &trees));
+            let paths = found.collect::<Result<Vec<_>, _>>()?.concat();
+            let staged = super::restore::stage(&here, &paths, source, Manner::Restore)?;
             return super::restore::tell_staged(context, &paths, staged);
         }
         let folder = here.folder()?;
@@ -95,7 +99,8 @@ impl Verb for Reset {
             let base = before.merging.as_ref().map_or(index, |merging| merging.tree);
             hard(context, &here, &mut folder, (&before, base), to)?
         } else {
-            repository.reset(&here.caller(context, None), to, kind)?.to
+            let reset = repository.reset(&here.caller(context, None), to, kind);
+            context.console.failing_with(FATAL, reset)?.to
         };
         drop(folder);
         if context.is_json() {

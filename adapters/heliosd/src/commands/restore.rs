@@ -11,9 +11,13 @@ use super::Verb;
 use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, queue};
+use crate::pathspec::Pathspec;
 use crate::render::path;
 
 /// Makes files what they are in a snapshot, or takes them off the stage
+///
+/// What the snapshot lacks beneath a path is removed where it is staged or committed; `checkout` with paths removes nothing. What
+/// the files were before is kept nowhere.
 #[derive(Parser)]
 #[command(
     name = "restore",
@@ -34,13 +38,13 @@ pub struct Restore {
     worktree: bool,
 }
 
-/// Whether what is staged becomes the same.
+/// What becomes of files that the source lacks, and of what is staged.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Also {
-    /// It does.
-    Stage,
-    /// It stays.
-    Nothing,
+pub enum Manner {
+    /// As `restore`: the files go where they are staged, and what is staged stays.
+    Restore,
+    /// As `checkout`: the files stay, a path of which the source has nothing is refused, and what is staged becomes the source's.
+    Checkout,
 }
 
 impl Verb for Restore {
@@ -49,22 +53,21 @@ impl Verb for Restore {
         let here = Here::find(context, &cwd)?;
         let source = self.source.as_deref().map(|revision| here.resolve_tree(&cwd, revision)).transpose()?;
         if !self.staged {
-            return files(context, &here, &self.paths, source, Also::Nothing);
+            return files(context, &here, &self.paths, source, Manner::Restore);
         }
-        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
         let head = here.repository().head(here.name())?;
         let source = match source {
             Some(tree) => tree,
             None => here.repository().tree_of(&head)?,
         };
         let index = here.index(&here.workspace()?)?;
-        known(context, &here, (&self.paths, &paths), [source, index])?;
-        let staged = stage(&here, &paths, source)?;
+        let paths = known(context, &here, &self.paths, &[source, index])?;
         if self.worktree {
-            files(context, &here, &self.paths, Some(source), Also::Nothing)
-        } else {
-            tell_staged(context, &paths, staged)
+            // Before what is staged no longer has what goes.
+            files(context, &here, &self.paths, Some(source), Manner::Restore)?;
         }
+        let staged = stage(&here, &paths, source, Manner::Restore)?;
+        if self.worktree { Ok(OK) } else { tell_staged(context, &paths, staged) }
     }
 }
 
@@ -74,19 +77,22 @@ pub fn files(
     here: &Here,
     typed: &[OsString],
     source: Option<ObjectId>,
-    also: Also,
+    manner: Manner,
 ) -> Result<u8, Failure> {
-    let cwd = context.caller.cwd.clone();
-    let paths: Vec<Vec<u8>> = typed.iter().map(|typed| here.path(&cwd, typed)).collect::<Result<_, _>>()?;
     let folder = here.folder()?;
     let mut folder = queue(&folder, &context.console)?;
     let index = here.index(&here.workspace()?)?;
     let tree = source.unwrap_or(index);
-    known(context, here, (typed, &paths), [tree, index])?;
-    let done = folder.restore(here.store(), Some(index), tree, &paths)?;
+    // What is in neither the tree nor the base stays as it is.
+    let (base, trees) = match manner {
+        Manner::Restore => (index, [tree, index]),
+        Manner::Checkout => (tree, [tree, tree]),
+    };
+    let paths = known(context, here, typed, &trees)?;
+    let done = folder.restore(here.store(), Some(base), tree, &paths)?;
     drop(folder);
-    if also == Also::Stage && source.is_some() {
-        stage(here, &paths, tree)?;
+    if manner == Manner::Checkout && source.is_some() {
+        stage(here, &paths, tree, manner)?;
     }
     if context.is_json() {
         let paths: Vec<Value> = paths.iter().map(|path| path::to_json(path)).collect();
@@ -95,17 +101,20 @@ pub fn files(
     Ok(OK)
 }
 
-/// Refuses paths, told as they were typed, that neither tree has.
-fn known(context: &mut Context<'_>, here: &Here, paths: (&[OsString], &[Vec<u8>]), trees: [ObjectId; 2]) -> Result<(), Failure> {
-    for (typed, path) in paths.0.iter().zip(paths.1).filter(|(_, path)| !path.is_empty()) {
-        let found = trees.into_iter().map(|tree| Ok(helix_versions::entry_at(here.store(), tree, path)?.is_some()));
-        if !found.collect::<Result<Vec<bool>, Failure>>()?.contains(&true) {
-            let message = format!("pathspec '{}' did not match any file known to helios", typed.display());
+/// The paths that were typed, as some trees have them. One that none of them has is refused.
+fn known(context: &mut Context<'_>, here: &Here, typed: &[OsString], trees: &[ObjectId]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut known = Vec::new();
+    for pathspec in Pathspec::all(here, &context.caller.cwd, typed)? {
+        let paths = pathspec.paths_in(here.store(), trees)?;
+        let is_nothing = trees.iter().all(|tree| *tree == here.repository().empty_tree());
+        if paths.is_empty() || is_nothing {
+            let message = format!("pathspec '{}' did not match any file known to helios", pathspec.typed.display());
             let failure = Failure::new(Code::FileNotFound, message).hint("`helios ls-files` lists the files");
             return context.console.failing_with(NO, Err(failure));
         }
+        known.extend(paths);
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Says in JSON what is staged.
@@ -117,12 +126,16 @@ pub fn tell_staged(context: &mut Context<'_>, paths: &[Vec<u8>], staged: ObjectI
     Ok(OK)
 }
 
-/// Makes what is staged at these paths what a tree has there. Gives the tree that is staged then.
-pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId) -> Result<ObjectId, Failure> {
+/// Makes what is staged at these paths what a tree has there: all of it, or in the manner of `checkout` what the tree has. Gives
+/// the tree that is staged then.
+pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId, manner: Manner) -> Result<ObjectId, Failure> {
     let workspace = here.workspace()?;
     let index = here.index(&workspace)?;
     let mut fresh = here.with_fresh(Vec::new());
-    let staged = paths.iter().try_fold(index, |staged, path| fresh.splice(staged, source, path))?;
+    let staged = paths.iter().try_fold(index, |staged, path| match manner {
+        Manner::Restore => fresh.splice(staged, source, path),
+        Manner::Checkout => fresh.overlay(staged, source, path),
+    })?;
     if staged != index {
         let head = here.repository().tree_of(&workspace.head)?;
         let made = Some(Staged { tree: staged, onto: Some(head) }).filter(|_| staged != head);

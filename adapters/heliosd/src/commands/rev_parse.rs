@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use clap::Parser;
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, SnapshotId};
 use helix_versions::{HeadTarget, Resolved};
 use serde_json::json;
 
 use super::Verb;
-use crate::console::OK;
+use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::Here;
 
@@ -16,20 +16,23 @@ use crate::here::Here;
 #[derive(Parser)]
 #[command(
     name = "rev-parse",
-    after_help = "Examples:\n  helios rev-parse HEAD\n  helios rev-parse --short main~2\n  helios rev-parse --abbrev-ref HEAD\n  helios rev-parse --show-toplevel"
+    after_help = "Examples:\n  helios rev-parse HEAD\n  helios rev-parse --short=7 main~2\n  helios rev-parse --verify -q agent-1\n  helios rev-parse --abbrev-ref HEAD\n  helios rev-parse --show-toplevel"
 )]
 pub struct RevParse {
     /// Revisions: main, HEAD~2, v1^{tree}, @{1}, 3f2a9c01, main:src
     revisions: Vec<String>,
-    /// The fewest digits that are enough, twelve at least
-    #[arg(long)]
-    short: bool,
+    /// The fewest digits that are enough, twelve or this many at least
+    #[arg(long, value_name = "DIGITS", num_args = 0..=1, require_equals = true, default_missing_value = "12")]
+    short: Option<usize>,
     /// The branch that HEAD is
     #[arg(long)]
     abbrev_ref: bool,
     /// Exactly one, and nothing but a snapshot
     #[arg(long)]
     verify: bool,
+    /// With --verify: ends with 1 and says nothing where there is no such snapshot
+    #[arg(short, long, requires = "verify")]
+    quiet: bool,
     /// The workspace's folder
     #[arg(long)]
     show_toplevel: bool,
@@ -49,10 +52,16 @@ impl Verb for RevParse {
             folder(context, "helios_dir", &here.location.own_folder())?;
         }
         if self.verify && self.revisions.len() != 1 {
+            if self.quiet {
+                return Ok(NO);
+            }
             return Err(Failure::new(Code::InvalidRequest, "a single revision is needed").hint("`helios rev-parse --verify HEAD`"));
         }
         for revision in &self.revisions {
-            let shown = self.show(&here, &cwd, revision)?;
+            let shown = match self.show(&here, &cwd, revision) {
+                Err(failure) if self.quiet && is_no_name(&failure) => return Ok(NO),
+                shown => shown?,
+            };
             if context.is_json() {
                 context.console.json(&json!({"revision": revision, "id": shown}))?;
             } else {
@@ -61,6 +70,11 @@ impl Verb for RevParse {
         }
         Ok(OK)
     }
+}
+
+/// Whether nothing in the history has that name; a damaged store is told of all the same.
+fn is_no_name(failure: &Failure) -> bool {
+    matches!(failure.code, Code::NotFound | Code::FileNotFound | Code::InvalidRequest | Code::AmbiguousId)
 }
 
 fn folder(context: &mut Context<'_>, name: &str, folder: &Path) -> Result<(), Failure> {
@@ -79,14 +93,18 @@ impl RevParse {
             };
         }
         if self.verify {
-            let id = here.resolve(revision)?;
-            return if self.short { Ok(repository.short_id(id)?) } else { Ok(id.to_string()) };
+            return self.digits(here, here.resolve(revision)?);
         }
         Ok(match here.resolve_object(cwd, revision)? {
-            Resolved::Snapshot(id) if self.short => repository.short_id(id)?,
-            Resolved::Snapshot(id) => id.to_string(),
-            Resolved::Entry(entry) if self.short => entry.id.short(),
-            Resolved::Entry(entry) => entry.id.to_string(),
+            Resolved::Snapshot(id) => self.digits(here, id)?,
+            Resolved::Entry(entry) => {
+                let whole = entry.id.to_string();
+                self.short.and_then(|least| whole.get(..least.max(4))).unwrap_or(&whole).to_owned()
+            }
         })
+    }
+
+    fn digits(&self, here: &Here, id: SnapshotId) -> Result<String, Failure> {
+        Ok(self.short.map_or_else(|| Ok(id.to_string()), |least| here.repository().short_id(id, least))?)
     }
 }

@@ -2,15 +2,15 @@
 
 use clap::Parser;
 use helix_protocol::{Failure, FileMode, SnapshotId};
-use helix_versions::{Resolved, Tree, diff_entries};
+use helix_versions::{Annotation, Resolved, Tree, diff_entries};
 
 use super::{Verb, diff::ShapeArguments};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, text_of};
-use crate::render::changes;
 use crate::render::history::{self, Names};
 use crate::render::object::Object;
+use crate::render::{changes, date};
 
 /// Shows a snapshot with its changes, or a file of one
 #[derive(Parser)]
@@ -28,6 +28,12 @@ impl Verb for Show {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         for revision in &self.revisions {
+            let tag = here.annotated(revision)?.filter(|_| !context.is_json());
+            if let Some((tag, Annotation { tagger, message })) = tag {
+                let date = date::long(tagger.time, tagger.offset_minutes);
+                let head = format!("tag {}\nTagger: {} <{}>\nDate:   {date}", tag.name, tagger.name, tagger.email);
+                context.console.line(format!("{head}\n\n{}\n", message.trim_end()))?;
+            }
             match here.resolve_object(&cwd, revision)? {
                 Resolved::Snapshot(id) => self.snapshot(context, &here, id)?,
                 Resolved::Entry(entry) if context.is_json() => {

@@ -12,6 +12,7 @@ use super::{Verb, unfinished};
 use crate::console::OK;
 use crate::context::Context;
 use crate::here::{Here, queue, text_of};
+use crate::pathspec::Pathspec;
 use crate::render::changes::{Renames, letter};
 use crate::render::path::{self, Quote};
 
@@ -27,7 +28,7 @@ use crate::render::path::{self, Quote};
     after_help = "Examples:\n  helios status\n  helios status --porcelain\n  helios status --short --ignored\n  helios status src"
 )]
 pub struct Status {
-    /// Only these files and folders
+    /// Only these files and folders, and what fits these patterns
     paths: Vec<OsString>,
     /// Two letters and a path per line, for programs
     #[arg(long, num_args = 0..=1, default_missing_value = "v1", require_equals = true, value_parser = ["v1"])]
@@ -86,8 +87,8 @@ impl Letters {
         Self { staged, folder }
     }
 
-    /// What people call an undecided path; `None` for any other. That a path is staged as removed and removed again in the folder
-    /// cannot be, nor that a staged one is new in the folder.
+    /// What people call an undecided path; `None` for any other. What is staged as removed cannot be removed in the folder once
+    /// more, and where a file is there it is an untracked one beside these letters.
     fn unmerged(self) -> Option<&'static str> {
         Some(match (self.staged, self.folder) {
             ('U', 'U') => "both modified:   ",
@@ -146,8 +147,8 @@ impl Verb for Status {
 impl Status {
     fn look(&self, context: &mut Context<'_>, here: &Here) -> Result<Found, Failure> {
         let cwd = &context.caller.cwd.clone();
-        let paths: Vec<Vec<u8>> = self.paths.iter().map(|typed| here.path(cwd, typed)).collect::<Result<_, _>>()?;
-        let chosen = |path: &[u8]| paths.is_empty() || paths.iter().any(|above| path::is_beneath(path, above));
+        let pathspecs = Pathspec::all(here, cwd, &self.paths)?;
+        let chosen = |path: &[u8]| pathspecs.is_empty() || pathspecs.iter().any(|pathspec| pathspec.matches(path));
         let folder = here.folder()?;
         let mut folder = queue(&folder, &context.console)?;
         if let Err(Failure { message, hint, .. }) = unfinished::settle(context, here, here.name(), &mut folder, LocalChanges::Keep)
@@ -175,11 +176,13 @@ impl Status {
         for change in changed {
             tracked.entry(change.path.clone()).or_insert(NOTHING).folder = letter(change);
         }
-        let undecided = undecided(here, &workspace, &status.changes);
+        let undecided = undecided(here, &workspace, index)?;
         tracked.extend(undecided.iter().map(|path| (path.path.clone(), Letters::undecided(path))));
         let mut undecided: Vec<Vec<u8>> = undecided.into_iter().map(|path| path.path.clone()).collect();
         let added = added.into_iter().map(|change| change.path.as_slice());
-        let added: Vec<&[u8]> = added.filter(|path| !tracked.contains_key(*path) && chosen(path)).collect();
+        // What is staged as removed and there again has a line for both; what is undecided has one.
+        let is_decided = |path: &[u8]| tracked.get(path).is_none_or(|letters| letters.unmerged().is_none());
+        let added: Vec<&[u8]> = added.filter(|path| is_decided(path) && chosen(path)).collect();
         let mut untracked: Vec<Vec<u8>> = match self.untracked_files {
             Untracked::No => Vec::new(),
             Untracked::All => added.iter().map(|path| path.to_vec()).collect(),
@@ -231,15 +234,14 @@ impl Status {
     }
 }
 
-/// The undecided paths of a merge that are still as the merge left them.
-fn undecided<'w>(here: &Here, workspace: &'w Workspace, changes: &[EntryChange]) -> Vec<&'w Unresolved> {
-    let Some(merging) = &workspace.merging else { return Vec::new() };
-    let Ok(index) = here.index(workspace) else { return Vec::new() };
-    let stands = |path: &[u8]| match changes.iter().find(|change| change.path == path) {
-        Some(change) => change.after.as_ref().map(|entry| entry.id),
-        None => helix_versions::entry_at(here.store(), index, path).ok().flatten().map(|entry| entry.id),
-    };
-    merging.unresolved.iter().filter(|path| stands(&path.path) == path.stands).collect()
+/// The undecided paths of a merge: as in git until they are added, or staged as something else than the merge left.
+pub fn undecided<'w>(here: &Here, workspace: &'w Workspace, index: ObjectId) -> Result<Vec<&'w Unresolved>, Failure> {
+    let mut undecided = Vec::new();
+    for path in workspace.merging.iter().flat_map(|merging| &merging.unresolved) {
+        let staged = helix_versions::entry_at(here.store(), index, &path.path)?;
+        undecided.extend((staged.map(|entry| entry.id) == path.stands).then_some(path));
+    }
+    Ok(undecided)
 }
 
 /// Folders of which the tree has nothing, instead of what is in them.

@@ -14,7 +14,7 @@ use crate::here::Here;
 #[derive(Parser)]
 #[command(
     name = "tag",
-    after_help = "Examples:\n  helios tag\n  helios tag v1.0 main\n  helios tag -m 'first that works' best HEAD~2\n  helios tag -d v1.0"
+    after_help = "Examples:\n  helios tag\n  helios tag v1.0 main\n  helios tag -m 'first that works' best HEAD~2\n  helios tag -n\n  helios tag -d v1.0"
 )]
 pub struct Tag {
     /// The tag
@@ -36,6 +36,9 @@ pub struct Tag {
     /// Lists them
     #[arg(short, long, conflicts_with = "name")]
     list: bool,
+    /// Lists them with the first line of why, or of what the snapshot says
+    #[arg(short = 'n', conflicts_with = "name")]
+    lines: bool,
 }
 
 impl Verb for Tag {
@@ -45,7 +48,7 @@ impl Verb for Tag {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         let repository = here.repository();
-        let Some(name) = &self.name else { return list(context, &here) };
+        let Some(name) = &self.name else { return self.list(context, &here) };
         let caller = here.caller(context, None);
         if self.delete {
             let name: BranchName = context.console.failing_with(NO, tag_name(name))?;
@@ -78,13 +81,25 @@ fn tag_name(text: &str) -> Result<BranchName, VersionError> {
     text.parse().map_err(|_| VersionError::InvalidName { kind: "tag", name: text.to_owned() })
 }
 
-fn list(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
-    let tags = here.repository().tags()?;
-    if context.is_json() {
-        let list: Vec<_> = tags.iter().map(|tag| json!({"tag": tag.name, "snapshot": tag.target, "message": tag.annotation.as_ref().map(|annotation| &annotation.message)})).collect();
-        context.console.json(&json!(list))?;
-        return Ok(OK);
+impl Tag {
+    fn list(&self, context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+        let tags = here.repository().tags()?;
+        if context.is_json() {
+            let list: Vec<_> = tags.iter().map(|tag| json!({"tag": tag.name, "snapshot": tag.target, "message": tag.annotation.as_ref().map(|annotation| &annotation.message)})).collect();
+            context.console.json(&json!(list))?;
+            return Ok(OK);
+        }
+        for tag in tags {
+            if !self.lines {
+                context.console.line(&tag.name)?;
+                continue;
+            }
+            let message = match tag.annotation {
+                Some(annotation) => annotation.message,
+                None => here.repository().snapshot(tag.target)?.message.clone(),
+            };
+            context.console.line(format!("{:<15} {}", tag.name, message.lines().next().unwrap_or_default()))?;
+        }
+        Ok(OK)
     }
-    tags.iter().try_for_each(|tag| context.console.line(&tag.name))?;
-    Ok(OK)
 }

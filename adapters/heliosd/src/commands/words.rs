@@ -1,14 +1,17 @@
-//! Revisions and paths that stand behind each other, told apart as git does: revisions first, then paths that are there. What is
+//! Revisions and paths that stand behind each other, told apart as git does: revisions first, then paths that are there and
+//! patterns of them. What is
 //! both, or neither, is refused; a `--` between them says which is which.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use helix_protocol::{Code, Failure};
 
 use crate::context::Context;
 use crate::here::Here;
+use crate::pathspec::is_pattern;
 
 /// Words that were told apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,17 +37,17 @@ pub fn split(context: &Context<'_>, here: &Here, words: &[OsString], behind: &[O
                 return Err(Failure::new(Code::InvalidRequest, message).hint(separate()));
             }
             (Ok(()), false) => told.revisions.push(text(word)?.to_owned()),
-            (Err(_), true) => {
+            (Err(_), is_there) if is_there || is_pattern(word.as_bytes()) => {
                 let paths = &words[place..];
                 for path in paths {
-                    if !is_there(here, cwd, path)? {
+                    if !is_pattern(path.as_bytes()) && !self::is_there(here, cwd, path)? {
                         return Err(neither(path, resolves(here, cwd, path).err()));
                     }
                 }
                 told.paths = paths.to_vec();
                 break;
             }
-            (Err(failure), false) => return Err(neither(word, Some(failure))),
+            (Err(failure), _) => return Err(neither(word, Some(failure))),
         }
     }
     Ok(told)

@@ -24,6 +24,7 @@ use super::shared::SharedFolder;
 use super::store::{self, Pin, PinnedStore};
 use super::upkeep::{Due, Rhythm};
 use crate::console::Console;
+use crate::git_config::GitConfig;
 
 /// A repository with everything that is open of it. It has the store's lock until it is dropped.
 pub struct OpenRepository {
@@ -272,17 +273,12 @@ fn rules(root: &Path, settings: &Settings) -> FolderRules {
     let events = if settings.flag("workspace.events") { Events::Use } else { Events::Ignore };
     let is_broad = root.join(super::location::MARKER).join("broad").exists();
     let breadth = if is_broad { helix_versions::Breadth::Allow } else { helix_versions::Breadth::Refuse };
-    FolderRules { file_cap_bytes: settings.bytes("workspace.file_cap"), excludes: git_excludes(), breadth, events }
+    // The engine has the environment of the command that started it.
+    let excludes = GitConfig::read(|name| std::env::var_os(name), root).excludes.into_iter().collect();
+    FolderRules { file_cap_bytes: settings.bytes("workspace.file_cap"), excludes, breadth, events }
 }
 
 fn half_made(root: &Path) -> Failure {
     let message = format!("{} was never made whole: its making was interrupted", root.display());
     Failure::new(Code::InvalidState, message).hint("`helios init` finishes it")
-}
-
-/// The person's own ignore rules, where git has them by default.
-fn git_excludes() -> Vec<PathBuf> {
-    let config = std::env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let config = config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
-    config.map(|config| config.join("git/ignore")).into_iter().collect()
 }

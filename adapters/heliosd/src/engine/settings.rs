@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use helix_objects::{Durability, write_no_follow};
 use helix_protocol::{Code, Failure};
+use helix_versions::Retention;
 use serde_norway::{Mapping, Value};
 
 use crate::context;
@@ -60,6 +61,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("storage.rocksdb.block_cache_size", Kind::Bytes, "64MB", "memory for the tables' blocks"),
     setting("cleanup.auto_gc_enabled", Kind::Flag, "false", "let go of what is older than cleanup.snapshot_ttl, once an hour"),
     setting("cleanup.snapshot_ttl", Kind::Duration, "48h", "how long what no branch reaches is kept"),
+    setting(
+        "cleanup.max_operations",
+        Kind::Number,
+        "0",
+        "so many operations can be undone at most, the rest is let go; 0: any number",
+    ),
 ];
 
 /// Keys of the seed's examples that this store decides by itself: accepted and kept, with what happens instead.
@@ -189,9 +196,11 @@ impl Settings {
         self.known("commit.durability").and_then(|value| durability(&value)).unwrap_or(Durability::NoSync)
     }
 
-    /// How long what no branch reaches is kept.
-    pub fn snapshot_ttl(&self) -> std::time::Duration {
-        self.known("cleanup.snapshot_ttl").and_then(|value| context::duration(&value)).unwrap_or_default()
+    /// Which operations stay, where old ones are let go.
+    pub fn retention(&self) -> Retention {
+        let ttl = self.known("cleanup.snapshot_ttl").and_then(|value| context::duration(&value)).unwrap_or_default();
+        let operations = Some(self.number("cleanup.max_operations")).filter(|most| *most > 0);
+        Retention { ttl: Some(ttl), operations }
     }
 
     fn known(&self, key: &str) -> Option<String> {

@@ -79,11 +79,11 @@ impl Rhythm {
 
 /// Does what is due for a repository that nobody is using.
 pub fn look_after(open: &OpenRepository, due: Due) {
-    let ttl = open.settings().snapshot_ttl();
+    let rule = open.settings().retention();
     let done = match due {
         Due::Nothing => return,
         Due::Pack => pack(open, Thoroughness::Plain),
-        Due::Collect => collect(open, Some(ttl), Sweep::Drop, Thoroughness::Plain).map(|upkeep| upkeep.packed),
+        Due::Collect => collect(open, rule, Sweep::Drop, Thoroughness::Plain).map(|upkeep| upkeep.packed),
     };
     match done {
         Ok(packed) => tracing::info!(root = %open.root.display(), ?due, objects = packed.objects, "a repository was looked after"),
@@ -94,17 +94,17 @@ pub fn look_after(open: &OpenRepository, due: Due) {
 /// How long writers that began before a collection may go on.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lets go of what nothing keeps; what the operation log has is kept, as far as it is not older than `ttl`. Then packs.
-pub fn collect(open: &OpenRepository, ttl: Option<Duration>, how: Sweep, thoroughness: Thoroughness) -> Result<Upkeep, Failure> {
+/// Lets go of what nothing keeps; what the operation log has is kept, as far as the rule says. Then packs.
+pub fn collect(open: &OpenRepository, rule: Retention, how: Sweep, thoroughness: Thoroughness) -> Result<Upkeep, Failure> {
     let bytes_before = open.store.stats()?.stored_bytes;
-    let collected = let_go(open, ttl, how)?;
+    let collected = let_go(open, rule, how)?;
     let packed = if how == Sweep::Drop { pack(open, thoroughness)? } else { Packed::default() };
     Ok(Upkeep { collected, packed, bytes_before, bytes_after: open.store.stats()?.stored_bytes })
 }
 
 /// Lets go of what nothing keeps, as [`collect`] does, and packs nothing.
-pub fn let_go(open: &OpenRepository, ttl: Option<Duration>, how: Sweep) -> Result<Collected, Failure> {
-    let options = CollectOptions { rule: Retention { ttl, operations: None }, now: Timestamp::now(), how, patience: PATIENCE };
+pub fn let_go(open: &OpenRepository, rule: Retention, how: Sweep) -> Result<Collected, Failure> {
+    let options = CollectOptions { rule, now: Timestamp::now(), how, patience: PATIENCE };
     Ok(open.repository.collect(&open.store, &options)?)
 }
 

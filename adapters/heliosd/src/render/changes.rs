@@ -73,6 +73,17 @@ pub fn render(changes: &[PathChange], shape: Shape, colour: bool, read: &Read<'_
     Ok(text)
 }
 
+/// A path that a merge could not decide, as git tells of it before its changes.
+pub fn unmerged(path: &[u8], shape: Shape) -> String {
+    let path = path::show(path, Quote::Unusual);
+    match shape {
+        Shape::Patch => format!("* Unmerged path {path}\n"),
+        Shape::Stat { .. } => format!(" {path} | Unmerged\n"),
+        Shape::Names => format!("{path}\n"),
+        Shape::NameStatus => format!("U\t{path}\n"),
+    }
+}
+
 /// The changes for a program.
 pub fn to_json(changes: &[PathChange]) -> Value {
     let side = |entry: &Option<TreeEntry>| {

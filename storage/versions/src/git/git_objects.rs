@@ -309,10 +309,11 @@ impl<'a> GitObjects<'a> {
         let (mut raw, empty) = (Vec::new(), Tree::default().encode().id());
         for entry in entries(&from.raw).filter_map(Result::ok) {
             let (now, then) = (tree.get(entry.name), earlier.get(entry.name));
-            let is_empty =
-                |entry: Option<&TreeEntry>| entry.is_none_or(|entry| entry.mode == FileMode::Directory && entry.id == empty);
             match entry.names() {
-                Names::Submodule if is_empty(now) => push(&mut raw, entry.mode, entry.name, entry.id),
+                // A folder in its place is what git checked out there: the files of another repository.
+                Names::Submodule if now.is_none_or(|now| now.mode == FileMode::Directory) => {
+                    push(&mut raw, entry.mode, entry.name, entry.id);
+                }
                 Names::Folder => {
                     let then = then.filter(|then| then.mode == FileMode::Directory).map(|then| then.id);
                     let then = then.or_else(|| self.find(entry.id).map(|row| row.ours));

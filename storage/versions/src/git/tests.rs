@@ -10,6 +10,7 @@ use helix_objects::{MemoryStore, ObjectStore};
 use helix_protocol::{ObjectId, SkipReason, SkippedFile, Timestamp};
 
 use super::{BranchAt, Export, ExportCommit, IncludeUncommitted, Line, export, import, import_commit, left_out};
+use crate::unprivileged::unprivileged;
 use crate::{BranchName, ScanPolicy, Signature, Snapshot, StatCache, VersionError, entry_at, missing_closure, read_file, scan};
 
 const YES: IncludeUncommitted = IncludeUncommitted::Yes { file_cap_bytes: 1 << 20 };
@@ -233,6 +234,28 @@ fn what_cannot_be_carried_is_listed_and_the_committed_version_taken() {
     assert_eq!(imported.skipped, [file("huge", SkipReason::TooLarge, 3000), file("pipe", SkipReason::Special, 0)]);
     assert_eq!(imported.unread, [file("README.md", SkipReason::TooLarge, 2000)]);
     assert_eq!(read_file(&store, imported.tree, b"README.md").unwrap().as_ref(), b"read me\n");
+}
+
+#[test]
+fn what_may_not_be_read_is_listed_and_the_committed_version_taken() {
+    let (repository, store) = (Repository::sample(), MemoryStore::new());
+    let allow =
+        |path: &str, mode: u32| fs::set_permissions(repository.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    for path in ["README.md", "src/deep/er/file", "closed", "locked/file", "listed/file"] {
+        repository.write(path, "nobody's business");
+    }
+    // The names in a folder may be read without what they name.
+    let closed = [("README.md", 0), ("closed", 0), ("listed", 0o444), ("locked", 0), ("src/deep", 0)];
+    closed.iter().for_each(|(path, mode)| allow(path, *mode));
+    let imported = unprivileged(|| {
+        fs::read(repository.path().join("closed")).unwrap_err();
+        import(&store, repository.path(), YES).unwrap()
+    });
+    let file = |path: &str, size| SkippedFile { path: path.to_owned(), reason: SkipReason::Unreadable, size };
+    assert_eq!(imported.skipped, [file("closed", 17), file("listed", 0), file("locked", 0), file("src/deep", 0)]);
+    assert_eq!(imported.unread, [file("README.md", 17), file("src/deep/er/file", 0)]);
+    assert_eq!(imported.tree, as_git_checks_out(&store, repository.path()));
+    closed.iter().for_each(|(path, _)| allow(path, 0o755));
 }
 
 #[test]

@@ -129,18 +129,21 @@ impl Work<'_, '_> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(error) => Err(error),
         };
-        let stat = stat.map_err(|error| self.io(&path, error))?;
         let conflicted = entry.stage() != Stage::Unconflicted;
+        let fallback = (!conflicted).then_some((indexed, entry.id));
         let as_indexed = entry.flags.intersects(Flags::SKIP_WORKTREE | Flags::ASSUME_VALID) && !conflicted;
+        let stat = match stat {
+            // Its folder may not be entered.
+            Err(Errno::ACCESS | Errno::PERM) if as_indexed => None,
+            Err(Errno::ACCESS | Errno::PERM) => return self.leave(path, SkipReason::Unreadable, 0, fallback),
+            stat => stat.map_err(|error| self.io(&path, error))?,
+        };
         match stat {
             None if as_indexed => self.take_indexed(path, indexed, entry.id),
             None => Ok(()),
             Some(_) if entry.flags.contains(Flags::ASSUME_VALID) && !conflicted => self.take_indexed(path, indexed, entry.id),
             Some(stat) if !conflicted && self.looks_unchanged(entry, indexed, &stat) => self.take_indexed(path, indexed, entry.id),
-            Some(stat) => {
-                let fallback = (!conflicted).then_some((indexed, entry.id));
-                self.take_present(cursor, path, &stat, indexed, fallback)
-            }
+            Some(stat) => self.take_present(cursor, path, &stat, indexed, fallback),
         }
     }
 
@@ -205,7 +208,17 @@ impl Work<'_, '_> {
                 Err(_) => SkipReason::Unreadable,
             },
         };
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        self.leave(path, reason, u64::try_from(stat.st_size).unwrap_or(0), fallback)
+    }
+
+    /// Lists a file that cannot be taken, and takes the index's version where there is one.
+    fn leave(
+        &mut self,
+        path: Vec<u8>,
+        reason: SkipReason,
+        size: u64,
+        fallback: Option<(FileMode, gix::ObjectId)>,
+    ) -> Result<(), VersionError> {
         let left = SkippedFile { path: show_path(&path), reason, size };
         if self.tracked.contains(&path) {
             self.found.unread.push(left)
@@ -249,7 +262,11 @@ impl Work<'_, '_> {
         depth: usize,
         ignores: &mut gix::AttributeStack<'_>,
     ) -> Result<(), VersionError> {
-        let names = folder::names(fd).map_err(|error| self.io(path, error))?;
+        let names = match folder::names(fd) {
+            // It may be opened, and not entered.
+            Err(Errno::ACCESS | Errno::PERM) if depth > 0 => return self.unreadable(path),
+            names => names.map_err(|error| self.io(path, error))?,
+        };
         if depth > 0 && names.iter().any(|name| name.to_bytes() == b".git") {
             // Somebody else's repository: git itself does not look into it.
             self.found.submodules.push(show_path(path));
@@ -276,6 +293,12 @@ impl Work<'_, '_> {
         Ok(())
     }
 
+    /// Lists a folder that may not be read.
+    fn unreadable(&mut self, path: &[u8]) -> Result<(), VersionError> {
+        self.found.skipped.push(SkippedFile { path: show_path(path), reason: SkipReason::Unreadable, size: 0 });
+        Ok(())
+    }
+
     fn untracked_folder(
         &mut self,
         parent: BorrowedFd<'_>,
@@ -287,10 +310,7 @@ impl Work<'_, '_> {
         match folder::open_folder(parent, name) {
             Ok(fd) => self.untracked(fd.as_fd(), path, depth + 1, ignores),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-            Err(Errno::ACCESS | Errno::PERM) => {
-                self.found.skipped.push(SkippedFile { path: show_path(path), reason: SkipReason::Unreadable, size: 0 });
-                Ok(())
-            }
+            Err(Errno::ACCESS | Errno::PERM) => self.unreadable(path),
             Err(error) => Err(self.io(path, error)),
         }
     }

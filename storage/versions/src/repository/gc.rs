@@ -124,7 +124,7 @@ impl Repository {
     }
 
     /// As [`mark`](Self::mark), going on behind what is missing or damaged and telling of it. Files are looked for, not read; those
-    /// that were purged on purpose and did not come back are no faults.
+    /// that were purged on purpose and did not come back are no faults, and not among what is kept.
     pub fn check(&self) -> Result<(HashSet<ObjectId>, Vec<Fault>), VersionError> {
         self.forget_returned()?;
         let (mut roots, mut faults) = (vec![self.own_root()], Vec::new());
@@ -145,8 +145,9 @@ impl Repository {
         }
         let mut mark = Mark::new(self, |_: Alive<'_>| {}, Some(faults));
         mark.run(&roots)?;
-        let (purged, (live, mut faults)) = (self.purged()?, mark.finish());
+        let (purged, (mut live, mut faults)) = (self.purged()?, mark.finish());
         faults.retain(|fault| !purged.contains_key(&fault.id));
+        live.retain(|id| !purged.contains_key(id));
         Ok((live, faults))
     }
 

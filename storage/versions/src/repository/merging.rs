@@ -9,7 +9,7 @@ use helix_objects::{Family, ObjectStore};
 use helix_protocol::{ObjectId, SnapshotId};
 
 use crate::merge::{MergedTree, merge_ancestors, merge_trees};
-use crate::{Signature, Snapshot, VersionError};
+use crate::{Signature, Snapshot, VersionError, diff_entries, in_the_way, show_path};
 
 use super::Repository;
 use super::names::WorkspaceName;
@@ -119,14 +119,14 @@ struct Plan {
 }
 
 impl Repository {
-    /// Merges another line of work into the caller's workspace. Fails where something is staged, and where a
-    /// merge has begun already.
+    /// Merges another line of work into the caller's workspace. Fails where a merge has begun already, and with `WouldOverwrite`
+    /// where something is staged: where the head only moves forward, if that has what is staged otherwise.
     pub fn merge(&self, request: &MergeRequest) -> Result<MergeOutcome, VersionError> {
         let MergeRequest { caller, other, .. } = request;
         // Made before the turn, so that others need not wait for it; made again there if the head has moved meanwhile.
         let mut planned = self.plan(request)?;
         let (outcome, recorded) = self.change(caller, "merge", |change| {
-            let record = change.ready_to_merge(caller)?;
+            let record = change.head_without_merge(caller)?;
             let from = change.head_tree(&record)?;
             let theirs = change.look_at(*other)?.tree;
             let head = change.head(&record)?.snapshot;
@@ -140,7 +140,10 @@ impl Repository {
                 return Ok((done(MergeKind::UpToDate, head, from), String::new()));
             }
             let forward = head.is_none() || bases.as_slice() == head.as_slice();
+            let staged = change.staged(caller, from)?;
             if forward && (request.fast_forward != FastForward::Never || head.is_none()) {
+                let lost = staged.map_or(Ok(Vec::new()), |staged| in_the_way(&**self.store(), staged, (from, theirs)))?;
+                refuse(&lost)?;
                 let workspace = change.workspace(&caller.workspace)?;
                 change.move_head(&caller.workspace, &workspace, *other)?;
                 return Ok((done(MergeKind::FastForward, Some(*other), theirs), format!("{}: fast-forward", request.label)));
@@ -158,6 +161,7 @@ impl Repository {
                     hint: "merge it all the same with --allow-unrelated-histories",
                 });
             }
+            change.nothing_staged(caller, from)?;
             let merged = match planned.take() {
                 Some((at, merged)) if at == head => merged,
                 _ => self.merged_over(&bases, from, (theirs, &request.label))?,
@@ -207,8 +211,9 @@ impl Repository {
         let PickRequest { caller, snapshot: id, mainline } = request;
         let verb = if kind == MergingKind::Revert { "revert" } else { "cherry-pick" };
         let (outcome, recorded) = self.change(caller, verb, |change| {
-            let record = change.ready_to_merge(caller)?;
+            let record = change.head_without_merge(caller)?;
             let from = change.head_tree(&record)?;
+            change.nothing_staged(caller, from)?;
             let head = change.head(&record)?.snapshot;
             let picked = change.look_at(*id)?;
             let parent = parent_of(*id, &picked, *mainline)?;
@@ -306,20 +311,23 @@ impl Repository {
 }
 
 impl Transaction<'_> {
-    /// The head of a workspace that has nothing staged and no merge.
-    fn ready_to_merge(&mut self, caller: &Caller) -> Result<HeadTarget, VersionError> {
+    /// The head of a workspace that has no merge.
+    fn head_without_merge(&mut self, caller: &Caller) -> Result<HeadTarget, VersionError> {
         let record = self.workspace(&caller.workspace)?;
         self.no_merge(&caller.workspace)?;
-        let staged: Option<Staged> = self.read(Family::Workspaces, &WorkspaceKeys(&caller.workspace).staged())?;
-        if let Some(Staged { tree, onto }) = staged
-            && tree != onto.map_or_else(|| self.head_tree(&record.head), Ok)?
-        {
-            return Err(VersionError::Refused {
-                message: "something is staged that the merge would overwrite".to_owned(),
-                hint: "commit it, or take it back with `helios reset`",
-            });
-        }
         Ok(record.head)
+    }
+
+    /// What is staged, as the tree that it was made of and the one that came of it.
+    fn staged(&mut self, caller: &Caller, head: ObjectId) -> Result<Option<(ObjectId, ObjectId)>, VersionError> {
+        let staged: Option<Staged> = self.read(Family::Workspaces, &WorkspaceKeys(&caller.workspace).staged())?;
+        Ok(staged.map(|Staged { tree, onto }| (onto.unwrap_or(head), tree)).filter(|(onto, tree)| onto != tree))
+    }
+
+    fn nothing_staged(&mut self, caller: &Caller, head: ObjectId) -> Result<(), VersionError> {
+        let Some((onto, tree)) = self.staged(caller, head)? else { return Ok(()) };
+        let changes = diff_entries(&**self.repository.store(), Some(onto), tree)?;
+        refuse(&changes.into_iter().map(|change| change.path).collect::<Vec<_>>())
     }
 
     fn finish_or_stop(
@@ -357,6 +365,13 @@ impl Transaction<'_> {
             MergeOutcome { kind: MergeKind::Merged, snapshot: Some(id), from, to: tree, unresolved, recorded: Recorded::NOTHING };
         Ok((outcome, label.to_owned()))
     }
+}
+
+fn refuse(lost: &[Vec<u8>]) -> Result<(), VersionError> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(VersionError::WouldOverwrite { paths: lost.iter().map(|path| show_path(path)).collect() })
 }
 
 /// The parent that a snapshot is compared with; `None` for one without parents.

@@ -48,7 +48,15 @@ impl Repository {
             plan.snapshots.extend(search.paths_of(*tree)?.map(|paths| (*id, paths)));
         }
         for (by, tree) in staged {
-            plan.staged.extend(search.paths_of(tree)?.map(|paths| (by, paths)));
+            let Some(paths) = search.paths_of(tree)? else { continue };
+            match plan.staged.iter_mut().find(|(known, _)| *known == by) {
+                Some((_, known)) => {
+                    known.extend(paths);
+                    known.sort_unstable();
+                    known.dedup();
+                }
+                None => plan.staged.push((by, paths)),
+            }
         }
         if let PurgeTarget::Object(id) = target {
             let is_more = search.found.contains_key(id) || snapshots.iter().any(|(snapshot, _)| snapshot.0 == *id);

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 4_096;
 pub struct Retention {
     /// What is older goes (`cleanup.snapshot_ttl`, `gc --remove-old-snapshots --before`). Without, nothing is too old.
     pub ttl: Option<Duration>,
-    /// Of the operations at most so many stay (`ai_optimizations.snapshot_retention`). Without, any number.
+    /// Of the operations at most so many stay (`cleanup.max_operations`). Without, any number.
     pub operations: Option<u64>,
 }
 

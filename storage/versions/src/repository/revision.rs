@@ -114,10 +114,10 @@ impl Repository {
         Ok(range)
     }
 
-    /// The fewest digits of an id, twelve at least, that fit no other snapshot.
-    pub fn short_id(&self, id: SnapshotId) -> Result<String, VersionError> {
+    /// The fewest digits of an id that fit no other snapshot, `least` and four at least.
+    pub fn short_id(&self, id: SnapshotId, least: usize) -> Result<String, VersionError> {
         let text = id.to_string();
-        let mut digits = SHOWN_DIGITS;
+        let mut digits = least.clamp(NEEDED_DIGITS, text.len());
         while digits < text.len() && self.candidates(&text[..digits])?.len() > 1 {
             digits += 1;
         }

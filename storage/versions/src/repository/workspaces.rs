@@ -411,10 +411,7 @@ impl Transaction<'_> {
     pub(crate) fn no_merge(&mut self, name: &WorkspaceName) -> Result<(), VersionError> {
         match self.merging(name)? {
             None => Ok(()),
-            Some(_) => Err(VersionError::Refused {
-                message: format!("workspace {name} is in the middle of a merge"),
-                hint: "commit it, or give it up with `helios merge --abort`",
-            }),
+            Some(_) => Err(VersionError::merge_waits(name)),
         }
     }
 

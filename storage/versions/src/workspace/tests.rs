@@ -10,6 +10,7 @@ use helix_protocol::{Change, ChangeKind, FileMode, ObjectId, SkipReason, Skipped
 use proptest::prelude::*;
 
 use super::{Scan, ScanPolicy, StatCache, checkout, scan};
+use crate::unprivileged::unprivileged;
 use crate::{Tree, VersionError, diff, entry_at, missing_closure, objects_between, read_file, walk};
 
 /// A file's content, a link's target, or nothing but a folder.
@@ -240,6 +241,39 @@ fn what_is_not_carried_is_listed_and_keeps_what_the_base_has() {
     assert_eq!(read_file(&store, found.tree, b"target/tracked").unwrap().as_ref(), b"in the repository");
     assert!(entry_at(&store, found.tree, b".git").unwrap().is_none());
     assert!(entry_at(&store, found.tree, b"sub/.git/config").unwrap().is_some());
+}
+
+#[test]
+fn what_may_not_be_read_is_listed_and_keeps_what_the_base_has() {
+    let (root, store) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    let write = |path: &str, content: &str| {
+        fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+        fs::write(root.path().join(path), content).unwrap();
+    };
+    let allow = |path: &str, mode: u32| fs::set_permissions(root.path().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    for path in ["open", "closed", "locked/inner/file", "listed/file"] {
+        write(path, "at first");
+    }
+    let base = scan_new(root.path(), &store).tree;
+    for path in ["closed", "locked/inner/file", "listed/file", "closed since ever", "locked since ever/file"] {
+        write(path, "nobody's business");
+    }
+    // The names in a folder may be read without what they name.
+    let closed = [("closed", 0), ("closed since ever", 0), ("listed", 0o444), ("locked", 0), ("locked since ever", 0)];
+    closed.iter().for_each(|(path, mode)| allow(path, *mode));
+    let found = unprivileged(|| {
+        fs::read(root.path().join("closed")).unwrap_err();
+        scan(root.path(), Some(base), &store, &mut StatCache::new(), &ScanPolicy::everything()).unwrap()
+    });
+    let sizes = [17, 17, 0, 0, 0];
+    let skipped = closed.iter().zip(sizes).map(|((path, _), size)| SkippedFile {
+        path: (*path).to_owned(),
+        reason: SkipReason::Unreadable,
+        size,
+    });
+    assert_eq!((found.skipped, found.changes, found.tree), (skipped.collect(), vec![], base));
+    closed.iter().for_each(|(path, _)| allow(path, 0o755));
+    assert_eq!(scan_new(root.path(), &store).skipped, vec![], "once they may be read, they are");
 }
 
 #[test]

@@ -140,6 +140,23 @@ fn submodules_and_old_modes_stay_under_what_is_made_on_top() {
 }
 
 #[test]
+fn the_files_of_a_submodule_that_git_checked_out_do_not_take_its_place() {
+    let git = Git::bare();
+    let links = git.tree(&[("160000", b"lib", "1234567890123456789012345678901234567890")]);
+    let root = git.object("commit", format!("tree {links}\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx\n").as_bytes());
+    git.run(&["update-ref", "refs/heads/main", &root]);
+    let repository = repository();
+    import(&repository, &git);
+    commit(&repository, &[("lib/of/another", Some("repository")), ("own", Some("o"))], "one\n");
+    commit(&repository, &[("lib/of/another", Some("moved on")), ("own", Some("oo"))], "two\n");
+    export(&repository, &git);
+    let expected = [("160000", "lib"), ("100644", "own")].map(|(mode, path)| (mode.to_owned(), path.to_owned()));
+    assert_eq!(content(&git, "main"), expected);
+    assert_eq!(content(&git, "main~1"), expected);
+    assert_eq!(import(&repository, &git).commits, 0);
+}
+
+#[test]
 fn what_diverged_is_ahead_or_is_checked_out_is_left_and_told() {
     let (git, repository) = (ordinary(), repository());
     import(&repository, &git);

@@ -147,6 +147,32 @@ fn a_conflict_can_be_kept_marked_as_decided_or_given_up() {
 }
 
 #[test]
+fn what_is_staged_is_in_the_way_of_a_merge_that_would_lose_it() {
+    let (bed, mine, other) = two_sides(&[("a", Some("1\n"))], &[("b", Some("ours\n"))], &[("a", Some("theirs\n"))]);
+    let (repository, main) = (&bed.repository, WorkspaceName::main());
+    let base = repository.snapshot(mine).unwrap().parents[0];
+    let tree = |id| repository.tree(id).unwrap();
+    let stage = |staged: SnapshotId, onto: SnapshotId| {
+        repository.stage(&main, Some(Staged { tree: tree(staged), onto: Some(tree(onto)) }), &[]).unwrap();
+    };
+    let merge = |other| repository.merge(&MergeRequest::new(bed.caller(), other, "it")).map(|outcome| outcome.kind);
+    let refused = |paths: &[&str]| VersionError::WouldOverwrite { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+
+    // A snapshot of both sides has no room for it, whatever it is; where nothing is to be merged it stays.
+    stage(mine, base);
+    assert_eq!(merge(other).unwrap_err().to_string(), refused(&["b"]).to_string());
+    assert_eq!(merge(base).unwrap(), MergeKind::UpToDate);
+    // Forward it goes along, but for what is otherwise there.
+    repository.reset(&bed.caller(), base, ResetKind::Hard).unwrap();
+    let more = bed.commit(&[("a", Some("mine\n")), ("c", Some("1\n"))], "more").unwrap();
+    repository.reset(&bed.caller(), base, ResetKind::Hard).unwrap();
+    stage(more, base);
+    assert_eq!(merge(other).unwrap_err().to_string(), refused(&["a"]).to_string());
+    assert_eq!((merge(mine).unwrap(), bed.head()), (MergeKind::FastForward, mine));
+    assert_eq!(repository.workspace(&main).unwrap().staged.map(|staged| staged.tree), Some(tree(more)));
+}
+
+#[test]
 fn histories_without_a_common_beginning_are_merged_only_on_demand() {
     let bed = Bed::new();
     let (repository, other) = (&bed.repository, WorkspaceName::main());

@@ -152,7 +152,7 @@ fn short_ids_are_told_apart_or_their_candidates_are_named() {
                 },
             }
         }
-        assert_eq!(bed.repository.short_id(SnapshotId(id.parse().unwrap())).unwrap(), id[..12]);
+        assert_eq!(bed.repository.short_id(SnapshotId(id.parse().unwrap()), 12).unwrap(), id[..12]);
     }
     assert!(ids.iter().any(|id| sharing(id, 4) > 1), "the test meets an ambiguous one");
     assert!(matches!(bed.resolve("abc"), Err(VersionError::Unknown { .. })), "three digits are too few");

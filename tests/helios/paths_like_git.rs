@@ -1,0 +1,148 @@
+//! Files that are named, or meant by a pattern: the same ones as git means, and the same becomes of them.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::like_git::Both;
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// Both folders hold the same in these files.
+fn same_files(both: &Both, paths: &[&str], after: &str) {
+    for path in paths {
+        let read = |root: &std::path::Path| fs::read_to_string(root.join(path)).ok();
+        assert_eq!(read(&both.git), read(&both.helios), "{path} after {after}");
+    }
+}
+
+#[test]
+fn checkout_with_paths_removes_no_file_and_refuses_a_path_that_the_source_lacks() {
+    let both = Both::new();
+    both.write("d/a", "1\n");
+    both.write("f", "1\n");
+    both.commit("one");
+    both.write("d/b", "b\n");
+    both.write("e", "e\n");
+    both.write("f", "2\n");
+    both.commit("two");
+    both.write("d/b", "unsaved\n");
+    both.write("d/new", "unsaved\n");
+    both.write("staged", "staged\n");
+    both.done(&["add", "staged"]);
+    for line in [
+        "checkout HEAD~1 -- d",
+        "checkout HEAD~1 -- e",
+        "checkout HEAD~1 -- e f",
+        "checkout HEAD~1 -- nope",
+        "checkout HEAD~1 -- staged",
+        "checkout HEAD~1 -- f",
+        "checkout HEAD -- f",
+        "checkout HEAD~1 .",
+        "checkout HEAD~1 d e",
+        "checkout -- d/b",
+        "checkout d/new",
+    ] {
+        both.same_code("", &words(line));
+        both.same("", &["status", "--porcelain"]);
+        same_files(&both, &["d/a", "d/b", "d/new", "e", "f", "staged"], line);
+    }
+    // What removes a file says so: `restore`.
+    both.write("d/b", "unsaved\n");
+    for line in ["restore -s HEAD~1 d", "restore -s HEAD~1 nope", "restore -s HEAD~1 -S -W e", "restore d", "restore ."] {
+        both.same_code("", &words(line));
+        both.same("", &["status", "--porcelain"]);
+        same_files(&both, &["d/a", "d/b", "d/new", "e", "f", "staged"], line);
+    }
+}
+
+#[test]
+fn patterns_mean_what_they_mean_in_git() {
+    let both = Both::new();
+    for path in ["x.py", "y.rs", "d/x.py", "d/e/z.py", "d[1]/x.py", "d1/x.py", "a*b", "acb"] {
+        both.write(path, "1\n");
+    }
+    both.commit("one");
+    for path in ["x.py", "y.rs", "d/x.py", "d/e/z.py", "d[1]/x.py", "d1/x.py", "a*b", "acb", "new.py", "d/new.py"] {
+        both.write(path, "2\n");
+    }
+    for line in [
+        "ls-files *.py",
+        "ls-files d/*",
+        "ls-files d/*.py y.rs",
+        "ls-files [xy].*",
+        "ls-files a*b",
+        "ls-files a\\*b",
+        "ls-files nope*",
+        "diff --name-only *.py",
+        "diff --name-only -- *.py",
+        "diff --name-only HEAD -- ?.rs",
+        "diff --name-only HEAD ?.rs",
+        "diff --name-only nope*",
+        "status --porcelain *.py",
+        "status --porcelain -- nope*",
+    ] {
+        both.same("", &words(line));
+    }
+    for folder in ["d", "d[1]"] {
+        for line in ["ls-files *.py", "ls-files ../*.py", "diff --name-only ../d*/x.py", "status -s *.py"] {
+            both.same(folder, &words(line));
+        }
+    }
+    for line in [
+        "add d/*.py",
+        "reset -q -- *new.py",
+        "add -u *.py",
+        "restore --staged x*",
+        "add nope*",
+        "restore nope*",
+        "checkout nope*",
+        "restore *z.py",
+        "restore x*",
+        "add -A d1",
+        "add -A .",
+        "reset -q *.rs",
+        "checkout y*",
+        "checkout HEAD -- *.py",
+    ] {
+        both.same_code("", &words(line));
+        both.same("", &["status", "--porcelain"]);
+    }
+    // What is read as git reads it nowhere is refused, and not answered with nothing.
+    for line in ["diff -- :!x.py", "log -- *.py", "commit --work *.py", "blame *.py"] {
+        let refused = both.helios("", &words(line));
+        assert_eq!((refused.code, refused.out.as_str()), (128, ""), "{line}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_staged_as_removed_and_there_again_is_both() {
+    let both = Both::new();
+    for path in ["e", "same", "d/f"] {
+        both.write(path, "1\n");
+    }
+    both.commit("one");
+    for root in [&both.git, &both.helios] {
+        for path in ["e", "same", "d/f"] {
+            fs::remove_file(root.join(path)).expect("removed");
+        }
+    }
+    both.done(&["add", "-A"]);
+    both.write("e", "2\n");
+    both.write("same", "1\n");
+    both.write("d/f/g", "folder\n");
+    for line in ["status --porcelain", "status -s -uall", "status --porcelain e", "diff --name-status", "diff --name-status HEAD"] {
+        both.same("", &words(line));
+    }
+    let told: Value = serde_json::from_str(&both.user.ok(&both.helios, &["status", "--json"])).expect("JSON");
+    assert_eq!(told["untracked"], json!(["d/", "e", "same"]));
+    assert_eq!(told["changes"][1], json!({"path": "e", "staged": "D", "folder": ""}));
+    let long = both.helios("", &["status"]).out;
+    assert!(long.contains("deleted:    e\n") && long.contains("Untracked files:\n\td/\n\te\n"), "{long}");
+    both.done(&["add", "e"]);
+    both.same("", &["status", "--porcelain"]);
+    both.done(&["commit", "-q", "-m", "two"]);
+    both.same("", &["status", "--porcelain"]);
+}
