@@ -325,6 +325,77 @@ async fn a_detached_server_is_gone_before_its_workspace_is_reused() {
     assert_eq!(std::fs::read_dir(bench.root(task)).expect("there").count(), 0);
 }
 
+/// Leaves its parents, its session and its folder, and lets nobody look at it who is not root, as an agent of keys does.
+const UNSEEN: &str = r#"
+import ctypes, os, sys, time
+for _ in range(2):
+    if os.fork(): os._exit(0)
+    os.setsid()
+pid = os.path.abspath("unseen.pid")
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+with open(pid + ".draft", "w") as file: file.write(str(os.getpid()))
+os.rename(pid + ".draft", pid)
+os.chdir("/")
+time.sleep(300)
+"#;
+
+/// Everything that must find what a task runs, on something that shows its parent alone.
+pub async fn what_is_unseen_is_found(bench: Bench, isolation: Isolation) {
+    let node = bench.connect(1).await;
+    let mut open = Bench::open_request(TaskId::new(), Epoch(1), empty_tree());
+    open.environment.isolation = Some(isolation);
+    let task = open.task;
+    node.ask(Request::Open(Box::new(open.clone()))).await.expect("opened");
+    let start = async |bench: &Bench, node: &Node, epoch, number| {
+        let command = format!(
+            "env -i python3 -c '{UNSEEN}' > /dev/null 2>&1; for _ in $(seq 1000); do [ -s unseen.pid ] && break; sleep 0.01; done"
+        );
+        node.run(task, epoch, number, &command).await.expect("it runs");
+        pid_in(&std::fs::read_to_string(bench.root(task).join("unseen.pid")).expect("written"))
+    };
+    let unseen = start(&bench, &node, Epoch(1), 1).await;
+    assert!(!is_gone(unseen));
+
+    kill_process(bench.pid(), Signal::STOP).expect("stopped");
+    until("the guard has frozen it", || state_of(unseen) == Some('T')).await;
+    kill_process(bench.pid(), Signal::CONT).expect("continued");
+    until("it goes on", || state_of(unseen) != Some('T')).await;
+
+    open.epoch = Epoch(2);
+    node.ask(Request::Open(Box::new(open.clone()))).await.expect("opened");
+    assert!(is_gone(unseen), "the workspace is used again, and it runs");
+
+    // What started it is stopped with it, so the guard alone can end it.
+    let unseen = start(&bench, &node, Epoch(2), 2).await;
+    kill_process(bench.pid(), Signal::STOP).expect("stopped");
+    until("the guard has frozen it", || state_of(unseen) == Some('T')).await;
+    kill_process(bench.pid(), Signal::KILL).expect("killed");
+    until("the guard has killed it", || is_gone(unseen)).await;
+
+    // A guard that does nothing is not missed.
+    let bench = bench.start_again();
+    let node = bench.connect(2).await;
+    open.epoch = Epoch(3);
+    node.ask(Request::Open(Box::new(open))).await.expect("opened");
+    let unseen = start(&bench, &node, Epoch(3), 3).await;
+    let guard = bench.guard().expect("a guard");
+    kill_process(guard, Signal::STOP).expect("stopped");
+    assert!(!is_gone(unseen));
+    kill_process(bench.pid(), Signal::KILL).expect("killed");
+    until("it is gone with the worker", || is_gone(unseen)).await;
+    kill_process(guard, Signal::CONT).expect("continued");
+}
+
+#[tokio::test]
+async fn a_process_that_lets_nobody_look_at_it_is_found_without_a_sandbox() {
+    what_is_unseen_is_found(Bench::start_as_no_root(), Isolation::Full).await;
+}
+
+#[tokio::test]
+async fn a_process_that_lets_nobody_look_at_it_is_found_in_a_sandbox() {
+    what_is_unseen_is_found(Bench::start_as_no_root(), Isolation::Workspace).await;
+}
+
 #[tokio::test]
 async fn a_timed_out_and_a_cancelled_run_take_what_they_started_with_them() {
     let bench = Bench::start();
@@ -427,6 +498,57 @@ async fn stop_ends_the_worker_and_wipes_where_asked_and_close_deletes_a_workspac
     assert_eq!(bench.verb(&["status", "--json"]), (Some(3), json!({"running": false})));
     assert_eq!(bench.verb(&["stop", "--wipe"]).0, Some(0));
     assert!(!bench.folder().exists());
+}
+
+/// Runs the program on a folder: exit code, and what it said as JSON.
+fn on(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_helix-worker"));
+    let output = program.args(arguments).arg("--folder").arg(folder).output().expect("it runs");
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    (output.status.code(), serde_json::from_slice(&said).unwrap_or_default())
+}
+
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("it is there").flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_folder_that_is_no_workers_is_neither_served_from_nor_deleted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("notes.txt"), "mine").expect("written");
+    for arguments in [["start"].as_slice(), &["serve", "--log", "stderr"], &["stop", "--wipe"]] {
+        let (code, said) = on(folder.path(), arguments);
+        assert_eq!((code, said["code"].as_str()), (Some(2), Some("invalid_request")), "{arguments:?}: {said}");
+        assert!(said["message"].as_str().is_some_and(|message| message.contains("is no worker's folder")), "{said}");
+        assert!(said["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{said}");
+        assert_eq!(names_in(folder.path()), ["notes.txt"], "{arguments:?}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.path().join("notes.txt")).expect("there"), "mine");
+    // Where there is nothing, nothing is deleted either.
+    let empty = tempfile::tempdir().expect("a folder");
+    assert_eq!(on(empty.path(), &["stop", "--wipe"]).0, Some(0));
+    assert!(empty.path().exists());
+}
+
+#[test]
+fn a_wipe_deletes_what_the_worker_made_and_nothing_that_lies_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lives = folder.path().join("w");
+    assert_eq!(on(&lives, &["start"]).0, Some(0));
+    assert_eq!(on(&lives, &["stop"]).0, Some(0));
+    // One of an earlier version, whose folders have no mark.
+    std::fs::remove_file(lives.join(".helix-worker")).expect("every worker's folder is marked");
+    std::fs::write(lives.join("notes.txt"), "mine").expect("written");
+    assert_eq!(on(&lives, &["start"]).0, Some(0));
+    assert!(lives.join(".helix-worker").exists() && lives.join("tasks").exists());
+    assert_eq!(on(&lives, &["stop", "--wipe"]).0, Some(0));
+    assert_eq!(names_in(&lives), ["notes.txt"]);
+    assert_eq!(on(&lives, &["stop", "--wipe"]).0, Some(2), "it is no worker's any more");
+    std::fs::remove_file(lives.join("notes.txt")).expect("there");
+    assert_eq!(on(&lives, &["start"]).0, Some(0));
+    assert_eq!(on(&lives, &["stop", "--wipe"]).0, Some(0));
+    assert!(!lives.exists());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A worker process in a temporary folder, and a node's end of the link to it.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -48,29 +49,54 @@ pub struct Bench {
     worker: WorkerId,
     /// What the worker finds in its environment beside ours.
     variables: Vec<(&'static str, PathBuf)>,
+    /// Whose it is, where it is not ours, and the program that this user may run.
+    user: Option<(u32, PathBuf)>,
 }
+
+/// A user who is nobody in particular.
+const NOBODY: u32 = 65_534;
 
 impl Bench {
     /// Starts a worker.
     pub fn start() -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
-        Self::start_in(folder, NodeId::new(), WorkerId::new(), Vec::new())
+        Self::start_in(folder, NodeId::new(), WorkerId::new(), Vec::new(), None)
+    }
+
+    /// Starts one of a user who is not root, whoever runs the test.
+    pub fn start_as_no_root() -> Self {
+        if !rustix::process::geteuid().is_root() {
+            return Self::start();
+        }
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+        std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("given away");
+        // The build's own may lie where only root may go.
+        let program = folder.path().join("helix-worker");
+        std::fs::copy(env!("CARGO_BIN_EXE_helix-worker"), &program).expect("copied");
+        let variables = vec![("HOME", folder.path().to_owned())];
+        Self::start_in(folder, NodeId::new(), WorkerId::new(), variables, Some((NOBODY, program)))
     }
 
     /// Starts one whose user has this home, in a folder beside it.
     pub fn start_at(home: &Path) -> Self {
         let beside = home.parent().expect("a home is in a folder");
         let folder = Arc::new(tempfile::tempdir_in(beside).expect("a folder"));
-        Self::start_in(folder, NodeId::new(), WorkerId::new(), vec![("HOME", home.to_owned())])
+        Self::start_in(folder, NodeId::new(), WorkerId::new(), vec![("HOME", home.to_owned())], None)
     }
 
     /// Starts one in the folder of another, which has died.
     pub fn start_again(&self) -> Self {
-        Self::start_in(Arc::clone(&self.folder), self.node, self.worker, self.variables.clone())
+        Self::start_in(Arc::clone(&self.folder), self.node, self.worker, self.variables.clone(), self.user.clone())
     }
 
-    fn start_in(folder: Arc<tempfile::TempDir>, node: NodeId, worker: WorkerId, variables: Vec<(&'static str, PathBuf)>) -> Self {
-        let mut bench = Self { folder, pid: rustix::process::getpid(), incarnation: 0, node, worker, variables };
+    fn start_in(
+        folder: Arc<tempfile::TempDir>,
+        node: NodeId,
+        worker: WorkerId,
+        variables: Vec<(&'static str, PathBuf)>,
+        user: Option<(u32, PathBuf)>,
+    ) -> Self {
+        let mut bench = Self { folder, pid: rustix::process::getpid(), incarnation: 0, node, worker, variables, user };
         let (code, said) = bench.verb(&["start"]);
         assert_eq!((code, said["started"].as_bool()), (Some(0), Some(true)), "{said}");
         bench.pid = pid_in(&said["pid"].to_string());
@@ -119,7 +145,11 @@ impl Bench {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_helix-worker"));
+        let program = self.user.as_ref().map_or(Path::new(env!("CARGO_BIN_EXE_helix-worker")), |(_, program)| program);
+        let mut command = Command::new(program);
+        if let Some((user, _)) = self.user {
+            command.uid(user).gid(user);
+        }
         command.args(arguments).arg("--folder").arg(self.folder.path().join("w")).stdin(Stdio::null());
         command.env("OPENAI_API_KEY", "a key of the shell that started it");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));

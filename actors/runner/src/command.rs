@@ -5,15 +5,14 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_protocol::{Code, Failure, RunId};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::masking::Secrets;
@@ -44,8 +43,6 @@ pub struct CommandLine {
     pub program: Program,
     /// Its standard input; nothing where there is none.
     pub input: Option<OwnedFd>,
-    /// The worker's own program.
-    pub own: PathBuf,
     /// Where.
     pub folder: PathBuf,
     /// With these variables and no others.
@@ -54,8 +51,8 @@ pub struct CommandLine {
     pub secrets: Secrets,
     /// Stopped after this time.
     pub timeout: Option<Duration>,
-    /// In this sandbox; `None` for none.
-    pub sandbox: Option<Arc<Sandbox>>,
+    /// In this sandbox.
+    pub sandbox: Arc<Sandbox>,
 }
 
 /// What runs this text, with its standard input where the text is too long for an argument.
@@ -86,9 +83,7 @@ pub fn shell(text: String) -> Result<(Program, Option<OwnedFd>), Failure> {
 
 /// A command that was started.
 enum Started {
-    /// By the worker itself.
-    Child(Child),
-    /// By a sandbox.
+    /// By its sandbox.
     Sandboxed(Spawned),
     /// By a sandbox that ended before it could tell: it may run.
     Lost,
@@ -99,7 +94,6 @@ impl Started {
     /// child of the sandbox counts.
     fn signal(&self, signal: Signal) {
         let group = match self {
-            Self::Child(child) => child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())),
             Self::Sandboxed(spawned) => is_child(spawned.group, spawned.sandbox).then_some(spawned.group),
             Self::Lost => None,
         };
@@ -109,19 +103,10 @@ impl Started {
     }
 
     /// Its exit code; `None` where its sandbox has ended, which nobody is told of who runs on.
-    async fn wait(&mut self) -> std::io::Result<Option<i32>> {
+    async fn wait(&mut self) -> Option<i32> {
         match self {
-            Self::Child(child) => child.wait().await.map(code).map(Some),
-            Self::Sandboxed(spawned) => Ok(spawned.wait().await.map(code)),
-            Self::Lost => Ok(None),
-        }
-    }
-
-    /// Waits until what was killed is gone. A sandbox that does not say so is not believed to hold it.
-    async fn end(&mut self) -> std::io::Result<()> {
-        match self {
-            Self::Child(_) | Self::Lost => self.wait().await.map(drop),
-            Self::Sandboxed(_) => tokio::time::timeout(DYING, self.wait()).await.map_or(Ok(()), |ended| ended.map(drop)),
+            Self::Sandboxed(spawned) => spawned.wait().await.map(code),
+            Self::Lost => None,
         }
     }
 }
@@ -172,10 +157,7 @@ pub async fn run(mut line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) ->
     let refuse = |error: io::Error| not_started(&folder, &error);
     let stdin = line.input.take();
     let (output, input) = std::io::pipe().map_err(refuse)?;
-    let mut started = match &line.sandbox {
-        None => Started::Child(start(&line, input, stdin).map_err(refuse)?),
-        Some(sandbox) => start_in(sandbox, &line, input, stdin).await?.map_or(Started::Lost, Started::Sandboxed),
-    };
+    let mut started = start(&line, input, stdin).await?.map_or(Started::Lost, Started::Sandboxed);
     let output = pipe::Receiver::from_owned_fd(output.into()).map_err(refuse)?;
     let exited = CancellationToken::new();
     let (drained, done) = tokio::sync::oneshot::channel();
@@ -188,7 +170,7 @@ pub async fn run(mut line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) ->
         }
     };
     let ending = tokio::select! {
-        code = started.wait() => code.map_err(refuse)?.map_or(Ending::Orphaned, Ending::Exited),
+        code = started.wait() => code.map_or(Ending::Orphaned, Ending::Exited),
         () = timeout => Ending::TimedOut,
         () = stopper.asked.cancelled() => Ending::Cancelled,
     };
@@ -204,7 +186,8 @@ pub async fn run(mut line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) ->
         if let Ok(Err(left)) = killed {
             tracing::error!(run = %line.run, ?left, "processes do not die");
         }
-        started.end().await.map_err(refuse)?;
+        // A sandbox that does not say that it is gone is not believed to hold it.
+        let _ = tokio::time::timeout(DYING, started.wait()).await;
     }
     exited.cancel();
     // The pump says when everything the command itself wrote has been spooled.
@@ -213,33 +196,12 @@ pub async fn run(mut line: CommandLine, spool: Arc<Spool>, stopper: &Stopper) ->
     Ok(ending)
 }
 
-fn start(line: &CommandLine, input: std::io::PipeWriter, stdin: Option<OwnedFd>) -> std::io::Result<Child> {
-    let both = input.try_clone()?;
-    let mut command = Command::from(line.program.command(&line.own));
-    command
-        .current_dir(&line.folder)
-        .env_clear()
-        .envs(line.variables.iter().map(|(name, value)| (name, value)))
-        .env(RUN_MARK, line.run.to_string())
-        .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
-        .stdout(both)
-        .stderr(input)
-        .process_group(0);
-    // The command keeps its copies of the pipe's writing end; ours go with this, or the pipe's end would never be seen.
-    command.spawn()
-}
-
-async fn start_in(
-    sandbox: &Sandbox,
-    line: &CommandLine,
-    input: std::io::PipeWriter,
-    stdin: Option<OwnedFd>,
-) -> Result<Option<Spawned>, Failure> {
+async fn start(line: &CommandLine, input: std::io::PipeWriter, stdin: Option<OwnedFd>) -> Result<Option<Spawned>, Failure> {
     let mut variables = line.variables.clone();
     variables.push((RUN_MARK.to_owned(), line.run.to_string()));
     let command = SandboxCommand { program: line.program.clone(), folder: line.folder.clone(), variables };
     let descriptors = std::iter::once(OwnedFd::from(input)).chain(stdin).collect();
-    sandbox.spawn(command, descriptors).await
+    line.sandbox.spawn(command, descriptors).await
 }
 
 fn code(status: ExitStatus) -> i32 {

@@ -10,7 +10,7 @@ mod snapshots;
 mod turning;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -24,11 +24,11 @@ use tokio::sync::oneshot;
 
 use crate::calls::Calls;
 use crate::facts::{Inspector, Pace};
-use crate::guard::{Guard, GuardCommand};
+use crate::guard::{GUARD_LOCK, Guard, GuardCommand};
 use crate::lease::Lease;
 use crate::processes::ProcessSet;
-use crate::sandbox::Sandboxes;
-use crate::served::Served;
+use crate::sandbox::{PROBE, Sandboxes};
+use crate::served::{self, Served};
 use crate::spool::Spools;
 use crate::surroundings::Ports;
 use crate::workspace::{Opening, TASKS, Workspace, not_open, remove_tree, stale};
@@ -37,6 +37,9 @@ use crate::workspace::{Opening, TASKS, Workspace, not_open, remove_tree, stale};
 const KEPT_RESULTS: usize = 64;
 /// Objects are stored in batches of about this many bytes.
 const BATCH: usize = 4 << 20;
+
+/// Where in a worker's folder its cache of content is.
+const STORE: &str = "store";
 
 /// How a worker is set up.
 #[derive(Clone)]
@@ -82,9 +85,9 @@ impl Engine {
         let sandboxes = Sandboxes::find_out(&program, &folder, &hidden).await;
         tracing::info!(found = %sandboxes.able(), "sandboxes");
         let guard = Guard::start(GuardCommand { program, folder: folder.clone(), incarnation }).await?;
-        let (swept, store) = (folder.clone(), folder.join("store"));
+        let (swept, store) = (folder.clone(), folder.join(STORE));
         let store = blocking(move || {
-            ProcessSet::of_folder(&swept).kill(crate::command::DYING).map_err(|left| {
+            ProcessSet::of_folder(&swept).end(crate::command::DYING).map_err(|left| {
                 Failure::new(
                     Code::InvalidState,
                     format!("processes {left:?} of an earlier worker in {} do not die", swept.display()),
@@ -294,7 +297,7 @@ impl Engine {
             }
             store.close()?;
             if wipe == Wipe::Yes {
-                for path in [tasks, folder.join("store")] {
+                for path in [tasks, folder.join(STORE)] {
                     remove_tree(&path).map_err(|error| Failure::io(path.display(), &error))?;
                 }
             }
@@ -302,6 +305,21 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Deletes everything that workers of this program keep in a folder, and nothing else. None may run there.
+pub fn wipe(folder: &Path) -> Result<(), Failure> {
+    for name in [TASKS, STORE, PROBE, GUARD_LOCK].into_iter().chain(served::FILES) {
+        let path = folder.join(name);
+        let deleted = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => remove_tree(&path),
+            Ok(_) => std::fs::remove_file(&path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        deleted.map_err(|error| Failure::io(path.display(), &error))?;
+    }
+    Ok(())
 }
 
 /// Whether a stopping worker leaves its workspaces.

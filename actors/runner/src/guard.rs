@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 use crate::processes::ProcessSet;
 use crate::workspace::TASKS;
 
+/// The file in a worker's folder that its guard holds.
+pub(crate) const GUARD_LOCK: &str = "guard.lock";
 /// What the guard says once it holds its lock.
 const READY: &[u8] = b"ready\n";
 /// How soon it looks again for processes that must not run. Each look that follows takes twice as long, because what is stopped
@@ -35,7 +37,7 @@ const LOOK_SELDOM: Duration = Duration::from_secs(5);
 
 /// Runs the guard's life in this process: `helix-worker guard`.
 pub fn run(folder: &Path, incarnation: u64) -> Result<(), Failure> {
-    let path = folder.join("guard.lock");
+    let path = folder.join(GUARD_LOCK);
     let failed = |error: io::Error| Failure::io(path.display(), &error);
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
@@ -45,7 +47,7 @@ pub fn run(folder: &Path, incarnation: u64) -> Result<(), Failure> {
     let watched =
         watch(&processes).map_err(|error| Failure::new(Code::Internal, format!("the guard cannot watch the worker: {error}")));
     processes
-        .kill(Duration::from_secs(3600))
+        .end(Duration::from_secs(3600))
         .map_err(|left| Failure::new(Code::Internal, format!("processes {left:?} cannot be killed")))?;
     drop(lock);
     watched

@@ -10,6 +10,8 @@ mod confine;
 mod engine;
 mod facts;
 pub mod fence;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 pub mod guard;
 mod lease;
 pub mod making;
@@ -24,7 +26,7 @@ pub mod turn;
 mod worker;
 mod workspace;
 
-pub use engine::{Settings, Wipe};
+pub use engine::{Settings, Wipe, wipe};
 pub use facts::{Inspector, Pace};
 pub use surroundings::is_private;
 pub use worker::{Ended, Worker, WorkerStatus};

@@ -3,10 +3,12 @@
 //! A process may leave its group (`setsid`), its parent (a double fork) and its terminal, but it keeps the environment it was
 //! started with, and mostly its working folder. So each command is started with variables naming worker, task and run, and
 //! whoever must find everything scans `/proc` for them, again and again until nothing is found. A program may be started
-//! without them (`env -i`), but in a sandbox with namespaces nothing leaves the view of files that it was started in, and that
-//! names the workspace. Signals go through a pidfd that is opened before the marks are checked once more, so a process id that
-//! was reused meanwhile is never hit.
+//! without them (`env -i`), and one that lets nobody look at it (`ssh-agent`) shows neither variables nor folder to a worker that
+//! is not root. But what starts the commands of a workspace is the parent of whatever is orphaned there, for as long as it lives,
+//! and whose child a process is can be read by everybody: what is below it is the task's. Signals go through a pidfd that is opened
+//! before all of this is checked once more, so a process id that was reused meanwhile is never hit.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -33,68 +35,115 @@ pub const FOLDER_MARK: &str = "HELIX_FOLDER";
 pub const TASK_MARK: &str = "HELIX_TASK";
 /// The variable that names the run.
 pub const RUN_MARK: &str = "HELIX_RUN";
+/// The variable that names the task of the process which starts its commands. That process has no [`TASK_MARK`]: it is the
+/// workspace's, as the worker is, and nothing that the task runs.
+pub const KEEPS_MARK: &str = "HELIX_KEEPS";
 
 /// Between two scans of a search.
 const PAUSE: Duration = Duration::from_millis(3);
+/// How long what is to be ended may take to stop.
+const STOPPING: Duration = Duration::from_secs(1);
 /// Between two scans when processes must get on before they can be stopped.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which processes are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSet {
-    mark: Vec<u8>,
+    /// Those with this variable.
+    mark: Option<Vec<u8>>,
+    /// Those below something.
+    above: Above,
     folder: Option<PathBuf>,
     /// Another worker may have started processes with the same mark: they are not meant.
     of_one_worker: bool,
 }
 
+/// Below what a process is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Above {
+    /// Something with this variable.
+    Marked(Vec<u8>),
+    /// The process that asks.
+    Oneself,
+}
+
+fn variable(name: &str, value: impl AsRef<[u8]>) -> Vec<u8> {
+    [name.as_bytes(), b"=", value.as_ref()].concat()
+}
+
 impl ProcessSet {
     /// Whatever a worker's incarnation started, or whatever works below its folder.
     pub fn of_worker(incarnation: u64, folder: &Path) -> Self {
-        Self { mark: format!("{WORKER_MARK}={incarnation}").into_bytes(), folder: Some(folder.to_owned()), of_one_worker: false }
+        Self::marked(variable(WORKER_MARK, incarnation.to_string()), Some(folder.to_owned()))
     }
 
     /// Whatever any incarnation of a worker started in this folder.
     pub fn of_folder(folder: &Path) -> Self {
-        let mut mark = format!("{FOLDER_MARK}=").into_bytes();
-        mark.extend_from_slice(folder.as_os_str().as_bytes());
-        Self { mark, folder: Some(folder.join(TASKS)), of_one_worker: false }
+        Self::marked(variable(FOLDER_MARK, folder.as_os_str().as_bytes()), Some(folder.join(TASKS)))
     }
 
     /// Whatever this worker started for a task, or works in its workspace. Another worker of the same machine
     /// may have the task by now.
     pub fn of_task(task: TaskId, workspace: &Path) -> Self {
-        Self { mark: format!("{TASK_MARK}={task}").into_bytes(), folder: Some(workspace.to_owned()), of_one_worker: true }
+        let above = Above::Marked(variable(KEEPS_MARK, task.to_string()));
+        let marked = Self::marked(variable(TASK_MARK, task.to_string()), Some(workspace.to_owned()));
+        Self { above, of_one_worker: true, ..marked }
     }
 
     /// Whatever one command started.
     pub fn of_run(run: RunId) -> Self {
-        Self { mark: format!("{RUN_MARK}={run}").into_bytes(), folder: None, of_one_worker: false }
+        Self::marked(variable(RUN_MARK, run.to_string()), None)
     }
 
-    /// False for what a worker of another folder started for the same task.
-    fn is_of_its_worker(&self, seen: &Seen) -> bool {
+    /// Whatever is below the process that asks, and nothing else.
+    pub fn below() -> Self {
+        Self { mark: None, above: Above::Oneself, folder: None, of_one_worker: false }
+    }
+
+    fn marked(mark: Vec<u8>, folder: Option<PathBuf>) -> Self {
+        Self { above: Above::Marked(mark.clone()), mark: Some(mark), folder, of_one_worker: false }
+    }
+
+    /// Whether a process has a variable, and not from a worker of another folder for the same task.
+    fn has(&self, seen: &Seen, mark: &Vec<u8>) -> bool {
+        if !seen.marks.contains(mark) {
+            return false;
+        }
         let (Some(folder), true) = (&self.folder, self.of_one_worker) else { return true };
-        let mark = format!("{FOLDER_MARK}=");
-        let mut folders = seen.marks.iter().filter_map(|variable| variable.strip_prefix(mark.as_bytes()));
+        let mark = variable(FOLDER_MARK, "");
+        let mut folders = seen.marks.iter().filter_map(|variable| variable.strip_prefix(mark.as_slice()));
         folders.next().is_none_or(|of| folder.starts_with(std::ffi::OsStr::from_bytes(of)))
     }
 
+    fn is_below(&self, seen: &Seen, all: &Everything) -> bool {
+        let mut parent = seen.stat.parent;
+        // No longer than there are processes: ids that were reused while they were looked at could make a circle.
+        for _ in 0..=all.len() {
+            match (&self.above, all.get(&parent)) {
+                (Above::Oneself, _) if parent == own_pid() => return true,
+                (Above::Marked(mark), Some(above)) if self.has(above, mark) => return true,
+                (_, Some(above)) => parent = above.stat.parent,
+                (_, None) => return false,
+            }
+        }
+        false
+    }
+
     /// `workspaces`: those that are meant, as [`workspaces`](Self::workspaces) has them.
-    fn is(&self, seen: &Seen, workspaces: &[Identity]) -> bool {
-        if seen.marks.contains(&self.mark) && self.is_of_its_worker(seen) {
+    fn is(&self, seen: &Seen, all: &Everything, workspaces: &[Identity]) -> bool {
+        if self.mark.as_ref().is_some_and(|mark| self.has(seen, mark)) || self.is_below(seen, all) {
             return true;
         }
         if seen.workspace.is_some_and(|workspace| workspaces.contains(&workspace)) {
             // The sandbox's own process belongs to the workspace as the worker does. It alone is the worker's child.
-            return !self.of_one_worker || parent(&of_process(seen.pid)) != Some(own_pid());
+            return !self.of_one_worker || seen.stat.parent != own_pid();
         }
         let (Some(folder), Some(cwd)) = (&self.folder, &seen.cwd) else { return false };
         // A deleted folder is shown with " (deleted)" behind it; its beginning still tells.
         let works_there = cwd.starts_with(folder)
             || cwd.as_os_str().as_bytes().starts_with(&[folder.as_os_str().as_bytes(), b" (deleted)"].concat());
         // Somebody who looks around in a workspace from a terminal is not meant.
-        works_there && stat_field(&of_process(seen.pid), TERMINAL).is_some_and(|terminal| terminal == b"0")
+        works_there && !seen.stat.has_terminal
     }
 
     /// The workspace that is meant, or all that a worker keeps in its folder of tasks.
@@ -111,8 +160,8 @@ impl ProcessSet {
 
     /// Everything that runs and is meant, this process and what is already dead aside.
     pub fn find(&self) -> Vec<Process> {
-        let (everything, workspaces) = (everything(), self.workspaces());
-        let fitting = everything.iter().filter(|seen| self.is(seen, &workspaces));
+        let (all, workspaces) = (everything(), self.workspaces());
+        let fitting = all.values().filter(|seen| self.is(seen, &all, &workspaces));
         fitting
             .filter_map(|seen| {
                 // The pidfd is opened only for what seems to fit, and then it must fit again.
@@ -122,10 +171,9 @@ impl ProcessSet {
                     Err(Errno::NOSYS) => None,
                     Err(_) => return None,
                 };
-                let path = of_process(seen.pid);
-                let state = state(&path)?;
-                let parent = parent(&path);
-                let still = self.is(&Seen::look(seen.pid, &mut Vec::new()), &workspaces);
+                let again = Seen::look(seen.pid, &mut Vec::new())?;
+                let Stat { state, parent, started, .. } = again.stat;
+                let still = started == seen.stat.started && self.is(&again, &all, &workspaces);
                 (still && !matches!(state, b'Z' | b'X' | b'x')).then_some(Process { pid: seen.pid, state, parent, pidfd })
             })
             .collect()
@@ -133,7 +181,7 @@ impl ProcessSet {
 
     /// Sends a signal to everything that is found now; how many it were.
     pub fn signal(&self, signal: Signal) -> usize {
-        self.find().iter().filter(|process| process.send(signal)).count()
+        self.find().iter().filter(|process| process.send(signal).is_ok()).count()
     }
 
     /// Kills until nothing is found any more. Gives the process ids that would not die within `patience`.
@@ -145,13 +193,21 @@ impl ProcessSet {
                 return Ok(());
             }
             for process in &found {
-                process.send(Signal::KILL);
+                // One that is gone is not found again, and one of another user's may end by itself.
+                let _ = process.send(Signal::KILL);
             }
             if start.elapsed() > patience {
                 return Err(found.iter().map(|process| process.pid).collect());
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// As `kill`, where the processes are among them below which the others are found: all of them are stopped first, so that
+    /// nothing is orphaned by their death that was not found before it.
+    pub fn end(&self, patience: Duration) -> Result<(), Vec<i32>> {
+        self.freeze(STOPPING.min(patience));
+        self.kill(patience)
     }
 
     /// Stops everything, and returns once nothing runs, or after `patience`.
@@ -163,19 +219,22 @@ impl ProcessSet {
         let start = Instant::now();
         let mut pause = PAUSE;
         loop {
-            let (stopped, running): (Vec<Process>, Vec<Process>) =
+            let (stopped, mut running): (Vec<Process>, Vec<Process>) =
                 self.find().into_iter().partition(|process| matches!(process.state, b'T' | b't'));
             if running.is_empty() {
                 return Frozen::Whole;
             }
-            for process in &running {
-                process.send(Signal::STOP);
+            // What is another user's by now is not waited for.
+            running.retain(|process| process.send(Signal::STOP) != Err(Errno::PERM));
+            if running.is_empty() {
+                return Frozen::Partly;
             }
             if running.iter().all(|process| process.state == b'D') {
-                let awaited = |child: &&Process| running.iter().any(|process| Some(process.pid) == child.parent);
-                stopped.iter().filter(awaited).for_each(|child| {
-                    child.send(Signal::CONT);
-                });
+                let awaited = |child: &&Process| running.iter().any(|process| process.pid == child.parent);
+                for child in stopped.iter().filter(awaited) {
+                    // One that is gone holds nobody.
+                    let _ = child.send(Signal::CONT);
+                }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             if start.elapsed() > patience {
@@ -195,6 +254,7 @@ impl ProcessSet {
 #[derive(Debug)]
 struct Seen {
     pid: i32,
+    stat: Stat,
     /// Its variables that may be ours.
     marks: Vec<Vec<u8>>,
     cwd: Option<PathBuf>,
@@ -210,9 +270,10 @@ fn identity(folder: &Path) -> Option<Identity> {
 }
 
 impl Seen {
-    /// Reads it, through a buffer that is used again. Of a process that is gone, or is not to be looked at, there is nothing.
-    fn look(pid: i32, environment: &mut Vec<u8>) -> Self {
+    /// Reads it, through a buffer that is used again. Of a process that is not to be looked at there is its [`Stat`] alone.
+    fn look(pid: i32, environment: &mut Vec<u8>) -> Option<Self> {
         let process = of_process(pid);
+        let stat = Stat::of(pid)?;
         environment.clear();
         // Without the length that a file of /proc does not have and the standard library would ask for.
         let _ = fs::File::open(process.join("environ")).and_then(|file| file.take(u64::MAX).read_to_end(environment));
@@ -222,16 +283,19 @@ impl Seen {
         let sees_others = view_of(&process).is_some_and(|view| Some(&view) != own_view().as_ref());
         // The link leads into the process' own view.
         let workspace = sees_others.then(|| identity(&process.join("root").join(WORKSPACE.trim_start_matches('/')))).flatten();
-        Self { pid, marks, cwd, workspace }
+        Some(Self { pid, stat, marks, cwd, workspace })
     }
 }
+
+/// Processes as they were, by their ids.
+type Everything = HashMap<i32, Seen>;
 
 /// Every process of the machine, this one and the first aside, as it was after this was called.
 ///
 /// Looking at one costs some 30 µs, there may be hundreds, and each command of each task ends with a look. So whoever waits for a
 /// look that has begun before they asked shares the next one with all others who do.
-fn everything() -> Arc<Vec<Seen>> {
-    static LATEST: Mutex<Option<(Instant, Arc<Vec<Seen>>)>> = Mutex::new(None);
+fn everything() -> Arc<Everything> {
+    static LATEST: Mutex<Option<(Instant, Arc<Everything>)>> = Mutex::new(None);
     let asked = Instant::now();
     let mut latest = LATEST.lock();
     if let Some((begun, seen)) = &*latest
@@ -244,9 +308,25 @@ fn everything() -> Arc<Vec<Seen>> {
     let mut environment = Vec::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| ![own, 1].contains(pid));
-    let seen = Arc::new(pids.map(|pid| Seen::look(pid, &mut environment)).collect());
+    let mut seen: Everything = pids.filter_map(|pid| Some((pid, Seen::look(pid, &mut environment)?))).collect();
+    find_new_parents(&mut seen);
+    let seen = Arc::new(seen);
     *latest = Some((begun, Arc::clone(&seen)));
     seen
+}
+
+/// A process whose parent ended while everything was looked at has another one by now.
+fn find_new_parents(seen: &mut Everything) {
+    let own = own_pid();
+    let known = |seen: &Everything, parent: i32| parent <= 1 || parent == own || seen.contains_key(&parent);
+    let orphans: Vec<i32> = seen.values().filter(|process| !known(seen, process.stat.parent)).map(|process| process.pid).collect();
+    for pid in orphans {
+        if let (Some(now), Some(process)) = (Stat::of(pid), seen.get_mut(&pid))
+            && now.started == process.stat.started
+        {
+            process.stat = now;
+        }
+    }
 }
 
 /// How far freezing came.
@@ -265,30 +345,51 @@ pub struct Process {
     pub pid: i32,
     /// Its state as `/proc` has it: `R`, `S`, `D`, `T` …
     pub state: u8,
-    parent: Option<i32>,
+    parent: i32,
     pidfd: Option<OwnedFd>,
 }
 
 impl Process {
-    fn send(&self, signal: Signal) -> bool {
-        let sent = match (&self.pidfd, Pid::from_raw(self.pid)) {
+    fn send(&self, signal: Signal) -> Result<(), Errno> {
+        match (&self.pidfd, Pid::from_raw(self.pid)) {
             (Some(pidfd), _) => pidfd_send_signal(pidfd, signal),
             (None, Some(pid)) => kill_process(pid, signal),
-            (None, None) => return false,
-        };
-        sent.is_ok()
+            (None, None) => Err(Errno::SRCH),
+        }
     }
 }
 
 /// Whether a process is a living child of another.
 pub fn is_child(pid: Pid, parent: u32) -> bool {
-    stat_field(&of_process(pid.as_raw_nonzero().get()), PARENT).is_some_and(|found| found == parent.to_string().as_bytes())
+    Stat::of(pid.as_raw_nonzero().get()).is_some_and(|stat| stat.parent == parent.cast_signed())
 }
 
-/// Fields of `/proc/PID/stat`, counted from the one behind the program's name.
-const STATE: usize = 0;
-const PARENT: usize = 1;
-const TERMINAL: usize = 4;
+/// What `/proc/PID/stat` says, which everybody may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    parent: i32,
+    has_terminal: bool,
+    /// In the kernel's ticks since the machine started: with the id it names a process for ever.
+    started: u64,
+}
+
+impl Stat {
+    /// `None` of a process that is gone.
+    fn of(pid: i32) -> Option<Self> {
+        let stat = fs::read(of_process(pid).join("stat")).ok()?;
+        // The name is in parentheses and may hold anything, so counting starts at the last closing one.
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let fields: Vec<&str> = std::str::from_utf8(stat.get(end + 2..)?).ok()?.split(' ').collect();
+        let state = fields.first()?.bytes().next()?;
+        Some(Self {
+            state,
+            parent: fields.get(1)?.parse().ok()?,
+            has_terminal: *fields.get(4)? != "0",
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
 
 fn own_pid() -> i32 {
     getpid().as_raw_nonzero().get()
@@ -306,21 +407,6 @@ fn own_view() -> &'static Option<PathBuf> {
 
 fn of_process(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
-}
-
-fn parent(process: &Path) -> Option<i32> {
-    std::str::from_utf8(&stat_field(process, PARENT)?).ok()?.parse().ok()
-}
-
-fn state(process: &Path) -> Option<u8> {
-    stat_field(process, STATE)?.first().copied()
-}
-
-/// The name is in parentheses and may hold anything, so counting starts at the last closing one.
-fn stat_field(process: &Path, field: usize) -> Option<Vec<u8>> {
-    let stat = fs::read(process.join("stat")).ok()?;
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    stat.get(end + 2..)?.split(|byte| *byte == b' ').nth(field).map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]

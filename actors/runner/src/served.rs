@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// The file in the folder.
 const FILE: &str = "served.json";
+/// The same and its next version while that is written.
+pub(crate) const FILES: [&str; 2] = [FILE, "served.new"];
 
 /// Whom the folder serves.
 pub(crate) struct Served {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use helix_protocol::{Code, Environment, Epoch, Failure, TaskId};
 use parking_lot::Mutex;
 
-use crate::processes::{FOLDER_MARK, TASK_MARK, WORKER_MARK};
+use crate::processes::{FOLDER_MARK, KEEPS_MARK, TASK_MARK, WORKER_MARK};
 use crate::sandbox::Policy;
 
 /// Ports are given out of this range, below where systems take theirs for outgoing connections.
@@ -120,10 +120,14 @@ pub struct Marks<'a> {
 }
 
 impl Marks<'_> {
-    /// Those of a sandbox's own process. Without the task's: it belongs to the workspace as the worker does, and what looks for
-    /// what a task runs does not mean it.
+    /// Those of the process that starts a task's commands. Without the task's own: it belongs to the workspace as the worker does,
+    /// and what looks for what a task runs means everything below it.
     pub fn of_sandbox(&self) -> Vec<(String, String)> {
-        vec![(WORKER_MARK.into(), self.incarnation.to_string()), (FOLDER_MARK.into(), self.folder.display().to_string())]
+        vec![
+            (WORKER_MARK.into(), self.incarnation.to_string()),
+            (FOLDER_MARK.into(), self.folder.display().to_string()),
+            (KEEPS_MARK.into(), self.task.to_string()),
+        ]
     }
 }
 
@@ -133,13 +137,13 @@ pub fn variables(
     secrets: &[(String, String)],
     ports: &[u16],
     marks: Marks<'_>,
-    policy: Option<&Policy>,
+    policy: &Policy,
 ) -> Vec<(String, String)> {
     let inherited = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut all: Vec<(String, String)> = inherited.filter(|(name, _)| !is_private(name)).collect();
     all.extend(environment.variables.iter().map(|(name, value)| (name.clone(), value.clone())));
     all.extend(secrets.iter().cloned());
-    if let Some(policy) = policy {
+    if policy.confinement.isolation.is_sandboxed() {
         all.extend(in_sandbox(policy, environment));
     }
     if let Some(first) = ports.first() {

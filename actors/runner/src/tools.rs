@@ -9,7 +9,7 @@ mod find;
 mod images;
 mod matching;
 mod output;
-mod patch;
+pub(crate) mod patch;
 mod read;
 mod todo;
 

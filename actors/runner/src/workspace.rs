@@ -50,7 +50,7 @@ pub struct Workspace {
     written: Mutex<Option<Kept>>,
     /// Something may run that a command of this incarnation started.
     busy: AtomicBool,
-    /// What its commands run in, made for the first one of an opening.
+    /// What its commands run in, made once it is opened.
     sandbox: tokio::sync::Mutex<Option<Walls>>,
 }
 
@@ -192,28 +192,26 @@ impl Workspace {
 
     /// The sandbox of an opening with this environment: the one there is, or another one, made as `make` says, also where nothing
     /// runs in the one there is and folders that it has listed were changed since.
-    pub async fn sandbox<M: Future<Output = Result<Option<Sandbox>, Failure>>>(
+    pub async fn sandbox<M: Future<Output = Result<Sandbox, Failure>>>(
         &self,
         opening: Opening,
         environment: &Environment,
         make: impl FnOnce() -> M,
-    ) -> Result<Option<Arc<Sandbox>>, Failure> {
-        if !environment.isolation().is_sandboxed() {
-            return Ok(None);
-        }
-        // Two commands that begin at once wait for one sandbox.
+    ) -> Result<Arc<Sandbox>, Failure> {
+        // Two commands that begin at once wait for one sandbox. A closing counts the opening on before it waits here.
         let mut kept = self.sandbox.lock().await;
+        self.check_opening(opening)?;
         if let Some(walls) = &*kept
             && walls.opening == opening
             && walls.environment == *environment
             && walls.sandbox.stands()
-            && (walls.sandbox.policy().is_current() || self.is_lived_in(&walls.sandbox).await)
+            && (walls.sandbox.policy().is_current(environment) || self.is_lived_in(&walls.sandbox).await)
         {
-            return Ok(Some(Arc::clone(&walls.sandbox)));
+            return Ok(Arc::clone(&walls.sandbox));
         }
-        let Some(sandbox) = make().await?.map(Arc::new) else { return Ok(None) };
+        let sandbox = Arc::new(make().await?);
         *kept = Some(Walls { opening, environment: environment.clone(), sandbox: Arc::clone(&sandbox) });
-        Ok(Some(sandbox))
+        Ok(sandbox)
     }
 
     /// Whether something runs in its sandbox, which commands in another one would not reach.
@@ -345,7 +343,10 @@ impl Workspace {
                 Code::InvalidState,
                 format!("processes {left:?} of task {} do not die, so its workspace cannot be used", self.task),
             )
-            .hint("they hang in the kernel, often on a network file system; restart that machine")),
+            .hint(
+                "they hang in the kernel, often on a network file system: restart that machine; or they are another user's by now, \
+                 as what sudo started is: end them there",
+            )),
             Err(error) => {
                 Err(Failure::new(Code::Internal, format!("the search for processes of task {} failed: {error}", self.task)))
             }

@@ -157,17 +157,8 @@ impl WorkerTransport for LocalTransport {
         let folder = folder_of(target)?;
         let (end, _) = self.run("stop", &[OsStr::new("--wipe")], folder).await?;
         match end.status {
-            Some(0) => {}
-            _ => match refusal::of_worker(HOST, "stopped", &end) {
-                ConnectError::Dead(_) => {}
-                other => return Err(other),
-            },
-        }
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ConnectError::Refused(Failure::io(folder.display(), &error)))
-            }
-            _ => Ok(()),
+            Some(0) => Ok(()),
+            _ => Err(refusal::of_worker(HOST, "stopped", &end)),
         }
     }
 }
@@ -260,6 +251,19 @@ mod tests {
         transport.start(&target(folder.path())).await.unwrap();
         let found = fs::read_to_string(found).unwrap();
         assert!(!found.contains("CARGO_PKG_NAME=") && found.contains("CARGO_PKG_VERSION="), "{found}");
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_is_left_to_the_worker_program_which_knows_its_own() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (program, project) = (folder.path().join("worker"), folder.path().join("project"));
+        fs::write(&program, "#!/bin/sh\n[ \"$*\" = \"stop --wipe --folder $(dirname \"$0\")/project\" ]\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(&project).unwrap();
+        fs::write(project.join("notes.txt"), "mine").unwrap();
+        assert_eq!(LocalTransport::new(&program).remove(&target(&project)).await, Ok(()));
+        assert_eq!(fs::read_to_string(project.join("notes.txt")).unwrap(), "mine");
     }
 
     #[tokio::test]

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use helix_protocol::{Code, Failure};
 
+/// What helps where a worker program lacks a library.
+pub(crate) const STATIC: &str =
+    "start the node with target/dist/helix, which `make dist` makes: the static worker program beside it needs no library";
+
 /// The worker programs a node can install: a folder with files `helix-worker-<arch>`, and the program of this
 /// machine, which serves hosts of the same architecture where the folder has none.
 #[derive(Clone, Debug)]
@@ -46,7 +50,11 @@ impl Programs {
             Code::InstallFailed,
             format!("there is no worker program for {machine}: neither {} nor one of this machine fits", built.display()),
         )
-        .hint(format!("build it with `make dist` and put it at {}", built.display())))
+        .hint(format!(
+            "start the node with target/dist/helix, which `make dist` makes with a worker program for each architecture, or put \
+             one at {}",
+            built.display()
+        )))
     }
 }
 
@@ -74,7 +82,7 @@ impl Program {
             Code::InstallFailed,
             format!("the worker program needs the loader {needed} ({}), and {host} has {has}", libc_of(needed)),
         )
-        .hint("install a static worker program: `make dist` builds one"))
+        .hint(STATIC))
     }
 }
 
@@ -139,6 +147,7 @@ mod tests {
         let refused = programs.for_machine("riscv64").unwrap_err();
         assert_eq!(refused.code, Code::InstallFailed);
         assert!(refused.message.contains("riscv64"), "{}", refused.message);
+        assert!(refused.hint.contains("target/dist/helix"), "{}", refused.hint);
         fs::write(folder.path().join("helix-worker-riscv64"), "built").unwrap();
         assert_eq!(programs.for_machine("riscv64").unwrap().length, 5);
     }
@@ -166,6 +175,7 @@ mod tests {
         assert_eq!(program.check_loader("box", std::slice::from_ref(&loader)), Ok(()));
         let refused = program.check_loader("box", &["/lib/ld-musl-x86_64.so.1".to_owned()]).unwrap_err();
         assert!(refused.message.contains(&loader) && refused.message.contains("musl"), "{}", refused.message);
+        assert!(refused.hint.contains("target/dist/helix"), "{}", refused.hint);
         assert_eq!(interpreter(b"#!/bin/sh\n"), None);
         assert_eq!(interpreter(&this[..100]), None);
     }

@@ -3,6 +3,7 @@
 use helix_ports::{ConnectError, DeathProof};
 use helix_protocol::{Code, Failure};
 
+use crate::programs::STATIC;
 use crate::shell::End;
 
 /// The exit code with which the bridge proves that nobody listens and nobody holds the lock.
@@ -72,7 +73,7 @@ pub(crate) fn of_install(host: &str, machine: &str, end: &End) -> ConnectError {
         ),
         Some(127) => failed(
             format!("the worker program does not start on {host}: the loader or a library it needs is missing: {last}"),
-            "install a static worker program: `make dist` builds one",
+            STATIC,
         ),
         _ if says(&["Permission denied", "Read-only file system"]) => {
             failed(format!("the worker program cannot be written on {host}: {last}"), "the home folder must be writable")

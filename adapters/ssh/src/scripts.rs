@@ -126,7 +126,8 @@ exec "$P" attach --stdio --folder "$F""#,
     )
 }
 
-/// Stops the worker and deletes what was made for it; the programs too where no other node uses them.
+/// Stops the worker, which deletes what it made; the programs too where no other node uses them. Without any program left there
+/// nobody else knows what in the folder is the worker's, and all of it goes.
 pub(crate) fn remove(version: &str, node: &str) -> String {
     format!(
         r#"B="{BASE}"
@@ -137,8 +138,9 @@ if [ ! -x "$P" ]; then
 fi
 if [ -e "$F" ] && [ -x "$P" ]; then
   "$P" stop --wipe --folder "$F" < /dev/null || exit "$?"
+elif ! [ -x "$P" ]; then
+  rm -rf "$F" || exit 74
 fi
-rm -rf "$F" || exit 74
 for d in "$B"/data-*; do [ -e "$d" ] && exit 0; done
 rm -rf "$B" || exit 74
 rmdir "$HOME/.local/share/helix" 2> /dev/null

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_actor_runner::turn::TurnLine;
-use helix_adapter_external::{Way, take_turn};
+use helix_adapter_external::{Life, Way, take_turn};
 use helix_protocol::{AgentTurn, Code, Failure, TurnReport};
 use tokio::net::{TcpListener, UnixStream};
 
@@ -28,7 +27,7 @@ async fn make(line: &Arc<TurnLine>, turn: &AgentTurn) -> Result<TurnReport, Fail
     let gateway = match &turn.gateway {
         // Carried out of the sandbox by the worker.
         Some(gateway) if gateway.url.starts_with("http://") => Some(listen(Arc::clone(line)).await?),
-        Some(gateway) => Some(Way { address: gateway.url.trim_end_matches('/').to_owned(), connections: None }),
+        Some(gateway) => Some(Way { address: gateway.url.trim_end_matches('/').to_owned(), seen: None }),
         None => None,
     };
     take_turn(turn, Path::new(&workspace), gateway.as_ref()).await
@@ -42,25 +41,25 @@ async fn listen(line: Arc<TurnLine>) -> Result<Way, Failure> {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let connections = Arc::new(AtomicUsize::new(0));
-    let made = Arc::clone(&connections);
+    let life = Life::default();
+    let seen = life.clone();
     tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            made.fetch_add(1, Ordering::SeqCst);
-            let line = Arc::clone(&line);
+        while let Ok((near, _)) = listener.accept().await {
+            seen.connect();
+            let (line, seen) = (Arc::clone(&line), seen.clone());
             tokio::spawn(async move {
                 let far = tokio::task::spawn_blocking(move || line.connect()).await;
                 let Ok(Ok(far)) = far else { return };
                 if far.set_nonblocking(true).is_err() {
                     return;
                 }
-                if let Ok(mut far) = UnixStream::from_std(far) {
+                if let Ok(far) = UnixStream::from_std(far) {
                     let _ = near.set_nodelay(true);
                     // Either end may leave at any time.
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    let _ = seen.carry(near, far).await;
                 }
             });
         }
     });
-    Ok(Way { address: format!("http://{address}"), connections: Some(connections) })
+    Ok(Way { address: format!("http://{address}"), seen: Some(life) })
 }

@@ -96,6 +96,7 @@ pub fn print_status(folder: &WorkerFolder, json: bool) -> Result<ExitCode, Failu
 
 /// Ends the worker and waits until it has ended.
 pub fn stop(folder: &WorkerFolder, wipe: bool) -> Result<ExitCode, Failure> {
+    let wipe = wipe && folder.can_be_wiped()?;
     if ask(folder, if wipe { "stop wipe" } else { "stop" })?.is_some() {
         let start = Instant::now();
         while !folder.is_free()? {
@@ -106,13 +107,10 @@ pub fn stop(folder: &WorkerFolder, wipe: bool) -> Result<ExitCode, Failure> {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    if wipe && folder.path().exists() {
+    if wipe {
         // Held while it is deleted, so that nobody starts in the middle.
         let _lock = folder.lock()?;
-        for socket in [folder.socket()?, folder.control_socket()?] {
-            let _ = std::fs::remove_file(socket);
-        }
-        std::fs::remove_dir_all(folder.path()).map_err(|error| Failure::io(folder.path().display(), &error))?;
+        folder.wipe()?;
     }
     Ok(ExitCode::SUCCESS)
 }

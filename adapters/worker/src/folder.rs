@@ -1,4 +1,4 @@
-//! A worker's folder: its lock, its sockets, and whether a worker lives in it.
+//! A worker's folder: that it is one, its lock, its sockets, and whether a worker lives in it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,6 +17,16 @@ const LONGEST_SOCKET: usize = 100;
 /// Somebody who only looks whether the lock is free holds it for a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The file that says of a folder that it is a worker's, made before anything else of it.
+const MARK: &str = ".helix-worker";
+/// For whoever looks into it.
+const MARK_TEXT: &str =
+    "This folder is a Helix worker's. `helix worker remove` and `helix-worker stop --wipe` delete what it has here.\n";
+/// What every worker that served has made, those that set no mark as well.
+const ALWAYS: [&str; 2] = [LOCK, "guard.lock"];
+/// Held by the worker.
+const LOCK: &str = "lock";
+
 /// Where a worker keeps everything.
 #[derive(Clone, Debug)]
 pub struct WorkerFolder {
@@ -26,6 +36,17 @@ pub struct WorkerFolder {
 /// Held by the one worker of a folder, until its process ends.
 #[derive(Debug)]
 pub struct FolderLock(File);
+
+/// What lies in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    /// Nothing, or there is no folder.
+    Nothing,
+    /// A worker has it.
+    Workers,
+    /// Only what no worker made.
+    SomebodyElses,
+}
 
 /// What a connection attempt says about the worker.
 #[derive(Debug)]
@@ -46,11 +67,69 @@ impl WorkerFolder {
         Self { path: fs::canonicalize(&absolute).unwrap_or(absolute) }
     }
 
-    /// The same folder, made where it is missing, for its owner alone.
+    /// The same folder, made where it is missing, for its owner alone, and marked as a worker's. Refused with `invalid_request`
+    /// where something lies in it that no worker made.
     pub fn make(self) -> Result<Self, Failure> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(|error| Failure::io(self.path.display(), &error))?;
-        Ok(Self::new(self.path))
+        let made = Self::new(self.path);
+        if made.holding()? == Holding::SomebodyElses {
+            return Err(made.not_ours("so no worker is started there", "name a folder that is empty or not there yet"));
+        }
+        let mark = made.path.join(MARK);
+        if !mark.exists() {
+            fs::write(&mark, MARK_TEXT).map_err(|error| Failure::io(mark.display(), &error))?;
+        }
+        Ok(made)
+    }
+
+    fn holding(&self) -> Result<Holding, Failure> {
+        // Looked at before the mark is: who starts a worker at the same time sets the mark first.
+        let first = match fs::read_dir(&self.path) {
+            Ok(mut entries) => entries.next(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::io(self.path.display(), &error)),
+        };
+        let is_file = |name: &&str| self.path.join(name).is_file();
+        Ok(match first {
+            None => Holding::Nothing,
+            Some(_) if is_file(&MARK) || ALWAYS.iter().all(is_file) => Holding::Workers,
+            Some(_) => Holding::SomebodyElses,
+        })
+    }
+
+    fn not_ours(&self, so: &str, hint: &str) -> Failure {
+        let message = format!("{} has files in it and is no worker's folder, {so}", self.path.display());
+        Failure::new(Code::InvalidRequest, message).hint(hint)
+    }
+
+    /// Whether there is anything of a worker to be deleted. Refused with `invalid_request` where what lies there is no worker's.
+    pub fn can_be_wiped(&self) -> Result<bool, Failure> {
+        match self.holding()? {
+            Holding::Nothing => Ok(false),
+            Holding::Workers => Ok(true),
+            Holding::SomebodyElses => {
+                Err(self.not_ours("so nothing of it is deleted", "name the worker's folder; `helix worker show` has it"))
+            }
+        }
+    }
+
+    /// Deletes what workers made in it, and the folder itself where nothing else lies there. The caller holds its lock.
+    pub fn wipe(&self) -> Result<(), Failure> {
+        helix_actor_runner::wipe(&self.path)?;
+        let log = self.log();
+        let files = [self.socket()?, self.control_socket()?, self.start_log(), log.with_extension("log.1"), log];
+        // The mark goes last: until then it is known whose the rest is.
+        for file in files.into_iter().chain([LOCK, MARK].map(|name| self.path.join(name))) {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::io(file.display(), &error)),
+                _ => {}
+            }
+        }
+        if let Err(error) = fs::remove_dir(&self.path) {
+            eprintln!("{} stays, because no worker made what is left in it: {error}", self.path.display());
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -102,7 +181,7 @@ impl WorkerFolder {
     }
 
     fn lock_file(&self) -> PathBuf {
-        self.path.join("lock")
+        self.path.join(LOCK)
     }
 
     /// Takes the folder for this process. Refused with `invalid_state` where another worker has it.

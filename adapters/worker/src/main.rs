@@ -73,7 +73,7 @@ enum Verb {
         /// The worker's folder.
         #[arg(long)]
         folder: PathBuf,
-        /// Deletes the folder with its workspaces, too.
+        /// Deletes the workspaces and everything else the worker made in the folder, and the folder where nothing else lies there.
         #[arg(long)]
         wipe: bool,
     },
@@ -106,7 +106,7 @@ enum Verb {
 /// How a worker serves.
 #[derive(Args, Clone, Debug)]
 struct ServeOptions {
-    /// Where everything it keeps lies. Made where it is missing.
+    /// Where everything it keeps lies. Made where it is missing; refused where it has files that no worker made.
     #[arg(long)]
     folder: PathBuf,
     /// It leaves when no node has held a lease for this many seconds.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_objects::{Durability, NewObject, ObjectStore};
-use helix_protocol::{CallKey, ExitReport, Failure, RunId};
+use helix_protocol::{CallKey, Environment, Epoch, ExitReport, Failure, RunId};
 
 use super::{Engine, blocking};
 use crate::command::{CommandLine, run, shell};
@@ -98,20 +98,14 @@ impl Engine {
             let state = workspace.state.lock();
             (state.environment.clone(), state.kept.epoch)
         };
-        let marks = Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch };
-        let sandbox = workspace.sandbox(opening, &environment, || async {
-            let Some(policy) = self.sandboxes.policy(&environment, &workspace.root(), &workspace.temporary())? else {
-                return Ok(None);
-            };
-            Sandbox::start(self.sandboxes.program(), policy, &marks.of_sandbox()).await.map(Some)
-        });
-        let sandbox = sandbox.await?;
+        let marks = self.marks(workspace, epoch);
+        let sandbox = self.sandbox(workspace, opening, &environment, marks).await?;
         // Making one takes a while.
         workspace.check_opening(opening)?;
         self.lease.check()?;
         let mut state = workspace.state.lock();
         state.clean = false;
-        let policy = sandbox.as_ref().map(|sandbox| sandbox.policy());
+        let policy = sandbox.policy();
         let (program, input, secret) = match own {
             None => {
                 let (program, input) = shell(text)?;
@@ -127,13 +121,44 @@ impl Engine {
             run,
             program,
             input,
-            own: self.sandboxes.program().to_owned(),
-            folder: policy.map_or_else(|| workspace.root(), |policy| policy.seen_workspace().to_owned()),
+            folder: policy.seen_workspace().to_owned(),
             variables: variables(&state.environment, &state.secrets, &state.ports, marks, policy),
             secrets,
             timeout: timeout_ms.map(Duration::from_millis),
             sandbox: sandbox.clone(),
         })
+    }
+
+    /// What commands of an opening run in, made where it does not stand yet.
+    async fn sandbox(
+        &self,
+        workspace: &Workspace,
+        opening: Opening,
+        environment: &Environment,
+        marks: Marks<'_>,
+    ) -> Result<Arc<Sandbox>, Failure> {
+        let make = || async {
+            let policy = self.sandboxes.policy(environment, &workspace.root(), &workspace.temporary())?;
+            Sandbox::start(self.sandboxes.program(), policy, &marks.of_sandbox()).await
+        };
+        workspace.sandbox(opening, environment, make).await
+    }
+
+    /// Begins to make the sandbox of an opening, so that its first command, which mostly comes after a model's answer, finds it
+    /// standing. What keeps it from standing is told to that command, which tries again.
+    pub(super) fn prepare_sandbox(self: &Arc<Self>, workspace: &Arc<Workspace>, opening: Opening) {
+        let (engine, workspace) = (Arc::clone(self), Arc::clone(workspace));
+        tokio::spawn(async move {
+            let environment = workspace.state.lock().environment.clone();
+            let marks = engine.marks(&workspace, opening.0);
+            if let Err(failure) = engine.sandbox(&workspace, opening, &environment, marks).await {
+                tracing::debug!(task = %workspace.task, %failure, "no sandbox was made ahead");
+            }
+        });
+    }
+
+    fn marks(&self, workspace: &Workspace, epoch: Epoch) -> Marks<'_> {
+        Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch }
     }
 
     async fn report(&self, run: RunId, command: String, exit_code: i32, spool: &Arc<Spool>) -> Result<ExitReport, Failure> {

@@ -1,25 +1,36 @@
-//! The sandbox's process: `helix-worker sandbox`. It shuts itself in, then starts what the worker orders.
+//! The sandbox's process: `helix-worker sandbox`. It shuts itself in, then starts what the worker orders. Where a task has no
+//! sandbox it shuts nothing in.
+//!
+//! Whatever is orphaned below it becomes its child, so all that commands started is found below it for as long as it lives, and its
+//! last act, where the worker is gone, is to end that.
 //!
 //! One process a workspace, and not one a command: what one command leaves running, the next one can reach on its loopback, signal
 //! and end, because all of them are inside the same walls. It has one thread when what holds for a thread alone is put on it: the
-//! one that raises the loopback has ended by then. Nothing is done between a fork and an exec of the worker, which has many
-//! threads, where only the calls that are safe for signals are.
+//! one that raises the loopback has ended by then, and the one that reaps begins after it. Nothing is done between a fork and an
+//! exec of the worker, which has many threads, where only the calls that are safe for signals are.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use helix_protocol::{Isolation, Network, Sandboxing};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid};
 
 use super::policy::Policy;
 use super::wire::{Order, Said, receive};
 use super::{filter, mounts, namespaces, rights};
+use crate::command::DYING;
+use crate::processes::ProcessSet;
 
-/// A thread that waits for a command to end needs little.
+/// Where in a worker's folder it is tried.
+pub const PROBE: &str = "probe";
+/// A thread that waits for processes to end needs little.
 const STACK: usize = 128 * 1024;
 
 /// Runs the process to its end: the end of the socket that is its standard input.
@@ -29,17 +40,21 @@ pub fn run() -> ExitCode {
     let _ = rustix::process::setsid();
     let socket = Arc::new(UnixStream::from(socket));
     let said = Voice { socket: Arc::clone(&socket), turn: Arc::default() };
-    match shut_in(&socket, &said) {
-        Ok(()) => said.say(&Said::Ready),
+    let commands = match shut_in(&socket, &said).and_then(|()| Commands::adopting(said.clone())) {
+        Ok(commands) => commands,
         Err(reason) => {
             said.say(&Said::Failed { reason });
             return ExitCode::FAILURE;
         }
-    }
+    };
+    said.say(&Said::Ready);
     while let Ok(Some((order, descriptors))) = receive::<Order>(&socket) {
-        carry_out(order, descriptors, &said);
+        commands.carry_out(order, descriptors, &said);
     }
-    ExitCode::SUCCESS
+    match ProcessSet::below().kill(DYING) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// Speaks a line at a time.
@@ -66,6 +81,9 @@ fn shut_in(socket: &UnixStream, said: &Voice) -> Result<(), String> {
     let null = std::fs::File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| format!("standard input: {error}"))?;
     let on = policy.confinement;
+    if !on.isolation.is_sandboxed() {
+        return Ok(());
+    }
     mounts::make_private(&policy.temporary).map_err(|error| format!("{}: {error}", policy.temporary.display()))?;
     if !on.namespaces {
         return Walls::of(&policy)?.close();
@@ -111,20 +129,56 @@ impl Walls {
     }
 }
 
-fn carry_out(order: Order, descriptors: Vec<OwnedFd>, said: &Voice) {
-    let id = order.id;
-    let refused = |error: &io::Error| Said::Refused { id, errno: error.raw_os_error().unwrap_or(libc::EIO) };
-    match start(order, descriptors) {
-        Ok(child) => {
-            said.say(&Said::Started { id, pid: child.id().cast_signed() });
-            let voice = said.clone();
-            let waiting = std::thread::Builder::new().stack_size(STACK).spawn(move || wait(child, id, &voice));
-            if waiting.is_err() {
-                // Out of threads: the worker kills what it was told of, and the command counts as killed.
-                said.say(&Said::Ended { id, status: libc::SIGKILL });
+/// The commands that run, by their process ids.
+#[derive(Default)]
+struct Commands {
+    running: Mutex<HashMap<Pid, u64>>,
+    begun: Condvar,
+}
+
+impl Commands {
+    /// None yet. From here on what is orphaned below this process is its child, and is reaped as the commands are.
+    fn adopting(said: Voice) -> Result<Arc<Self>, String> {
+        set_child_subreaper(Some(getpid())).map_err(|error| format!("orphans cannot be adopted: {error}"))?;
+        let commands = Arc::new(Self::default());
+        let reaped = Arc::clone(&commands);
+        let reaper = std::thread::Builder::new().stack_size(STACK).spawn(move || reaped.reap(&said));
+        reaper.map(|_| commands).map_err(|error| format!("no thread that reaps: {error}"))
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<Pid, u64>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn carry_out(&self, order: Order, descriptors: Vec<OwnedFd>, said: &Voice) {
+        let id = order.id;
+        // Held until it is told: its end is told after it, and one that does not start is reaped by who starts it.
+        let mut running = self.running();
+        match start(order, descriptors) {
+            Ok(child) => {
+                running.insert(Pid::from_child(&child), id);
+                said.say(&Said::Started { id, pid: child.id().cast_signed() });
+                self.begun.notify_one();
+            }
+            Err(error) => said.say(&Said::Refused { id, errno: error.raw_os_error().unwrap_or(libc::EIO) }),
+        }
+    }
+
+    fn reap(&self, said: &Voice) -> ! {
+        loop {
+            // Only looked for, since whose child it is cannot be told while one is being started.
+            let dead = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            let mut running = self.running();
+            if dead.is_err_and(|error| error == Errno::CHILD) {
+                while running.is_empty() {
+                    running = self.begun.wait(running).unwrap_or_else(PoisonError::into_inner);
+                }
+            } else if let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
+                && let Some(id) = running.remove(&pid)
+            {
+                said.say(&Said::Ended { id, status: status.as_raw() });
             }
         }
-        Err(error) => said.say(&refused(&error)),
     }
 }
 
@@ -147,11 +201,6 @@ fn start(order: Order, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
         .stderr(both)
         .process_group(0)
         .spawn()
-}
-
-fn wait(mut child: Child, id: u64, said: &Voice) {
-    let status = child.wait().map_or(libc::SIGKILL, ExitStatusExt::into_raw);
-    said.say(&Said::Ended { id, status });
 }
 
 /// What this machine can give, found by doing it to this process: `helix-worker sandbox --probe`. The worker's folder is where it
@@ -184,7 +233,7 @@ pub fn probe(folder: &std::path::Path) -> ExitCode {
 }
 
 fn try_namespaces(folder: &std::path::Path) -> Result<(), String> {
-    let temporary = folder.join("probe");
+    let temporary = folder.join(PROBE);
     mounts::make_private(&temporary).map_err(|error| format!("{}: {error}", temporary.display()))?;
     let on = Sandboxing { landlock: 0, seccomp: false, namespaces: true, lacks: Vec::new() };
     let policy = Policy {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use helix_protocol::{Confinement, Environment, Failure, Sandboxing};
 
-pub use inside::{probe, run};
+pub use inside::{PROBE, probe, run};
 pub use policy::{Policy, WORKSPACE};
 pub use running::{Sandbox, SandboxCommand, Spawned, not_started};
 pub(crate) use wire::frame;
@@ -62,17 +62,19 @@ impl Sandboxes {
         Ok(self.able.confinement(environment.isolation(), environment.network()))
     }
 
-    /// The policy of a workspace; `None` where its commands run without a sandbox.
-    pub fn policy(&self, environment: &Environment, workspace: &Path, temporary: &Path) -> Result<Option<Policy>, Failure> {
+    /// The policy of a workspace. Where its commands run without a sandbox it shuts nothing in.
+    pub fn policy(&self, environment: &Environment, workspace: &Path, temporary: &Path) -> Result<Policy, Failure> {
         let confinement = self.confinement(environment)?;
+        let (workspace, temporary) = (workspace.to_owned(), temporary.to_owned());
         if !confinement.isolation.is_sandboxed() {
-            return Ok(None);
+            let [writable, hidden, listed] = [const { Vec::new() }; 3];
+            return Ok(Policy { confinement, workspace, temporary, writable, hidden, listed, changed: Vec::new() });
         }
         // Looked at anew each time: a key may have come since the worker was started.
         let policy::Hidden { paths: hidden, listed } = policy::hidden(&self.folder, &self.told);
-        let writable = policy::writable(environment, workspace, &hidden);
-        let (workspace, temporary, changed) = (workspace.to_owned(), temporary.to_owned(), policy::changed(&listed));
-        Ok(Some(Policy { confinement, workspace, temporary, writable, hidden, listed, changed }))
+        let writable = policy::writable(environment, &workspace, &hidden);
+        let changed = policy::changed(&listed);
+        Ok(Policy { confinement, workspace, temporary, writable, hidden, listed, changed })
     }
 
     /// The program that becomes a sandbox's process.

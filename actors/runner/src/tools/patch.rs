@@ -4,7 +4,7 @@
 //! not fit changes nothing. A hunk must have one place: hunks come in the order of the file, and `@@` lines say which of several
 //! places is meant. Lines of context stay as the file has them, whatever their spaces look like in the patch.
 
-mod form;
+pub(crate) mod form;
 mod text;
 
 use std::collections::BTreeMap;
