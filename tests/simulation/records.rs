@@ -152,6 +152,10 @@ impl RecordStore for Reached {
         self.ask(self.store.tasks(filter)).await
     }
 
+    async fn tasks_like(&self, digits: &str) -> Result<Vec<TaskId>, RecordError> {
+        self.ask(self.store.tasks_like(digits)).await
+    }
+
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError> {
         self.ask(self.store.dependents(task)).await
     }
@@ -198,10 +202,6 @@ impl RecordStore for Reached {
 
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError> {
         self.ask(self.store.events(filter)).await
-    }
-
-    async fn recorded_after(&self, sequence: u64, limit: u32) -> Result<Vec<Event>, RecordError> {
-        self.ask(self.store.recorded_after(sequence, limit)).await
     }
 
     async fn newest_event(&self) -> Result<u64, RecordError> {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use helix_database::{Applied, RecordError, RecordStore, Write};
+use helix_database::{Applied, EventFilter, RecordError, RecordStore, Write};
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Admitted, Reply, Work};
 use helix_messages::{Events, RecordsMsg, Untold};
@@ -199,7 +199,7 @@ async fn apply_once(records: &dyn RecordStore, events: &Events, group: &[Write],
 async fn untold(records: &dyn RecordStore, mut after: u64) -> Untold {
     let mut events = Vec::new();
     loop {
-        let page = match records.recorded_after(after, PAGE).await {
+        let page = match records.events(EventFilter { after, task: None, limit: PAGE }).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(%error, "events that were recorded are told later");

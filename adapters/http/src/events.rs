@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use helix_kernel::Shutdown;
 use helix_messages::{EventFilter, Events, Records};
-use helix_protocol::{Code, Event, EventKind, Failure, NewEvent, Severity, TaskId};
+use helix_protocol::{Event, Failure, TaskId};
 use serde::Deserialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -183,9 +183,7 @@ impl Feed {
                     // The watcher is told and comes back with its last id.
                     let failure = Failure::from(error);
                     tracing::warn!(code = failure.code.as_str(), %failure, "events cannot be read");
-                    let told = NewEvent::info(EventKind::SystemError, "node", failure.message).severity(Severity::Error);
-                    let told = told.detail(serde_json::json!({ "code": Code::as_str(failure.code) }));
-                    let text = serde_json::to_string(&told).unwrap_or_default();
+                    let text = serde_json::to_string(&failure).expect("a failure is plain data");
                     self.send(Bytes::from(format!("event: failure\ndata: {text}\n\n"))).await?;
                     return Err(Gone);
                 }

@@ -6,15 +6,25 @@ use uuid::Uuid;
 
 /// Fewer digits fit too much by accident.
 const SHORTEST: usize = 4;
+/// Of what digits fit, so many are named.
+const NAMED: usize = 5;
 
 /// The task of that id.
 pub(crate) async fn task(records: &Records, text: &str) -> Result<TaskRecord, Failure> {
-    if let Ok(id) = text.parse::<TaskId>() {
-        return records.read().task(id).await?.ok_or_else(|| missing("task", text, "`helix task list` shows what exists"));
+    let absent = || missing("task", text, "`helix task list` shows what exists");
+    let found = match text.parse::<TaskId>() {
+        Ok(id) => vec![id],
+        Err(_) => records.read().tasks_like(&digits(text).ok_or_else(absent)?).await?,
+    };
+    if let [id] = found[..] {
+        return records.read().task(id).await?.ok_or_else(absent);
     }
-    let tasks = records.read().tasks(TaskFilter::default()).await?;
-    let labelled = tasks.into_iter().map(|task| (task.id.0, format!("{} ({})", task.id, task.spec.title), task));
-    one("task", text, "`helix task list` shows what exists", labelled)
+    let mut labels = Vec::new();
+    for id in found.iter().take(NAMED) {
+        let task = records.read().task(*id).await?.ok_or_else(absent)?;
+        labels.push(format!("{} ({})", task.id, task.spec.title));
+    }
+    Err(if found.is_empty() { absent() } else { ambiguous("task", text, found.len(), &labels) })
 }
 
 /// A step of a task: its number on the task's line, a checkpoint's name, `head`, or an id.
@@ -75,10 +85,7 @@ pub(crate) async fn question(records: &Records, text: &str) -> Result<QuestionId
 
 /// The one candidate that `text` is the beginning or the end of.
 fn one<T>(what: &str, text: &str, hint: &str, candidates: impl Iterator<Item = (Uuid, String, T)>) -> Result<T, Failure> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect::<String>().to_lowercase();
-    if digits.len() < SHORTEST || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(missing(what, text, hint));
-    }
+    let digits = digits(text).ok_or_else(|| missing(what, text, hint))?;
     let mut found: Vec<(String, T)> = candidates
         .filter(|(id, ..)| {
             let simple = id.simple().to_string();
@@ -90,11 +97,21 @@ fn one<T>(what: &str, text: &str, hint: &str, candidates: impl Iterator<Item = (
         0 => Err(missing(what, text, hint)),
         1 => Ok(found.remove(0).1),
         several => {
-            let labels: Vec<String> = found.into_iter().take(5).map(|(label, _)| label).collect();
-            Err(Failure::new(Code::AmbiguousId, format!("{text} fits {several} {what}s: {}", labels.join(", ")))
-                .hint("type more of its last digits"))
+            let labels: Vec<String> = found.into_iter().take(NAMED).map(|(label, _)| label).collect();
+            Err(ambiguous(what, text, several, &labels))
         }
     }
+}
+
+/// The digits that were typed, without hyphens and in lower case; `None` where they are too few, or none.
+fn digits(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect::<String>().to_lowercase();
+    (digits.len() >= SHORTEST && digits.chars().all(|c| c.is_ascii_hexdigit())).then_some(digits)
+}
+
+fn ambiguous(what: &str, text: &str, fit: usize, labels: &[String]) -> Failure {
+    Failure::new(Code::AmbiguousId, format!("{text} fits {fit} {what}s: {}", labels.join(", ")))
+        .hint("type more of its last digits")
 }
 
 fn missing(what: &str, text: &str, hint: &str) -> Failure {

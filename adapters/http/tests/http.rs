@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use helix_database::Write;
-use helix_protocol::{Event, EventKind, NewEvent, TaskId};
+use helix_database::testing::{Durability, TestPostgres};
+use helix_protocol::{Code, Event, EventKind, Failure, NewEvent, TaskId};
 use node::Node;
 use serde_json::{Value, json};
 use sse_stream::{Sse, SseStream};
@@ -304,10 +305,42 @@ async fn a_slow_watcher_that_fell_behind_reads_the_rest_from_the_records() {
     let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
     record(&node, "0", None).await;
     assert_eq!(watching.titles(1).await, ["0"]);
+    fall_behind_and_catch_up(&node, &mut watching).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_misses_nothing_whatever_is_open_on_the_server_of_the_records() {
+    let server = TestPostgres::shared();
+    let node = Node::start_on(helix_database::open(&server.url(&server.database().await)).await.expect("it answers")).await;
+    let _open = server.open_transaction().await;
+    record(&node, "before", None).await;
+    let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
+    assert_eq!(watching.titles(1).await, ["before"]);
+    record(&node, "live", None).await;
+    assert_eq!(watching.titles(1).await, ["live"]);
+    fall_behind_and_catch_up(&node, &mut watching).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_is_told_why_its_events_cannot_be_read() {
+    let server = TestPostgres::start(Durability::Unsynced);
+    let node = Node::start_on(helix_database::open(&server.url(&server.database().await)).await.expect("it answers")).await;
+    tokio::task::block_in_place(|| server.crash());
+    let mut watching = Watching::open(node.get("/api/v1/events?after=0")).await;
+    let block = watching.block().await.expect("it is told");
+    assert_eq!(block.event.as_deref(), Some("failure"));
+    let failure: Failure = serde_json::from_str(&block.data.expect("it says what")).expect("a failure");
+    assert_eq!(failure.code, Code::DatabaseUnavailable);
+    assert!(failure.message.starts_with("the database does not answer"), "{failure}");
+    assert!(failure.hint.starts_with("see that the database runs"), "{failure}");
+    assert!(watching.block().await.is_none(), "the line ends");
+}
+
+async fn fall_behind_and_catch_up(node: &Node, watching: &mut Watching) {
     // Far more than the mailbox, the socket and the live stream hold together.
     let filler = "x".repeat(4_000);
     for i in 1..=400 {
-        record(&node, &format!("{i} {filler}"), None).await;
+        record(node, &format!("{i} {filler}"), None).await;
     }
     let seen = watching.titles(400).await;
     let numbers: Vec<&str> = seen.iter().filter_map(|title| title.split(' ').next()).collect();

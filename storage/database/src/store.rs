@@ -146,6 +146,8 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, RecordError>;
     /// Tasks.
     async fn tasks(&self, filter: TaskFilter) -> Result<Vec<TaskRecord>, RecordError>;
+    /// Which tasks' ids begin or end with these hexadecimal digits, in lower case and without hyphens; newest first.
+    async fn tasks_like(&self, digits: &str) -> Result<Vec<TaskId>, RecordError>;
     /// Tasks that name `task` as a dependency.
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError>;
     /// A step with its messages.
@@ -168,11 +170,9 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn remarks(&self, task: TaskId) -> Result<Vec<Remark>, RecordError>;
     /// Workers, by name.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, RecordError>;
-    /// Events, oldest first. On PostgreSQL only up to the oldest transaction still open.
+    /// Events, oldest first. They become readable in their order where one node writes, one group after another: who goes on after
+    /// the last one read misses none, whatever else is open on the server.
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError>;
-    /// Up to so many events after a sequence, oldest first, those above a transaction that is still open among them: for the one
-    /// who writes, whose own are all there.
-    async fn recorded_after(&self, sequence: u64, limit: u32) -> Result<Vec<Event>, RecordError>;
     /// The sequence of the newest event; 0 where there is none.
     async fn newest_event(&self) -> Result<u64, RecordError>;
     /// What a payer's tasks and calls through the gateway spent since `since`, in money and tokens, reservations of unfinished

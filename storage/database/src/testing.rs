@@ -3,7 +3,7 @@
 //! It lives in a temporary folder, listens on a Unix socket there and nowhere else, and ends with the
 //! value. `initdb` refuses to run as root, so root becomes the user `postgres`, or `nobody`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,12 @@ struct Running {
     ended: Receiver<()>,
 }
 
+/// Open until it is dropped.
+#[derive(Debug)]
+pub struct OpenTransaction {
+    _connection: AnyConnection,
+}
+
 impl TestPostgres {
     /// The server that all tests of this process share while any of them uses it. Each takes its own
     /// [`database`](Self::database), and none may stop it.
@@ -87,13 +93,46 @@ impl TestPostgres {
         initdb.args(["--auth=trust", "--username=helix", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions", "-D"]);
         let output = initdb.arg(self.folder.join("data")).output().expect("initdb can be run");
         assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+        self.set("listen_addresses = ''\n");
+    }
+
+    /// Adds to the server's settings, for when it starts the next time.
+    fn set(&self, settings: &str) {
+        let file = std::fs::OpenOptions::new().append(true).open(self.folder.join("data/postgresql.conf"));
+        file.and_then(|mut file| file.write_all(settings.as_bytes())).expect("the server's settings are ours");
+    }
+
+    /// Lets the server be reached over TCP too, on 127.0.0.1, and encrypt there for those who ask. Answers the port, and the file of
+    /// the authority that says that the server is `localhost`.
+    pub fn encrypt(&self) -> (u16, PathBuf) {
+        self.crash();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        std::fs::write(self.folder.join("name"), "subjectAltName=DNS:localhost").expect("the folder is ours");
+        self.openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout authority.key -out authority.crt");
+        self.openssl("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr");
+        self.openssl(
+            "x509 -req -in server.csr -CA authority.crt -CAkey authority.key -CAcreateserial -days 2 -extfile name -out server.crt",
+        );
+        let folder = self.folder.display();
+        self.set(&format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nssl = on\nssl_cert_file = '{folder}/server.crt'\n\
+             ssl_key_file = '{folder}/server.key'\n",
+        ));
+        self.resume();
+        (port, self.folder.join("authority.crt"))
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let mut command = self.as_user(Command::new("openssl"));
+        let output = command.args(arguments.split(' ')).output().expect("openssl can be run (Debian: apt-get install openssl)");
+        assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts the server again after [`crash`](Self::crash).
     pub fn resume(&self) {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.folder.join("data")).arg("-k").arg(&self.folder);
-        command.args(["-c", "listen_addresses=", "-c", "max_connections=60", "-c", "lc_messages=C"]);
+        command.args(["-c", "max_connections=60", "-c", "lc_messages=C"]);
         if self.durability == Durability::Unsynced {
             command.args(["-c", "fsync=off"]);
         }
@@ -155,10 +194,17 @@ impl TestPostgres {
         name
     }
 
+    /// Opens a transaction with a number of its own, in a database of its own.
+    pub async fn open_transaction(&self) -> OpenTransaction {
+        let mut connection = AnyConnection::connect(&self.url(&self.database().await)).await.expect("the server answers");
+        raw_sql("BEGIN; SELECT pg_current_xact_id()::TEXT").execute(&mut connection).await.expect("a transaction can be begun");
+        OpenTransaction { _connection: connection }
+    }
+
     /// A program of the server, as the user that may run it, and dying with us where `setpriv` can arrange that.
     fn program(&self, name: &str) -> Command {
         let path = self.bin.join(name);
-        let mut command = match in_path("setpriv") {
+        let command = match in_path("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", "QUIT"]).arg(path);
@@ -166,6 +212,11 @@ impl TestPostgres {
             }
             None => Command::new(path),
         };
+        self.as_user(command)
+    }
+
+    /// The command as the user that owns the folder, there.
+    fn as_user(&self, mut command: Command) -> Command {
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }

@@ -41,7 +41,8 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The next event. `node_unreachable` where the line was cut: call again to wait for the node, after having told somebody.
+    /// The next event. `node_unreachable` where the line was cut, or why the node cannot go on with it: call again to wait for it,
+    /// after having told somebody.
     pub async fn next(&mut self) -> Result<Event, Failure> {
         loop {
             let Some(blocks) = self.blocks.as_mut() else {
@@ -90,12 +91,13 @@ impl Watch {
             self.last = Some(sequence);
         }
         let Some(data) = block.data else { return Ok(None) };
+        let unknown = |error| Failure::new(Code::Internal, format!("an event of the node is not understood: {error}"));
         if block.event.as_deref() == Some("failure") {
-            return Ok(None);
+            // The node ends the line with it.
+            self.blocks = None;
+            return Err(serde_json::from_str(&data).unwrap_or_else(unknown));
         }
-        serde_json::from_str(&data)
-            .map(Some)
-            .map_err(|error| Failure::new(Code::Internal, format!("an event of the node is not understood: {error}")))
+        serde_json::from_str(&data).map(Some).map_err(unknown)
     }
 }
 
@@ -175,5 +177,28 @@ mod tests {
         let (first, second, _line) = served.await.expect("it served");
         assert_eq!(first, "GET /api/v1/events HTTP/1.1");
         assert_eq!(second, "GET /api/v1/events?after=7 HTTP/1.1", "it had seen no event, and knew where it began");
+    }
+
+    #[tokio::test]
+    async fn what_the_node_says_it_failed_for_is_told_and_the_line_made_anew() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).expect("the path is free");
+        let failure = Failure::new(Code::DatabaseUnavailable, "the database does not answer").hint("see that it runs");
+        let text = serde_json::to_string(&failure).expect("plain data");
+        let served = tokio::spawn(async move {
+            let (mut line, _) = accept(&listener).await;
+            write(&mut line, &format!(": watching\n\nevent: failure\ndata: {text}\n\n")).await;
+            drop(line);
+            let (mut again, second) = accept(&listener).await;
+            write(&mut again, &block(&told(8))).await;
+            (second, again)
+        });
+        let client = Client::new(&socket).expect("a client");
+        let mut watch = Watch::open(&client, None, Some(7)).await.expect("it is answered");
+        assert_eq!(watch.next().await, Err(failure));
+        assert_eq!(watch.next().await.expect("it came back").sequence, 8);
+        let (second, _line) = served.await.expect("it served");
+        assert_eq!(second, "GET /api/v1/events?after=7 HTTP/1.1");
     }
 }

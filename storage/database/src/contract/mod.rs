@@ -120,7 +120,8 @@ claims! {
         a_fencing_change_makes_the_owner_stale
         a_repeated_change_of_state_is_the_same_change
         a_change_of_budget_is_kept_and_the_request_is_not_forgotten
-        tasks_are_listed_newest_first_by_state;
+        tasks_are_listed_newest_first_by_state
+        tasks_are_found_by_the_first_or_last_digits_of_their_ids;
     questions:
         asking_parks_a_task_and_answering_frees_it
         a_question_repeated_is_asked_once

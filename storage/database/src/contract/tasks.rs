@@ -278,3 +278,23 @@ pub(super) async fn tasks_are_listed_newest_first_by_state(stage: Stage) {
     let expected: Vec<_> = made.into_iter().filter(|task| task.status != TaskStatus::Completed).collect();
     assert_eq!(stage.store.tasks(open).await, Ok(expected));
 }
+
+pub(super) async fn tasks_are_found_by_the_first_or_last_digits_of_their_ids(stage: Stage) {
+    let ids =
+        [0x0190_aaaa_0000_7000_8000_0000_0000_beef, 0x0190_aaab_0000_7000_8000_1111_0000_beef, 0xbeef_0000_7000_8000_2222_0001];
+    let ids = ids.map(|id| TaskId(Uuid::from_u128(id)));
+    for id in ids {
+        stage.done(creation(id, spec("a"))).await;
+    }
+    let found = [
+        ("12ab", vec![]),
+        ("beef", vec![ids[1], ids[0]]),
+        ("11110000beef", vec![ids[1]]),
+        ("0190aaab0000", vec![ids[1]]),
+        ("0000beef0000", vec![]),
+        ("00000000beef0000", vec![ids[2]]),
+    ];
+    for (digits, tasks) in found {
+        assert_eq!(stage.store.tasks_like(digits).await, Ok(tasks), "{digits}");
+    }
+}

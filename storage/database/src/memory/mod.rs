@@ -68,6 +68,10 @@ impl RecordStore for MemoryStore {
         Ok(self.tables.lock().await.filtered_tasks(&filter))
     }
 
+    async fn tasks_like(&self, digits: &str) -> Result<Vec<TaskId>, RecordError> {
+        Ok(self.tables.lock().await.tasks_like(digits))
+    }
+
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError> {
         Ok(self.tables.lock().await.dependents(task))
     }
@@ -118,10 +122,6 @@ impl RecordStore for MemoryStore {
 
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError> {
         Ok(self.tables.lock().await.filtered_events(filter))
-    }
-
-    async fn recorded_after(&self, after: u64, limit: u32) -> Result<Vec<Event>, RecordError> {
-        Ok(self.tables.lock().await.filtered_events(EventFilter { after, task: None, limit }))
     }
 
     async fn newest_event(&self) -> Result<u64, RecordError> {

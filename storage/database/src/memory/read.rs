@@ -22,6 +22,16 @@ impl Tables {
         tasks
     }
 
+    pub(super) fn tasks_like(&self, digits: &str) -> Vec<TaskId> {
+        let fits = |task: &&TaskRecord| {
+            let id = task.id.0.simple().to_string();
+            id.starts_with(digits) || id.ends_with(digits)
+        };
+        let mut tasks: Vec<_> = self.tasks.values().map(|row| &row.record).filter(fits).collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id)));
+        tasks.into_iter().map(|task| task.id).collect()
+    }
+
     pub(super) fn named_content(&self) -> Result<HashSet<ObjectId>, RecordError> {
         let mut named = HashSet::new();
         let mut name = |text: String| named::collect(&text, &mut named);

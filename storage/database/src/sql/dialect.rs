@@ -8,7 +8,6 @@ use sqlx::{AnyConnection, Connection, query};
 
 use super::columns::{big, count, get, json};
 use super::error::failure;
-use super::read::RECORDED;
 use crate::{Clock, NodeLease, RecordError, Then, Write};
 
 /// One of the two databases.
@@ -17,8 +16,6 @@ pub trait Dialect: Send + Sync + 'static {
     const BEGIN: &'static str;
     /// What keeps two nodes from migrating at once, inside a transaction.
     const MIGRATION_LOCK: Option<&'static str>;
-    /// Events after $1, of task $2 where given, at most $3.
-    const EVENTS: &'static str;
     /// Whether a connection is asked for a sign of life before it is used.
     const PING: bool;
 
@@ -48,7 +45,6 @@ pub struct Sqlite;
 impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const MIGRATION_LOCK: Option<&'static str> = None;
-    const EVENTS: &'static str = RECORDED;
     const PING: bool = false;
 
     async fn start(connection: &mut AnyConnection, clock: &Clock, _: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {
@@ -84,17 +80,12 @@ impl Dialect for Sqlite {
 #[derive(Debug)]
 pub struct Postgres;
 
-/// How many events one transaction can number: the low bits of a sequence count within the transaction.
+/// How many events one transaction can number: a sequence is the transaction's number, and in its low bits a count within it.
 const EVENTS_PER_TRANSACTION: u64 = 1 << 16;
 
 impl Dialect for Postgres {
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
     const MIGRATION_LOCK: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7091828467)");
-    // A sequence is its transaction's number and a count. Every transaction below the oldest that is
-    // still open has ended, so nothing will ever be inserted below that mark.
-    const EVENTS: &'static str = "SELECT * FROM events WHERE sequence > $1 AND ($2 IS NULL OR task_id = $2) \
-         AND sequence < (SELECT (pg_snapshot_xmin(pg_current_snapshot())::TEXT::BIGINT + base) * 65536 FROM event_base) \
-         ORDER BY sequence LIMIT $3";
     const PING: bool = true;
 
     async fn start(connection: &mut AnyConnection, _: &Clock, group: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {

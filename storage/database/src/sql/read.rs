@@ -59,6 +59,15 @@ pub(super) async fn tasks(pool: &AnyPool, filter: TaskFilter) -> Result<Vec<Task
     rows.iter().map(columns::task_with_spec).collect()
 }
 
+pub(super) async fn tasks_like(pool: &AnyPool, digits: &str) -> Result<Vec<TaskId>> {
+    // Every id is looked at, in an index that holds nothing else.
+    let select = query(
+        "SELECT id FROM distributed_tasks WHERE REPLACE(id, '-', '') LIKE '%' || $1 OR REPLACE(id, '-', '') LIKE $1 || '%' \
+         ORDER BY created_at DESC, id DESC",
+    );
+    all(pool, select.bind(digits)).await?.iter().map(|row| parsed(row, "id")).collect()
+}
+
 pub(super) async fn dependents(pool: &AnyPool, task: TaskId) -> Result<Vec<TaskRecord>> {
     const SQL: &str = concat!(
         "SELECT ",
@@ -158,8 +167,9 @@ pub(super) async fn workers(pool: &AnyPool) -> Result<Vec<WorkerRecord>> {
     Ok(workers)
 }
 
-pub(super) async fn events(pool: &AnyPool, sql: &'static str, filter: EventFilter) -> Result<Vec<Event>> {
-    let select = query(sql).bind(big(filter.after)).bind(filter.task.map(|task| task.to_string())).bind(i64::from(filter.limit));
+pub(super) async fn events(pool: &AnyPool, filter: EventFilter) -> Result<Vec<Event>> {
+    let select = query("SELECT * FROM events WHERE sequence > $1 AND ($2 IS NULL OR task_id = $2) ORDER BY sequence LIMIT $3");
+    let select = select.bind(big(filter.after)).bind(filter.task.map(|task| task.to_string())).bind(i64::from(filter.limit));
     all(pool, select).await?.iter().map(columns::event).collect()
 }
 
@@ -214,10 +224,6 @@ pub(super) async fn spent_since(pool: &AnyPool, payer: Payer, since: Timestamp) 
     let (money, tokens) = charge::total(open.iter().map(charge).collect::<Result<Vec<_>>>()?);
     Ok((Money(get(&sums, "money")?) + money, count(&sums, "tokens")? + tokens))
 }
-
-/// Every event, whatever transactions are open.
-pub(super) const RECORDED: &str =
-    "SELECT * FROM events WHERE sequence > $1 AND ($2 IS NULL OR task_id = $2) ORDER BY sequence LIMIT $3";
 
 pub(super) async fn newest_event(pool: &AnyPool) -> Result<u64> {
     let select = query("SELECT COALESCE(MAX(sequence), 0) AS newest FROM events");

@@ -137,6 +137,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
         read::tasks(&self.readers, filter).await
     }
 
+    async fn tasks_like(&self, digits: &str) -> Result<Vec<TaskId>, RecordError> {
+        read::tasks_like(&self.readers, digits).await
+    }
+
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError> {
         read::dependents(&self.readers, task).await
     }
@@ -182,11 +186,7 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
     }
 
     async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, RecordError> {
-        read::events(&self.readers, D::EVENTS, filter).await
-    }
-
-    async fn recorded_after(&self, after: u64, limit: u32) -> Result<Vec<Event>, RecordError> {
-        read::events(&self.readers, read::RECORDED, EventFilter { after, task: None, limit }).await
+        read::events(&self.readers, filter).await
     }
 
     async fn newest_event(&self) -> Result<u64, RecordError> {

@@ -1,41 +1,18 @@
 //! PostgreSQL: the contract, and what only a server can do: go away, come back, lose an answer, have
 //! several writers.
 
-use std::ops::Deref;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, Question, QuestionId, TaskStatus, Timestamp};
-use sqlx::{AnyConnection, Connection, query, raw_sql};
+use sqlx::any::install_default_drivers;
+use sqlx::{AnyConnection, Connection, Row, query, raw_sql};
 
 use super::proxy::Proxy;
 use crate::contract::{self, stage};
 use crate::sql::migrate::{MIGRATIONS, newest};
 use crate::testing::{Durability, TestPostgres};
 use crate::{Applied, EventFilter, PostgresStore, RecordError, RecordStore, StatusChange, Write};
-
-/// The shared server, for one test at a time: events are readable only up to the oldest transaction that is open anywhere on the
-/// server, so what another test holds open would hide what this one has just written.
-struct Alone {
-    server: Arc<TestPostgres>,
-    _turn: tokio::sync::OwnedMutexGuard<()>,
-}
-
-impl Alone {
-    async fn on_the_server() -> Self {
-        static TURN: LazyLock<Arc<tokio::sync::Mutex<()>>> = LazyLock::new(Arc::default);
-        let turn = Arc::clone(&TURN).lock_owned().await;
-        Self { server: TestPostgres::shared(), _turn: turn }
-    }
-}
-
-impl Deref for Alone {
-    type Target = TestPostgres;
-
-    fn deref(&self) -> &TestPostgres {
-        &self.server
-    }
-}
 
 async fn store(server: &TestPostgres) -> Arc<dyn RecordStore> {
     let database = server.database().await;
@@ -50,7 +27,9 @@ async fn events(store: &dyn RecordStore) -> Vec<EventKind> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_contract_holds_on_postgresql() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
+    // A server is seldom a node's alone: what somebody has open in another database changes nothing.
+    let _open = server.open_transaction().await;
     contract::run(|| store(&server)).await;
 }
 
@@ -72,7 +51,7 @@ async fn a_server_that_went_away_is_unavailable_and_works_when_it_is_back() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_made_once() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let proxy = Proxy::before(server.folder());
     let store = PostgresStore::connect(&TestPostgres::url_over(proxy.folder(), &database)).await.unwrap();
@@ -97,26 +76,21 @@ async fn a_commit_whose_answer_was_lost_is_made_once() {
 }
 
 #[tokio::test]
-async fn events_are_readable_only_up_to_the_oldest_open_transaction() {
-    let server = Alone::on_the_server().await;
+async fn events_are_readable_whatever_other_transactions_are_open() {
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let store = PostgresStore::connect(&server.url(&database)).await.unwrap();
-    let startup = || Write::Events(vec![NewEvent::info(EventKind::SystemStartup, "node", "up")]);
-    store.apply(vec![startup()]).await.unwrap();
-    assert_eq!(events(&store).await, [EventKind::SystemStartup]);
-
+    let _elsewhere = server.open_transaction().await;
     let mut other = AnyConnection::connect(&server.url(&database)).await.unwrap();
-    let mut open = other.begin().await.unwrap();
-    raw_sql("SELECT pg_current_xact_id()::TEXT").execute(&mut *open).await.unwrap();
-    store.apply(vec![startup()]).await.unwrap();
-    assert_eq!(events(&store).await, [EventKind::SystemStartup], "an older transaction may still add events below");
-    open.commit().await.unwrap();
-    assert_eq!(events(&store).await, [EventKind::SystemStartup; 2]);
+    let mut here = other.begin().await.unwrap();
+    raw_sql("SELECT pg_current_xact_id()::TEXT").execute(&mut *here).await.unwrap();
+    store.apply(vec![Write::Events(vec![NewEvent::info(EventKind::SystemStartup, "node", "up")])]).await.unwrap();
+    assert_eq!(events(&store).await, [EventKind::SystemStartup]);
 }
 
 #[tokio::test]
 async fn new_events_come_last_on_a_restored_server() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let url = server.url(&database);
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -133,7 +107,7 @@ async fn new_events_come_last_on_a_restored_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_of_two_nodes_in_opposite_order_both_come_through() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let first = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
     let second =
@@ -159,7 +133,7 @@ async fn groups_of_two_nodes_in_opposite_order_both_come_through() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let maker = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
     let ender = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
@@ -173,7 +147,7 @@ async fn a_dependency_that_completes_while_a_task_is_made_frees_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_task_waits_for_that_ends_while_it_is_resumed_frees_it() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let one = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
     let other = stage::Stage::from(Arc::new(PostgresStore::connect(&server.url(&database)).await.unwrap()) as Arc<dyn RecordStore>);
@@ -208,7 +182,7 @@ async fn what_a_task_waits_for_that_ends_while_it_is_resumed_frees_it() {
 
 #[tokio::test]
 async fn one_database_is_leased_by_one_node_by_the_servers_clock() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let store = store(&server).await;
     let (first, second) = (NodeId::new(), NodeId::new());
     let now = store.now().await.unwrap();
@@ -223,7 +197,7 @@ async fn one_database_is_leased_by_one_node_by_the_servers_clock() {
 
 #[tokio::test]
 async fn records_of_a_newer_version_are_refused() {
-    let server = Alone::on_the_server().await;
+    let server = TestPostgres::shared();
     let database = server.database().await;
     let url = server.url(&database);
     PostgresStore::connect(&url).await.unwrap().close().await.unwrap();
@@ -241,5 +215,40 @@ async fn a_server_that_refuses_connections_is_said_to() {
     for outcome in [PostgresStore::connect(&url).await.map(drop), crate::probe(&url).await] {
         let Err(RecordError::Unavailable(reason)) = outcome else { panic!("{outcome:?}") };
         assert!(reason.contains("Connection refused"), "{reason}");
+    }
+}
+
+/// Whether the server says that a connection of this URL is encrypted.
+async fn is_encrypted(url: &str) -> bool {
+    install_default_drivers();
+    let mut connection = AnyConnection::connect(url).await.unwrap();
+    let row = query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetch_one(&mut connection).await.unwrap();
+    row.get("ssl")
+}
+
+#[tokio::test]
+async fn a_connection_is_as_safe_as_its_sslmode_says() {
+    let server = TestPostgres::start(Durability::Unsynced);
+    let (port, authority) = server.encrypt();
+    let at = |host: &str, mode: &str| format!("postgres://helix@{host}:{port}/postgres?{mode}");
+    let known = format!("&sslrootcert={}", authority.display());
+    assert!(is_encrypted(&at("localhost", "")).await, "it is where the server can");
+    assert!(!is_encrypted(&at("localhost", "sslmode=disable")).await);
+    assert!(is_encrypted(&at("127.0.0.1", "sslmode=require")).await);
+    assert!(is_encrypted(&at("127.0.0.1", &format!("sslmode=verify-ca{known}"))).await);
+    let verified = at("localhost", &format!("sslmode=verify-full{known}"));
+    assert!(is_encrypted(&verified).await);
+    PostgresStore::connect(&verified).await.unwrap().close().await.unwrap();
+
+    let plain = TestPostgres::shared();
+    let refusals = [
+        (at("localhost", "sslmode=verify-full"), "UnknownIssuer"),
+        (at("localhost", "sslmode=verify-ca"), "UnknownIssuer"),
+        (at("127.0.0.1", &format!("sslmode=verify-full{known}")), "not valid for name"),
+        (plain.url("postgres").replace("sslmode=disable", "sslmode=require"), "server does not support TLS"),
+    ];
+    for (url, reason) in refusals {
+        let refusal = crate::probe(&url).await.expect_err(&url).to_string();
+        assert!(refusal.contains(reason), "{url}: {refusal}");
     }
 }
