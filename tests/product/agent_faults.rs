@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use helix_adapter_http::api::Ledger;
 use helix_protocol::{Approval, Code, EventKind, ExternalSpec, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::json;
 
@@ -45,7 +46,14 @@ async fn an_agent_that_never_comes_to_work_fails_its_task_in_its_own_words_and_u
     ] {
         never_starts(&product, mode, words).await;
     }
-    // Silence at work is no proof: the machine may be busy, or have been frozen. It is tried again.
+    // One that falls silent at work and has asked its model would be paid for the same again: the person says whether.
+    let task = product.external_with_retries(spec(&product, "spends"), 3).await;
+    let record = product.ended(task).await;
+    assert_eq!((record.status, record.retries), (TaskStatus::Failed, 0), "{}", record.reason);
+    assert_eq!(product.failed_with(task), json!(Code::TimedOut), "{}", record.reason);
+    let ledger: Ledger = product.client.query("/llm/ledger", &[("task", &task.to_string())]).await.expect("there is one");
+    assert_eq!((ledger.calls.len(), record.hint.contains("helix task retry")), (1, true), "{}", record.hint);
+    // Silence of one that has asked nothing is no proof: the machine may be busy, or have been frozen. It is tried again.
     let task = product.external_with_retries(spec(&product, "hangs"), 1).await;
     let record = product.ended(task).await;
     assert_eq!((record.status, record.retries), (TaskStatus::Failed, 1), "{}", record.reason);

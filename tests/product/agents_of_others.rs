@@ -1,6 +1,6 @@
 //! Agents as they are published, at work in a workspace without a network, their models over the gateway.
 //!
-//! They are large, so `make campaign` installs them (`scripts/agents.sh`), and where they are missing that is said loudly. The
+//! They are large, so `make campaign` installs them (`scripts/agents.sh`); elsewhere this runs where they are. The
 //! model is the scripted one, which calls each agent's own tools by their own names; each agent speaks its own format (chat
 //! completions, responses, messages, Gemini's) to the gateway. In its first turn an agent writes a file and runs a command. In its
 //! second its worker is killed.
@@ -8,24 +8,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, ExportRequest};
+use helix_adapter_http::api::{AnswerRequest, CreateTaskRequest, CreatedTasks, ExportRequest};
 use helix_config::AgentsConfig;
 use helix_messages::{Exported, ImportGit};
 use helix_objects::ObjectStore;
-use helix_protocol::{AgentProgram, ExternalSpec, ObjectId, StepSummary, TaskId, TaskSpec, TaskWork};
+use helix_protocol::{
+    AgentProgram, Approval, ExternalSpec, ObjectId, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+};
 use helix_rocks::RocksStore;
 use serde_json::{Value, json};
 
 use crate::external::with_gateway_before;
+use crate::harness::peers::{self, Peer};
 use crate::harness::{Product, Setup, Signal, Verdict, scenario};
-
-/// Where the programs are; `None` where they are not installed.
-fn programs() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/agents.sh");
-    let output = Command::new(script).arg("--where").output().ok()?;
-    let programs = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    (output.status.success() && programs.with_file_name("ready").exists()).then_some(programs)
-}
 
 /// An agent of the table, and a part of the name of a file that it keeps its session in.
 struct Agent {
@@ -146,10 +141,12 @@ fn files(store: &dyn ObjectStore, tree: ObjectId) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_from_outside_write_files_and_a_turn_whose_worker_is_killed_is_made_again_from_their_sessions() {
-    let Some(programs) = programs() else {
-        eprintln!("*** no agent from outside is installed: scripts/agents.sh installs them ***");
+    let agents = Peer::find("agents");
+    if !agents.is_whole && std::env::var_os("HELIX_CAMPAIGN").is_none() {
+        eprintln!("not run: agents from outside are large, so `make campaign` installs them and runs this (HELIX_CAMPAIGN)");
         return;
-    };
+    }
+    let programs = agents.place;
     let outside = tempfile::Builder::new().prefix("helix-test").tempdir().expect("a folder");
     let mark = outside.path().join("begun");
     let repository = repository(outside.path());
@@ -160,7 +157,7 @@ async fn agents_from_outside_write_files_and_a_turn_whose_worker_is_killed_is_ma
     for agent in &AGENTS {
         let name = agent.name;
         if !programs.join(agent.program).exists() {
-            eprintln!("*** {name} is not published for this machine: it is NOT run ***");
+            peers::without("agents", name).expect("every agent of the table is installed");
             continue;
         }
         let _ = std::fs::remove_file(&mark);
@@ -207,4 +204,64 @@ async fn agents_from_outside_write_files_and_a_turn_whose_worker_is_killed_is_ma
         }
     }
     store.close().expect("it closes");
+}
+
+/// Agents of the table that ask before they run a command, and the tool they run it by.
+const ASKING: [(&str, &str, &str); 3] = [
+    ("opencode-acp", "opencode", "bash"),
+    ("claude-acp", "claude-agent-acp", "Bash"),
+    ("gemini-acp", "gemini", "run_shell_command"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_from_outside_asks_is_a_question_of_the_task_and_its_answer_lets_it_go_on() {
+    let agents = Peer::find("agents");
+    if !agents.is_whole && std::env::var_os("HELIX_CAMPAIGN").is_none() {
+        eprintln!("not run: agents from outside are large, so `make campaign` installs them and runs this (HELIX_CAMPAIGN)");
+        return;
+    }
+    let conversation = |tool: &str| {
+        let call = json!({"tool": tool, "arguments": {"command": "echo asked >> made.txt", "description": "work"}});
+        let run = json!({"text": "I run.", "calls": [call]});
+        // Some keep the call that was not allowed in their session, some do not, and some tell their model before they stop.
+        let done = json!({"text": "It is done."});
+        json!({"name": tool, "phrase": "", "offered": tool, "turns": [run, run, run, done, done, done]})
+    };
+    let conversations =
+        ASKING.map(|(_, _, tool)| conversation(tool)).into_iter().chain([scenario("", [json!({"text": "Lilies"})])]);
+    let product = with_gateway_before(Setup::workers(1).patient_leases(), conversations.collect()).await;
+    let table = AgentsConfig::default().table();
+    for (name, program, tool) in ASKING {
+        if !agents.place.join(program).exists() {
+            peers::without("agents", name).expect("every agent of the table is installed");
+            continue;
+        }
+        let mut program = table[name].clone();
+        let path = format!("{}:{}", agents.place.display(), std::env::var("PATH").expect("a path"));
+        program.environment.insert("PATH".to_owned(), path);
+        let asking = ExternalSpec {
+            program: Some(program),
+            approval: Approval::Suggest,
+            verify: Some("test -s made.txt".to_owned()),
+            ..ExternalSpec::new(name, "consider the lilies")
+        };
+        let task = product.external(asking).await;
+        let asked = async || !product.questions(task).await.is_empty() || product.record(task).await.status.is_final();
+        product.until(&format!("{name} asks"), asked).await;
+        let record = product.record(task).await;
+        assert!(!record.status.is_final(), "{name} asked nothing: {} {:?}", record.reason, product.said(task).await);
+        let question = product.questions(task).await.remove(0);
+        assert!(question.text.contains("echo asked >> made.txt"), "{name} by {tool}: {}", question.text);
+        product.until("it is parked", async || product.record(task).await.worker.is_none()).await;
+        let first = product.steps(task).await;
+        assert_eq!(first.len(), 1, "{name}: {first:?}");
+        let answer = AnswerRequest { answer: "yes".to_owned() };
+        let _: TaskRecord = product.client.post(&format!("/questions/{}/answer", question.id), &answer).await.expect("answered");
+        let record = product.ended(task).await;
+        let said = product.said(task).await;
+        assert_eq!(record.status, TaskStatus::Completed, "{name}: {} {said:?}", record.reason);
+        assert_eq!(product.questions(task).await.len(), 1, "{name} was asked for once: {said:?}");
+        assert!(said.len() == 2 && said[1].contains("It is done."), "{name}: {said:?}");
+    }
+    assert_eq!((product.keys().await, product.judge().await), (0, Verdict::default()));
 }

@@ -111,7 +111,8 @@ impl Step<'_> {
             },
         };
         let ending = ending.within(ordinal, self.spec.max_steps);
-        // The first step's snapshot also holds what the setup command made.
+        // The first step's snapshot also holds what the setup command made. What runs on since an earlier
+        // turn is the host's to know.
         if ordinal > 1 && !touched && ending.exits.is_empty() {
             host.note(SnapshotNote::NoFiles);
         }

@@ -12,17 +12,17 @@
 mod acp;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+mod life;
 mod program;
 mod session;
 mod single;
 mod transcript;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use helix_protocol::{AgentTurn, Failure, Speaks, TurnReport};
 
+pub use life::Life;
 pub use session::FOLDER;
 use session::Session;
 
@@ -31,14 +31,14 @@ use session::Session;
 pub struct Way {
     /// The address under which it is reached, without a path.
     pub address: String,
-    /// How many connections the agent made to it; `None` where it calls there by itself and nobody counts.
-    pub connections: Option<Arc<AtomicUsize>>,
+    /// Where the agent's connections to it are noted; `None` where it calls there by itself and nobody sees it.
+    pub seen: Option<Life>,
 }
 
 impl Way {
     /// True where the agent has certainly asked the gateway nothing so far.
     fn is_untouched(&self) -> bool {
-        self.connections.as_ref().is_some_and(|connections| connections.load(Ordering::SeqCst) == 0)
+        self.seen.as_ref().is_some_and(Life::is_untouched)
     }
 }
 
@@ -47,9 +47,10 @@ pub async fn take_turn(turn: &AgentTurn, workspace: &Path, gateway: Option<&Way>
     let mut session = Session::open(workspace, turn)?;
     let program = program::Program::new(turn, workspace, session.folder(), gateway.map(|way| way.address.as_str()));
     program.write_files()?;
+    let life = gateway.and_then(|way| way.seen.clone()).unwrap_or_default();
     match turn.program.speaks {
-        Speaks::Acp => acp::take_turn(turn, workspace, &program, &mut session).await,
-        Speaks::Command => single::take_turn(turn, &program, gateway, &mut session).await,
+        Speaks::Acp => acp::take_turn(turn, workspace, &program, &life, &mut session).await,
+        Speaks::Command => single::take_turn(turn, &program, gateway, &life, &mut session).await,
     }
 }
 

@@ -7,10 +7,18 @@ use std::time::Duration;
 
 use helix_protocol::{AgentTurn, Code, Failure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
+
+use crate::life::Life;
 
 /// How long a program whose work is done may take to write its session down and leave.
 const LEAVING: Duration = Duration::from_secs(5);
+/// How much is kept of what it says on standard error, in bytes: a session is looked for at the start.
+const MOST_COMPLAINTS: usize = 64 << 10;
+/// How long the end of standard error is waited for once the program has ended: something that it left running may hold it open.
+const COMPLAINING: Duration = Duration::from_secs(1);
 /// The exit code with which a shell says that there is no such program.
 pub(crate) const NO_SUCH_PROGRAM: i32 = 127;
 
@@ -65,9 +73,10 @@ impl Program {
         Ok(())
     }
 
-    /// Starts `command`, with its standard input and output for us, and its standard error where `errors` says.
-    pub fn start(&self, command: &str, more: &[(&str, &str)], errors: Stdio) -> Result<Running, Failure> {
-        let child = Command::new("/bin/sh")
+    /// Starts `command`, with its standard input and output for us. What it says on standard error is passed on, and a sign of
+    /// life.
+    pub fn start(&self, command: &str, more: &[(&str, &str)], life: &Life) -> Result<Running, Failure> {
+        let mut child = Command::new("/bin/sh")
             .arg("-c")
             .arg(command)
             .current_dir(&self.workspace)
@@ -75,12 +84,14 @@ impl Program {
             .envs(more.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(errors)
+            .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Failure::io(format!("sh in {}", self.workspace.display()), &error))?;
-        Ok(Running { agent: self.agent.clone(), child })
+        life.sign();
+        let complaints = child.stderr.take().map(|errors| tokio::spawn(passed_on(errors, life.clone())));
+        Ok(Running { agent: self.agent.clone(), child, complaints })
     }
 }
 
@@ -100,18 +111,30 @@ fn filled(template: &str, values: &[(&str, Option<String>)]) -> Option<String> {
 pub(crate) struct Running {
     agent: String,
     pub child: Child,
+    complaints: Option<JoinHandle<String>>,
 }
 
 impl Running {
     /// Waits a while for it to leave by itself, its standard input being closed. The exit code; 128 + N where signal N ended it.
     pub async fn leave(mut self) -> Option<i32> {
         drop(self.child.stdin.take());
-        tokio::time::timeout(LEAVING, self.child.wait()).await.ok()?.ok().map(code)
+        let left = tokio::time::timeout(LEAVING, self.child.wait()).await.ok()?.ok().map(code);
+        self.complained().await;
+        left
+    }
+
+    /// Waits for what it said on standard error to be passed on, once it has ended: the beginning of that.
+    pub async fn complained(&mut self) -> String {
+        match self.complaints.take() {
+            Some(complaints) => tokio::time::timeout(COMPLAINING, complaints).await.ok().and_then(Result::ok).unwrap_or_default(),
+            None => String::new(),
+        }
     }
 
     /// Why nothing more comes from it, as a failure of this code.
     pub async fn ended(mut self, code_of_it: Code, when: &str) -> Failure {
         let status = tokio::time::timeout(LEAVING, self.child.wait()).await;
+        self.complained().await;
         match status.ok().and_then(Result::ok).map(code) {
             Some(NO_SUCH_PROGRAM) => {
                 Failure::new(Code::ProgramMissing, format!("the program of the agent {} is not on this worker", self.agent))
@@ -129,6 +152,19 @@ impl Drop for Running {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
+}
+
+/// Passes what is said on standard error on to where ours goes, and gives its beginning back.
+async fn passed_on(mut errors: ChildStderr, life: Life) -> String {
+    use std::io::Write;
+    let (mut said, mut piece) = (Vec::new(), vec![0; 16 << 10]);
+    while let Ok(length @ 1..) = errors.read(&mut piece).await {
+        life.sign();
+        let _ = std::io::stderr().write_all(&piece[..length]);
+        let room = MOST_COMPLAINTS.saturating_sub(said.len());
+        said.extend_from_slice(&piece[..length.min(room)]);
+    }
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// The exit code as a shell would say it.

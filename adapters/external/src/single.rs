@@ -1,24 +1,19 @@
 //! Agents that are run once for each turn: the prompt goes in, the answer comes out, and the program ends.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use helix_protocol::{AgentEnd, AgentProgram, AgentTurn, Began, Code, Failure, Message, TurnReport};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::ChildStderr;
 
 use crate::Way;
+use crate::life::{Life, fell_silent};
 use crate::program::{NO_SUCH_PROGRAM, Program, code};
 use crate::session::Session;
 use crate::transcript::{Transcript, cut};
 
 /// How much a program may print in a turn, in bytes.
 const MOST: usize = 32 << 20;
-/// How much is kept of what it says on standard error, in bytes: a session is looked for at the start.
-const MOST_COMPLAINTS: usize = 64 << 10;
-/// How long the end of standard error is waited for once the program has ended: something that it left running may hold it open.
-const COMPLAINING: Duration = Duration::from_secs(1);
 
 /// Makes a turn to its end.
 ///
@@ -29,12 +24,13 @@ pub(crate) async fn take_turn(
     turn: &AgentTurn,
     program: &Program,
     gateway: Option<&Way>,
+    life: &Life,
     session: &mut Session,
 ) -> Result<TurnReport, Failure> {
     let known = session.id().filter(|_| !turn.program.resume.is_empty()).map(str::to_owned);
     if let Some(id) = known {
         let start = Start { command: &turn.program.resume, id: &id, prompt: &turn.prompt, lost: &turn.lost };
-        let ran = run(turn, program, session, start).await?;
+        let ran = run(turn, program, life, session, start).await?;
         let did_nothing = ran.is_lost || (is_led(turn) && gateway.is_some_and(Way::is_untouched));
         if matches!(ran.code, 0 | NO_SUCH_PROGRAM) || ran.said.answer.is_some() || !did_nothing {
             return ran.report(turn, session, &id, Began::Resumed);
@@ -44,7 +40,7 @@ pub(crate) async fn take_turn(
     let id = uuid::Uuid::now_v7().to_string();
     let began = if turn.before.is_empty() { Began::New } else { Began::Told };
     let start = Start { command: &turn.program.command, id: &id, prompt: &crate::told(turn), lost: &[] };
-    let ran = run(turn, program, session, start).await?;
+    let ran = run(turn, program, life, session, start).await?;
     ran.report(turn, session, &id, began)
 }
 
@@ -119,17 +115,15 @@ impl Ran {
     }
 }
 
-async fn run(turn: &AgentTurn, program: &Program, session: &Session, start: Start<'_>) -> Result<Ran, Failure> {
+async fn run(turn: &AgentTurn, program: &Program, life: &Life, session: &Session, start: Start<'_>) -> Result<Ran, Failure> {
     let Start { command, id, prompt, lost } = start;
     let file = session.folder().join("prompt.md");
     std::fs::write(&file, prompt).map_err(|error| Failure::io(file.display(), &error))?;
     let file = file.display().to_string();
     let mut variables = vec![("HELIX_PROMPT_FILE", file.as_str()), ("HELIX_SESSION", id)];
     variables.extend(turn.model.as_deref().map(|model| ("HELIX_MODEL", model)));
-    let errors = if lost.is_empty() { Stdio::inherit() } else { Stdio::piped() };
-    let mut running = program.start(command, &variables, errors)?;
+    let mut running = program.start(command, &variables, life)?;
     let (mut input, output) = (running.child.stdin.take(), running.child.stdout.take());
-    let complaints = running.child.stderr.take().map(|errors| tokio::spawn(passed_on(errors)));
     let prompt = prompt.to_owned();
     // Beside the reading: a program may print before it has read everything.
     let writing = tokio::spawn(async move {
@@ -143,45 +137,34 @@ async fn run(turn: &AgentTurn, program: &Program, session: &Session, start: Star
     if let Some(mut output) = output {
         let mut piece = vec![0; 64 << 10];
         loop {
-            let read = tokio::time::timeout(silent, output.read(&mut piece)).await;
-            let read = read.map_err(|_| {
-                let message = format!("the agent {} printed nothing for {} s", turn.agent, silent.as_secs());
-                Failure::new(Code::AgentFailed, message).hint("`agents.silent_ms` in helix.yaml says how long it may")
-            })?;
+            let read = tokio::select! {
+                read = output.read(&mut piece) => read,
+                () = life.silent(silent) => return Err(fell_silent(&turn.agent, silent)),
+            };
             let length = read.map_err(|error| Failure::io(format!("the output of the agent {}", turn.agent), &error))?;
             if length == 0 {
                 break;
             }
+            life.sign();
             use std::io::Write;
             let _ = std::io::stdout().write_all(&piece[..length]);
             let room = MOST.saturating_sub(printed.len());
             printed.extend_from_slice(&piece[..length.min(room)]);
         }
     }
-    let status = running.child.wait().await.map_err(|error| Failure::io(format!("the agent {}", turn.agent), &error))?;
+    let status = tokio::select! {
+        status = running.child.wait() => status,
+        () = life.silent(silent) => return Err(fell_silent(&turn.agent, silent)),
+    };
+    let status = status.map_err(|error| Failure::io(format!("the agent {}", turn.agent), &error))?;
     writing.abort();
     let said = Said::new(String::from_utf8_lossy(&printed).into_owned(), &turn.program);
-    let complained = match complaints {
-        Some(complaints) => tokio::time::timeout(COMPLAINING, complaints).await.ok().and_then(Result::ok).unwrap_or_default(),
-        None => String::new(),
-    };
+    let complained = running.complained().await;
     let is_lost = lost.iter().map(|words| words.replace("$HELIX_SESSION", id)).any(|words| {
         let says = |text: &str| text.contains(&words);
         says(&said.printed) || says(&complained)
     });
     Ok(Ran { code: code(status), said, is_lost })
-}
-
-/// Passes what is said on standard error on to where ours goes, and gives its beginning back.
-async fn passed_on(mut errors: ChildStderr) -> String {
-    use std::io::Write;
-    let (mut said, mut piece) = (Vec::new(), vec![0; 16 << 10]);
-    while let Ok(length @ 1..) = errors.read(&mut piece).await {
-        let _ = std::io::stderr().write_all(&piece[..length]);
-        let room = MOST_COMPLAINTS.saturating_sub(said.len());
-        said.extend_from_slice(&piece[..length.min(room)]);
-    }
-    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// The last text that a JSON pointer finds in lines of JSON, or in the whole.

@@ -3,10 +3,9 @@
 //! The agent is a script that counts its runs in `runs`; the gateway is a number of connections.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
-use helix_adapter_external::{Way, take_turn};
+use helix_adapter_external::{Life, Way, take_turn};
 use helix_protocol::{AgentProgram, AgentTurn, Approval, Began, Block, Code, Failure, Speaks, TurnLimits, TurnReport};
 
 /// An agent that begins sessions, and takes them up by `resume`.
@@ -42,8 +41,12 @@ async fn second(turn: &AgentTurn, connections: Option<usize>) -> (Result<TurnRep
     let first = take_turn(turn, workspace.path(), None).await.expect("a first turn");
     assert_eq!(first.began, Began::Told);
     std::fs::remove_file(workspace.path().join("runs")).expect("it ran");
-    let counted = connections.map(|made| Arc::new(AtomicUsize::new(made)));
-    let way = Way { address: "http://127.0.0.1:1".to_owned(), connections: counted };
+    let seen = connections.map(|made| {
+        let life = Life::default();
+        (0..made).for_each(|_| life.connect());
+        life
+    });
+    let way = Way { address: "http://127.0.0.1:1".to_owned(), seen };
     let report = take_turn(turn, workspace.path(), Some(&way)).await;
     (report, runs(workspace.path()))
 }
@@ -120,4 +123,50 @@ async fn what_is_left_running_with_standard_error_open_does_not_hold_the_turn() 
     let (report, _) = second(&turn, Some(1)).await;
     assert_eq!(report.expect("an answer").began, Began::Resumed);
     assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+}
+
+/// What comes of a first turn of this script, which may be silent for a second.
+async fn first(script: &str, way: Option<&Way>) -> (Result<TurnReport, Failure>, usize) {
+    let mut turn = turn("", "/result", &[]);
+    turn.program.command = format!("echo run >> runs; {script}");
+    turn.limits.silent_ms = 1_000;
+    let workspace = tempfile::tempdir().expect("a folder");
+    let report = take_turn(&turn, workspace.path(), way).await;
+    (report, runs(workspace.path()))
+}
+
+#[tokio::test]
+async fn an_agent_that_gives_no_sign_of_life_is_ended_and_has_timed_out() {
+    for script in ["sleep 30", "exec >&-; sleep 30"] {
+        let (report, runs) = first(script, None).await;
+        let failure = report.expect_err("it is silent");
+        assert_eq!((failure.code, runs), (Code::TimedOut, 1), "{script}: {failure}");
+        assert!(failure.message.contains("said nothing for 1 s in the middle of its turn"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_prints_nothing_before_its_answer_is_alive_while_it_complains_or_asks_its_model() {
+    let answer = "echo '{\"result\": \"done\"}'";
+    let complains = format!("for i in 1 2 3 4 5; do sleep 0.5; echo working >&2; done; {answer}");
+    let (report, runs) = first(&complains, None).await;
+    assert_eq!((said(&report.expect("it was at work")).as_str(), runs), ("done", 1));
+
+    let life = Life::default();
+    let way = Way { address: "http://127.0.0.1:1".to_owned(), seen: Some(life.clone()) };
+    let asking = tokio::spawn(async move {
+        let (mut near, far) = tokio::io::duplex(64);
+        let (there, mut gateway) = tokio::io::duplex(64);
+        let carried = tokio::spawn(async move { life.carry(far, there).await });
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::io::AsyncWriteExt::write_all(&mut near, b"x").await.expect("it is carried");
+            tokio::io::AsyncReadExt::read_exact(&mut gateway, &mut [0]).await.expect("it came");
+        }
+        drop((near, gateway));
+        carried.await.expect("no panic").expect("both left");
+    });
+    let (report, runs) = first(&format!("sleep 2.5; {answer}"), Some(&way)).await;
+    assert_eq!((said(&report.expect("it asked its model")).as_str(), runs), ("done", 1));
+    asking.await.expect("no panic");
 }

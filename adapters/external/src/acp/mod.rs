@@ -12,15 +12,15 @@ mod turn;
 mod wire;
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use helix_protocol::{AgentEnd, AgentTurn, Began, Code, Failure, TurnReport};
 use serde_json::json;
 
+use crate::life::Life;
 use crate::program::Program;
 use crate::session::Session;
-use peer::{Peer, Refused};
+use peer::{Patience, Peer, Refused};
 use turn::Turn;
 use wire::{Initialized, Prompted, Session as WireSession};
 
@@ -36,11 +36,12 @@ pub(crate) async fn take_turn(
     turn: &AgentTurn,
     workspace: &Path,
     program: &Program,
+    life: &Life,
     session: &mut Session,
 ) -> Result<TurnReport, Failure> {
     let mut starts = 0;
     loop {
-        let mut peer = Peer::new(program.start(&turn.program.command, &[], Stdio::inherit())?);
+        let mut peer = Peer::new(program.start(&turn.program.command, &[], life)?, life.clone());
         starts += 1;
         let made = make(&mut peer, turn, workspace, session).await;
         match made {
@@ -98,7 +99,7 @@ impl From<Failure> for Stopped {
 }
 
 async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut Session) -> Result<TurnReport, Stopped> {
-    let starting = Duration::from_millis(turn.limits.start_ms);
+    let starting = Patience::ForWords(Duration::from_millis(turn.limits.start_ms));
     let mut shown = std::io::stdout();
     let mut state = Turn::new(turn, &mut shown);
     let initialize = json!({
@@ -121,7 +122,7 @@ async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut
     let text = if began == Began::Resumed { turn.prompt.clone() } else { crate::told(turn) };
     let prompt = json!({ "sessionId": id, "prompt": [{ "type": "text", "text": text }] });
     state.listen(&id);
-    let silent = Duration::from_millis(turn.limits.silent_ms);
+    let silent = Patience::ForLife(Duration::from_millis(turn.limits.silent_ms));
     let prompted = peer.call::<Prompted>("session/prompt", &prompt, &mut state, silent).await;
     let end = match (prompted, state.asked()) {
         // Whatever it says of a turn that we cancelled: what was asked is what counts.
@@ -149,7 +150,7 @@ async fn open(
     session: &Session,
     about: &Initialized,
     state: &mut Turn<'_>,
-    starting: Duration,
+    starting: Patience,
 ) -> Result<(String, Began), Stopped> {
     let cwd = workspace.display().to_string();
     let way = match () {

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::lines::{Line, Lines};
 use super::turn::{Heard, Turn};
 use super::wire::{Incoming, RpcError};
 use super::{Stage, Stopped};
+use crate::life::{Life, fell_silent};
 use crate::program::Running;
 
 /// The longest message of an agent, in bytes.
@@ -24,16 +25,26 @@ const WAITING: usize = 64;
 /// The program, and what comes from it.
 pub struct Peer {
     running: Running,
+    life: Life,
     incoming: mpsc::Receiver<Result<Incoming, String>>,
     next: i64,
+}
+
+/// How long an agent may be silent while a request waits for its answer.
+#[derive(Clone, Copy)]
+pub enum Patience {
+    /// Words of the protocol count alone: one that has no session yet has nothing else to do.
+    ForWords(Duration),
+    /// Whatever is seen of it counts.
+    ForLife(Duration),
 }
 
 /// Why a request has no answer of the form that was expected.
 pub enum Refused {
     /// The agent says no.
     Answered(RpcError),
-    /// It says nothing for too long, in seconds.
-    Silent(u64),
+    /// It says nothing for too long.
+    Silent(Duration),
     /// It did not end a cancelled turn.
     Late,
     /// Its output has ended.
@@ -48,7 +59,8 @@ impl Refused {
         let failed = |message: String| Failure::new(stage.code(), message);
         Stopped::Failed(match self {
             Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", error.text())),
-            Self::Silent(seconds) if matches!(stage, Stage::Starting | Stage::Beginning) => {
+            Self::Silent(limit) if matches!(stage, Stage::Starting | Stage::Beginning) => {
+                let seconds = limit.as_secs();
                 let message = format!(
                     "the agent {agent} said nothing for {seconds} s {when}: does it speak ACP on its standard input and output? \
                      (`speaks: command` is for one that is run once for each turn)"
@@ -57,8 +69,11 @@ impl Refused {
                 return Stopped::Mute(failed(message).hint(hint));
             }
             // A machine may be busy, or have been frozen: another try may go better.
-            Self::Silent(seconds) => Failure::new(Code::TimedOut, format!("the agent {agent} said nothing for {seconds} s {when}"))
-                .hint("`agents.silent_ms` and `agents.start_ms` in helix.yaml say how long it may"),
+            Self::Silent(limit) if stage == Stage::TakingUp => {
+                Failure::new(Code::TimedOut, format!("the agent {agent} said nothing for {} s {when}", limit.as_secs()))
+                    .hint("`agents.start_ms` in helix.yaml says how long it may")
+            }
+            Self::Silent(limit) => fell_silent(agent, limit),
             Self::Late => failed(format!("the agent {agent} did not end a turn that was cancelled")),
             Self::Garbage(what) => failed(format!("the agent {agent} does not speak the Agent Client Protocol: {what}"))
                 .hint("its command may need an option for that, or print something else first; `helix task log` shows it"),
@@ -68,34 +83,50 @@ impl Refused {
 }
 
 impl Peer {
-    pub fn new(mut running: Running) -> Self {
+    pub fn new(mut running: Running, life: Life) -> Self {
         let (heard, incoming) = mpsc::channel(WAITING);
         if let Some(output) = running.child.stdout.take() {
             tokio::spawn(read(output, heard));
         }
-        Self { running, incoming, next: 0 }
+        Self { running, life, incoming, next: 0 }
     }
 
-    /// Asks, and handles what comes until the answer does. `patience` is how long nothing may come.
+    /// Asks, and handles what comes until the answer does.
     pub async fn call<T: DeserializeOwned>(
         &mut self,
         method: &str,
         params: &Value,
         turn: &mut Turn<'_>,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<T, Refused> {
         self.next += 1;
         let id = self.next;
+        self.life.sign();
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await?;
         let mut cancelled = None;
         loop {
-            let until = cancelled.unwrap_or_else(|| Instant::now() + patience);
-            let heard = match timeout_at(until, self.incoming.recv()).await {
-                Ok(Some(heard)) => heard.map_err(Refused::Garbage)?,
-                Ok(None) => return Err(Refused::Gone),
-                Err(_) if cancelled.is_some() => return Err(Refused::Late),
-                Err(_) => return Err(Refused::Silent(patience.as_secs())),
+            let silence = async {
+                match (cancelled, patience) {
+                    (Some(until), _) => {
+                        sleep_until(until).await;
+                        Refused::Late
+                    }
+                    (None, Patience::ForWords(limit)) => {
+                        sleep(limit).await;
+                        Refused::Silent(limit)
+                    }
+                    (None, Patience::ForLife(limit)) => {
+                        self.life.silent(limit).await;
+                        Refused::Silent(limit)
+                    }
+                }
             };
+            let heard = tokio::select! {
+                biased;
+                heard = self.incoming.recv() => heard.ok_or(Refused::Gone)?.map_err(Refused::Garbage)?,
+                refused = silence => return Err(refused),
+            };
+            self.life.sign();
             match turn.hear(heard, id) {
                 Heard::Nothing => {}
                 Heard::Asked { answers, cancels } => {
