@@ -22,16 +22,16 @@ demo: ## builds Helix and shows two agents surviving the death of their worker (
 .PHONY: test
 test: ## every test, with a real PostgreSQL, a real sshd and real kills
 	@scripts/needs.sh test
-	@scripts/setup.sh test
+	@scripts/setup.sh test clients
 	@$(ROCKSDB) && cargo build --workspace --bins && cargo test --workspace --lib --bins --tests --no-fail-fast && cargo test --workspace --doc
+	@scripts/peers.sh --missing clients
 
 .PHONY: campaign
 campaign: ## the long counts: 30 of each kill, stop and cut, 500 kills of the version store's engine, 1,000 simulation seeds, 200 sequences beside git
-	@scripts/setup.sh test
-	@scripts/litellm.sh >/dev/null || echo "*** LiteLLM could not be installed: our providers are NOT driven over it ***" >&2
-	@scripts/agents.sh >/dev/null || echo "*** agents could not be installed: none from outside is run ***" >&2
+	@scripts/setup.sh test clients litellm agents
 	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 DIFFERENTIAL_CASES=200 cargo test --workspace --tests --no-fail-fast -- --nocapture
 	@$(ROCKSDB) && HELIX_CAMPAIGN=500 cargo test --workspace --test helios deaths::every -- --nocapture
+	@scripts/peers.sh --missing clients litellm agents
 
 .PHONY: lint
 lint: ## rustfmt, clippy, cargo-deny (where installed), layers
@@ -52,9 +52,9 @@ bench-helios: ## measures the version store beside git (about 20 minutes; ARGS="
 
 .PHONY: bench-models
 bench-models: ## measures the gateway beside LiteLLM and a bare proxy (about 10 minutes; ARGS="--quick")
-	@scripts/setup.sh build
-	@scripts/litellm.sh >/dev/null || echo "*** LiteLLM could not be installed: nothing is measured beside it ***" >&2
+	@scripts/setup.sh build litellm
 	@$(ROCKSDB) && scripts/bench.sh models $(ARGS)
+	@scripts/peers.sh --missing litellm
 
 .PHONY: dist
 dist: ## stripped release binaries in target/dist; helix-worker is static

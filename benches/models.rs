@@ -16,6 +16,10 @@ mod group;
 mod latency;
 #[path = "../tests/harness/litellm.rs"]
 mod litellm;
+#[path = "../tests/harness/not_run.rs"]
+mod not_run;
+#[path = "../tests/harness/peers.rs"]
+mod peers;
 #[allow(dead_code, reason = "each bench uses a part of it")]
 #[path = "report.rs"]
 mod report;

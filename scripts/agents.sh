@@ -2,7 +2,7 @@
 # Installs agents that people have, as they are published on npm and PyPI, and prints the folder of their programs.
 #
 #   scripts/agents.sh           installs what is missing
-#   scripts/agents.sh --where   only says where they are, or would be
+#   scripts/agents.sh --where   only says where they are, or would be, and fails where one of them is not
 #
 # They are large, so only `make campaign` installs them, in the cache of scripts/once.sh.
 set -euo pipefail
@@ -27,15 +27,21 @@ install() {
     # It is published for some versions of Python only.
     if python3 -m venv python && python/bin/pip install --quiet --disable-pip-version-check "${python[@]}"; then
         ln -s ../python/bin/aider bin/
-    else
-        echo "*** ${python[*]} could not be installed with $(python3 --version): aider is not run ***" >&2
     fi
+    # What could be installed stays, for those who go on without the rest.
+    for program in goose aider; do
+        if [ ! -e "bin/$program" ]; then
+            echo "*** $program could not be installed on $(uname -sm) with $(python3 --version) ***" >&2
+            return 1
+        fi
+    done
 }
 
 if [ "${1:-}" = --where ]; then
     once --where agents "${node[@]}" "${python[@]}"
 else
-    needs 1 "no agent from outside is run" npm python3
+    needs "agents from npm and PyPI" npm python3
     once agents "agents from npm and PyPI" "${node[@]}" "${python[@]}"
 fi
 echo "$folder/bin"
+[ -f "$folder/ready" ]

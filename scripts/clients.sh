@@ -2,7 +2,7 @@
 # Installs the official model clients that the gateway is tested with, and prints the folder that holds them.
 #
 #   scripts/clients.sh           installs what is missing
-#   scripts/clients.sh --where   only says where they are, or would be
+#   scripts/clients.sh --where   only says where they are, or would be, and fails where they are not
 #
 # Python's are in a virtual environment, Node's in a folder; both are in the cache of scripts/once.sh.
 set -euo pipefail
@@ -21,7 +21,8 @@ install() {
 if [ "${1:-}" = --where ]; then
     once --where clients "${python[@]}" "${node[@]}"
 else
-    needs 0 "the gateway will NOT be tested with the official clients" python3 node npm
+    needs "the official model clients" python3 node npm
     once clients "the official model clients" "${python[@]}" "${node[@]}"
 fi
 echo "$folder"
+[ -f "$folder/ready" ]

@@ -23,17 +23,17 @@ worker() { # architecture
     host=$(uname -m)
     # The other architecture's compiler, as Debian names it; blake3 has C and assembly in it, and it links.
     if [ "$arch" = "$host" ]; then compiler=${CC:-cc}; else compiler=$arch-linux-gnu-gcc; fi
-    if ! command -v "$compiler" >/dev/null; then
-        echo "skipped: helix-worker for $arch ($compiler is missing: on Debian and Ubuntu, apt-get install gcc-${arch/_/-}-linux-gnu)" >&2
-        return 0
-    fi
     if has_target "$arch-unknown-linux-musl"; then
         triple=$arch-unknown-linux-musl
     elif [ "$arch" = "$host" ]; then
         triple=$arch-unknown-linux-gnu
         flags="-C target-feature=+crt-static"
     else
-        echo "skipped: helix-worker for $arch (its Rust target cannot be added here)" >&2
+        echo "skipped: helix-worker for $arch (its Rust target is missing: rustup target add $arch-unknown-linux-musl)" >&2
+        return 0
+    fi
+    if [ "$arch" != "$host" ] && ! command -v "$compiler" >/dev/null && ! scripts/setup.sh cross; then
+        echo "skipped: helix-worker for $arch ($compiler is missing: what is said above installs it)" >&2
         return 0
     fi
     variable=$(echo "$triple" | tr 'a-z-' 'A-Z_')

@@ -2,7 +2,7 @@
 # Installs the LiteLLM proxy that the gateway is measured beside and that our providers are driven over, and prints its program.
 #
 #   scripts/litellm.sh           installs it where it is missing
-#   scripts/litellm.sh --where   only says where it is, or would be
+#   scripts/litellm.sh --where   only says where it is, or would be, and fails where it is not
 #
 # It is large, so only `make campaign` and `make bench-models` install it, in the cache of scripts/once.sh.
 set -euo pipefail
@@ -17,7 +17,8 @@ install() {
 if [ "${1:-}" = --where ]; then
     once --where litellm "$package"
 else
-    needs 1 "nothing is measured or tested beside LiteLLM" python3
+    needs "the LiteLLM proxy" python3
     once litellm "the LiteLLM proxy" "$package"
 fi
 echo "$folder/bin/litellm"
+[ -f "$folder/ready" ]

@@ -2,7 +2,7 @@
 # that it is run in.
 #
 #   once KIND WHAT PIN...   sets `folder` to a folder of KIND that is keyed by the pins, and installs WHAT there where it is missing
-#   once --where KIND PIN...   only sets `folder`
+#   once --where KIND PIN...   only sets `folder`; it has a file `ready` where everything is installed
 #
 # Environment: HELIX_CACHE (default: $XDG_CACHE_HOME/helix, else ~/.cache/helix).
 once() {
@@ -31,14 +31,14 @@ once() {
     fi
 }
 
-# Stops the script where a program is missing: `needs STATUS LOSS PROGRAM...`, LOSS being what is not done then.
+# Stops the script where a program is missing: `needs WHAT PROGRAM...`, WHAT being what needs it.
 needs() {
-    local status=$1 loss=$2 program
-    shift 2
+    local what=$1 program
+    shift
     for program in "$@"; do
         if ! command -v "$program" >/dev/null 2>&1; then
-            echo "*** $program is missing: $loss ***" >&2
-            exit "$status"
+            echo "*** $program is missing, which $what need ***" >&2
+            exit 1
         fi
     done
 }

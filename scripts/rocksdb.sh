@@ -2,7 +2,7 @@
 # Builds librocksdb.a once and prints the folder that holds it.
 #
 # The library comes from the source of the very crate that Cargo.lock names, so the bindings and
-# the library always agree. It costs about 25 CPU-minutes, so it is kept in a cache outside the
+# the library always agree. It costs about 18 CPU-minutes, so it is kept in a cache outside the
 # clone, keyed by the crate's version, the C++ compiler and the features: every profile, every
 # clone and CI link the same file through ROCKSDB_LIB_DIR.
 #
@@ -25,7 +25,7 @@ if [ ! -f "$lib/librocksdb.a" ]; then
     exec 9>"$cache/rocksdb/.lock"
     flock 9 # a second clone waits here instead of building it again
     if [ ! -f "$lib/librocksdb.a" ]; then
-        echo "building RocksDB once (crate $version; about 13 minutes on two cores) ..." >&2
+        echo "building RocksDB once (crate $version; about 9 minutes on two cores) ..." >&2
         work=$(mktemp -d "$cache/rocksdb/build.XXXXXX")
         mkdir -p "$work/src"
         echo 'fn main() {}' >"$work/src/main.rs"

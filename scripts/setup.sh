@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # Checks what a build needs and installs what is missing.
 #
-#   scripts/setup.sh build    what compiling and the demo need
-#   scripts/setup.sh test     that, and what the tests start: PostgreSQL, an OpenSSH server and the official clients of model APIs
+#   scripts/setup.sh build [PEER...]   what compiling and the demo need
+#   scripts/setup.sh test [PEER...]    that, and what the tests start: PostgreSQL, an OpenSSH server and Python
+#   scripts/setup.sh cross             what compiling for the other architecture of scripts/dist.sh needs: its C compiler
+#
+# Peers are those of scripts/peers.sh, which are installed last.
 #
 # On Debian and Ubuntu packages are installed with apt: at once as root, after asking with sudo, and
 # without asking where YES=1. Elsewhere the exact command is printed and nothing is changed.
 set -euo pipefail
 purpose=${1:-build}
+peers=("${@:2}")
 rust_needed=1.95
+scripts=$(dirname "$0")
 
 say() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -40,20 +45,30 @@ sudo=
 elsewhere() {
     local command names package
     declare -A names
-    if has dnf; then
+    if [ "$purpose" = cross ]; then
+        say "this machine has no apt; install with its own package manager what Debian calls: ${packages[*]}"
+        return
+    elif has dnf; then
         command="${sudo}dnf install -y"
-        names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-client]=openssh-clients)
+        names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-client]=openssh-clients
+            [python3-venv]=python3)
     elif has zypper; then
         command="${sudo}zypper install -y"
-        names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-server]=openssh [openssh-client]=openssh)
+        names=([libc6-dev]=glibc-devel [g++]=gcc-c++ [libclang-dev]=clang-devel [postgresql]=postgresql-server [openssh-server]=openssh [openssh-client]=openssh
+            [python3-venv]=python3 [nodejs]=nodejs-default [npm]=npm-default)
     elif has pacman; then
         command="${sudo}pacman -S --needed"
-        names=([libc6-dev]=glibc [g++]=gcc [libclang-dev]=clang [openssh-server]=openssh [openssh-client]=openssh)
+        names=([libc6-dev]=glibc [g++]=gcc [libclang-dev]=clang [openssh-server]=openssh [openssh-client]=openssh
+            [python3]=python [python3-venv]=python)
     else
         say "this machine has no apt; install with its own package manager what Debian calls: ${packages[*]}"
         return
     fi
-    for package in "${packages[@]}"; do command+=" ${names[$package]:-$package}"; done
+    for package in "${packages[@]}"; do
+        package=${names[$package]:-$package}
+        # What is two packages to Debian may be one.
+        [[ "$command " == *" $package "* ]] || command+=" $package"
+    done
     say "this machine has no apt; run this, then try again:"
     say "  $command"
 }
@@ -66,12 +81,37 @@ has make || packages+=(make)
 has_libclang || packages+=(libclang-dev)
 if [ "$purpose" = test ]; then
     has_postgres || packages+=(postgresql)
+    has openssl || packages+=(openssl)
     [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
     has ssh || packages+=(openssh-client)
+    has python3 || packages+=(python3)
 fi
+if [ "$purpose" = cross ]; then
+    case $(uname -m) in
+        x86_64) has aarch64-linux-gnu-gcc || packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ;;
+        aarch64) has x86_64-linux-gnu-gcc || packages+=(gcc-x86-64-linux-gnu libc6-dev-amd64-cross) ;;
+    esac
+fi
+absent=
+if [ "${HELIX_WITHOUT_PEERS:-}" != 1 ]; then
+    for peer in "${peers[@]}"; do
+        "$scripts/$peer.sh" --where >/dev/null || absent+=" $peer "
+    done
+fi
+if [ -n "$absent" ]; then
+    # Debian's Python leaves out what makes a virtual environment.
+    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+fi
+case $absent in
+    *" clients "* | *" agents "*)
+        has node || packages+=(nodejs)
+        has npm || packages+=(npm)
+        ;;
+esac
 
 if [ ${#packages[@]} -gt 0 ]; then
     say "missing: ${packages[*]}"
+    [ -z "$absent" ] || say "HELIX_WITHOUT_PEERS=1 goes on without what only these need:$absent"
     install="apt-get install -y --no-install-recommends ${packages[*]}"
     if ! has apt-get; then
         elsewhere
@@ -122,6 +162,4 @@ if ! rust_is_new_enough; then
     fi
 fi
 
-if [ "$purpose" = test ]; then
-    "$(dirname "$0")/clients.sh" >/dev/null || say "*** the official model clients could not be installed: the gateway is NOT tested with them ***"
-fi
+[ ${#peers[@]} = 0 ] || "$scripts/peers.sh" "${peers[@]}"

@@ -25,11 +25,10 @@ impl Machine {
     fn complete(user: u32) -> Self {
         let machine = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         std::fs::create_dir(machine.programs()).expect("the folder is writable");
-        for name in ["bash", "awk", "sort", "head", "grep", "dirname", "env"] {
-            let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name)).into_iter().find(|path| path.exists());
-            symlink(found.unwrap_or_else(|| panic!("{name} is on every machine")), machine.programs().join(name)).expect("a link");
+        for name in ["bash", "awk", "sort", "head", "grep", "dirname", "env", "sha256sum", "cut"] {
+            machine.links(name);
         }
-        for name in ["git", "cc", "c++", "make"] {
+        for name in ["git", "cc", "c++", "make", "initdb", "postgres", "openssl", "ssh", "python3", "node", "npm"] {
             machine.has(name, "exit 0");
         }
         machine.has("id", &format!("echo {user}"));
@@ -42,6 +41,12 @@ impl Machine {
 
     fn done(&self) -> PathBuf {
         self.folder.path().join("done")
+    }
+
+    /// This machine's own program.
+    fn links(&self, name: &str) {
+        let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name)).into_iter().find(|path| path.exists());
+        symlink(found.unwrap_or_else(|| panic!("{name} is on every machine")), self.programs().join(name)).expect("a link");
     }
 
     fn has(&self, name: &str, script: &str) {
@@ -72,10 +77,15 @@ impl Machine {
     }
 
     fn set_up(&self, yes: &[(&str, &str)]) -> Ended {
+        self.set_up_for(&["build"], yes)
+    }
+
+    fn set_up_for(&self, purpose: &[&str], variables: &[(&str, &str)]) -> Ended {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/setup.sh");
         let mut command = Command::new(self.programs().join("bash"));
-        command.arg(script).arg("build").env_clear().env("PATH", self.programs()).env("LIBCLANG_PATH", "/nowhere");
-        let output = command.envs(yes.iter().copied()).stdin(Stdio::null()).output().expect("the script runs");
+        command.arg(script).args(purpose).env_clear().env("PATH", self.programs()).env("LIBCLANG_PATH", "/nowhere");
+        command.env("HELIX_CACHE", self.folder.path().join("cache"));
+        let output = command.envs(variables.iter().copied()).stdin(Stdio::null()).output().expect("the script runs");
         let done = std::fs::read_to_string(self.done()).unwrap_or_default();
         Ended {
             code: output.status.code(),
@@ -133,6 +143,13 @@ fn without_apt_the_command_of_what_is_there_is_said() {
     assert!(said(1_000, "pacman").ends_with("\n  sudo pacman -S --needed git gcc\n"));
     assert!(said(0, "dnf").ends_with("\n  dnf install -y git gcc-c++\n"), "root needs no sudo, and may have none");
     assert!(said(0, "something-else").contains("what Debian calls: git g++"));
+    let said_for_tests = |manager: &str| {
+        let machine = Machine::complete(1_000).lacks("python3").lacks("node").lacks("npm").changes_by(manager);
+        machine.set_up_for(&["test", "clients"], &YES).said
+    };
+    assert!(said_for_tests("dnf").ends_with("\n  sudo dnf install -y python3 nodejs npm\n"));
+    assert!(said_for_tests("zypper").ends_with("\n  sudo zypper install -y python3 nodejs-default npm-default\n"));
+    assert!(said_for_tests("pacman").ends_with("\n  sudo pacman -S --needed python nodejs npm\n"));
 }
 
 #[test]
@@ -148,4 +165,45 @@ fn an_older_rust_is_replaced_by_rustup_where_that_was_allowed_and_else_the_comma
     assert_eq!(told.code, Some(0), "{}", told.said);
     assert_eq!(told.done, ["rustup toolchain install 1.95 --profile minimal", "rustup override set 1.95"]);
     assert_eq!(Machine::complete(1_000).has_rust("1.100.0").set_up(&[]).code, Some(0));
+}
+
+/// What `make test` sets up, on a machine that lacks Python and Node.
+fn without_python_and_node(variables: &[(&str, &str)]) -> Ended {
+    let machine = Machine::complete(0).lacks("python3").lacks("node").lacks("npm").changes_by("apt-get");
+    machine.set_up_for(&["test", "clients"], variables)
+}
+
+#[test]
+fn tests_need_python_and_clients_that_can_be_installed_unless_it_was_agreed_to_go_on_without() {
+    let ended = without_python_and_node(&[]);
+    let install = "apt-get install -y --no-install-recommends python3 python3-venv nodejs npm -qq";
+    assert_eq!((ended.code, ended.done), (Some(1), vec!["apt-get update -qq".to_owned(), install.to_owned()]), "{}", ended.said);
+    assert!(ended.said.ends_with("HELIX_WITHOUT_PEERS=1 goes on without ***\n"), "{}", ended.said);
+    let agreed = without_python_and_node(&[("HELIX_WITHOUT_PEERS", "1")]);
+    let install = "apt-get install -y --no-install-recommends python3 -qq";
+    assert_eq!((agreed.code, agreed.done), (Some(0), vec!["apt-get update -qq".to_owned(), install.to_owned()]), "{}", agreed.said);
+    assert!(agreed.said.contains("*** missing: clients;"), "{}", agreed.said);
+}
+
+#[test]
+fn a_peer_is_installed_once_and_a_failure_is_told_and_leaves_nothing_that_counts() {
+    let machine = Machine::complete(1_000);
+    for name in ["mkdir", "flock", "rm", "touch", "chmod"] {
+        machine.links(name);
+    }
+    // It makes an environment whose `pip` installs everything.
+    machine.has(
+        "python3",
+        "[ \"$2\" = venv ] || exit 0; mkdir -p python/bin; echo '#!/bin/sh' >python/bin/pip; chmod +x python/bin/pip",
+    );
+    machine.has("npm", "echo no network >&2; exit 1");
+    for _ in 0..2 {
+        let failed = machine.set_up_for(&["build", "clients"], &[]);
+        assert_eq!(failed.code, Some(1), "{}", failed.said);
+        assert!(failed.said.contains("no network\n*** missing: clients;"), "{}", failed.said);
+    }
+    machine.has("npm", "exit 0");
+    let installed = machine.set_up_for(&["build", "clients"], &[]);
+    assert_eq!((installed.code, installed.said.as_str()), (Some(0), "installing the official model clients once ...\n"));
+    assert_eq!(machine.set_up_for(&["build", "clients"], &[]), Ended { code: Some(0), said: String::new(), done: Vec::new() });
 }

@@ -5,6 +5,8 @@ use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::{Context, Result};
 
+use crate::target::RESTING;
+
 /// The first argument of a process that is the proxy; the upstream's address follows.
 pub const ROLE: &str = "--bare-proxy";
 
@@ -19,7 +21,8 @@ pub fn serve(upstream: &str) -> Result<()> {
     actix_web::rt::System::new().block_on(async move {
         // A client for each thread: its connections belong to the thread's own reactor.
         let app = move || {
-            let client = reqwest::Client::builder().no_proxy().build().expect("no setting that can fail");
+            let client = reqwest::Client::builder().no_proxy().pool_idle_timeout(RESTING).build();
+            let client = client.expect("no setting that can fail");
             let bare = web::Data::new(Bare { upstream: upstream.clone(), client });
             App::new().app_data(bare).app_data(web::PayloadConfig::new(64 << 20)).default_service(web::to(pass))
         };

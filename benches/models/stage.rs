@@ -8,26 +8,32 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use helix::node::{DataFolder, NodeProcess};
-use helix_adapter_http::api::CreatedKey;
+use helix_adapter_http::api::{CreatedKey, KeyList};
+use helix_protocol::Money;
 use serde_json::json;
 
 use crate::bare;
 use crate::group::{self, Group};
 use crate::litellm::{self, LiteLlm};
 use crate::report::Figure;
-use crate::target::{Speaking, Target};
+use crate::target::{FIXED, Speaking, Target};
 use crate::upstream::Upstream;
 
 /// Nobody in between.
 pub const DIRECT: &str = "nothing in between";
 /// See [`bare`].
 pub const BARE: &str = "bare reverse proxy";
-/// Chat completions on both sides.
+/// Chat completions on both sides, of a model without a price: there is no money to set aside.
 pub const PASSED: &str = "gateway, bytes passed on";
+/// The same of a model with a price: what a call can cost is in the records before it is made.
+pub const SET_ASIDE: &str = "gateway, bytes passed on, money set aside";
 /// Anthropic's messages on this side, chat completions on the other.
 pub const TRANSLATED: &str = "gateway, messages translated to chat";
 /// Chat completions on both sides.
 pub const LITELLM: &str = "LiteLLM proxy";
+
+/// The model with a price.
+const PRICED: &str = "priced";
 
 /// Everything that runs.
 pub struct Stage {
@@ -52,24 +58,28 @@ impl Stage {
         targets.push(Target::new(BARE, format!("http://{address}"), "none", Speaking::Chat)?);
         let (node, gateway, key) = node(folder.path(), &base).await?;
         targets.push(Target::new(PASSED, gateway.as_str(), key.as_str(), Speaking::Chat)?);
+        let priced = Target::new(SET_ASIDE, gateway.as_str(), key.as_str(), Speaking::Chat)?;
+        targets.push(Target { model: PRICED, ..priced });
         targets.push(Target::new(TRANSLATED, gateway, key, Speaking::Messages)?);
-        let litellm = match litellm::program() {
+        let litellm = match litellm::program("measuring beside LiteLLM").map_err(anyhow::Error::msg)? {
             Some(program) => {
                 // As its documents advise: a worker process for each core, its logs off.
-                let litellm = LiteLlm::start(&program, folder.path(), &format!("{base}/v1"), "fixed", cores()).await?;
+                let litellm = LiteLlm::start(&program, folder.path(), &format!("{base}/v1"), FIXED, cores()).await?;
                 targets.push(Target::new(LITELLM, litellm.base.as_str(), litellm::KEY, Speaking::Chat)?);
                 Some(litellm)
             }
-            None => {
-                eprintln!("\n*** LiteLLM is not installed (scripts/litellm.sh): nothing is measured beside it ***\n");
-                None
-            }
+            None => None,
         };
         for target in &targets {
             for _ in 0..20 {
                 target.ask(&upstream, Duration::ZERO).await?;
             }
         }
+        let keys: KeyList = node.client()?.get("/keys").await?;
+        ensure!(
+            keys.keys.iter().any(|key| key.spent.money > Money::ZERO),
+            "calls of the model with a price cost nothing: {keys:?}"
+        );
         Ok(Self { _folder: folder, upstream, targets, node, bare, litellm })
     }
 
@@ -120,8 +130,10 @@ async fn node(folder: &Path, upstream: &str) -> Result<(NodeProcess, String, Str
     std::fs::write(
         &config,
         format!(
-            "workers: {{ local: 0 }}\ngateway: {{ listen: \"{listen}\" }}\nllm:\n  default_provider: fixed\n  providers:\n    \
-             fixed: {{ base_url: \"{upstream}/v1\", key_env: \"\", model: fixed, concurrency: 256 }}\n"
+            "workers: {{ local: 0 }}\ngateway: {{ listen: \"{listen}\" }}\nllm:\n  default_provider: {FIXED}\n  providers:\n    \
+             {FIXED}: {{ base_url: \"{upstream}/v1\", key_env: \"\", model: {FIXED}, concurrency: 256 }}\n    \
+             {PRICED}: {{ base_url: \"{upstream}/v1\", key_env: \"\", model: {PRICED}, concurrency: 256, \
+             prices: {{ {PRICED}: {{ input: 0.1, output: 0.4 }} }} }}\n"
         ),
     )?;
     let data = DataFolder::locate(&folder.join("data"))?;

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 
 use crate::latency::{JITTER_MS, Samples, jitter, of, over_direct};
 use crate::report::{Figure, Scale, quantile};
-use crate::stage::{BARE, DIRECT, LITELLM, PASSED, Stage, TRANSLATED};
+use crate::stage::{BARE, DIRECT, LITELLM, PASSED, SET_ASIDE, Stage, TRANSLATED};
 
 /// How long the upstream thinks before it speaks.
 const HOLD: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ fn figures_of(what: &str, samples: &Samples) -> Vec<Figure> {
     let count = |samples: &[f64]| format!("{} samples", samples.len());
     let mut figures: Vec<Figure> =
         [0.5, 0.99].map(|share| Figure::new(title(DIRECT, share), quantile(direct, share), "ms").against(count(direct))).into();
-    for (name, share) in [BARE, PASSED, TRANSLATED, LITELLM].into_iter().flat_map(|name| [(name, 0.5), (name, 0.99)]) {
+    for (name, share) in [BARE, PASSED, SET_ASIDE, TRANSLATED, LITELLM].into_iter().flat_map(|name| [(name, 0.5), (name, 0.99)]) {
         if of(samples, name).is_empty() {
             continue;
         }

@@ -12,6 +12,12 @@ use crate::upstream::{Upstream, piece};
 /// Longer than any call takes that works.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Servers close a connection that has rested for five seconds, as it may while others have their turns: it is given up before.
+pub const RESTING: Duration = Duration::from_secs(2);
+
+/// The model that everybody has.
+pub const FIXED: &str = "fixed";
+
 static CALLS: AtomicU64 = AtomicU64::new(1);
 
 /// In which format it is asked. The upstream speaks chat completions.
@@ -32,6 +38,8 @@ pub struct Target {
     pub base: String,
     /// The key that it wants.
     pub key: String,
+    /// The model that it is asked for.
+    pub model: &'static str,
     /// The format that it is asked in.
     pub speaking: Speaking,
     /// Its own connections.
@@ -55,15 +63,15 @@ pub struct TookInPieces {
 }
 
 impl Target {
-    /// One of these.
+    /// One of these, asked for [`FIXED`].
     pub fn new(name: &'static str, base: impl Into<String>, key: impl Into<String>, speaking: Speaking) -> Result<Self> {
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        Ok(Self { name, base: base.into(), key: key.into(), speaking, client })
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).pool_idle_timeout(RESTING).build()?;
+        Ok(Self { name, base: base.into(), key: key.into(), model: FIXED, speaking, client })
     }
 
     fn body(&self, call: u64, hold: Duration, pieces: usize) -> Value {
         let prompt = format!("call-{call} hold-{} pieces-{pieces}", hold.as_millis());
-        json!({"model": "fixed", "max_tokens": 64, "stream": pieces > 0, "messages": [{"role": "user", "content": prompt}]})
+        json!({"model": self.model, "max_tokens": 64, "stream": pieces > 0, "messages": [{"role": "user", "content": prompt}]})
     }
 
     async fn send(&self, call: u64, hold: Duration, pieces: usize) -> Result<reqwest::Response> {

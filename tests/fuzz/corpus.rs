@@ -59,6 +59,48 @@ fn the_corpus_of_agents_is_written() {
     write("agent-output", helix_adapter_external::fuzzing::program_examples());
 }
 
+/// Writes what clients, models and the web send into the corpus. What is there stays.
+#[test]
+#[ignore = "it changes the corpus; run it when one of the readers has changed"]
+fn the_corpus_of_what_is_read_is_written() {
+    write(
+        "ollama-prompt",
+        [
+            r#"{"model":"m","prompt":"hi","system":"be brief","images":["iVBORw0KGgo="],"options":{"num_predict":9},"think":true,"stream":false}"#,
+            r#"{"model":"m","prompt":"hi","suffix":"","raw":false,"context":[],"format":{"type":"object"},"keep_alive":"5m"}"#,
+            r#"{"model":"m","message":{"role":"assistant","content":"yes","thinking":"hm"},"done":true,"done_reason":"stop","eval_count":2}"#,
+        ],
+    );
+    write(
+        "patch",
+        [
+            "*** Begin Patch\n*** Add File: a\n+one\n+\n*** Delete File: b\n*** Update File: c d\n*** Move to: e\n@@ class A\n@@ def f\n x\n\n-y\n+z\n*** End of File\n*** End Patch",
+            "apply_patch <<'EOF'\r\n*** Begin Patch\r\n*** Update File: a\r\n@@ -1,2 +1,2 @@\r\n-\u{e4}\r\n+b\r\n@@\r\n c\r\n-d\r\n*** End Patch\r\nEOF\r\n",
+        ],
+    );
+    // The first byte says what it is called.
+    let page = "<!doctype html><html><head><title>T</title><style>a{}</style></head><body><h1>One</h1><p>Two &amp; <a href=\"/x\">three</a>\
+        <pre>a\n  b</pre><table><tr><th>k</th><td>v</td></tr></table><ul><li>x<ol><li>y</ol></ul><script>1<2</script></body></html>";
+    write("page", [format!("\0{page}"), format!("\u{4}{page}"), "\u{3}text\n".to_owned()]);
+    write("page", [[b"\x01<html><p>\xe4\xf6".as_slice(), b"\x02<\0p\0>\0\xe4\0", b"\x05%PDF-1.7"].concat()]);
+    write(
+        "body",
+        [
+            r#"{"model":"m","n":1,"messages":[{"role":"user","content":"\u00e9\ud83d\ude00"}],"stream":true,"metadata":{"a":1,"A":2}}"#,
+            r#"{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"maxOutputTokens":9,"candidateCount":1},"a":[[],{},"",1.5,-2,null]}"#,
+            r#"{"model":"m","Model":"n"}"#,
+        ],
+    );
+    write(
+        "event-array",
+        [
+            "\u{1}: keep-alive\n\ndata: {\"a\":\"\u{e4}\"}\r\n\r\nevent: x\ndata: {\"b\":\ndata: 2}\n\ndata:{\"c\":3}",
+            "\u{2} {\"error\":{\"code\":404}}",
+            "\u{2}\n[{\"a\":1}]",
+        ],
+    );
+}
+
 /// Writes real encodings into the corpus: of a small repository, a group, a mark and some lines. What is there stays.
 #[test]
 #[ignore = "it changes the corpus; run it when an encoding has changed"]

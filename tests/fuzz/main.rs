@@ -1,4 +1,5 @@
-//! Every parser of the version store, of models' formats and of what other people's agents print, fed with what nobody would write.
+//! Every parser of the version store, of models' formats, of what clients and models send, of pages of the web and of what other
+//! people's agents print, fed with what nobody would write.
 //!
 //! Inputs come from `corpus/TARGET`: real encodings, and what once was a problem. They are mutated by a seeded generator for a
 //! short time (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is
@@ -18,7 +19,7 @@ use mutation::Mutator;
 type Target = fn(&[u8]);
 
 /// What is fed, by the name of its corpus.
-const TARGETS: [(&str, Target); 19] = [
+const TARGETS: [(&str, Target); 24] = [
     ("tree", helix_versions::fuzzing::tree),
     ("snapshot", helix_versions::fuzzing::snapshot),
     ("records", helix_versions::fuzzing::records),
@@ -34,10 +35,15 @@ const TARGETS: [(&str, Target); 19] = [
     ("anthropic", helix_adapter_models::fuzzing::anthropic),
     ("gemini", helix_adapter_models::fuzzing::gemini),
     ("ollama", helix_adapter_models::fuzzing::ollama),
+    ("ollama-prompt", helix_adapter_models::fuzzing::prompt),
     ("sse", helix_adapter_models::fuzzing::sse),
     ("ndjson", helix_adapter_models::fuzzing::ndjson),
     ("acp", helix_adapter_external::fuzzing::acp),
     ("agent-output", helix_adapter_external::fuzzing::program),
+    ("patch", helix_actor_runner::fuzzing::patch),
+    ("page", helix_adapter_pages::fuzzing::page),
+    ("body", helix_adapter_http::fuzzing::body),
+    ("event-array", helix_adapter_http::fuzzing::array),
 ];
 
 /// A line of the engine's socket, as either side reads it.

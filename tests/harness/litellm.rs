@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::group::Group;
+use super::peers::{self, Peer};
 
 /// It imports for a while before it listens.
 const STARTING: Duration = Duration::from_secs(180);
@@ -26,12 +27,10 @@ pub struct LiteLlm {
     pub base: String,
 }
 
-/// The installed program; `None` where it is not installed. `scripts/litellm.sh` installs it.
-pub fn program() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/litellm.sh");
-    let output = Command::new(script).arg("--where").output().ok()?;
-    let program = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    (output.status.success() && program.exists()).then_some(program)
+/// The installed program for `what` needs it; `None` where it is not installed and that was agreed to.
+pub fn program(what: &str) -> Result<Option<PathBuf>, String> {
+    let litellm = Peer::find("litellm");
+    if litellm.is_whole { Ok(Some(litellm.place)) } else { peers::without("litellm", what).map(|()| None) }
 }
 
 impl LiteLlm {

@@ -6,7 +6,9 @@
 mod group;
 #[allow(dead_code, reason = "the bench weighs it, the tests do not")]
 pub mod litellm;
+mod not_run;
 mod oracle;
+pub mod peers;
 mod process;
 mod script;
 mod seed;
@@ -28,6 +30,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
+pub use not_run::not_run;
 pub use oracle::{Oracle, Trail, Verdict};
 pub use process::{Signal, end_everything_in, processes_in, send, state_of};
 pub use script::{diligent, scenario, transcript};
@@ -128,7 +131,7 @@ impl Setup {
         let node = block_in_place(|| NodeProcess::start(&program, &data, &path)).expect("the node starts");
         let client = node.client().expect("a client can be made");
         let oracle = Oracle::watch(&client, folder.path()).await;
-        let product = Product { node, client, oracle, model, folder, pids: Mutex::default() };
+        let product = Product { node, client, oracle, model, folder, nodes_ended: 0, pids: Mutex::default() };
         product.workers_ready(workers).await;
         product
     }
@@ -151,6 +154,8 @@ pub struct Product {
     /// The model server.
     pub model: Option<ScriptedServer>,
     folder: TempDir,
+    /// How often the node was started again.
+    nodes_ended: usize,
     pids: Mutex<BTreeMap<WorkerId, u32>>,
 }
 
@@ -274,21 +279,25 @@ impl Product {
 
     /// Starts the node again.
     pub fn start_node_again(&mut self) {
+        self.nodes_ended += 1;
         block_in_place(|| self.node.start_again()).unwrap_or_else(|failure| panic!("{failure}: {}", failure.message));
     }
 
     /// Holds the steps that are there against those that were acknowledged, and the model server's log against itself.
     pub async fn judge(&self) -> Verdict {
         let mut verdict = Verdict { replied_twice: self.oracle.replied_twice(), ..Verdict::default() };
-        let mut uncertain = 0;
+        // With a node dies at most one call of each task, and may be made again. No other death ends a call.
+        let mut lost = 0;
         for (task, acknowledged) in self.oracle.acknowledged() {
             let all = self.all_steps(task).await;
             verdict.add(task, &acknowledged, &self.steps(task).await, &all);
-            uncertain += all.iter().map(|step| step.spend.uncertain_calls as usize).sum::<usize>();
+            let calls = all.iter().map(|step| step.spend.uncertain_calls as usize).sum::<usize>();
+            lost += calls.min(self.nodes_ended);
+            verdict.uncertain_calls += calls.saturating_sub(self.nodes_ended);
         }
         if let Some(model) = &self.model {
             let given = repeated_replies(&read_log(model.log()).expect("the model's log can be read"));
-            verdict.repeated_replies = given.saturating_sub(uncertain);
+            verdict.repeated_replies = given.saturating_sub(lost);
         }
         verdict
     }

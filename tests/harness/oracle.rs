@@ -151,9 +151,12 @@ pub struct Verdict {
     pub double: Vec<(AttemptId, u64)>,
     /// Steps whose epoch is older than that of the step before.
     pub stale: Vec<StepId>,
-    /// Model replies that were given and asked for again, those left out that a step counts as uncertain: the node died before the
-    /// reply could reach its journal.
+    /// Model replies that were given and asked for again, those left out that a step counts as uncertain because the node died
+    /// before the reply could reach its journal.
     pub repeated_replies: usize,
+    /// Model calls charged as uncertain although no node died with them. Where the model was made to fail in the middle of answers
+    /// that are as many, and elsewhere none.
+    pub uncertain_calls: usize,
     /// Steps for which more than one reply was journalled.
     pub replied_twice: Vec<(TaskId, u64)>,
 }

@@ -1,10 +1,11 @@
 //! What an agent asks before it acts, and how it comes to its answer, by the real scheduler: parked, restarted, step by step.
 
 use helix_adapter_http::api::{AnswerRequest, QuestionList};
-use helix_protocol::{AgentSpec, Approval, Question, Reasoning, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
+use helix_protocol::{AgentSpec, Approval, EventKind, Question, Reasoning, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::{Value, json};
 
 use crate::harness::{Product, Setup, Verdict, scenario, transcript};
+use crate::worker_deaths::moment;
 
 impl Product {
     /// The task's questions without an answer.
@@ -61,6 +62,39 @@ async fn what_is_allowed_is_shown_whole_outlives_the_node_and_is_done_and_what_i
     product.answer(&second, "no, leave it").await;
     assert_eq!(product.completed(task).await, written, "and what was not was not");
     assert_eq!(product.judge().await, Verdict::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_in_the_background_writes_is_in_the_files_of_a_task_that_only_looks_and_ends() {
+    let folder = tempfile::Builder::new().prefix("helix-test").tempdir().expect("a temporary folder");
+    let [go, built] = ["go", "built"].map(|name| folder.path().join(name));
+    let build = format!("until test -e {}; do sleep 0.02; done; echo built > result.txt; touch {}", go.display(), built.display());
+    for (prompt, start) in [
+        ("build it in the background", json!({"command": build, "background": true})),
+        ("build it behind a command", json!({"command": format!("({build}) > /dev/null 2>&1 &")})),
+    ] {
+        let script = scenario(
+            prompt,
+            [calls("shell", start), calls("glob", json!({"pattern": "*"})), json!({"text": "It is built.", "delay_ms": 3_000})],
+        );
+        let setup = Setup::workers(1).set("tasks.writable", json!([folder.path()]));
+        let product = setup.model(transcript([script])).start().await;
+        let mut trail = product.oracle.trail();
+        let task = product.agent(prompt).await;
+        moment(&mut trail, task, 2, EventKind::StepCompleted).await;
+        std::fs::write(&go, "").expect("the folder is writable");
+        product.until("it is built", async || built.exists()).await;
+        assert_eq!(product.steps(task).await.len(), 2, "{prompt}: the model has not answered yet");
+        let tree = product.completed(task).await;
+        let changed: Vec<u64> = product.steps(task).await.iter().map(|step| step.files_changed).collect();
+        assert_eq!(changed, [0, 0, 1], "{prompt}");
+        let by_hand = product.command(&["echo built > result.txt"]).await;
+        assert_eq!(tree, product.completed(by_hand).await, "{prompt}");
+        assert_eq!(product.judge().await, Verdict::default());
+        for mark in [&go, &built] {
+            std::fs::remove_file(mark).expect("it is there");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,9 @@ fn the_demo_holds_its_agents_until_a_person_has_killed_or_pressed_enter() {
         let mut seen = Vec::new();
         seen.extend(lines.by_ref().take_while(|line| !line.contains("press Enter")));
         assert!(seen.iter().any(|line| line.contains("the agents are held")), "{seen:?}");
+        let transcript = seen.iter().find_map(|line| line.strip_prefix("Its transcript is ")?.split_once(" ("));
+        let transcript = std::fs::read_to_string(transcript.expect("it is named").0).expect("it can be read");
+        assert_eq!(transcript, helix::scripted::DEMO);
         let (reader, late) = std::sync::mpsc::channel();
         let rest = std::thread::spawn(move || lines.for_each(|line| drop(reader.send(line))));
         // A command that ran when they were held may end meanwhile; no agent begins another step.

@@ -1,7 +1,7 @@
 //! Our providers over something that was not written here: a LiteLLM proxy, in each format that it serves,
 //! before the scripted model.
 //!
-//! It is large and slow to start, so it runs in `make campaign` only, and where it is not installed that is said loudly.
+//! It is large and slow to start, so it runs in `make campaign` only.
 
 use std::sync::Arc;
 
@@ -114,10 +114,7 @@ async fn our_providers_converse_over_a_litellm_proxy_in_every_format_that_it_ser
         eprintln!("not run: LiteLLM takes long to start, so `make campaign` runs this (HELIX_CAMPAIGN)");
         return;
     }
-    let Some(program) = program() else {
-        eprintln!("\n*** LiteLLM is not installed (scripts/litellm.sh): our providers were NOT driven over it ***\n");
-        return;
-    };
+    let Some(program) = program("our providers over LiteLLM").expect("LiteLLM is installed") else { return };
     // Whoever was first has set it, and that is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,7 +10,7 @@ use helix_database::testing::{Durability, TestPostgres};
 use helix_messages::{AddWorker, WorkerView};
 use helix_protocol::{EventKind, ObjectId, TaskId, WorkerTarget};
 
-use crate::harness::{HELIX, Product, SOON, Setup, Verdict, diligent, end_everything_in, transcript};
+use crate::harness::{HELIX, Product, SOON, Setup, Verdict, diligent, end_everything_in, not_run, transcript};
 
 /// How long the disk stays full: several steps long.
 const FULL: Duration = Duration::from_millis(1_500);
@@ -272,6 +272,31 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Set where a test runs as [`in_a_namespace`] has started it.
+const NAMESPACE: &str = "TEST_IN_A_NAMESPACE";
+
+/// Runs a test of this file as root of a user namespace of its own, where it may mount; says that it is not run where this kernel
+/// lets this user have none.
+fn in_a_namespace(test: &str) {
+    let unshare = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]).arg(program);
+        command
+    };
+    assert!(std::env::var_os(NAMESPACE).is_none(), "a namespace that may mount was made, and it may not");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mounts = unshare(Path::new("mount")).args(["-t", "tmpfs", "tmpfs"]).arg(folder.path()).output();
+    if !mounts.is_ok_and(|output| output.status.success()) {
+        return not_run(test, "this user may mount no file system, not in a user namespace either");
+    }
+    let this = std::env::current_exe().expect("this program");
+    let mut again = unshare(&this);
+    again.args(["--exact", "--nocapture", &format!("misfortunes::{test}")]).env(NAMESPACE, "1");
+    let output = tokio::task::block_in_place(|| again.output()).expect("unshare was there");
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{complained}");
+}
+
 /// A worker in this folder, on another disk than the node.
 async fn add_worker(product: &Product, folder: &Path) -> WorkerView {
     let target = WorkerTarget::Local { folder: folder.display().to_string() };
@@ -302,8 +327,7 @@ async fn a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_t
     let folder = tempfile::tempdir().expect("a temporary folder");
     // The content store keeps 128 MiB free for what it must still be able to write.
     let Some(disk) = SmallDisk::mount(folder.path(), 320) else {
-        eprintln!("skipped: mounting a small file system needs root");
-        return;
+        return in_a_namespace("a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_there_is_space");
     };
     let setup = Setup::workers(0).patient_leases().model(transcript([diligent("diligent", 6, 20)]));
     let mut product = setup.data(&folder.path().join("data")).start().await;
@@ -334,8 +358,7 @@ async fn a_full_disk_costs_nothing_that_was_acknowledged_and_work_goes_on_once_t
 async fn a_full_disk_of_a_worker_costs_nothing_but_time() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(disk) = SmallDisk::mount(folder.path(), 24) else {
-        eprintln!("skipped: mounting a small file system needs root");
-        return;
+        return in_a_namespace("a_full_disk_of_a_worker_costs_nothing_but_time");
     };
     let setup = Setup::workers(0).patient_leases().model(transcript([diligent("diligent", 6, 20)]));
     let product = setup.start().await;

@@ -1,13 +1,15 @@
-//! A model server that fails in every way: the task completes, waits until somebody answers, or ends with a code
-//! and its conversation whole.
+//! A model server that fails in every way: the task completes, waits until somebody answers, or until a person mends something, or
+//! ends with a code and its conversation whole.
+
+use std::process::{Command, Stdio};
 
 use helix::scripted::{Fault, FaultKind, read_log};
 use helix_adapter_http::api::SystemStatus;
-use helix_messages::TaskWhy;
+use helix_messages::{ResumeTask, TaskWhy};
 use helix_protocol::{AgentSpec, Code, EventKind, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 use serde_json::{Value, json};
 
-use crate::harness::{Product, Setup, Verdict, diligent, scenario, transcript};
+use crate::harness::{HELIX, Product, Setup, Verdict, diligent, scenario, transcript};
 
 /// A product whose model is given up soon, after so many repetitions of a call.
 async fn impatient(repetitions: u32) -> Product {
@@ -38,7 +40,7 @@ async fn a_model_server_that_fails_once_costs_a_task_nothing_but_time() {
         product.model.as_ref().expect("it is scripted").order(Fault { kind, times: 1 });
         assert_eq!(product.completed(task).await, tree, "{name}");
     }
-    assert_eq!(product.judge().await, Verdict::default());
+    assert_eq!(product.judge().await, Verdict { uncertain_calls: uncertain().len(), ..Verdict::default() });
 }
 
 /// What may have been billed, so that it is not asked for again by itself.
@@ -80,7 +82,9 @@ async fn a_model_server_that_keeps_failing_ends_the_task_with_its_code_and_a_ret
         let line = product.steps(task).await;
         assert_eq!(line[0].id, kept[0].id, "{name}: it went on from its first step");
         let short: Vec<_> = line.iter().map(|step| (step.ordinal, step.epoch.0, step.outcome)).collect();
-        assert_eq!(product.judge().await, Verdict::default(), "{name}: {short:?}");
+        let tried = 1 + record.retries as usize;
+        let verdict = Verdict { uncertain_calls: tried, ..Verdict::default() };
+        assert_eq!(product.judge().await, verdict, "{name}: {short:?}");
     });
     futures::future::join_all(tests).await;
 }
@@ -126,6 +130,40 @@ async fn a_task_whose_only_model_is_away_waits_for_it_says_why_and_uses_no_retry
         assert_eq!(product.judge().await, Verdict::default(), "{status}");
     });
     futures::future::join_all(tests).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_key_is_refused_parks_says_what_to_mend_and_goes_on_from_its_last_step() {
+    let product = impatient(0).await;
+    let undisturbed = product.agent("diligent, in peace").await;
+    let tree = product.completed(undisturbed).await;
+    let mut trail = product.oracle.trail();
+    let task = product.agent("diligent, with a poor model").await;
+    trail.until_kind(task, EventKind::StepCompleted).await;
+    let model = product.model.as_ref().expect("it is scripted");
+    model.order(Fault { kind: FaultKind::Status { status: 401, retry_after_s: None }, times: u32::MAX });
+    product.until("the task parks", async || product.record(task).await.status == TaskStatus::WaitingForInput).await;
+    let parked = product.record(task).await;
+    let begins = "no model takes its calls: scripted answered 401: a fault that was ordered (model_refused); ";
+    assert!(parked.reason.starts_with(begins) && parked.reason.ends_with(". Is it mended?"), "{}", parked.reason);
+    let kept = product.steps(task).await;
+
+    // Who starts one with such a key, and is no person at a terminal, is told and not kept waiting.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let mut run = Command::new(HELIX);
+    run.arg("--data").arg(product.node.folder().root()).args(["--json", "run", "diligent, with a poor model"]);
+    run.current_dir(elsewhere.path()).stdin(Stdio::null());
+    let run = tokio::task::block_in_place(|| run.output()).expect("the program runs");
+    let told = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(7), "{told}");
+    assert!(told.contains("no model takes its calls: ") && told.contains("`helix task resume "), "{told}");
+
+    let admin = format!("http://{}/admin/faults", model.addr());
+    assert!(reqwest::Client::new().delete(admin).send().await.expect("the model server answers").status().is_success());
+    let _: TaskRecord = product.client.post(&format!("/tasks/{task}/resume"), &ResumeTask::default()).await.expect("it is resumed");
+    assert_eq!(product.completed(task).await, tree);
+    assert_eq!(product.steps(task).await[0].id, kept[0].id, "it went on from its last step");
+    assert_eq!(product.judge().await, Verdict::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

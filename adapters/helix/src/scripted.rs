@@ -18,4 +18,4 @@ pub use fault::{Fault, FaultKind};
 pub use log::{LogLine, read_log, repeated_replies};
 pub use sample::{SAMPLE, SampleFile};
 pub use server::{ScriptedServer, ServeArgs, serve};
-pub use transcript::{Transcript, demo};
+pub use transcript::{DEMO, Transcript, demo};

@@ -9,6 +9,8 @@
 //! No proxy of the environment is used: it would look names up itself, after they were judged.
 
 mod fetch;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod grant;
 mod search;
 mod text;

@@ -84,6 +84,12 @@ impl Demo {
             }
         ));
         let stage = Stage::set(&self).await?;
+        if stage.model.is_some() {
+            tell(&format!(
+                "Its transcript is {} (with --keep it stays), in the source adapters/helix/transcripts/demo.yaml.",
+                stage.transcript().display()
+            ));
+        }
         let folder = stage.folder.clone();
         let played = {
             let mut play = Play::new(&self, &stage, context.style);

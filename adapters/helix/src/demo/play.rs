@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, ExportRequest, ForkRequest, StepList};
 use helix_messages::{Exported, ImportGit};
+use helix_ports::NO_MODEL;
 use helix_protocol::{
     AgentSpec, Base, Code, Event, EventKind, Failure, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, WorkerId,
 };
@@ -201,7 +202,7 @@ impl<'a> Play<'a> {
                 Err(failure) => return Err(failure),
             };
             self.see(&event).await?;
-            if let Some(task) = event.event.task.filter(|_| ends(event.event.kind)) {
+            if let Some(task) = event.event.task.filter(|_| ends(&event)) {
                 open.retain(|open| *open != task);
             }
         }
@@ -350,9 +351,14 @@ impl<'a> Play<'a> {
     }
 }
 
-/// True of events after which a task makes no more steps.
-fn ends(kind: EventKind) -> bool {
-    matches!(kind, EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled)
+/// True of events after which a task makes no more steps: nobody mends what its model waits for while the demo runs.
+fn ends(event: &Event) -> bool {
+    let event = &event.event;
+    match event.kind {
+        EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled => true,
+        EventKind::TaskAsked => event.message.starts_with(NO_MODEL),
+        _ => false,
+    }
 }
 
 /// What the kills came to.

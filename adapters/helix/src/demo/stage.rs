@@ -20,6 +20,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Prices of the scripted model, so that the demo has something to count: US dollars per million tokens.
 const PRICES: &str = "{ input: 2.0, cached: 0.2, output: 8.0 }";
 
+/// What the scripted model says, in the demo's folder.
+const TRANSCRIPT: &str = "transcript.yaml";
+
 /// How long an answer may be held while a person makes up their mind, in milliseconds.
 const HELD_MS: u64 = 3_600_000;
 
@@ -69,6 +72,11 @@ impl Stage {
         let stage = Self { folder, node, model, client };
         stage.workers_ready().await?;
         Ok(stage)
+    }
+
+    /// Where a person can read what the scripted model says.
+    pub fn transcript(&self) -> PathBuf {
+        self.folder.join(TRANSCRIPT)
     }
 
     /// Every worker, as the node sees it.
@@ -138,6 +146,8 @@ pub enum Keep {
 async fn start_model(folder: &Path) -> Result<ScriptedServer, Failure> {
     let internal = |error: anyhow::Error| Failure::new(Code::Internal, format!("the scripted model server: {error:#}"));
     let transcript = scripted::demo().map_err(internal)?;
+    let readable = folder.join(TRANSCRIPT);
+    std::fs::write(&readable, scripted::DEMO).map_err(|error| Failure::io(readable.display(), &error))?;
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     ScriptedServer::start(transcript, address, &folder.join("model.jsonl")).await.map_err(internal)
 }

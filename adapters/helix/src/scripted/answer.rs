@@ -5,6 +5,9 @@ use helix_protocol::{Block, ModelReply, ModelRequest, StopReason, Usage};
 
 use super::transcript::{Next, RECOVERY, Scenario, ScriptedCall, ScriptedUsage, Transcript};
 
+/// What a picture counts.
+const IMAGE: u64 = 1_600;
+
 /// An answer, with where it stands in the transcript.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -60,10 +63,11 @@ fn counted(usage: ScriptedUsage) -> Usage {
 
 /// Counts as a provider with a prompt cache would: everything before the last message was read before.
 fn estimate(request: &ModelRequest, blocks: &[Block]) -> Usage {
-    let input_tokens = request_tokens(request);
+    let of = |request: &ModelRequest| request_tokens(request, IMAGE);
+    let input_tokens = of(request);
     let mut before = request.clone();
     before.messages.pop();
-    let cached_tokens = if request.messages.len() > 2 { request_tokens(&before).min(input_tokens) } else { 0 };
+    let cached_tokens = if request.messages.len() > 2 { of(&before).min(input_tokens) } else { 0 };
     let written = |block: &Block| match block {
         Block::Text { text, .. } => text_tokens(text),
         Block::ToolUse { name, input, .. } => text_tokens(name) + text_tokens(&input.to_string()),

@@ -153,9 +153,12 @@ pub(crate) enum Next<'a> {
     Over(usize),
 }
 
+/// The transcript of `helix demo`, as it is in the source.
+pub const DEMO: &str = include_str!("../../transcripts/demo.yaml");
+
 /// The transcript of `helix demo`.
 pub fn demo() -> anyhow::Result<Transcript> {
-    Transcript::parse(include_str!("../../transcripts/demo.yaml")).context("the demo's transcript")
+    Transcript::parse(DEMO).context("the demo's transcript")
 }
 
 impl Transcript {
