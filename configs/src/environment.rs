@@ -34,6 +34,7 @@ pub fn changes_a_node(name: &str) -> bool {
 const READ_ELSEWHERE: &[&str] = &[
     "HELIX_CONFIG",
     "HELIX_CACHE",
+    "HELIX_WITHOUT_PEERS",
     "HELIX_BLESS",
     "HELIX_CAMPAIGN",
     "HELIX_SEED",
@@ -212,6 +213,8 @@ mod tests {
     fn the_parts_of_a_database_address_are_put_together_and_escaped() {
         let config = with(&[("HELIX_DATABASE_HOST", "db"), ("HELIX_DATABASE_USER", "me"), ("HELIX_DATABASE_PASSWORD", "p@ss/1")]);
         assert_eq!(config.expect("right").database.url, "postgres://me:p%40ss%2F1@db:5432/helix");
+        let config = with(&[("HELIX_DATABASE_HOST", "db"), ("HELIX_DATABASE_SSLMODE", "verify-full")]);
+        assert_eq!(config.expect("right").database.url, "postgres://helix@db:5432/helix?sslmode=verify-full");
         let lonely = with(&[("HELIX_DATABASE_USER", "me")]).expect_err("no host");
         assert_eq!(lonely.message, "HELIX_DATABASE_USER is set and HELIX_DATABASE_HOST is not");
     }

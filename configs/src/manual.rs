@@ -154,7 +154,7 @@ The environment wins over the file. Every scalar key has a variable, `HELIX_<SEC
 | Variable | Meaning |
 |---|---|
 | `DATABASE_URL` | `database.url`; `HELIX_DATABASE_URL` wins over it |
-| `HELIX_DATABASE_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_NAME`, `_SSLMODE` | `database.url` put together from its parts |
+| `HELIX_DATABASE_HOST`, `_PORT`, `_USER`, `_PASSWORD`, `_NAME`, `_SSLMODE` | `database.url` put together from its parts; `PGSSLROOTCERT` names the file of an authority |
 | `HELIX_DATA` | `server.data` |
 | `HELIX_LOG` | `logging.level` |
 | `OPENAI_BASE_URL` | `llm.providers.openai.base_url` |

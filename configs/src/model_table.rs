@@ -29,6 +29,9 @@ pub struct ModelPrice {
     /// Written into the cache; `input` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<f64>,
+    /// Written into the cache for an hour; `cache_write` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h: Option<f64>,
     /// Written.
     pub output: f64,
 }
@@ -94,6 +97,9 @@ pub struct ModelEntry {
     /// Most tokens of an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<u64>,
+    /// Most tokens that a picture counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_tokens: Option<u64>,
     /// A bound on `context_tokens` whatever a more specific entry says: a service that passes others' models on
     /// takes less than they do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,6 +132,7 @@ impl ModelEntry {
             cache_least,
             context_tokens,
             output_tokens,
+            image_tokens,
             most_context_tokens,
             most_output_tokens,
             long_price
@@ -182,6 +189,12 @@ impl ModelTable {
         found.output_tokens = within(found.output_tokens, found.most_output_tokens);
         found
     }
+
+    /// True where an entry says of this model, and not of every one, how much it takes.
+    pub fn knows_size(&self, kind: &str, model: &str) -> bool {
+        let mut of_it = self.layers.iter().flatten().filter(|entry| entry.model != "*" && entry.covers(kind, model));
+        of_it.any(|entry| entry.context_tokens.is_some())
+    }
 }
 
 /// Reads a models file. Refused with `invalid_config`, naming line and key.
@@ -224,11 +237,13 @@ pub(crate) fn check(entries: &[ModelEntry], source: &str) -> Result<(), Failure>
             );
         }
         let prices = entry.price.iter().chain(entry.long_price.iter().map(|long| &long.price));
-        let amounts = prices.flat_map(|price| [Some(price.input), price.cached, price.cache_write, Some(price.output)]);
+        let amounts =
+            prices.flat_map(|price| [Some(price.input), price.cached, price.cache_write, price.cache_write_1h, Some(price.output)]);
         if amounts.flatten().any(|dollars| !dollars.is_finite() || dollars < 0.0) {
             return refuse(entry, "has a price that is none", "prices are US dollars per million tokens, not negative");
         }
-        let sizes = [entry.context_tokens, entry.output_tokens, entry.most_context_tokens, entry.most_output_tokens];
+        let sizes =
+            [entry.context_tokens, entry.output_tokens, entry.image_tokens, entry.most_context_tokens, entry.most_output_tokens];
         if sizes.contains(&Some(0)) {
             return refuse(entry, "has a size of 0", "leave a size out where it is not known");
         }
@@ -357,6 +372,8 @@ mod tests {
     #[test]
     fn a_request_of_two_million_tokens_has_a_model_that_takes_it() {
         assert_eq!(ModelTable::built_in().of("gemini", "gemini-1.5-pro-002").context_tokens, Some(2_097_152));
+        let known = |kind: &str, model: &str| ModelTable::built_in().knows_size(kind, model);
+        assert_eq!([known("openai", "gpt-4o"), known("openai_compatible", "mine"), known("ollama", "mine")], [true, false, false]);
     }
 
     #[test]
@@ -366,12 +383,51 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_counts_as_its_model_has_it_and_much_where_nobody_knows() {
+        let tokens = |kind: &str, model: &str| ModelTable::built_in().of(kind, model).image_tokens;
+        for (kind, model, expected) in [
+            // 2,833 and eight tiles of 5,667.
+            ("openai", "gpt-4o-mini", 48_169),
+            ("openrouter", "openai/gpt-4o-mini-2024-07-18", 48_169),
+            ("openai", "gpt-4o", 1_445),
+            ("anthropic", "claude-opus-5-5", 4_784),
+            ("openai_compatible", "mine", 16_384),
+        ] {
+            assert_eq!(tokens(kind, model), Some(expected), "{model}");
+        }
+    }
+
+    #[test]
+    fn an_hour_in_the_cache_of_anthropic_costs_twice_the_input() {
+        let entries = entries(MODEL_TABLE, "models.yaml").expect("it is right");
+        let prices = entries.iter().filter(|entry| entry.provider == "anthropic");
+        let prices = prices.flat_map(|entry| entry.price.iter().chain(entry.long_price.iter().map(|long| &long.price)));
+        let hours: Vec<(f64, Option<f64>)> = prices.map(|price| (price.input, price.cache_write_1h)).collect();
+        assert!(hours.len() > 20, "{hours:?}");
+        assert!(hours.iter().all(|(input, hour)| *hour == Some(2.0 * input)), "{hours:?}");
+    }
+
+    #[test]
+    fn a_server_of_ones_own_is_free_whatever_model_it_serves_and_a_price_nobody_knows_is_none() {
+        let price = |kind: &str, model: &str| ModelTable::built_in().of(kind, model).price;
+        let free = Some(ModelPrice { input: 0.0, cached: None, cache_write: None, cache_write_1h: None, output: 0.0 });
+        for model in ["qwen3", "gpt-4o", "claude-opus-5-5", "mine"] {
+            assert_eq!([price("ollama", model), price("llama_cpp", model)], [free, free], "{model}");
+            assert_eq!(price("openrouter", model), None, "{model}");
+        }
+        assert_eq!(price("openai_compatible", "mine"), None);
+    }
+
+    #[test]
     fn a_users_entry_wins_and_leaves_what_it_does_not_name() {
         let mine =
             entries("models:\n- {model: \"claude-*\", output_tokens: 9, price: {input: 1, output: 2}}\n", "mine").expect("right");
         let found = ModelTable::built_in().clone().with(mine).of("anthropic", "claude-opus-5-5");
         assert_eq!(found.output_tokens, Some(9));
-        assert_eq!(found.price, Some(ModelPrice { input: 1.0, cached: None, cache_write: None, output: 2.0 }));
+        assert_eq!(
+            found.price,
+            Some(ModelPrice { input: 1.0, cached: None, cache_write: None, cache_write_1h: None, output: 2.0 })
+        );
         assert_eq!(found.thinking, Some(ThinkingControl::AlwaysEffort));
     }
 

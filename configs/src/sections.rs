@@ -61,7 +61,11 @@ impl Default for ServerConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `postgres://user:password@host/database`, or `sqlite:/path`. Empty: `records.db` in the data folder.
-    /// DATABASE_URL overrides it. A data folder keeps to the database it was first used with.
+    /// DATABASE_URL overrides it. A data folder keeps to the database it was first used with. How a PostgreSQL server is spoken to
+    /// over a network is said by `?sslmode=`: `prefer`, which holds where nothing is said, encrypts where the server can and believes
+    /// any certificate; `require` refuses a server that cannot; `verify-full` asks for a certificate of that host's name as well, by
+    /// an authority that this machine trusts or that is in the file of `&sslrootcert=`; `verify-ca` for one of any name; `disable`
+    /// never encrypts.
     pub url: String,
 }
 
@@ -320,8 +324,8 @@ pub struct ProviderConfig {
     pub max_retries: u32,
     /// Calls at once.
     pub concurrency: u32,
-    /// Prices by model, in US dollars per million tokens; they win over the capability table. A model without a price is counted in
-    /// tokens only.
+    /// Prices by model, in US dollars per million tokens; they win over the capability table. 0 says that a model is free. For one
+    /// without a price no money is set aside before a call, and none is made once a limit of money is reached.
     pub prices: BTreeMap<String, PriceConfig>,
 }
 
@@ -395,7 +399,8 @@ pub struct AgentsConfig {
     pub programs: BTreeMap<String, AgentProgram>,
     /// How long an agent may take from its start until its session stands, in milliseconds.
     pub start_ms: u64,
-    /// How long it may say nothing in the middle of a turn, in milliseconds.
+    /// How long nothing may be seen of it in the middle of a turn, in milliseconds: neither words on its outputs nor its model's
+    /// traffic over the gateway.
     pub silent_ms: u64,
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::breaker::Met;
 use crate::calls::{Call, Tried};
 use crate::insist;
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Unused};
 use crate::pool::{Candidate, Pool, named};
 use crate::provider::ProviderMsg;
 use crate::reuse::reuse_key;
@@ -46,11 +46,11 @@ pub(crate) async fn generate(
     }
     let lineup = pool.lineup(&plan, &request, |_| true);
     let session = request.session.clone();
-    let (request, asking) = (Arc::new(request), entry.asking());
+    let (request, asking, unused) = (Arc::new(request), entry.asking(), entry.unused());
     let answer = run(pool, &lineup, Asked::Answer { session: session.as_deref(), entry }, |candidate, tried| {
         let (request, deltas) = (Arc::clone(&request), deltas.clone());
-        let asking = &asking;
-        async move { ask(pool, candidate, request, deltas, asking, tried).await }
+        let follow = (&asking, &unused);
+        async move { ask(pool, candidate, request, deltas, follow, tried).await }
     });
     let Answered { answer: reply, by, asked } = answer.await?;
     pool.ended(&by.deployment, asked.elapsed());
@@ -248,8 +248,10 @@ fn unanswered(
             ProviderError::Retryable { failure, retry_after: Some(after), scope: FaultScope::Model }
         }
         None => {
-            let hint = errors.into_iter().flatten().last().map(|error| error.failure().hint.clone()).unwrap_or_default();
-            ProviderError::Elsewhere(Failure::new(Code::ModelRefused, message).hint(hint))
+            let mut hints: Vec<String> = errors.into_iter().flatten().map(|error| error.failure().hint.clone()).collect();
+            hints.retain(|hint| !hint.is_empty());
+            hints.dedup();
+            ProviderError::Elsewhere(Failure::new(Code::ModelRefused, message).hint(hints.join("; or ")))
         }
     }
 }
@@ -268,13 +270,13 @@ fn seconds(duration: Duration) -> u64 {
 }
 
 /// Asks one deployment. Where a tool must be called and the model cannot be made to, it is asked in words, and once more where its
-/// answer came to its end without.
+/// answer came to its end without. That answer is noted as unused; the usage of the other is its own.
 async fn ask(
     pool: &Pool,
     candidate: &Candidate,
     request: Arc<ModelRequest>,
     deltas: Option<DeltaSink>,
-    asking: &Asking,
+    (asking, unused): (&Asking, &Unused),
     tried: Tried,
 ) -> Result<ModelReply, ProviderError> {
     let model = &candidate.deployment.model;
@@ -294,6 +296,7 @@ async fn ask(
         show(&first, deltas.as_ref()).await;
         return Ok(first);
     }
+    unused.note(&first);
     let reminded = insist::reminded(&instructed, &choice, &first);
     // The first answer was paid for, so what fails now is not for nothing.
     let second = call(pool, candidate, Arc::new(reminded), None, asking, tried).await;
@@ -303,7 +306,6 @@ async fn ask(
         let failure = Failure::new(Code::ModelGarbage, message);
         return Err(ProviderError::Uncertain(failure.hint("name a model that can be made to, or leave the choice to it")));
     }
-    let second = ModelReply { usage: insist::together(&first.usage, &second.usage), ..second };
     show(&second, deltas.as_ref()).await;
     Ok(second)
 }
@@ -359,7 +361,7 @@ async fn show(reply: &ModelReply, deltas: Option<&DeltaSink>) {
             }
             Block::ToolUse { id, name, input, extra } => {
                 let text = input.as_str().map_or_else(|| input.to_string(), str::to_owned);
-                pieces.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone() });
+                pieces.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone(), extra: None });
                 pieces.push(ModelDelta::ToolInput { index, text });
                 index += 1;
                 extra.is_some()

@@ -44,6 +44,7 @@ pub(crate) fn together(one: &Usage, other: &Usage) -> Usage {
         input_tokens: one.input_tokens + other.input_tokens,
         cached_tokens: one.cached_tokens + other.cached_tokens,
         cache_write_tokens: one.cache_write_tokens + other.cache_write_tokens,
+        cache_write_1h_tokens: one.cache_write_1h_tokens + other.cache_write_1h_tokens,
         output_tokens: one.output_tokens + other.output_tokens,
         thinking_tokens: one.thinking_tokens + other.thinking_tokens,
         cost: one.cost + other.cost,

@@ -4,6 +4,8 @@
 //! more is written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while
 //! somebody is asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes
 //! that entry's place. Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
+//!
+//! A turn for which a model was asked twice has two entries: each is a call that is billed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +16,12 @@ use helix_ports::{DeltaSink, Extent, FaultScope, ProviderError, RawAnswer, RawCa
 use helix_protocol::{
     CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
 };
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::pool::Pool;
-use crate::{drive, forward, router};
+use crate::{drive, forward, insist, router};
 
 /// Entries that may wait to be written. Beyond, calls that end wait for the records.
 const WAITING: usize = 4_096;
@@ -53,6 +56,7 @@ impl Ledger {
             on_behalf,
             began: Instant::now(),
             asking,
+            unused: Unused::default(),
             feared: false,
             provider: String::new(),
             model: String::new(),
@@ -83,6 +87,30 @@ async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<ModelCall>) 
     }
 }
 
+/// An answer that was paid for and cannot be used, where the model is asked once more.
+#[derive(Clone, Default)]
+pub(crate) struct Unused(Arc<Mutex<Option<UnusedAnswer>>>);
+
+#[derive(Clone)]
+struct UnusedAnswer {
+    model: String,
+    usage: Usage,
+    at: Timestamp,
+    ended: Instant,
+}
+
+impl Unused {
+    /// Notes that it has just come.
+    pub fn note(&self, reply: &ModelReply) {
+        let (model, usage) = (reply.model.clone(), reply.usage);
+        *self.0.lock() = Some(UnusedAnswer { model, usage, at: Timestamp::now(), ended: Instant::now() });
+    }
+
+    fn get(&self) -> Option<UnusedAnswer> {
+        self.0.lock().clone()
+    }
+}
+
 /// One call. Dropped while somebody is asked it is entered as uncertain.
 pub(crate) struct Entry {
     ledger: Ledger,
@@ -91,6 +119,8 @@ pub(crate) struct Entry {
     began: Instant,
     /// Whether somebody is asked.
     asking: Asking,
+    /// The answer before the one that is waited for, where there was one.
+    unused: Unused,
     /// What was set aside for it is on disk.
     feared: bool,
     /// Who was asked last; empty before.
@@ -112,7 +142,7 @@ impl Entry {
         let named = request.model.as_ref().or(request.provider.as_ref());
         self.model = named.cloned().unwrap_or_default();
         let quote = router::quote(pool, &request, Extent::default()).ok();
-        let most = quote.map(|quote| at_most(Spent { money: quote.money, tokens: quote.tokens })).unwrap_or_default();
+        let most = quote.map(|quote| at_most(quote.most.known())).unwrap_or_default();
         self.most = Some(most);
         let answer = drive::generate(pool, request, deltas, &mut self).await;
         self.most = None;
@@ -124,7 +154,10 @@ impl Entry {
             }
             Err(error) => self.write_failed(error, most).await,
         }
-        answer.map(|answer| answer.reply)
+        answer.map(|answer| match self.unused.get() {
+            Some(first) => ModelReply { usage: insist::together(&first.usage, &answer.reply.usage), ..answer.reply },
+            None => answer.reply,
+        })
     }
 
     /// Passes bytes on and writes down how that ended once they have passed. A request that has to be translated is no call yet.
@@ -178,17 +211,31 @@ impl Entry {
         RawAnswer { ended: async { heard.await.ok() }.boxed(), ..answer }
     }
 
+    /// Enters how it ended, and before it the answer that was not used.
     async fn write(&self, usage: Usage, outcome: CallOutcome, code: Option<Code>) {
-        // An error means that the branch is stopping.
-        let _ = self.ledger.entries.send(self.call(usage, outcome, code)).await;
+        for call in self.first().into_iter().chain([self.call(usage, outcome, code)]) {
+            // An error means that the branch is stopping.
+            let _ = self.ledger.entries.send(call).await;
+        }
     }
 
     async fn write_failed(&self, error: &ProviderError, most: Usage) {
         let (usage, outcome) = match error {
-            ProviderError::Uncertain(_) if !self.asking.give_up() => (most, CallOutcome::Uncertain),
+            ProviderError::Uncertain(_) if !self.asking.give_up() => (self.left(most), CallOutcome::Uncertain),
             _ => (Usage::default(), CallOutcome::Failed),
         };
         self.write(usage, outcome, Some(error.failure().code)).await;
+    }
+
+    /// What is left of the most that a turn can use, without what its first answer used.
+    fn left(&self, most: Usage) -> Usage {
+        let spent = |usage: &Usage| Spent { money: usage.cost, tokens: usage.total_tokens() };
+        self.unused.get().map_or(most, |first| at_most(spent(&most).minus(spent(&first.usage))))
+    }
+
+    /// Where an answer that cannot be used is noted.
+    pub fn unused(&self) -> Unused {
+        self.unused.clone()
     }
 
     /// Whether somebody is asked, for whoever asks.
@@ -231,10 +278,22 @@ impl Entry {
 
     fn call(&self, usage: Usage, outcome: CallOutcome, code: Option<Code>) -> ModelCall {
         let OnBehalf { owner, project, actor, task, step, key, .. } = self.on_behalf.clone();
-        let latency_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (id, at, provider, model) = (self.id, Timestamp::now(), self.provider.clone(), self.model.clone());
+        let began = self.unused.get().map_or(self.began, |first| first.ended);
+        let (id, at, latency_ms) = (self.id, Timestamp::now(), milliseconds(began.elapsed()));
+        let (provider, model) = (self.provider.clone(), self.model.clone());
         ModelCall { id, at, owner, project, actor, task, step, key, provider, model, usage, latency_ms, outcome, code }
     }
+
+    /// The entry of the answer that was not used.
+    fn first(&self) -> Option<ModelCall> {
+        let UnusedAnswer { model, usage, at, ended } = self.unused.get()?;
+        let (id, latency_ms) = (ModelCallId::new(), milliseconds(ended - self.began));
+        Some(ModelCall { id, at, model, latency_ms, ..self.call(usage, CallOutcome::Answered, None) })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The usage of a call of which only the most that it can use is known.
@@ -246,10 +305,11 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let Some(most) = self.most.take() else { return };
         let (usage, outcome) =
-            if self.asking.give_up() { (Usage::default(), CallOutcome::Failed) } else { (most, CallOutcome::Uncertain) };
-        let entry = self.call(usage, outcome, Some(Code::Cancelled));
-        if self.ledger.entries.try_send(entry).is_err() {
-            tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
+            if self.asking.give_up() { (Usage::default(), CallOutcome::Failed) } else { (self.left(most), CallOutcome::Uncertain) };
+        for call in self.first().into_iter().chain([self.call(usage, outcome, Some(Code::Cancelled))]) {
+            if self.ledger.entries.try_send(call).is_err() {
+                tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use helix_kernel::Address;
 use helix_messages::{Circuit, DeploymentCircuit};
 use helix_ports::{Extent, ModelCapabilities, ProviderError, RateLimits};
-use helix_protocol::{Code, Message, ModelRequest, Money, Timestamp};
+use helix_protocol::{Code, Message, ModelRequest, Money, Most, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -230,7 +230,7 @@ impl Pool {
         let cooling = [left(&record.left_alone), route.gate.open_for(&deployment.model)];
         let wait = cooling.into_iter().flatten().max().unwrap_or_default();
         let capabilities = self.capabilities(deployment);
-        let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(request));
+        let tokens = request.map_or(0, |request| route.args.provider.estimate_tokens(named(&deployment.model), request));
         let limits = self.limits(deployment);
         let obstacle = if !wait.is_zero() {
             Obstacle::Until(wait)
@@ -247,7 +247,7 @@ impl Pool {
         let answer = request.map_or(0, |request| answer_tokens(request, most).min(most));
         Standing {
             weight: deployment.weight,
-            cost: request.and_then(|_| self.most(deployment, tokens, answer)),
+            cost: request.and_then(|_| self.most(deployment, tokens, answer, Extent::default())),
             latency: record.latency.map(Duration::from_secs_f64),
             failing: (record.failing * 20.0).round() / 20.0,
             obstacle,
@@ -262,9 +262,10 @@ impl Pool {
     }
 
     /// The most that a turn of so many tokens can cost; `None` without a price.
-    fn most(&self, deployment: &Deployment, prompt: u64, answer: u64) -> Option<Money> {
+    fn most(&self, deployment: &Deployment, prompt: u64, answer: u64, extent: Extent) -> Option<Money> {
         let price = self.route(deployment).args.provider.price_at(named(&deployment.model), prompt)?;
-        let input = price.input.max(price.cached).max(price.cache_write);
+        let write = if extent.hour_in_cache { price.cache_write.max(price.cache_write_1h) } else { price.cache_write };
+        let input = price.input.max(price.cached).max(write);
         let millionths = i128::from(prompt) * i128::from(input.0) + i128::from(answer) * i128::from(price.output.0);
         Some(Money(i64::try_from((millionths + 999_999) / 1_000_000).unwrap_or(i64::MAX)))
     }
@@ -275,16 +276,17 @@ impl Pool {
         !request.tools.is_empty() && !provider.keeps_tool_choice(named(&deployment.model), request)
     }
 
-    /// The most that a turn can use of a deployment, in tokens and money. A model that cannot be made to call a tool may be asked
+    /// The most that a turn can use of a deployment. A model that cannot be made to call a tool may be asked
     /// twice, and a conversation that goes on may fill all that the model takes.
-    pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest, extent: Extent) -> (u64, Money) {
+    pub fn reservation(&self, deployment: &Deployment, request: &ModelRequest, extent: Extent) -> Most {
         let provider = &self.route(deployment).args.provider;
         let capabilities = self.capabilities(deployment);
-        let prompt = if extent.goes_on { capabilities.context_tokens } else { provider.estimate_tokens(request) };
+        let prompt =
+            if extent.goes_on { capabilities.context_tokens } else { provider.estimate_tokens(named(&deployment.model), request) };
         let answer = answer_tokens(request, capabilities.output_tokens).saturating_mul(extent.answers);
-        let money = self.most(deployment, prompt, answer).unwrap_or_default();
+        let money = self.most(deployment, prompt, answer, extent);
         let times = if self.may_insist(deployment, request) { 2 } else { 1 };
-        ((prompt + answer) * times, Money(money.0.saturating_mul(times as i64)))
+        Most { money: money.map(|money| Money(money.0.saturating_mul(times as i64))), tokens: (prompt + answer) * times }
     }
 
     fn pinned(&self, tier: &Tier, session: &str) -> Option<usize> {

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use helix_kernel::{Admitted, Reply, actor};
 use helix_messages::{ModelsMsg, ProviderView, Quote, Records};
 use helix_ports::{Availability, Extent, ProviderError, ProviderHealth};
-use helix_protocol::{Code, Failure, ModelRequest};
+use helix_protocol::{Code, Failure, ModelRequest, Money, Most};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -153,13 +153,11 @@ pub(crate) fn quote(pool: &Pool, request: &ModelRequest, extent: Extent) -> Resu
         set_up(first)?;
     }
     let capabilities = pool.capabilities(first);
-    let mut quote = Quote { provider, model: first.model.clone(), tokens: 0, money: Default::default(), capabilities };
-    for deployment in deployments() {
-        let (tokens, money) = pool.reservation(deployment, request, extent);
-        quote.tokens = quote.tokens.max(tokens);
-        quote.money = quote.money.max(money);
-    }
-    Ok(quote)
+    let each: Vec<Most> = deployments().map(|deployment| pool.reservation(deployment, request, extent)).collect();
+    // What may cost something is more than what is free, and less than any price.
+    let money = each.iter().map(|most| most.money).max_by_key(|money| money.unwrap_or(Money(1))).flatten();
+    let tokens = each.iter().map(|most| most.tokens).max().unwrap_or_default();
+    Ok(Quote { provider, model: first.model.clone(), most: Most { money, tokens }, capabilities })
 }
 
 async fn view(pool: &Pool, provider: usize) -> ProviderView {

@@ -14,8 +14,8 @@ use helix_ports::{
     RawAnswer, RawCall, TokenPrice,
 };
 use helix_protocol::{
-    Block, Code, Failure, JsonOutput, Message, ModelReply, ModelRequest, Money, OutputFormat, Role, Sampling, StopReason, Thinking,
-    Usage, WireFormat,
+    Block, Code, Failure, JsonOutput, Message, ModelReply, ModelRequest, Money, Most, OutputFormat, Role, Sampling, StopReason,
+    Thinking, Usage, WireFormat,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -150,11 +150,16 @@ impl Provider for FakeProvider {
         let mut blocks = request.messages.iter().flat_map(|message| &message.blocks);
         !self.name.starts_with("mute") || blocks.all(|block| matches!(block, Block::Text { .. }))
     }
+    /// Nobody knows what one that is `unpriced` costs.
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
-        Some(TokenPrice {
+        if self.name == "free" {
+            return Some(TokenPrice::default());
+        }
+        (self.name != "unpriced").then_some(TokenPrice {
             input: Money(1_000_000),
             cached: Money(100_000),
             cache_write: Money(1_000_000),
+            cache_write_1h: Money(3_000_000),
             output: Money(2_000_000),
         })
     }
@@ -166,6 +171,7 @@ impl Provider for FakeProvider {
                 input: double(price.input),
                 cached: double(price.cached),
                 cache_write: double(price.cache_write),
+                cache_write_1h: double(price.cache_write_1h),
                 output: double(price.output),
             }),
             false => Some(price),
@@ -183,7 +189,7 @@ impl Provider for FakeProvider {
     async fn is_available(&self) -> bool {
         true
     }
-    fn estimate_tokens(&self, _request: &ModelRequest) -> u64 {
+    fn estimate_tokens(&self, _model: Option<&str>, _request: &ModelRequest) -> u64 {
         500
     }
     fn passes(&self) -> bool {
@@ -385,10 +391,29 @@ async fn a_quote_is_the_prompt_at_the_full_price_and_the_longest_answer() {
     let a = FakeProvider::new("a", []);
     let (models, _handle) = models(&[&a], Limits::default()).await;
     let capabilities = a.capabilities(None);
-    let quote = Quote { provider: "a".to_owned(), model: "small".to_owned(), tokens: 600, money: Money(700), capabilities };
+    let most = Most { money: Some(Money(700)), tokens: 600 };
+    let quote = Quote { provider: "a".to_owned(), model: "small".to_owned(), most, capabilities };
     assert_eq!(models.quote(request(None)).await, Ok(quote));
     assert_eq!(models.quote(request(Some("x"))).await.expect_err("unknown").code, Code::ModelUnavailable);
     assert_eq!(a.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_free_is_quoted_as_nothing_and_is_told_from_what_may_cost_nobody_knows_how_much() {
+    let each = ["free", "unpriced", "a"].map(|name| FakeProvider::new(name, []));
+    for (deployments, money) in [
+        (vec!["free"], Some(Money(0))),
+        (vec!["unpriced"], None),
+        (vec!["free", "unpriced"], None),
+        (vec!["unpriced", "free"], None),
+        (vec!["free", "a"], Some(Money(700))),
+        (vec!["a", "unpriced"], Some(Money(700))),
+    ] {
+        let team = group(RoutingStrategy::Cost, &deployments, &[]);
+        let (models, _handle) = grouped(&each.each_ref(), team, Limits::default()).await;
+        let quote = models.quote(request(Some("team"))).await.expect("a quote");
+        assert_eq!(quote.most, Most { money, tokens: 600 }, "{deployments:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,9 +423,10 @@ async fn several_answers_are_quoted_each_and_a_conversation_that_goes_on_elsewhe
     for (extent, tokens, money) in [
         (Extent { answers: 3, ..Extent::default() }, 500 + 3 * 100, 500 + 3 * 200),
         (Extent { goes_on: true, ..Extent::default() }, 8_000 + 100, 8_000 + 200),
+        (Extent { hour_in_cache: true, ..Extent::default() }, 500 + 100, 3 * 500 + 200),
     ] {
         let quote = models.quote_passing(request(None), extent).await.expect("a quote");
-        assert_eq!((quote.tokens, quote.money), (tokens, Money(money)), "{extent:?}");
+        assert_eq!(quote.most, Most { money: Some(Money(money)), tokens }, "{extent:?}");
     }
 }
 
@@ -540,6 +566,26 @@ async fn where_nobody_answers_it_is_said_who_was_asked_and_when_it_is_worth_anot
             let said = "nobody who could answer does at present: a/small: the key is refused; b/small: busy";
             assert_eq!(failure.message, said);
             assert!(after >= Duration::from_secs(90) && after < Duration::from_secs(100), "{after:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_everybody_refuses_before_something_is_mended_each_way_to_mend_it_is_told_once() {
+    let refusing = |name: &str, hint: &str| {
+        let failure = Failure::new(Code::ModelRefused, format!("{name} refuses")).hint(hint);
+        FakeProvider::new(name, [Err(ProviderError::Elsewhere(failure))])
+    };
+    let (a, b, c) = (refusing("a", "set A_KEY"), refusing("b", "set A_KEY"), refusing("c", "add credit at c"));
+    let groups = group(RoutingStrategy::Cost, &["a", "b"], &["c"]);
+    let (models, _handle) = grouped(&[&a, &b, &c], groups, Limits::default()).await;
+    match models.generate(request(Some("team")), None).await {
+        Err(ProviderError::Elsewhere(failure)) => {
+            assert!(
+                ["a/small: a refuses", "b/small: b refuses", "c/small: c refuses"].iter().all(|it| failure.message.contains(it))
+            );
+            assert_eq!((failure.code, failure.hint.as_str()), (Code::ModelRefused, "set A_KEY; or add credit at c"));
         }
         other => panic!("{other:?}"),
     }

@@ -1,6 +1,6 @@
 //! What may still be spent: a call is reserved at the most it can cost, and settled at what it did cost.
 
-use helix_protocol::{Budget, Code, Failure, Money, Spent};
+use helix_protocol::{Budget, Code, Failure, Money, Most, Spent};
 
 /// An amount in both currencies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ impl From<Amount> for Spent {
 }
 
 /// Refuses with `budget_exhausted` where `spent` and `call` together pass the task's own budget.
-pub fn check(budget: Budget, spent: Amount, call: Amount) -> Result<(), Failure> {
-    match budget.in_the_way("the task's budget", spent.into(), call.into()) {
+pub fn check(budget: Budget, spent: Amount, call: Most) -> Result<(), Failure> {
+    match budget.in_the_way("the task's budget", spent.into(), call) {
         None => Ok(()),
         Some(why) => {
             Err(Failure::new(Code::BudgetExhausted, why).hint("raise it with `helix task resume --budget N`, or cancel the task"))
@@ -50,11 +50,15 @@ mod tests {
         Amount { money: Money(money), tokens }
     }
 
+    fn most(money: i64, tokens: u64) -> Most {
+        Spent::from(amount(money, tokens)).into()
+    }
+
     #[test]
     fn a_call_that_exactly_reaches_the_budget_is_made_and_one_beyond_is_not() {
         let budget = Budget { money: Some(Money(100)), tokens: None };
-        assert_eq!(check(budget, amount(60, 0), amount(40, 9)), Ok(()));
-        let refused = check(budget, amount(60, 0), amount(41, 9)).expect_err("one micro-dollar too many");
+        assert_eq!(check(budget, amount(60, 0), most(40, 9)), Ok(()));
+        let refused = check(budget, amount(60, 0), most(41, 9)).expect_err("one micro-dollar too many");
         assert_eq!(refused.code, Code::BudgetExhausted);
         assert_eq!(
             refused.message,
@@ -70,7 +74,7 @@ mod tests {
             let budget = Budget { money: Some(Money(money)), tokens: Some(tokens) };
             let mut spent = Amount::default();
             for (cost, size, used) in calls {
-                let reserved = amount(cost, size);
+                let reserved = most(cost, size);
                 if check(budget, spent, reserved).is_ok() {
                     // What a call did cost is at most what was reserved for it.
                     spent += amount((cost as f64 * used) as i64, (size as f64 * used) as u64);

@@ -13,7 +13,7 @@ use helix_protocol::{
 };
 use helix_versions::write_snapshot;
 
-use crate::host::{Host, Workspace};
+use crate::host::{Host, Running, Workspace};
 use crate::machine::Happening;
 use crate::said::{self, Said};
 use crate::shared::{self, Files, Pauses, Shared};
@@ -75,8 +75,13 @@ pub(crate) async fn take(host: &mut Host, note: Option<SnapshotNote>, message: &
 }
 
 async fn looked_at(host: &mut Host, note: Option<SnapshotNote>, message: &str) -> Result<Taken, Failure> {
-    let untouched = matches!(host.workspace, Workspace::Closed | Workspace::Opening(_));
-    if note == Some(SnapshotNote::NoFiles) || (untouched && note.is_none()) {
+    let unchanged = match (&host.workspace, &note) {
+        (_, Some(SnapshotNote::Artifacts(_))) => false,
+        // No step has run anything there. What a set-up makes of the files is seen by the next one, which has it open.
+        (Workspace::Closed | Workspace::Opening(_), _) => true,
+        (Workspace::Open(running), note) => note.is_some() && *running == Running::Nothing,
+    };
+    if unchanged {
         return Ok(Taken::nothing(host.files));
     }
     host.ready().await?;

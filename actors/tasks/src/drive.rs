@@ -22,7 +22,7 @@ use self::begin::begin;
 pub(crate) use self::job::{Boundary, Control, End, Handover, Job};
 use crate::commit::{self, Draft, Taken, task_of};
 use crate::failing;
-use crate::host::{self, Begin, Host, Lease, Workspace, does_nothing};
+use crate::host::{self, Begin, Host, Lease, Running, Workspace, does_nothing};
 use crate::machine::Happening;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
@@ -87,7 +87,7 @@ impl Drive {
         let mut workspace = Workspace::Closed;
         if handover == Handover::Adopt {
             match host::adopt(&shared, &lease, files).await {
-                Some(opened) => (lease.opened, workspace) = (opened, Workspace::Open),
+                Some(opened) => (lease.opened, workspace) = (opened, Workspace::Open(Running::Perhaps)),
                 None => (head, turn, files) = begin(&shared, &task, Handover::Open).await?,
             }
         }
@@ -208,7 +208,7 @@ impl Drive {
     /// is, all the time counts.
     fn made_earlier(&mut self, used: Duration, at: Timestamp) -> Duration {
         let runs_on = matches!(self.task.spec.work.attempted(), TaskWork::Command(_) | TaskWork::External(_));
-        let adopted = runs_on && matches!(self.workspace, Workspace::Open);
+        let adopted = runs_on && matches!(self.workspace, Workspace::Open(_));
         let earlier = if adopted { used + self.shared.now().since(at) } else { used };
         let now = Instant::now();
         self.deadline = self.deadline.map(|deadline| {

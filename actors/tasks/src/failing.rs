@@ -4,12 +4,14 @@
 //!   step of outcome *failed* records the exit reports and the spend, on the files of the step before.
 //! - `keep`: the files become a *failed* step, and the retry makes the turn again from them.
 //! - `fork`: the files become a *failed* step of a new, paused task; the task itself goes on as with `rollback`.
+//!
+//! A step whose model call nobody takes before a person has mended something is not the end of its task, which parks and asks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{StatusChange, Then, Write};
-use helix_ports::OUT_OF_BUDGET;
+use helix_ports::{NO_MODEL, OUT_OF_BUDGET, ProviderError};
 use helix_protocol::{
     AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord,
     ms_in_words,
@@ -50,7 +52,10 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
     }
     host.stop_running().await;
     let allowed = matches!(verdict, Verdict::NoSpace | Verdict::Unserved) || host.task.retries < host.task.spec.allowed_retries();
-    let retry = verdict != Verdict::Final && !late && allowed;
+    let retry = verdict != Verdict::Final && !host.is_paid_silence && !late && allowed;
+    if !retry && !late && waits_for_a_person(host, &failure) {
+        return ask_to_mend(host, &failure).await;
+    }
     let exits = host.take_exits();
     let taken = keep(host, &failure).await?;
     let taken = match (host.task.spec.on_failure, taken) {
@@ -66,7 +71,7 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
 
 /// The failed step's files, where they are to be kept and can be had.
 async fn keep(host: &mut Host, failure: &Failure) -> Result<Option<Taken>, Failure> {
-    let opened = matches!(host.workspace, crate::host::Workspace::Open);
+    let opened = matches!(host.workspace, crate::host::Workspace::Open(_));
     // Keeping files takes the space that there is not.
     let room = verdict(failure.code) != Verdict::NoSpace;
     if !keeps_files(host.task.spec.on_failure) || !opened || !room {
@@ -109,7 +114,11 @@ fn next_try(host: &Host, failure: &Failure) -> (u32, Duration, String) {
         return (used, delay, format!("waiting for space on {}: {}", host.lease.name, telling::reason(failure)));
     }
     if verdict(failure.code) == Verdict::Unserved {
-        let delay = host.again_in.map_or(backoff.most, |again| again.min(UNSERVED));
+        let again = match host.unanswered {
+            Some(ProviderError::Retryable { retry_after, .. }) => retry_after,
+            _ => None,
+        };
+        let delay = again.map_or(backoff.most, |again| again.min(UNSERVED));
         return (used, delay, format!("{FOR_A_MODEL}asked again in {}: {}", delay_in_words(delay), telling::reason(failure)));
     }
     let reason = format!("retry {} of {}: {}", used + 1, host.task.spec.allowed_retries(), telling::reason(failure));
@@ -161,7 +170,27 @@ fn first_line(failure: &Failure) -> String {
 /// Parks the task at its last step and asks for money. The journal stays, so what was paid for is not paid again.
 async fn ask_for_budget(host: &Host, failure: &Failure) -> Result<End, Failure> {
     let text = format!("{OUT_OF_BUDGET}{}; raise the budget?", failure.message);
-    let question = new_question(&host.shared, host.lease.task, &text, &["yes".to_owned(), "no".to_owned()]);
+    park(host, &text, &["yes".to_owned(), "no".to_owned()]).await
+}
+
+/// True where nobody who could answer the step's model call takes it before a person has mended something: a key, an account, the
+/// name of a model, an address.
+fn waits_for_a_person(host: &Host, failure: &Failure) -> bool {
+    // What the step failed with may be something else than its last call.
+    let refused = matches!(&host.unanswered, Some(ProviderError::Elsewhere(refused)) if refused == failure);
+    refused || failure.code == Code::ModelUnavailable
+}
+
+/// Parks the task at its last step and says what is to be mended. The journal stays, as above.
+async fn ask_to_mend(host: &Host, failure: &Failure) -> Result<End, Failure> {
+    let hint = if failure.hint.is_empty() { String::new() } else { format!("; {}", failure.hint) };
+    let text = format!("{NO_MODEL}{}{hint}. Is it mended?", telling::reason(failure));
+    park(host, &text, &["yes".to_owned()]).await
+}
+
+/// Parks the task at its last step with a question.
+async fn park(host: &Host, text: &str, choices: &[String]) -> Result<End, Failure> {
+    let question = new_question(&host.shared, host.lease.task, text, choices);
     let events = vec![telling::asked(host.lease.task, &question)];
     let write = Write::Ask { question: Box::new(question), epoch: host.lease.epoch, events };
     Ok(End::Parked(Box::new(task_of(host.shared.write(write).await?)?)))

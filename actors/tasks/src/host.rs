@@ -14,15 +14,15 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_database::Write;
 use helix_kernel::Boottime;
-use helix_ports::{ChildEnd, SnapshotNote, StepHost};
+use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{Request, Response, ToolLimits};
 use helix_protocol::{
     AgentTurn, AskedModel, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest,
     ModelTraffic, Question, Remark, RemarkId, Role, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork,
-    Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId,
+    Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId, WorkspaceTool,
 };
 
-pub(crate) use self::workspace::{Workspace, adopt};
+pub(crate) use self::workspace::{Running, Workspace, adopt};
 
 use self::workspace::request_worker;
 use crate::replay::Replay;
@@ -78,8 +78,8 @@ pub(crate) struct Host {
     earlier: Duration,
     /// When the time it takes was last noted.
     noted: Boottime,
-    /// When the models that did not answer are worth asking again.
-    pub again_in: Option<Duration>,
+    /// Why the last call of a model was not answered, if it was not.
+    pub unanswered: Option<ProviderError>,
     calls: u64,
     note: Option<SnapshotNote>,
     exits: Vec<ExitReport>,
@@ -87,6 +87,8 @@ pub(crate) struct Host {
     /// The files of the last unfinished step of this turn.
     kept: Option<Files>,
     broken: Option<Failure>,
+    /// An agent fell silent that may have asked its model: another try would pay for the same once more, and be as silent.
+    pub is_paid_silence: bool,
 }
 
 /// What a step is begun with.
@@ -126,13 +128,14 @@ impl Host {
             begun,
             earlier,
             noted: begun,
-            again_in: None,
+            unanswered: None,
             calls: 0,
             note: None,
             exits: Vec::new(),
             running: None,
             kept: None,
             broken: None,
+            is_paid_silence: false,
         }
     }
 
@@ -321,6 +324,9 @@ impl StepHost for Host {
         self.shared.args.events.show(telling::tool_started(task, worker, &tool, &call.input));
         let tasks = &self.shared.args.tasks;
         let limits = ToolLimits { output_bytes: tasks.output_bytes, timeout_ms: tasks.tool_timeout_ms };
+        if WorkspaceTool::by_name(&tool).is_none_or(WorkspaceTool::starts_processes) {
+            self.starts_something();
+        }
         self.running = Some(call.key.clone());
         let answer = self.ask_worker(Request::Tool { task, epoch: self.lease.epoch, call, limits }).await?;
         self.running = None;

@@ -30,7 +30,7 @@ pub struct Replay {
 
 impl Replay {
     /// Reads the entries of step `ordinal`, in the order of their sequences. A reservation that nothing followed is charged, unless
-    /// its call is still `under_way`: then it stays open until the call is answered.
+    /// its call is still `under_way`, or was certainly not made: then it stays open until the call is answered.
     pub fn read(ordinal: u64, entries: &[JournalEntry], under_way: impl Fn(&CallKey) -> bool) -> Self {
         let mut replay = Self {
             replies: HashMap::new(),
@@ -99,6 +99,11 @@ impl Replay {
     /// The reply that was paid for.
     pub fn reply(&self, call: &CallKey) -> Option<&ModelReply> {
         self.replies.get(call)
+    }
+
+    /// True of a call that is reserved and has no answer.
+    pub fn is_reserved(&self, call: &CallKey) -> bool {
+        self.open.contains_key(call)
     }
 
     /// What an effect outside the workspace answered.

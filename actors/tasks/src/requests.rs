@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
-use helix_ports::OUT_OF_BUDGET;
+use helix_ports::{NO_MODEL, OUT_OF_BUDGET};
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
     AttemptId, AttemptsSpec, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question,
@@ -297,7 +297,7 @@ pub(crate) async fn resume(
     change(shared, go_on, event).await
 }
 
-/// Which question a resumption answers, and how: with what was given, and to one for money with yes.
+/// Which question a resumption answers, and how: with what was given, and with yes to one that going on answers.
 async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>) -> Result<Option<(QuestionId, String)>, Failure> {
     let id = task.id.short();
     let Some(question) = open_question(shared, task.id).await? else {
@@ -311,7 +311,7 @@ async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>)
     if waits || answer.is_some() {
         children::check_asks_a_person(&question)?;
     }
-    let answer = answer.or_else(|| is_about_money(&question).then(|| "yes".to_owned()));
+    let answer = answer.or_else(|| is_answered_by_going_on(&question).then(|| "yes".to_owned()));
     if answer.is_none() && waits {
         return Err(Failure::new(Code::InvalidState, format!("task {id} waits for an answer: {}", question.text))
             .hint("give the answer with the request"));
@@ -324,14 +324,15 @@ async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>
     Ok(questions.into_iter().find(Question::is_open))
 }
 
-fn is_about_money(question: &Question) -> bool {
-    question.text.starts_with(OUT_OF_BUDGET)
+/// True of a question for money, or for something to be mended: whoever lets the task go on says that it was given or done.
+fn is_answered_by_going_on(question: &Question) -> bool {
+    [OUT_OF_BUDGET, NO_MODEL].iter().any(|beginning| question.text.starts_with(beginning))
 }
 
 /// Tries an ended task again from its last step.
 pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, principal: &Principal) -> Result<TaskRecord, Failure> {
     Happening::Retry.check(task, read_task(shared, task).await?.status)?;
-    if let Some(question) = open_question(shared, task).await?.filter(is_about_money) {
+    if let Some(question) = open_question(shared, task).await?.filter(is_answered_by_going_on) {
         record_answer(shared, question.id, "yes".to_owned(), principal).await?;
     }
     let event =

@@ -9,7 +9,7 @@ use helix_kernel::{Address, Clock};
 use helix_messages::{Events, Fleet, Models, Payers, Records, SetAside, Spending, Takeover, TasksMsg, Versions};
 use helix_objects::{Durability, Mark, ObjectStore};
 use helix_ports::TaskKind;
-use helix_protocol::{Base, Code, Failure, Money, NodeId, ObjectId, SnapshotId, Spent, TaskRecord, Timestamp};
+use helix_protocol::{Base, Code, Failure, Money, Most, NodeId, ObjectId, SnapshotId, TaskRecord, Timestamp};
 use helix_versions::{Signature, Snapshot};
 use tokio::sync::OnceCell;
 
@@ -148,7 +148,7 @@ impl Shared {
     }
 
     /// Lets a call of a task in where the day's limits of its owner and its project allow it; waits while the records are away.
-    pub async fn admit(&self, task: &TaskRecord, most: Spent) -> Result<SetAside, Failure> {
+    pub async fn admit(&self, task: &TaskRecord, most: Most) -> Result<SetAside, Failure> {
         let (payers, mut pauses) = (Payers { owner: task.owner, project: task.project }, Pauses::new());
         loop {
             match self.args.spending.admit(payers, most).await {
@@ -160,7 +160,7 @@ impl Shared {
 
     /// Refuses where nothing is left of the day of a task's owner or project.
     pub async fn has_some_left(&self, task: &TaskRecord) -> Result<(), Failure> {
-        self.admit(task, Spent { money: Money(1), tokens: 1 }).await.map(SetAside::free)
+        self.admit(task, Most { money: Some(Money(1)), tokens: 1 }).await.map(SetAside::free)
     }
 
     /// Works on the content store, off the runtime's threads where it may wait for a disk.

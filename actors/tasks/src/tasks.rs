@@ -9,6 +9,7 @@ use std::time::Duration;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Reply};
 use helix_messages::{ResumeTask, TaskWhy, TasksMsg};
+use helix_ports::NO_MODEL;
 use helix_protocol::{Failure, Principal, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
@@ -248,6 +249,9 @@ fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
             vec![format!("`helix attach {id}` shows it live"), format!("`helix task pause {id}` parks it")]
         }
         TaskStatus::Paused => vec![format!("`helix task resume {id}`")],
+        TaskStatus::WaitingForInput if record.reason.starts_with(NO_MODEL) => {
+            vec![format!("mend what it names, then `helix task resume {id}`: it goes on from its last step")]
+        }
         TaskStatus::WaitingForInput => {
             vec![format!("`helix task show {id}` has the question; `helix task answer {id} ANSWER` answers it")]
         }

@@ -20,16 +20,25 @@ async fn undisturbed() -> (Vec<(String, String)>, u64) {
     (node.files(task).await, outside.faults.writes())
 }
 
-async fn check(outside: &Outside, node: &support::Node, task: helix_protocol::TaskId, expected: &[(String, String)], what: &str) {
+/// What died on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Died {
+    /// Perhaps a worker: what models were asked is the node's, and goes on.
+    NoNode,
+    /// A call whose reply never reached the journal may be asked for once more, and is charged in full.
+    Node,
+}
+
+async fn check(outside: &Outside, node: &support::Node, task: TaskId, died: Died, expected: &[(String, String)], what: &str) {
     let done = node.until(task, TaskStatus::Completed).await;
     assert_eq!(node.files(task).await, expected, "{what}: the same final tree");
     let line: Vec<_> = node.line(task).await.iter().map(|step| (step.ordinal, step.outcome)).collect();
     let turns = [(1, StepOutcome::Continue), (2, StepOutcome::Continue), (3, StepOutcome::Finished)];
     assert_eq!(line, turns, "{what}: no step lost or double");
-    // A reply that never reached the journal may be asked for once more and is charged in full; one that did is never asked again.
     let repeated: u32 = outside.log.asked().values().map(|times| times - 1).sum();
     let uncertain: u32 = node.line(task).await.iter().map(|step| step.spend.uncertain_calls).sum();
-    assert!(repeated <= uncertain && uncertain <= 1, "{what}: {repeated} calls repeated, {uncertain} charged as uncertain");
+    let most = u32::from(died == Died::Node);
+    assert!(repeated <= uncertain && uncertain <= most, "{what}: {repeated} calls repeated, {uncertain} charged as uncertain");
     assert_eq!(done.spent, Money(60 + 100 * i64::from(uncertain)), "{what}");
 }
 
@@ -44,8 +53,7 @@ async fn a_database_that_refuses_or_loses_an_answer_at_any_write_changes_nothing
             outside.faults.plan(at, fault);
             let node = outside.start().await;
             let task = node.create(talk(TURNS)).await.expect("made").id;
-            check(&outside, &node, task, &expected, &format!("{fault:?} at write {at}")).await;
-            assert_eq!(outside.log.asked().values().max(), Some(&1));
+            check(&outside, &node, task, Died::NoNode, &expected, &format!("{fault:?} at write {at}")).await;
             node.stop().await;
         }
     }
@@ -104,8 +112,7 @@ async fn a_disk_that_is_full_at_any_write_costs_nothing_but_time() {
             }
             let node = outside.start().await;
             let task = node.create(talk(TURNS)).await.expect("made").id;
-            check(&outside, &node, task, &expected, &format!("{of:?} full at write {at}")).await;
-            assert_eq!(outside.log.asked().values().max(), Some(&1), "{of:?} full at write {at}");
+            check(&outside, &node, task, Died::NoNode, &expected, &format!("{of:?} full at write {at}")).await;
             assert_eq!(node.task(task).await.epoch.0, 1, "{of:?} full at write {at}: no retry is used");
             node.stop().await;
         }
@@ -126,7 +133,7 @@ async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task()
             died.await.expect("the fault is planned");
             node.kill().await;
             let node = outside.start().await;
-            check(&outside, &node, task, &expected, &format!("{fault:?} at write {at}")).await;
+            check(&outside, &node, task, Died::Node, &expected, &format!("{fault:?} at write {at}")).await;
             let effects = outside.world.effects();
             assert_eq!(effects.len() as u64, 2 * TURNS, "{fault:?} at write {at}: no tool is called twice: {effects:?}");
             node.stop().await;
@@ -149,7 +156,7 @@ async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
         if let Some(worker) = node.task(task).await.worker {
             outside.world.kill(worker);
         }
-        check(&outside, &node, task, &expected, &format!("worker killed at write {at}")).await;
+        check(&outside, &node, task, Died::NoNode, &expected, &format!("worker killed at write {at}")).await;
         node.stop().await;
     }
 }
@@ -169,7 +176,7 @@ async fn a_write_that_arrives_after_its_owner_was_replaced_is_refused() {
         if let Some(worker) = at_worker {
             outside.world.kill(worker);
         }
-        check(&outside, &node, task, &expected, &format!("write {at} arrived late")).await;
+        check(&outside, &node, task, Died::NoNode, &expected, &format!("write {at} arrived late")).await;
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;
         assert_eq!(node.files(task).await, expected, "write {at} changed nothing when it came");
         node.stop().await;

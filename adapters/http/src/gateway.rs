@@ -16,23 +16,27 @@ mod passing;
 mod requests;
 mod streaming;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::web;
 use helix_messages::{Models, Records, Spending};
 use helix_ports::ClientFormat;
-use helix_protocol::WireFormat;
+use helix_protocol::{Money, Most, WireFormat};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 pub(crate) use admin::configure as configure_admin;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use array::array_of;
 use bodies::Bodies;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use document::body_of;
 use keys::Keys;
 pub(crate) use offered::{is_of_a_format, nowhere};
 
 /// How many names of models are remembered; clients may give any.
-const UNPRICED: usize = 1_024;
+const UNRESERVED: usize = 1_024;
 
 /// What the gateway is made of.
 #[derive(Clone)]
@@ -55,8 +59,8 @@ pub(crate) struct Gateway {
     pub records: Records,
     pub keys: Keys,
     pub spending: Spending,
-    /// Names of models that have no price: limits of money are not about them.
-    unpriced: Mutex<HashSet<String>>,
+    /// Names of models for which no money is set aside, with what is known of it: nothing of those that are free.
+    unreserved: Mutex<HashMap<String, Option<Money>>>,
     formats: Vec<Arc<dyn ClientFormat>>,
     bodies: Bodies,
     /// The node's own threads: connections to models belong to them.
@@ -81,25 +85,26 @@ impl Gateway {
             keys: Keys::new(records.clone()),
             records,
             spending,
-            unpriced: Mutex::default(),
+            unreserved: Mutex::default(),
             formats,
             bodies: Bodies::new(body_bytes),
             runtime: Handle::current(),
         }
     }
 
-    /// True of a model that is known to have no price. Prices are of the configuration, so this holds for as long as the node runs.
-    fn is_unpriced(&self, model: &str) -> bool {
-        self.unpriced.lock().contains(model)
+    /// What a call of a model can take where only money is limited and none is set aside for it, as was noted. Prices are of the
+    /// configuration, so this holds for as long as the node runs.
+    fn unreserved(&self, model: &str) -> Option<Most> {
+        self.unreserved.lock().get(model).map(|money| Most { money: *money, tokens: 0 })
     }
 
-    /// Notes a model that has no price, so that the next request for it need not be read and counted before it passes.
-    fn note_unpriced(&self, model: &str) {
-        let mut unpriced = self.unpriced.lock();
-        if unpriced.len() >= UNPRICED {
-            unpriced.clear();
+    /// Notes a model for which no money is set aside, so that the next request for it need not be read and counted before it passes.
+    fn note_unreserved(&self, model: &str, money: Option<Money>) {
+        let mut unreserved = self.unreserved.lock();
+        if unreserved.len() >= UNRESERVED {
+            unreserved.clear();
         }
-        unpriced.insert(model.to_owned());
+        unreserved.insert(model.to_owned(), money);
     }
 
     /// The format that clients of an address speak.

@@ -11,6 +11,8 @@ mod artifacts;
 mod attempts;
 mod body;
 mod events;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod gateway;
 mod intake;
 mod peer;

@@ -7,10 +7,12 @@
 //! Where the format cannot carry what we have, this is what happens:
 //! - Tool arguments that are not a JSON object are kept as a raw string. They go back to the model inside an object
 //!   under [`RAW_ARGUMENTS`], because several servers refuse a whole conversation over one malformed argument.
-//! - Thinking goes back under the field name it came with, and only to a server that sent it.
+//! - Thinking goes back under the field name it came with, and only to a server that sent it; clients are given what other
+//!   providers signed in the field that OpenRouter has for that.
 //! - A failed tool result is marked by a leading `error: `.
 //! - Pictures of a tool result follow in the user's message after it: a `tool` message holds text.
 
+mod details;
 mod format;
 mod reply;
 mod request;

@@ -143,6 +143,15 @@ impl Served {
     }
 }
 
+/// True where a cache marker asks for an hour, wherever in a request it stands.
+fn asks_for_an_hour(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(field, value)| (field == "ttl" && value == "1h") || asks_for_an_hour(value)),
+        Value::Array(values) => values.iter().any(asks_for_an_hour),
+        _ => false,
+    }
+}
+
 impl ClientFormat for Served {
     fn wire(&self) -> WireFormat {
         self.wire
@@ -153,10 +162,11 @@ impl ClientFormat for Served {
     }
 
     fn measure(&self, body: &Value) -> (Option<ModelRequest>, Extent) {
-        match (self.within)(body) {
+        let (request, extent) = match (self.within)(body) {
             Some((within, extent)) => ((self.decode)(&within).ok(), extent),
             None => ((self.decode)(body).ok(), Extent::default()),
-        }
+        };
+        (request, Extent { hour_in_cache: asks_for_an_hour(body), ..extent })
     }
 
     fn encode(&self, reply: &ModelReply, head: &AnswerHead) -> Value {
@@ -358,6 +368,12 @@ mod tests {
         let goes_on = Extent { goes_on: true, ..Extent::default() };
         for field in ["previous_response_id", "conversation", "prompt"] {
             assert_eq!(measured(WireFormat::OpenaiResponses, json!({"max_output_tokens": 5, field: {"id": "x"}})), (5, goes_on));
+        }
+        for (marker, hour_in_cache) in [(json!({"ttl": "1h"}), true), (json!({"ttl": "5m"}), false), (json!({}), false)] {
+            let content = json!([{"type": "text", "text": "x", "cache_control": marker}]);
+            let marked = json!({"max_tokens": 5, "messages": [{"role": "user", "content": content}]});
+            let extent = Extent { hour_in_cache, ..Extent::default() };
+            assert_eq!(measured(WireFormat::Anthropic, marked), (5, extent), "{marker}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a failed call means: may it be repeated, may it have been billed, what should a person do.
 
+mod accounts;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use helix_ports::{FaultScope, ProviderError};
@@ -8,6 +10,7 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
+use self::accounts::says_spent;
 use crate::chat::WireError;
 use crate::connection::BodyError;
 use crate::dates::http_date;
@@ -45,7 +48,7 @@ impl Faults<'_> {
                 ProviderError::Elsewhere(failure.hint("the provider asks not to repeat the call; another may serve it"))
             }
             (Some("true"), ProviderError::Final(failure) | ProviderError::Elsewhere(failure))
-                if failure.code != Code::ContextOverflow && !is_spent(&error) =>
+                if failure.code != Code::ContextOverflow && !says_spent(&error) =>
             {
                 ProviderError::Retryable { failure, retry_after: after, scope: scope(status.as_u16(), &error) }
             }
@@ -67,9 +70,8 @@ impl Faults<'_> {
                 )
                 .hint("name a model with a larger context, or fork an earlier step and give a narrower prompt"),
             ),
-            402 => ProviderError::Elsewhere(refused(format!("add credit to the account at {}", self.host()))),
-            429 if is_spent(error) => ProviderError::Elsewhere(refused(format!(
-                "the account at {} has no quota left; waiting does not help",
+            400..=499 if status == 402 || says_spent(error) => ProviderError::Elsewhere(refused(format!(
+                "the account at {} has no credit or quota left: add credit or raise its limit there; waiting does not help",
                 self.host()
             ))),
             504 | 524 => ProviderError::Uncertain(failed("a gateway gave up waiting; the call may have been billed")),
@@ -295,7 +297,9 @@ pub(crate) fn without_key(key: Option<&ApiKey>, error: ProviderError) -> Provide
 fn status_of(error: &WireError) -> Option<u16> {
     let kind = error.kind.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| kind.contains(word));
-    if has(&["rate_limit", "resource_exhausted", "insufficient_quota"]) {
+    if says_spent(error) {
+        Some(402)
+    } else if has(&["rate_limit", "resource_exhausted"]) {
         Some(429)
     } else if has(&["overloaded", "unavailable"]) {
         Some(503)
@@ -353,12 +357,6 @@ fn says_overflow(error: &WireError) -> bool {
         "exceeds the maximum allowed length",
     ];
     says.iter().any(|word| text.contains(word))
-}
-
-/// A 429 that no waiting mends.
-fn is_spent(error: &WireError) -> bool {
-    let text = format!("{} {}", error.kind, error.message).to_ascii_lowercase();
-    ["insufficient_quota", "spend_limit", "billing", "credit balance"].iter().any(|word| text.contains(word))
 }
 
 /// True where the connection failed over its encryption: a certificate, or a server that speaks none.
@@ -507,6 +505,7 @@ mod tests {
             (400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, ("final", Code::ContextOverflow)),
             (413, "", ("final", Code::ContextOverflow)),
             (400, r#"{"error":{"message":"max_tokens is too large: 128000"}}"#, ("final", Code::ModelRefused)),
+            (400, r#"{"error":{"message":"the schema of the tool `billing` is wrong"}}"#, ("final", Code::ModelRefused)),
             (302, "", ("elsewhere", Code::ModelGarbage)),
         ] {
             assert_eq!(judge(status, body), expected, "{status} {body}");
@@ -566,6 +565,52 @@ mod tests {
                 assert!(matches!(&judged, ProviderError::Final(failure) if failure.code == Code::ContextOverflow), "{judged:?}");
             }
         }
+    }
+
+    /// Each as its service was seen to say it.
+    #[test]
+    fn every_services_words_for_an_account_without_credit_send_the_request_elsewhere_whole_and_in_a_stream() {
+        let settings = Settings { base_url: "https://api.example/v1".to_owned(), ..Settings::default() };
+        let faults = Faults { settings: &settings };
+        let low = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.";
+        let team = "Your team 1 has either used all available credits or reached its monthly spending limit.";
+        let out = "You exceeded your current quota, please check your plan and billing details.";
+        for (status, kind, message) in [
+            (400, "invalid_request_error", low),
+            (400, "invalid_request_error", "You have reached your specified API usage limits."),
+            (402, "billing_error", "There is an issue with billing."),
+            (429, "rate_limit_error enforced_spend_limit_reached", "This request would exceed the spend limit."),
+            (400, "billing_hard_limit_reached", "Billing hard limit has been reached."),
+            (429, "insufficient_quota", out),
+            (429, "billing_not_active", "Your account is not active, please check your billing details on our website."),
+            (429, "organization_spend_limit_exceeded", "no"),
+            (400, "Arrearage", "Access denied, please make sure your account is in good standing."),
+            (403, "AllocationQuota.FreeTierOnly", "The free tier of the model has been exhausted."),
+            (403, "", team),
+            (429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."),
+            (429, "RESOURCE_EXHAUSTED", "Your project has exceeded its monthly spending cap."),
+            (402, "", "Insufficient Balance"),
+            (429, "exceeded_current_quota_error", "Your account is suspended due to insufficient balance."),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let body = serde_json::json!({"error": {"message": message, "type": kind}}).to_string();
+            let quoted = serde_json::json!({"error": {"message": "Provider returned error", "metadata": {"raw": body}}});
+            let flat = serde_json::json!({"code": kind, "message": message});
+            let [whole, quoted, flat] =
+                [body, quoted.to_string(), flat.to_string()].map(|body| faults.status(status, &HeaderMap::new(), body.as_bytes()));
+            let error = WireError { message: message.to_owned(), kind: kind.to_owned(), status: Some(status.as_u16()) };
+            let streamed = faults.decode(DecodeError::Reported(error), Progress::Nothing);
+            for judged in [whole, quoted, flat, streamed] {
+                let ProviderError::Elsewhere(failure) = judged else { panic!("{status} {kind} {message}: {judged:?}") };
+                let hint = "the account at api.example has no credit or quota left: add credit or raise its limit there; waiting does \
+                            not help";
+                assert_eq!((failure.code, failure.hint.as_str()), (Code::ModelRefused, hint), "{message}");
+            }
+        }
+        // Gemini says it of a minute's limit, which passes.
+        let minute = serde_json::json!({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": out}}).to_string();
+        let judged = faults.status(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), minute.as_bytes());
+        assert!(matches!(judged, ProviderError::Retryable { .. }), "{judged:?}");
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::client_formats;
 use crate::events::events;
 use crate::format::{Format, Framing, Turn};
 use crate::gemini::Gemini;
-use crate::ollama::Ollama;
+use crate::ollama::{Ollama, ResponseEncoder, decode_prompt, encode_response};
 use crate::responses::Responses;
-use crate::served::deltas_of;
+use crate::served::{ServedStream, deltas_of};
 
 /// Chat completions.
 pub fn chat(bytes: &[u8]) {
@@ -43,6 +43,24 @@ pub fn gemini(bytes: &[u8]) {
 /// Ollama's chat.
 pub fn ollama(bytes: &[u8]) {
     read(&Ollama, bytes);
+}
+
+/// Ollama's `/api/generate`: a prompt is a conversation like any other, and an answer says what it would say there.
+pub fn prompt(bytes: &[u8]) {
+    let Ok(body) = serde_json::from_slice(bytes) else { return };
+    if let Ok(request) = decode_prompt(&body) {
+        assert!(request.messages.iter().any(|message| message.role == Role::User), "{body}");
+        Ollama.encode(&turn(&request, &ModelCapabilities::default()));
+    }
+    if let Ok(reply) = Ollama.decode(bytes) {
+        let whole = encode_response(&reply, "", 0);
+        let mut stream = ResponseEncoder::new(&reply.model, 0);
+        let mut lines = stream.start();
+        lines.extend(deltas_of(&reply, 5).iter().flat_map(|delta| stream.push(delta)));
+        lines.extend(stream.finish(&reply));
+        let said: String = lines.iter().filter_map(|line| line.data["response"].as_str()).collect();
+        assert_eq!((whole["response"].as_str(), said.as_str()), (Some(text(&reply).as_str()), text(&reply).as_str()), "{whole}");
+    }
 }
 
 /// Server-sent events: they are the same wherever the bytes are cut.

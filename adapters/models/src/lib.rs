@@ -31,6 +31,7 @@ mod output;
 mod price;
 mod provider;
 pub mod responses;
+mod sealed;
 mod served;
 pub mod servers;
 mod session;

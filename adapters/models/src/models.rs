@@ -12,6 +12,8 @@ use parking_lot::RwLock;
 pub struct ModelFacts {
     /// What it can do.
     pub capabilities: ModelCapabilities,
+    /// How much it takes is known of this model, and not only what most models take.
+    pub knows_size: bool,
     /// What it costs, where known.
     pub price: Option<TokenPrice>,
     /// What a long request costs instead, where that is more: with more input tokens than the first number.

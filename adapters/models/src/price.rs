@@ -6,7 +6,8 @@ use helix_protocol::{Money, Usage};
 /// A price from US dollars per million tokens. A cached price of 0 counts as `input`: few providers give cached tokens away.
 pub fn price_per_million(input: f64, cached: f64, output: f64) -> TokenPrice {
     let cached = if cached > 0.0 { cached } else { input };
-    TokenPrice { input: dollars(input), cached: dollars(cached), cache_write: dollars(input), output: dollars(output) }
+    let input = dollars(input);
+    TokenPrice { input, cached: dollars(cached), cache_write: input, cache_write_1h: input, output: dollars(output) }
 }
 
 /// What `usage` costs, rounded up to the next millionth of a dollar.
@@ -31,6 +32,16 @@ mod tests {
         assert_eq!(cost(&usage, price), Money(1_220));
         assert_eq!(cost(&Usage { input_tokens: 1, ..Usage::default() }, price), Money(3));
         assert_eq!(cost(&Usage::default(), price), Money::ZERO);
+    }
+
+    #[test]
+    fn what_is_kept_for_an_hour_is_billed_apart_from_what_is_kept_for_minutes() {
+        let price = TokenPrice { cache_write: dollars(2.5), cache_write_1h: dollars(4.0), ..price_per_million(2.0, 0.2, 10.0) };
+        let written =
+            |hour| Usage { input_tokens: 1_000, cache_write_tokens: 800, cache_write_1h_tokens: hour, ..Usage::default() };
+        // 200 × 2, and 800 × 2.5; of these 600 × 4 in place of 2.5.
+        assert_eq!([0, 600].map(|hour| cost(&written(hour), price)), [Money(2_400), Money(3_300)]);
+        assert_eq!(cost(&written(9_999), price), Money(3_600), "it is part of what was written");
     }
 
     #[test]

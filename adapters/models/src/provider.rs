@@ -294,7 +294,7 @@ impl HttpProvider {
             reply.model = model.to_owned();
         }
         if reply.usage.estimated {
-            reply.usage.input_tokens = request_tokens(request);
+            reply.usage.input_tokens = self.estimate_tokens(Some(model), request);
             reply.usage.output_tokens = reply.blocks.iter().map(block_tokens).sum();
         }
         let price = self.price_at(Some(model), reply.usage.input_tokens);
@@ -333,10 +333,8 @@ impl HttpProvider {
     fn remember(&self, error: Option<&ProviderError>, took: Duration) {
         let (availability, message) = match error {
             None => (Availability::Available, String::new()),
-            // The request's fault, not the provider's.
-            Some(ProviderError::Final(failure)) if failure.code == Code::ContextOverflow => {
-                (Availability::Available, String::new())
-            }
+            // The request's fault, which says nothing of the provider; what is not sent because of its address is the provider's.
+            Some(ProviderError::Final(failure)) if failure.code != Code::InvalidConfig => return,
             Some(error) => (Availability::Degraded, error.failure().message.clone()),
         };
         let latency_ms = u64::try_from(took.as_millis()).ok();
@@ -476,8 +474,8 @@ impl Provider for HttpProvider {
         self.is_set_up().is_ok() && self.health.read().availability != Availability::Unavailable
     }
 
-    fn estimate_tokens(&self, request: &ModelRequest) -> u64 {
-        request_tokens(request)
+    fn estimate_tokens(&self, model: Option<&str>, request: &ModelRequest) -> u64 {
+        request_tokens(request, self.facts(model).capabilities.image_tokens)
     }
 
     async fn count_tokens(&self, request: &ModelRequest) -> Result<u64, ProviderError> {
@@ -485,7 +483,7 @@ impl Provider for HttpProvider {
         let capabilities = self.capabilities(Some(model));
         match self.format.encode_count(&self.turn(request, model, &capabilities, false)) {
             Some(encoded) => self.count(encoded, request).await,
-            None => Ok(request_tokens(request)),
+            None => Ok(self.estimate_tokens(Some(model), request)),
         }
     }
 
@@ -519,4 +517,31 @@ fn remembering_the_start(chunks: Chunks) -> (impl Stream<Item = Result<Bytes, Bo
         }
     });
     (chunks, start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::ChatCompletions;
+
+    #[test]
+    fn what_is_refused_for_its_own_sake_says_nothing_of_a_providers_health() {
+        let provider = HttpProvider::new(Settings::default(), ChatCompletions::at("")).expect("a provider");
+        let health = || provider.health.read().availability;
+        let failure = |code| Failure::new(code, "no");
+        let refusals = [Code::ModelRefused, Code::InvalidRequest, Code::ContextOverflow].map(failure).map(ProviderError::Final);
+        let fails = [ProviderError::Elsewhere(failure(Code::ModelRefused)), ProviderError::Uncertain(failure(Code::ModelFailed))];
+        for before in [None, Some(&fails[0]), Some(&fails[1])] {
+            provider.remember(before, Duration::ZERO);
+            let known = health();
+            assert_eq!(known, if before.is_none() { Availability::Available } else { Availability::Degraded });
+            for refusal in &refusals {
+                provider.remember(Some(refusal), Duration::ZERO);
+                assert_eq!(health(), known, "{refusal:?} after {before:?}");
+            }
+        }
+        provider.remember(None, Duration::ZERO);
+        provider.remember(Some(&ProviderError::Final(failure(Code::InvalidConfig))), Duration::ZERO);
+        assert_eq!(health(), Availability::Degraded, "its address is its own");
+    }
 }

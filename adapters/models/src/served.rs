@@ -126,9 +126,9 @@ impl Sent {
                     let rest = rest(text, &mut thinking_sent);
                     missing.extend((!rest.is_empty()).then(|| ModelDelta::Thinking { text: rest.to_owned() }));
                 }
-                Block::ToolUse { id, name, input, .. } => {
+                Block::ToolUse { id, name, input, extra } => {
                     if !self.calls.contains_key(&index) {
-                        missing.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone() });
+                        missing.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone(), extra: extra.clone() });
                     }
                     if self.calls.get(&index).is_none_or(|(_, sent)| *sent == 0) {
                         missing.push(ModelDelta::ToolInput { index, text: encode_arguments(input) });

@@ -1,13 +1,16 @@
-//! Servers that speak chat completions and something of their own besides: [`LlamaCpp`], [`OpenRouter`] and [`Copilot`].
+//! Servers that speak a format that many serve, and something of their own besides: [`LlamaCpp`], [`OpenRouter`] and [`Copilot`] with
+//! chat completions, [`OpenAi`] with responses.
 //!
-//! Each is [`ChatCompletions`] with what it adds; the rest passes through.
+//! Each is the format with what it adds; the rest passes through.
 
 mod copilot;
 mod llama_cpp;
+mod openai;
 mod openrouter;
 
 pub use copilot::Copilot;
 pub use llama_cpp::LlamaCpp;
+pub use openai::OpenAi;
 pub use openrouter::OpenRouter;
 
 /// The methods of [`Format`](crate::Format) that a server leaves to chat completions.

@@ -61,7 +61,7 @@ pub(crate) fn thinking(text: &str) -> ModelDelta {
 }
 
 pub(crate) fn tool_use(index: u32, id: &str, name: &str) -> ModelDelta {
-    ModelDelta::ToolUse { index, id: id.to_owned(), name: name.to_owned() }
+    ModelDelta::ToolUse { index, id: id.to_owned(), name: name.to_owned(), extra: None }
 }
 
 pub(crate) fn tool_input(index: u32, text: &str) -> ModelDelta {

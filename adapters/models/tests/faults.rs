@@ -214,38 +214,75 @@ async fn an_event_without_end_is_given_up_at_the_limit() {
     }
 }
 
+/// What becomes of a fault, and how what a person is told to do begins.
+type Outcome = (&'static str, Code, &'static str);
+
+const REPEATED: &str = "the call is repeated by itself";
+const KEY: &str = "set TEST_KEY to a key that 127.0.0.1";
+const SPENT: &str = "the account at 127.0.0.1";
+const TOO_LONG: &str = "name a model with a larger context";
+const BILLED: &str = "the call may have been billed; ";
+
+fn holds<T: std::fmt::Debug>(result: Result<T, ProviderError>, (kind, code, hint): Outcome, what: &str) {
+    let told = result.as_ref().expect_err("an error").failure().hint.clone();
+    assert_eq!(judged(result), (kind, code), "{what}");
+    assert!(told.starts_with(hint), "{what}: {told}");
+}
+
 #[tokio::test]
 async fn every_status_has_an_outcome_that_a_person_can_act_on() {
     let error = |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}});
-    let cases = [
-        ("401 Unauthorized", error("authentication_error", "no"), ("elsewhere", Code::ModelRefused)),
-        ("403 Forbidden", error("permission_error", "no"), ("elsewhere", Code::ModelRefused)),
-        ("404 Not Found", error("not_found_error", "model: gone"), ("elsewhere", Code::ModelRefused)),
-        ("408 Request Timeout", json!({}), ("retryable", Code::ModelFailed)),
-        ("413 Payload Too Large", error("request_too_large", "no"), ("final", Code::ContextOverflow)),
-        ("429 Too Many Requests", error("rate_limit_error", "slow"), ("retryable", Code::ModelFailed)),
-        ("429 Too Many Requests", error("insufficient_quota", "spent"), ("elsewhere", Code::ModelRefused)),
-        ("500 Internal Server Error", json!({}), ("retryable", Code::ModelFailed)),
-        ("529 Overloaded", error("overloaded_error", "busy"), ("retryable", Code::ModelFailed)),
-        ("400 Bad Request", error("invalid_request_error", "prompt is too long: 3 tokens"), ("final", Code::ContextOverflow)),
+    let (refused, failed) = (Code::ModelRefused, Code::ModelFailed);
+    let spend_limit = json!({"type": "error", "error": {
+        "type": "rate_limit_error", "message": "m", "details": {"error_code": "enforced_spend_limit_reached"}}});
+    let cases: [(&str, Value, Outcome); 18] = [
+        ("401 Unauthorized", error("authentication_error", "no"), ("elsewhere", refused, KEY)),
+        ("402 Payment Required", error("billing_error", "no"), ("elsewhere", refused, SPENT)),
+        ("403 Forbidden", error("permission_error", "no"), ("elsewhere", refused, KEY)),
+        ("404 Not Found", error("not_found_error", "model: gone"), ("elsewhere", refused, "check the model's name")),
+        ("408 Request Timeout", json!({}), ("retryable", failed, REPEATED)),
+        ("413 Payload Too Large", error("request_too_large", "no"), ("final", Code::ContextOverflow, TOO_LONG)),
+        ("429 Too Many Requests", error("rate_limit_error", "slow"), ("retryable", failed, REPEATED)),
+        ("429 Too Many Requests", error("insufficient_quota", "spent"), ("elsewhere", refused, SPENT)),
+        ("429 Too Many Requests", spend_limit, ("elsewhere", refused, SPENT)),
+        ("500 Internal Server Error", json!({}), ("retryable", failed, REPEATED)),
+        ("504 Gateway Timeout", json!({}), ("uncertain", failed, "a gateway gave up waiting")),
+        ("529 Overloaded", error("overloaded_error", "busy"), ("retryable", failed, REPEATED)),
+        (
+            "400 Bad Request",
+            error("invalid_request_error", "prompt is too long: 3 tokens"),
+            ("final", Code::ContextOverflow, TOO_LONG),
+        ),
         (
             "400 Bad Request",
             error("exceed_context_size_error", "the request exceeds the available context size"),
-            ("final", Code::ContextOverflow),
+            ("final", Code::ContextOverflow, TOO_LONG),
         ),
         (
             "400 Bad Request",
             error("INVALID_ARGUMENT", "The input token count exceeds the maximum number of tokens allowed"),
-            ("final", Code::ContextOverflow),
+            ("final", Code::ContextOverflow, TOO_LONG),
         ),
-        ("400 Bad Request", error("invalid_request_error", "bad schema"), ("final", Code::ModelRefused)),
+        (
+            "400 Bad Request",
+            error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+            ("elsewhere", refused, SPENT),
+        ),
+        (
+            "400 Bad Request",
+            error("Arrearage", "Access denied, please make sure your account is in good standing."),
+            ("elsewhere", refused, SPENT),
+        ),
+        (
+            "400 Bad Request",
+            error("invalid_request_error", "bad schema"),
+            ("final", refused, "the provider cannot take this request"),
+        ),
     ];
     for peer in PEERS {
         for (status, body, expected) in &cases {
-            let result = answer(peer, json_response(status, body)).await;
-            let hint = result.as_ref().expect_err("an error").failure().hint.clone();
-            assert!(!hint.is_empty(), "{peer:?} {status} has no next step");
-            assert_eq!(judged(result), *expected, "{peer:?} {status} {body}");
+            let what = format!("{peer:?} {status} {body}");
+            holds(answer(peer, json_response(status, body)).await, *expected, &what);
         }
     }
 }
@@ -257,8 +294,9 @@ async fn a_429_says_when_to_come_back_where_the_server_did() {
             [("retry-after: 7\r\n", Some(7_000)), ("retry-after-ms: 50\r\nretry-after: 7\r\n", Some(50)), ("", None)]
         {
             match answer(peer, Answer::Bytes(response("429 Too Many Requests", headers, "{}"))).await {
-                Err(ProviderError::Retryable { retry_after, .. }) => {
+                Err(ProviderError::Retryable { retry_after, failure, .. }) => {
                     assert_eq!(retry_after, expected.map(Duration::from_millis), "{peer:?} {headers:?}");
+                    assert_eq!((failure.code, failure.hint.as_str()), (Code::ModelFailed, REPEATED), "{peer:?}");
                 }
                 other => panic!("{peer:?}: {other:?}"),
             }
@@ -272,9 +310,9 @@ async fn a_success_that_carries_an_error_is_the_error() {
         // Anthropic says in the event itself that it is one.
         let kind = if peer == Peer::Anthropic { r#""type":"error","# } else { "" };
         let spent = peer.framed(&format!(r#"{{{kind}"error":{{"message":"no","type":"insufficient_quota"}}}}"#));
-        assert_eq!(judged(answer(peer, Answer::Bytes(spent)).await), ("elsewhere", Code::ModelRefused), "{peer:?}");
+        holds(answer(peer, Answer::Bytes(spent)).await, ("elsewhere", Code::ModelRefused, SPENT), &format!("{peer:?}"));
         let odd = peer.framed(&format!(r#"{{{kind}"error":"model runner has stopped"}}"#));
-        assert_eq!(judged(answer(peer, Answer::Bytes(odd)).await), ("uncertain", Code::ModelFailed), "{peer:?}");
+        holds(answer(peer, Answer::Bytes(odd)).await, ("uncertain", Code::ModelFailed, BILLED), &format!("{peer:?}"));
     }
 }
 
@@ -284,7 +322,7 @@ async fn one_byte_a_moment_ends_at_the_limit_of_the_whole_call() {
         let server = upstream(vec![Answer::Drip(peer.stream().0, Duration::from_millis(20))]).await;
         let quick = Settings { call_timeout: Duration::from_millis(400), ..settings(&server.base_url) };
         let result = turn(&peer.provider(quick).expect("a provider")).await;
-        assert_eq!(judged(result), ("uncertain", Code::ModelFailed), "{peer:?}");
+        holds(result, ("uncertain", Code::ModelFailed, BILLED), &format!("{peer:?}"));
     }
 }
 
@@ -342,21 +380,26 @@ async fn unknown_ends_and_arguments_that_are_no_json_are_kept_as_they_are() {
 
 #[tokio::test]
 async fn a_connection_that_cannot_be_secured_is_not_tried_again() {
-    let plain = format!("https://127.0.0.1:{}/v1", serve_plain().await);
-    for base_url in [plain, format!("https://127.0.0.1:{}/v1", serve_untrusted())] {
-        let provider = Peer::Chat.provider(settings(&base_url)).expect("a provider");
-        let error = provider.generate(&request()).await.expect_err("no connection");
-        assert!(error.failure().hint.starts_with("no secure connection to 127.0.0.1:"), "{error:?}");
-        assert_eq!(judged::<()>(Err(error)), ("elsewhere", Code::ModelFailed), "{base_url}");
+    let expected = ("elsewhere", Code::ModelFailed, "no secure connection to 127.0.0.1:");
+    for peer in PEERS {
+        let plain = format!("https://127.0.0.1:{}/v1", serve_plain().await);
+        for base_url in [plain, format!("https://127.0.0.1:{}/v1", serve_untrusted())] {
+            let provider = peer.provider(settings(&base_url)).expect("a provider");
+            holds(provider.generate(&request()).await, expected, &format!("{peer:?} {base_url}"));
+            holds(turn(&provider).await, expected, &format!("{peer:?} {base_url}, streamed"));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_name_that_is_none_was_certainly_not_billed() {
-    // A name that by RFC 6761 never resolves.
-    let provider = Peer::Chat.provider(settings("http://nowhere.invalid/v1")).expect("a provider");
-    assert_eq!(judged(provider.generate(&request()).await), ("retryable", Code::ModelFailed));
-    assert_eq!(provider.health().await.availability, Availability::Unavailable);
+    let expected = ("retryable", Code::ModelFailed, "check the name nowhere.invalid and the network");
+    for peer in PEERS {
+        // A name that by RFC 6761 never resolves.
+        let provider = peer.provider(settings("http://nowhere.invalid/v1")).expect("a provider");
+        holds(turn(&provider).await, expected, &format!("{peer:?}"));
+        assert_eq!(provider.health().await.availability, Availability::Unavailable, "{peer:?}");
+    }
 }
 
 #[tokio::test]

@@ -212,6 +212,92 @@ async fn many_calls_share_one_refresh() {
     assert_eq!(calls_of(&server).await.iter().filter(|path| *path == "/token").count(), 1);
 }
 
+fn token(access: &str, refresh: &str) -> StoredToken {
+    StoredToken { access: access.to_owned(), refresh: Some(refresh.to_owned()), expires_at: None }
+}
+
+#[tokio::test]
+async fn a_new_login_is_used_from_the_next_call_on_and_after_a_logout_none() {
+    let server = serve_by(|_, _: &Request| json_response("200 OK", &answer_text())).await;
+    let (_folder, store) = store();
+    store.save("qwen", &token("at-1", "rt-1")).expect("saved");
+    let credentials = OauthCredentials::new(endpoint(&server), store.clone()).expect("right");
+    let provider = HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("right");
+    let provider = provider.with_credentials(credentials);
+    provider.generate(&request()).await.expect("an answer");
+    store.save("qwen", &token("at-9", "rt-9")).expect("saved");
+    provider.generate(&request()).await.expect("an answer");
+    assert!(store.remove("qwen").expect("removed"));
+    assert_eq!(judged(provider.generate(&request()).await), ("elsewhere", Code::ModelUnavailable));
+    let seen = server.requests.lock().await;
+    let keys: Vec<_> = seen.iter().map(|(head, _)| head.lines().find_map(|line| line.strip_prefix("authorization: "))).collect();
+    assert_eq!(keys, [Some("bearer at-1"), Some("bearer at-9")]);
+}
+
+#[tokio::test]
+async fn a_new_github_login_is_exchanged_at_the_next_call() {
+    let server =
+        serve_by(|at, _: &Request| json_response("200 OK", &json!({"token": format!("cp-{at}"), "refresh_in": 1_500}))).await;
+    let (_folder, store) = store();
+    store.save("copilot", &token("gh-1", "")).expect("saved");
+    let host = server.base_url.trim_end_matches("/v1").to_owned();
+    let credentials = CopilotCredentials::new("copilot", None, Some(store.clone()), &host).expect("right");
+    let key = async || credentials.access().await.expect("a token").key;
+    assert_eq!([key().await, key().await], [ApiKey::new("cp-0"), ApiKey::new("cp-0")]);
+    store.save("copilot", &token("gh-2", "")).expect("saved");
+    assert_eq!(key().await, ApiKey::new("cp-1"));
+    let head = server.requests.lock().await[1].0.clone();
+    assert!(head.contains("authorization: token gh-2\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_new_token_that_cannot_be_saved_is_used_refreshed_and_saved_later() {
+    let (folder, store) = store();
+    let (key, away) = (folder.path().join("logins/key"), folder.path().join("key"));
+    let (broken, moved) = (key.clone(), away.clone());
+    // Each refresh makes the one before void, and from the first one on nothing can be saved.
+    let server = serve_by(move |at, (head, body): &Request| {
+        if !head.starts_with("post /token ") {
+            let good = ["bearer at-2\r\n", "bearer at-3\r\n"][usize::from(at > 3)];
+            return match head.contains(good) {
+                true => json_response("200 OK", &answer_text()),
+                false => json_response("401 Unauthorized", &json!({"error": {"message": "expired"}})),
+            };
+        }
+        match field(body, "refresh_token").as_deref() {
+            Some("rt-1") => {
+                std::fs::rename(&broken, &moved).and_then(|()| std::fs::create_dir(&broken)).expect("moved");
+                json_response("200 OK", &json!({"access_token": "at-2", "refresh_token": "rt-2"}))
+            }
+            Some("rt-2") => json_response("200 OK", &json!({"access_token": "at-3", "refresh_token": "rt-3"})),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+    store.save("qwen", &token("at-1", "rt-1")).expect("saved");
+    let credentials = OauthCredentials::new(endpoint(&server), store.clone()).expect("right");
+    let provider = HttpProvider::new(settings(&server.base_url), ChatCompletions::at("")).expect("right");
+    let provider = provider.with_credentials(credentials);
+    for _ in 0..3 {
+        provider.generate(&request()).await.expect("an answer");
+    }
+    let call = "/v1/chat/completions";
+    assert_eq!(calls_of(&server).await, [call, "/token", call, call, call, "/token", call]);
+    std::fs::remove_dir(&key).and_then(|()| std::fs::rename(&away, &key)).expect("moved back");
+    assert_eq!(store.load("qwen"), Ok(Some(token("at-1", "rt-1"))));
+    provider.generate(&request()).await.expect("an answer");
+    assert_eq!(store.load("qwen"), Ok(Some(token("at-3", "rt-3"))), "it is saved as soon as it can be");
+}
+
+#[test]
+fn what_a_process_that_died_left_behind_is_in_nobodys_way() {
+    let (folder, store) = store();
+    store.save("qwen", &token("at-1", "rt-1")).expect("saved");
+    std::fs::write(folder.path().join(format!("logins/.qwen.{}", std::process::id())), "cut").expect("written");
+    store.save("qwen", &token("at-2", "rt-2")).expect("saved");
+    assert_eq!(store.load("qwen"), Ok(Some(token("at-2", "rt-2"))));
+}
+
 #[tokio::test]
 async fn without_a_login_nothing_is_sent_and_a_lost_one_says_how_to_get_another() {
     let server = serve(vec![json_response("400 Bad Request", &json!({"error": "invalid_grant"}))]).await;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use helix_adapter_models::anthropic::AnthropicMessages;
 use helix_adapter_models::chat::{ChatCompletions, decode_request, encode_chunks, encode_reply};
 use helix_adapter_models::ollama::Ollama;
-use helix_adapter_models::servers::LlamaCpp;
+use helix_adapter_models::responses::Responses;
+use helix_adapter_models::servers::{LlamaCpp, OpenAi, OpenRouter};
 use helix_adapter_models::{HttpProvider, ModelFacts, ModelLookup, Settings, price_per_million};
 use helix_ports::{Availability, ModelCapabilities, Provider, ProviderError};
 use helix_protocol::{
@@ -90,7 +91,7 @@ async fn a_streamed_answer_is_put_together_priced_and_shown_as_it_comes() {
     let text: String =
         shown.iter().filter_map(|delta| if let ModelDelta::Text { text } = delta { Some(text.as_str()) } else { None }).collect();
     assert_eq!(text, "I look.");
-    assert!(shown.contains(&ModelDelta::ToolUse { index: 1, id: "b".to_owned(), name: "shell".to_owned() }));
+    assert!(shown.contains(&ModelDelta::ToolUse { index: 1, id: "b".to_owned(), name: "shell".to_owned(), extra: None }));
 
     let (head, body) = server.requests.lock().await[0].clone();
     assert!(head.starts_with("post /v1/chat/completions "));
@@ -379,6 +380,52 @@ async fn a_size_that_is_configured_is_not_overrun_where_nobody_counts() {
     let words = |count: usize| ModelRequest { messages: vec![Message::text(Role::User, "lorem ".repeat(count))], ..long() };
     assert_eq!(judged(provider.generate(&words(4_002)).await), ("final", Code::ContextOverflow));
     assert_eq!(judged(provider.generate(&words(3_999)).await), ("retryable", Code::ModelFailed), "it may fit");
+}
+
+#[tokio::test]
+async fn two_million_tokens_are_measured_here_and_refused_before_a_byte_of_them_is_sent() {
+    let server = serve(vec![json_response("503 Service Unavailable", &json!({}))]).await;
+    let knowing = |knows_size| {
+        let capabilities = ModelCapabilities { context_tokens: 1_000_000, ..ModelCapabilities::default() };
+        ModelLookup::new(move |_| ModelFacts { capabilities: capabilities.clone(), knows_size, ..ModelFacts::default() })
+    };
+    let of_table = |knows_size| Settings { context_tokens: 0, models: knowing(knows_size), ..settings(&server) };
+    // Twelve megabytes of words: two million tokens, however they are counted.
+    let vast = ModelRequest { messages: vec![Message::text(Role::User, "lorem ".repeat(2_000_000))], ..long() };
+    let formats: [fn(Settings) -> HttpProvider; 5] = [
+        |settings| HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider"),
+        |settings| HttpProvider::new(settings, Responses).expect("a provider"),
+        |settings| HttpProvider::new(settings, OpenAi).expect("a provider"),
+        |settings| HttpProvider::new(settings, OpenRouter::new(Vec::new())).expect("a provider"),
+        |settings| HttpProvider::new(settings, AnthropicMessages).expect("a provider"),
+    ];
+    for provider in formats {
+        let error = provider(of_table(true)).generate(&vast).await.expect_err("it is too long");
+        let expected = "the conversation has 2000000 tokens, and small of test takes 1000000: nothing was sent";
+        assert_eq!((error.failure().code, error.failure().message.as_str()), (Code::ContextOverflow, expected));
+    }
+    assert!(server.requests.lock().await.is_empty());
+    // Of a model that nobody knows the size is a guess, and nothing is refused for that.
+    assert_eq!(judged(formats[0](of_table(false)).generate(&vast).await), ("retryable", Code::ModelFailed));
+}
+
+#[tokio::test]
+async fn openai_counts_what_may_be_too_long_and_where_the_format_is_served_by_others_nobody_does() {
+    for (counted, sent) in [(5_001, false), (4_999, true)] {
+        let server = serve_by(move |_, (head, _)| match head.contains("/responses/input_tokens") {
+            true => json_response("200 OK", &json!({"object": "response.input_tokens", "input_tokens": counted})),
+            false => json_response("503 Service Unavailable", &json!({})),
+        })
+        .await;
+        let settings = Settings { context_tokens: 5_000, ..settings(&server) };
+        let provider = HttpProvider::new(settings.clone(), OpenAi).expect("a provider");
+        let expected = if sent { (("retryable", Code::ModelFailed), 2) } else { (("final", Code::ContextOverflow), 1) };
+        let error = judged(provider.generate(&long()).await);
+        assert_eq!((error, server.requests.lock().await.len()), expected, "{counted}");
+        assert_eq!(provider.count_tokens(&long()).await.expect("a count"), counted);
+        let other = HttpProvider::new(settings, Responses).expect("a provider");
+        assert_eq!(other.count_tokens(&long()).await.expect("an estimate"), other.estimate_tokens(None, &long()));
+    }
 }
 
 #[tokio::test]

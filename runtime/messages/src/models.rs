@@ -5,7 +5,7 @@ use std::time::Duration;
 use helix_kernel::{Address, Reply};
 use helix_ports::{DeltaSink, Extent, FaultScope, ModelCapabilities, ModelInfo, ProviderError, ProviderHealth, RawAnswer, RawCall};
 use helix_protocol::{
-    Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Money, OwnerId, ProjectId, Spent, TaskId, Timestamp, WireFormat,
+    Code, Failure, KeyId, ModelCallId, ModelReply, ModelRequest, Most, OwnerId, ProjectId, Spent, TaskId, Timestamp, WireFormat,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,8 @@ pub struct Quote {
     pub provider: String,
     /// With which model.
     pub model: String,
-    /// In tokens: the request's, by an upper estimate, and the longest answer's.
-    pub tokens: u64,
-    /// In money by the price table; zero where no price is known.
-    pub money: Money,
+    /// In tokens, the request's by an upper estimate and the longest answer's; in money by the price table.
+    pub most: Most,
     /// What the model that is asked first can do.
     pub capabilities: ModelCapabilities,
 }

@@ -2,14 +2,14 @@
 //!
 //! One gate for tasks and for the gateway. What a payer has spent is summed up from the records once, when its first call is let
 //! in, and counted here from then on: a call is let in while what is spent, what is set aside for calls under way and the most that
-//! it can use stay within every limit. Every call of a node passes here, and one node at a time works with its records. What must
+//! it can use stay within every limit; one that costs nobody knows how much, until a limit is reached. Every call of a node passes here, and one node at a time works with its records. What must
 //! outlive the node is not here: a task's reservation is in its journal before its call, one of the gateway in the ledger.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use helix_kernel::Clock;
-use helix_protocol::{Budget, Code, Failure, Money, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
+use helix_protocol::{Budget, Code, Failure, Money, Most, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
 use parking_lot::Mutex;
 
 use crate::Records;
@@ -106,8 +106,9 @@ impl Spending {
 
     /// Lets a call in that takes at most `most`, which is set aside until the answer is settled. Refused with `day_limit_reached`
     /// where it could pass the limit of one who pays.
-    pub async fn admit(&self, payers: Payers, most: Spent) -> Result<SetAside, Failure> {
-        if !self.concerns(most) {
+    pub async fn admit(&self, payers: Payers, most: Most) -> Result<SetAside, Failure> {
+        let known = most.known();
+        if most.money.is_some() && !self.concerns(known) {
             return Ok(SetAside { gate: Arc::clone(&self.0), payers, most: Spent::default(), settled: false });
         }
         let (limited, now) = (self.0.limited(payers), self.0.clock.wall());
@@ -125,10 +126,10 @@ impl Spending {
         }
         for (payer, ..) in &limited {
             if let Some(account) = accounts.get_mut(payer) {
-                account.set_aside = account.set_aside.plus(most);
+                account.set_aside = account.set_aside.plus(known);
             }
         }
-        Ok(SetAside { gate: Arc::clone(&self.0), payers, most, settled: false })
+        Ok(SetAside { gate: Arc::clone(&self.0), payers, most: known, settled: false })
     }
 
     /// Notes how the last call of a task's agent fared at a limit: refused with this, or let in.
@@ -262,7 +263,7 @@ mod tests {
     }
 
     async fn admit(spending: &Spending, payers: Payers, most: u64) -> Result<SetAside, Failure> {
-        spending.admit(payers, tokens(most)).await
+        spending.admit(payers, tokens(most).into()).await
     }
 
     #[test]
@@ -352,11 +353,29 @@ mod tests {
         let (spending, _) =
             over(MemoryStore::new(), DailyLimits { owner: DailyLimits::of(0.000_1, 0), project: Budget::default() });
         spending
-            .admit(OURS, Spent { money: Money(100), tokens: 5 })
+            .admit(OURS, Most { money: Some(Money(100)), tokens: 5 })
             .await
             .expect("all of it")
             .settle(Spent { money: Money(150), tokens: 5 });
-        assert!(spending.admit(OURS, Spent { money: Money(1), tokens: 5 }).await.is_err());
+        assert!(spending.admit(OURS, Most { money: Some(Money(1)), tokens: 5 }).await.is_err());
         assert!(!spending.concerns(tokens(5)) && admit(&spending, OURS, 5).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_costs_nobody_knows_how_much_is_let_in_until_an_owners_or_a_projects_day_is_spent() {
+        let (little, unpriced) = (DailyLimits::of(0.000_1, 0), Most { money: None, tokens: 5 });
+        let of = |money| Spent { money: Money(money), tokens: 5 };
+        for (owner, project) in [(little, Budget::default()), (Budget::default(), little)] {
+            let (spending, _) = over(MemoryStore::new(), DailyLimits { owner, project });
+            spending.admit(OURS, unpriced).await.expect("nothing is spent").settle(of(99));
+            spending.admit(OURS, unpriced).await.expect("99 of 100 are spent").settle(of(1));
+            let refused = spending.admit(OURS, unpriced).await.expect_err("100 of 100 are spent");
+            assert!(refused.code == Code::DayLimitReached && refused.message.contains("its model has no price"), "{refused}");
+        }
+        let (spending, _) = over(MemoryStore::new(), DailyLimits { owner: little, project: Budget::default() });
+        let under_way = spending.admit(OURS, of(100).into()).await.expect("all of it");
+        assert!(spending.admit(OURS, unpriced).await.is_err(), "all of it is set aside");
+        under_way.settle(of(99));
+        assert!(spending.admit(OURS, unpriced).await.is_ok(), "there is some left after all");
     }
 }

@@ -18,18 +18,20 @@ pub struct AnswerHead {
     pub model: String,
 }
 
-/// How far a request whose bytes pass goes beyond one that is read.
+/// How far a request goes beyond what is read of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// So many answers are written to it.
     pub answers: u64,
     /// It goes on from what its provider keeps, whose length nobody here knows.
     pub goes_on: bool,
+    /// Some of it is written into its provider's cache to be kept for an hour.
+    pub hour_in_cache: bool,
 }
 
 impl Default for Extent {
     fn default() -> Self {
-        Self { answers: 1, goes_on: false }
+        Self { answers: 1, goes_on: false, hour_in_cache: false }
     }
 }
 

@@ -15,7 +15,7 @@ pub use provider::{
     RateWindow, RawAnswer, RawCall, RawOperation, TokenPrice,
 };
 pub use task_kind::{
-    APPROVAL, CHILDREN, ChildEnd, OUT_OF_BUDGET, OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd,
+    APPROVAL, CHILDREN, ChildEnd, NO_MODEL, OUT_OF_BUDGET, OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd,
     in_the_models_words, is_of_the_model,
 };
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};

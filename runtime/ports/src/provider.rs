@@ -25,6 +25,8 @@ pub struct TokenPrice {
     pub cached: Money,
     /// Written into the cache.
     pub cache_write: Money,
+    /// Written into the cache for an hour.
+    pub cache_write_1h: Money,
     /// Written.
     pub output: Money,
 }
@@ -35,8 +37,10 @@ impl TokenPrice {
         let cached = usage.cached_tokens.min(usage.input_tokens);
         let written = usage.cache_write_tokens.min(usage.input_tokens - cached);
         let plain = usage.input_tokens - cached - written;
-        let parts = [(plain, self.input), (cached, self.cached), (written, self.cache_write), (usage.output_tokens, self.output)];
-        let millionths: i128 = parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
+        let hour = usage.cache_write_1h_tokens.min(written);
+        let writes = [(written - hour, self.cache_write), (hour, self.cache_write_1h)];
+        let others = [(plain, self.input), (cached, self.cached), (usage.output_tokens, self.output)];
+        let millionths: i128 = others.iter().chain(&writes).map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
         Money(i64::try_from((millionths + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX))
     }
 }
@@ -74,6 +78,8 @@ pub struct ModelCapabilities {
     pub context_tokens: u64,
     /// Most tokens of an answer.
     pub output_tokens: u64,
+    /// Most tokens that a picture counts.
+    pub image_tokens: u64,
 }
 
 impl Default for ModelCapabilities {
@@ -93,6 +99,7 @@ impl Default for ModelCapabilities {
             cache_least: 1_024,
             context_tokens: 128_000,
             output_tokens: 16_384,
+            image_tokens: 16_384,
         }
     }
 }
@@ -317,11 +324,11 @@ pub trait Provider: Send + Sync + 'static {
     }
     /// True where a call would be tried: a key is there and the last check did not fail.
     async fn is_available(&self) -> bool;
-    /// Most tokens that a request is likely to be. No network.
-    fn estimate_tokens(&self, request: &ModelRequest) -> u64;
+    /// Most tokens that a request is likely to be for a model. No network.
+    fn estimate_tokens(&self, model: Option<&str>, request: &ModelRequest) -> u64;
     /// Tokens of a request by the provider's own count; the estimate where it has no such call.
     async fn count_tokens(&self, request: &ModelRequest) -> Result<u64, ProviderError> {
-        Ok(self.estimate_tokens(request))
+        Ok(self.estimate_tokens(request.model.as_deref(), request))
     }
     /// False where requests carry what depends on each of them and is not the client's to say: then bytes cannot pass as they are.
     fn passes(&self) -> bool {

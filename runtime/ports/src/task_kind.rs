@@ -17,13 +17,16 @@ pub const APPROVAL: &str = "approve step ";
 pub const CHILDREN: &str = "waits for its own tasks: ";
 /// What a question begins with that asks for more money or tokens.
 pub const OUT_OF_BUDGET: &str = "out of budget: ";
+/// What a question begins with that waits for a person to mend a key, an account or a setting: before that nobody who could answer
+/// the task's model calls takes them.
+pub const NO_MODEL: &str = "no model takes its calls: ";
 
 /// What stands between how a command failed and the end of its output.
 pub const OUTPUT: &str = "; its output ended with:\n";
 
 /// True of a question in a model's own words: its answer is part of the conversation.
 pub fn is_of_the_model(question: &str) -> bool {
-    ![APPROVAL, CHILDREN, OUT_OF_BUDGET].iter().any(|beginning| question.starts_with(beginning))
+    ![APPROVAL, CHILDREN, OUT_OF_BUDGET, NO_MODEL].iter().any(|beginning| question.starts_with(beginning))
 }
 
 /// A model's question as it is put to people, and recorded: it begins like none of ours.
@@ -119,7 +122,8 @@ pub struct ChildEnd {
 pub enum SnapshotNote {
     /// Globs whose matches are the step's artifacts.
     Artifacts(Vec<String>),
-    /// The step certainly changed no file: no snapshot is taken, and its parent's tree is its own.
+    /// No call of the step can have changed a file. Then no snapshot is taken, and its parent's tree is its own, unless something
+    /// was run in the workspace since it was opened: a process may outlive the call that started it.
     NoFiles,
 }
 

@@ -141,7 +141,7 @@ pub struct AgentTurn {
 pub struct TurnLimits {
     /// From its start until its session stands.
     pub start_ms: u64,
-    /// Between two things that it says while it works.
+    /// Between two things that are seen of it while it works.
     pub silent_ms: u64,
 }
 

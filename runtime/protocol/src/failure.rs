@@ -138,9 +138,9 @@ codes! {
     /// No common protocol version.
     VersionMismatch = "version_mismatch", 6, "Node and worker have no protocol version in common. A worker of an older build is replaced by this node's as soon as it holds nothing; where the two cannot speak at all, `helix worker remove NAME --force` and `helix worker add` put this node's program there.";
     /// No model or no key.
-    ModelUnavailable = "model_unavailable", 7, "No provider is configured for this model, or its key is missing. Set OPENAI_API_KEY or name a server with `--base-url`; `helix doctor` shows what was found.";
+    ModelUnavailable = "model_unavailable", 7, "No provider is configured for this model, or its key is missing. Set OPENAI_API_KEY or name a server with `--base-url`; `helix doctor` shows what was found. A task that had begun is parked and asks; `helix task resume` goes on from its last step.";
     /// The provider refused.
-    ModelRefused = "model_refused", 7, "The provider refused the request in a way that repeating does not mend: a wrong key, an unknown model, or a request it cannot take. The message has its reason.";
+    ModelRefused = "model_refused", 7, "The provider refused the request in a way that repeating does not mend: a wrong key, an account without credit, an unknown model, or a request it cannot take. The message has its reason. Where it is the key, the account or the model and no other provider can serve it, a task is parked at its last step and asks for what is to be mended; `helix task resume` lets it go on. A request that cannot be taken ends the task.";
     /// The provider failed for now.
     ModelFailed = "model_failed", 7, "The provider broke off, fell silent or answered too late, so that the call may have been billed, for as long as retries were allowed. The task keeps its last step; `helix task retry` goes on from there. A provider that is only away (429, 5xx, no connection) is waited for: see `no_model_answers`.";
     /// Nobody of those who could answer does at present.

@@ -141,6 +141,28 @@ impl Spent {
     }
 }
 
+/// The most that a call can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// In money: nothing of what is free, and `None` where it may cost something and nobody knows how much.
+    pub money: Option<Money>,
+    /// In tokens.
+    pub tokens: u64,
+}
+
+impl Most {
+    /// What can be set aside for it: no money where nobody knows how much.
+    pub fn known(self) -> Spent {
+        Spent { money: self.money.unwrap_or_default(), tokens: self.tokens }
+    }
+}
+
+impl From<Spent> for Most {
+    fn from(spent: Spent) -> Self {
+        Self { money: Some(spent.money), tokens: spent.tokens }
+    }
+}
+
 impl Budget {
     /// True where a call that takes at most `most` could come nearer to this limit.
     pub fn concerns(&self, most: Spent) -> bool {
@@ -149,15 +171,51 @@ impl Budget {
 
     /// What stands in the way of a call, in words, where `spent` and the most that it can take together pass this limit,
     /// which is called `name`. A limit is reached, not passed, when exactly everything is spent, and what takes nothing
-    /// of it is never in its way.
-    pub fn in_the_way(&self, name: &str, spent: Spent, call: Spent) -> Option<String> {
-        let after = spent.plus(call);
-        if let Some(most) = self.money.filter(|most| call.money > Money::ZERO && after.money > *most) {
-            let (spent, call) = (spent.money, call.money);
-            return Some(format!("{spent} of {name} of {most} are spent, and the next model call could cost {call}"));
+    /// of it is never in its way. What costs nobody knows how much is in its way from when it is reached.
+    pub fn in_the_way(&self, name: &str, spent: Spent, call: Most) -> Option<String> {
+        let after = spent.plus(call.known());
+        if let Some(most) = self.money {
+            let spent = spent.money;
+            match call.money {
+                Some(money) if money > Money::ZERO && after.money > most => {
+                    return Some(format!("{spent} of {name} of {most} are spent, and the next model call could cost {money}"));
+                }
+                None if spent >= most => {
+                    let unknown = "what the next model call costs is known only after it: its model has no price";
+                    return Some(format!("{spent} of {name} of {most} are spent, and {unknown}"));
+                }
+                _ => {}
+            }
         }
         let most = self.tokens.filter(|most| call.tokens > 0 && after.tokens > *most)?;
         let (spent, call) = (spent.tokens, call.tokens);
         Some(format!("{spent} of {name} of {most} tokens are spent, and the next model call could take {call}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_without_a_price_goes_out_until_a_limit_is_reached_and_one_that_is_free_always() {
+        let limit = Budget { money: Some(Money(100)), tokens: None };
+        let why =
+            |spent, money| limit.in_the_way("its budget", Spent { money: Money(spent), tokens: 0 }, Most { money, tokens: 9 });
+        for (spent, money) in [(99, None), (99, Some(Money(1))), (100, Some(Money(0))), (101, Some(Money(0)))] {
+            assert_eq!(why(spent, money), None, "{spent} {money:?}");
+        }
+        for (spent, money) in [(100, None), (101, None), (100, Some(Money(1)))] {
+            assert!(why(spent, money).is_some(), "{spent} {money:?}");
+        }
+        assert_eq!(
+            why(100, None).expect("it is reached"),
+            "$0.000100 of its budget of $0.000100 are spent, and what the next model call costs is known only after it: its model has no price"
+        );
+        let nothing = Budget { money: Some(Money(0)), tokens: None };
+        assert!(nothing.in_the_way("it", Spent::default(), Most { money: None, tokens: 9 }).is_some());
+        let of_tokens = Budget { money: None, tokens: Some(8) };
+        assert!(of_tokens.in_the_way("it", Spent::default(), Most { money: None, tokens: 9 }).is_some());
+        assert_eq!(Budget::default().in_the_way("it", Spent::default(), Most { money: None, tokens: 9 }), None);
     }
 }

@@ -32,7 +32,7 @@ pub use ids::{
     AttemptId, CallKey, Epoch, EventId, KeyId, ModelCallId, NodeId, OwnerId, Principal, ProjectId, QuestionId, RecordsId, RemarkId,
     RunId, StepId, TaskId, WorkerId,
 };
-pub use ledger::{CallOutcome, GatewayKey, ModelCall, Payer, Spent};
+pub use ledger::{CallOutcome, GatewayKey, ModelCall, Most, Payer, Spent};
 pub use message::{Block, Extra, ImageSource, Message, Role, WireFormat, extra_of};
 pub use model::{
     Effort, JsonOutput, ModelDelta, ModelReply, ModelRequest, OutputFormat, Sampling, StopReason, Thinking, ThinkingControl,

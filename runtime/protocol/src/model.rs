@@ -208,6 +208,8 @@ pub struct Usage {
     pub cached_tokens: u64,
     /// Of these, written into the provider's cache.
     pub cache_write_tokens: u64,
+    /// Of these, to be kept for an hour, where the provider sells that apart.
+    pub cache_write_1h_tokens: u64,
     /// Tokens written, thinking included.
     pub output_tokens: u64,
     /// Of these, thinking.
@@ -261,6 +263,9 @@ pub enum ModelDelta {
         id: String,
         /// The tool.
         name: String,
+        /// What it was signed with, where the provider says so as early.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<Box<Extra>>,
     },
     /// More of a call's arguments, as the model writes them.
     ToolInput {

@@ -131,7 +131,12 @@ impl WorkspaceTool {
         matches!(self, Self::Write | Self::Edit | Self::ApplyPatch)
     }
 
-    /// True of the tools that certainly change no file.
+    /// True of the tools that start processes, which may outlive the call.
+    pub fn starts_processes(self) -> bool {
+        self == Self::Shell
+    }
+
+    /// True of the tools that certainly change no file themselves, whatever runs beside them.
     pub fn only_looks(self) -> bool {
         matches!(self, Self::Read | Self::Grep | Self::Glob | Self::Todo | Self::ReadOutput)
     }

@@ -40,8 +40,8 @@ impl actor::Actor for Writer {
 }
 
 /// The group `team` of these over a ledger.
-struct Entered {
-    models: Models,
+pub(super) struct Entered {
+    pub models: Models,
     store: Arc<MemoryStore>,
     _handles: [SupervisorHandle; 2],
 }
@@ -57,7 +57,7 @@ enum Way {
 }
 
 impl Entered {
-    async fn new(providers: &[&Arc<FakeProvider>], limits: Limits) -> Self {
+    pub async fn new(providers: &[&Arc<FakeProvider>], limits: Limits) -> Self {
         let (store, writer) = (Arc::new(MemoryStore::new()), Address::unbound("records", 64));
         let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
         let kept = Arc::clone(&store);
@@ -85,7 +85,7 @@ impl Entered {
         }
     }
 
-    async fn ledger(&self) -> Vec<ModelCall> {
+    pub async fn ledger(&self) -> Vec<ModelCall> {
         self.store.ledger(LedgerFilter { limit: 10, ..LedgerFilter::default() }).await.expect("memory answers")
     }
 

@@ -42,6 +42,7 @@ impl Host {
         let (task, epoch, shown) = (self.lease.task, self.lease.epoch, format!("agent {}", turn.agent));
         let request = Request::Turn { task, epoch, key: key.clone(), run, turn: Box::new(turn) };
         let mut answer = self.watched(&shown, key.clone(), run, request).await;
+        let mut asked_nothing = false;
         if traffic == ModelTraffic::Gateway {
             let spend = self.settle_turn(key).await?;
             // An agent whose last call was refused has not done what it was asked, whatever it made of that.
@@ -50,8 +51,10 @@ impl Host {
             }
             // A turn that was adopted has asked under an earlier owner, and its gateway was away meanwhile.
             let is_own = self.lease.opened == self.lease.epoch;
-            answer = answer.map_err(|failure| if is_own && spend.model_calls == 0 { not_started(failure) } else { failure });
+            asked_nothing = is_own && spend.model_calls == 0;
+            answer = answer.map_err(|failure| if asked_nothing { not_started(failure) } else { failure });
         }
+        self.is_paid_silence = !asked_nothing && answer.as_ref().is_err_and(|failure| failure.code == Code::TimedOut);
         let answer = answer?;
         let Response::Turned { turn, report } = answer else { return Err(unexpected("have an agent take a turn", &answer)) };
         self.exits.push(report.clone());
@@ -65,6 +68,7 @@ impl Host {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
+        self.starts_something();
         let key = helix_ports::StepHost::next_call(self);
         let run = run_id(&key, self.lease.opened);
         Ok((key, run))

@@ -19,9 +19,18 @@ pub(crate) enum Workspace {
     /// Not there under this lease, or not with the right files.
     Closed,
     /// On its way.
-    Opening(AbortOnDropHandle<Result<(), Failure>>),
+    Opening(AbortOnDropHandle<Result<Running, Failure>>),
     /// It held these files when the last step ended, and holds what this one has done since.
-    Open,
+    Open(Running),
+}
+
+/// What may run in an open workspace, and change its files between two calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Running {
+    /// Nothing: it was opened from a tree, and nothing was started there since.
+    Nothing,
+    /// Something may: a process can outlive the call that started it, and what an earlier owner started nobody knows here.
+    Perhaps,
 }
 
 impl Host {
@@ -40,11 +49,16 @@ impl Host {
         if let Workspace::Opening(opening) = &mut self.workspace {
             let opened = opening.await;
             self.workspace = Workspace::Closed;
-            opened
+            let running = opened
                 .unwrap_or_else(|error| Err(Failure::new(Code::Internal, format!("opening the workspace ended early: {error}"))))?;
-            self.workspace = Workspace::Open;
+            self.workspace = Workspace::Open(running);
         }
         Ok(())
+    }
+
+    /// Something is about to be started in the workspace, which is ready.
+    pub(super) fn starts_something(&mut self) {
+        self.workspace = Workspace::Open(Running::Perhaps);
     }
 }
 
@@ -82,7 +96,7 @@ pub(crate) async fn adopt(shared: &Shared, lease: &Lease, files: Files) -> Optio
     }
 }
 
-async fn open(shared: &Shared, lease: &Lease, task: &TaskRecord, files: Files) -> Result<(), Failure> {
+async fn open(shared: &Shared, lease: &Lease, task: &TaskRecord, files: Files) -> Result<Running, Failure> {
     let open = OpenWorkspace {
         task: lease.task,
         epoch: lease.epoch,
@@ -110,7 +124,8 @@ async fn open(shared: &Shared, lease: &Lease, task: &TaskRecord, files: Files) -
             ),
         )
         .hint("it is named in helix.project.yaml")),
-        Response::Opened { .. } => Ok(()),
+        Response::Opened { setup: Some(_), .. } => Ok(Running::Perhaps),
+        Response::Opened { setup: None, .. } => Ok(Running::Nothing),
         other => Err(unexpected("open", &other)),
     }
 }

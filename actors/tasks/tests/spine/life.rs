@@ -3,7 +3,7 @@
 use helix_protocol::{Base, Code, StepOutcome, TaskStatus};
 
 use crate::files;
-use crate::support::{Outside, commands};
+use crate::support::{Outside, commands, turns};
 
 #[tokio::test(start_paused = true)]
 async fn a_command_task_makes_one_step_of_each_command() {
@@ -29,6 +29,33 @@ async fn a_task_that_does_nothing_is_three_writes_and_one_ping() {
     node.until(task.id, TaskStatus::Completed).await;
     assert_eq!(outside.faults.log(), ["CreateTask", "Claim", "Commit"]);
     assert_eq!(outside.world.opened(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_command_in_the_background_makes_is_in_the_step_that_only_looks_meanwhile() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let background = ("shell", "sleep 3000; append built 1");
+    for looking in [&[("read_output", "10000"), ("read", "0")][..], &[("read", "0"), ("read_output", "10000")], &[("grep", "5000")]]
+    {
+        let task = node.create(turns(&[&[background], looking].concat())).await.expect("made").id;
+        node.until(task, TaskStatus::Completed).await;
+        assert_eq!(node.files(task).await, files(&[("built", "1\n")]), "{looking:?}");
+        let changed: Vec<u64> = node.line(task).await.iter().map(|step| step.files_changed).collect();
+        let waits = looking.iter().position(|(_, ms)| *ms != "0").expect("one does") + 1;
+        assert_eq!(changed.iter().position(|files| *files == 1), Some(waits), "{looking:?}: {changed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_only_looks_is_made_without_a_look_where_nothing_was_run() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(turns(&[("read", "10"), ("grep", "10"), ("stop", "10"), ("read_output", "10")])).await.expect("made").id;
+    node.until(task, TaskStatus::Completed).await;
+    assert_eq!((node.line(task).await.len(), outside.world.looks()), (4, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,6 +34,24 @@ async fn a_budget_parks_the_task_before_the_call_that_could_pass_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_whose_model_has_no_price_parks_once_what_it_spent_has_reached_the_budget() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    outside.log.lose_prices();
+    let node = outside.start().await;
+    let mut spec = talk(3);
+    // Spent: 10 a call, which is known only after it.
+    spec.budget = Budget { money: Some(Money(30)), tokens: None };
+    let task = node.create(spec).await.expect("made");
+    node.until(task.id, TaskStatus::WaitingForInput).await;
+    assert_eq!(outside.log.total(), 3, "30 of 30 are spent");
+    let resume = ResumeTask { budget: Some(Budget { money: Some(Money(1_000)), tokens: None }), answer: None };
+    node.tasks.resume(task.id, resume, me()).await.expect("resumed");
+    let done = node.until(task.id, TaskStatus::Completed).await;
+    assert_eq!((done.spent, outside.log.total()), (Money(60), 6));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_reaches_a_days_limit_waits_for_the_next_day_and_says_whose_limit_it_is() {
     for project in [false, true] {
         let mut outside = Outside::new();

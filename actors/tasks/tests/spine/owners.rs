@@ -3,13 +3,38 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use helix_protocol::{Isolation, Lifecycle, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus, WorkerId};
+use helix_protocol::{Isolation, Lifecycle, Money, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus, WorkerId};
 
 use crate::files;
-use crate::support::{LEASE, Outside, commands};
+use crate::support::{LEASE, Outside, commands, talk, turns};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_worker_costs_no_step_and_no_paid_reply() {
+    // While the model thinks, with replies of the same turn before it and without.
+    for (ms, turns) in [(2_500, 1), (3_500, 1), (4_500, 2)] {
+        let outside = Outside::new();
+        outside.log.think_for(Duration::from_secs(1));
+        let (one, two) = (outside.world.add("one", 4), outside.world.add("two", 4));
+        let node = outside.start().await;
+        let task = node.create(talk(3)).await.expect("made").id;
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        let at = node.task(task).await.worker.expect("it runs");
+        outside.world.kill(at);
+        let done = node.until(task, TaskStatus::Completed).await;
+        let asked = outside.log.asked();
+        assert!(asked.len() == 6 && asked.values().all(|times| *times == 1), "{asked:?}");
+        let line = node.line(task).await;
+        let uncertain: u32 = line.iter().map(|step| step.spend.uncertain_calls).sum();
+        assert_eq!((done.epoch.0, done.spent, uncertain, line.len()), (2, Money(60), 0, 3), "after {ms} ms");
+        let other = if at == one { two } else { one };
+        let workers: Vec<_> = line.iter().map(|step| step.worker).collect();
+        assert!(workers[..turns].iter().all(|worker| *worker == Some(at)), "{workers:?}");
+        assert!(workers[turns..].iter().all(|worker| *worker == Some(other)), "{workers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_worker_costs_no_step_and_its_half_run_command_begins_anew() {
     let outside = Outside::new();
     let (one, two) = (outside.world.add("one", 4), outside.world.add("two", 4));
     let node = outside.start().await;
@@ -202,6 +227,20 @@ async fn a_restarted_node_adopts_its_tasks_on_the_workers_that_hold_them() {
     node.until(task, TaskStatus::Completed).await;
     let other = if at == one { two } else { one };
     assert!(node.line(task).await.iter().all(|step| step.worker == Some(other)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_adopts_a_workspace_looks_at_what_may_have_been_started_before_its_time() {
+    let outside = Outside::new();
+    outside.world.add("one", 1);
+    let node = outside.start().await;
+    let task = node.create(turns(&[("shell", "sleep 3000; append built 1"), ("read_output", "5000")])).await.expect("made").id;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.kill().await;
+    let node = outside.start().await;
+    node.until(task, TaskStatus::Completed).await;
+    assert_eq!(node.files(task).await, files(&[("built", "1\n")]));
+    assert_eq!((outside.world.opened(), outside.world.effects().len()), (1, 2), "nothing was begun anew");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use helix_messages::RetryTask;
-use helix_protocol::{Code, OnFailure, StepOutcome, TaskStatus};
+use helix_database::RecordStore;
+use helix_messages::{ResumeTask, RetryTask};
+use helix_ports::ProviderError;
+use helix_protocol::{Code, Failure, OnFailure, StepOutcome, TaskSpec, TaskStatus};
 
 use crate::files;
 use crate::support::{Fault, Outside, commands, me, talk};
@@ -102,6 +104,37 @@ async fn a_model_that_fails_for_now_is_a_retry_and_one_that_refuses_is_the_end()
     let task = node.create(talk(1)).await.expect("made").id;
     let failed = node.until(task, TaskStatus::Failed).await;
     assert_eq!(failed.epoch.0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_models_take_no_call_before_a_person_mends_something_parks_and_goes_on_when_it_is_mended() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    // The last of them is one that a retry might mend, and none is left.
+    for code in [Code::ModelRefused, Code::ModelUnavailable, Code::ModelFailed] {
+        let refused = ProviderError::Elsewhere(Failure::new(code, "the key is refused").hint("set A_KEY"));
+        outside.log.fail_next(refused.clone());
+        let spec = TaskSpec { max_retries: Some(0), ..talk(2) };
+        let task = node.create(spec).await.expect("made").id;
+        let parked = node.until(task, TaskStatus::WaitingForInput).await;
+        assert_eq!(parked.reason, format!("no model takes its calls: the key is refused ({code}); set A_KEY. Is it mended?"));
+        assert_eq!((parked.steps, parked.retries), (0, 0));
+        let why = node.tasks.why(task).await.expect("it is explained");
+        let short = task.short();
+        assert_eq!(why.next, [format!("mend what it names, then `helix task resume {short}`: it goes on from its last step")]);
+        // Nothing is asked of a model meanwhile; mended in part it is told again, and any answer lets it go on.
+        let asked = outside.log.total();
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(outside.log.total(), asked);
+        outside.log.fail_next(refused);
+        let question = outside.records.questions(task).await.expect("readable").remove(0);
+        node.tasks.answer(question.id, "yes".to_owned(), me()).await.expect("answered");
+        node.until_it(task, |task| task.status == TaskStatus::WaitingForInput).await;
+        node.tasks.resume(task, ResumeTask::default(), me()).await.expect("resumed");
+        let done = node.until(task, TaskStatus::Completed).await;
+        assert_eq!((done.steps, done.retries), (2, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

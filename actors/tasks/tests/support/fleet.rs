@@ -14,7 +14,7 @@ use helix_ports::DeathProof;
 use helix_protocol::link::{Holding, OpenWorkspace, Request, Response, Snapshotted};
 use helix_protocol::{
     Capability, Change, ChangeKind, Code, Epoch, ExitReport, Failure, FileMode, Lifecycle, ObjectId, Resources, Sandboxing, TaskId,
-    Timestamp, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
+    Timestamp, ToolCall, ToolOutcome, WorkerFacts, WorkerHealth, WorkerId, WorkerRecord, WorkerStatus, WorkerTarget,
 };
 use helix_versions::{Tree, TreeEntry};
 use parking_lot::Mutex;
@@ -26,6 +26,8 @@ struct Space {
     epoch: Epoch,
     tree: Option<ObjectId>,
     files: Files,
+    /// What runs in the background, and when it changes them.
+    background: Vec<(tokio::time::Instant, String)>,
     /// What calls answer, and when.
     kept: HashMap<String, (tokio::time::Instant, Response)>,
     /// The epoch it was opened under, where the step in the making began, and where the next one does if that is over.
@@ -38,6 +40,33 @@ impl Space {
     /// A new call: the node makes none before the last step stands.
     fn call(&mut self) {
         self.began = self.next.take().or(self.began);
+    }
+
+    /// Does what a call asks for, and answers how long it takes.
+    fn tool(&mut self, call: &ToolCall) -> Duration {
+        let now = tokio::time::Instant::now();
+        match (call.name.as_str(), call.input.as_str()) {
+            ("shell", Some(command)) => {
+                let (wait, _) = shell(command, &mut Files::new());
+                self.background.push((now + wait, command.to_owned()));
+                Duration::ZERO
+            }
+            (_, Some(ms)) => Duration::from_millis(ms.parse().expect("milliseconds")),
+            _ => {
+                let text = |field: &str| call.input[field].as_str().unwrap_or_default().to_owned();
+                self.files.entry(text("path")).or_default().extend(text("text").bytes());
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The files with what ran in the background up to now.
+    fn files_now(&mut self) -> &Files {
+        let now = tokio::time::Instant::now();
+        for (_, command) in self.background.extract_if(.., |(ends, _)| *ends <= now) {
+            shell(&command, &mut self.files);
+        }
+        &self.files
     }
 
     fn adopt(&mut self, epoch: Epoch, tree: ObjectId) -> Result<Response, Failure> {
@@ -70,6 +99,8 @@ struct State {
     /// Every effect in order: worker, task, epoch, what.
     effects: Vec<(WorkerId, TaskId, Epoch, String)>,
     opened: u64,
+    /// How often a workspace was looked at.
+    looks: u64,
     closed: Vec<(WorkerId, TaskId)>,
 }
 
@@ -94,7 +125,7 @@ fn gone(worker: WorkerId) -> Failure {
 
 impl World {
     pub fn new(objects: Arc<helix_objects::MemoryStore>) -> Self {
-        let state = State { machines: BTreeMap::new(), tasks: None, effects: Vec::new(), opened: 0, closed: Vec::new() };
+        let state = State { machines: BTreeMap::new(), tasks: None, effects: Vec::new(), opened: 0, looks: 0, closed: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)), objects }
     }
 
@@ -310,6 +341,10 @@ impl World {
         self.state.lock().opened
     }
 
+    pub fn looks(&self) -> u64 {
+        self.state.lock().looks
+    }
+
     pub fn read_tree(&self, tree: ObjectId) -> Vec<(String, String)> {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("tests write text");
         self.load(tree).expect("the tree is there").into_iter().map(|(name, bytes)| (name, text(bytes))).collect()
@@ -341,6 +376,7 @@ impl World {
             epoch: open.epoch,
             tree: Some(open.tree),
             files: self.load(open.tree)?,
+            background: Vec::new(),
             kept: HashMap::new(),
             opened: open.epoch,
             began: Some(open.tree),
@@ -379,16 +415,15 @@ impl World {
                 if space.epoch != epoch {
                     return now(Err(stale(space.epoch)));
                 }
-                if let Some((_, kept)) = space.kept.get(&call.key.0) {
-                    return now(Ok(kept.clone()));
+                if let Some((ends, kept)) = space.kept.get(&call.key.0) {
+                    return (ends.saturating_duration_since(tokio::time::Instant::now()), Ok(kept.clone()));
                 }
                 space.call();
-                let text = |field: &str| call.input[field].as_str().unwrap_or_default().to_owned();
-                space.files.entry(text("path")).or_default().extend(text("text").bytes());
+                let wait = space.tool(&call);
                 let answer = Response::Tool { outcome: ToolOutcome::ok("done") };
-                space.kept.insert(call.key.0.clone(), (tokio::time::Instant::now(), answer.clone()));
+                space.kept.insert(call.key.0.clone(), (tokio::time::Instant::now() + wait, answer.clone()));
                 state.effects.push((worker, task, epoch, call.name));
-                now(Ok(answer))
+                (wait, Ok(answer))
             }
             Request::Run { task, epoch, key, run, command, .. } => {
                 let Some(space) = machine.spaces.get_mut(&task) else {
@@ -416,13 +451,14 @@ impl World {
     fn snapshot(&self, worker: WorkerId, task: TaskId, epoch: Epoch, since: ObjectId) -> Result<ReceivedSnapshot, Failure> {
         let before = self.load(since)?;
         let mut state = self.state.lock();
+        state.looks += 1;
         let machine = state.machines.get_mut(&worker).filter(|machine| machine.alive).ok_or_else(|| gone(worker))?;
         let space = machine.spaces.get_mut(&task).ok_or_else(|| Failure::new(Code::NotFound, "no workspace"))?;
         if space.epoch != epoch {
             return Err(stale(space.epoch));
         }
         let (mut objects, mut entries) = (Vec::new(), Vec::new());
-        for (name, bytes) in &space.files {
+        for (name, bytes) in space.files_now() {
             let object = NewObject::new(Bytes::from(bytes.clone()));
             entries.push(TreeEntry {
                 name: name.clone().into_bytes(),

@@ -7,6 +7,7 @@ mod disk;
 mod fleet;
 mod models;
 mod talk;
+mod turns;
 mod writer;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use disk::Disk;
 pub use fleet::{FakeFleet, World};
 pub use models::{FakeModels, ModelLog};
 pub use talk::Talk;
+pub use turns::Turns;
 pub use writer::{FakeWriter, Fault, Faults};
 
 pub const LEASE: LeaseConfig = LeaseConfig { heartbeat_ms: 100, suspect_ms: 300, fence_ms: 800, reassign_ms: 1_000 };
@@ -98,7 +100,7 @@ impl Outside {
             fleet: Fleet::new(fleet.clone()),
             models: Models::new(models.clone(), Duration::from_secs(60)),
             events: events.clone(),
-            kinds: vec![Arc::new(Talk)],
+            kinds: vec![Arc::new(Talk), Arc::new(Turns)],
             tasks: self.tasks.clone(),
             workspace: WorkspaceConfig::default(),
             spending: Spending::new(records.clone(), self.limits, self.clock.clone()),
@@ -145,6 +147,13 @@ pub fn commands(commands: &[&str]) -> TaskSpec {
 /// A task of `steps` turns: each asks a model, runs a tool with what it said, and asks again.
 pub fn talk(steps: u64) -> TaskSpec {
     spec(TaskWork::Custom { name: "talk".to_owned(), input: serde_json::json!({ "steps": steps }) })
+}
+
+/// A task of as many turns as calls: `shell` with its command in the background, any other tool with the milliseconds it looks for.
+pub fn turns(calls: &[(&str, &str)]) -> TaskSpec {
+    let call = |(tool, input): &(&str, &str)| serde_json::json!({ "tool": tool, "input": input });
+    let calls: Vec<_> = calls.iter().map(call).collect();
+    spec(TaskWork::Custom { name: "turns".to_owned(), input: serde_json::json!({ "calls": calls }) })
 }
 
 pub fn me() -> Principal {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_kernel::Admitted;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_messages::{ModelsMsg, Quote};
 use helix_ports::ProviderError;
-use helix_protocol::{Block, Code, Failure, ModelReply, Money, StopReason, Usage};
+use helix_protocol::{Block, Code, Failure, ModelReply, Money, Most, StopReason, Usage};
 use parking_lot::Mutex;
 
 #[derive(Default)]
@@ -17,6 +18,10 @@ struct State {
     failures: Vec<ProviderError>,
     /// Said behind every reply.
     padding: usize,
+    /// Before every reply.
+    thinking: Duration,
+    /// Nobody knows before what a call costs.
+    unpriced: bool,
 }
 
 /// What models were asked. Outlives every node.
@@ -37,9 +42,19 @@ impl ModelLog {
         self.0.lock().failures.push(error);
     }
 
+    /// Nobody knows from now on what a call will cost.
+    pub fn lose_prices(&self) {
+        self.0.lock().unpriced = true;
+    }
+
     /// Every reply is longer by so many bytes.
     pub fn speak_at_length(&self, bytes: usize) {
         self.0.lock().padding = bytes;
+    }
+
+    /// Every reply takes this long.
+    pub fn think_for(&self, time: Duration) {
+        self.0.lock().thinking = time;
     }
 
     pub fn refused(code: Code) -> ProviderError {
@@ -68,8 +83,7 @@ impl Actor for FakeModels {
                 let quote = Quote {
                     provider: "fake".to_owned(),
                     model: "m".to_owned(),
-                    tokens: 50,
-                    money: RESERVED,
+                    most: Most { money: (!log.0.lock().unpriced).then_some(RESERVED), tokens: 50 },
                     capabilities: Default::default(),
                 };
                 let _ = reply.send(Ok(quote));
@@ -90,7 +104,15 @@ impl Actor for FakeModels {
                     stop: StopReason::EndTurn,
                     usage,
                 };
-                let _ = reply.send(Ok(Ok(answer)));
+                let thinking = state.thinking;
+                if thinking.is_zero() {
+                    let _ = reply.send(Ok(Ok(answer)));
+                    return Ok(());
+                }
+                tokio::spawn(async move {
+                    tokio::time::sleep(thinking).await;
+                    let _ = reply.send(Ok(Ok(answer)));
+                });
             }
             ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),
             ModelsMsg::Forward { .. } | ModelsMsg::Count { .. } | ModelsMsg::Offered { .. } => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
 use helix_messages::TaskWhy;
-use helix_ports::{CHILDREN, OUTPUT};
+use helix_ports::{CHILDREN, NO_MODEL, OUTPUT};
 use helix_protocol::{Base, Code, Event, EventKind, Failure, Question, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
@@ -55,7 +55,7 @@ pub(super) async fn follow(
     let mut view = View::new(context, client, tasks).await?;
     let mut leave = std::pin::pin!(tokio::signal::ctrl_c());
     let mut quiet = std::pin::pin!(tokio::time::sleep(QUIET));
-    let (mut away, mut explained) = (false, start != Start::Now || tasks.len() != 1);
+    let (mut away, mut explained) = (None, start != Start::Now || tasks.len() != 1);
     loop {
         if !tasks.is_empty() && view.open.is_empty() {
             return Ok(Followed::Ended(view.ended.into_values().collect()));
@@ -91,8 +91,8 @@ pub(super) async fn follow(
         };
         match event {
             Ok(event) => {
-                if std::mem::take(&mut away) {
-                    context.say("the node is back");
+                if let Some(what) = away.take() {
+                    context.say(&format!("the {what} is back"));
                 }
                 if let Some(live) = live.as_mut() {
                     live.before(&event).await?;
@@ -102,15 +102,27 @@ pub(super) async fn follow(
                     live.after(&event);
                 }
             }
-            Err(failure) if failure.code == Code::NodeUnreachable || failure.code == Code::ShuttingDown => {
-                if !std::mem::replace(&mut away, true) {
-                    context.say("the node went away; workers go on meanwhile. Waiting for it to come back (Ctrl-C leaves)");
+            Err(failure) if matches!(failure.code, Code::NodeUnreachable | Code::ShuttingDown | Code::DatabaseUnavailable) => {
+                let what = if failure.code == Code::DatabaseUnavailable { "database" } else { "node" };
+                if away.replace(what) != Some(what) {
+                    context.say(&gone(&failure));
                 }
                 // What ended while the line was down is seen when it is back.
                 view.look_again().await;
             }
             Err(failure) => return Err(failure),
         }
+    }
+}
+
+/// What somebody is told whose events stop for a while.
+fn gone(failure: &Failure) -> String {
+    match failure.code {
+        Code::DatabaseUnavailable => {
+            let Failure { message, hint, .. } = failure;
+            format!("{}: {message}\n  hint: {hint}\nWaiting for it to come back (Ctrl-C leaves)", failure.code.as_str())
+        }
+        _ => "the node went away; workers go on meanwhile. Waiting for it to come back (Ctrl-C leaves)".to_owned(),
     }
 }
 
@@ -228,15 +240,15 @@ impl<'a> View<'a> {
             }
             let choices = if open.choices.is_empty() { "TEXT".to_owned() } else { open.choices.join("|") };
             let short = task.short();
-            let next = if wants_budget(open) {
-                format!("helix task resume {short} --budget USD (or --budget-tokens N)")
+            let (next, code) = if wants_budget(open) {
+                (format!("helix task resume {short} --budget USD (or --budget-tokens N)"), Some(Code::BudgetExhausted))
+            } else if open.text.starts_with(NO_MODEL) {
+                (format!("helix task resume {short}"), Some(Code::ModelRefused))
             } else {
-                format!("helix task answer {short} {choices}")
+                (format!("helix task answer {short} {choices}"), None)
             };
-            if wants_budget(open) && self.open.len() == 1 && !std::io::stdin().is_terminal() {
-                return Err(
-                    Failure::new(Code::BudgetExhausted, format!("task {short} waits: {}", open.text)).hint(format!("`{next}`"))
-                );
+            if let Some(code) = code.filter(|_| self.open.len() == 1 && !std::io::stdin().is_terminal()) {
+                return Err(Failure::new(code, format!("task {short} waits: {}", open.text)).hint(format!("`{next}`")));
             }
             self.context.say(&format!("{}\n  from another terminal: {next}", open.text));
         }
@@ -311,5 +323,14 @@ mod tests {
     fn the_code_of_a_reason_is_told_from_other_words_in_brackets() {
         assert_eq!(reason_code("no model is named (model_unavailable)"), Some("model_unavailable"));
         assert_eq!(["it failed (twice)", "model_unavailable", "", ")"].map(reason_code), [None; 4]);
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_not_called_the_node() {
+        let failure = Failure::new(Code::DatabaseUnavailable, "the database does not answer").hint("see that it runs");
+        let said = "database_unavailable: the database does not answer\n  hint: see that it runs\n\
+                    Waiting for it to come back (Ctrl-C leaves)";
+        assert_eq!(gone(&failure), said);
+        assert!(gone(&Failure::new(Code::NodeUnreachable, "the line is cut")).starts_with("the node went away"));
     }
 }

@@ -11,7 +11,7 @@ use helix_adapter_models::gemini::Gemini;
 use helix_adapter_models::login::{CopilotCredentials, DeviceEndpoint, OauthCredentials, TokenStore};
 use helix_adapter_models::ollama::Ollama;
 use helix_adapter_models::responses::Responses;
-use helix_adapter_models::servers::{Copilot, LlamaCpp, OpenRouter};
+use helix_adapter_models::servers::{Copilot, LlamaCpp, OpenAi, OpenRouter};
 use helix_adapter_models::{ApiKey, HttpProvider, ModelFacts, ModelLookup, Settings, dollars, price_per_million};
 use helix_config::{ModelEntry, ModelPrice, ModelTable, ModelsConfig, PriceConfig, ProviderConfig, ProviderKind};
 use helix_ports::{ModelCapabilities, TokenPrice};
@@ -91,6 +91,7 @@ fn logged_in(name: &str, config: &ProviderConfig, settings: &Settings) -> Result
 /// The provider in the format of its kind.
 fn speaking(config: &ProviderConfig, settings: Settings) -> Result<HttpProvider, Failure> {
     match config.kind {
+        ProviderKind::OpenaiResponses if OpenAi::is_at(&config.base_url) => HttpProvider::new(settings, OpenAi),
         ProviderKind::OpenaiResponses | ProviderKind::Xai => HttpProvider::new(settings, Responses),
         ProviderKind::Ollama => HttpProvider::new(settings, Ollama),
         ProviderKind::LlamaCpp => HttpProvider::new(settings, LlamaCpp::at(&config.base_url)),
@@ -120,7 +121,10 @@ fn prices(configured: &BTreeMap<String, PriceConfig>) -> BTreeMap<String, TokenP
 /// What the capability table says of a provider's models.
 fn lookup(config: &ProviderConfig, table: &Arc<ModelTable>) -> ModelLookup {
     let (kind, table) = (config.kind, Arc::clone(table));
-    ModelLookup::new(move |model| facts(&table.of(kind.name(), model)))
+    ModelLookup::new(move |model| {
+        let knows_size = table.knows_size(kind.name(), model);
+        ModelFacts { knows_size, ..facts(&table.of(kind.name(), model)) }
+    })
 }
 
 fn facts(entry: &ModelEntry) -> ModelFacts {
@@ -140,16 +144,19 @@ fn facts(entry: &ModelEntry) -> ModelFacts {
         cache_least: entry.cache_least.unwrap_or(usual.cache_least),
         context_tokens: entry.context_tokens.unwrap_or(usual.context_tokens),
         output_tokens: entry.output_tokens.unwrap_or(usual.output_tokens),
+        image_tokens: entry.image_tokens.unwrap_or(usual.image_tokens),
     };
     let long_price = entry.long_price.map(|long| (long.above, price(&long.price)));
-    ModelFacts { capabilities, price: entry.price.as_ref().map(price), long_price }
+    ModelFacts { capabilities, price: entry.price.as_ref().map(price), long_price, ..ModelFacts::default() }
 }
 
 fn price(price: &ModelPrice) -> TokenPrice {
+    let cache_write = price.cache_write.unwrap_or(price.input);
     TokenPrice {
         input: dollars(price.input),
         cached: dollars(price.cached.unwrap_or(price.input)),
-        cache_write: dollars(price.cache_write.unwrap_or(price.input)),
+        cache_write: dollars(cache_write),
+        cache_write_1h: dollars(price.cache_write_1h.unwrap_or(cache_write)),
         output: dollars(price.output),
     }
 }

@@ -46,6 +46,15 @@ fn written(
     })
 }
 
+/// The array of an answer that came in these pieces.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn array_of<'a>(pieces: impl Iterator<Item = &'a [u8]>, of_events: bool) -> Vec<u8> {
+    let mut writer = if of_events { Writer::Events(Events::default()) } else { Writer::Document(Document::Awaited) };
+    let mut array: Vec<u8> = pieces.flat_map(|piece| writer.push(&Bytes::copy_from_slice(piece))).collect();
+    array.extend(writer.finish());
+    array
+}
+
 enum Writer {
     Events(Events),
     Document(Document),
@@ -157,10 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn through(writer: &mut Writer, text: &str, size: usize) -> String {
-        let mut bytes: Vec<u8> = text.as_bytes().chunks(size).flat_map(|chunk| writer.push(&Bytes::from(chunk.to_vec()))).collect();
-        bytes.extend(writer.finish());
-        String::from_utf8(bytes).expect("text")
+    fn through(of_events: bool, text: &str, size: usize) -> String {
+        String::from_utf8(array_of(text.as_bytes().chunks(size), of_events)).expect("text")
     }
 
     #[test]
@@ -168,19 +175,19 @@ mod tests {
         let events =
             ": keep-alive\n\ndata: {\"a\":\"ä\"}\r\n\r\n: keep-alive\n\nevent: x\ndata: {\"b\":\ndata: 2}\n\ndata:{\"c\":3}";
         for size in 1..events.len() {
-            let text = through(&mut Writer::Events(Events::default()), events, size);
+            let text = through(true, events, size);
             let read: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{size}: {error}: {text}"));
             assert_eq!(read, json!([{"a": "ä"}, {"b": 2}, {"c": 3}]), "{size}");
         }
-        assert_eq!(through(&mut Writer::Events(Events::default()), ": keep-alive\n\n", 4), "[\n]");
-        assert_eq!(through(&mut Writer::Events(Events::default()), "", 4), "[]");
+        assert_eq!(through(true, ": keep-alive\n\n", 4), "[\n]");
+        assert_eq!(through(true, "", 4), "[]");
     }
 
     #[test]
     fn a_document_is_the_only_element_and_an_array_stays_one() {
         for (document, expected) in [(" {\"error\":1}", "[ {\"error\":1}]"), ("\n[{\"a\":1}]", "\n[{\"a\":1}]"), ("", "")] {
             for size in 1..8 {
-                let text = through(&mut Writer::Document(Document::Awaited), document, size);
+                let text = through(false, document, size);
                 assert_eq!(text.split_whitespace().collect::<String>(), expected.split_whitespace().collect::<String>(), "{size}");
             }
         }

@@ -84,6 +84,12 @@ impl Document {
     }
 }
 
+/// What is read of a body where there is so much room, or the status of its refusal.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn body_of(bytes: &[u8], room: usize) -> Result<Value, u16> {
+    Document::read(bytes, &Room::new(room)).map(|read| read.value).map_err(|refused| refused.status)
+}
+
 pub(crate) fn invalid(message: String) -> Refusal {
     Refusal::new(400, Failure::new(Code::InvalidRequest, message))
 }

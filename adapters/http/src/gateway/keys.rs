@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use helix_messages::{Asking, LedgerFilter, Records, SetAside, key_secret_hash};
-use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Money, Spent, Timestamp, Usage};
+use helix_protocol::{Budget, Code, Failure, GatewayKey, KeyId, Most, Spent, Timestamp, Usage};
 use parking_lot::Mutex;
 
 /// How long keys that were read are taken for what they are. What this node makes or revokes holds at once.
@@ -164,29 +164,18 @@ impl Caller {
     }
 
     /// Sets aside the most that a call can use. Refused with 402 where that could pass a limit.
-    pub fn reserve(&self, most: Spent, now: Timestamp) -> Result<OfKey, Refusal> {
+    pub fn reserve(&self, most: Most, now: Timestamp) -> Result<OfKey, Refusal> {
         let mut account = self.account.lock();
         account.roll(now);
-        let after = |spent: Spent| spent.plus(account.reserved).plus(most);
         let limits = [("its budget", self.key.budget, account.total), ("its limit for a day", self.key.daily, account.today.1)];
-        for (whose, limit, spent) in limits {
-            let after = after(spent);
-            // What takes nothing is never in the way of a limit.
-            let money = most.money > Money::ZERO && limit.money.is_some_and(|limit| after.money > limit);
-            let tokens = most.tokens > 0 && limit.tokens.is_some_and(|limit| after.tokens > limit);
-            if money || tokens {
-                let message = format!(
-                    "the next call of the key {:?} could pass {whose}: {} and {} tokens are spent or reserved, and it could take {} and {} tokens",
-                    self.key.name,
-                    spent.plus(account.reserved).money,
-                    spent.plus(account.reserved).tokens,
-                    most.money,
-                    most.tokens,
-                );
+        for (name, limit, spent) in limits {
+            if let Some(why) = limit.in_the_way(name, spent.plus(account.reserved), most) {
+                let message = format!("the key {:?} may not spend so much: {why}", self.key.name);
                 let failure = Failure::new(Code::BudgetExhausted, message).hint("ask for fewer tokens, or for a key with more");
                 return Err(Refusal::new(402, failure));
             }
         }
+        let most = most.known();
         account.reserved = account.reserved.plus(most);
         Ok(OfKey { account: Arc::clone(&self.account), most, settled: false })
     }
@@ -299,7 +288,11 @@ mod tests {
         Caller { key: Arc::new(key), account: Arc::default() }
     }
 
-    fn most(money: i64, tokens: u64) -> Spent {
+    fn most(money: i64, tokens: u64) -> Most {
+        spent(money, tokens).into()
+    }
+
+    fn spent(money: i64, tokens: u64) -> Spent {
         Spent { money: Money(money), tokens }
     }
 
@@ -315,7 +308,7 @@ mod tests {
         let first = caller.reserve(most(6, 1), Timestamp(0)).expect("there is enough");
         let refused = caller.reserve(most(5, 1), Timestamp(0)).expect_err("11 of 10");
         assert_eq!((refused.status, refused.failure.code), (402, Code::BudgetExhausted));
-        end(first, most(2, 0));
+        end(first, spent(2, 0));
         let second = caller.reserve(most(8, 1), Timestamp(0)).expect("8 are left");
         end(second, Spent::default());
         drop(caller.reserve(most(8, 1), Timestamp(0)).expect("it was free"));
@@ -323,12 +316,24 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_nobody_knows_how_much_is_let_in_until_the_budget_is_spent_or_reserved() {
+        let (caller, unpriced) = (caller(Some(10), None), Most { money: None, tokens: 1 });
+        let under_way = caller.reserve(most(10, 1), Timestamp(0)).expect("all of it");
+        assert!(caller.reserve(unpriced, Timestamp(0)).is_err(), "all of it is reserved");
+        end(under_way, spent(9, 1));
+        end(caller.reserve(unpriced, Timestamp(0)).expect("9 of 10 are spent"), spent(1, 1));
+        let refused = caller.reserve(unpriced, Timestamp(0)).expect_err("10 of 10 are spent");
+        assert_eq!(refused.status, 402);
+        drop(caller.reserve(most(0, 1), Timestamp(0)).expect("it is free"));
+    }
+
+    #[test]
     fn a_day_begins_with_nothing_spent() {
         let caller = caller(None, None);
-        caller.reserve(most(1, 100), Timestamp(5)).expect("all of it").end(most(1, 100), Timestamp(6));
+        caller.reserve(most(1, 100), Timestamp(5)).expect("all of it").end(spent(1, 100), Timestamp(6));
         assert!(caller.reserve(most(1, 1), Timestamp(DAY - 1)).is_err());
         let over_midnight = caller.reserve(most(1, 1), Timestamp(DAY));
-        over_midnight.expect("a new day").end(most(1, 100), Timestamp(DAY));
+        over_midnight.expect("a new day").end(spent(1, 100), Timestamp(DAY));
         assert!(caller.reserve(most(1, 1), Timestamp(DAY + 1)).is_err(), "what ends in the day is the day's");
         assert!(caller.reserve(most(1, 1), Timestamp(DAY - 1)).is_err(), "a clock that is set back begins no day");
     }

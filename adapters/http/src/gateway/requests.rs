@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{Asking, OnBehalf, Payers};
 use helix_ports::{AnswerHead, ClientFormat, RawOperation};
-use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Role, Spent, Timestamp, WireFormat};
+use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Most, Role, Spent, Timestamp, WireFormat};
 use serde_json::Value;
 
 use super::answer::{refusal, whole};
@@ -354,11 +354,16 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
     }
     let of_tokens = gateway.spending.limits().are_of_tokens() || caller.as_ref().is_some_and(Caller::is_limited_in_tokens);
     // A provider may bill a call whose price nobody knew before: what it says is charged all the same.
-    let most = if !of_tokens && gateway.is_unpriced(&asked.model) { Spent::default() } else { most(gateway, asked).await? };
+    let unreserved = gateway.unreserved(&asked.model).filter(|_| !of_tokens);
+    let most = match unreserved {
+        Some(most) => most,
+        None => most(gateway, asked).await?,
+    };
     let refusal = match set_aside(gateway, asked, caller.as_ref(), most).await {
         Ok(reservation) => {
-            if caller.as_ref().is_some_and(|caller| caller.is_concerned(most)) || gateway.spending.concerns(most) {
-                asked.set_aside = Some((ModelCallId::new(), most, reservation.asking.clone()));
+            let known = most.known();
+            if caller.as_ref().is_some_and(|caller| caller.is_concerned(known)) || gateway.spending.concerns(known) {
+                asked.set_aside = Some((ModelCallId::new(), known, reservation.asking.clone()));
             }
             note(gateway, asked, None);
             return Ok(Some(reservation));
@@ -372,19 +377,19 @@ async fn reserve(gateway: &Gateway, asked: &mut Asked) -> Result<Option<Reservat
 }
 
 /// The most that a call can use.
-async fn most(gateway: &Gateway, asked: &Asked) -> Result<Spent, Refusal> {
+async fn most(gateway: &Gateway, asked: &Asked) -> Result<Most, Refusal> {
     let (format, body) = (Arc::clone(&asked.format), Arc::clone(&asked.body));
     let (read, extent) = gateway.work(asked.bytes.len(), move || format.measure(&body)).await?;
     let (models, request) = (gateway.models.clone(), read.map_or_else(|| unread(asked), |request| named(asked, request)));
     let quote = gateway.run(async move { models.quote_passing(request, extent).await }).await;
     let quote = quote.map_err(|failure| super::answer::refused(&helix_ports::ProviderError::Final(failure)))?;
-    if quote.money == Money::ZERO && quote.tokens > 0 {
-        gateway.note_unpriced(&asked.model);
+    if quote.most.known().money == Money::ZERO && quote.most.tokens > 0 {
+        gateway.note_unreserved(&asked.model, quote.most.money);
     }
-    Ok(Spent { money: quote.money, tokens: quote.tokens })
+    Ok(quote.most)
 }
 
-async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, most: Spent) -> Result<Reservation, Refusal> {
+async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, most: Most) -> Result<Reservation, Refusal> {
     let (spending, now) = (gateway.spending.clone(), Timestamp::now());
     let OnBehalf { owner, project, .. } = on_behalf(asked);
     let admitted = gateway.run(async move { spending.admit(Payers { owner, project }, most).await }).await;

@@ -1,28 +1,18 @@
 //! The official clients against the gateway: each is a script that exits with 0 where everything it asserts holds.
 //!
-//! `scripts/clients.sh` installs them, in pinned versions, and says where. Where Python or Node is missing a test says so loudly
-//! and passes; under `CI` it fails. A client is listed in [`clients!`] once the format that it speaks is served.
+//! `scripts/clients.sh` installs them, in pinned versions, and says where. A client is listed in [`clients!`] once the format that
+//! it speaks is served.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::peers::{self, Peer};
 use crate::scripted::Served;
 
 /// What a script is run with.
 enum Runner {
     Python,
     Node,
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The folder of the installed clients; `None` where they cannot be installed here.
-fn installed() -> Option<PathBuf> {
-    let output = Command::new(repository().join("scripts/clients.sh")).arg("--where").output().expect("bash runs");
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    (output.status.success() && folder.join("ready").exists()).then_some(folder)
 }
 
 fn run(runner: &Runner, folder: &Path, script: &str, served: &Served, key: &str) -> Output {
@@ -50,16 +40,13 @@ fn run(runner: &Runner, folder: &Path, script: &str, served: &Served, key: &str)
 }
 
 async fn holds(runner: Runner, script: &'static str) {
-    let Some(folder) = installed() else {
-        let message =
-            format!("the official clients are not installed, so {script} was NOT RUN; `scripts/clients.sh` installs them");
-        assert!(std::env::var_os("CI").is_none(), "{message}");
-        eprintln!("\n*** {message} ***\n");
-        return;
-    };
+    let clients = Peer::find("clients");
+    if !clients.is_whole {
+        return peers::without("clients", script).expect("the official clients are installed");
+    }
     let served = Served::start().await;
     let key = served.key(|_| {}).await;
-    let output = tokio::task::block_in_place(|| run(&runner, &folder, script, &served, &key));
+    let output = tokio::task::block_in_place(|| run(&runner, &clients.place, script, &served, &key));
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.trim_end().ends_with("ok"), "{script}: {said}\n{complained}");
 }

@@ -1,7 +1,11 @@
 //! The gateway over a scripted provider: what every client meets, and the official clients themselves (`clients`).
 
 mod clients;
+#[path = "../../../../tests/harness/not_run.rs"]
+mod not_run;
 mod passing;
+#[path = "../../../../tests/harness/peers.rs"]
+mod peers;
 mod routing;
 mod scripted;
 
@@ -122,7 +126,7 @@ async fn a_call_under_way_is_charged_in_full_before_it_is_made_so_that_a_node_th
         helix_kernel::Clock::system(),
     );
     let payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
-    let admit = async |money| next.admit(payers, Spent { money: Money(money), tokens: 0 }).await;
+    let admit = async |money| next.admit(payers, Spent { money: Money(money), tokens: 0 }.into()).await;
     assert!(admit(1_000 - 142 + 1).await.is_err() && admit(1_000 - 142).await.is_ok());
     asking.abort();
 }
@@ -199,16 +203,29 @@ async fn the_tokens_of_a_request_for_responses_are_counted_whoever_would_answer_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_without_a_price_passes_however_little_money_is_left_and_not_where_tokens_are_limited() {
-    let little = Budget { money: Some(Money(1)), tokens: None };
-    let served = Served::limited(DailyLimits { owner: little, project: Budget::default() }).await;
-    let key = served.key(|_| {}).await;
-    let ask = async |key: &str, model: &str| post(&served, key, CHAT, &chat(model, "hi")).await.0;
-    let model = "another/scripted-2";
-    assert_eq!([ask(&key, model).await, ask(&key, model).await, ask(&key, "coder").await], [200, 200, 402]);
+async fn a_model_without_a_price_passes_until_a_limit_is_reached_and_one_that_is_free_goes_on() {
+    let little = Budget { money: Some(Money(30)), tokens: None };
+    let day = |owner, project| DailyLimits { owner, project };
+    let nothing = Budget::default();
+    for (limits, budget, daily) in [
+        (day(little, nothing), nothing, nothing),
+        (day(nothing, little), nothing, nothing),
+        (day(nothing, nothing), little, nothing),
+        (day(nothing, nothing), nothing, little),
+    ] {
+        let served = Served::over(limits, vec![Arc::new(Scripted::new("free", WireFormat::OpenaiChat))]).await;
+        let key = served.key(|key| (key.budget, key.daily) = (budget, daily)).await;
+        let ask = async |model: &str| post(&served, &key, CHAT, &chat(model, "hi")).await.0;
+        // Nobody knows before that an answer costs 25.
+        let unpriced = "another/scripted-2";
+        assert_eq!([ask(unpriced).await, ask(unpriced).await, ask(unpriced).await], [200, 200, 402], "{limits:?} {budget:?}");
+        assert_eq!([ask("free/m").await, ask("free/m").await, ask("coder").await], [200, 200, 402], "{limits:?} {budget:?}");
+    }
+    let served = Served::start().await;
     // 92 tokens are set aside for a call, which uses 18.
     let narrow = served.key(|key| key.budget = Budget { money: None, tokens: Some(100) }).await;
-    assert_eq!([ask(&narrow, model).await, ask(&narrow, model).await], [200, 402]);
+    let ask = async || post(&served, &narrow, CHAT, &chat("another/scripted-2", "hi")).await.0;
+    assert_eq!([ask().await, ask().await], [200, 402]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

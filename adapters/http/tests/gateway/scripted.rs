@@ -128,7 +128,7 @@ impl Provider for Scripted {
                 }
                 Block::ToolUse { id, name, input, .. } => {
                     let (id, name) = (id.clone(), name.clone());
-                    drop(deltas.send(ModelDelta::ToolUse { index: calls, id, name }).await);
+                    drop(deltas.send(ModelDelta::ToolUse { index: calls, id, name, extra: None }).await);
                     let arguments = input.to_string();
                     let (one, other) = arguments.split_at(4);
                     for text in [one, other] {
@@ -165,9 +165,16 @@ impl Provider for Scripted {
     fn capabilities(&self, _model: Option<&str>) -> ModelCapabilities {
         ModelCapabilities { images: true, ..ModelCapabilities::default() }
     }
+    /// Nobody knows what `another` costs, and `free` costs nothing.
     fn price(&self, _model: Option<&str>) -> Option<TokenPrice> {
-        let one = Money(1_000_000);
-        (self.name != "another").then_some(TokenPrice { input: one, cached: one, cache_write: one, output: Money(2_000_000) })
+        let one = Money(if self.name == "free" { 0 } else { 1_000_000 });
+        (self.name != "another").then_some(TokenPrice {
+            input: one,
+            cached: one,
+            cache_write: one,
+            cache_write_1h: one,
+            output: Money(2 * one.0),
+        })
     }
     async fn health(&self) -> ProviderHealth {
         ProviderHealth { availability: Availability::Available, latency_ms: None, message: String::new() }
@@ -175,7 +182,7 @@ impl Provider for Scripted {
     async fn is_available(&self) -> bool {
         true
     }
-    fn estimate_tokens(&self, _request: &ModelRequest) -> u64 {
+    fn estimate_tokens(&self, _model: Option<&str>, _request: &ModelRequest) -> u64 {
         42
     }
     /// Answers with the very bytes it was sent, so that a test can see whether they changed.

@@ -61,9 +61,13 @@ pub struct Node {
 
 impl Node {
     pub async fn start() -> Self {
+        Self::start_on(Arc::new(MemoryStore::new())).await
+    }
+
+    /// A node whose records are `store`.
+    pub async fn start_on(store: Arc<dyn RecordStore>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("s");
-        let store = Arc::new(MemoryStore::new());
         let events = Events::new(64);
         let writer = Address::unbound("records", 64);
         let records = Records::new(writer.clone(), store.clone(), Duration::from_secs(5));
@@ -145,7 +149,10 @@ async fn create(
     }
 }
 
-fn write_records(store: Arc<MemoryStore>, events: Events) -> impl Fn(RecordsMsg) -> BoxFuture<'static, ()> + Clone + Send + Sync {
+fn write_records(
+    store: Arc<dyn RecordStore>,
+    events: Events,
+) -> impl Fn(RecordsMsg) -> BoxFuture<'static, ()> + Clone + Send + Sync {
     move |message| {
         let (store, events) = (store.clone(), events.clone());
         Box::pin(async move {
@@ -226,8 +233,7 @@ fn answer_models(message: ModelsMsg) -> BoxFuture<'static, ()> {
                 let quote = Quote {
                     provider: "a".to_owned(),
                     model: "m".to_owned(),
-                    tokens: 1,
-                    money: helix_protocol::Money(1),
+                    most: helix_protocol::Most { money: Some(helix_protocol::Money(1)), tokens: 1 },
                     capabilities: Default::default(),
                 };
                 let _ = reply.send(Ok(quote));

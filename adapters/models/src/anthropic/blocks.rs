@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::{argument_object, arguments_of};
 use crate::documents::PDF;
-use crate::tools::{signature_of, signed_by_gemini};
+use crate::sealed::{self, opened_id, signed_id};
 
 const FORMAT: WireFormat = WireFormat::Anthropic;
 
@@ -33,15 +33,14 @@ pub(super) fn encode(block: &Block, reader: Reader) -> Option<Value> {
         }
         Block::Thinking { text, extra } => encode_thinking(text, extra, reader),
         Block::ToolUse { id, name, input, extra } => {
-            let fields = [("id", json!(encode_id(id, reader))), ("name", json!(name)), ("input", argument_object(input))];
-            let mut block = typed("tool_use", extra, fields);
-            if let (Reader::Client, Some(signature)) = (reader, signature_of(extra)) {
-                block["extra_content"] = signature;
-            }
-            Some(block)
+            let id = match reader {
+                Reader::Client => signed_id(id, extra),
+                Reader::Provider => provider_id(id),
+            };
+            Some(typed("tool_use", extra, [("id", json!(id)), ("name", json!(name)), ("input", argument_object(input))]))
         }
         Block::ToolResult { id, content, images, is_error, extra } => {
-            let mut result = typed("tool_result", extra, [("tool_use_id", json!(encode_id(id, reader)))]);
+            let mut result = typed("tool_result", extra, [("tool_use_id", json!(provider_id(id)))]);
             let fields = result.as_object_mut()?;
             // What stands there already is the list that the client wrote.
             fields.entry("content").or_insert_with(|| encode_result(content, images));
@@ -62,13 +61,16 @@ fn typed<const N: usize>(kind: &str, extra: &Option<Box<Extra>>, fields: [(&str,
     Value::Object(block)
 }
 
-/// The provider takes back only what it signed. A client sees the rest too, under an empty signature.
+/// The provider takes back only what it signed. A client sees the rest too, under a signature that says what another provider wants
+/// back, or an empty one.
 fn encode_thinking(text: &str, extra: &Option<Box<Extra>>, reader: Reader) -> Option<Value> {
     let fields = extra_of(extra, FORMAT);
     if let Some(redacted) = fields.filter(|fields| fields.contains_key("data")) {
         return Some(Value::Object(redacted.clone()));
     }
-    let signature = fields.and_then(|fields| fields.get("signature")?.as_str()).unwrap_or_default();
+    let own = fields.and_then(|fields| fields.get("signature")?.as_str());
+    let packed = sealed::pack(extra, FORMAT).filter(|_| reader == Reader::Client);
+    let signature = own.or(packed.as_deref()).unwrap_or_default();
     if signature.is_empty() && (reader == Reader::Provider || text.is_empty()) {
         return None;
     }
@@ -76,12 +78,9 @@ fn encode_thinking(text: &str, extra: &Option<Box<Extra>>, reader: Reader) -> Op
 }
 
 /// Ids of other providers may have characters that this one refuses.
-fn encode_id(id: &str, reader: Reader) -> String {
+fn provider_id(id: &str) -> String {
     let taken = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    match reader {
-        Reader::Client => id.to_owned(),
-        Reader::Provider => id.chars().map(|c| if taken(c) { c } else { '_' }).collect(),
-    }
+    id.chars().map(|c| if taken(c) { c } else { '_' }).collect()
 }
 
 fn encode_source(image: &ImageSource) -> Value {
@@ -109,7 +108,10 @@ pub(crate) fn decode(block: &Value) -> Result<Block, String> {
     let Some(Value::String(kind)) = fields.remove("type") else { return Err("`type` is missing".to_owned()) };
     match kind.as_str() {
         "text" => Ok(Block::Text { text: take_text(&mut fields, "text")?, extra: Extra::of(FORMAT, fields) }),
-        "thinking" => Ok(Block::Thinking { text: take_text(&mut fields, "thinking")?, extra: Extra::of(FORMAT, fields) }),
+        "thinking" => {
+            let packed = fields.get("signature").and_then(|signature| sealed::unpack(signature.as_str()?));
+            Ok(Block::Thinking { text: take_text(&mut fields, "thinking")?, extra: packed.or_else(|| Extra::of(FORMAT, fields)) })
+        }
         "redacted_thinking" => {
             fields.insert("type".to_owned(), Value::String(kind));
             Ok(Block::Thinking { text: String::new(), extra: Extra::of(FORMAT, fields) })
@@ -117,8 +119,8 @@ pub(crate) fn decode(block: &Value) -> Result<Block, String> {
         "tool_use" => {
             let (id, name) = (take_text(&mut fields, "id")?, take_text(&mut fields, "name")?);
             let input = arguments_of(fields.remove("input").unwrap_or_default());
-            let signed = fields.remove("extra_content").and_then(|content| signed_by_gemini(&content));
-            Ok(Block::ToolUse { id, name, input, extra: signed.or_else(|| Extra::of(FORMAT, fields)) })
+            let (id, signed) = opened_id(&id);
+            Ok(Block::ToolUse { id: id.to_owned(), name, input, extra: signed.or_else(|| Extra::of(FORMAT, fields)) })
         }
         "tool_result" => decode_result(fields),
         "image" => match fields.get("source").and_then(decode_source) {
@@ -162,7 +164,7 @@ fn decode_source(source: &Value) -> Option<ImageSource> {
 }
 
 fn decode_result(mut fields: Map<String, Value>) -> Result<Block, String> {
-    let id = take_text(&mut fields, "tool_use_id")?;
+    let id = opened_id(&take_text(&mut fields, "tool_use_id")?).0.to_owned();
     let is_error = fields.remove("is_error").and_then(|flag| flag.as_bool()).unwrap_or(false);
     let written = fields.remove("content");
     let (mut texts, mut images) = (Vec::new(), Vec::new());

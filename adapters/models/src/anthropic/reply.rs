@@ -60,6 +60,8 @@ pub(super) struct Counters {
     input: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
+    /// Of these, to be kept for an hour.
+    cache_write_1h: Option<u64>,
     output: Option<u64>,
     thinking: Option<u64>,
 }
@@ -72,6 +74,7 @@ impl Counters {
         self.input = said("/input_tokens", self.input);
         self.cache_read = said("/cache_read_input_tokens", self.cache_read);
         self.cache_write = said("/cache_creation_input_tokens", self.cache_write);
+        self.cache_write_1h = said("/cache_creation/ephemeral_1h_input_tokens", self.cache_write_1h);
         self.output = said("/output_tokens", self.output);
         self.thinking = said("/output_tokens_details/thinking_tokens", self.thinking);
     }
@@ -84,6 +87,7 @@ impl Counters {
             input_tokens: input.saturating_add(cached).saturating_add(written),
             cached_tokens: cached,
             cache_write_tokens: written,
+            cache_write_1h_tokens: self.cache_write_1h.unwrap_or(0).min(written),
             output_tokens: output,
             thinking_tokens: self.thinking.unwrap_or(0).min(output),
             ..Usage::default()

@@ -106,7 +106,7 @@ impl StreamDecoder {
             "thinking" => shown.push(ModelDelta::Thinking { text: word("thinking") }),
             "tool_use" => {
                 call = Some(self.calls);
-                shown.push(ModelDelta::ToolUse { index: self.calls, id: word("id"), name: word("name") });
+                shown.push(ModelDelta::ToolUse { index: self.calls, id: word("id"), name: word("name"), extra: None });
                 self.calls += 1;
             }
             _ => {}

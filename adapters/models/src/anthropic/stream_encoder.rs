@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::blocks::{self, Reader};
 use super::serve::{encode_error, encode_stop, encode_usage, message};
 use crate::chat::{argument_object, decode_arguments};
+use crate::sealed::{self, signed_id};
 use crate::served::{Sent, ServedEvent, ServedStream, id_of_call};
 
 /// Writes one answer as events.
@@ -93,9 +94,9 @@ impl StreamEncoder {
                 self.begin_thinking(events);
                 events.push(self.delta(json!({"type": "thinking_delta", "thinking": text})));
             }
-            ModelDelta::ToolUse { index, id, name } => {
+            ModelDelta::ToolUse { index, id, name, extra } => {
                 let id = id_of_call(id, *index);
-                let block = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+                let block = json!({"type": "tool_use", "id": signed_id(&id, extra), "name": name, "input": {}});
                 let call = OpenCall { index: *index, id, arguments: String::new(), written: 0 };
                 self.begin(Open::Call(call), block, events);
             }
@@ -124,12 +125,17 @@ impl StreamEncoder {
                 events.extend(citations.map(|citation| self.delta(json!({"type": "citations_delta", "citation": citation}))));
                 self.close(events);
             }
-            Block::Thinking { extra, .. } => {
+            Block::Thinking { text, extra } => {
                 let fields = extra_of(extra, WireFormat::Anthropic);
                 if fields.is_some_and(|fields| fields.contains_key("data")) {
                     return self.write_block(block, events);
                 }
-                if let Some(signature) = fields.and_then(|fields| fields.get("signature")) {
+                // What comes late of a thought that went out is too late: a thought of its own would stand where it does not belong.
+                let packed = || {
+                    let is_in_time = text.is_empty() || matches!(self.open, Some(Open::Thinking));
+                    sealed::pack(extra, WireFormat::Anthropic).filter(|_| is_in_time).map(Value::String)
+                };
+                if let Some(signature) = fields.and_then(|fields| fields.get("signature").cloned()).or_else(packed) {
                     self.begin_thinking(events);
                     events.push(self.delta(json!({"type": "signature_delta", "signature": signature})));
                 }

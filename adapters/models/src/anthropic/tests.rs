@@ -245,7 +245,7 @@ fn what_the_provider_would_refuse_is_left_out_or_mended() {
 
 #[test]
 fn overlapping_calls_are_written_one_after_the_other_and_only_as_objects() {
-    let begin = |index, id: &str| ModelDelta::ToolUse { index, id: id.to_owned(), name: "read".to_owned() };
+    let begin = |index, id: &str| ModelDelta::ToolUse { index, id: id.to_owned(), name: "read".to_owned(), extra: None };
     let input = |index, text: &str| ModelDelta::ToolInput { index, text: text.to_owned() };
     let reply = ModelReply {
         model: "m".to_owned(),

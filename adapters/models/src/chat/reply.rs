@@ -35,6 +35,8 @@ pub(super) struct WireMessage {
     pub content: Option<WireContent>,
     pub reasoning_content: Option<String>,
     pub reasoning: Option<String>,
+    /// A list, at OpenRouter.
+    pub reasoning_details: Option<Value>,
     pub refusal: Option<String>,
     pub tool_calls: Option<Vec<WireCall>>,
 }

@@ -9,7 +9,7 @@ use crate::thinking::{Plan, effort_word, plan};
 use crate::tools::{Forcing, carried, sent_choice, signature_of};
 use crate::{documents, images};
 
-use super::{ChatCompletions, ERROR_PREFIX, argument_object};
+use super::{ChatCompletions, ERROR_PREFIX, argument_object, details};
 
 /// How a server wants the limit on an answer's tokens to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub fn encode_request(turn: &Turn<'_>, server: ChatCompletions) -> Value {
     let request = turn.request;
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(turn.model));
-    let mut messages: Vec<Value> = request.messages.iter().flat_map(encode_message).collect();
+    let mut messages: Vec<Value> = request.messages.iter().flat_map(|message| encode_message(message, server)).collect();
     let tools: Vec<Value> = carried(&request.tools, WireFormat::OpenaiChat).map(encode_tool).collect();
     if !tools.is_empty() {
         body.insert("tools".to_owned(), Value::Array(tools));
@@ -140,10 +140,10 @@ fn encode_choice(choice: &ToolChoice) -> Value {
 
 /// One of our messages is several of theirs where it holds tool results: each is a message of the role `tool`, and they
 /// stand before the text, because they must follow the calls at once.
-fn encode_message(message: &Message) -> Vec<Value> {
+fn encode_message(message: &Message, server: ChatCompletions) -> Vec<Value> {
     match message.role {
         Role::System => vec![json!({"role": "system", "content": message.as_text()})],
-        Role::Assistant => vec![encode_assistant(message)],
+        Role::Assistant => vec![encode_assistant(message, server)],
         Role::User => {
             let mut encoded: Vec<Value> = message.blocks.iter().filter_map(encode_result).collect();
             if let Some(content) = encode_content(&message.blocks).or_else(|| encoded.is_empty().then(|| json!(""))) {
@@ -203,7 +203,7 @@ fn encode_result(block: &Block) -> Option<Value> {
     Some(json!({"role": "tool", "tool_call_id": id, "content": content}))
 }
 
-fn encode_assistant(message: &Message) -> Value {
+fn encode_assistant(message: &Message, server: ChatCompletions) -> Value {
     let mut encoded = Map::new();
     encoded.insert("role".to_owned(), json!("assistant"));
     let mut texts = Vec::new();
@@ -224,6 +224,8 @@ fn encode_assistant(message: &Message) -> Value {
                 if let Some(field) = field {
                     encoded.insert(field.to_owned(), json!(text));
                 }
+                let details = details::of_provider(extra).filter(|_| server.thinking == ThinkingField::Reasoning);
+                encoded.extend(details.map(|details| ("reasoning_details".to_owned(), details)));
             }
             Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }

@@ -13,9 +13,9 @@ use crate::thinking::effort_named;
 use crate::tools::{signature_of, signed_by_gemini};
 use crate::{documents, images, numbers, served};
 
-use super::ERROR_PREFIX;
 use super::reply::{WireMessage, decode_arguments};
 use super::request::encode_arguments;
+use super::{ERROR_PREFIX, details};
 
 /// Fields of a request that have a place in ours, or are the server's own affair. The others are kept as they stand.
 const KNOWN: [&str; 18] = [
@@ -274,11 +274,12 @@ fn ends_in_result(message: &Message) -> bool {
 fn decode_assistant(message: &Value) -> Result<Vec<Block>, String> {
     let wire: WireMessage = serde_json::from_value(message.clone()).map_err(|error| error.to_string())?;
     let mut blocks = Vec::new();
-    for (field, text) in [("reasoning_content", wire.reasoning_content), ("reasoning", wire.reasoning)] {
-        if let Some(text) = text {
-            blocks.push(Block::Thinking { text, extra: Extra::field(WireFormat::OpenaiChat, "field", json!(field)) });
-        }
-    }
+    let thoughts = [("reasoning_content", wire.reasoning_content), ("reasoning", wire.reasoning)];
+    let mut thoughts = thoughts.into_iter().filter_map(|(field, text)| Some((field, text?)));
+    let first = thoughts.next();
+    let kept = wire.reasoning_details.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    blocks.extend(details::decode(kept, first));
+    blocks.extend(thoughts.filter(|_| kept.is_empty()).flat_map(|thought| details::decode(&[], Some(thought))));
     if let Some(content) = wire.content {
         blocks.push(Block::Text { text: content.into_text(), extra: None });
     }
@@ -304,11 +305,16 @@ pub fn encode_reply(reply: &ModelReply, id: &str, created: i64) -> Value {
     let mut message = Map::new();
     message.insert("role".to_owned(), json!("assistant"));
     let mut text: Option<String> = None;
-    let mut calls = Vec::new();
+    let (mut calls, mut thoughts) = (Vec::new(), Vec::new());
     for block in &reply.blocks {
         match block {
             Block::Text { text: more, .. } => text.get_or_insert_default().push_str(more),
-            Block::Thinking { text, .. } => drop(message.insert("reasoning_content".to_owned(), json!(text))),
+            Block::Thinking { text, extra } => {
+                if !text.is_empty() {
+                    message.insert("reasoning_content".to_owned(), json!(text));
+                }
+                thoughts.extend(details::for_client(text, extra));
+            }
             Block::ToolUse { id, name, input, extra } => {
                 let mut call = encode_call(calls.len(), id, name, &encode_arguments(input));
                 if let Some(signature) = signature_of(extra) {
@@ -320,6 +326,9 @@ pub fn encode_reply(reply: &ModelReply, id: &str, created: i64) -> Value {
         }
     }
     message.insert("content".to_owned(), json!(text));
+    if !thoughts.is_empty() {
+        message.insert("reasoning_details".to_owned(), Value::Array(thoughts));
+    }
     if !calls.is_empty() {
         message.insert("tool_calls".to_owned(), Value::Array(calls));
     }

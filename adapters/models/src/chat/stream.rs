@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use helix_protocol::{Block, Extra, ModelDelta, ModelReply, Usage, WireFormat};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::format::{DecodeError, Decoder};
 use crate::tools::signed_by_gemini;
 
+use super::details;
 use super::reply::{WireAnswer, WireCall, WireChoice, WireError, WireMessage, decode_arguments, decode_stop};
 
 /// Puts an answer together. A whole answer is a stream of one piece.
@@ -17,6 +18,10 @@ pub struct StreamDecoder {
     text: String,
     thinking: String,
     thinking_field: Option<&'static str>,
+    /// What the model thought, as OpenRouter wants it back.
+    details: Vec<Value>,
+    /// Its thinking was told whole.
+    thought: bool,
     /// Some of the text came as a refusal.
     refused: bool,
     calls: BTreeMap<u64, PartialCall>,
@@ -102,7 +107,15 @@ impl StreamDecoder {
             self.thinking.push_str(&text);
             deltas.push(ModelDelta::Thinking { text });
         }
+        for detail in message.reasoning_details.as_ref().and_then(Value::as_array).into_iter().flatten() {
+            details::add(&mut self.details, detail);
+        }
         let text = message.content.map(|content| content.into_text()).unwrap_or_default();
+        let calls = message.tool_calls.unwrap_or_default();
+        let is_beyond = !text.is_empty() || !calls.is_empty();
+        if is_beyond && !self.details.is_empty() && !std::mem::replace(&mut self.thought, true) {
+            deltas.extend(self.thinking().map(|block| ModelDelta::Block { block }));
+        }
         if !text.is_empty() {
             self.text.push_str(&text);
             deltas.push(ModelDelta::Text { text });
@@ -112,7 +125,7 @@ impl StreamDecoder {
             self.text.push_str(&text);
             deltas.push(ModelDelta::Text { text });
         }
-        for call in message.tool_calls.into_iter().flatten() {
+        for call in calls {
             self.take_call(call, deltas);
         }
     }
@@ -135,7 +148,7 @@ impl StreamDecoder {
         }
         // Some servers repeat id and name with every fragment, so the first ones stand.
         if let Some(name) = function.name.filter(|name| call.name.is_empty() && !name.is_empty()) {
-            deltas.push(ModelDelta::ToolUse { index, id: call.id.clone(), name: name.clone() });
+            deltas.push(ModelDelta::ToolUse { index, id: call.id.clone(), name: name.clone(), extra: call.extra.clone() });
             call.name = name;
         }
         let more = match function.arguments {
@@ -167,16 +180,23 @@ impl StreamDecoder {
         if self.calls.get(&slot).is_some_and(other) { next } else { slot }
     }
 
+    /// What was thought so far.
+    fn thinking(&self) -> Option<Block> {
+        let mut extra = Map::new();
+        extra.extend(self.thinking_field.map(|field| ("field".to_owned(), json!(field))));
+        if !self.details.is_empty() {
+            extra.insert(details::KEPT.to_owned(), json!(self.details));
+        }
+        let thought = !self.thinking.is_empty() || !self.details.is_empty();
+        thought.then(|| Block::Thinking { text: self.thinking.clone(), extra: Extra::of(WireFormat::OpenaiChat, extra) })
+    }
+
     /// The answer, once its terminal event has come. Its usage is zero and flagged where the server sent none.
     pub(super) fn into_reply(self) -> Result<ModelReply, DecodeError> {
         if !self.began {
             return Err(DecodeError::Garbage("the answer has no choices".to_owned()));
         }
-        let mut blocks = Vec::new();
-        if !self.thinking.is_empty() {
-            let extra = self.thinking_field.and_then(|field| Extra::field(WireFormat::OpenaiChat, "field", json!(field)));
-            blocks.push(Block::Thinking { text: self.thinking, extra });
-        }
+        let mut blocks: Vec<Block> = self.thinking().into_iter().collect();
         if !self.text.is_empty() {
             blocks.push(Block::Text { text: self.text, extra: None });
         }

@@ -3,6 +3,7 @@
 use helix_protocol::{Block, Failure, ModelDelta, ModelReply};
 use serde_json::{Value, json};
 
+use super::details;
 use super::serve::{encode_call, encode_error, encode_usage, finish};
 use crate::served::{Sent, ServedEvent, ServedStream, deltas_of, id_of_call};
 use crate::tools::signature_of;
@@ -57,7 +58,7 @@ impl ServedStream for StreamEncoder {
         let delta = match delta {
             ModelDelta::Text { text } => json!({"content": text}),
             ModelDelta::Thinking { text } => json!({"reasoning_content": text}),
-            ModelDelta::ToolUse { index, id, name } => {
+            ModelDelta::ToolUse { index, id, name, .. } => {
                 json!({"tool_calls": [encode_call(*index as usize, &id_of_call(id, *index), name, "")]})
             }
             ModelDelta::ToolInput { index, text } => {
@@ -67,6 +68,10 @@ impl ServedStream for StreamEncoder {
                 let (Some(signature), Some(index)) = (signature_of(extra), self.sent.call_of(id)) else { return Vec::new() };
                 json!({"tool_calls": [{"index": index, "extra_content": signature}]})
             }
+            ModelDelta::Block { block: Block::Thinking { text, extra } } => match details::for_client(text, extra) {
+                thoughts if thoughts.is_empty() => return Vec::new(),
+                thoughts => json!({"reasoning_details": thoughts}),
+            },
             // Other signatures and blocks of other formats have no place here.
             ModelDelta::Block { .. } => return Vec::new(),
         };

@@ -142,7 +142,9 @@ impl Meter {
         let client = client_formats().into_iter().find(|client| client.wire() == self.format.wire());
         let (request, extent) = client.map(|client| client.measure(&asked)).unwrap_or_default();
         let unread = || text_tokens(&String::from_utf8_lossy(&self.asked));
-        let input_tokens = request.as_ref().map_or_else(unread, request_tokens);
+        let model = asked.get("model").and_then(Value::as_str).unwrap_or(&self.settings.model);
+        let image_tokens = self.settings.models.of(model).capabilities.image_tokens;
+        let input_tokens = request.as_ref().map_or_else(unread, |request| request_tokens(request, image_tokens));
         let seen: u64 = reply.blocks.iter().map(block_tokens).sum();
         // Of several answers to one request the first is read; the others are taken to be as long.
         Usage { input_tokens, output_tokens: seen * extent.answers, ..reply.usage }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::{argument_object, arguments_of};
 use crate::documents::PDF;
+use crate::sealed;
 
 const FORMAT: WireFormat = WireFormat::Gemini;
 
@@ -102,7 +103,10 @@ pub(super) fn decode(part: &Value, id: &mut dyn FnMut(Wanted<'_>) -> String) -> 
     let mut fields: Map<String, Value> = object.iter().filter(|(_, value)| !value.is_null()).map(camel).collect();
     if let Some(Value::String(text)) = fields.remove("text") {
         return Ok(match fields.remove("thought").and_then(|thought| thought.as_bool()) {
-            Some(true) => Block::Thinking { text, extra: Extra::of(FORMAT, fields) },
+            Some(true) => {
+                let packed = fields.get(THOUGHT_SIGNATURE).and_then(|signature| sealed::unpack_base64(signature.as_str()?));
+                packed.unwrap_or_else(|| Block::Thinking { text, extra: Extra::of(FORMAT, fields) })
+            }
             _ => Block::Text { text, extra: Extra::of(FORMAT, fields) },
         });
     }

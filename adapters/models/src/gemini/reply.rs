@@ -110,10 +110,10 @@ impl StreamDecoder {
         match &block {
             Block::Text { text, .. } if !text.is_empty() => shown.push(ModelDelta::Text { text: text.clone() }),
             Block::Thinking { text, .. } if !text.is_empty() => shown.push(ModelDelta::Thinking { text: text.clone() }),
-            Block::ToolUse { id, name, input, .. } => {
+            Block::ToolUse { id, name, input, extra } => {
                 let index = self.calls;
                 self.calls += 1;
-                shown.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone() });
+                shown.push(ModelDelta::ToolUse { index, id: id.clone(), name: name.clone(), extra: extra.clone() });
                 shown.push(ModelDelta::ToolInput { index, text: encode_arguments(input) });
             }
             _ => {}

@@ -9,11 +9,12 @@ use helix_protocol::{
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{self, Wanted, camel, camel_name};
+use super::parts::{self, THOUGHT_SIGNATURE, Wanted, camel, camel_name};
 use super::request::{JSON, of_model};
 use super::schema;
 use crate::numbers;
 use crate::output::schema_alone;
+use crate::sealed;
 use crate::served::{self, several};
 use crate::thinking::effort_named;
 
@@ -258,8 +259,11 @@ pub fn encode_reply(reply: &ModelReply, id: &str, _created: i64) -> Value {
     answer
 }
 
-/// A part for a client. A call carries its id, which a result then names.
+/// A part for a client. A call carries its id, which a result then names, and another provider's thought what that wants back.
 pub(super) fn encode_part(block: &Block) -> Vec<Value> {
+    if let (Block::Thinking { text, .. }, Some(packed)) = (block, sealed::pack_base64(block, FORMAT)) {
+        return vec![json!({"text": text, "thought": true, THOUGHT_SIGNATURE: packed})];
+    }
     let mut encoded = parts::encode(block, &|_| None);
     if let Block::ToolUse { id, .. } = block {
         encoded.iter_mut().for_each(|part| part["functionCall"]["id"] = json!(id));

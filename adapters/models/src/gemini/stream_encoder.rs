@@ -43,8 +43,10 @@ impl StreamEncoder {
             // The text went out already; what is said besides stands on a part of its own.
             Block::Text { extra, .. } => self.chunk(encode_part(&Block::Text { text: String::new(), extra: extra.clone() })),
             Block::Thinking { extra: None, .. } => Vec::new(),
-            Block::Thinking { extra, .. } => {
-                self.chunk(encode_part(&Block::Thinking { text: String::new(), extra: extra.clone() }))
+            Block::Thinking { .. } => {
+                let mut parts = encode_part(block);
+                parts.iter_mut().for_each(|part| part["text"] = json!(""));
+                self.chunk(parts)
             }
             Block::ToolUse { id, .. } => {
                 let open = self.calls.iter().find(|(_, call)| call.id == *id).map(|(index, _)| *index);
@@ -70,7 +72,7 @@ impl ServedStream for StreamEncoder {
         match delta {
             ModelDelta::Text { text } => self.chunk(vec![json!({"text": text})]),
             ModelDelta::Thinking { text } => self.chunk(vec![json!({"text": text, "thought": true})]),
-            ModelDelta::ToolUse { index, id, name } => {
+            ModelDelta::ToolUse { index, id, name, .. } => {
                 let call = OpenCall { id: id_of_call(id, *index), name: name.clone(), arguments: String::new() };
                 self.calls.insert(*index, call);
                 Vec::new()

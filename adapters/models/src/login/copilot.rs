@@ -10,9 +10,9 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use serde_json::Value;
 
 use super::device::{ask, token_client};
-use super::lease::{Good, Held, Lease, wall};
+use super::lease::{Good, Held, Lease, Source, wall};
 use super::oauth::{not_logged_in, unbilled};
-use super::store::TokenStore;
+use super::store::{Stamp, StoredToken, TokenStore};
 use crate::{Access, ApiKey, Credentials};
 
 /// A token without a word about its age is replaced after so long.
@@ -51,6 +51,7 @@ impl CopilotCredentials {
     }
 
     async fn exchange(&self) -> Result<Lease, ProviderError> {
+        let stamp = self.stamp();
         let github = self.github()?;
         let header = HeaderValue::from_str(&format!("token {}", github.expose())).map(|mut value| {
             value.set_sensitive(true);
@@ -60,10 +61,10 @@ impl CopilotCredentials {
         let call = self.client.get(&self.exchange_url).header(AUTHORIZATION, header).header(ACCEPT, "application/json");
         let call = call.header("editor-version", concat!("helix/", env!("CARGO_PKG_VERSION")));
         let answer = ask(&self.name, call).await.map_err(unbilled)?;
-        self.lease_of(&answer, &github)
+        self.lease_of(&answer, &github, stamp)
     }
 
-    fn lease_of(&self, answer: &Value, github: &ApiKey) -> Result<Lease, ProviderError> {
+    fn lease_of(&self, answer: &Value, github: &ApiKey, stamp: Option<Stamp>) -> Result<Lease, ProviderError> {
         let Some(key) = answer.get("token").and_then(Value::as_str).and_then(ApiKey::new) else {
             let said = answer.pointer("/error_details/message").or_else(|| answer.get("message")).and_then(Value::as_str);
             let said = github.mask(said.unwrap_or("it gave no token"));
@@ -78,18 +79,36 @@ impl CopilotCredentials {
             answer.get("expires_at").and_then(Value::as_i64).and_then(|expiry| u64::try_from(expiry.saturating_sub(wall())).ok());
         let time = seconds("refresh_in").or(by_hour).filter(|time| *time > 0).map_or(USUAL, Duration::from_secs);
         let base_url = answer.pointer("/endpoints/api").and_then(Value::as_str).map(str::to_owned);
-        Ok(Lease { key, base_url, good: Good::For { given: Instant::now(), time } })
+        Ok(Lease { key, base_url, good: Good::For { given: Instant::now(), time }, stamp, unsaved: None })
+    }
+}
+
+impl Source for CopilotCredentials {
+    /// Of no file where the account's own token is configured.
+    fn stamp(&self) -> Option<Stamp> {
+        self.store.as_ref().filter(|_| self.github.is_none())?.stamp(&self.name)
+    }
+
+    /// What is kept is the account's own token, with which no call is made.
+    fn kept(&self) -> Result<Option<Lease>, ProviderError> {
+        Ok(None)
+    }
+
+    fn save_again(&self, _lease: &mut Lease) {}
+
+    async fn fetch(&self, _unsaved: Option<StoredToken>) -> Result<Lease, ProviderError> {
+        self.exchange().await
     }
 }
 
 #[async_trait]
 impl Credentials for CopilotCredentials {
     async fn access(&self) -> Result<Access, ProviderError> {
-        self.held.access(|| Ok(None), self.exchange()).await
+        self.held.access(self).await
     }
 
     async fn renew(&self, refused: &Access) -> Result<Option<Access>, ProviderError> {
-        self.held.renew(refused, self.exchange()).await.map(Some)
+        self.held.renew(refused, self).await.map(Some)
     }
 
     fn is_ready(&self, _key_env: &str) -> bool {

@@ -1,10 +1,11 @@
-//! How long a token is good.
+//! The token in use: where it comes from, and how long it is good.
 
 use std::time::{Duration, Instant};
 
 use helix_ports::ProviderError;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
+use super::store::{Stamp, StoredToken};
 use crate::{Access, ApiKey};
 
 /// A token in use.
@@ -14,6 +15,10 @@ pub(super) struct Lease {
     /// Where the service is, where the token says so.
     pub base_url: Option<String>,
     pub good: Good,
+    /// The file of the login that it was made of, or was saved in.
+    pub stamp: Option<Stamp>,
+    /// What could not be saved when it was given; the file has what it took the place of, which may be void.
+    pub unsaved: Option<StoredToken>,
 }
 
 /// Until when it is used without asking for another.
@@ -42,40 +47,57 @@ impl Lease {
     }
 }
 
+/// Where tokens come from.
+pub(super) trait Source: Sync {
+    /// The file that the login lies in now. What was made of another one is used no more.
+    fn stamp(&self) -> Option<Stamp>;
+    /// The token in that file, where it is one that calls are made with.
+    fn kept(&self) -> Result<Option<Lease>, ProviderError>;
+    /// Saves what could not be saved before.
+    fn save_again(&self, lease: &mut Lease);
+    /// Another one. What is `unsaved` counts, and not what the file has.
+    fn fetch(&self, unsaved: Option<StoredToken>) -> impl Future<Output = Result<Lease, ProviderError>> + Send;
+}
+
 /// The token in use. All calls share it, and wait for one of them to fetch another: at many services a second fetching would make
 /// the first one's token void.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<Option<Lease>>);
 
 impl Held {
-    /// What to call with: the token in use, or what `first` says where there is none, while it is fresh; else what `fetch` brings.
-    pub async fn access(
-        &self,
-        first: impl FnOnce() -> Result<Option<Lease>, ProviderError>,
-        fetch: impl Future<Output = Result<Lease, ProviderError>>,
-    ) -> Result<Access, ProviderError> {
-        let mut held = self.0.lock().await;
-        if held.is_none() {
-            *held = first()?;
-        }
+    /// What to call with: the token in use while it is fresh, else another.
+    pub async fn access(&self, source: &impl Source) -> Result<Access, ProviderError> {
+        let mut held = self.present(source).await?;
         match held.as_ref().filter(|lease| lease.is_fresh(Instant::now(), wall())) {
             Some(lease) => Ok(lease.access()),
-            None => Ok(held.insert(fetch.await?).access()),
+            None => another(&mut held, source).await,
         }
     }
 
-    /// `refused` was not accepted: the token that is in use by now, or what `fetch` brings where it is the same.
-    pub async fn renew(
-        &self,
-        refused: &Access,
-        fetch: impl Future<Output = Result<Lease, ProviderError>>,
-    ) -> Result<Access, ProviderError> {
-        let mut held = self.0.lock().await;
+    /// `refused` was not accepted: the token that is in use by now, or another where it is the same.
+    pub async fn renew(&self, refused: &Access, source: &impl Source) -> Result<Access, ProviderError> {
+        let mut held = self.present(source).await?;
         match held.as_ref().filter(|lease| Some(&lease.key) != refused.key.as_ref()) {
             Some(lease) => Ok(lease.access()),
-            None => Ok(held.insert(fetch.await?).access()),
+            None => another(&mut held, source).await,
         }
     }
+
+    /// The token in use, or the one of the login's file where there is none, or where somebody logged in anew.
+    async fn present(&self, source: &impl Source) -> Result<MutexGuard<'_, Option<Lease>>, ProviderError> {
+        let mut held = self.0.lock().await;
+        match held.as_mut().filter(|lease| lease.stamp == source.stamp()) {
+            Some(lease) if lease.unsaved.is_some() => source.save_again(lease),
+            Some(_) => {}
+            None => *held = source.kept()?,
+        }
+        Ok(held)
+    }
+}
+
+async fn another(held: &mut Option<Lease>, source: &impl Source) -> Result<Access, ProviderError> {
+    let unsaved = held.as_ref().and_then(|lease| lease.unsaved.clone());
+    Ok(held.insert(source.fetch(unsaved).await?).access())
 }
 
 /// A token is replaced so long before it expires: a call that began with it must come through.
@@ -94,7 +116,7 @@ mod tests {
     use super::*;
 
     fn lease(good: Good) -> Lease {
-        Lease { key: ApiKey::new("k").expect("a key"), base_url: None, good }
+        Lease { key: ApiKey::new("k").expect("a key"), base_url: None, good, stamp: None, unsaved: None }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use reqwest::Client;
 use serde_json::Value;
 
 use super::device::{DeviceEndpoint, post_form, refusal, token_client, token_in};
-use super::lease::{Good, Held, Lease};
-use super::store::{StoredToken, TokenStore};
+use super::lease::{Good, Held, Lease, Source};
+use super::store::{Stamp, StoredToken, TokenStore};
 use crate::{Access, ApiKey, Credentials};
 
 /// The token of one login.
@@ -34,8 +34,36 @@ impl OauthCredentials {
         token.ok_or_else(|| ProviderError::Elsewhere(not_logged_in(&self.endpoint.name)))
     }
 
-    async fn refresh(&self) -> Result<Lease, ProviderError> {
-        let old = self.stored()?;
+    fn lease_of(&self, token: &StoredToken, good: Good, stamp: Option<Stamp>) -> Result<Lease, ProviderError> {
+        let key = ApiKey::new(&token.access).ok_or_else(|| ProviderError::Elsewhere(not_logged_in(&self.endpoint.name)))?;
+        Ok(Lease { key, base_url: None, good, stamp, unsaved: None })
+    }
+}
+
+impl Source for OauthCredentials {
+    fn stamp(&self) -> Option<Stamp> {
+        self.store.stamp(&self.endpoint.name)
+    }
+
+    fn kept(&self) -> Result<Option<Lease>, ProviderError> {
+        // Before it is read: one that is saved in between is read the next time.
+        let stamp = self.stamp();
+        let token = self.stored()?;
+        self.lease_of(&token, token.expires_at.map_or(Good::UntilRefused, Good::Until), stamp).map(Some)
+    }
+
+    fn save_again(&self, lease: &mut Lease) {
+        let Some(token) = &lease.unsaved else { return };
+        // It was told once that it cannot be saved.
+        if let Ok(stamp) = self.store.save(&self.endpoint.name, token) {
+            (lease.stamp, lease.unsaved) = (Some(stamp), None);
+            tracing::info!(provider = self.endpoint.name, "the new token is saved");
+        }
+    }
+
+    async fn fetch(&self, unsaved: Option<StoredToken>) -> Result<Lease, ProviderError> {
+        let before = self.stamp();
+        let old = unsaved.map_or_else(|| self.stored(), Ok)?;
         let name = &self.endpoint.name;
         let Some(refresh) = old.refresh.as_deref() else { return Err(ProviderError::Elsewhere(not_logged_in(name))) };
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", self.endpoint.client_id.as_str())];
@@ -45,30 +73,29 @@ impl OauthCredentials {
                 refusal(name, &answer, "it gave no token").hint(format!("run `helix login {name}` again")),
             ));
         };
-        self.store.save(name, &token).map_err(ProviderError::Elsewhere)?;
         let time = answer.get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
         let good = time.map_or(Good::UntilRefused, |time| Good::For { given: Instant::now(), time });
-        self.lease_of(&token, good)
-    }
-
-    fn lease_of(&self, token: &StoredToken, good: Good) -> Result<Lease, ProviderError> {
-        let key = ApiKey::new(&token.access).ok_or_else(|| ProviderError::Elsewhere(not_logged_in(&self.endpoint.name)))?;
-        Ok(Lease { key, base_url: None, good })
+        let mut lease = self.lease_of(&token, good, before)?;
+        // The one before may be void by now: what is not on the disk is held all the same.
+        match self.store.save(name, &token) {
+            Ok(stamp) => lease.stamp = Some(stamp),
+            Err(failure) => {
+                tracing::warn!(provider = name, %failure, "a new token is only in memory: a node that ends now loses the login");
+                lease.unsaved = Some(token);
+            }
+        }
+        Ok(lease)
     }
 }
 
 #[async_trait]
 impl Credentials for OauthCredentials {
     async fn access(&self) -> Result<Access, ProviderError> {
-        let first = || {
-            let token = self.stored()?;
-            self.lease_of(&token, token.expires_at.map_or(Good::UntilRefused, Good::Until)).map(Some)
-        };
-        self.held.access(first, self.refresh()).await
+        self.held.access(self).await
     }
 
     async fn renew(&self, refused: &Access) -> Result<Option<Access>, ProviderError> {
-        self.held.renew(refused, self.refresh()).await.map(Some)
+        self.held.renew(refused, self).await.map(Some)
     }
 
     fn is_ready(&self, _key_env: &str) -> bool {

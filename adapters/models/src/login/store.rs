@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use helix_protocol::{Code, Failure};
@@ -33,6 +33,13 @@ impl fmt::Debug for StoredToken {
     }
 }
 
+/// Which file a token lies in: every save makes another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+}
+
 /// A folder of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenStore {
@@ -52,8 +59,8 @@ impl TokenStore {
         Some(Self::new(data.join("helix/logins")))
     }
 
-    /// Keeps `token` under `name`, in place of the one before.
-    pub fn save(&self, name: &str, token: &StoredToken) -> Result<(), Failure> {
+    /// Keeps `token` under `name`, in place of the one before, and says in which file.
+    pub fn save(&self, name: &str, token: &StoredToken) -> Result<Stamp, Failure> {
         let path = self.path(name)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(|error| self.failed(&error))?;
         let mut sealed = serde_json::to_vec(token).expect("a token is plain data");
@@ -62,12 +69,22 @@ impl TokenStore {
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(name), &mut sealed)
             .map_err(|_| Failure::new(Code::StorageFailed, "the token cannot be encrypted"))?;
         let bytes: Vec<u8> = nonce.iter().copied().chain(sealed).collect();
-        let draft = self.folder.join(format!(".{name}.{}", std::process::id()));
-        write_new(&draft, &bytes).and_then(|()| std::fs::rename(&draft, &path)).map_err(|error| {
+        // Nobody else's, nor one that a process left which died: ids of processes come again.
+        let draft = self.folder.join(format!(".{name}.{:016x}", u64::from_ne_bytes(random()?)));
+        let saved = write_new(&draft, &bytes).and_then(|()| {
+            let stamp = stamp_of(&draft)?;
+            std::fs::rename(&draft, &path).map(|()| stamp)
+        });
+        saved.map_err(|error| {
             // What could not be put in place is of no use; an error would only hide the first one.
             let _ = std::fs::remove_file(&draft);
             Failure::io(path.display(), &error)
         })
+    }
+
+    /// Which file the token of `name` lies in now; `None` where there is none.
+    pub fn stamp(&self, name: &str) -> Option<Stamp> {
+        stamp_of(&self.path(name).ok()?).ok()
     }
 
     /// The token of `name`; `None` where nobody logged in. Refused where it cannot be opened.
@@ -173,6 +190,11 @@ fn private(path: &Path) -> Result<(), Failure> {
     }
     Err(Failure::new(Code::StorageFailed, format!("{} can be read by others", path.display()))
         .hint(format!("chmod 600 {}", path.display())))
+}
+
+fn stamp_of(path: &Path) -> std::io::Result<Stamp> {
+    let file = std::fs::metadata(path)?;
+    Ok(Stamp { inode: file.ino(), modified: (file.mtime(), file.mtime_nsec()) })
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

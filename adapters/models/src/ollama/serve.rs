@@ -10,6 +10,7 @@ use crate::chat::{ERROR_PREFIX, RAW_ARGUMENTS};
 use crate::dates::instant;
 use crate::numbers;
 use crate::output::schema_alone;
+use crate::sealed::{opened_id, signed_id};
 use crate::served::{self, Sent, ServedEvent, ServedStream};
 use crate::thinking::effort_named;
 
@@ -165,6 +166,8 @@ impl Reader {
             let text = |at: &str| call.pointer(at).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
             let name = text("/function/name").ok_or("a call has no `function.name`")?;
             let id = text("/id").unwrap_or_else(|| format!("call_{}", self.calls));
+            let (id, extra) = opened_id(&id);
+            let id = id.to_owned();
             self.calls += 1;
             let arguments = call.pointer("/function/arguments").cloned().unwrap_or_else(|| json!({}));
             let input = match arguments.get(RAW_ARGUMENTS).and_then(Value::as_str) {
@@ -172,7 +175,7 @@ impl Reader {
                 None => arguments,
             };
             self.open.push((id.clone(), name.clone()));
-            blocks.push(Block::ToolUse { id, name, input, extra: None });
+            blocks.push(Block::ToolUse { id, name, input, extra });
         }
         Ok(blocks)
     }
@@ -181,7 +184,7 @@ impl Reader {
     fn result(&mut self, message: &Value, content: &str) -> Result<Block, String> {
         let text = |field: &str| message.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
         let tool = text("tool_name").or_else(|| text("name"));
-        let id = text("tool_call_id");
+        let id = text("tool_call_id").map(|id| opened_id(id).0);
         let fits = |(open, name): &(String, String)| match (id, tool) {
             (Some(id), _) => open == id,
             (None, Some(tool)) => name == tool,
@@ -218,7 +221,7 @@ pub fn encode_reply(reply: &ModelReply, _id: &str, created: i64) -> Value {
         match block {
             Block::Text { text: more, .. } => text.push_str(more),
             Block::Thinking { text: more, .. } => thinking.push_str(more),
-            Block::ToolUse { id, name, input, .. } => calls.push(encode_call(id, name, input)),
+            Block::ToolUse { id, name, input, extra } => calls.push(encode_call(&signed_id(id, extra), name, input)),
             Block::Image { .. } | Block::Document { .. } | Block::ToolResult { .. } | Block::Unknown { .. } => {}
         }
     }
@@ -321,8 +324,9 @@ impl ServedStream for StreamEncoder {
             ModelDelta::Thinking { text } => {
                 lines.push(self.said(json!({"role": "assistant", "content": "", "thinking": text})));
             }
-            ModelDelta::ToolUse { index, id, name } => {
-                self.call = Some((*index, served::id_of_call(id, *index), name.clone(), String::new()));
+            ModelDelta::ToolUse { index, id, name, extra } => {
+                let id = signed_id(&served::id_of_call(id, *index), extra);
+                self.call = Some((*index, id, name.clone(), String::new()));
             }
             // Signatures and blocks of other formats have no place here.
             ModelDelta::ToolInput { .. } | ModelDelta::Block { .. } => {}

@@ -168,7 +168,7 @@ impl StreamDecoder {
             return;
         }
         self.calls += 1;
-        deltas.push(ModelDelta::ToolUse { index, id, name: call.function.name });
+        deltas.push(ModelDelta::ToolUse { index, id, name: call.function.name, extra: None });
         deltas.push(ModelDelta::ToolInput { index, text: written });
         self.blocks.push(block);
     }

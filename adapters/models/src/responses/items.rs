@@ -4,6 +4,7 @@ use helix_protocol::{Block, Extra, WireFormat, extra_of};
 use serde_json::{Map, Value, json};
 
 use crate::chat::{decode_arguments, encode_arguments};
+use crate::sealed::{opened_id, signed_id};
 
 const FORMAT: WireFormat = WireFormat::OpenaiResponses;
 
@@ -76,12 +77,9 @@ fn call_of(item: &Value) -> Block {
     if input.is_object() && written != encode_arguments(&input) {
         extra.insert("arguments".to_owned(), json!(written));
     }
-    Block::ToolUse {
-        id: word(item, "call_id").to_owned(),
-        name: word(item, "name").to_owned(),
-        input,
-        extra: Extra::of(FORMAT, extra),
-    }
+    let (id, signed) = opened_id(word(item, "call_id"));
+    let extra = signed.or_else(|| Extra::of(FORMAT, extra));
+    Block::ToolUse { id: id.to_owned(), name: word(item, "name").to_owned(), input, extra }
 }
 
 /// Where an answer's items go, and with what besides.
@@ -116,7 +114,8 @@ pub(super) fn items_of(blocks: &[Block], direction: Direction, name: &str) -> Ve
         match block {
             Block::Thinking { text, extra } => items.extend(reasoning_item(text, extra, direction, &format!("rs_{name}_{at}"))),
             Block::ToolUse { id, name: tool, input, extra } => {
-                items.push(call_item(id, tool, &arguments_of(input, extra), extra, direction, &format!("fc_{name}_{at}")));
+                let id = if direction == Direction::Output { signed_id(id, extra) } else { id.clone() };
+                items.push(call_item(&id, tool, &arguments_of(input, extra), extra, direction, &format!("fc_{name}_{at}")));
             }
             Block::Unknown { format: FORMAT, block } => items.push(block.clone()),
             Block::Text { .. }

@@ -11,6 +11,7 @@ use super::items::{Direction, blocks_of, items_of, word};
 use super::request::is_part;
 use crate::chat::ERROR_PREFIX;
 use crate::output::decode_typed;
+use crate::sealed::{self, opened_id};
 use crate::thinking::effort_named;
 use crate::{documents, images, numbers, served};
 
@@ -40,9 +41,6 @@ const STORED: [(&str, &str); 3] = [
     ("conversation", "nothing is stored here; send the whole conversation as `input`"),
     ("prompt", "no prompts are stored here; send the text as `instructions`"),
 ];
-
-/// Begins what is given to a client in place of encrypted reasoning where another format's words must come back.
-const OURS: &str = "helix-1:";
 
 /// Reads a request. The error says what is missing, for a 400.
 pub fn decode_request(body: &Value) -> Result<ModelRequest, String> {
@@ -186,7 +184,8 @@ fn decode_item(item: &Value, messages: &mut Vec<Message>) -> Result<(), String> 
     match word(item, "type") {
         "message" | "" => decode_message(item, messages),
         "function_call_output" => {
-            let id = item.get("call_id").and_then(Value::as_str).ok_or("`call_id` is missing")?.to_owned();
+            let (id, _) = opened_id(item.get("call_id").and_then(Value::as_str).ok_or("`call_id` is missing")?);
+            let id = id.to_owned();
             let (content, images) = decode_output(item.get("output"))?;
             let (content, is_error) = match content.strip_prefix(ERROR_PREFIX) {
                 Some(rest) => (rest.to_owned(), true),
@@ -284,20 +283,19 @@ fn decode_output(output: Option<&Value>) -> Result<(String, Vec<ImageSource>), S
 
 /// Another format's thought, with the words that its provider wants back, in the place where this format has something encrypted.
 pub(super) fn foreign_reasoning(text: &str, extra: &Option<Box<Extra>>, id: &str) -> Option<Box<Extra>> {
-    let foreign = extra.as_ref().filter(|extra| extra.format != FORMAT)?;
-    let packed = serde_json::to_string(foreign).ok()?;
+    let packed = sealed::pack(extra, FORMAT)?;
     let item = json!({
-        "type": "reasoning", "id": id, "summary": [{"type": "summary_text", "text": text}], "encrypted_content": format!("{OURS}{packed}"),
+        "type": "reasoning", "id": id, "summary": [{"type": "summary_text", "text": text}], "encrypted_content": packed,
     });
     Extra::field(FORMAT, "item", item)
 }
 
 /// A thought as it came back, the other format's words unpacked.
 fn decode_reasoning(item: &Value) -> Block {
-    let packed = word(item, "encrypted_content").strip_prefix(OURS).and_then(|packed| serde_json::from_str::<Extra>(packed).ok());
+    let packed = sealed::unpack(word(item, "encrypted_content"));
     let mut blocks = blocks_of(item);
     match (packed, blocks.pop()) {
-        (Some(extra), Some(Block::Thinking { text, .. })) => Block::Thinking { text, extra: Some(Box::new(extra)) },
+        (Some(extra), Some(Block::Thinking { text, .. })) => Block::Thinking { text, extra: Some(extra) },
         (_, Some(block)) => block,
         (_, None) => Block::Thinking { text: String::new(), extra: None },
     }

@@ -129,6 +129,7 @@ impl StreamDecoder {
             index: next,
             id: word(&known.item, "call_id").to_owned(),
             name: word(&known.item, "name").to_owned(),
+            extra: None,
         };
         self.calls += 1;
         vec![begun]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::items::{Direction, call_item, field, message_item, part_of, reasoning_item};
 use super::serve::{encode_reply, foreign_reasoning, unfinished};
 use crate::chat::encode_error;
+use crate::sealed::signed_id;
 use crate::served::{Sent, ServedEvent, ServedStream, id_of_call};
 
 /// Writes one answer as events.
@@ -45,6 +46,9 @@ enum Kind {
 struct OpenCall {
     at: u64,
     id: String,
+    /// As the provider has it.
+    made_id: String,
+    /// As the client has it.
     call_id: String,
     name: String,
     arguments: String,
@@ -119,14 +123,15 @@ impl StreamEncoder {
         events
     }
 
-    fn call(&mut self, index: u32, id: &str, name: &str) -> Vec<ServedEvent> {
+    fn call(&mut self, index: u32, id: &str, name: &str, extra: &Option<Box<Extra>>) -> Vec<ServedEvent> {
         let mut events = self.close_open();
         let (at, item_id) = self.place("fc");
-        let call_id = id_of_call(id, index);
+        let id = id_of_call(id, index);
+        let call_id = signed_id(&id, extra);
         let mut item = call_item(&call_id, name, "", &None, Direction::Output, &item_id);
         item["status"] = json!("in_progress");
         events.push(self.event("response.output_item.added", json!({"output_index": at, "item": item})));
-        let call = OpenCall { at, id: item_id, call_id, name: name.to_owned(), arguments: String::new(), extra: None };
+        let call = OpenCall { at, id: item_id, made_id: id, call_id, name: name.to_owned(), arguments: String::new(), extra: None };
         self.calls.insert(index, call);
         events
     }
@@ -144,7 +149,7 @@ impl StreamEncoder {
             Block::Text { text, extra } => self.attach(Kind::Text, text, extra),
             Block::Thinking { text, extra } => self.attach(Kind::Thinking, text, extra),
             Block::ToolUse { id, extra, .. } => {
-                if let Some(call) = self.calls.values_mut().find(|call| call.call_id == *id) {
+                if let Some(call) = self.calls.values_mut().find(|call| call.made_id == *id) {
                     call.extra.clone_from(extra);
                 }
                 Vec::new()
@@ -226,7 +231,7 @@ impl ServedStream for StreamEncoder {
         match delta {
             ModelDelta::Text { text } => self.write(Kind::Text, text),
             ModelDelta::Thinking { text } => self.write(Kind::Thinking, text),
-            ModelDelta::ToolUse { index, id, name } => self.call(*index, id, name),
+            ModelDelta::ToolUse { index, id, name, extra } => self.call(*index, id, name, extra),
             ModelDelta::ToolInput { index, text } => self.argue(*index, text),
             ModelDelta::Block { block } => self.complete(block),
         }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use helix_adapter_http::api::{AnswerRequest, QuestionList};
-use helix_ports::OUT_OF_BUDGET;
+use helix_ports::{NO_MODEL, OUT_OF_BUDGET};
 use helix_protocol::{Code, Failure, Question};
 
 use super::{Which, changed, in_short, wants_budget, without_budget};
@@ -57,7 +57,8 @@ pub(in crate::cli) fn meant(question: &Question, words: &str) -> Option<String> 
         choice == words || matches!((choice.as_str(), words.as_str()), ("yes", "y") | ("no", "n"))
     };
     let choice = question.choices.iter().find(|choice| *choice == words).or_else(|| question.choices.iter().find(is));
-    choice.cloned().or_else(|| (!question.text.starts_with(OUT_OF_BUDGET)).then(|| words.to_owned()))
+    let is_read = ![OUT_OF_BUDGET, NO_MODEL].iter().any(|beginning| question.text.starts_with(beginning));
+    choice.cloned().or_else(|| is_read.then(|| words.to_owned()))
 }
 
 #[cfg(test)]
@@ -92,5 +93,7 @@ mod tests {
         let budget = "out of budget: the owner has spent 1.00 USD; raise the budget?";
         assert_eq!(meant(budget, &["yes", "no"], "Yes").as_deref(), Some("yes"));
         assert_eq!(meant(budget, &["yes", "no"], "leave the tests alone"), None, "nobody would read it");
+        let mend = "no model takes its calls: the key is refused. Is it mended?";
+        assert_eq!([meant(mend, &["yes"], "Y"), meant(mend, &["yes"], "leave it")], [Some("yes".to_owned()), None]);
     }
 }

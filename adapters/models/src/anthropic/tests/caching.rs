@@ -47,6 +47,34 @@ fn cache_markers_end_tools_system_and_the_users_last_two_messages() {
 }
 
 #[test]
+fn what_was_written_for_an_hour_is_counted_apart_streamed_or_not() {
+    let usage = json!({
+        "input_tokens": 10, "cache_creation_input_tokens": 700, "cache_read_input_tokens": 100, "output_tokens": 2,
+        "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 500},
+    });
+    let expected = Usage {
+        input_tokens: 810,
+        cached_tokens: 100,
+        cache_write_tokens: 700,
+        cache_write_1h_tokens: 500,
+        output_tokens: 2,
+        ..Usage::default()
+    };
+    let content = json!([{"type": "text", "text": "t"}]);
+    let whole = json!({"model": "m", "content": content, "stop_reason": "end_turn", "usage": usage});
+    assert_eq!(FORMAT.decode(whole.to_string().as_bytes()).expect("an answer").usage, expected);
+    let events = [
+        json!({"type": "message_start", "message": {"model": "m", "usage": usage}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
+        json!({"type": "message_stop"}),
+    ];
+    let (reply, _) = read(&FORMAT, &body_of(&events.map(ServedEvent::unnamed)), 99).expect("an answer");
+    assert_eq!(reply.usage, expected);
+}
+
+#[test]
 fn a_clients_own_markers_stay_and_none_are_added() {
     let capabilities = ModelCapabilities { cache_markers: true, cache_least: 0, ..ModelCapabilities::default() };
     let body = json!({

@@ -103,7 +103,7 @@ fn a_recorded_stream_is_read_block_by_block_and_goes_back_unchanged() {
     let (reply, shown) = read(&FORMAT, RECORDED.as_bytes(), 11).expect("an answer");
     assert_eq!(reply, recorded());
     assert_eq!(shown.first(), Some(&ModelDelta::Thinking { text: "Let me ".to_owned() }));
-    assert!(shown.contains(&ModelDelta::ToolUse { index: 0, id: "toolu_1".to_owned(), name: "read".to_owned() }));
+    assert!(shown.contains(&ModelDelta::ToolUse { index: 0, id: "toolu_1".to_owned(), name: "read".to_owned(), extra: None }));
     assert!(shown.contains(&ModelDelta::ToolInput { index: 0, text: ".rs\"}".to_owned() }));
 
     let mut request = user("u");

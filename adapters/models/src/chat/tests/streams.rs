@@ -105,14 +105,20 @@ data: [DONE]
 
 "#;
     let cost = helix_protocol::Money(132);
+    let kept = json!({
+        "field": "reasoning",
+        "details": [{"type": "reasoning.text", "text": "Hm.", "format": "anthropic-claude-v1", "index": 0}],
+    });
+    let extra = Extra::of(WireFormat::OpenaiChat, kept.as_object().expect("an object").clone());
+    let thought = Block::Thinking { text: "Hm.".to_owned(), extra };
     let expected = ModelReply {
         model: "anthropic/claude-sonnet-4.5".to_owned(),
-        blocks: vec![thought("reasoning", "Hm."), Block::text("4")],
+        blocks: vec![thought.clone(), Block::text("4")],
         stop: StopReason::EndTurn,
         usage: Usage { input_tokens: 14, output_tokens: 6, thinking_tokens: 3, cost, ..Usage::default() },
     };
     let read = read(&OpenRouter::new(Vec::new()), openrouter.as_bytes(), 11);
-    assert_eq!(read, Ok((expected, vec![thinking("Hm."), text("4")])));
+    assert_eq!(read, Ok((expected, vec![thinking("Hm."), ModelDelta::Block { block: thought }, text("4")])));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_stream_is_its_last_event_whatever_came_before() {
         [
             ModelDelta::Text { text: "I ".to_owned() },
             ModelDelta::Text { text: "look.".to_owned() },
-            ModelDelta::ToolUse { index: 0, id: "a".to_owned(), name: "read".to_owned() },
+            ModelDelta::ToolUse { index: 0, id: "a".to_owned(), name: "read".to_owned(), extra: None },
             ModelDelta::ToolInput { index: 0, text: "{}".to_owned() },
         ]
     );
