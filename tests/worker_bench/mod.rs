@@ -70,9 +70,11 @@ impl Bench {
         }
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("given away");
-        // The build's own may lie where only root may go.
+        // The build's own may lie where only root may go. Another process copies it: what this one has open for writing, a child that
+        // another test starts meanwhile may hold for a moment, and a program that is being written cannot be run.
         let program = folder.path().join("helix-worker");
-        std::fs::copy(env!("CARGO_BIN_EXE_helix-worker"), &program).expect("copied");
+        let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_helix-worker")).arg(&program).status();
+        assert!(copied.expect("cp is everywhere").success(), "copied");
         let variables = vec![("HOME", folder.path().to_owned())];
         Self::start_in(folder, NodeId::new(), WorkerId::new(), variables, Some((NOBODY, program)))
     }
