@@ -617,8 +617,7 @@ enum Ends {
     Together,
 }
 
-/// So many times a workspace's opening with its first command, and a later command: of each the median and the best. A sandbox is
-/// begun with the opening, so that is where its time begins.
+/// So many times a workspace's opening with its first command, and a later command: of each the median and the best.
 async fn first_and_later(node: &Node, isolation: Isolation, ends: Ends, times: u32) -> [(Duration, Duration); 2] {
     let (mut first, mut later, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..times {

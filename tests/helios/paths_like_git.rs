@@ -44,6 +44,7 @@ fn checkout_with_paths_removes_no_file_and_refuses_a_path_that_the_source_lacks(
         "checkout HEAD~1 d e",
         "checkout -- d/b",
         "checkout d/new",
+        "add -u d/new",
     ] {
         both.same_code("", &words(line));
         both.same("", &["status", "--porcelain"]);

@@ -50,7 +50,7 @@ pub struct Workspace {
     written: Mutex<Option<Kept>>,
     /// Something may run that a command of this incarnation started.
     busy: AtomicBool,
-    /// What its commands run in, made once it is opened.
+    /// What its commands run in, made for the first one of an opening.
     sandbox: tokio::sync::Mutex<Option<Walls>>,
 }
 
@@ -198,14 +198,13 @@ impl Workspace {
         environment: &Environment,
         make: impl FnOnce() -> M,
     ) -> Result<Arc<Sandbox>, Failure> {
-        // Two commands that begin at once wait for one sandbox. A closing counts the opening on before it waits here.
+        // Two commands that begin at once wait for one sandbox.
         let mut kept = self.sandbox.lock().await;
-        self.check_opening(opening)?;
         if let Some(walls) = &*kept
             && walls.opening == opening
             && walls.environment == *environment
             && walls.sandbox.stands()
-            && (walls.sandbox.policy().is_current(environment) || self.is_lived_in(&walls.sandbox).await)
+            && (walls.sandbox.policy().is_current() || self.is_lived_in(&walls.sandbox).await)
         {
             return Ok(Arc::clone(&walls.sandbox));
         }

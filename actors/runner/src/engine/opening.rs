@@ -119,7 +119,6 @@ impl Engine {
                 self.calls.lock().opened(open.task, tree);
             }
         }
-        self.prepare_sandbox(workspace, Opening(open.epoch));
         workspace.remember()?;
         Ok(Response::Opened { folder, ports, setup, warm: changed == Changed::Nothing })
     }

@@ -144,19 +144,6 @@ impl Engine {
         workspace.sandbox(opening, environment, make).await
     }
 
-    /// Begins to make the sandbox of an opening, so that its first command, which mostly comes after a model's answer, finds it
-    /// standing. What keeps it from standing is told to that command, which tries again.
-    pub(super) fn prepare_sandbox(self: &Arc<Self>, workspace: &Arc<Workspace>, opening: Opening) {
-        let (engine, workspace) = (Arc::clone(self), Arc::clone(workspace));
-        tokio::spawn(async move {
-            let environment = workspace.state.lock().environment.clone();
-            let marks = engine.marks(&workspace, opening.0);
-            if let Err(failure) = engine.sandbox(&workspace, opening, &environment, marks).await {
-                tracing::debug!(task = %workspace.task, %failure, "no sandbox was made ahead");
-            }
-        });
-    }
-
     fn marks(&self, workspace: &Workspace, epoch: Epoch) -> Marks<'_> {
         Marks { incarnation: self.incarnation, folder: &self.folder, task: workspace.task, epoch }
     }

@@ -132,11 +132,9 @@ impl Policy {
         if self.confinement.namespaces { Path::new("/tmp") } else { &self.temporary }
     }
 
-    /// Whether what can be read and written is what a sandbox of this environment that is made now would let be.
-    pub fn is_current(&self, environment: &Environment) -> bool {
-        let is_as_it_was =
-            || self.changed == changed(&self.listed) && self.writable == writable(environment, &self.workspace, &self.hidden);
-        !self.confinement.isolation.is_sandboxed() || is_as_it_was()
+    /// Whether what can be read is what a sandbox that is made now would let be read.
+    pub fn is_current(&self) -> bool {
+        self.changed == changed(&self.listed)
     }
 }
 

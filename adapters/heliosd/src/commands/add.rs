@@ -53,11 +53,16 @@ impl Verb for Add {
         let index = here.index(&workspace)?;
         let refreshed = folder.refresh(here.store(), Some(index))?;
         let mut fresh = here.with_fresh(refreshed.objects);
+        let (among, what) = if self.update {
+            (vec![index], "any file known to helios")
+        } else {
+            (vec![refreshed.tree, index], "any files")
+        };
         let mut paths = Vec::new();
         for pathspec in &pathspecs {
-            let found = pathspec.paths_in(&fresh, &[refreshed.tree, index])?;
+            let found = pathspec.paths_in(&fresh, &among)?;
             if found.is_empty() {
-                let message = format!("pathspec '{}' did not match any files", pathspec.typed.display());
+                let message = format!("pathspec '{}' did not match {what}", pathspec.typed.display());
                 return Err(Failure::new(Code::NotFound, message)
                     .hint("an ignored or missing file cannot be staged; `helios status --ignored` lists what is ignored"));
             }
