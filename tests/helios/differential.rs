@@ -159,7 +159,9 @@ impl Step {
                     assert_eq!(before, files(&both.helios), "{words:?} was refused: {ours:?}");
                     return Went::Apart;
                 }
-                if ours.code == 0 && git.err.contains("would be overwritten by") {
+                // What holds already what would be written is in nobody's way here, also where a conflict comes of it.
+                let went_on = class(&ours) != class(&git) && class(&ours) != Class::Fatal;
+                if went_on && git.err.contains("would be overwritten by") {
                     let after = files(&both.helios);
                     let named = git.err.lines().filter_map(|line| line.strip_prefix('\t'));
                     named.for_each(|path| {

@@ -53,11 +53,8 @@ impl Verb for Add {
         let index = here.index(&workspace)?;
         let refreshed = folder.refresh(here.store(), Some(index))?;
         let mut fresh = here.with_fresh(refreshed.objects);
-        let (among, what) = if self.update {
-            (vec![index], "any file known to helios")
-        } else {
-            (vec![refreshed.tree, index], "any files")
-        };
+        let (among, what) =
+            if self.update { (vec![index], "any file known to helios") } else { (vec![refreshed.tree, index], "any files") };
         let mut paths = Vec::new();
         for pathspec in &pathspecs {
             let found = pathspec.paths_in(&fresh, &among)?;
