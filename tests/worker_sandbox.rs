@@ -423,6 +423,24 @@ async fn a_read_only_task_writes_its_caches_and_temporary_files_alone() {
 }
 
 #[tokio::test]
+async fn a_workspace_that_is_opened_once_more_has_temporary_files_and_what_is_granted_below_them() {
+    let (home, granted) = (Home::new(), tempfile::tempdir_in("/tmp").expect("a folder"));
+    let bench = Bench::start_at(&home.path());
+    let node = bench.connect(1).await;
+    let environment = Environment { writable: vec![granted.path().display().to_string()], ..Environment::default() };
+    let space = Space::open(&node, environment.clone()).await.expect("opened");
+    let writes = format!("echo x > file && echo x > $TMPDIR/own && echo x >> {}/file", granted.path().display());
+    space.succeeds(&writes).await;
+    // As after a step that failed, or a connection that broke: the same owner asks for the files as they were.
+    let mut open = Bench::open_request(space.task, Epoch(1), empty_tree());
+    open.environment = environment;
+    node.ask(Request::Open(Box::new(open))).await.expect("opened again");
+    assert_eq!(space.succeeds("ls").await, "");
+    space.succeeds(&writes).await;
+    assert_eq!(std::fs::read_to_string(granted.path().join("file")).expect("written"), "x\nx\n");
+}
+
+#[tokio::test]
 async fn a_folder_that_is_granted_can_be_written_and_what_lies_beside_it_cannot() {
     let home = Home::new();
     let bench = Bench::start_at(&home.path());

@@ -104,6 +104,8 @@ impl Engine {
             // Whatever was started between the first search and the closing of the gate.
             workspace.clear().await?;
             workspace.found_idle();
+            // The temporary files go with the others, and with them the folder that a sandbox has as its own.
+            workspace.leave_sandbox().await;
             changed = self.check_out(workspace, tree).await?;
             self.calls.lock().forget(open.task);
         } else if before < open.epoch {
