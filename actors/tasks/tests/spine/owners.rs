@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use helix_protocol::{Isolation, Lifecycle, Money, Network, OnFailure, Sandboxing, StepOutcome, TaskStatus, WorkerId};
+use helix_protocol::{Isolation, Lifecycle, Money, Network, OnFailure, Sandboxing, StepOutcome, TaskRecord, TaskStatus, WorkerId};
 
 use crate::files;
-use crate::support::{LEASE, Outside, commands, talk, turns};
+use crate::support::{LEASE, Node, Outside, commands, talk, turns};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_worker_costs_no_step_and_no_paid_reply() {
@@ -71,14 +71,20 @@ async fn a_task_is_taken_from_a_worker_with_the_proof_that_it_is_gone() {
     assert!(told.len() == 1 && told[0].contains("its socket refuses connections"), "{told:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn without_another_worker_a_task_waits_and_goes_on_when_one_comes() {
-    let outside = Outside::new();
+/// A task in the middle of its second step, whose worker, the only one, is killed at this moment.
+async fn left_alone(outside: &Outside) -> (Node, TaskRecord) {
     let one = outside.world.add("one", 4);
     let node = outside.start().await;
     let task = node.create(commands(&["append a 1", "sleep 5000; append a 2"])).await.expect("made");
     tokio::time::sleep(Duration::from_secs(2)).await;
     outside.world.kill(one);
+    (node, task)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_another_worker_a_task_waits_and_goes_on_when_one_comes() {
+    let outside = Outside::new();
+    let (node, task) = left_alone(&outside).await;
     let waiting = node.until(task.id, TaskStatus::WaitingForWorker).await;
     assert_eq!(waiting.reason, "one is lost and no other worker is free");
     let why = node.tasks.why(task.id).await.expect("explained");
@@ -93,11 +99,7 @@ async fn without_another_worker_a_task_waits_and_goes_on_when_one_comes() {
 async fn why_a_task_moved_is_told_once_however_soon_after_its_loss_another_worker_comes() {
     for later in [0, 1, 2, 5, 20, 100] {
         let outside = Outside::new();
-        let one = outside.world.add("one", 4);
-        let node = outside.start().await;
-        let task = node.create(commands(&["append a 1", "sleep 5000; append a 2"])).await.expect("made");
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        outside.world.kill(one);
+        let (node, task) = left_alone(&outside).await;
         // Nobody else is there at that moment, and before that is recorded somebody is.
         for _ in 0..later {
             tokio::task::yield_now().await;

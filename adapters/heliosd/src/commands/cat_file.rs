@@ -45,10 +45,12 @@ impl Verb for CatFile {
         if let Some((tag, Annotation { tagger, message })) = tag {
             let head = format!("object {}\ntype commit\ntag {}\n", tag.target, tag.name);
             let text = format!("{head}{}\n{message}", who("tagger", &tagger));
-            let told = match () {
-                () if self.kind => "tag\n".to_owned(),
-                () if self.size => format!("{}\n", text.len()),
-                () => text,
+            let told = if self.kind {
+                "tag\n".to_owned()
+            } else if self.size {
+                format!("{}\n", text.len())
+            } else {
+                text
             };
             context.console.write(told.as_bytes())?;
             return Ok(OK);
