@@ -6,7 +6,9 @@
 //! turns. The task's list of what is to be done is kept beside the conversation and stated anew. What results is recorded with the
 //! step, from a new system message on (see [`conversation`](crate::conversation)).
 
-use helix_protocol::{Block, Message, ModelReply, Question, Role, StepRecord, StopReason};
+use std::time::Duration;
+
+use helix_protocol::{Block, Message, ModelReply, Role, StopReason};
 use serde_json::Value;
 
 use crate::ModelLimits;
@@ -23,8 +25,8 @@ const PROTECTED_TURNS: usize = 2;
 /// Answers below this size are not worth taking out.
 const SMALL: usize = 400;
 
-/// No provider keeps a prompt longer than this without being paid for it, in microseconds.
-const FORGOTTEN_US: i64 = 3_600 * 1_000_000;
+/// No provider keeps a prompt longer than this without being paid for it.
+pub(crate) const FORGOTTEN: Duration = Duration::from_secs(3_600);
 
 /// What the model is asked for its summary.
 const SUMMARISE: &str = "\
@@ -111,19 +113,6 @@ pub(crate) fn lighter(conversation: &Conversation, limits: ModelLimits) -> Optio
     let messages = conversation.messages();
     let pruned = prune(messages, PROTECTED_TOKENS.min(limits.room() / 3));
     (tokens(&pruned) * 5 <= tokens(messages) * 4).then_some(pruned)
-}
-
-/// True where the model was last asked before a question that rested so long that its prompt cache has forgotten the conversation.
-/// By what is recorded alone, so that a step that is made again decides the same: `head` is the last step.
-pub(crate) fn is_forgotten(head: &StepRecord, questions: &[Question]) -> bool {
-    // What is said at length is kept elsewhere; hardly any of it is a step without the model.
-    let spoke = head.step.long_messages.is_some() || head.step.messages.iter().any(|message| message.role == Role::Assistant);
-    let rested = |question: &Question| {
-        let Some(answered) = question.answered_at else { return false };
-        let since = question.created_at == head.committed_at || (!spoke && answered <= head.step.started_at);
-        since && answered.0.saturating_sub(question.created_at.0) >= FORGOTTEN_US
-    };
-    questions.iter().max_by_key(|question| question.created_at).is_some_and(rested)
 }
 
 /// The messages up to the last turn with its answers; what a person said since is left out.

@@ -193,7 +193,7 @@ impl Step<'_> {
     async fn make_room(&self, host: &mut dyn StepHost, conversation: &mut Conversation, need: Need) -> Result<bool, Failure> {
         match compaction::look(conversation, self.limits, need) {
             Room::Enough => match compaction::lighter(conversation, self.limits).filter(|_| need == Need::Due) {
-                Some(kept) if self.is_forgotten(host).await? => {
+                Some(kept) if host.has_rested(compaction::FORGOTTEN).await? => {
                     conversation.restart(kept);
                     Ok(true)
                 }
@@ -235,12 +235,6 @@ impl Step<'_> {
             Failure::new(Code::ModelFailed, "the conversation is too long for the model, and it gave no summary of it")
                 .hint("name a model with a larger context, or fork an earlier step with a narrower prompt")
         })
-    }
-
-    /// Whether the conversation has rested for so long that no prompt cache has it any more.
-    async fn is_forgotten(&self, host: &mut dyn StepHost) -> Result<bool, Failure> {
-        let questions = host.questions().await?;
-        Ok(host.head().is_some_and(|head| compaction::is_forgotten(head, &questions)))
     }
 
     /// One reply. A conversation that the model refuses as too long is shortened and asked about once more.

@@ -1,6 +1,7 @@
 //! The agent over a workspace in memory and a model that says what each test wrote.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -46,6 +47,8 @@ struct FakeHost {
     /// What snapshots change.
     patches: BTreeMap<SnapshotId, String>,
     limits: ModelLimits,
+    /// For how long nobody asked a model.
+    rest: Duration,
     /// What an agent of somebody else's making was told, and what comes of its next turns.
     turns: Vec<AgentTurn>,
     reports: VecDeque<Result<TurnReport, Failure>>,
@@ -98,6 +101,7 @@ impl FakeHost {
             taken: Vec::new(),
             patches: BTreeMap::new(),
             limits: LIMITS,
+            rest: Duration::ZERO,
             turns: Vec::new(),
             reports: VecDeque::new(),
         }
@@ -166,6 +170,9 @@ impl StepHost for FakeHost {
         let reply = self.replies.pop_front().expect("the test wrote enough replies")?;
         self.journal.insert(key, reply.clone());
         Ok(reply)
+    }
+    async fn has_rested(&mut self, least: Duration) -> Result<bool, Failure> {
+        Ok(self.rest >= least)
     }
     async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure> {
         self.tools.push(call.clone());

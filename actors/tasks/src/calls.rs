@@ -2,9 +2,9 @@
 //!
 //! A call belongs to its step, not to the owner that made it: when the worker dies while a model is thinking, the answer is as
 //! good for the next owner on this node. So a call goes on when its owner is dropped, the next one joins it by its key, and the
-//! answer is kept until it is in the journal. What is set aside for it is so until then; what dies with the node is charged as
-//! uncertain, as the journal says. A call whose owner was dropped while it recorded the reservation was certainly not made: the
-//! next one makes it on that reservation.
+//! answer is kept until it is in the journal. What is set aside for it is settled by the call itself once it is answered, whoever
+//! is there to hear that; what dies with the node is charged as uncertain, as the journal says. A call whose owner was dropped
+//! while it recorded the reservation was certainly not made: the next one makes it on that reservation.
 
 use std::collections::HashMap;
 
@@ -25,6 +25,7 @@ pub(crate) struct Calls(Mutex<HashMap<CallKey, Call>>);
 
 struct Call {
     task: TaskId,
+    /// Until it is made: from then on it is the call's own.
     set_aside: Option<SetAside>,
     /// `None` where it is only reserved.
     made: Option<Made>,
@@ -41,7 +42,7 @@ impl Calls {
         self.0.lock().contains_key(key)
     }
 
-    /// True of a call that was made and not settled.
+    /// True of a call that was made and whose answer is not known to be in the journal.
     pub fn is_made(&self, key: &CallKey) -> bool {
         self.0.lock().get(key).is_some_and(|call| call.made.is_some())
     }
@@ -67,9 +68,16 @@ impl Calls {
         make: impl Future<Output = Answer> + Send + 'static,
     ) -> Shared<BoxFuture<'static, Answer>> {
         let mut calls = self.0.lock();
-        let call = calls.entry(key.clone()).or_insert_with(|| Call { task, set_aside: None, made: None });
-        let made = call.made.get_or_insert_with(|| {
-            let running = tokio::spawn(make);
+        let Call { set_aside, made, .. } = calls.entry(key.clone()).or_insert_with(|| Call { task, set_aside: None, made: None });
+        let made = made.get_or_insert_with(|| {
+            let set_aside = set_aside.take();
+            let running = tokio::spawn(async move {
+                let answer = make.await;
+                if let Some(set_aside) = set_aside {
+                    settle(set_aside, &answer);
+                }
+                answer
+            });
             let abort = running.abort_handle();
             let answer = running.map(|ended| {
                 ended.unwrap_or_else(|error| {
@@ -82,12 +90,17 @@ impl Calls {
         made.answer.clone()
     }
 
-    /// The answer is in the journal, with what the call used.
-    pub fn settle(&self, key: &CallKey, used: Spent) {
-        let call = self.0.lock().remove(key);
-        if let Some(set_aside) = call.and_then(|call| call.set_aside) {
-            set_aside.settle(used);
-        }
+    /// The answer is in the journal.
+    pub fn forget(&self, key: &CallKey) {
+        self.0.lock().remove(key);
+    }
+
+    /// The journal was read of the step that the task is at: of its calls that were made those stay which are `open` there. The
+    /// answer of any other is in the journal, whether its owner heard of that or not, or nobody will ask for it again.
+    pub fn keep_open(&self, task: TaskId, open: impl Fn(&CallKey) -> bool) {
+        let is_over = |key: &CallKey, call: &mut Call| call.task == task && call.made.is_some() && !open(key);
+        let over: Vec<Call> = self.0.lock().extract_if(is_over).map(|(_, call)| call).collect();
+        over.into_iter().for_each(Call::end);
     }
 
     /// The task has ended: nobody will want its answers. What is under way is closed.
@@ -105,6 +118,15 @@ impl Call {
             (None, Some(set_aside)) => set_aside.free(),
             (None, None) => {}
         }
+    }
+}
+
+/// Takes what a call used from what was set aside for it: all of that where it may have been billed for an answer nobody has.
+fn settle(set_aside: SetAside, answer: &Answer) {
+    match answer {
+        Ok(reply) => set_aside.settle(Spent { money: reply.usage.cost, tokens: reply.usage.total_tokens() }),
+        Err(ProviderError::Uncertain(_)) => drop(set_aside),
+        Err(_) => set_aside.free(),
     }
 }
 
@@ -142,7 +164,7 @@ mod tests {
         answer.send(()).expect("the call is under way");
         assert_eq!(next.await, Ok(reply()));
         assert_eq!(made.load(Ordering::Relaxed), 1);
-        calls.settle(&key, Spent::default());
+        calls.forget(&key);
         assert!(!calls.has(&key));
     }
 
@@ -164,6 +186,32 @@ mod tests {
         calls.reserve(task, &key, spending.admit(payers, most).await.expect("it is free again"));
         calls.give_up(task);
         spending.admit(payers, most).await.expect("it is free again").free();
+    }
+
+    #[tokio::test]
+    async fn a_call_is_settled_once_it_is_answered_whether_anybody_hears_of_it_or_not() {
+        let uncertain = || ProviderError::Uncertain(Failure::new(Code::ModelFailed, "half an answer"));
+        let cost = |money| Usage { cost: Money(money), ..Usage::default() };
+        let cases = [
+            (Ok(ModelReply { usage: cost(30), ..reply() }), 30),
+            (Err(uncertain()), 80),
+            (Err(ProviderError::Final(Failure::new(Code::ModelRefused, "no"))), 0),
+        ];
+        for (answer, used) in cases {
+            let (calls, spending, task, key) = (Calls::default(), spending(), TaskId::new(), CallKey("k".to_owned()));
+            let payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
+            let most = |money| Most { money: Some(Money(money)), tokens: 1 };
+            calls.reserve(task, &key, spending.admit(payers, most(80)).await.expect("within the limit"));
+            assert_eq!(calls.join(task, &key, std::future::ready(answer.clone())).await, answer);
+            // Its owner is dropped, and the next one reads that it is answered, or the task ends: neither settles it again.
+            calls.keep_open(task, |_| true);
+            assert!(calls.is_made(&key), "it is open");
+            calls.keep_open(task, |_| false);
+            assert!(!calls.has(&key));
+            calls.give_up(task);
+            spending.admit(payers, most(100 - used)).await.expect("no more is spent").free();
+            assert!(spending.admit(payers, most(101 - used)).await.is_err(), "{used} are spent");
+        }
     }
 
     #[tokio::test]

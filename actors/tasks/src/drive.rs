@@ -179,6 +179,9 @@ impl Drive {
             said = said_since(&self.shared, &self.task, self.turn.as_ref()).await?;
         }
         let replay = Replay::read(ordinal, &entries, |call| self.shared.calls.has(call));
+        if self.resumed {
+            self.shared.calls.keep_open(self.lease.task, |call| replay.is_reserved(call));
+        }
         if let Some((used, at)) = replay.timed() {
             earlier = self.made_earlier(used, at);
         }

@@ -22,6 +22,7 @@ use helix_protocol::{
     Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId, WorkspaceTool,
 };
 
+pub(crate) use self::models::has_asked;
 pub(crate) use self::workspace::{Running, Workspace, adopt};
 
 use self::workspace::request_worker;
@@ -315,6 +316,20 @@ impl StepHost for Host {
         };
         self.asked.push(rehearsal::asked(&request, &reply));
         Ok(reply)
+    }
+
+    async fn has_rested(&mut self, least: Duration) -> Result<bool, Failure> {
+        if let Some(decided) = self.replay.rested() {
+            return Ok(decided);
+        }
+        let Some(asked_at) = self.asked_at().await? else { return Ok(false) };
+        let rest = self.shared.now().since(asked_at);
+        if rest < least {
+            return Ok(false);
+        }
+        let ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
+        self.journal(JournalBody::Rested { ms }).await?;
+        Ok(true)
     }
 
     async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure> {

@@ -14,6 +14,7 @@ use helix_protocol::{
 };
 
 use crate::drive::{answers_to, read_task};
+use crate::host::has_asked;
 use crate::said;
 use crate::shared::Shared;
 
@@ -45,7 +46,7 @@ pub(crate) async fn replay(shared: &Arc<Shared>, task: TaskId) -> Result<Replaye
     let mut questions = shared.read(|records| async move { records.read().questions(task).await }).await?;
     questions.reverse();
     let remarks = shared.read(|records| async move { records.read().remarks(task).await }).await?;
-    let (mut steps, mut before, mut turn) = (Vec::new(), Vec::new(), None::<StepRecord>);
+    let (mut steps, mut before, mut turn, mut asked_at) = (Vec::new(), Vec::new(), None::<StepRecord>, None);
     for step in line {
         let messages = said::by(shared, step.clone()).await?;
         let is_turn = step.step.task == task && !messages.is_empty() && step.step.outcome != StepOutcome::Unfinished;
@@ -59,10 +60,14 @@ pub(crate) async fn replay(shared: &Arc<Shared>, task: TaskId) -> Result<Replaye
             let asked = questions.iter().filter(|question| question.created_at < step.committed_at).cloned().collect();
             let mut host =
                 Recorded::new(Arc::clone(shared), record.clone(), turn.clone(), step.clone(), before, own.to_vec(), asked);
+            host.asked_at = asked_at;
             let made = kind.step(&mut host).await;
             steps.push(compared(host, made, ended(&step, &questions)));
         }
         if matches!(step.step.outcome, StepOutcome::Continue | StepOutcome::Finished) {
+            if has_asked(&step) {
+                asked_at = Some(step.committed_at);
+            }
             turn = Some(step);
         }
         before.extend(messages);

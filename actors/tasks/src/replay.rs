@@ -23,6 +23,7 @@ pub struct Replay {
     spend: Spend,
     heard: Option<Vec<RemarkId>>,
     timed: Option<(Duration, Timestamp)>,
+    rested: bool,
     /// Whether anything but the time is journalled of the step.
     began: bool,
     next: u64,
@@ -39,6 +40,7 @@ impl Replay {
             spend: Spend::default(),
             heard: None,
             timed: None,
+            rested: false,
             began: false,
             next: ordinal << STRIDE,
         };
@@ -84,6 +86,7 @@ impl Replay {
             JournalBody::Intended { .. } => {}
             JournalBody::Heard { remarks } => self.heard = Some(remarks.clone()),
             JournalBody::Timed { used_ms, at } => self.timed = Some((Duration::from_millis(*used_ms), *at)),
+            JournalBody::Rested { .. } => self.rested = true,
             JournalBody::Resulted { call, outcome } => {
                 self.outcomes.insert(call.clone(), outcome.clone());
             }
@@ -120,6 +123,12 @@ impl Replay {
     /// How long the step had been made when that was last noted, and when it was.
     pub fn timed(&self) -> Option<(Duration, Timestamp)> {
         self.timed
+    }
+
+    /// Whether the conversation had rested when the step first asked a model. `None` where no model has answered it or is about to, so
+    /// that it is still to be decided: nothing answers to it yet.
+    pub fn rested(&self) -> Option<bool> {
+        (self.rested || !self.replies.is_empty() || !self.open.is_empty()).then_some(self.rested)
     }
 
     /// What the step has cost so far, calls that are under way left out.
@@ -210,6 +219,21 @@ mod tests {
         assert_eq!(Replay::read(3, &entries(3, &[timed]), |_| false).heard(), None, "nor by a note of the time");
         assert_eq!(Replay::read(3, &entries(3, &[heard, reserved(1, 5)]), |_| false).heard(), Some(&[remark][..]));
         assert_eq!(Replay::read(3, &entries(3, &[reserved(1, 5)]), |_| false).heard(), Some(&[][..]));
+    }
+
+    #[test]
+    fn whether_a_conversation_rested_is_decided_until_a_model_has_answered_and_never_after() {
+        let replied = JournalBody::Replied { call: key(1), reply: reply("hello", 20) };
+        let failed = JournalBody::CallFailed { call: key(1), charged: Money::ZERO, tokens: 0, reason: "429".to_owned() };
+        let rested = JournalBody::Rested { ms: 1 };
+        let read = |bodies: &[JournalBody], under_way| Replay::read(3, &entries(3, bodies), |_| under_way).rested();
+        assert_eq!(read(&[], false), None);
+        assert_eq!(read(&[reserved(1, 5)], false), None, "a call that died has no answer");
+        assert_eq!(read(&[reserved(1, 5), failed], false), None);
+        assert_eq!(read(&[reserved(1, 5)], true), Some(false), "its answer is on its way");
+        assert_eq!(read(&[reserved(1, 5), replied.clone()], false), Some(false));
+        assert_eq!(read(std::slice::from_ref(&rested), false), Some(true));
+        assert_eq!(read(&[rested, reserved(1, 5), replied], false), Some(true));
     }
 
     #[test]

@@ -5,14 +5,21 @@ mod support;
 use std::time::Duration;
 
 use helix_database::Write;
-use helix_protocol::{AttemptId, Money, ProjectId, StepOutcome, TaskId, TaskStatus};
+use helix_protocol::{AttemptId, Budget, Money, ProjectId, StepOutcome, TaskId, TaskStatus};
 use support::{Fault, Outside, me, talk};
 
 const TURNS: u64 = 3;
 
+/// A world in which the day has a limit, which none of this reaches.
+fn limited() -> Outside {
+    let mut outside = Outside::new();
+    outside.limits.owner = Budget { money: Some(Money(10_000)), tokens: None };
+    outside
+}
+
 /// What a run without faults leaves: the files, and how many writes it took.
 async fn undisturbed() -> (Vec<(String, String)>, u64) {
-    let outside = Outside::new();
+    let outside = limited();
     outside.world.add("one", 2);
     let node = outside.start().await;
     let task = node.create(talk(TURNS)).await.expect("made").id;
@@ -40,6 +47,7 @@ async fn check(outside: &Outside, node: &support::Node, task: TaskId, died: Died
     let most = u32::from(died == Died::Node);
     assert!(repeated <= uncertain && uncertain <= most, "{what}: {repeated} calls repeated, {uncertain} charged as uncertain");
     assert_eq!(done.spent, Money(60 + 100 * i64::from(uncertain)), "{what}");
+    assert!(node.counts_as_the_records_do().await, "{what}: nothing of the day stays set aside, and nothing is counted twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +56,7 @@ async fn a_database_that_refuses_or_loses_an_answer_at_any_write_changes_nothing
     for fault in [Fault::Refused, Fault::AnswerLost] {
         // The first write is the creation, whose asker repeats it.
         for at in 1..writes {
-            let outside = Outside::new();
+            let outside = limited();
             outside.world.add("one", 2);
             outside.faults.plan(at, fault);
             let node = outside.start().await;
@@ -61,7 +69,7 @@ async fn a_database_that_refuses_or_loses_an_answer_at_any_write_changes_nothing
 
 #[tokio::test(start_paused = true)]
 async fn tasks_whose_making_arrives_when_its_node_is_dead_and_its_successor_has_begun_are_done() {
-    let outside = Outside::new();
+    let outside = limited();
     outside.world.add("one", 2);
     let node = outside.start().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -90,7 +98,7 @@ enum Of {
 async fn a_disk_that_is_full_at_any_write_costs_nothing_but_time() {
     // Long enough that what is said becomes content as well.
     let wordy = || {
-        let outside = Outside::new();
+        let outside = limited();
         outside.world.add("one", 2);
         outside.log.speak_at_length(40_000);
         outside
@@ -124,7 +132,7 @@ async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task()
     let (expected, writes) = undisturbed().await;
     for fault in [Fault::DeathBefore, Fault::DeathAfter] {
         for at in 1..writes {
-            let outside = Outside::new();
+            let outside = limited();
             outside.world.add("one", 2);
             outside.faults.plan(at, fault);
             let died = outside.faults.on_death();
@@ -145,7 +153,7 @@ async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task()
 async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
     let (expected, writes) = undisturbed().await;
     for at in 2..writes {
-        let outside = Outside::new();
+        let outside = limited();
         outside.world.add("one", 2);
         outside.world.add("two", 2);
         let node = outside.start().await;
@@ -162,10 +170,31 @@ async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_that_dies_before_it_hears_of_any_write_that_was_made_is_followed_by_another() {
+    let (expected, writes) = undisturbed().await;
+    for at in 2..writes {
+        let outside = limited();
+        outside.world.add("one", 2);
+        outside.world.add("two", 2);
+        outside.faults.plan(at, Fault::AnswerLost);
+        let node = outside.start().await;
+        let task = node.create(talk(TURNS)).await.expect("made").id;
+        while outside.faults.writes() <= at {
+            tokio::task::yield_now().await;
+        }
+        if let Some(worker) = node.task(task).await.worker {
+            outside.world.kill(worker);
+        }
+        check(&outside, &node, task, Died::NoNode, &expected, &format!("unheard write {at}")).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_arrives_after_its_owner_was_replaced_is_refused() {
     let (expected, writes) = undisturbed().await;
     for at in 1..writes {
-        let outside = Outside::new();
+        let outside = limited();
         outside.world.add("one", 2);
         outside.world.add("two", 2);
         outside.faults.plan(at, Fault::Late(3_000));

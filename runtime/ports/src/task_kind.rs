@@ -3,6 +3,8 @@
 //! actors/tasks owns the life of a task (claim, workspace, journal, commit); a kind says only what
 //! happens between two commits. It sees its surroundings through [`StepHost`].
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_protocol::{
@@ -52,6 +54,10 @@ pub trait StepHost: Send {
     /// One model turn, reserved before and journalled after. A turn that the journal has is answered from it and not
     /// asked for again. `budget_exhausted` where the reservation does not fit.
     async fn model(&mut self, request: ModelRequest) -> Result<ModelReply, Failure>;
+
+    /// True where no model was asked for at least so long when this step first asks one, as the step tree and the journal say. The same
+    /// for every owner that makes the step again, once a model has answered it.
+    async fn has_rested(&mut self, least: Duration) -> Result<bool, Failure>;
 
     /// A tool in the workspace. Its key must come from [`next_call`](Self::next_call).
     async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure>;

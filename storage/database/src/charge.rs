@@ -44,9 +44,11 @@ impl Charge {
             JournalBody::Replied { call, reply } => (call, ChargeKind::Settled, reply.usage.cost, reply.usage.total_tokens()),
             JournalBody::CallFailed { call, charged, tokens, .. } => (call, ChargeKind::Settled, *charged, *tokens),
             JournalBody::Charged { call, spend } => (call, ChargeKind::Settled, spend.money, spend.tokens),
-            JournalBody::Intended { .. } | JournalBody::Resulted { .. } | JournalBody::Heard { .. } | JournalBody::Timed { .. } => {
-                return None;
-            }
+            JournalBody::Intended { .. }
+            | JournalBody::Resulted { .. }
+            | JournalBody::Heard { .. }
+            | JournalBody::Timed { .. }
+            | JournalBody::Rested { .. } => return None,
         };
         Some(Self { call: call.clone(), kind, money, tokens })
     }

@@ -2,7 +2,7 @@
 
 use helix_messages::OnBehalf;
 use helix_ports::ProviderError;
-use helix_protocol::{CallKey, Failure, JournalBody, ModelReply, ModelRequest, Most, Spent};
+use helix_protocol::{CallKey, Failure, JournalBody, ModelReply, ModelRequest, Most, Role, Spent, StepRecord, Timestamp};
 
 use super::Host;
 use crate::budget::{self, Amount};
@@ -27,6 +27,18 @@ impl Host {
             self.shared.calls.release(call);
         }
         written
+    }
+
+    /// When the last step on the line was committed that asked a model; `None` where none did.
+    pub(super) async fn asked_at(&self) -> Result<Option<Timestamp>, Failure> {
+        let Some(turn) = &self.turn else { return Ok(None) };
+        if has_asked(turn) {
+            return Ok(Some(turn.committed_at));
+        }
+        // It did what the calls of one before it wanted, once a person or another task had answered.
+        let head = turn.step.id;
+        let line = self.shared.read(|records| async move { records.read().conversation(head).await }).await?;
+        Ok(line.iter().rev().find(|step| has_asked(step)).map(|step| step.committed_at))
     }
 
     pub(super) async fn ask_model(&mut self, call: CallKey, request: ModelRequest) -> Result<ModelReply, Failure> {
@@ -54,7 +66,7 @@ impl Host {
             Ok(reply) => {
                 self.journal(JournalBody::Replied { call: call.clone(), reply: reply.clone() }).await?;
                 let usage = &reply.usage;
-                self.shared.calls.settle(&call, Spent { money: usage.cost, tokens: usage.total_tokens() });
+                self.shared.calls.forget(&call);
                 self.unanswered = None;
                 self.shared.args.events.show(telling::model_replied(
                     self.lease.task,
@@ -70,10 +82,15 @@ impl Host {
                 let reason = error.failure().message.clone();
                 let failed = JournalBody::CallFailed { call: call.clone(), charged: charged.money, tokens: charged.tokens, reason };
                 self.journal(failed).await?;
-                self.shared.calls.settle(&call, charged);
+                self.shared.calls.forget(&call);
                 self.unanswered = Some(error.clone());
                 Err(error.into())
             }
         }
     }
+}
+
+/// True of a step that asked a model. One of before that was kept shows it by what the model said.
+pub(crate) fn has_asked(step: &StepRecord) -> bool {
+    !step.step.asked.is_empty() || step.step.messages.iter().any(|message| message.role == Role::Assistant)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -9,7 +10,8 @@ use helix_messages::{Difference, Differs};
 use helix_ports::{ChildEnd, SnapshotNote, StepHost};
 use helix_protocol::{
     AgentTurn, Block, CallKey, Code, ExitReport, Failure, Message, ModelReply, ModelRequest, ModelTraffic, Question, Role,
-    SnapshotId, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, ToolCall, ToolOutcome, TurnReport, Usage, WorkspaceTool,
+    SnapshotId, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, Timestamp, ToolCall, ToolOutcome, TurnReport, Usage,
+    WorkspaceTool,
 };
 
 use super::{asked, difference, is_as_then, last_of_model, shown};
@@ -23,6 +25,8 @@ pub(super) struct Recorded {
     task: TaskRecord,
     head: Option<StepRecord>,
     pub step: StepRecord,
+    /// When the last step before it was committed that asked a model.
+    pub asked_at: Option<Timestamp>,
     /// What was said before it, what it heard included.
     before: Vec<Message>,
     /// What it added itself.
@@ -55,6 +59,7 @@ impl Recorded {
             task,
             head,
             step,
+            asked_at: None,
             before,
             own,
             questions,
@@ -201,6 +206,12 @@ impl StepHost for Recorded {
             }
             None => Err(self.unmade(format!("the model is asked for the {}. time", at + 1))),
         }
+    }
+
+    async fn has_rested(&mut self, least: Duration) -> Result<bool, Failure> {
+        // It was decided by the journal, which is gone; where it had an effect, the conversation began anew.
+        let began_anew = self.own.iter().any(|message| message.role == Role::System);
+        Ok(began_anew && self.asked_at.is_some_and(|at| self.step.step.started_at.since(at) >= least))
     }
 
     async fn tool(&mut self, call: ToolCall) -> Result<ToolOutcome, Failure> {

@@ -7,6 +7,7 @@ mod life;
 mod money;
 mod owners;
 mod people;
+mod rests;
 mod tries;
 
 fn files(pairs: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use helix_database::RecordStore;
 use helix_messages::{DailyLimits, ResumeTask};
-use helix_protocol::{Budget, Money, TaskRecord, TaskStatus};
+use helix_ports::ProviderError;
+use helix_protocol::{Budget, Code, Failure, JournalBody, Money, TaskRecord, TaskStatus};
 
-use crate::support::{Outside, me, talk};
+use crate::support::{Fault, Node, Outside, me, talk};
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_parks_the_task_before_the_call_that_could_pass_it() {
@@ -99,4 +100,71 @@ async fn a_task_that_waits_for_the_next_day_goes_on_at_once_under_a_node_with_hi
     let done = node.until_within(task.id, &[TaskStatus::Completed], Duration::from_secs(60)).await;
     assert_eq!((done.spent, outside.log.total()), (Money(80), 8), "what was paid for is not asked for again");
     assert!(asked < 8);
+}
+
+/// The write that records the answer to a task's first call, where it is the only one: it is made, claimed, and the call reserved.
+const ANSWERED: u64 = 3;
+
+/// A task whose owner died after the answer to its first call was journalled and before it heard of that. No other worker is there.
+async fn unheard(outside: &mut Outside) -> (Node, TaskRecord) {
+    outside.limits.owner = Budget { money: Some(Money(1_000)), tokens: None };
+    let worker = outside.world.add("one", 4);
+    outside.faults.plan(ANSWERED, Fault::AnswerLost);
+    let node = outside.start().await;
+    let task = node.create(talk(2)).await.expect("made");
+    while outside.faults.writes() <= ANSWERED {
+        tokio::task::yield_now().await;
+    }
+    outside.world.kill(worker);
+    let waiting = node.until(task.id, TaskStatus::WaitingForWorker).await;
+    let journal = outside.records.journal(waiting.attempt, 0).await.expect("readable");
+    let answered = |body: &JournalBody| matches!(body, JournalBody::Replied { .. } | JournalBody::CallFailed { .. });
+    assert!(journal.len() == 2 && answered(&journal[1].body), "{journal:?}");
+    (node, waiting)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_answer_is_journalled_is_settled_once_whether_its_task_goes_on_waits_or_is_given_up() {
+    for goes_on in [true, false] {
+        let mut outside = Outside::new();
+        let (node, task) = unheard(&mut outside).await;
+        assert!(node.counts_as_the_records_do().await, "while it waits for another owner");
+        if goes_on {
+            outside.world.add("two", 4);
+            let done = node.until(task.id, TaskStatus::Completed).await;
+            assert_eq!((done.spent, outside.log.total()), (Money(40), 4));
+        } else {
+            node.tasks.cancel(task.id, me()).await.expect("cancelled");
+            node.until(task.id, TaskStatus::Cancelled).await;
+        }
+        assert!(node.counts_as_the_records_do().await, "goes on: {goes_on}");
+        node.stop().await;
+        let node = outside.start().await;
+        assert!(node.counts_as_the_records_do().await, "after a start, goes on: {goes_on}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_ends_between_an_answer_and_its_step_leaves_what_the_answer_cost() {
+    let mut outside = Outside::new();
+    let (node, task) = unheard(&mut outside).await;
+    node.kill().await;
+    let node = outside.start().await;
+    assert!(node.counts_as_the_records_do().await, "nobody has gone on with it");
+    outside.world.add("two", 4);
+    let done = node.until(task.id, TaskStatus::Completed).await;
+    assert_eq!((done.spent, outside.log.total()), (Money(40), 4));
+    assert!(node.counts_as_the_records_do().await, "its steps are charged once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_failed_is_made_anew_by_the_next_owner_and_charged_once() {
+    let mut outside = Outside::new();
+    outside.log.fail_next(ProviderError::Uncertain(Failure::new(Code::ModelFailed, "half an answer")));
+    let (node, task) = unheard(&mut outside).await;
+    outside.world.add("two", 4);
+    let done = node.until(task.id, TaskStatus::Completed).await;
+    // Reserved: 100 a call. Spent: 10.
+    assert_eq!((done.spent, done.retries, outside.log.total()), (Money(140), 0, 5));
+    assert!(node.counts_as_the_records_do().await);
 }

@@ -319,7 +319,7 @@ async fn a_bad_request_is_refused_before_anything_is_recorded() {
     let node = outside.start().await;
     let custom = helix_protocol::TaskWork::Custom { name: "unheard".to_owned(), input: serde_json::Value::Null };
     let refused = node.create(crate::support::spec(custom)).await.expect_err("nobody knows the kind");
-    assert_eq!((refused.code, refused.hint.as_str()), (Code::InvalidRequest, "this node knows command, talk, turns"));
+    assert_eq!((refused.code, refused.hint.as_str()), (Code::InvalidRequest, "this node knows command, talk, recalls, turns"));
     assert_eq!(node.create(commands(&["  "])).await.expect_err("an empty command").code, Code::InvalidRequest);
     let mut spec = commands(&[]);
     spec.timeout_ms = Some(0);

@@ -17,17 +17,19 @@ use helix_actor_tasks::TasksArgs;
 use helix_config::{LeaseConfig, TasksConfig, WorkspaceConfig};
 use helix_database::{MemoryStore, RecordStore};
 use helix_kernel::{Address, ChildSpec, Clock, SimulatedClock, Strategy, SupervisorHandle, SupervisorSpec};
-use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, TasksMsg, Versions};
+use helix_messages::{
+    CreateTask, DailyLimits, Events, Fleet, Models, Payers, Records, SetAside, Spending, Takeover, Tasks, TasksMsg, Versions,
+};
 use helix_objects::ObjectStore;
 use helix_protocol::{
-    AttemptId, CommandSpec, EventKind, Failure, NewEvent, NodeId, Principal, ProjectId, StepSummary, TaskId, TaskRecord, TaskSpec,
-    TaskStatus, TaskWork,
+    AttemptId, CommandSpec, EventKind, Failure, Money, Most, NewEvent, NodeId, OwnerId, Payer, Principal, ProjectId, StepSummary,
+    TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
 };
 
 pub use disk::Disk;
 pub use fleet::{FakeFleet, World};
 pub use models::{FakeModels, ModelLog};
-pub use talk::Talk;
+pub use talk::{AFTER_A_REST, Recalls, Talk};
 pub use turns::Turns;
 pub use writer::{FakeWriter, Fault, Faults};
 
@@ -89,6 +91,7 @@ impl Outside {
         let events = Events::new(65_536);
         let store: Arc<dyn RecordStore> = Arc::clone(&self.records) as Arc<dyn RecordStore>;
         let records = Records::new(writer.clone(), Arc::clone(&store), Duration::from_secs(5));
+        let spending = Spending::new(records.clone(), self.limits, self.clock.clone());
         let args = TasksArgs {
             gateway: helix_config::GatewayConfig::default(),
             node: self.node,
@@ -100,10 +103,10 @@ impl Outside {
             fleet: Fleet::new(fleet.clone()),
             models: Models::new(models.clone(), Duration::from_secs(60)),
             events: events.clone(),
-            kinds: vec![Arc::new(Talk), Arc::new(Turns)],
+            kinds: vec![Arc::new(Talk), Arc::new(Recalls), Arc::new(Turns)],
             tasks: self.tasks.clone(),
             workspace: WorkspaceConfig::default(),
-            spending: Spending::new(records.clone(), self.limits, self.clock.clone()),
+            spending: spending.clone(),
             lease: LEASE,
             takeover: Takeover::Never,
             clock: self.clock.clone(),
@@ -120,7 +123,7 @@ impl Outside {
             .child(ChildSpec::supervisor(helix_actor_tasks::branch(args)));
         let handle = helix_kernel::start(root).await.expect("the node starts");
         self.world.tell_to(Some(tasks.clone()));
-        Node { outside: self.clone(), handle, tasks, events, records }
+        Node { outside: self.clone(), handle, tasks, events, records, spending }
     }
 }
 
@@ -131,6 +134,7 @@ pub struct Node {
     pub tasks: Tasks,
     pub events: Events,
     pub records: Records,
+    pub spending: Spending,
 }
 
 pub fn spec(work: TaskWork) -> TaskSpec {
@@ -214,6 +218,20 @@ impl Node {
             Some(head) => self.outside.records.lineage(head).await.expect("readable"),
             None => Vec::new(),
         }
+    }
+
+    /// True where the node takes just as much of the day for spent, and for set aside, as the records say.
+    pub async fn counts_as_the_records_do(&self) -> bool {
+        let day = self.outside.clock.wall().day_start();
+        let (spent, _) = self.outside.records.spent_since(Payer::Owner(OwnerId::LOCAL), day).await.expect("readable");
+        let limit = self.outside.limits.owner.money.expect("the test limits the day");
+        let payers = Payers { owner: OwnerId::LOCAL, project: ProjectId::DEFAULT };
+        let has = async |left: Money| {
+            let admitted = self.spending.admit(payers, Most { money: Some(left), tokens: 0 }).await;
+            admitted.map(SetAside::free).is_ok()
+        };
+        let left = Money(limit.0 - spent.0);
+        has(left).await && !has(left + Money(1)).await
     }
 
     /// Ends the node at once, as SIGKILL would: nothing is written any more.

@@ -1,11 +1,16 @@
 //! A kind for tests: turns of a model call, a tool, and a second model call, of which one may wait for a
-//! task of its own and one ask.
+//! task of its own, one ask, and one do without its model.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{CommandSpec, Failure, Message, ModelRequest, Role, TaskSpec, TaskWork, ToolCall};
 
 pub struct Talk;
+
+/// Said in a turn that found its conversation at rest for so long that the task wants to know.
+pub const AFTER_A_REST: &str = ", after a rest";
 
 fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest { messages, max_tokens: 10, ..ModelRequest::default() }
@@ -23,8 +28,15 @@ impl TaskKind for Talk {
         assert_ne!(input["panic"].as_u64(), Some(host.ordinal()), "the test wants this step to bring its actor down");
         let mut messages = host.conversation().await?;
         let before = messages.len();
-        messages.push(Message::text(Role::User, format!("turn {}", host.ordinal())));
-        for _ in 0..2 {
+        let least = input["rest_ms"].as_u64().map(Duration::from_millis);
+        let is_silent = input["silent"].as_u64() == Some(host.ordinal());
+        let has_rested = match least.filter(|_| !is_silent) {
+            Some(least) => host.has_rested(least).await?,
+            None => false,
+        };
+        let rest = if has_rested { AFTER_A_REST } else { "" };
+        messages.push(Message::text(Role::User, format!("turn {}{rest}", host.ordinal())));
+        for _ in 0..if is_silent { 0 } else { 2 } {
             let reply = host.model(request(messages.clone())).await?;
             messages.push(Message { role: Role::Assistant, blocks: reply.blocks });
             let said = messages.last().map(Message::as_text).unwrap_or_default();
@@ -43,5 +55,34 @@ impl TaskKind for Talk {
             TurnEnd::Continue
         };
         Ok(StepResult { summary: format!("turn {}", host.ordinal()), messages: messages.split_off(before), exits: Vec::new(), end })
+    }
+}
+
+/// A kind that can be played again: turns of two model calls, of which one that finds an hour's rest begins the conversation anew.
+pub struct Recalls;
+
+#[async_trait]
+impl TaskKind for Recalls {
+    fn name(&self) -> &str {
+        "recalls"
+    }
+
+    fn hears(&self) -> bool {
+        true
+    }
+
+    async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure> {
+        let before = host.conversation().await?;
+        let mut added = Vec::new();
+        if host.has_rested(Duration::from_secs(3_600)).await? {
+            added.push(Message::text(Role::System, "anew"));
+        }
+        added.push(Message::text(Role::User, format!("turn {}", host.ordinal())));
+        for _ in 0..2 {
+            let reply = host.model(request([&before[..], &added[..]].concat())).await?;
+            added.push(Message { role: Role::Assistant, blocks: reply.blocks });
+        }
+        let end = if host.ordinal() == 3 { TurnEnd::Finished } else { TurnEnd::Continue };
+        Ok(StepResult { summary: format!("turn {}", host.ordinal()), messages: added, exits: Vec::new(), end })
     }
 }
