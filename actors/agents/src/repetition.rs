@@ -115,8 +115,8 @@ fn stale_turns(said: &[&Message], all: Vec<Answered<'_>>) -> usize {
     stale
 }
 
-fn key(one: &Answered<'_>) -> (String, String) {
-    (format!("{} {}", one.name, one.input), one.content.to_owned())
+fn key<'a>(one: &Answered<'a>) -> (&'a str, &'a Value, &'a str) {
+    (one.name, one.input, one.content)
 }
 
 /// Every call that was answered, in order, each once.

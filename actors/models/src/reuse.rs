@@ -38,8 +38,9 @@ pub(crate) fn reuse_key(request: &ModelRequest) -> Option<ReuseKey> {
     }
     // Whose turn it is and how it may be repeated does not shape the answer.
     let canonical = ModelRequest { session: None, idempotency_key: None, ..request.clone() };
-    let bytes = serde_json::to_vec(&canonical).ok()?;
-    Some(*blake3::hash(&bytes).as_bytes())
+    let mut canonical = serde_json::to_value(canonical).ok()?;
+    canonical.sort_all_objects();
+    Some(*blake3::hash(canonical.to_string().as_bytes()).as_bytes())
 }
 
 #[cfg(test)]

@@ -4,10 +4,8 @@
 //! child. It is told one turn and answers with one report; what must survive is in the workspace, in [`Session`]'s folder, so it is
 //! committed with the step's files and comes back with them, on whatever worker.
 //!
-//! The Agent Client Protocol is spoken by our own types (`acp`) and not by the official SDK: it and its schema crate turn
-//! `serde_json/preserve_order` on, which cargo then turns on for the whole program, and what is hashed and compared as JSON
-//! elsewhere (equal requests, repeated calls) relies on sorted keys. What a client needs is eight messages; agents made with the
-//! official SDKs are what it is tested against.
+//! The Agent Client Protocol (`acp`) is spoken in the types of its official schema crate. The SDK's connection above them is not
+//! used: it has an executor of its own, and here silence, a cancelled turn's end and output that is no message all have a limit.
 
 mod acp;
 #[cfg(any(test, feature = "testing"))]

@@ -1,12 +1,13 @@
 //! The agent's output with what must hold of it whatever it says.
 
+use agent_client_protocol_schema::v1::{InitializeResponse, NewSessionResponse};
 use helix_protocol::{AgentProgram, AgentTurn, Approval, TurnLimits};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::lines::{Line, Lines};
 use super::turn::{Heard, Turn};
-use super::wire::{Initialized, Prompted, Session};
+use super::wire::{self, Prompted};
 use crate::fuzzing::messages_hold;
 
 /// The session that is listened to, and the request that waits for its answer.
@@ -18,7 +19,7 @@ pub fn output(bytes: &[u8]) {
     for approval in [Approval::Suggest, Approval::AutoEdit, Approval::Full] {
         let (turn, mut shown) = (turn(approval), std::io::sink());
         let (mut state, mut lines) = (Turn::new(&turn, &mut shown), Lines::default());
-        state.listen(SESSION);
+        state.listen(SESSION.into());
         let mut cancelled = false;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let message = match lines.read(line) {
@@ -38,7 +39,7 @@ pub fn output(bytes: &[u8]) {
                     cancelled |= cancels;
                 }
                 Heard::Answer(Ok(result)) => answers(result),
-                Heard::Answer(Err(error)) => drop(error.text()),
+                Heard::Answer(Err(error)) => drop(wire::text(&error)),
                 Heard::Nothing => {}
             }
         }
@@ -54,9 +55,9 @@ fn answers(result: Value) {
     fn read<T: DeserializeOwned>(result: &Value) -> Option<T> {
         serde_json::from_value(result.clone()).ok()
     }
-    drop(read::<Initialized>(&result).map(|about| about.name("agent")));
-    drop(read::<Session>(&result));
-    drop(read::<Prompted>(&result).map(|prompted| super::ending(&prompted.stop_reason)));
+    drop(read::<InitializeResponse>(&result).map(|about| wire::name(&about, "agent")));
+    drop(read::<NewSessionResponse>(&result));
+    drop(read::<Prompted>(&result).map(Prompted::end));
 }
 
 /// A turn that nothing was answered in so far.
@@ -118,7 +119,7 @@ mod tests {
         output(example().as_bytes());
         let (turn, mut shown) = (turn(Approval::Suggest), Vec::new());
         let (mut state, mut lines) = (Turn::new(&turn, &mut shown), Lines::default());
-        state.listen(SESSION);
+        state.listen(SESSION.into());
         let mut heard = Vec::new();
         for line in example().lines() {
             heard.push(match lines.read(line.as_bytes()) {

@@ -14,18 +14,21 @@ mod wire;
 use std::path::Path;
 use std::time::Duration;
 
+use agent_client_protocol_schema::ProtocolVersion;
+use agent_client_protocol_schema::v1::{
+    AGENT_METHOD_NAMES, ErrorCode, Implementation, InitializeRequest, InitializeResponse, LoadSessionRequest, NewSessionRequest,
+    NewSessionResponse, PromptRequest, ResumeSessionRequest, SessionId,
+};
 use helix_protocol::{AgentEnd, AgentTurn, Began, Code, Failure, TurnReport};
-use serde_json::json;
+use serde_json::Value;
 
 use crate::life::Life;
 use crate::program::Program;
 use crate::session::Session;
 use peer::{Patience, Peer, Refused};
 use turn::Turn;
-use wire::{Initialized, Prompted, Session as WireSession};
+use wire::Prompted;
 
-/// The version of the protocol.
-const VERSION: u16 = 1;
 /// How often an agent is started that says nothing before it has a session: the machine may have been busy, or frozen.
 const STARTS: u32 = 2;
 /// How long an agent may take to end a turn that was cancelled.
@@ -102,44 +105,34 @@ async fn make(peer: &mut Peer, turn: &AgentTurn, workspace: &Path, session: &mut
     let starting = Patience::ForWords(Duration::from_millis(turn.limits.start_ms));
     let mut shown = std::io::stdout();
     let mut state = Turn::new(turn, &mut shown);
-    let initialize = json!({
-        "protocolVersion": VERSION,
-        "clientCapabilities": { "fs": { "readTextFile": false, "writeTextFile": false }, "terminal": false },
-        "clientInfo": { "name": "helix", "title": "Helix", "version": env!("CARGO_PKG_VERSION") },
-    });
-    let begun = peer.call::<Initialized>("initialize", &initialize, &mut state, starting).await;
+    let client = Implementation::new("helix", env!("CARGO_PKG_VERSION")).title("Helix".to_owned());
+    let initialize = InitializeRequest::new(ProtocolVersion::V1).client_info(client);
+    let begun = peer.call::<InitializeResponse>(AGENT_METHOD_NAMES.initialize, initialize, &mut state, starting).await;
     let about = begun.map_err(|refused| refused.into_stopped(&turn.agent, Stage::Starting))?;
-    if about.protocol_version != VERSION {
+    if about.protocol_version != ProtocolVersion::V1 {
         let message = format!(
-            "the agent {} speaks version {} of the Agent Client Protocol, and this client {VERSION}",
-            turn.agent, about.protocol_version
+            "the agent {} speaks version {} of the Agent Client Protocol, and this client {}",
+            turn.agent,
+            about.protocol_version.as_u16(),
+            ProtocolVersion::V1.as_u16()
         );
         return Err(Failure::new(Code::VersionMismatch, message).hint("install a version of the agent that speaks it").into());
     }
     let (id, began) = open(peer, turn, workspace, session, &about, &mut state, starting).await?;
-    session.keep(&turn.agent, &id)?;
+    session.keep(&turn.agent, &id.0)?;
 
     let text = if began == Began::Resumed { turn.prompt.clone() } else { crate::told(turn) };
-    let prompt = json!({ "sessionId": id, "prompt": [{ "type": "text", "text": text }] });
-    state.listen(&id);
+    let prompt = PromptRequest::new(id.clone(), vec![text.into()]);
+    state.listen(id);
     let silent = Patience::ForLife(Duration::from_millis(turn.limits.silent_ms));
-    let prompted = peer.call::<Prompted>("session/prompt", &prompt, &mut state, silent).await;
+    let prompted = peer.call::<Prompted>(AGENT_METHOD_NAMES.session_prompt, prompt, &mut state, silent).await;
     let end = match (prompted, state.asked()) {
         // Whatever it says of a turn that we cancelled: what was asked is what counts.
         (Ok(_) | Err(Refused::Answered(_) | Refused::Late), Some((permission, detail))) => AgentEnd::Asks { permission, detail },
-        (Ok(Prompted { stop_reason }), None) => ending(&stop_reason),
+        (Ok(prompted), None) => prompted.end(),
         (Err(refused), _) => return Err(refused.into_stopped(&turn.agent, Stage::Working)),
     };
-    Ok(TurnReport { program: about.name(&turn.agent), began, messages: state.into_messages(), end })
-}
-
-fn ending(stop: &str) -> AgentEnd {
-    match stop {
-        "max_tokens" | "max_turn_requests" => AgentEnd::Cut,
-        "refusal" => AgentEnd::Refused,
-        "cancelled" => AgentEnd::Stopped,
-        _ => AgentEnd::Done,
-    }
+    Ok(TurnReport { program: wire::name(&about, &turn.agent), began, messages: state.into_messages(), end })
 }
 
 /// Takes the session up that the workspace has, where the agent can; begins one otherwise.
@@ -148,31 +141,35 @@ async fn open(
     turn: &AgentTurn,
     workspace: &Path,
     session: &Session,
-    about: &Initialized,
+    about: &InitializeResponse,
     state: &mut Turn<'_>,
     starting: Patience,
-) -> Result<(String, Began), Stopped> {
+) -> Result<(SessionId, Began), Stopped> {
     let cwd = workspace.display().to_string();
-    let way = match () {
-        () if about.agent_capabilities.session_capabilities.resume.is_some() => Some("session/resume"),
-        () if about.agent_capabilities.load_session => Some("session/load"),
-        () => None,
-    };
-    if let (Some(id), Some(way)) = (session.id(), way) {
+    if let Some(id) = session.id().map(|id| SessionId::new(id)) {
         // What it replays of earlier turns is not this one's: nothing is listened to before the prompt.
-        let params = json!({ "sessionId": id, "cwd": cwd, "mcpServers": [] });
-        match peer.call::<serde_json::Value>(way, &params, state, starting).await {
-            Ok(_) => return Ok((id.to_owned(), Began::Resumed)),
-            Err(Refused::Answered(error)) => eprintln!("[its session {id} cannot be taken up: {}]", error.message),
-            Err(refused) => return Err(refused.into_stopped(&turn.agent, Stage::TakingUp)),
+        let can = &about.agent_capabilities;
+        let taken_up = if can.session_capabilities.resume.is_some() {
+            let resume = ResumeSessionRequest::new(id.clone(), &cwd);
+            Some(peer.call::<Value>(AGENT_METHOD_NAMES.session_resume, resume, state, starting).await)
+        } else if can.load_session {
+            let load = LoadSessionRequest::new(id.clone(), &cwd);
+            Some(peer.call::<Value>(AGENT_METHOD_NAMES.session_load, load, state, starting).await)
+        } else {
+            None
+        };
+        match taken_up {
+            Some(Ok(_)) => return Ok((id, Began::Resumed)),
+            Some(Err(Refused::Answered(error))) => eprintln!("[its session {id} cannot be taken up: {}]", error.message),
+            Some(Err(refused)) => return Err(refused.into_stopped(&turn.agent, Stage::TakingUp)),
+            None => {}
         }
     }
     let began = if turn.before.is_empty() { Began::New } else { Began::Told };
-    let params = json!({ "cwd": cwd, "mcpServers": [] });
-    match peer.call::<WireSession>("session/new", &params, state, starting).await {
+    match peer.call::<NewSessionResponse>(AGENT_METHOD_NAMES.session_new, NewSessionRequest::new(cwd), state, starting).await {
         Ok(made) => Ok((made.session_id, began)),
-        Err(Refused::Answered(error)) if error.code == wire::AUTH_REQUIRED => {
-            let ways: Vec<&str> = about.auth_methods.iter().map(|method| method.name.as_str()).collect();
+        Err(Refused::Answered(error)) if error.code == ErrorCode::AuthRequired => {
+            let ways: Vec<&str> = about.auth_methods.iter().map(|method| method.name()).collect();
             let message = format!("the agent {} wants a login: {}", turn.agent, error.message);
             let hint = format!(
                 "give it a key in its environment (`agents.programs.{}.environment`, or a secret of the task); it offers: {}",

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use agent_client_protocol_schema::v1::Error;
 use helix_protocol::{Code, Failure};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
@@ -12,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::lines::{Line, Lines};
 use super::turn::{Heard, Turn};
-use super::wire::{Incoming, RpcError};
+use super::wire::{self, Incoming};
 use super::{Stage, Stopped};
 use crate::life::{Life, fell_silent};
 use crate::program::Running;
@@ -42,7 +44,7 @@ pub enum Patience {
 /// Why a request has no answer of the form that was expected.
 pub enum Refused {
     /// The agent says no.
-    Answered(RpcError),
+    Answered(Error),
     /// It says nothing for too long.
     Silent(Duration),
     /// It did not end a cancelled turn.
@@ -58,7 +60,7 @@ impl Refused {
         let when = stage.when();
         let failed = |message: String| Failure::new(stage.code(), message);
         Stopped::Failed(match self {
-            Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", error.text())),
+            Self::Answered(error) => failed(format!("the agent {agent} failed {when}: {}", wire::text(&error))),
             Self::Silent(limit) if matches!(stage, Stage::Starting | Stage::Beginning) => {
                 let seconds = limit.as_secs();
                 let message = format!(
@@ -95,14 +97,14 @@ impl Peer {
     pub async fn call<T: DeserializeOwned>(
         &mut self,
         method: &str,
-        params: &Value,
+        params: impl Serialize,
         turn: &mut Turn<'_>,
         patience: Patience,
     ) -> Result<T, Refused> {
         self.next += 1;
         let id = self.next;
         self.life.sign();
-        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await?;
+        self.send(&wire::request(id, method, params)).await?;
         let mut cancelled = None;
         loop {
             let silence = async {

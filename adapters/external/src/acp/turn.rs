@@ -2,14 +2,21 @@
 
 use std::io::Write;
 
+use agent_client_protocol_schema::v1::{
+    AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, ContentBlock, Error, ErrorCode, PermissionOption,
+    PermissionOptionKind, PlanEntry, RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
+    SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate, ToolCallContent, ToolCallStatus, ToolCallUpdate,
+};
 use helix_protocol::{AgentTurn, Approval, Message, Permission};
 use serde_json::{Value, json};
 
-use super::wire::{Incoming, METHOD_NOT_FOUND, PermissionOption, PermissionRequest, RpcError, ToolCall, Update};
+use super::wire::{self, Incoming};
 use crate::transcript::{Call, Transcript, cut};
 
 /// How much of a call a person is shown, in bytes.
 const SHOWN: usize = 4_000;
+/// Most files that a call is said to be about.
+const PLACES: usize = 64;
 
 /// What follows from a message of the agent's.
 pub enum Heard {
@@ -20,19 +27,15 @@ pub enum Heard {
         cancels: bool,
     },
     /// The answer to our request.
-    Answer(Result<Value, RpcError>),
+    Answer(Result<Value, Error>),
 }
 
 /// What a request of the agent's is answered with.
 enum Answer {
-    Result(Value),
-    /// The same, and the turn is cancelled.
-    Cancel {
-        session: String,
-        result: Value,
-    },
-    /// This client has no such thing.
-    Unknown,
+    Chosen(RequestPermissionOutcome),
+    /// Nothing is chosen, and the turn is cancelled.
+    Cancel(SessionId),
+    Refused(Error),
 }
 
 /// A turn under way.
@@ -41,7 +44,7 @@ pub struct Turn<'a> {
     /// Where what it says is shown as it comes.
     shown: &'a mut (dyn Write + Send),
     /// The session that is listened to; none before the prompt.
-    session: Option<String>,
+    session: Option<SessionId>,
     transcript: Transcript,
     asked: Option<(Permission, String)>,
 }
@@ -52,8 +55,8 @@ impl<'a> Turn<'a> {
     }
 
     /// From now on what the session says is the turn's.
-    pub fn listen(&mut self, session: &str) {
-        self.session = Some(session.to_owned());
+    pub fn listen(&mut self, session: SessionId) {
+        self.session = Some(session);
     }
 
     /// What a person has to be asked, with what is shown of it.
@@ -69,27 +72,26 @@ impl<'a> Turn<'a> {
     pub fn hear(&mut self, message: Incoming, asked: i64) -> Heard {
         match message {
             Incoming { method: Some(method), id: Some(id), params, .. } => {
-                let answered = |result: Value| json!({ "jsonrpc": "2.0", "id": id, "result": result });
-                match self.asked_for(&method, params) {
-                    Answer::Result(result) => Heard::Asked { answers: vec![answered(result)], cancels: false },
-                    Answer::Cancel { session, result } => {
-                        let params = json!({ "sessionId": session });
-                        let cancel = json!({ "jsonrpc": "2.0", "method": "session/cancel", "params": params });
-                        Heard::Asked { answers: vec![answered(result), cancel], cancels: true }
+                let (cancels, answer) = match self.asked_for(&method, params) {
+                    Answer::Chosen(outcome) => (None, Ok(RequestPermissionResponse::new(outcome))),
+                    Answer::Cancel(session) => {
+                        (Some(session), Ok(RequestPermissionResponse::new(RequestPermissionOutcome::Cancelled)))
                     }
-                    Answer::Unknown => {
-                        let error = json!({ "code": METHOD_NOT_FOUND, "message": format!("this client has no {method}") });
-                        let refused = json!({ "jsonrpc": "2.0", "id": id, "error": error });
-                        Heard::Asked { answers: vec![refused], cancels: false }
-                    }
-                }
+                    Answer::Refused(error) => (None, Err(error)),
+                };
+                let mut answers = vec![wire::answer(id, answer)];
+                let cancelled =
+                    cancels.map(|session| wire::notification(AGENT_METHOD_NAMES.session_cancel, CancelNotification::new(session)));
+                let cancels = cancelled.is_some();
+                answers.extend(cancelled);
+                Heard::Asked { answers, cancels }
             }
             Incoming { method: Some(method), params, .. } => {
                 self.told(&method, params);
                 Heard::Nothing
             }
-            Incoming { id: Some(answered), error, result, .. } if answered == json!(asked) => {
-                Heard::Answer(error.map_or_else(|| Ok(result.unwrap_or_default()), Err))
+            Incoming { id: Some(answered), error, result, .. } if answered == asked.into() => {
+                Heard::Answer(error.map_or_else(|| Ok(result.unwrap_or_default()), |error| Err(wire::refusal(error))))
             }
             // An answer to nothing that was asked.
             Incoming { .. } => Heard::Nothing,
@@ -98,71 +100,64 @@ impl<'a> Turn<'a> {
 
     /// The agent tells something.
     fn told(&mut self, method: &str, params: Value) {
-        if method != "session/update" || self.session.is_none() {
+        if method != CLIENT_METHOD_NAMES.session_update || self.session.is_none() {
             return;
         }
-        let Ok(Update { session_id, update }) = serde_json::from_value(params) else { return };
-        if self.session.as_deref() != Some(session_id.as_str()) {
+        let Ok(SessionNotification { session_id, update, .. }) = serde_json::from_value(params) else { return };
+        if self.session != Some(session_id) {
             return;
         }
-        let text = || update["content"]["text"].as_str().unwrap_or_default();
-        match update["sessionUpdate"].as_str().unwrap_or_default() {
-            "agent_message_chunk" => {
-                self.show(text());
-                self.transcript.say(text());
+        match update {
+            SessionUpdate::AgentMessageChunk(chunk) => {
+                self.show(text(&chunk.content));
+                self.transcript.say(text(&chunk.content));
             }
-            "agent_thought_chunk" => self.transcript.think(text()),
-            "plan" => {
-                let entries = update["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let line = |entry: &Value| {
-                    format!(
-                        "- [{}] {}",
-                        entry["status"].as_str().unwrap_or("pending"),
-                        entry["content"].as_str().unwrap_or_default()
-                    )
-                };
-                self.transcript.plan(&entries.iter().map(line).collect::<Vec<_>>().join("\n"));
+            SessionUpdate::AgentThoughtChunk(chunk) => self.transcript.think(text(&chunk.content)),
+            SessionUpdate::Plan(plan) => {
+                let line = |entry: &PlanEntry| format!("- [{}] {}", wire::word(&entry.status), entry.content);
+                self.transcript.plan(&plan.entries.iter().map(line).collect::<Vec<_>>().join("\n"));
             }
-            kind @ ("tool_call" | "tool_call_update") => {
-                let begins = kind == "tool_call";
-                if let Ok(call) = serde_json::from_value::<ToolCall>(update) {
-                    if begins {
-                        self.show(&format!("\n[{}]\n", cut(call.title.as_deref().unwrap_or("a tool"), 200)));
-                    }
-                    self.note(call);
-                }
+            SessionUpdate::ToolCall(call) => {
+                self.show(&format!("\n[{}]\n", cut(&call.title, 200)));
+                self.note(call.into());
             }
+            SessionUpdate::ToolCallUpdate(call) => self.note(call),
             _ => {}
         }
     }
 
     /// The agent asks something.
     fn asked_for(&mut self, method: &str, params: Value) -> Answer {
-        if method != "session/request_permission" {
-            return Answer::Unknown;
+        if method != CLIENT_METHOD_NAMES.session_request_permission {
+            let message = format!("this client has no {method}");
+            return Answer::Refused(Error::new(ErrorCode::MethodNotFound.into(), message));
         }
-        let Ok(request) = serde_json::from_value::<PermissionRequest>(params) else { return Answer::Unknown };
-        let PermissionRequest { tool_call, options } = request;
+        let RequestPermissionRequest { tool_call, options, .. } = match serde_json::from_value(params) {
+            Ok(request) => request,
+            Err(error) => return Answer::Refused(Error::invalid_params().data(Value::String(error.to_string()))),
+        };
         let id = tool_call.tool_call_id.clone();
         self.note(tool_call);
-        let call = self.transcript.call(&id);
+        let call = self.transcript.call(&id.0);
         let permission = Permission { kind: call.kind.clone(), title: one_line(&call.title), call: Some(call_hash(call)) };
         let shown = call.input.as_ref().or(call.changes.as_ref());
         let detail = shown.map(|shown| cut(&shown.to_string(), SHOWN).to_owned()).unwrap_or_default();
-        let cancelled = json!({ "outcome": { "outcome": "cancelled" } });
-        let Some(session) = self.session.clone().filter(|_| self.asked.is_none()) else { return Answer::Result(cancelled) };
+        let cancelled = RequestPermissionOutcome::Cancelled;
+        let Some(session) = self.session.clone().filter(|_| self.asked.is_none()) else { return Answer::Chosen(cancelled) };
         let refused = self.turn.refused.iter().any(|refused| refused.covers(&permission));
         let chosen = if refused {
-            option(&options, &["reject_once", "reject_always"])
+            option(&options, [PermissionOptionKind::RejectOnce, PermissionOptionKind::RejectAlways])
         } else if self.may(&permission) {
-            option(&options, &["allow_once", "allow_always"])
+            option(&options, [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways])
         } else {
             self.show(&format!("\n[asks for approval: {}]\n", permission.title));
             self.asked = Some((permission, detail));
-            return Answer::Cancel { session, result: cancelled };
+            return Answer::Cancel(session);
         };
-        let outcome = chosen.map(|option| json!({ "outcome": { "outcome": "selected", "optionId": option.option_id } }));
-        Answer::Result(outcome.unwrap_or(cancelled))
+        let selected = |option: &PermissionOption| {
+            RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option.option_id.clone()))
+        };
+        Answer::Chosen(chosen.map_or(cancelled, selected))
     }
 
     fn show(&mut self, text: &str) {
@@ -180,33 +175,33 @@ impl<'a> Turn<'a> {
     }
 
     /// Takes note of what is new of a call.
-    fn note(&mut self, new: ToolCall) {
-        let call = self.transcript.call(&new.tool_call_id);
+    fn note(&mut self, ToolCallUpdate { tool_call_id, fields: new, .. }: ToolCallUpdate) {
+        let call = self.transcript.call(&tool_call_id.0);
         if let Some(title) = new.title {
             call.title = title;
         }
         if let Some(kind) = new.kind {
-            call.kind = kind;
+            call.kind = wire::word(kind);
         }
         if let Some(locations) = new.locations {
-            call.places = locations.into_iter().map(|location| location.path).take(64).collect();
+            call.places = locations.into_iter().map(|location| location.path.display().to_string()).take(PLACES).collect();
         }
         if new.raw_input.is_some() {
             call.input = new.raw_input;
         }
         let content = new.content.unwrap_or_default();
-        let changes: Vec<Value> = content.iter().filter(|part| part["type"] == "diff").cloned().collect();
+        let changes: Vec<&ToolCallContent> = content.iter().filter(|part| matches!(part, ToolCallContent::Diff(_))).collect();
         if !changes.is_empty() {
-            call.changes = Some(Value::Array(changes));
+            call.changes = Some(json!(changes));
         }
-        let ended = matches!(new.status.as_deref(), Some("completed" | "failed"));
-        call.failed = call.failed || new.status.as_deref() == Some("failed");
+        let ended = matches!(new.status, Some(ToolCallStatus::Completed | ToolCallStatus::Failed));
+        call.failed = call.failed || new.status == Some(ToolCallStatus::Failed);
         for part in content {
-            match part["type"].as_str().unwrap_or_default() {
-                "content" if ended => call.add_result(part["content"]["text"].as_str().unwrap_or_default()),
-                "diff" => {
-                    let path = part["path"].as_str().unwrap_or_default().to_owned();
-                    if !call.places.contains(&path) && call.places.len() < 64 {
+            match part {
+                ToolCallContent::Content(content) if ended => call.add_result(text(&content.content)),
+                ToolCallContent::Diff(diff) => {
+                    let path = diff.path.display().to_string();
+                    if !call.places.contains(&path) && call.places.len() < PLACES {
                         call.places.push(path);
                     }
                 }
@@ -220,11 +215,19 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What tells a call from others: its whole title, its arguments, and the changes of files that it shows. The keys of JSON are
-/// sorted, so what is equal has the same hash.
+/// The text of what an agent says; nothing of what is none.
+fn text(content: &ContentBlock) -> &str {
+    match content {
+        ContentBlock::Text(text) => &text.text,
+        _ => "",
+    }
+}
+
+/// What tells a call from others: its whole title, its arguments, and the changes of files that it shows, in whichever order.
 fn call_hash(call: &Call) -> String {
-    let all = json!([call.title, call.input, call.changes]).to_string();
-    blake3::hash(all.as_bytes()).to_hex().to_string()
+    let mut all = json!([call.title, call.input, call.changes]);
+    all.sort_all_objects();
+    blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
 }
 
 /// A title as a question shows it.
@@ -232,8 +235,8 @@ fn one_line(title: &str) -> String {
     cut(&title.split_whitespace().collect::<Vec<_>>().join(" "), 500).trim_end().to_owned()
 }
 
-fn option<'a>(options: &'a [PermissionOption], kinds: &[&str]) -> Option<&'a PermissionOption> {
-    kinds.iter().find_map(|kind| options.iter().find(|option| option.kind == *kind))
+fn option(options: &[PermissionOption], kinds: [PermissionOptionKind; 2]) -> Option<&PermissionOption> {
+    kinds.into_iter().find_map(|kind| options.iter().find(|option| option.kind == kind))
 }
 
 #[cfg(test)]
@@ -246,8 +249,8 @@ mod tests {
         let turn = AgentTurn { allowed: allowed.to_vec(), ..fuzzing::turn(Approval::Suggest) };
         let mut shown = std::io::sink();
         let mut state = Turn::new(&turn, &mut shown);
-        state.listen("s");
-        let options = json!([{ "optionId": "y", "kind": "allow_once" }]);
+        state.listen("s".into());
+        let options = json!([{ "optionId": "y", "name": "Allow", "kind": "allow_once" }]);
         state.asked_for("session/request_permission", json!({ "sessionId": "s", "toolCall": call, "options": options }));
         state.asked().map(|(permission, _)| permission)
     }

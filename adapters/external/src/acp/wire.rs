@@ -1,19 +1,20 @@
-//! What crosses the agent's standard input and output, as far as a client of our kind needs it. Fields and kinds that are not here
-//! are left alone: agents are newer than this.
+//! The messages that cross the agent's standard input and output: JSON-RPC around the types of the protocol's official schema.
+//! Those leave out what they do not know, and so does what is here: agents are newer than this.
 
-use serde::Deserialize;
+use agent_client_protocol_schema::v1::{
+    Error, InitializeResponse, JsonRpcMessage, Notification, Request, RequestId, Response, StopReason,
+};
+use helix_protocol::AgentEnd;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// JSON-RPC's code for a method that nobody has.
-pub const METHOD_NOT_FOUND: i64 = -32_601;
-/// The protocol's code for an agent that wants a login first.
-pub const AUTH_REQUIRED: i64 = -32_000;
+use crate::transcript::cut;
 
 /// One message of the agent's, of whichever sort.
 #[derive(Debug, Deserialize)]
 pub struct Incoming {
     #[serde(default)]
-    pub id: Option<Value>,
+    pub id: Option<RequestId>,
     #[serde(default)]
     pub method: Option<String>,
     #[serde(default)]
@@ -21,134 +22,68 @@ pub struct Incoming {
     #[serde(default)]
     pub result: Option<Value>,
     #[serde(default)]
-    pub error: Option<RpcError>,
+    pub error: Option<Value>,
 }
 
-/// Why a request was refused.
-#[derive(Clone, Debug, Deserialize)]
-pub struct RpcError {
-    #[serde(default)]
-    pub code: i64,
-    #[serde(default)]
-    pub message: String,
-    /// Agents say here what went wrong, in a form of their own.
-    #[serde(default)]
-    pub data: Value,
+/// A request of ours.
+pub fn request(id: i64, method: &str, params: impl Serialize) -> Value {
+    message(Request { id: RequestId::Number(id), method: method.into(), params: Some(params) })
 }
 
-impl RpcError {
-    /// All of it, in a line.
-    pub fn text(&self) -> String {
-        let more = match &self.data {
-            Value::Null => String::new(),
-            Value::String(text) => format!(": {text}"),
-            data => format!(": {data}"),
-        };
-        format!("{}{}", self.message, crate::transcript::cut(&more, 1_000))
-    }
+/// Tells the agent something.
+pub fn notification(method: &str, params: impl Serialize) -> Value {
+    message(Notification { method: method.into(), params: Some(params) })
 }
 
-/// Answers `initialize`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Initialized {
-    pub protocol_version: u16,
-    #[serde(default)]
-    pub agent_capabilities: AgentCapabilities,
-    #[serde(default)]
-    pub agent_info: Option<AgentInfo>,
-    #[serde(default)]
-    pub auth_methods: Vec<AuthMethod>,
+/// Answers a request of the agent's.
+pub fn answer(id: RequestId, answer: Result<impl Serialize, Error>) -> Value {
+    message(Response::new(id, answer))
 }
 
-impl Initialized {
-    /// The program as it calls itself.
-    pub fn name(&self, agent: &str) -> String {
-        self.agent_info.as_ref().map_or_else(|| agent.to_owned(), |info| format!("{} {}", info.name, info.version))
-    }
+fn message(content: impl Serialize) -> Value {
+    serde_json::to_value(JsonRpcMessage::wrap(content)).expect("the schema's types with text in them are JSON")
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AgentCapabilities {
-    pub load_session: bool,
-    pub session_capabilities: SessionCapabilities,
+/// Why a request was refused. Where an agent says it in a form of its own, that is all there is.
+pub fn refusal(error: Value) -> Error {
+    serde_json::from_value(error.clone()).unwrap_or_else(|_| Error::internal_error().data(error))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SessionCapabilities {
-    pub resume: Option<Value>,
+/// A refusal in a line.
+pub fn text(error: &Error) -> String {
+    let more = match &error.data {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => format!(": {text}"),
+        Some(data) => format!(": {data}"),
+    };
+    format!("{}{}", error.message, cut(&more, 1_000))
 }
 
-#[derive(Debug, Deserialize)]
-pub struct AgentInfo {
-    pub name: String,
-    #[serde(default)]
-    pub version: String,
+/// The program as it calls itself.
+pub fn name(about: &InitializeResponse, agent: &str) -> String {
+    about.agent_info.as_ref().map_or_else(|| agent.to_owned(), |info| format!("{} {}", info.name, info.version))
 }
 
-#[derive(Debug, Deserialize)]
-pub struct AuthMethod {
-    #[serde(default)]
-    pub name: String,
-}
-
-/// Answers `session/new`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Session {
-    pub session_id: String,
-}
-
-/// Answers `session/prompt`.
+/// Answers `session/prompt`; the schema's own type refuses a reason that it does not know.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prompted {
-    pub stop_reason: String,
+    stop_reason: String,
 }
 
-/// `session/update`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Update {
-    pub session_id: String,
-    pub update: Value,
+impl Prompted {
+    /// How the turn ended.
+    pub fn end(self) -> AgentEnd {
+        match serde_json::from_value(Value::String(self.stop_reason)) {
+            Ok(StopReason::MaxTokens | StopReason::MaxTurnRequests) => AgentEnd::Cut,
+            Ok(StopReason::Refusal) => AgentEnd::Refused,
+            Ok(StopReason::Cancelled) => AgentEnd::Stopped,
+            Ok(_) | Err(_) => AgentEnd::Done,
+        }
+    }
 }
 
-/// `session/request_permission`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PermissionRequest {
-    pub tool_call: ToolCall,
-    #[serde(default)]
-    pub options: Vec<PermissionOption>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PermissionOption {
-    pub option_id: String,
-    #[serde(default)]
-    pub kind: String,
-}
-
-/// A call of a tool, or what is new of one.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ToolCall {
-    pub tool_call_id: String,
-    pub title: Option<String>,
-    pub kind: Option<String>,
-    pub status: Option<String>,
-    pub raw_input: Option<Value>,
-    pub raw_output: Option<Value>,
-    pub content: Option<Vec<Value>>,
-    pub locations: Option<Vec<Location>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Location {
-    pub path: String,
+/// What a value is called on the wire.
+pub fn word(value: impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
