@@ -12,6 +12,7 @@ mod agent_faults;
 mod agents;
 mod agents_of_others;
 mod attempts;
+mod between_writes;
 mod carried;
 mod command_line;
 mod commands;

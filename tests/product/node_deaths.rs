@@ -8,10 +8,10 @@ use helix::client::Watch;
 use helix_protocol::{Epoch, Event, EventKind, TaskId, WorkerId};
 
 use crate::harness::{Chance, Product, SOON, Setup, Verdict, diligent, rounds, transcript};
-use crate::worker_deaths::{JOURNAL_WRITES, moment};
+use crate::worker_deaths::{TOLD_OF_A_STEP, moment};
 
 /// Who was given the task last, and under which epoch.
-fn assignment(event: &Event) -> (WorkerId, Epoch) {
+pub fn assignment(event: &Event) -> (WorkerId, Epoch) {
     (event.event.worker.expect("it names the worker"), Epoch(event.event.detail["epoch"].as_u64().expect("it names the epoch")))
 }
 
@@ -21,7 +21,7 @@ fn last_assignment(product: &Product, task: TaskId) -> Option<(WorkerId, Epoch)>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_killed_between_any_two_journal_writes_adopts_its_task_with_its_workspace() {
+async fn a_node_killed_at_whatever_is_told_of_a_step_adopts_its_task_with_its_workspace() {
     let mut product = Setup::workers(3).patient_leases().model(transcript([diligent("diligent", 12, 20)])).start().await;
     let undisturbed = product.agent("diligent, in peace").await;
     let tree = product.completed(undisturbed).await;
@@ -30,7 +30,7 @@ async fn a_node_killed_between_any_two_journal_writes_adopts_its_task_with_its_w
     for _ in 0..rounds(1) {
         let mut trail = product.oracle.trail();
         let task = product.agent("diligent, under a killed node").await;
-        for (after, boundary) in (1..).zip(JOURNAL_WRITES) {
+        for (after, boundary) in (1..).zip(TOLD_OF_A_STEP) {
             moment(&mut trail, task, after, boundary).await;
             let (worker, epoch) = last_assignment(&product, task).expect("it has one");
             product.kill_node();

@@ -13,7 +13,7 @@ use crate::harness::{HELIX, Product, Setup, Signal, Verdict, command_spec, dilig
 const WORDS: &str = "leave the tests as they are";
 
 impl Product {
-    async fn say(&self, task: TaskId, text: &str) {
+    pub async fn say(&self, task: TaskId, text: &str) {
         let said = SayRequest { text: text.to_owned(), id: Some(RemarkId::new()) };
         let path = format!("/tasks/{task}/say");
         let once: TaskRecord = self.client.post(&path, &said).await.expect("it is taken");

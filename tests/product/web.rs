@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 use crate::harness::{Setup, scenario, transcript};
 
 /// What was asked of a site, in order.
-type Asked = Arc<Mutex<Vec<String>>>;
+pub type Asked = Arc<Mutex<Vec<String>>>;
 
 /// A page, a search, and a page that sends on to a host that nobody granted.
-async fn site() -> (u16, Asked) {
+pub async fn site() -> (u16, Asked) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     let asked = Asked::default();

@@ -8,13 +8,13 @@ use helix_protocol::{EventKind, TaskId, WorkerId};
 use crate::harness::{Chance, Product, Setup, Signal, Trail, Verdict, diligent, processes_in, rounds, state_of, transcript};
 
 /// The worker that was given the task last.
-fn owner(product: &Product, task: TaskId) -> Option<WorkerId> {
+pub fn owner(product: &Product, task: TaskId) -> Option<WorkerId> {
     let heard = product.oracle.heard_of(task);
     heard.iter().rev().find(|event| event.event.kind == EventKind::TaskAssigned).and_then(|event| event.event.worker)
 }
 
-/// What is told right after each of a step's journal writes.
-pub const JOURNAL_WRITES: [EventKind; 5] =
+/// What is told of a step, in this order.
+pub const TOLD_OF_A_STEP: [EventKind; 5] =
     [EventKind::ModelCalled, EventKind::ModelReplied, EventKind::ToolStarted, EventKind::ToolFinished, EventKind::StepCompleted];
 
 /// Reads on to the task's next event of a kind after its step `after`.
@@ -32,7 +32,7 @@ pub async fn moment(trail: &mut Trail, task: TaskId, after: u64, kind: EventKind
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_between_any_two_journal_writes_costs_no_step_and_no_reply() {
+async fn a_worker_killed_at_whatever_is_told_of_a_step_costs_no_step_and_no_reply() {
     // Twice and more the steps that are killed in: a kill that comes late on a busy machine still comes before the end.
     let product = Setup::workers(3).model(transcript([diligent("diligent", 16, 20)])).start().await;
     let undisturbed = product.agent("diligent, in peace").await;
@@ -40,7 +40,7 @@ async fn a_worker_killed_between_any_two_journal_writes_costs_no_step_and_no_rep
     for _ in 0..rounds(1) {
         let mut trail = product.oracle.trail();
         let task = product.agent("diligent, with killed workers").await;
-        for (after, boundary) in (1..).zip(JOURNAL_WRITES) {
+        for (after, boundary) in (1..).zip(TOLD_OF_A_STEP) {
             moment(&mut trail, task, after, boundary).await;
             let worker = owner(&product, task).expect("it has one");
             product.signal(worker, Signal::KILL).await;
