@@ -167,6 +167,22 @@ fn the_corpus_is_written() {
     );
 }
 
+/// Writes settings of a repository into the corpus. What is there stays.
+#[test]
+#[ignore = "it changes the corpus; run it when there are other settings"]
+fn the_corpus_of_settings_is_written() {
+    write(
+        "settings",
+        [
+            "performance:\n  l1_cache_size: \"2GB\"\n  batch_size: 1000\n  compression: \"lz4\"\nstorage:\n  pebbledb:\n    write_buffer_size: \"256MB\"\n    max_write_buffer_number: 6\nai_optimizations:\n  snapshot_retention: 1000\n  parallel_hashing: true\n",
+            "storage:\n  rocksdb: { compression: zstd, compaction_style: level, block_cache_size: 64MB }\ncleanup:\n  auto_gc_enabled: true\n  snapshot_ttl: 48h\n  max_operations: 0\n",
+            "# who\nuser: &who\n  name: \"Ada \\u00e4: #1\"\n  email: >-\n    ada@localhost\ncommit: { durability: group }\nworkspace: { file_cap: 1 GiB, events: false }\n",
+            "user.name: Ada\nstorage.pebbledb: { write_buffer_size: 1MB }\nstorage: { rocksdb.block_cache_size: 1MB }\n",
+            "user.name=Ada =\nstorage.pebbledb.write_buffer_size=512MB\ncleanup.snapshot_ttl=2 d\ncommit.durability=sync\nworkspace.events=false\n",
+        ],
+    );
+}
+
 /// What is remembered of two files, without the hash before it.
 fn stat_cache_example(store: &dyn ObjectStore) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -19,7 +19,7 @@ use mutation::Mutator;
 type Target = fn(&[u8]);
 
 /// What is fed, by the name of its corpus.
-const TARGETS: [(&str, Target); 24] = [
+const TARGETS: [(&str, Target); 25] = [
     ("tree", helix_versions::fuzzing::tree),
     ("snapshot", helix_versions::fuzzing::snapshot),
     ("records", helix_versions::fuzzing::records),
@@ -30,6 +30,7 @@ const TARGETS: [(&str, Target); 24] = [
     ("mark", helix_rocks::fuzzing::mark),
     ("protocol", protocol),
     ("configuration", configuration),
+    ("settings", helios_engine::fuzzing::settings),
     ("chat", helix_adapter_models::fuzzing::chat),
     ("responses", helix_adapter_models::fuzzing::responses),
     ("anthropic", helix_adapter_models::fuzzing::anthropic),

@@ -236,6 +236,69 @@ fn a_damaged_git_repository_is_refused_and_nothing_of_it_is_seen() {
 }
 
 #[test]
+fn a_git_repository_that_is_half_written_is_refused_with_what_is_wrong_and_nothing_of_it_is_seen() {
+    let user = User::new();
+    let git = user.path("git");
+    fs::create_dir(&git).expect("made");
+    let script = "git init -q -b main . && for n in 1 2 3; do echo $n > f && git add f && git commit -q -m $n; done
+        git branch side && git tag -m v1 v1 && git repack -adq && git pack-refs --all && git commit -q --allow-empty -m loose";
+    let mut made = user.program("sh", &git);
+    for who in ["AUTHOR", "COMMITTER"] {
+        made.env(format!("GIT_{who}_NAME"), "G").env(format!("GIT_{who}_EMAIL"), "g@example.org");
+    }
+    assert_eq!(ended(made.args(["-c", script])).code, 0);
+    let packs = fs::read_dir(git.join(".git/objects/pack")).expect("there").map(|entry| entry.expect("listed").path());
+    let packs: Vec<_> = packs.collect();
+    let of = |kind: &str| packs.iter().find(|path| path.extension().is_some_and(|own| own == kind)).expect("one").clone();
+    let (main, stray) = (git.join(".git/refs/heads/main"), git.join(".git/refs/heads/stray"));
+    let head = fs::read(&main).expect("read");
+    let (pack, index) = (of("pack"), of("idx"));
+    let half = |path: &Path| fs::read(path).map(|whole| whole[..whole.len() / 2].to_owned()).expect("read");
+    // What is there instead of a file; nothing where it is missing.
+    let cases = [
+        (&main, Some(Vec::new()), "refs/heads/main"),
+        (&main, Some(head[..20].to_vec()), "refs/heads/main"),
+        (&stray, Some(Vec::new()), "refs/heads/stray"),
+        (&git.join(".git/HEAD"), Some(Vec::new()), "HEAD"),
+        (&git.join(".git/packed-refs"), Some(half(&git.join(".git/packed-refs"))), "packed reference"),
+        (&pack, Some(half(&pack)), "object"),
+        (&index, None, "object"),
+        (&index, Some(half(&index)), "object"),
+    ];
+    for (path, instead, told) in cases {
+        let root = user.path("work");
+        fs::create_dir(&root).expect("made");
+        let saved = fs::read(path).ok();
+        let _ = fs::remove_file(path);
+        if let Some(bytes) = &instead {
+            fs::write(path, bytes).expect("written");
+        }
+        let case = format!("{} is {:?}", path.display(), instead.as_ref().map(Vec::len));
+        let refused = user.run(&root, &["import", "--from-git", "../git"]);
+        assert_eq!((refused.code, refused.out.as_str()), (128, ""), "{case}: {}", refused.err);
+        assert!(refused.err.starts_with("fatal: ") && refused.err.contains(told), "{case}: {}", refused.err);
+        assert!(refused.err.contains("hint: ") && !refused.err.contains("panic"), "{case}: {}", refused.err);
+        assert_eq!(fs::read_dir(&root).expect("there").count(), 0, "{case}: neither a repository nor a file");
+        // The same where there is a repository: it is as before.
+        user.ok(&root, &["init", "-q"]);
+        let own = user.commit(&root, "own", "1");
+        assert_eq!(user.run(&root, &["import", "--from-git", "../git"]).code, 128, "{case}");
+        assert_eq!((user.ok(&root, &["branch"]), user.ok(&root, &["tag"])), ("* main\n".to_owned(), String::new()), "{case}");
+        assert_eq!(user.ok(&root, &["rev-parse", "HEAD"]).trim(), own, "{case}");
+        user.ok(&root, &["fsck"]);
+        fs::remove_dir_all(&root).expect("removed");
+        let _ = fs::remove_file(path);
+        if let Some(bytes) = saved {
+            fs::write(path, bytes).expect("written");
+        }
+    }
+    let root = user.path("work");
+    fs::create_dir(&root).expect("made");
+    user.ok(&root, &["import", "--from-git", "../git"]);
+    assert_eq!(user.ok(&root, &["log", "--oneline"]).lines().count(), 4);
+}
+
+#[test]
 fn garbage_on_the_socket_is_answered_or_hung_up_on_and_harms_nobody() {
     let user = User::new();
     let root = user.repository("work");

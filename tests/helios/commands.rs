@@ -1,7 +1,7 @@
 //! What the commands do, seen from outside.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use serde_json::Value;
@@ -318,7 +318,7 @@ fn every_nested_command_has_a_page_of_its_own() {
     for (command, told) in pages {
         let words: Vec<&str> = command.split(' ').collect();
         let page = user.ok(&home, &[&["help"], words.as_slice()].concat());
-        let usage = format!("Usage: helios {command} ");
+        let usage = format!("Usage: helios [-C FOLDER] {command} ");
         assert!(page.contains(&usage) && page.contains(told) && page.contains("Examples:"), "{command}: {page}");
         assert!(user.ok(&home, &[words.as_slice(), &["--help"]].concat()).contains("Examples:"));
     }
@@ -408,4 +408,56 @@ fn a_file_with_another_path_is_renamed() {
     let told: Value = serde_json::from_str(&user.ok(&root, &["--json", "diff", "HEAD~1", "HEAD"])).expect("JSON");
     assert_eq!((&told[0]["status"], &told[0]["from"], &told[0]["similarity"]), (&"R".into(), &"src/old.rs".into(), &92.into()));
     assert_eq!(user.ok(&root, &["diff", "--no-renames", "--name-status", "HEAD~1", "HEAD"]), "A\tsrc/new name.rs\nD\tsrc/old.rs\n");
+}
+
+#[test]
+fn a_name_of_which_only_the_case_changes_is_another_name() {
+    let user = User::new();
+    let root = user.repository("work");
+    let one = user.commit(&root, "A.txt", "1\n");
+    fs::rename(root.join("A.txt"), root.join("a.txt")).expect("renamed");
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), " D A.txt\n?? a.txt\n");
+    user.ok(&root, &["commit", "-q", "--work", ".", "-m", "lower"]);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+    assert!(user.ok(&root, &["show", "--stat"]).contains("A.txt => a.txt"));
+    let names = || {
+        let listed = fs::read_dir(&root).expect("there").map(|entry| entry.expect("listed").file_name().into_string());
+        let mut names: Vec<_> = listed.map(|name| name.expect("text")).filter(|name| name != ".helios").collect();
+        names.sort();
+        names
+    };
+    user.ok(&root, &["checkout", "-q", &one]);
+    assert_eq!((names(), user.ok(&root, &["status", "--porcelain"])), (vec!["A.txt".to_owned()], String::new()));
+    user.ok(&root, &["checkout", "-q", "main"]);
+    assert_eq!((names(), user.ok(&root, &["ls-files"])), (vec!["a.txt".to_owned()], "a.txt\n".to_owned()));
+    // Both at once are two files.
+    fs::write(root.join("A.txt"), "2\n").expect("written");
+    user.ok(&root, &["commit", "-q", "--work", ".", "-m", "both"]);
+    assert_eq!(user.ok(&root, &["ls-files"]), "A.txt\na.txt\n");
+    assert_eq!((user.ok(&root, &["show", "HEAD:A.txt"]), user.ok(&root, &["show", "HEAD:a.txt"])), ("2\n".into(), "1\n".into()));
+}
+
+#[test]
+fn the_holes_of_a_sparse_file_are_zeros_and_take_no_room_in_the_store() {
+    const LENGTH: u64 = 48 << 20;
+    let user = User::new();
+    let root = user.repository("work");
+    let file = fs::File::create(root.join("sparse")).expect("made");
+    file.set_len(LENGTH).expect("a hole");
+    for (text, place) in [("begin", 5 << 20), ("end", LENGTH - 3)] {
+        file.write_all_at(text.as_bytes(), place).expect("written");
+    }
+    // What went beyond the end has made it longer.
+    file.set_len(LENGTH).expect("cut");
+    drop(file);
+    user.ok(&root, &["commit", "-q", "--work", ".", "-m", "sparse"]);
+    assert_eq!(user.ok(&root, &["status", "--porcelain"]), "");
+    user.ok(&root, &["workspace", "add", "../other"]);
+    let bytes = fs::read(root.join("sparse")).expect("read");
+    assert_eq!(bytes.len() as u64, LENGTH);
+    assert!(fs::read(user.path("other/sparse")).expect("read") == bytes, "the same content elsewhere");
+    user.ok(&root, &["gc"]);
+    let stats: Value = serde_json::from_str(&user.ok(&root, &["--json", "stats"])).expect("JSON");
+    let room = stats["storage_utilization"].as_u64().expect("bytes");
+    assert!(room < 1 << 20, "{room} bytes");
 }

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::{fs, thread};
 
@@ -312,6 +314,28 @@ fn a_folder_that_others_can_enter_is_not_trusted() {
     fs::set_permissions(user.place(), fs::Permissions::from_mode(0o777)).expect("set");
     user.repository("work");
     assert!(user.engine().is_none(), "the command was done without an engine");
+}
+
+#[test]
+fn another_user_is_hung_up_on_also_where_they_reach_the_socket() {
+    if !rustix::process::geteuid().is_root() {
+        return crate::not_run::not_run("another user's client", "only root can be another user");
+    }
+    let user = User::new();
+    let root = user.repository("work");
+    let socket = user.place().join("engine.sock");
+    for path in socket.ancestors().take_while(|path| path.starts_with(user.path(""))) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("set");
+    }
+    // perl is there wherever git is, and everybody can run it.
+    let client = "use Socket; my $s; socket($s, PF_UNIX, SOCK_STREAM, 0) && connect($s, sockaddr_un($ARGV[0])) or die $!;
+        $SIG{PIPE} = 'IGNORE'; syswrite($s, qq({\"helios\": 1}\\n)); print scalar(<$s>) // 'nothing'";
+    let ask = |uid: u32| ended(user.program("perl", Path::new("/")).args(["-e", client]).arg(&socket).uid(uid).gid(uid));
+    let (own, other) = (ask(0), ask(65534));
+    assert!(own.code == 0 && own.out.contains("\"helios\":1"), "{own:?}");
+    assert_eq!((other.code, other.out.as_str()), (0, "nothing"), "{}", other.err);
+    fs::set_permissions(user.place(), fs::Permissions::from_mode(0o700)).expect("set");
+    user.commit(&root, "f", "1");
 }
 
 #[test]

@@ -43,7 +43,7 @@ mod workspace;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{ArgAction, Parser, ValueHint};
 use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
 use helix_versions::{Conflict, ConflictKind, LocalChanges};
@@ -60,8 +60,6 @@ use crate::render::path;
 pub trait Verb: Parser {
     /// Whether what it makes has the date of `GIT_AUTHOR_DATE` and `GIT_COMMITTER_DATE`, where it is given.
     const IS_DATED: bool = false;
-    /// A word behind which the arguments are another program's.
-    const FOREIGN: Option<&'static str> = None;
 
     /// What the parser is given for what was typed.
     fn spell(arguments: Vec<OsString>) -> Vec<OsString> {
@@ -75,13 +73,16 @@ pub trait Verb: Parser {
 /// A line of the table of commands.
 struct Entry {
     name: &'static str,
-    foreign: Option<&'static str>,
     command: fn() -> clap::Command,
     run: fn(&mut Context<'_>, Vec<OsString>) -> Result<u8, Failure>,
 }
 
 const fn entry<V: Verb>(name: &'static str) -> Entry {
-    Entry { name, foreign: V::FOREIGN, command: V::command, run: parse_and_run::<V> }
+    Entry { name, command: command::<V>, run: parse_and_run::<V> }
+}
+
+fn command<V: Verb>() -> clap::Command {
+    with_json(V::command())
 }
 
 /// Commands under the headings of `helios help`.
@@ -170,7 +171,12 @@ const GITS_WORDS: &[(&str, &str)] = &[
 const ABOUT: &str = "helios, the version store for agents
 
 usage: helios [-C FOLDER] [--json] COMMAND [ARGUMENTS]
+
+  -C FOLDER  goes there first
+  --json     answers with lines of JSON; behind the command too
 ";
+/// How a command is called on its page.
+const PROGRAM: &str = "helios [-C FOLDER]";
 
 /// Does what a client asks, and gives the exit code. Never panics for what the client sent.
 pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
@@ -219,14 +225,20 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     };
     let entry = context.console.failing_with(NO, find(&verb.to_string_lossy()))?;
     let mut arguments: Vec<OsString> = argv.collect();
-    take_json(context, entry, &mut arguments);
+    take_json(context, &mut arguments);
     context.has_dashes = arguments.iter().any(|argument| argument == "--");
     (entry.run)(context, arguments)
 }
 
-/// JSON is an option of every command; behind a `--`, and where another program's arguments follow, the word is theirs.
-fn take_json(context: &mut Context<'_>, entry: &Entry, arguments: &mut Vec<OsString>) {
-    let end = arguments.iter().position(|argument| argument == "--" || entry.foreign.is_some_and(|word| argument == word));
+/// JSON is an option of every command and of those beneath it: this is for their pages and for completions, since what is typed is
+/// taken before a command is parsed.
+fn with_json(command: clap::Command) -> clap::Command {
+    command.arg(clap::Arg::new("json").long("json").global(true).action(ArgAction::SetTrue).help("Answers with lines of JSON"))
+}
+
+/// Behind a `--` the word is another program's, or a path.
+fn take_json(context: &mut Context<'_>, arguments: &mut Vec<OsString>) {
+    let end = arguments.iter().position(|argument| argument == "--");
     let own = &arguments[..end.unwrap_or(arguments.len())];
     if let Some(place) = own.iter().position(|argument| argument == "--json") {
         arguments.remove(place);
@@ -239,16 +251,16 @@ fn parse_and_run<V: Verb>(context: &mut Context<'_>, arguments: Vec<OsString>) -
         author::check_dates(&context.caller)?;
     }
     let arguments = V::spell(arguments);
-    let command = V::command();
-    let name = format!("helios {}", command.get_name());
-    let command = command.bin_name(&name).no_binary_name(true).term_width(context.caller.columns.into());
+    let command = command::<V>();
+    let name = command.get_name().to_owned();
+    let command = command.bin_name(format!("{PROGRAM} {name}")).no_binary_name(true).term_width(context.caller.columns.into());
     let parsed = command.try_get_matches_from(arguments).and_then(|mut matches| V::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(verb) => verb.run(context),
         Err(error) if error.use_stderr() && context.is_json() => {
             let text = error.render().to_string();
             let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            let failure = Failure::new(Code::InvalidRequest, message).hint(format!("`{name} --help` shows how it is used"));
+            let failure = Failure::new(Code::InvalidRequest, message).hint(format!("`helios {name} --help` shows how it is used"));
             context.console.failing_with(USAGE, Err(failure))
         }
         Err(error) if error.use_stderr() => {
@@ -275,7 +287,8 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 /// The whole command line, for completions.
 fn whole() -> clap::Command {
     let commands = entries().map(|entry| (entry.command)().name(entry.name));
-    clap::Command::new("helios").about("the version store for agents").subcommands(commands)
+    let folder = clap::Arg::new("folder").short('C').value_name("FOLDER").value_hint(ValueHint::DirPath).help("Goes there first");
+    with_json(clap::Command::new("helios")).about("the version store for agents").arg(folder).subcommands(commands)
 }
 
 fn help() -> String {
@@ -297,19 +310,27 @@ fn show_help(console: &mut Console<'_>, names: &[String]) -> Result<u8, Failure>
         None => help(),
         Some((name, beneath)) => {
             let entry = console.failing_with(NO, find(name))?;
-            let (mut command, mut whole) = ((entry.command)(), format!("helios {}", entry.name));
+            let (mut command, mut words) = (built(entry), entry.name.to_owned());
             for name in beneath {
                 let Some(found) = command.find_subcommand(name).cloned() else {
-                    let message = format!("`{whole}` has no command {name:?}");
-                    return Err(Failure::new(Code::InvalidRequest, message).hint(format!("`{whole} --help` lists what it has")));
+                    let message = format!("`helios {words}` has no command {name:?}");
+                    let hint = format!("`helios {words} --help` lists what it has");
+                    return Err(Failure::new(Code::InvalidRequest, message).hint(hint));
                 };
-                (command, whole) = (found, format!("{whole} {name}"));
+                (command, words) = (found, format!("{words} {name}"));
             }
-            command.bin_name(whole).render_long_help().to_string()
+            command.render_long_help().to_string()
         }
     };
     console.write(text.as_bytes())?;
     Ok(OK)
+}
+
+/// A command in which those beneath it know what they are called and which options are everybody's.
+fn built(entry: &Entry) -> clap::Command {
+    let mut command = (entry.command)().bin_name(format!("{PROGRAM} {}", entry.name));
+    command.build();
+    command
 }
 
 /// Names files that were left out, on standard error.
@@ -339,8 +360,8 @@ fn take_turn<'f>(
 }
 
 fn wait_for_turn<'f>(context: &mut Context<'_>, here: &Here, folder: &'f SharedFolder) -> Result<Turn<'f>, Failure> {
-    if let Some(turn) = folder.try_lock() {
-        return Ok(Turn::new(turn, &context.console));
+    if let Some(turn) = Turn::now(folder, &context.console) {
+        return Ok(turn);
     }
     let turn = queue(folder, &context.console)?;
     let name = here.name();
@@ -391,19 +412,41 @@ fn usage(message: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{GITS_WORDS, entries, find, unknown, whole};
+    use super::{GITS_WORDS, PROGRAM, built, entries, find, unknown, whole};
 
     #[test]
     fn every_command_is_well_formed_and_named_as_its_entry() {
         for entry in entries() {
-            let command = (entry.command)();
+            let command = built(entry);
             assert_eq!(command.get_name(), entry.name);
-            assert!(command.get_about().is_some(), "{} says what it does", entry.name);
-            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(after.contains("Examples:"), "{} shows how it is used", entry.name);
+            is_explained(command, entry.name);
         }
         assert!(GITS_WORDS.iter().all(|(word, _)| find(word).is_err()), "what is a command needs no other way");
         whole().debug_assert();
+    }
+
+    /// A command and those beneath it.
+    fn is_explained(mut command: clap::Command, words: &str) {
+        assert!(command.get_about().is_some(), "{words} says what it does");
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            is_explained(below.clone(), &format!("{words} {}", below.get_name()));
+        }
+        let page = command.render_long_help().to_string();
+        assert!(page.contains(&format!("Usage: {PROGRAM} {words}")), "{page}");
+        let examples = page.split_once("\nExamples:\n").map(|(_, examples)| examples);
+        assert!(examples.is_some_and(|examples| examples.contains(&format!("helios {words}"))), "{page}");
+        assert!(page.contains("--json"), "{page}");
+    }
+
+    #[test]
+    fn what_works_with_every_command_is_completed() {
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut whole(), "helios", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        let offered = script.lines().filter_map(|line| line.trim().strip_prefix("opts="));
+        let offered: Vec<&str> = offered.filter(|options| options.contains("--help")).collect();
+        assert!(offered.len() > 50 && offered[0].contains("-C "), "{offered:?}");
+        offered.iter().for_each(|options| assert!(options.contains("--json"), "{options}"));
     }
 
     #[test]

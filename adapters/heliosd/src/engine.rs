@@ -1,6 +1,7 @@
 //! What all commands of one engine share: the open repositories, who is connected, and whether it is leaving.
 
 mod changes;
+mod live;
 pub mod location;
 mod meter;
 mod open;
@@ -25,6 +26,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::console::Console;
 use crate::memory;
+use live::Live;
 use location::Location;
 pub use open::OpenRepository;
 pub use shared::SharedFolder;
@@ -42,6 +44,7 @@ pub struct Engine {
     lock: Option<File>,
     /// By main working folder. The inner lock is held while one is being opened, so that others wait for it.
     open: Mutex<HashMap<PathBuf, Place>>,
+    live: Live,
 }
 
 /// Where a repository is opened, and then is.
@@ -83,6 +86,7 @@ impl Engine {
             started: Instant::now(),
             lock,
             open: Mutex::default(),
+            live: Live::default(),
         }
     }
 
@@ -106,7 +110,7 @@ impl Engine {
             *open = None;
         }
         trust::admit(&location.repository)?;
-        let repository = Arc::new(OpenRepository::open(location, console)?);
+        let repository = Arc::new(OpenRepository::open(location, self.live.total(), console)?);
         *open = Some(Arc::clone(&repository));
         Ok(repository)
     }
@@ -218,6 +222,8 @@ impl Engine {
 
     /// Closes repositories that nobody has used for a while, lets others rest, and closes those that another process waits for.
     pub fn tidy(&self) {
+        // Folders that were looked at ahead count too.
+        self.make_room();
         self.close_where(|repository| {
             let unused = repository.unused_for();
             unused > UNUSED || (unused > WANTED && (repository.is_wanted() || !repository.is_still_there()))

@@ -250,21 +250,29 @@ impl Here {
 impl Drop for Here {
     /// Whatever the command did, those who watch look.
     fn drop(&mut self) {
+        self.open.note_trees();
         self.open.touch();
         self.open.changes.say();
     }
 }
 
-/// A folder's turn. At its end the command is left a warning of what the folder's moves left out.
+/// A folder's turn. At its end what the folder has in memory is noted, and the command is left a warning of what the folder's moves
+/// left out.
 pub struct Turn<'f> {
+    shared: &'f SharedFolder,
     folder: MutexGuard<'f, WorkingFolder>,
     warnings: Warnings,
 }
 
 impl<'f> Turn<'f> {
-    /// The turn of who has the folder.
-    pub fn new(folder: MutexGuard<'f, WorkingFolder>, console: &Console<'_>) -> Self {
-        Self { folder, warnings: console.warnings() }
+    /// The turn, where nobody has it.
+    pub fn now(shared: &'f SharedFolder, console: &Console<'_>) -> Option<Self> {
+        Some(Self { shared, folder: shared.try_lock()?, warnings: console.warnings() })
+    }
+
+    /// The turn, where nobody has it after a while.
+    fn soon(shared: &'f SharedFolder, console: &Console<'_>) -> Option<Self> {
+        Some(Self { shared, folder: shared.try_lock_for(LOOK_UP)?, warnings: console.warnings() })
     }
 }
 
@@ -284,6 +292,7 @@ impl DerefMut for Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        self.shared.used_by(&self.folder);
         for path in self.folder.take_left_out() {
             self.warnings.add(format!("{} is left out: its content was removed with `helios purge`", path::plain(&path)));
         }
@@ -296,8 +305,8 @@ pub fn queue<'f>(folder: &'f SharedFolder, console: &Console<'_>) -> Result<Turn
         if folder.is_lent() {
             return Err(bisecting());
         }
-        if let Some(turn) = folder.try_lock_for(LOOK_UP) {
-            return Ok(Turn::new(turn, console));
+        if let Some(turn) = Turn::soon(folder, console) {
+            return Ok(turn);
         }
         console.check()?;
     }

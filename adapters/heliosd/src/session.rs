@@ -115,7 +115,10 @@ impl Session<'_> {
             other => catch_unwind(AssertUnwindSafe(|| operations::run(self.seat.engine(), other, request.fields, &mut wire)))
                 .unwrap_or_else(|_| Answer::Error(self.own_fault())),
         };
-        wire.answer(answer)
+        let answered = wire.answer(answer);
+        // Nobody waits for it by now.
+        self.seat.engine().make_room();
+        answered
     }
 
     /// Does a command. One that panics is a fault of ours, and is told as one.

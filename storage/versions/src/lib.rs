@@ -37,11 +37,11 @@ pub use renames::{Origin, PathChange, find_renames};
 pub use repository::{
     Alive, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
     CreateOptions, Elsewhere, Existing, Experiment, ExperimentName, ExperimentState, Expired, FastForward, Fault, FileEdit,
-    FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, LogEntry, LogQuery, MergeKind, MergeOutcome, MergeRequest,
-    Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order, PickRequest, PurgePlan,
-    PurgeTarget, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Retention, Root, RootKind, Score,
-    ScoreVariant, Staged, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved, Variant,
-    VariantName, Workspace, WorkspaceName,
+    FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, LIVE_LIMIT, LiveUse, LogEntry, LogQuery, MergeKind,
+    MergeOutcome, MergeRequest, Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order,
+    PickRequest, PurgePlan, PurgeTarget, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Retention, Root,
+    RootKind, Score, ScoreVariant, Staged, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved,
+    Variant, VariantName, Workspace, WorkspaceName,
 };
 pub use snapshot::{Log, Signature, Snapshot, empty_snapshot, empty_tree, log, write_snapshot};
 pub use text::{Quote, diff_text, is_binary, quote_path};

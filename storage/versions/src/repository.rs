@@ -58,7 +58,7 @@ pub use experiments::{Closed, Experiment, ScoreVariant, StartExperiment, Variant
 pub use gc::{Alive, CollectOptions, Collected, Fault, Root, RootKind};
 pub use graph::{Graph, GraphRow};
 pub use history::{History, LogEntry, LogQuery, Merges, Order};
-pub use live::FileEdit;
+pub use live::{FileEdit, LIVE_LIMIT, LiveUse};
 pub use merging::{FastForward, MergeKind, MergeOutcome, MergeRequest, PickRequest};
 pub use names::{ExperimentName, RefName, VariantName, WorkspaceName};
 pub use oplog::{MovedHead, Operation, OperationCause, OperationChange, Undo, Undone};
@@ -236,6 +236,16 @@ impl Repository {
     /// Bytes of trees and contents that are kept in memory for the workspaces (L0).
     pub fn live_bytes(&self) -> usize {
         self.writer().live.bytes()
+    }
+
+    /// Each workspace's tree that is in memory (L0).
+    pub fn live_uses(&self) -> Vec<LiveUse> {
+        self.writer().live.uses()
+    }
+
+    /// Lets go of a workspace's tree and contents in memory (L0): they are in the store.
+    pub fn let_go_of_tree(&self, workspace: &WorkspaceName) {
+        self.writer().live.forget(workspace);
     }
 
     /// Lets go of contents that are kept in memory (L0), for when nobody uses the repository: they are in the store.

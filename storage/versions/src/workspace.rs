@@ -59,6 +59,8 @@ mod following_tests;
 #[cfg(all(test, feature = "git"))]
 mod ignoring_tests;
 #[cfg(all(test, feature = "git"))]
+mod letting_go_tests;
+#[cfg(all(test, feature = "git"))]
 mod moving_tests;
 #[cfg(test)]
 mod tests;

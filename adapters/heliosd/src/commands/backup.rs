@@ -43,11 +43,15 @@ enum BackupVerb {
         to: PathBuf,
     },
     /// Reads a whole backup and checks every hash
+    #[command(after_help = "Examples:\n  helios backup verify /backups/monday\n\nExit codes: 0 sound, 1 it is damaged")]
     Verify {
         /// The backup
         backup: PathBuf,
     },
     /// Makes a repository of a backup
+    #[command(
+        after_help = "Examples:\n  helios backup restore /backups/monday project\n  helios backup restore --replace /backups/monday ."
+    )]
     Restore {
         /// The backup
         backup: PathBuf,
@@ -62,6 +66,9 @@ enum BackupVerb {
     ///
     /// Such a store is not opened until a backup is in its place or its loss is accepted here. Without --yes it is only said how
     /// far writes were acknowledged and how far they are there. What is accepted stands in the operation log.
+    #[command(
+        after_help = "Examples:\n  helios backup accept-loss\n  helios backup accept-loss --yes\n\nExit codes: 0; 1 for a loss that nobody has accepted"
+    )]
     AcceptLoss {
         /// A folder of the repository
         #[arg(default_value = ".")]

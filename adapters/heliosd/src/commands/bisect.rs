@@ -43,6 +43,9 @@ pub struct Bisect {
 #[derive(Subcommand)]
 enum BisectVerb {
     /// Runs a command on snapshots between a good and a bad one
+    #[command(
+        after_help = "Examples:\n  helios bisect run HEAD~20 HEAD -- make test\n  helios bisect run v1.0 agent-1 -- python3 -m pytest -q\n\nExit codes: 0 found, 1 it cannot be told for skipped snapshots, 128 anything else"
+    )]
     Run {
         /// A snapshot on which it still worked
         good: String,
@@ -62,8 +65,6 @@ enum Answer {
 }
 
 impl Verb for Bisect {
-    const FOREIGN: Option<&'static str> = Some("run");
-
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let BisectVerb::Run { good, bad, command } = self.verb;
         let cwd = context.caller.cwd.clone();

@@ -27,6 +27,9 @@ pub struct Config {
 #[derive(Subcommand)]
 enum ConfigVerb {
     /// Prints a setting's value
+    #[command(
+        after_help = "Examples:\n  helios config get cleanup.snapshot_ttl\n\nExit codes: 0; 1 where nothing is set; 128 for an unknown key"
+    )]
     Get {
         /// As `list` shows it
         key: String,
@@ -40,6 +43,7 @@ enum ConfigVerb {
         value: String,
     },
     /// Lets a setting be its default again
+    #[command(after_help = "Examples:\n  helios config unset user.name")]
     Unset {
         /// As `list` shows it
         key: String,

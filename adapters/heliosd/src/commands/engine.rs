@@ -23,8 +23,10 @@ pub struct EngineCommand {
 #[derive(Subcommand)]
 enum EngineVerb {
     /// Says what the engine is doing
+    #[command(after_help = "Examples:\n  helios engine status\n  helios engine status --json")]
     Status,
     /// Lets the engine finish what runs, and end
+    #[command(after_help = "Examples:\n  helios engine stop")]
     Stop,
 }
 

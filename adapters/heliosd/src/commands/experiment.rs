@@ -38,6 +38,9 @@ enum ExperimentVerb {
     )]
     Start(StartArguments),
     /// Adds a variant to an experiment, and prints its branch
+    #[command(
+        after_help = "Examples:\n  helios experiment variant parser c\n  helios experiment variant parser d experiments/parser/a"
+    )]
     Variant {
         /// The experiment
         experiment: String,
@@ -47,11 +50,15 @@ enum ExperimentVerb {
         start: Option<String>,
     },
     /// Lists the experiments, or one with its variants
+    #[command(after_help = "Examples:\n  helios experiment list\n  helios experiment list parser --json")]
     List {
         /// The experiment
         experiment: Option<String>,
     },
     /// Gives a variant a score
+    #[command(
+        after_help = "Examples:\n  helios experiment score parser a 0.93\n  helios experiment score parser a 0.93 --at 3f2a9c017d44 --meta tests=41"
+    )]
     Score {
         /// The experiment
         experiment: String,
@@ -68,11 +75,17 @@ enum ExperimentVerb {
         meta: Vec<(String, String)>,
     },
     /// Prints the variant with the best score
+    #[command(
+        after_help = "Examples:\n  helios experiment best parser\n\nExit codes: 0; 1 where nothing has a score; 128 anything else"
+    )]
     Best {
         /// The experiment
         experiment: String,
     },
     /// Takes a variant into a branch and closes the experiment
+    #[command(
+        after_help = "Examples:\n  helios experiment promote parser\n  helios experiment promote parser b --into main\n\nExit codes: 0 done, 1 changes are in the way or nothing has a score, 128 anything else"
+    )]
     Promote {
         /// The experiment
         experiment: String,
@@ -83,11 +96,13 @@ enum ExperimentVerb {
         into: Option<String>,
     },
     /// Closes an experiment and takes none of its variants
+    #[command(after_help = "Examples:\n  helios experiment discard parser")]
     Discard {
         /// The experiment
         experiment: String,
     },
     /// Forgets a closed experiment, scores and all
+    #[command(after_help = "Examples:\n  helios experiment remove parser")]
     Remove {
         /// The experiment
         experiment: String,

@@ -148,6 +148,7 @@ impl Purge {
                     context.console.note(format!("warning: {place} could not be looked at for what was purged: {message}"))?;
                 }
             }
+            context.engine.make_room();
         }
         Ok(())
     }

@@ -130,6 +130,7 @@ fn move_others(context: &mut Context<'_>, here: &Here, undone: &Undone, others: 
             let message = failure.message;
             context.console.note(format!("warning: the files of workspace {} stay as they are: {message}", other.workspace))?;
         }
+        context.engine.make_room();
     }
     Ok(())
 }

@@ -54,6 +54,7 @@ enum WorkspaceVerb {
     ///
     /// A folder that does not say itself that it is this workspace is elsewhere: it was moved, or this repository is a copy and the
     /// folder is the original's. No command touches its files.
+    #[command(after_help = "Examples:\n  helios workspace list\n  helios workspace list --json")]
     List,
     /// Takes a workspace whose folder was moved, or whose repository was, where it is now
     #[command(after_help = "Examples:\n  mv ../agent-1 ../moved && helios workspace repair ../moved")]
@@ -62,6 +63,7 @@ enum WorkspaceVerb {
         folder: PathBuf,
     },
     /// Forgets a workspace; its branch stays
+    #[command(after_help = "Examples:\n  helios workspace remove agent-1\n  helios workspace remove ../agent-1 --delete")]
     Remove {
         /// Its name, or its folder
         workspace: String,

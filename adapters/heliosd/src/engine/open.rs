@@ -17,6 +17,7 @@ use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceNa
 use parking_lot::{Mutex, MutexGuard};
 
 use super::changes::Changes;
+use super::live::{Share, Total};
 use super::location::Location;
 use super::meter::Meter;
 use super::settings::Settings;
@@ -43,6 +44,9 @@ pub struct OpenRepository {
     rhythm: Mutex<Rhythm>,
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
+    /// What all that is in memory of the engine's repositories takes, and what of it the trees of this one's heads take.
+    live: Total,
+    trees: Share,
     used: Mutex<Instant>,
     /// It has let go of memory since it was used last.
     rested: AtomicBool,
@@ -58,11 +62,11 @@ const RESTING_CACHE_BYTES: usize = 16 << 20;
 type Folder = Arc<SharedFolder>;
 
 impl OpenRepository {
-    /// Opens the repository at a location, waiting for whoever has its store.
-    pub fn open(location: &Location, console: &mut Console<'_>) -> Result<Self, Failure> {
+    /// Opens the repository at a location, waiting for whoever has its store. What is in memory of it is a part of `live`.
+    pub fn open(location: &Location, live: &Total, console: &mut Console<'_>) -> Result<Self, Failure> {
         let settings = Settings::read(&location.own_folder())?;
         let rules = rules(&location.repository, &settings);
-        let folder = looked_at_ahead(location, rules);
+        let folder = looked_at_ahead(location, rules, live);
         let PinnedStore { store, pin } = PinnedStore::open(location, &settings, console)?;
         let folders = folder.and_then(|folder| Some((location.workspace.clone(), folder.recv().ok()?)));
         let repository = Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>).map_err(|error| match error {
@@ -80,6 +84,8 @@ impl OpenRepository {
             changes: Arc::default(),
             settings: Mutex::new(settings),
             folders: Mutex::new(folders.into_iter().collect()),
+            live: live.clone(),
+            trees: Share::of(live),
             used: Mutex::new(Instant::now()),
             rested: AtomicBool::new(false),
         })
@@ -114,7 +120,8 @@ impl OpenRepository {
         }
         let state = location.state();
         fs::create_dir_all(&state).map_err(|error| Failure::io(state.display(), &error))?;
-        let opened = Arc::new(SharedFolder::new(WorkingFolder::open(&location.root, &state, rules(&self.root, &self.settings()))?));
+        let opened = WorkingFolder::open(&location.root, &state, rules(&self.root, &self.settings()))?;
+        let opened = Arc::new(SharedFolder::new(opened, &self.live));
         folders.insert(location.workspace.clone(), Arc::clone(&opened));
         Ok(opened)
     }
@@ -129,9 +136,25 @@ impl OpenRepository {
         self.folders.lock().retain(|_, folder| Arc::strong_count(folder) > 1);
     }
 
+    /// The working folders whose trees are in memory.
+    pub fn held_folders(&self) -> Vec<Arc<SharedFolder>> {
+        self.folders.lock().values().filter(|folder| folder.bytes() > 0).map(Arc::clone).collect()
+    }
+
     /// Memory that the working folders' trees take, in bytes.
     pub fn folder_bytes(&self) -> usize {
-        self.folders.lock().values().map(|folder| folder.try_lock().map_or(0, |folder| folder.memory_bytes())).sum()
+        self.folders.lock().values().map(|folder| folder.bytes()).sum()
+    }
+
+    /// Notes what the trees of heads have in memory.
+    pub fn note_trees(&self) {
+        self.trees.set(self.repository.live_bytes());
+    }
+
+    /// Lets go of the tree of a workspace's head.
+    pub fn let_go_of_tree(&self, workspace: &WorkspaceName) {
+        self.repository.let_go_of_tree(workspace);
+        self.note_trees();
     }
 
     /// Reads the settings again where somebody edited the file, also for the folders that are open. What the store was opened with
@@ -165,6 +188,7 @@ impl OpenRepository {
             return false;
         }
         self.repository.rest();
+        self.note_trees();
         self.store.shrink(RESTING_CACHE_BYTES);
         if let Err(error) = self.store.store().rest() {
             tracing::warn!(%error, root = %self.root.display(), "what is buffered of a repository stays in memory");
@@ -239,18 +263,19 @@ impl OpenRepository {
 
 /// Begins to look at a folder that an earlier engine knew, while its store is opened. Where the folder cannot be opened nothing is
 /// received, and whoever asks for it learns why. Who wants to work in it waits until it was looked at; nobody else does.
-fn looked_at_ahead(location: &Location, rules: FolderRules) -> Option<Receiver<Folder>> {
-    let (root, state) = (location.root.clone(), location.state());
+fn looked_at_ahead(location: &Location, rules: FolderRules, live: &Total) -> Option<Receiver<Folder>> {
+    let (root, state, live) = (location.root.clone(), location.state(), live.clone());
     if !state.join("stat").is_file() {
         return None;
     }
     let (send, opened) = sync_channel(1);
     let look = move || {
         let Ok(folder) = WorkingFolder::open(&root, &state, rules) else { return };
-        let folder = Arc::new(SharedFolder::new(folder));
+        let folder = Arc::new(SharedFolder::new(folder, &live));
         let mut turn = folder.lock();
         if send.send(Arc::clone(&folder)).is_ok() {
             turn.look_ahead();
+            folder.used_by(&turn);
         }
     };
     thread::Builder::new().name("look".to_owned()).spawn(look).ok().map(|_| opened)

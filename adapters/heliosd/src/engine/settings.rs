@@ -106,7 +106,11 @@ impl Settings {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             read => read.map_err(|error| Failure::io(path.display(), &error))?,
         };
-        let values = match serde_norway::from_str::<Value>(&text) {
+        Self::parse(path, seen, &text)
+    }
+
+    fn parse(path: PathBuf, seen: Seen, text: &str) -> Result<Self, Failure> {
+        let values = match serde_norway::from_str::<Value>(text) {
             Ok(Value::Null) => Mapping::new(),
             Ok(Value::Mapping(values)) => values,
             Ok(_) => return Err(invalid(format!("{} is not a list of keys", path.display()))),
@@ -150,25 +154,30 @@ impl Settings {
 
     /// Gives a setting a value, or takes it away, in the file too.
     pub fn set(&mut self, key: &str, value: Option<&str>) -> Result<&'static Setting, Failure> {
-        let setting = find(key)?;
-        if let Some(value) = value {
-            setting.check(value)?;
-        }
-        // What an older file has under the other way to write it goes.
-        let alias = setting.key.replacen("storage.rocksdb.", "storage.pebbledb.", 1);
-        remove(&mut self.values, &alias);
-        match value {
-            Some(value) => insert(&mut self.values, setting.key, value),
-            None => remove(&mut self.values, setting.key),
-        }
-        let text = if self.values.is_empty() { Ok(String::new()) } else { serde_norway::to_string(&self.values) };
-        let text = text.map_err(|error| invalid(error.to_string()))?;
+        let (setting, text) = self.give(key, value)?;
         let draft = self.path.with_extension("yaml.new");
         write_no_follow(&draft, text.as_bytes())
             .and_then(|()| fs::rename(&draft, &self.path))
             .map_err(|error| Failure::io(self.path.display(), &error))?;
         self.seen = look(&self.path);
         Ok(setting)
+    }
+
+    /// The same, of what is in memory; the file's text is answered.
+    fn give(&mut self, key: &str, value: Option<&str>) -> Result<(&'static Setting, String), Failure> {
+        let setting = find(key)?;
+        if let Some(value) = value {
+            setting.check(value)?;
+        }
+        // However it is written there: under its other name, or with dots.
+        let alias = setting.key.replacen("storage.rocksdb.", "storage.pebbledb.", 1);
+        remove(&mut self.values, &alias);
+        remove(&mut self.values, setting.key);
+        if let Some(value) = value {
+            insert(&mut self.values, setting.key, value);
+        }
+        let text = if self.values.is_empty() { Ok(String::new()) } else { serde_norway::to_string(&self.values) };
+        Ok((setting, text.map_err(|error| invalid(error.to_string()))?))
     }
 
     /// A number of bytes.
@@ -227,7 +236,10 @@ impl Setting {
     fn check(&self, value: &str) -> Result<(), Failure> {
         let mut wanted = String::new();
         let fits = match self.kind {
-            Kind::Text => !value.contains(['\n', '\0']),
+            Kind::Text => {
+                wanted.push_str("a text of one line");
+                !value.contains(['\n', '\0'])
+            }
             Kind::Number => {
                 wanted.push_str("a number");
                 value.parse::<u64>().is_ok()
@@ -297,7 +309,9 @@ fn flatten(values: &Mapping, prefix: &str, found: &mut Vec<(String, String)>) {
             Value::String(text) => found.push((key, text.clone())),
             Value::Bool(flag) => found.push((key, flag.to_string())),
             Value::Number(number) => found.push((key, number.to_string())),
-            _ => found.push((key, String::new())),
+            Value::Null => found.push((key, String::new())),
+            // Of several lines, which no setting is.
+            other => found.push((key, serde_norway::to_string(other).unwrap_or_default() + "\n")),
         }
     }
 }
@@ -317,18 +331,41 @@ fn insert(values: &mut Mapping, key: &str, value: &str) {
     }
 }
 
+/// Any of the dots may be within a key of the file, as in `user.name: Ada`.
 fn remove(values: &mut Mapping, key: &str) {
-    match key.split_once('.') {
-        None => drop(values.remove(key)),
-        Some((first, rest)) => {
-            if let Some(Value::Mapping(inner)) = values.get_mut(first) {
-                remove(inner, rest);
-                if inner.is_empty() {
-                    values.remove(first);
-                }
+    values.remove(key);
+    for (dot, _) in key.match_indices('.') {
+        let (first, rest) = (&key[..dot], &key[dot + 1..]);
+        if let Some(Value::Mapping(inner)) = values.get_mut(first) {
+            remove(inner, rest);
+            if inner.is_empty() {
+                values.remove(first);
             }
         }
     }
+}
+
+/// What `fuzzing` feeds.
+pub fn fuzz(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let read = |text: &str| Settings::parse("helios.yaml".into(), None, text);
+    let change = |settings: &Settings, key: &str, value: Option<&str>| {
+        let mut changed = settings.clone();
+        let Ok((setting, text)) = changed.give(key, value) else { return };
+        let again = read(&text).expect("what is written can be read");
+        for other in SETTINGS.iter().chain(DECIDED) {
+            let expected = if other.key == setting.key { value.map(str::to_owned) } else { settings.lookup(other.key) };
+            assert_eq!(again.lookup(other.key), expected, "{} after {key} = {value:?}: {text}", other.key);
+        }
+    };
+    if let Ok(settings) = read(text) {
+        for (key, value) in settings.given() {
+            change(&settings, &key, Some(&value));
+            change(&settings, &key, None);
+        }
+    }
+    let nothing = read("").expect("an empty file sets nothing");
+    text.lines().filter_map(|line| line.split_once('=')).for_each(|(key, value)| change(&nothing, key, Some(value)));
 }
 
 #[cfg(test)]
@@ -373,13 +410,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_with_dots_in_it_is_the_setting_that_is_set() {
+        let (folder, read) = settings("user.name: Ada\nstorage.pebbledb: { write_buffer_size: 1MB }\n");
+        let mut read = read.unwrap();
+        read.set("user.name", Some("Grace")).unwrap();
+        read.set("storage.rocksdb.write_buffer_size", None).unwrap();
+        let again = Settings::read(folder.path()).unwrap();
+        assert_eq!(again.given(), [("user.name".to_owned(), "Grace".to_owned())]);
+    }
+
+    #[test]
     fn unknown_keys_and_wrong_values_are_refused_with_what_would_do() {
         let refused = settings("performance:\n  l1_cash_size: 1GB\n").1.unwrap_err();
         assert!(refused.hint.contains("performance.l1_cache_size"), "{}", refused.hint);
         let (_folder, read) = settings("");
         let refused = read.unwrap().set("cleanup.snapshot_ttl", Some("soon")).unwrap_err();
         assert_eq!(refused.hint, "it is a duration such as 48h or 2d");
-        for text in ["- a\n", "a: [", "performance: 3\n", "cleanup:\n  auto_gc_enabled: maybe\n"] {
+        for text in ["- a\n", "a: [", "performance: 3\n", "cleanup:\n  auto_gc_enabled: maybe\n", "user:\n  name: [A]\n"] {
             assert_eq!(settings(text).1.unwrap_err().code, Code::InvalidConfig, "{text:?}");
         }
     }

@@ -4,6 +4,7 @@
 //! that file and no other. Contents that were committed or read are kept too, up to a limit.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use bytes::Bytes;
 use helix_objects::{NewObject, ObjectStore};
@@ -15,8 +16,9 @@ use crate::{VersionError, show_path};
 
 use super::names::WorkspaceName;
 
-/// What is kept in memory at most, over all workspaces, in bytes.
-const DEFAULT_LIMIT: usize = 1 << 30;
+/// What is kept in memory at most (L0), over all workspaces of a repository that is not told otherwise, in bytes. Whoever has
+/// several repositories, or keeps working folders open, holds all of that together under this one bound.
+pub const LIVE_LIMIT: usize = 1 << 30;
 /// What file systems allow a name, in bytes.
 const MAX_FILE_NAME: usize = 255;
 /// What systems allow a link's target, in bytes.
@@ -28,12 +30,22 @@ const ENTRY_BYTES: usize = size_of::<TreeEntry>() + 16;
 pub(crate) struct LiveTrees {
     trees: HashMap<WorkspaceName, LiveTree>,
     limit: usize,
-    clock: u64,
+}
+
+/// A workspace's tree in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveUse {
+    /// Whose it is.
+    pub workspace: WorkspaceName,
+    /// When it was used last.
+    pub used: Instant,
+    /// What it takes with the contents that are kept for it, in bytes.
+    pub bytes: usize,
 }
 
 impl Default for LiveTrees {
     fn default() -> Self {
-        Self { trees: HashMap::new(), limit: DEFAULT_LIMIT, clock: 0 }
+        Self { trees: HashMap::new(), limit: LIVE_LIMIT }
     }
 }
 
@@ -45,19 +57,24 @@ impl LiveTrees {
         workspace: &WorkspaceName,
         root: ObjectId,
     ) -> Result<&mut LiveTree, VersionError> {
-        self.clock += 1;
         self.make_room(workspace);
         if !self.trees.contains_key(workspace) {
             self.trees.insert(workspace.clone(), LiveTree::load(store, root)?);
         }
         let tree = self.trees.get_mut(workspace).expect("it is there or was put there just now");
-        tree.used = self.clock;
+        tree.used = Instant::now();
         tree.content_limit = self.limit / 2;
         tree.move_to(store, root)?;
         Ok(tree)
     }
 
-    /// Forgets a workspace's tree: after an edit that was not committed.
+    /// Each tree, with when it was used last.
+    pub(crate) fn uses(&self) -> Vec<LiveUse> {
+        let uses = self.trees.iter();
+        uses.map(|(name, tree)| LiveUse { workspace: name.clone(), used: tree.used, bytes: tree.bytes() }).collect()
+    }
+
+    /// Forgets a workspace's tree: after an edit that was not committed, and for room.
     pub(crate) fn forget(&mut self, workspace: &WorkspaceName) {
         self.trees.remove(workspace);
     }
@@ -117,7 +134,7 @@ pub(crate) struct LiveTree {
     contents: HashMap<ObjectId, Bytes>,
     content_bytes: usize,
     content_limit: usize,
-    used: u64,
+    used: Instant,
 }
 
 impl LiveTree {
@@ -125,7 +142,8 @@ impl LiveTree {
         let tree = Tree::load(store, root)?;
         let folder_bytes = weight(&tree);
         let folders = HashMap::from([(Vec::new(), tree)]);
-        Ok(Self { root, folders, folder_bytes, contents: HashMap::new(), content_bytes: 0, content_limit: 0, used: 0 })
+        let (contents, used) = (HashMap::new(), Instant::now());
+        Ok(Self { root, folders, folder_bytes, contents, content_bytes: 0, content_limit: 0, used })
     }
 
     pub(crate) fn root(&self) -> ObjectId {

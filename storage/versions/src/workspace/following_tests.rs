@@ -32,6 +32,8 @@ enum Act {
     Commit,
     /// Another process has it from here on, and looks at it before it has the store.
     Reopen,
+    /// Its tree is let go for room.
+    LetGo,
     /// To an earlier tree, as `switch` or `reset --hard`.
     Move(prop::sample::Index, LocalChanges),
 }
@@ -56,6 +58,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Status),
         3 => Just(Act::Commit),
         2 => Just(Act::Reopen),
+        2 => Just(Act::LetGo),
         2 => (any::<prop::sample::Index>(), prop::sample::select(vec![LocalChanges::Keep, LocalChanges::Discard]))
             .prop_map(|(which, changes)| Act::Move(which, changes)),
     ]
@@ -97,7 +100,7 @@ fn perform(root: &Path, act: &Act) -> std::io::Result<()> {
             fs::write(&draft, [*seed; 3])?;
             make_room(&path).and_then(|()| fs::rename(&draft, path)).or_else(|_| fs::remove_file(&draft))
         }
-        Act::Refresh | Act::Status | Act::Commit | Act::Reopen | Act::Move(..) => Ok(()),
+        Act::Refresh | Act::Status | Act::Commit | Act::Reopen | Act::LetGo | Act::Move(..) => Ok(()),
     }
 }
 
@@ -188,6 +191,7 @@ proptest! {
                     folder = place.open(Events::Use);
                     folder.look_ahead();
                 }
+                Act::LetGo => folder.let_go(),
                 Act::Move(which, changes) if !trees.is_empty() => {
                     let tree = *which.get(&trees);
                     match folder.switch(&store, base, tree, *changes) {

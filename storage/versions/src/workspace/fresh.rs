@@ -36,6 +36,12 @@ impl Held {
         self.objects.get(&id)
     }
 
+    /// Memory in bytes, roughly: the content, and what each of the objects takes beside it.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let places = self.objects.capacity() * 8 / 7 * (size_of::<(ObjectId, NewObject)>() + 1);
+        usize::try_from(self.bytes).unwrap_or(usize::MAX).saturating_add(places + self.objects.len() * 16)
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.objects.is_empty()

@@ -90,7 +90,14 @@ pub(super) struct Index {
     folders: Vec<Option<Folder>>,
     free: Vec<FolderKey>,
     names: usize,
+    name_bytes: usize,
 }
+
+/// What a map of names has room for in each of its nodes, and how much of it names in their order fill.
+const NODE: usize = 11;
+const FILLED: usize = 7;
+/// What a block of memory takes beside what is in it.
+const BLOCK_BYTES: usize = 16;
 
 impl Index {
     pub(super) const ROOT: FolderKey = FolderKey(0);
@@ -106,7 +113,7 @@ impl Index {
             ignored: false,
             chain: None,
         };
-        Self { folders: vec![Some(root)], free: Vec::new(), names: 0 }
+        Self { folders: vec![Some(root)], free: Vec::new(), names: 0, name_bytes: 0 }
     }
 
     pub(super) fn folder(&self, key: FolderKey) -> &Folder {
@@ -122,9 +129,11 @@ impl Index {
         self.names
     }
 
-    /// Memory in bytes, roughly: entries, with what a map and a short name take beside them.
+    /// Memory in bytes, roughly. A folder's last node is half empty, its name is there twice, and its watch is known by number.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.folders.len() * size_of::<Option<Folder>>() + self.names * (size_of::<(Box<[u8]>, Entry)>() * 3 / 2 + 24)
+        let entry = size_of::<(Box<[u8]>, Entry)>();
+        let folder = size_of::<Option<Folder>>() + NODE / 2 * entry + 2 * BLOCK_BYTES;
+        self.folders.capacity() * folder + self.names * (entry * NODE / FILLED + BLOCK_BYTES) + self.name_bytes
     }
 
     /// The folder's path from the root.
@@ -205,6 +214,7 @@ impl Index {
             None => entries.remove(name),
         };
         self.names = self.names + added - usize::from(before.is_some());
+        self.name_bytes = self.name_bytes + added * name.len() - usize::from(before.is_some()) * name.len();
         if added == 0 && before.is_none() {
             return;
         }
@@ -225,6 +235,7 @@ impl Index {
         let folder = self.folders[key.0 as usize].take().expect("a key is dropped with its folder");
         self.free.push(key);
         self.names -= folder.entries.len();
+        self.name_bytes -= folder.entries.keys().map(|name| name.len()).sum::<usize>();
         for entry in folder.entries.values() {
             if let Entry::Folder(inner) = entry {
                 self.drop_folder(*inner, gone);

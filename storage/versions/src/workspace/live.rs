@@ -2,7 +2,7 @@
 //!
 //! A refresh gathers the paths that may be other than the index says (from events, from another base, from files with several
 //! names), looks at those, and merges what it saw. Where events are missing the one path is the root. Whatever
-//! goes wrong half-way, the next refresh looks at everything.
+//! goes wrong half-way, the next refresh looks at everything; so does the first one after all of it was let go.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::CString;
@@ -35,6 +35,8 @@ use crate::{VersionError, show_path};
 
 /// When this many files were read, what is known is saved at once, so that a process that is killed leaves it to the next.
 const SAVE_FROM: usize = 1000;
+/// What a path takes in a set beside its bytes.
+pub(super) const PATH_BYTES: usize = size_of::<Vec<u8>>() * 11 / 7 + 16;
 
 /// A working folder's index, and what it takes to believe it.
 #[derive(Debug)]
@@ -59,16 +61,24 @@ pub(super) struct Live {
     pub(super) held: Held,
     /// Files that were read since the state was saved.
     pub(super) unsaved: usize,
+    /// Nothing is in memory, and no event is heard, until the next look.
+    asleep: bool,
 }
 
 impl Live {
-    pub(super) fn new(root: PathBuf, state: PathBuf, rules: FolderRules, saved: StatCache) -> Self {
+    pub(super) fn open(root: PathBuf, state: PathBuf, rules: FolderRules) -> Result<Self, VersionError> {
+        let mut live = Self::asleep(root, state, rules);
+        live.wake()?;
+        Ok(live)
+    }
+
+    fn asleep(root: PathBuf, state: PathBuf, rules: FolderRules) -> Self {
         Self {
             root,
             state,
             rules,
             index: Index::new(),
-            saved,
+            saved: StatCache::new(),
             saved_on_disk: true,
             watcher: None,
             tracking: Tracking::Scan(ScanReason::Asked),
@@ -79,12 +89,13 @@ impl Live {
             notes: Notes::default(),
             held: Held::default(),
             unsaved: 0,
+            asleep: true,
         }
-        .with_events()
     }
 
-    /// Begins with events where the rules and the system allow them.
-    fn with_events(mut self) -> Self {
+    /// Takes up what is on disk of the files, and begins with events where the rules and the system allow them.
+    fn wake(&mut self) -> Result<(), VersionError> {
+        self.saved = StatCache::open(&self.state.join("stat"))?;
         let opened = match self.rules.events {
             Events::Ignore => Err(ScanReason::Asked),
             Events::Use => folder::open_root(&self.root).map_err(|_| ScanReason::NoEvents).and_then(|root| {
@@ -99,7 +110,33 @@ impl Live {
             Ok(watcher) => (self.watcher, self.tracking) = (Some(watcher), Tracking::Events),
             Err(reason) => self.tracking = Tracking::Scan(reason),
         }
-        self
+        self.asleep = false;
+        Ok(())
+    }
+
+    /// Lets go of everything in memory, and of events; what is known of the files goes to disk before. The next look is one at
+    /// everything. The base stays: what is ignored and carried for its sake is carried also where the next look is told of none.
+    pub(super) fn let_go(&mut self) {
+        if let Err(error) = self.save() {
+            // It only spares the next look some reading.
+            tracing::warn!(%error, "what is known of a folder's files was not kept");
+        }
+        let (root, state) = (std::mem::take(&mut self.root), std::mem::take(&mut self.state));
+        let asleep = Self::asleep(root, state, self.rules.clone());
+        *self = Self { tracking: self.tracking, base: self.base, ..asleep };
+    }
+
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// Memory in bytes, roughly.
+    pub(super) fn memory_bytes(&self) -> usize {
+        if self.asleep {
+            return 0;
+        }
+        let dirty: usize = self.dirty.iter().map(|path| PATH_BYTES + path.len()).sum();
+        self.index.memory_bytes() + self.saved.memory_bytes() + self.notes.memory_bytes() + self.held.memory_bytes() + dirty
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -196,6 +233,9 @@ impl Live {
         base: Option<ObjectId>,
         keep: bool,
     ) -> Result<(ObjectId, u64), VersionError> {
+        if self.asleep {
+            self.wake()?;
+        }
         if let Some(told) = self.watcher.as_mut().map(Watcher::listen) {
             self.hear(told);
         }
@@ -395,15 +435,19 @@ impl Live {
 
     /// What is known of files, for the next process.
     pub(super) fn save(&mut self) -> Result<(), VersionError> {
-        if self.unsaved == 0 {
+        let moved = !self.saved_on_disk && self.saved.len() > 0;
+        if self.unsaved == 0 && !moved {
             return Ok(());
         }
         let tree = match self.index.folder(Index::ROOT).known {
-            Known::Tree { id, .. } => Some(id),
-            Known::Empty | Known::Changed => None,
+            Known::Tree { id, .. } if !moved => Some(id),
+            Known::Tree { .. } | Known::Empty | Known::Changed => None,
         };
         let mut cache = StatCache::at(&self.state.join("stat"), tree);
         self.index.files(&mut |path, file| cache.record(path.to_owned(), file.stat, file.id, file.read_at));
+        if moved {
+            cache.add(&self.saved);
+        }
         cache.save()?;
         self.unsaved = 0;
         Ok(())

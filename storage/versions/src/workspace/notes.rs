@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use helix_protocol::SkipReason;
 
+use super::live::PATH_BYTES;
+
 /// What is to be said of paths beside their entries.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -16,6 +18,13 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// Memory in bytes, roughly.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let sets = [&self.torn, &self.tied, &self.linked];
+        let paths = sets.into_iter().flatten().chain(self.skipped.keys());
+        paths.map(|path| PATH_BYTES + path.len()).sum()
+    }
+
     /// Forgets a path, and all beneath where it was a folder.
     pub(super) fn forget(&mut self, path: &[u8], beneath: bool) {
         self.skipped.remove(path);

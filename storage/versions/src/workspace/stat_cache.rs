@@ -205,6 +205,19 @@ impl StatCache {
         self.entries.len()
     }
 
+    /// Takes in what another cache knows.
+    #[cfg(feature = "git")]
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.entries.extend(other.entries.iter().map(|(path, known)| (path.clone(), *known)));
+    }
+
+    /// Memory in bytes, roughly: a map is as large as it once had to be, and a path is a block of its own.
+    #[cfg(feature = "git")]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let paths: usize = self.entries.keys().map(|path| path.len() + 16).sum();
+        self.entries.capacity() * 8 / 7 * (size_of::<(Vec<u8>, Known)>() + 1) + paths
+    }
+
     pub(crate) fn holds(&mut self, tree: ObjectId) {
         self.tree = Some(tree);
     }

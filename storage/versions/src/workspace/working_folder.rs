@@ -19,7 +19,6 @@ use super::live::Live;
 use super::plan::{Manner, Plan, Planner};
 use super::reading::read_once;
 use super::rules::FolderRules;
-use super::stat_cache::StatCache;
 use super::writing::repository_in;
 use crate::diff::EntryChange;
 use crate::read::gone;
@@ -163,8 +162,7 @@ impl WorkingFolder {
         rules.admit(&root, home.as_deref())?;
         std::fs::create_dir_all(state).map_err(|error| VersionError::io(state, error))?;
         let state = state.canonicalize().map_err(|error| VersionError::io(state, error))?;
-        let saved = StatCache::open(&state.join("stat"))?;
-        Ok(Self { live: Live::new(root, state, rules, saved), left_out: Vec::new() })
+        Ok(Self { live: Live::open(root, state, rules)?, left_out: Vec::new() })
     }
 
     /// Looks at the folder while there is no store yet to hold it against. Nothing is written. It is never needed: where it fails,
@@ -235,7 +233,8 @@ impl WorkingFolder {
     }
 
     /// Fills a folder that holds nothing, as `switch` from nothing with [`LocalChanges::Keep`], sharing the blocks of files
-    /// that `like` has unchanged at the same path where the file system can (copy on write), and writing the others.
+    /// that `like` has unchanged at the same path where the file system can (copy on write), and writing the others. What `like`
+    /// has is what its last refresh found: nothing where it was let go since.
     pub fn populate(&mut self, store: &dyn ObjectStore, tree: ObjectId, like: &Self) -> Result<CheckedOut, VersionError> {
         self.live.bring(store, None, false)?;
         let plan = self.plan(store, None, tree, Manner::Keep)?;
@@ -265,7 +264,7 @@ impl WorkingFolder {
         tree: ObjectId,
         changes: LocalChanges,
     ) -> Result<Vec<Conflict>, VersionError> {
-        if changes == LocalChanges::Keep {
+        if changes == LocalChanges::Keep || self.live.is_asleep() {
             self.live.bring(store, base, false)?;
         }
         let plan = self.plan(store, base, tree, changes.into())?;
@@ -366,9 +365,15 @@ impl WorkingFolder {
         self.live.distrust();
     }
 
-    /// Memory that the tree takes, in bytes, roughly.
+    /// Memory that the tree and what else is known of the files take, in bytes, roughly.
     pub fn memory_bytes(&self) -> usize {
-        self.live.index.memory_bytes()
+        self.live.memory_bytes()
+    }
+
+    /// Lets go of all that memory, and of file events, until the next call that looks at the folder. That one finds everything
+    /// by a scan, with what is known of the files' times, which is on disk by then; its answer is the same.
+    pub fn let_go(&mut self) {
+        self.live.let_go();
     }
 
     /// Remembers on disk what is known of files, so that the next process need not read them. Called by whoever lets the folder go.

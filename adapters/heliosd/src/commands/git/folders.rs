@@ -72,6 +72,7 @@ impl Folders {
             }
             blocked.extend(files.foresee(here.store(), Some(before.tree), to, LocalChanges::Keep)?);
             drop(files);
+            context.engine.make_room();
             moved.push((before, folder, to));
         }
         if !blocked.is_empty() {
@@ -83,6 +84,7 @@ impl Folders {
         }
         for (before, folder, to) in moved {
             let followed = queue(&folder, &context.console)?.switch(here.store(), Some(before.tree), to, LocalChanges::Keep);
+            context.engine.make_room();
             let Err(error) = followed else {
                 before.end(here);
                 continue;

@@ -1,0 +1,300 @@
+//! L0 of all repositories: the trees of working folders and of heads, held together under one bound.
+//!
+//! Each holder says at the end of a command what it has in memory by then. Whatever a command is in stays, so the bound holds
+//! between commands, and while they run by as much as the trees that they are in take.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use helix_versions::{LIVE_LIMIT, WorkspaceName};
+use parking_lot::Mutex;
+
+use super::{Engine, Place, SharedFolder};
+use crate::memory;
+
+/// What trees in memory take together.
+pub struct Live {
+    /// In bytes.
+    limit: usize,
+    total: Total,
+    /// Held by who makes room.
+    making_room: Mutex<()>,
+}
+
+/// The sum of all shares, in bytes.
+#[derive(Clone, Default)]
+pub struct Total(Arc<AtomicUsize>);
+
+/// One holder's part of the total, and nothing of it once it is dropped.
+pub struct Share {
+    total: Total,
+    bytes: Mutex<usize>,
+}
+
+/// Something that can be let go.
+enum Held {
+    Folder(Weak<SharedFolder>),
+    Tree(Place, WorkspaceName),
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { limit: LIVE_LIMIT, total: Total::default(), making_room: Mutex::default() }
+    }
+}
+
+impl Live {
+    /// The sum that holders take part in.
+    pub fn total(&self) -> &Total {
+        &self.total
+    }
+
+    fn bytes(&self) -> usize {
+        self.total.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Share {
+    /// A part of this total, of nothing yet.
+    pub fn of(total: &Total) -> Self {
+        Self { total: total.clone(), bytes: Mutex::new(0) }
+    }
+
+    /// The holder has so many bytes now.
+    pub fn set(&self, bytes: usize) {
+        let mut before = self.bytes.lock();
+        self.total.0.fetch_add(bytes.wrapping_sub(*before), Ordering::Relaxed);
+        *before = bytes;
+    }
+
+    /// What the holder had when it was asked last, in bytes.
+    pub fn bytes(&self) -> usize {
+        *self.bytes.lock()
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl Engine {
+    /// Memory that the trees of all repositories take (L0), in bytes, as of the last command in each.
+    pub fn live_bytes(&self) -> usize {
+        self.live.bytes()
+    }
+
+    /// Lets go of trees, the least recently used first, until what is left is within the limit: after each command, and within those
+    /// that go from folder to folder.
+    pub fn make_room(&self) {
+        if self.live_bytes() <= self.live.limit {
+            return;
+        }
+        // Who is at it sees this too, or the next one does.
+        let Some(_alone) = self.live.making_room.try_lock() else { return };
+        let mut held = self.held();
+        held.sort_by_key(|(used, _)| *used);
+        let before = self.live_bytes();
+        for (_, held) in held {
+            if self.live_bytes() <= self.live.limit {
+                break;
+            }
+            match held {
+                Held::Folder(folder) => {
+                    if let Some(folder) = folder.upgrade() {
+                        folder.let_go();
+                    }
+                }
+                Held::Tree(place, workspace) => {
+                    if let Some(Some(open)) = place.try_lock().as_deref() {
+                        open.let_go_of_tree(&workspace);
+                    }
+                }
+            }
+        }
+        tracing::info!(before, after = self.live_bytes(), "trees in memory were let go for room");
+        memory::give_back();
+    }
+
+    /// Everything that is in memory, with when it was used last.
+    fn held(&self) -> Vec<(Instant, Held)> {
+        let places: Vec<Place> = self.open.lock().values().map(Arc::clone).collect();
+        let mut held = Vec::new();
+        for place in places {
+            let guard = place.try_lock();
+            let Some(Some(open)) = guard.as_deref() else { continue };
+            let folders = open.held_folders().into_iter();
+            held.extend(folders.map(|folder| (folder.used(), Held::Folder(Arc::downgrade(&folder)))));
+            let trees = open.repository.live_uses().into_iter();
+            held.extend(trees.map(|tree| (tree.used, Held::Tree(Arc::clone(&place), tree.workspace))));
+        }
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    use helios_client::{Run, Text};
+    use helix_objects::MemoryStore;
+    use helix_versions::{Events, FolderRules, WorkingFolder};
+
+    use super::*;
+    use crate::commands;
+    use crate::console::Sink;
+    use crate::engine::OpenRepository;
+
+    const FILES: usize = 300;
+    /// So many trees of a folder's size have room.
+    const ROOM: usize = 4;
+
+    /// Tells of nothing but what went wrong.
+    struct Quiet;
+
+    impl Sink for Quiet {
+        fn stdout(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn stderr(&mut self, bytes: &[u8]) -> io::Result<()> {
+            eprint!("{}", String::from_utf8_lossy(bytes));
+            Ok(())
+        }
+
+        fn is_gone(&self) -> bool {
+            false
+        }
+    }
+
+    /// An engine in which a few folders have room, and the place where they are.
+    struct Small {
+        engine: Engine,
+        place: tempfile::TempDir,
+    }
+
+    impl Small {
+        /// With a repository `main`, which has one commit.
+        fn new() -> Self {
+            let mut small = Self { engine: Engine::new(None), place: tempfile::tempdir().unwrap() };
+            small.repository("main");
+            small.engine.live.limit = ROOM * small.engine.live_bytes();
+            small
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.place.path().canonicalize().unwrap().join(name)
+        }
+
+        /// As a session does it.
+        fn run(&self, folder: &Path, argv: &[&str]) {
+            let run = Run {
+                argv: argv.iter().map(|text| Text::new(text.as_bytes())).collect(),
+                cwd: Text::new(folder.to_str().unwrap().as_bytes()),
+                env: BTreeMap::new(),
+                columns: 0,
+                colour: false,
+                offset_minutes: Some(0),
+            };
+            assert_eq!(commands::run(&self.engine, run, &mut Quiet), 0, "{argv:?}");
+            self.engine.make_room();
+            let (bytes, limit) = (self.engine.live_bytes(), self.engine.live.limit);
+            assert!(bytes <= limit, "{bytes} bytes are held, and the limit is {limit}");
+        }
+
+        fn commit(&self, folder: &Path) {
+            self.run(folder, &["commit", "-m", "next", "--work", "."]);
+        }
+
+        fn repository(&self, name: &str) -> PathBuf {
+            let root = self.path(name);
+            for number in 0..FILES {
+                let folder = root.join(format!("d{}", number / 50));
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(folder.join(format!("file{number}.py")), format!("content {number}")).unwrap();
+            }
+            self.run(&root, &["init"]);
+            self.commit(&root);
+            root
+        }
+
+        fn open(&self, root: &Path) -> Arc<OpenRepository> {
+            let place = Arc::clone(&self.engine.open.lock()[root]);
+            let open = place.lock().as_ref().map(Arc::clone);
+            open.unwrap()
+        }
+
+        fn held(&self, root: &Path) -> usize {
+            self.open(root).held_folders().len()
+        }
+    }
+
+    #[test]
+    fn folders_of_one_repository_are_bounded_and_what_was_let_go_commits_what_is_there() {
+        let small = Small::new();
+        small.engine.make_room();
+        let main = small.path("main");
+        let workspaces: Vec<PathBuf> = (0..3 * ROOM).map(|number| small.path(&format!("w{number}"))).collect();
+        for folder in &workspaces {
+            small.run(&main, &["workspace", "add", folder.to_str().unwrap()]);
+            fs::write(folder.join("own.py"), folder.to_str().unwrap()).unwrap();
+            small.commit(folder);
+            small.run(&main, &["status"]);
+            let open = small.open(&main);
+            assert!(open.held_folders().iter().any(|folder| folder.lock().root() == main), "what is in use stays");
+        }
+        assert!((2..=ROOM).contains(&small.held(&main)), "{} are held", small.held(&main));
+        let open = small.open(&main);
+        let first = &workspaces[0];
+        assert!(!open.held_folders().iter().any(|folder| folder.lock().root() == first), "it was used before all others");
+
+        fs::write(first.join("d0/file0.py"), "changed").unwrap();
+        fs::write(first.join("new.py"), "new").unwrap();
+        fs::remove_file(first.join("d1/file50.py")).unwrap();
+        small.commit(first);
+        let state = tempfile::tempdir().unwrap();
+        let rules = FolderRules { events: Events::Ignore, ..FolderRules::default() };
+        let mut anew = WorkingFolder::open(first, state.path(), rules).unwrap();
+        let there = anew.status(&MemoryStore::new(), None).unwrap().tree;
+        let head = open.repository.head(&"w0".parse().unwrap()).unwrap();
+        assert_eq!(open.repository.tree_of(&head).unwrap(), there);
+    }
+
+    #[test]
+    fn folders_of_many_repositories_have_one_bound_and_the_least_recently_used_goes() {
+        let small = Small::new();
+        let roots: Vec<PathBuf> = (0..2 * ROOM).map(|number| small.repository(&format!("r{number}"))).collect();
+        assert_eq!((small.held(&small.path("main")), small.held(&roots[0])), (0, 0));
+        assert_eq!(small.held(&roots[2 * ROOM - 1]), 1);
+        small.engine.close();
+        assert_eq!(small.engine.live_bytes(), 0, "nothing is counted of what is closed");
+    }
+
+    #[test]
+    fn trees_of_heads_are_under_the_same_bound() {
+        let small = Small::new();
+        let (main, other) = (small.path("main"), small.repository("other"));
+        let main_workspace = WorkspaceName::main();
+        let folders = small.engine.live_bytes();
+        let open = small.open(&main);
+        for number in 0..FILES {
+            let path = format!("d{}/file{number}.py", number / 50);
+            assert!(open.repository.read_file(&main_workspace, path.as_bytes()).unwrap().is_some());
+        }
+        open.note_trees();
+        assert!(small.engine.live_bytes() > folders, "what is kept of a head counts");
+        let kept = open.repository.live_bytes();
+        drop(open);
+        // The folders are older, and they are not enough.
+        let mut small = small;
+        small.engine.live.limit = kept - 1;
+        small.engine.make_room();
+        assert_eq!((small.engine.live_bytes(), small.held(&main), small.held(&other)), (0, 0, 0));
+        assert!(small.open(&main).repository.read_file(&main_workspace, b"d0/file0.py").unwrap().is_some());
+    }
+}
