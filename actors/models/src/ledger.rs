@@ -1,12 +1,13 @@
 //! Writing down every call, beside the answer.
 //!
-//! Entries are gathered and written in groups, so that a task's commit waits for none of them. A call that nobody waits for any
-//! more is written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while
+//! Entries are gathered and written in groups, so that a task's commit waits for none of them, unless it charges what they say: then
+//! they are written at once. A call that nobody waits for any more is written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while
 //! somebody is asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes
 //! that entry's place. Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
 //!
 //! A turn for which a model was asked twice has two entries: each is a call that is billed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use futures::FutureExt;
 use helix_messages::{Asking, OnBehalf, ReadRequest, Records, Write};
 use helix_ports::{DeltaSink, Extent, FaultScope, ProviderError, RawAnswer, RawCall, RawOperation};
 use helix_protocol::{
-    CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, Timestamp, Usage, WireFormat,
+    CallOutcome, Code, Failure, ModelCall, ModelCallId, ModelReply, ModelRequest, Spent, TaskId, Timestamp, Usage, WireFormat,
 };
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::pool::Pool;
 use crate::{drive, forward, insist, router};
@@ -29,19 +30,69 @@ const WAITING: usize = 4_096;
 const GROUP: usize = 256;
 /// How long the first entry waits for others.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long a call may go on for which a task's charge waits. What asked for it is gone by then, so it has just ended or is about to.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Where entries go.
 #[derive(Clone)]
 pub(crate) struct Ledger {
-    entries: mpsc::Sender<ModelCall>,
+    lines: mpsc::Sender<Line>,
+    under_way: Calls,
     records: Option<Records>,
+}
+
+enum Line {
+    Call(Box<ModelCall>),
+    /// Somebody waits until all before it is written.
+    Written(oneshot::Sender<()>),
+}
+
+/// How many calls are under way for each task.
+type Calls = Arc<watch::Sender<HashMap<TaskId, usize>>>;
+
+/// A call for a task. Ends with the value.
+struct UnderWay {
+    calls: Calls,
+    task: TaskId,
+}
+
+impl UnderWay {
+    fn new(calls: &Calls, task: TaskId) -> Self {
+        calls.send_modify(|calls| *calls.entry(task).or_default() += 1);
+        Self { calls: Arc::clone(calls), task }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.calls.send_modify(|calls| {
+            let count = calls.get_mut(&self.task).expect("it is counted from its beginning to here");
+            *count -= 1;
+            if *count == 0 {
+                calls.remove(&self.task);
+            }
+        });
+    }
 }
 
 impl Ledger {
     /// A ledger, and the work that keeps it.
     pub fn new(records: Option<Records>) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (entries, waiting) = mpsc::channel(WAITING);
-        (Self { entries, records: records.clone() }, keep(records, waiting))
+        let (lines, waiting) = mpsc::channel(WAITING);
+        (Self { lines, under_way: Calls::default(), records: records.clone() }, keep(records, waiting))
+    }
+
+    /// Waits until the calls for a task have ended, for a while, and are on disk.
+    pub async fn entered(&self, task: TaskId) {
+        let mut under_way = self.under_way.subscribe();
+        if timeout(ENDING, under_way.wait_for(|calls| !calls.contains_key(&task))).await.is_err() {
+            tracing::warn!(%task, "a model call goes on beyond the turn that made it; the task's next one is charged for it");
+        }
+        let (told, written) = oneshot::channel();
+        // An error means that the branch is stopping.
+        if self.lines.send(Line::Written(told)).await.is_ok() {
+            let _ = written.await;
+        }
     }
 
     /// An entry for a call that begins.
@@ -52,6 +103,7 @@ impl Ledger {
         };
         Entry {
             ledger: self.clone(),
+            _under_way: on_behalf.task.map(|task| UnderWay::new(&self.under_way, task)),
             id,
             on_behalf,
             began: Instant::now(),
@@ -65,25 +117,31 @@ impl Ledger {
     }
 }
 
-async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<ModelCall>) {
-    let mut group = Vec::new();
-    while waiting.recv_many(&mut group, GROUP).await > 0 {
-        let Some(records) = &records else {
-            group.clear();
-            continue;
-        };
-        if group.len() < GROUP {
-            sleep(GATHER).await;
-            while group.len() < GROUP
-                && let Ok(entry) = waiting.try_recv()
-            {
-                group.push(entry);
+async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<Line>) {
+    let mut lines = Vec::new();
+    while waiting.recv_many(&mut lines, GROUP).await > 0 {
+        let until = Instant::now() + GATHER;
+        while lines.len() < GROUP && lines.iter().all(|line| matches!(line, Line::Call(_))) {
+            match timeout_at(until, waiting.recv()).await {
+                Ok(Some(line)) => lines.push(line),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let (mut group, mut told) = (Vec::new(), Vec::new());
+        for line in lines.drain(..) {
+            match line {
+                Line::Call(call) => group.push(*call),
+                Line::Written(tell) => told.push(tell),
             }
         }
         let count = group.len();
-        if let Err(failure) = records.write(Write::ModelCalls(std::mem::take(&mut group))).await {
+        if let Some(records) = records.as_ref().filter(|_| count > 0)
+            && let Err(failure) = records.write(Write::ModelCalls(group)).await
+        {
             tracing::error!(count, %failure, "model calls could not be entered into the ledger");
         }
+        // Whoever left does not wait.
+        told.into_iter().for_each(|tell| drop(tell.send(())));
     }
 }
 
@@ -114,6 +172,8 @@ impl Unused {
 /// One call. Dropped while somebody is asked it is entered as uncertain.
 pub(crate) struct Entry {
     ledger: Ledger,
+    /// Until the entry has been handed on, whatever way.
+    _under_way: Option<UnderWay>,
     id: ModelCallId,
     on_behalf: OnBehalf,
     began: Instant,
@@ -215,7 +275,7 @@ impl Entry {
     async fn write(&self, usage: Usage, outcome: CallOutcome, code: Option<Code>) {
         for call in self.first().into_iter().chain([self.call(usage, outcome, code)]) {
             // An error means that the branch is stopping.
-            let _ = self.ledger.entries.send(call).await;
+            let _ = self.ledger.lines.send(Line::Call(Box::new(call))).await;
         }
     }
 
@@ -307,7 +367,7 @@ impl Drop for Entry {
         let (usage, outcome) =
             if self.asking.give_up() { (Usage::default(), CallOutcome::Failed) } else { (self.left(most), CallOutcome::Uncertain) };
         for call in self.first().into_iter().chain([self.call(usage, outcome, Some(Code::Cancelled))]) {
-            if self.ledger.entries.try_send(call).is_err() {
+            if self.ledger.lines.try_send(Line::Call(Box::new(call))).is_err() {
                 tracing::warn!("a call that was given up is not in the ledger: too many wait to be entered");
             }
         }

@@ -76,6 +76,13 @@ impl actor::Actor for RouterActor {
             ModelsMsg::Count { request, reply } => state.answer(reply, async move { count(&pool, *request).await }),
             ModelsMsg::Offered { reply } => drop(reply.send(Ok(pool.directory.offered()))),
             ModelsMsg::Quote { request, extent, reply } => state.quote(request, extent, reply),
+            ModelsMsg::Entered { task, reply } => {
+                let ledger = state.ledger.clone();
+                state.answers.spawn(async move {
+                    ledger.entered(task).await;
+                    drop(reply.send(Ok(())));
+                });
+            }
             ModelsMsg::List { reply } => state.list(reply),
             ModelsMsg::Circuits { reply } => drop(reply.send(Ok(pool.circuits()))),
         }

@@ -20,8 +20,6 @@ use crate::shared::Shared;
 
 /// How long a key is good where nobody revokes it.
 const VALID: Duration = Duration::from_secs(24 * 60 * 60);
-/// The ledger gathers entries for a moment before it writes them.
-const LEDGER_LAG: Duration = Duration::from_millis(400);
 /// Calls of a turn that are counted.
 const COUNTED: u32 = 10_000;
 
@@ -145,7 +143,10 @@ fn is_of_a_turn(key: &GatewayKey) -> bool {
 
 /// What the task's calls cost beyond what it was `charged` already.
 async fn unsettled(shared: &Shared, task: TaskId, charged: Spent) -> Result<Spent, Failure> {
-    tokio::time::sleep(LEDGER_LAG).await;
+    if let Err(failure) = shared.args.models.entered(task).await {
+        // The branch begins anew, and what its ledger had is written or lost by now.
+        tracing::warn!(%task, %failure, "the latest model calls of a turn may be charged with the next one");
+    }
     let filter = LedgerFilter { task: Some(task), ..LedgerFilter::default() };
     let spent = shared.read(|records| async move { records.read().ledger_spent(filter).await }).await?;
     Ok(spent.minus(charged))

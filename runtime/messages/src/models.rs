@@ -173,6 +173,13 @@ pub enum ModelsMsg {
         /// The answer.
         reply: Reply<Quote>,
     },
+    /// Answers once the calls for a task are in the ledger. Sent by task actors before a turn of an external agent is charged.
+    Entered {
+        /// Whose calls.
+        task: TaskId,
+        /// The answer.
+        reply: Reply<()>,
+    },
     /// Every provider, with its health. Sent by the HTTP face and by `doctor`.
     List {
         /// The answer.
@@ -248,6 +255,12 @@ impl Models {
     pub async fn quote_passing(&self, request: ModelRequest, extent: Extent) -> Result<Quote, Failure> {
         let request = Box::new(request);
         self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::Quote { request, extent, reply }).await
+    }
+
+    /// Waits until the calls for a task are in the ledger, those that have just ended included; one that goes on is waited for a few
+    /// seconds.
+    pub async fn entered(&self, task: TaskId) -> Result<(), Failure> {
+        self.address.ask(Duration::from_secs(30), |reply| ModelsMsg::Entered { task, reply }).await
     }
 
     /// Every provider.

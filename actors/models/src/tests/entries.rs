@@ -5,7 +5,7 @@ use helix_database::{LedgerFilter, MemoryStore, RecordStore};
 use helix_kernel::{Admitted, ChildSpec, Strategy, SupervisorSpec, actor};
 use helix_messages::{Asking, OnBehalf, Records, RecordsMsg};
 use helix_ports::RawOperation;
-use helix_protocol::{CallOutcome, ModelCall, ModelCallId, Spent};
+use helix_protocol::{CallOutcome, ModelCall, ModelCallId, Spent, TaskId};
 
 use super::*;
 
@@ -184,4 +184,33 @@ async fn an_entry_names_whoever_was_asked_last_however_the_call_ended() {
         sleep(CALL).await;
         assert_eq!(names(&entered).await, CallOutcome::Uncertain);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_charges_a_task_waits_for_its_calls_and_for_no_other_and_finds_them_in_the_ledger() {
+    let a = FakeProvider::new("a", []);
+    let entered = Entered::new(&[&a], Limits::default()).await;
+    let (mine, other) = (TaskId::new(), TaskId::new());
+    let call = |task| {
+        let models = entered.models.on_behalf(OnBehalf { task: Some(task), ..OnBehalf::default() });
+        async move { models.generate(request(Some("team")), None).await.expect("it is answered") }
+    };
+    let began = tokio::time::Instant::now();
+    let waits = async {
+        sleep(CALL / 2).await;
+        entered.models.entered(other).await.expect("answered");
+        assert_eq!(began.elapsed(), CALL / 2, "nothing is under way for it");
+        entered.models.entered(mine).await.expect("answered");
+        assert_eq!(began.elapsed(), CALL, "it does not wait for others to gather");
+        entered.ledger().await.len()
+    };
+    assert_eq!(tokio::join!(call(mine), waits).1, 1);
+
+    let (left, ()) = tokio::join!(tokio::time::timeout(CALL / 2, call(mine)), async {
+        sleep(CALL / 4).await;
+        entered.models.entered(mine).await.expect("answered");
+    });
+    assert!(left.is_err(), "its client went away");
+    let told: Vec<_> = entered.ledger().await.iter().map(|call| call.outcome).collect();
+    assert_eq!(told, [CallOutcome::Uncertain, CallOutcome::Answered]);
 }

@@ -75,7 +75,7 @@ mod tests {
         let (sent, counted) = (OpenAi.encode(&turn).body, OpenAi.encode_count(&turn).expect("it counts"));
         assert_eq!(counted.path, "responses/input_tokens");
         let fields: Vec<&String> = counted.body.as_object().expect("an object").keys().collect();
-        assert_eq!(fields, ["input", "model", "tool_choice", "tools"]);
+        assert_eq!(fields, ["model", "input", "tools", "tool_choice"]);
         assert!(fields.iter().all(|field| counted.body[*field] == sent[*field]));
         assert_eq!(OpenAi.decode_count(&json!({"object": "response.input_tokens", "input_tokens": 7})), Some(7));
         assert!(OpenAi::is_at("https://api.openai.com/v1") && !OpenAi::is_at("https://api.x.ai/v1"));

@@ -334,6 +334,6 @@ mod tests {
         assert_eq!(told(make.clone(), Some((long.clone(), false)), false), short);
         assert_eq!(told(make, Some((long, true)), true).lines().count(), 4 + 12);
         let waits = told(json!({"path": "a", "content": "one\ntwo\n", "all": true}), None, true);
-        assert_eq!(waits, "› shell, not made by this step\n  all: true\n  content:\n    one\n    two\n  path: a\n");
+        assert_eq!(waits, "› shell, not made by this step\n  path: a\n  content:\n    one\n    two\n  all: true\n");
     }
 }
