@@ -8,6 +8,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use helix_protocol::link::{Request, Response};
@@ -242,6 +244,31 @@ async fn credentials_and_what_the_worker_keeps_cannot_be_read() {
             space.python(&format!("import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"{socket}\")")).await;
         assert_ne!(code, 0, "{said}");
     }
+}
+
+#[tokio::test]
+async fn sockets_that_go_while_a_sandbox_is_made_are_in_nobodys_way() {
+    // Not below `/tmp`, of which a sandbox has its own.
+    let (home, bench) = (Home::new(), Bench::start());
+    let node = bench.connect(1).await;
+    let sockets: Vec<PathBuf> = (0..50).map(|number| home.path().join(format!("{number}.sock"))).collect();
+    let ends = Arc::new(AtomicBool::new(false));
+    let come_and_go = std::thread::spawn({
+        let ends = Arc::clone(&ends);
+        move || {
+            while !ends.load(Ordering::Relaxed) {
+                let listen: Vec<_> = sockets.iter().map(|socket| UnixListener::bind(socket).expect("bound")).collect();
+                sockets.iter().for_each(|socket| std::fs::remove_file(socket).expect("it is there"));
+                drop(listen);
+            }
+        }
+    });
+    for _ in 0..30 {
+        let space = Space::at(&node, Isolation::Workspace, Network::None).await;
+        assert_eq!(space.run("true").await.0, 0);
+    }
+    ends.store(true, Ordering::Relaxed);
+    come_and_go.join().expect("it ends");
 }
 
 /// A cover is on a file, and goes with it when another one takes its name. What was not there has no cover at all.

@@ -159,23 +159,26 @@ fn make_run(kept: &[Place]) -> io::Result<()> {
 
 /// Puts nothing where something was. A folder is named: what belongs inside may have to be put there before it is closed.
 fn cover(path: &Path) -> io::Result<Option<PathBuf>> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        // It went with what was covered before.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(found) = unless_gone(fs::symlink_metadata(path))? else { return Ok(None) };
     if found.is_dir() {
         // It may be passed through and not listed.
-        memory(path, "mode=0711", MountFlags::NOSUID | MountFlags::NODEV)?;
-        return Ok(Some(path.to_owned()));
+        let covered = unless_gone(memory(path, "mode=0711", MountFlags::NOSUID | MountFlags::NODEV))?;
+        return Ok(covered.map(|()| path.to_owned()));
     }
     if found.is_file() || found.file_type().is_socket() {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, COVER, flags)?;
-        move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        unless_gone(move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(io::Error::from))?;
     }
     Ok(None)
+}
+
+/// What was done to something that may be covered already, or go at any moment, as a socket does whose program ends.
+fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        done => done.map(Some),
+    }
 }
 
 fn memory(at: impl AsRef<Path>, options: &str, flags: MountFlags) -> io::Result<()> {
