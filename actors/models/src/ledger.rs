@@ -86,7 +86,7 @@ impl Ledger {
     pub async fn entered(&self, task: TaskId) {
         let mut under_way = self.under_way.subscribe();
         if timeout(ENDING, under_way.wait_for(|calls| !calls.contains_key(&task))).await.is_err() {
-            tracing::warn!(%task, "a model call goes on beyond the turn that made it; the task's next one is charged for it");
+            tracing::warn!(%task, "a model call goes on beyond the turn that made it: where the task has another turn, that one is charged for it");
         }
         let (told, written) = oneshot::channel();
         // An error means that the branch is stopping.
@@ -140,8 +140,10 @@ async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<Line>) {
         {
             tracing::error!(count, %failure, "model calls could not be entered into the ledger");
         }
-        // Whoever left does not wait.
-        told.into_iter().for_each(|tell| drop(tell.send(())));
+        for tell in told {
+            // Whoever left does not wait.
+            let _ = tell.send(());
+        }
     }
 }
 

@@ -137,9 +137,12 @@ pub(crate) fn asked(request: &ModelRequest, reply: &ModelReply) -> AskedModel {
         request.thinking,
         request.show_thinking,
     ]);
+    // Their arguments have no order of their own.
+    let mut tools = request.tools.clone();
+    tools.iter_mut().for_each(|tool| tool.parameters.sort_all_objects());
     AskedModel {
         system: digest(&system),
-        tools: digest(&request.tools),
+        tools: digest(&tools),
         messages: digest(&rest),
         settings: digest(&settings),
         stop: reply.stop.clone(),

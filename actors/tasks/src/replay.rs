@@ -24,7 +24,7 @@ pub struct Replay {
     heard: Option<Vec<RemarkId>>,
     timed: Option<(Duration, Timestamp)>,
     rested: bool,
-    /// Whether anything but the time is journalled of the step.
+    /// Whether anything is journalled of the step but the time and that the conversation rested.
     began: bool,
     next: u64,
 }
@@ -59,7 +59,7 @@ impl Replay {
     /// Takes note of an entry that was written: the first at [`next`](Self::next), each further one behind it.
     pub fn apply(&mut self, sequence: u64, body: &JournalBody) {
         self.next = self.next.max(sequence + 1);
-        self.began |= !matches!(body, JournalBody::Timed { .. });
+        self.began |= !matches!(body, JournalBody::Timed { .. } | JournalBody::Rested { .. });
         match body {
             JournalBody::Reserved { call, money, tokens } => {
                 if let Some(lost) = self.open.insert(call.clone(), Amount { money: *money, tokens: *tokens }) {
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(read(&[reserved(1, 5)], true), Some(false), "its answer is on its way");
         assert_eq!(read(&[reserved(1, 5), replied.clone()], false), Some(false));
         assert_eq!(read(std::slice::from_ref(&rested), false), Some(true));
-        assert_eq!(read(&[rested, reserved(1, 5), replied], false), Some(true));
+        assert_eq!(read(&[rested.clone(), reserved(1, 5), replied], false), Some(true));
+        assert_eq!(Replay::read(3, &entries(3, &[rested]), |_| false).heard(), None, "it has heard nobody yet");
     }
 
     #[test]

@@ -233,19 +233,21 @@ impl Repository {
         self.writer().live.set_limit(bytes);
     }
 
-    /// Bytes of trees and contents that are kept in memory for the workspaces (L0).
-    pub fn live_bytes(&self) -> usize {
-        self.writer().live.bytes()
+    /// Bytes of trees and contents that are kept in memory for the workspaces (L0). `None` while somebody writes.
+    pub fn live_bytes(&self) -> Option<usize> {
+        self.inner.writer.try_lock().map(|writer| writer.live.bytes())
     }
 
-    /// Each workspace's tree that is in memory (L0).
+    /// Each workspace's tree that is in memory (L0); none of them while somebody writes.
     pub fn live_uses(&self) -> Vec<LiveUse> {
-        self.writer().live.uses()
+        self.inner.writer.try_lock().map_or_else(Vec::new, |writer| writer.live.uses())
     }
 
-    /// Lets go of a workspace's tree and contents in memory (L0): they are in the store.
+    /// Lets go of a workspace's tree and contents in memory (L0), which are in the store, unless somebody writes.
     pub fn let_go_of_tree(&self, workspace: &WorkspaceName) {
-        self.writer().live.forget(workspace);
+        if let Some(mut writer) = self.inner.writer.try_lock() {
+            writer.live.forget(workspace);
+        }
     }
 
     /// Lets go of contents that are kept in memory (L0), for when nobody uses the repository: they are in the store.

@@ -32,6 +32,8 @@ const OF_RUN: &[&str] = &[
 ];
 /// Covers what is hidden and is no folder: programs find it empty, and do without.
 pub(super) const COVER: &str = "/dev/.hidden";
+/// How often something is covered that is another one each time.
+const COVER_TRIES: u32 = 1_000;
 
 /// A place with what shall be seen there.
 struct Place {
@@ -159,26 +161,35 @@ fn make_run(kept: &[Place]) -> io::Result<()> {
 
 /// Puts nothing where something was. A folder is named: what belongs inside may have to be put there before it is closed.
 fn cover(path: &Path) -> io::Result<Option<PathBuf>> {
-    let Some(found) = unless_gone(fs::symlink_metadata(path))? else { return Ok(None) };
+    let is_gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let mut tries = 0;
+    loop {
+        let found = match fs::symlink_metadata(path) {
+            // It went with what was covered before, or by itself, as a socket does whose program ends.
+            Err(error) if is_gone(&error) => return Ok(None),
+            found => found?,
+        };
+        tries += 1;
+        match put_nothing_at(path, &found) {
+            // It went after the look, and something else may have its name by now.
+            Err(error) if is_gone(&error) && tries < COVER_TRIES => {}
+            covered => return covered,
+        }
+    }
+}
+
+fn put_nothing_at(path: &Path, found: &fs::Metadata) -> io::Result<Option<PathBuf>> {
     if found.is_dir() {
         // It may be passed through and not listed.
-        let covered = unless_gone(memory(path, "mode=0711", MountFlags::NOSUID | MountFlags::NODEV))?;
-        return Ok(covered.map(|()| path.to_owned()));
+        memory(path, "mode=0711", MountFlags::NOSUID | MountFlags::NODEV)?;
+        return Ok(Some(path.to_owned()));
     }
     if found.is_file() || found.file_type().is_socket() {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, COVER, flags)?;
-        unless_gone(move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(io::Error::from))?;
+        move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     }
     Ok(None)
-}
-
-/// What was done to something that may be covered already, or go at any moment, as a socket does whose program ends.
-fn unless_gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
-    match done {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        done => done.map(Some),
-    }
 }
 
 fn memory(at: impl AsRef<Path>, options: &str, flags: MountFlags) -> io::Result<()> {

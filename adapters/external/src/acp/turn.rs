@@ -4,13 +4,13 @@ use std::io::Write;
 
 use agent_client_protocol_schema::v1::{
     AGENT_METHOD_NAMES, CLIENT_METHOD_NAMES, CancelNotification, ContentBlock, Error, ErrorCode, PermissionOption,
-    PermissionOptionKind, PlanEntry, RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
-    SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate, ToolCallContent, ToolCallStatus, ToolCallUpdate,
+    PermissionOptionKind, PlanEntry, RequestPermissionOutcome, RequestPermissionResponse, SelectedPermissionOutcome, SessionId,
+    SessionUpdate, ToolCallContent, ToolCallStatus, ToolCallUpdate,
 };
 use helix_protocol::{AgentTurn, Approval, Message, Permission};
 use serde_json::{Value, json};
 
-use super::wire::{self, Incoming};
+use super::wire::{self, Incoming, PermissionRequest, Update};
 use crate::transcript::{Call, Transcript, cut};
 
 /// How much of a call a person is shown, in bytes.
@@ -103,10 +103,19 @@ impl<'a> Turn<'a> {
         if method != CLIENT_METHOD_NAMES.session_update || self.session.is_none() {
             return;
         }
-        let Ok(SessionNotification { session_id, update, .. }) = serde_json::from_value(params) else { return };
+        let Ok(Update { session_id, update }) = serde_json::from_value(params) else { return };
         if self.session != Some(session_id) {
             return;
         }
+        // What begins a call is read as what is new of one: it may leave out what the agent does not know yet.
+        if update["sessionUpdate"] == "tool_call" {
+            if let Ok(call) = serde_json::from_value::<ToolCallUpdate>(update) {
+                self.show(&format!("\n[{}]\n", cut(call.fields.title.as_deref().unwrap_or("a tool"), 200)));
+                self.note(call);
+            }
+            return;
+        }
+        let Ok(update) = serde_json::from_value(update) else { return };
         match update {
             SessionUpdate::AgentMessageChunk(chunk) => {
                 self.show(text(&chunk.content));
@@ -116,10 +125,6 @@ impl<'a> Turn<'a> {
             SessionUpdate::Plan(plan) => {
                 let line = |entry: &PlanEntry| format!("- [{}] {}", wire::word(&entry.status), entry.content);
                 self.transcript.plan(&plan.entries.iter().map(line).collect::<Vec<_>>().join("\n"));
-            }
-            SessionUpdate::ToolCall(call) => {
-                self.show(&format!("\n[{}]\n", cut(&call.title, 200)));
-                self.note(call.into());
             }
             SessionUpdate::ToolCallUpdate(call) => self.note(call),
             _ => {}
@@ -132,10 +137,11 @@ impl<'a> Turn<'a> {
             let message = format!("this client has no {method}");
             return Answer::Refused(Error::new(ErrorCode::MethodNotFound.into(), message));
         }
-        let RequestPermissionRequest { tool_call, options, .. } = match serde_json::from_value(params) {
+        let PermissionRequest { tool_call, options } = match serde_json::from_value(params) {
             Ok(request) => request,
             Err(error) => return Answer::Refused(Error::invalid_params().data(Value::String(error.to_string()))),
         };
+        let options: Vec<PermissionOption> = options.into_iter().filter_map(|option| serde_json::from_value(option).ok()).collect();
         let id = tool_call.tool_call_id.clone();
         self.note(tool_call);
         let call = self.transcript.call(&id.0);
@@ -284,5 +290,26 @@ mod tests {
         let run = call("1", "run", json!({ "command": "make" }));
         assert!(asks(&[of_before], &run).is_some());
         assert_eq!(asks(&[Permission::of_kind("execute")], &run), None);
+    }
+
+    #[test]
+    fn what_is_newer_than_the_schema_is_passed_over_and_the_rest_counts() {
+        let turn = fuzzing::turn(Approval::Full);
+        let mut shown = Vec::new();
+        let mut state = Turn::new(&turn, &mut shown);
+        state.listen("s".into());
+        let begun = json!({ "sessionUpdate": "tool_call", "toolCallId": "c", "kind": "teleport" });
+        state.told("session/update", json!({ "sessionId": "s", "update": begun }));
+        let options = json!([
+            { "optionId": "m", "name": "Maybe", "kind": "allow_on_sundays" },
+            { "optionId": "y", "name": "Allow", "kind": "allow_once" },
+        ]);
+        let asked = json!({ "sessionId": "s", "toolCall": { "toolCallId": "c", "title": "go" }, "options": options });
+        match state.asked_for("session/request_permission", asked) {
+            Answer::Chosen(RequestPermissionOutcome::Selected(chosen)) => assert_eq!(&*chosen.option_id.0, "y"),
+            _ => panic!("it is allowed"),
+        }
+        assert_eq!(state.transcript.call("c").title, "go");
+        assert_eq!(String::from_utf8(shown).expect("text"), "\n[a tool]\n");
     }
 }

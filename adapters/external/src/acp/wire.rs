@@ -2,7 +2,7 @@
 //! Those leave out what they do not know, and so does what is here: agents are newer than this.
 
 use agent_client_protocol_schema::v1::{
-    Error, InitializeResponse, JsonRpcMessage, Notification, Request, RequestId, Response, StopReason,
+    Error, InitializeResponse, JsonRpcMessage, Notification, Request, RequestId, Response, SessionId, StopReason, ToolCallUpdate,
 };
 use helix_protocol::AgentEnd;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,23 @@ impl Prompted {
             Ok(_) | Err(_) => AgentEnd::Done,
         }
     }
+}
+
+/// `session/update`; the schema's own type refuses all of it for one part that it does not know.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Update {
+    pub session_id: SessionId,
+    pub update: Value,
+}
+
+/// `session/request_permission`, for the same reason.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PermissionRequest {
+    pub tool_call: ToolCallUpdate,
+    #[serde(default)]
+    pub options: Vec<Value>,
 }
 
 /// What a value is called on the wire.

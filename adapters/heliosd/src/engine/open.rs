@@ -146,9 +146,11 @@ impl OpenRepository {
         self.folders.lock().values().map(|folder| folder.bytes()).sum()
     }
 
-    /// Notes what the trees of heads have in memory.
+    /// Notes what the trees of heads have in memory. Where somebody writes, that command notes it at its end.
     pub fn note_trees(&self) {
-        self.trees.set(self.repository.live_bytes());
+        if let Some(bytes) = self.repository.live_bytes() {
+            self.trees.set(bytes);
+        }
     }
 
     /// Lets go of the tree of a workspace's head.

@@ -46,7 +46,9 @@ fn read(content: &Value, hash: &mut blake3::Hasher) {
         Value::Object(fields) => match fields.get("text") {
             Some(text @ Value::String(_)) => read(text, hash),
             _ => {
-                for (name, value) in fields.iter().filter(|(name, _)| *name != "cache_control") {
+                let mut fields: Vec<_> = fields.iter().filter(|(name, _)| *name != "cache_control").collect();
+                fields.sort_unstable_by_key(|(name, _)| *name);
+                for (name, value) in fields {
                     hash.update(name.as_bytes()).update(&[1]);
                     read(value, hash);
                 }
