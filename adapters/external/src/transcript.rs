@@ -27,7 +27,7 @@ pub(crate) struct Transcript {
 enum Entry {
     Said(String),
     Thought(String),
-    Call(Call),
+    Call(Box<Call>),
 }
 
 /// A call of a tool, as far as it is known.
@@ -90,7 +90,8 @@ impl Transcript {
                 self.left_out += 1;
                 self.entries.pop();
             }
-            self.entries.push(Entry::Call(Call { id: id.to_owned(), kind: "other".to_owned(), ..Call::default() }));
+            let call = Call { id: id.to_owned(), kind: "other".to_owned(), ..Call::default() };
+            self.entries.push(Entry::Call(Box::new(call)));
             self.entries.len() - 1
         });
         match &mut self.entries[at] {
@@ -131,7 +132,7 @@ impl Transcript {
                     let id = format!("{number}-{}", cut(&call.id, 64));
                     let result = take(&mut self.rest, &call.result, &mut self.left_out).to_owned();
                     let (name, is_error) = (name(&call.kind), call.failed);
-                    blocks.push(Block::ToolUse { id: id.clone(), name, input: self.input(call), extra: None });
+                    blocks.push(Block::ToolUse { id: id.clone(), name, input: self.input(*call), extra: None });
                     results.push(Block::ToolResult { id, content: result, images: Vec::new(), is_error, extra: None });
                 }
             }

@@ -6,6 +6,7 @@
 mod disk;
 mod fleet;
 mod models;
+mod recalls;
 mod talk;
 mod turns;
 mod writer;
@@ -29,7 +30,8 @@ use helix_protocol::{
 pub use disk::Disk;
 pub use fleet::{FakeFleet, World};
 pub use models::{FakeModels, ModelLog};
-pub use talk::{AFTER_A_REST, Recalls, Talk};
+pub use recalls::Recalls;
+pub use talk::{AFTER_A_REST, Talk};
 pub use turns::Turns;
 pub use writer::{FakeWriter, Fault, Faults};
 

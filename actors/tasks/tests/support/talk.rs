@@ -57,32 +57,3 @@ impl TaskKind for Talk {
         Ok(StepResult { summary: format!("turn {}", host.ordinal()), messages: messages.split_off(before), exits: Vec::new(), end })
     }
 }
-
-/// A kind that can be played again: turns of two model calls, of which one that finds an hour's rest begins the conversation anew.
-pub struct Recalls;
-
-#[async_trait]
-impl TaskKind for Recalls {
-    fn name(&self) -> &str {
-        "recalls"
-    }
-
-    fn hears(&self) -> bool {
-        true
-    }
-
-    async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure> {
-        let before = host.conversation().await?;
-        let mut added = Vec::new();
-        if host.has_rested(Duration::from_secs(3_600)).await? {
-            added.push(Message::text(Role::System, "anew"));
-        }
-        added.push(Message::text(Role::User, format!("turn {}", host.ordinal())));
-        for _ in 0..2 {
-            let reply = host.model(request([&before[..], &added[..]].concat())).await?;
-            added.push(Message { role: Role::Assistant, blocks: reply.blocks });
-        }
-        let end = if host.ordinal() == 3 { TurnEnd::Finished } else { TurnEnd::Continue };
-        Ok(StepResult { summary: format!("turn {}", host.ordinal()), messages: added, exits: Vec::new(), end })
-    }
-}

@@ -23,7 +23,7 @@ pub fn output(bytes: &[u8]) {
         let mut cancelled = false;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let message = match lines.read(line) {
-                Line::Message(message) => message,
+                Line::Message(message) => *message,
                 Line::Printed(text) => {
                     assert!(!text.is_empty(), "what is blank is not printed");
                     continue;
@@ -123,7 +123,7 @@ mod tests {
         let mut heard = Vec::new();
         for line in example().lines() {
             heard.push(match lines.read(line.as_bytes()) {
-                Line::Message(message) => match state.hear(message, ASKED) {
+                Line::Message(message) => match state.hear(*message, ASKED) {
                     Heard::Nothing => "nothing",
                     Heard::Asked { cancels: true, .. } => "cancels",
                     Heard::Asked { .. } => "asked",

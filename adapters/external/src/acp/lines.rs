@@ -11,7 +11,7 @@ const SHOWN: usize = 4_000;
 /// What a line is.
 #[derive(Debug)]
 pub enum Line {
-    Message(Incoming),
+    Message(Box<Incoming>),
     /// No message, as it is shown; it is not empty.
     Printed(String),
     Blank,

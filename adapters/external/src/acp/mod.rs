@@ -146,7 +146,7 @@ async fn open(
     starting: Patience,
 ) -> Result<(SessionId, Began), Stopped> {
     let cwd = workspace.display().to_string();
-    if let Some(id) = session.id().map(|id| SessionId::new(id)) {
+    if let Some(id) = session.id().map(SessionId::new) {
         // What it replays of earlier turns is not this one's: nothing is listened to before the prompt.
         let can = &about.agent_capabilities;
         let taken_up = if can.session_capabilities.resume.is_some() {

@@ -184,7 +184,7 @@ async fn read(output: ChildStdout, heard: mpsc::Sender<Result<Incoming, String>>
         } else {
             match lines.read(&line) {
                 Line::Blank => continue,
-                Line::Message(message) => Ok(message),
+                Line::Message(message) => Ok(*message),
                 Line::Printed(text) => {
                     println!("{text}");
                     if !lines.are_no_agents() {
