@@ -20,6 +20,8 @@ use parking_lot::Mutex;
 
 /// Between two pieces of a stream.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long a connection may rest: longer than anything here.
+const KEPT: Duration = Duration::from_secs(3_600);
 /// Characters of a piece.
 const PIECE: usize = 8;
 
@@ -59,8 +61,9 @@ impl Upstream {
                 .route("/v1/models", web::get().to(models))
                 .route("/v1/chat/completions", web::post().to(complete))
         };
-        let server =
-            HttpServer::new(app).workers(1).tcp_nodelay(true).disable_signals().shutdown_timeout(0).bind(("127.0.0.1", 0))?;
+        // A connection that it closes as somebody takes it up again would fail that call.
+        let server = HttpServer::new(app).workers(1).keep_alive(KEPT).tcp_nodelay(true);
+        let server = server.disable_signals().shutdown_timeout(0).bind(("127.0.0.1", 0))?;
         let address = server.addrs().first().copied().context("the upstream has no address")?;
         let running = server.run();
         let handle = running.handle();

@@ -33,6 +33,12 @@ pub(crate) enum BodyError {
     TooLarge(usize),
 }
 
+/// How long a connection that nobody uses is kept. A server that closes one while it is taken up again fails that call, which may
+/// have been billed, so this is less than what it keeps: a provider's a minute and more.
+const KEPT: Duration = Duration::from_secs(60);
+/// The same of a server without TLS, which somebody runs: llama.cpp's and those on uvicorn (vLLM, LiteLLM) keep theirs for five seconds.
+const KEPT_PLAIN: Duration = Duration::from_secs(4);
+
 /// A client for one base URL.
 pub(crate) fn client(settings: &Settings) -> Result<Client, reqwest::Error> {
     static PROVIDER: Once = Once::new();
@@ -43,11 +49,11 @@ pub(crate) fn client(settings: &Settings) -> Result<Client, reqwest::Error> {
         .user_agent(concat!("helix/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(settings.connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(KEPT)
         .tcp_nodelay(true);
     // A machine without certificates can still use a server that needs none.
     if url.as_ref().is_some_and(|url| url.scheme() == "http") {
-        builder = builder.tls_certs_only(std::iter::empty());
+        builder = builder.tls_certs_only(std::iter::empty()).pool_idle_timeout(KEPT_PLAIN);
     }
     // A proxy has no way to this machine's loopback.
     if url.as_ref().and_then(Url::host_str).is_some_and(is_loopback) {
@@ -159,4 +165,38 @@ pub(crate) async fn start_of(response: Response, idle: Duration) -> Vec<u8> {
         body.extend_from_slice(&chunk);
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_a_persons_server_is_about_to_close_is_not_taken_up_again() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let base_url = format!("http://{}", listener.local_addr().expect("bound"));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("it listens");
+                    }
+                });
+            }
+        });
+        let client = client(&Settings { base_url: base_url.clone(), ..Settings::default() }).expect("a client");
+        let ask = async || client.get(&base_url).send().await.expect("answered").text().await.expect("whole");
+        assert_eq!([ask().await, ask().await], ["ok", "ok"]);
+        assert_eq!(accepted.load(Ordering::Relaxed), 1, "one that was just used is used again");
+        tokio::time::sleep(KEPT_PLAIN + Duration::from_millis(300)).await;
+        assert_eq!(ask().await, "ok");
+        assert_eq!(accepted.load(Ordering::Relaxed), 2);
+    }
 }
