@@ -160,7 +160,7 @@ impl Step {
                     return Went::Apart;
                 }
                 // What holds already what would be written is in nobody's way here, also where a conflict comes of it.
-                let went_on = class(&ours) != class(&git) && class(&ours) != Class::Fatal;
+                let went_on = class(&ours) != Class::Fatal && !ours.err.contains("would be overwritten by");
                 if went_on && git.err.contains("would be overwritten by") {
                     let after = files(&both.helios);
                     let named = git.err.lines().filter_map(|line| line.strip_prefix('\t'));
