@@ -20,6 +20,7 @@ mod follow;
 mod fsck;
 mod gc;
 mod git;
+mod help;
 mod init;
 mod keep;
 mod log;
@@ -43,7 +44,7 @@ mod workspace;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, ValueHint};
+use clap::Parser;
 use helios_client::Run;
 use helix_protocol::{Code, Failure, SkippedFile};
 use helix_versions::{Conflict, ConflictKind, LocalChanges};
@@ -82,7 +83,7 @@ const fn entry<V: Verb>(name: &'static str) -> Entry {
 }
 
 fn command<V: Verb>() -> clap::Command {
-    with_json(V::command())
+    help::with_json(V::command())
 }
 
 /// Commands under the headings of `helios help`.
@@ -168,16 +169,6 @@ const GITS_WORDS: &[(&str, &str)] = &[
     ("clean", "remove the files: `helios status --porcelain` lists untracked ones with ??"),
 ];
 
-const ABOUT: &str = "helios, the version store for agents
-
-usage: helios [-C FOLDER] [--json] COMMAND [ARGUMENTS]
-
-  -C FOLDER  goes there first
-  --json     answers with lines of JSON; behind the command too
-";
-/// How a command is called on its page.
-const PROGRAM: &str = "helios [-C FOLDER]";
-
 /// Does what a client asks, and gives the exit code. Never panics for what the client sent.
 pub fn run(engine: &Engine, run: Run, sink: &mut dyn Sink) -> u8 {
     let (caller, argv) = Caller::new(run);
@@ -195,7 +186,7 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     let mut argv = argv.into_iter();
     let verb = loop {
         let Some(argument) = argv.next() else {
-            context.console.write(help().as_bytes())?;
+            context.console.write(help::all().as_bytes())?;
             return Ok(NO);
         };
         match argument.to_str() {
@@ -214,7 +205,7 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
             }
             Some("--help" | "-h" | "help") => {
                 let names: Vec<String> = argv.map(|name| name.to_string_lossy().into_owned()).collect();
-                return show_help(&mut context.console, &names);
+                return help::show(&mut context.console, &names);
             }
             Some(option) if option.starts_with('-') => {
                 let failure = usage(format!("helios has no option {option}"));
@@ -228,12 +219,6 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     take_json(context, &mut arguments);
     context.has_dashes = arguments.iter().any(|argument| argument == "--");
     (entry.run)(context, arguments)
-}
-
-/// JSON is an option of every command and of those beneath it: this is for their pages and for completions, since what is typed is
-/// taken before a command is parsed.
-fn with_json(command: clap::Command) -> clap::Command {
-    command.arg(clap::Arg::new("json").long("json").global(true).action(ArgAction::SetTrue).help("Answers with lines of JSON"))
 }
 
 /// Behind a `--` the word is another program's, or a path.
@@ -253,7 +238,8 @@ fn parse_and_run<V: Verb>(context: &mut Context<'_>, arguments: Vec<OsString>) -
     let arguments = V::spell(arguments);
     let command = command::<V>();
     let name = command.get_name().to_owned();
-    let command = command.bin_name(format!("{PROGRAM} {name}")).no_binary_name(true).term_width(context.caller.columns.into());
+    let command =
+        command.bin_name(format!("{} {name}", help::PROGRAM)).no_binary_name(true).term_width(context.caller.columns.into());
     let parsed = command.try_get_matches_from(arguments).and_then(|mut matches| V::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(verb) => verb.run(context),
@@ -282,55 +268,6 @@ fn find(name: &str) -> Result<&'static Entry, Failure> {
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
     GROUPS.iter().flat_map(|(_, entries)| entries.iter())
-}
-
-/// The whole command line, for completions.
-fn whole() -> clap::Command {
-    let commands = entries().map(|entry| (entry.command)().name(entry.name));
-    let folder = clap::Arg::new("folder").short('C').value_name("FOLDER").value_hint(ValueHint::DirPath).help("Goes there first");
-    with_json(clap::Command::new("helios")).about("the version store for agents").arg(folder).subcommands(commands)
-}
-
-fn help() -> String {
-    let mut text = ABOUT.to_owned();
-    for (heading, entries) in GROUPS {
-        text.push_str(&format!("\n{heading}\n"));
-        for entry in *entries {
-            let about = (entry.command)().get_about().map(ToString::to_string).unwrap_or_default();
-            text.push_str(&format!("   {:<12} {about}\n", entry.name));
-        }
-    }
-    text.push_str("\n`helios help COMMAND` tells more of one, with examples, and `helios help workspace add` of one beneath it.\n");
-    text
-}
-
-/// The page of a command, or of one beneath it: `helios help workspace add`.
-fn show_help(console: &mut Console<'_>, names: &[String]) -> Result<u8, Failure> {
-    let text = match names.split_first() {
-        None => help(),
-        Some((name, beneath)) => {
-            let entry = console.failing_with(NO, find(name))?;
-            let (mut command, mut words) = (built(entry), entry.name.to_owned());
-            for name in beneath {
-                let Some(found) = command.find_subcommand(name).cloned() else {
-                    let message = format!("`helios {words}` has no command {name:?}");
-                    let hint = format!("`helios {words} --help` lists what it has");
-                    return Err(Failure::new(Code::InvalidRequest, message).hint(hint));
-                };
-                (command, words) = (found, format!("{words} {name}"));
-            }
-            command.render_long_help().to_string()
-        }
-    };
-    console.write(text.as_bytes())?;
-    Ok(OK)
-}
-
-/// A command in which those beneath it know what they are called and which options are everybody's.
-fn built(entry: &Entry) -> clap::Command {
-    let mut command = (entry.command)().bin_name(format!("{PROGRAM} {}", entry.name));
-    command.build();
-    command
 }
 
 /// Names files that were left out, on standard error.
@@ -412,41 +349,11 @@ fn usage(message: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{GITS_WORDS, PROGRAM, built, entries, find, unknown, whole};
+    use super::{GITS_WORDS, find, unknown};
 
     #[test]
-    fn every_command_is_well_formed_and_named_as_its_entry() {
-        for entry in entries() {
-            let command = built(entry);
-            assert_eq!(command.get_name(), entry.name);
-            is_explained(command, entry.name);
-        }
-        assert!(GITS_WORDS.iter().all(|(word, _)| find(word).is_err()), "what is a command needs no other way");
-        whole().debug_assert();
-    }
-
-    /// A command and those beneath it.
-    fn is_explained(mut command: clap::Command, words: &str) {
-        assert!(command.get_about().is_some(), "{words} says what it does");
-        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
-            is_explained(below.clone(), &format!("{words} {}", below.get_name()));
-        }
-        let page = command.render_long_help().to_string();
-        assert!(page.contains(&format!("Usage: {PROGRAM} {words}")), "{page}");
-        let examples = page.split_once("\nExamples:\n").map(|(_, examples)| examples);
-        assert!(examples.is_some_and(|examples| examples.contains(&format!("helios {words}"))), "{page}");
-        assert!(page.contains("--json"), "{page}");
-    }
-
-    #[test]
-    fn what_works_with_every_command_is_completed() {
-        let mut script = Vec::new();
-        clap_complete::generate(clap_complete::Shell::Bash, &mut whole(), "helios", &mut script);
-        let script = String::from_utf8(script).unwrap();
-        let offered = script.lines().filter_map(|line| line.trim().strip_prefix("opts="));
-        let offered: Vec<&str> = offered.filter(|options| options.contains("--help")).collect();
-        assert!(offered.len() > 50 && offered[0].contains("-C "), "{offered:?}");
-        offered.iter().for_each(|options| assert!(options.contains("--json"), "{options}"));
+    fn what_is_a_command_needs_no_other_way() {
+        assert!(GITS_WORDS.iter().all(|(word, _)| find(word).is_err()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Completions {
 impl Verb for Completions {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::whole(), "helios", &mut script);
+        clap_complete::generate(self.shell, &mut super::help::whole(), "helios", &mut script);
         context.console.write(&script)?;
         Ok(OK)
     }
