@@ -193,18 +193,14 @@ fn waits(both: &Both) -> bool {
 
 fn is_left_out(both: &Both, words: &[&str]) -> bool {
     let waits = waits(both);
-    // What is staged and removed in the folder may be brought back.
-    let brings_back = || {
-        let status = both.git("", &["status", "--porcelain"]).out;
-        status.lines().any(|line| line.starts_with("AD") || line.starts_with("MD"))
-    };
     match words[0] {
         "commit" if words.contains(&"-a") => waits,
         "commit" => !waits && both.git("", &["diff", "--cached", "--quiet"]).code == 0,
-        "checkout" if !words.contains(&"--") => waits || brings_back(),
         "checkout" | "restore" => waits,
-        // By git, in a merge that it refuses.
-        "merge" => brings_back(),
+        // A merge that git refuses brings back what is staged and removed in the folder.
+        "merge" => {
+            both.git("", &["status", "--porcelain"]).out.lines().any(|line| line.starts_with("AD") || line.starts_with("MD"))
+        }
         _ => false,
     }
 }

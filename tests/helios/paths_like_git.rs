@@ -147,3 +147,32 @@ fn a_file_that_is_staged_as_removed_and_there_again_is_both() {
     both.done(&["commit", "-q", "-m", "two"]);
     both.same("", &["status", "--porcelain"]);
 }
+
+#[test]
+fn a_checkout_leaves_alone_what_is_staged_already_as_the_other_branch_has_it() {
+    let both = Both::new();
+    let remove = |file: &str| [&both.git, &both.helios].map(|root| fs::remove_file(root.join(file)).expect("it is there"));
+    for file in ["gone", "edited", "removed", "kept"] {
+        both.write(file, "1\n");
+    }
+    both.commit("one");
+    both.done(&["checkout", "-q", "-b", "side"]);
+    for file in ["gone", "edited", "new"] {
+        both.write(file, "2\n");
+    }
+    remove("removed");
+    both.commit("two");
+    both.done(&["checkout", "-q", "main"]);
+    both.done(&["checkout", "-q", "side", "--", "."]);
+    remove("removed");
+    both.done(&["add", "removed"]);
+    remove("gone");
+    for file in ["edited", "new", "removed"] {
+        both.write(file, "mine\n");
+    }
+    both.done(&["checkout", "-q", "side"]);
+    both.same("", &["status", "--porcelain"]);
+    same_files(&both, &["gone", "edited", "new", "removed", "kept"], "a checkout");
+    assert_eq!(fs::read_to_string(both.helios.join("edited")).expect("it is there"), "mine\n");
+    assert!(!both.helios.join("gone").exists());
+}

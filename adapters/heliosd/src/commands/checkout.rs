@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::Parser;
+use helix_objects::Durability;
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
-use helix_versions::{BranchName, Conflict, ConflictKind, Elsewhere, Head, HeadTarget, LocalChanges, Start};
+use helix_versions::{BranchName, Conflict, ConflictKind, Elsewhere, Head, HeadTarget, LocalChanges, Start, TreeEntry};
 use serde_json::json;
 
 use super::follow::Moved;
@@ -195,10 +196,12 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let verb = "checkout";
     let mut doomed = Doomed { here, workspace: &before, verb, base: from, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
-    let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { from };
-    let mut in_the_way = folder.foresee(here.store(), Some(from), to, journey.changes)?;
+    let index = here.index(&before)?;
+    let base = if discards { from } else { settled(here, from, index, to)? };
+    let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { base };
+    let mut in_the_way = folder.foresee(here.store(), Some(base), to, journey.changes)?;
     if !discards {
-        let mut staged = helix_versions::in_the_way(here.store(), (from, here.index(&before)?), (from, to))?;
+        let mut staged = helix_versions::in_the_way(here.store(), (from, index), (from, to))?;
         staged.retain(|path| in_the_way.iter().all(|other| other.path != *path));
         in_the_way.extend(staged.into_iter().map(|path| Conflict { path, kind: ConflictKind::LocalChange }));
     }
@@ -209,7 +212,10 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let switched = repository.switch(&here.caller(context, None), &journey.start, Elsewhere::Refuse);
     let switched = context.console.failing_with(FATAL, switched)?;
     let operation = switched.recorded.operation;
-    let mut moved = Moved { here, workspace: here.name(), verb, operation, from, to: switched.to, back, changes: journey.changes };
+    // A branch that has moved meanwhile is another tree than was looked at.
+    let base = if switched.to == to { base } else { from };
+    let (workspace, to, changes) = (here.name(), switched.to, journey.changes);
+    let mut moved = Moved { here, workspace, verb, operation, from, base, to, back, changes };
     if discards {
         doomed.to = switched.to;
         moved.back = match keep(context, &mut folder, &mut doomed) {
@@ -231,6 +237,21 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
         tell(context, here, &before.head, &switched.head, &journey.start)?;
     }
     Ok(OK)
+}
+
+/// `from`, with what is staged already as `to` has it: there is nothing to be done at those paths, whatever their files are by now.
+fn settled(here: &Here, from: ObjectId, index: ObjectId, to: ObjectId) -> Result<ObjectId, Failure> {
+    let mut fresh = here.with_fresh(Vec::new());
+    let content = |entry: Option<TreeEntry>| entry.map(|entry| (entry.mode, entry.id));
+    let mut changes = Vec::new();
+    for change in helix_versions::diff_entries(here.store(), Some(from), index)? {
+        if content(fresh.entry(to, &change.path)?) == content(change.after.clone()) {
+            changes.push(change);
+        }
+    }
+    let base = fresh.with_changes(from, changes.iter())?;
+    here.store().put(&fresh.into_objects(), Durability::NoSync)?;
+    Ok(base)
 }
 
 fn tree_of(here: &Here, head: &Head, start: &Start) -> Result<ObjectId, Failure> {

@@ -122,7 +122,8 @@ pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     Move { from, to: None }.begin(here, here.name());
     let switched = context.console.failing_with(FATAL, here.repository().abort_merge(&caller))?;
     let operation = switched.recorded.operation;
-    Moved { here, workspace: here.name(), verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;
+    Moved { here, workspace: here.name(), verb, operation, from, base: from, to, back: kept.tree, changes }
+        .follow(context, &mut folder)?;
     if context.is_json() {
         context.console.json(&json!({"aborted": true, "snapshot": switched.head.snapshot}))?;
     }
@@ -145,7 +146,8 @@ pub fn follow(
     let seen = folder.foresee(here.store(), Some(from), to, changes).map_err(Failure::from);
     let failure = match seen {
         Ok(in_the_way) if in_the_way.is_empty() => {
-            return Moved { here, workspace: here.name(), verb, operation, from, to, back: from, changes }.follow(context, folder);
+            return Moved { here, workspace: here.name(), verb, operation, from, base: from, to, back: from, changes }
+                .follow(context, folder);
         }
         Ok(in_the_way) => super::in_the_way(&in_the_way, verb),
         Err(failure) => failure,

@@ -131,7 +131,7 @@ fn hard(
     }
     Move { from: base, to: None }.begin(here, here.name());
     let operation = here.repository().reset(&here.caller(context, None), target, ResetKind::Hard)?.recorded.operation;
-    let mut moved = Moved { here, workspace: here.name(), verb, operation, from: base, to, back, changes };
+    let mut moved = Moved { here, workspace: here.name(), verb, operation, from: base, base, to, back, changes };
     moved.back = match keep(context, folder, &mut doomed) {
         Ok(kept) => kept.tree,
         Err(failure) => return Err(moved.take_back(context, folder, failure)),
