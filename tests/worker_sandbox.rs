@@ -1,24 +1,18 @@
-//! The sandbox on the kernel of this machine: what a command is kept from, what it can still do, and workers of lesser kernels.
-//!
-//! A kernel that lacks something is one whose answer is the missing call's: the worker is started by a
-//! thread whose filter gives it.
+//! The sandbox on the kernel of this machine: what a command is kept from, and what it can still do.
 
-use std::collections::BTreeMap;
-use std::net::{TcpListener, UdpSocket};
+mod cost;
+mod kernels;
+mod network;
+
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use helix_protocol::link::{Request, Response};
-use helix_protocol::{Code, Confinement, Environment, Epoch, Failure, Isolation, Network, Sandboxing, TaskId};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use helix_protocol::link::Request;
+use helix_protocol::{Confinement, Environment, Epoch, Failure, Isolation, Network, Sandboxing, TaskId};
 use serde_json::json;
 
 use super::worker_bench::{Bench, Node, empty_tree, until};
-use super::{is_gone, pid_in, what_is_unseen_is_found};
+use super::{is_gone, pid_in};
 
 /// Some of what is hidden in a home.
 const HIDDEN: &[&str] = &[
@@ -246,31 +240,6 @@ async fn credentials_and_what_the_worker_keeps_cannot_be_read() {
     }
 }
 
-#[tokio::test]
-async fn sockets_that_go_while_a_sandbox_is_made_are_in_nobodys_way() {
-    // Not below `/tmp`, of which a sandbox has its own.
-    let (home, bench) = (Home::new(), Bench::start());
-    let node = bench.connect(1).await;
-    let sockets: Vec<PathBuf> = (0..50).map(|number| home.path().join(format!("{number}.sock"))).collect();
-    let ends = Arc::new(AtomicBool::new(false));
-    let come_and_go = std::thread::spawn({
-        let ends = Arc::clone(&ends);
-        move || {
-            while !ends.load(Ordering::Relaxed) {
-                let listen: Vec<_> = sockets.iter().map(|socket| UnixListener::bind(socket).expect("bound")).collect();
-                sockets.iter().for_each(|socket| std::fs::remove_file(socket).expect("it is there"));
-                drop(listen);
-            }
-        }
-    });
-    for _ in 0..30 {
-        let space = Space::at(&node, Isolation::Workspace, Network::None).await;
-        assert_eq!(space.run("true").await.0, 0);
-    }
-    ends.store(true, Ordering::Relaxed);
-    come_and_go.join().expect("it ends");
-}
-
 /// A cover is on a file, and goes with it when another one takes its name. What was not there has no cover at all.
 #[tokio::test]
 async fn a_credential_that_is_replaced_or_comes_later_cannot_be_read_by_what_runs_nor_by_what_follows() {
@@ -313,50 +282,6 @@ async fn a_credential_that_is_replaced_or_comes_later_cannot_be_read_by_what_run
 
 fn pid_text(bench: &Bench) -> i32 {
     bench.pid().as_raw_nonzero().get()
-}
-
-const OWN_LOOPBACK: &str = r#"
-import socket, threading
-for kind, family, host in [(socket.SOCK_STREAM, socket.AF_INET, "127.0.0.1"), (socket.SOCK_DGRAM, socket.AF_INET, "127.0.0.1"), (socket.SOCK_STREAM, socket.AF_INET6, "::1")]:
-    s = socket.socket(family, kind); s.bind((host, 0))
-    if kind == socket.SOCK_STREAM: s.listen()
-    c = socket.socket(family, kind); c.connect(s.getsockname()); c.send(b"hello")
-    got = (s.accept()[0] if kind == socket.SOCK_STREAM else s).recv(5)
-    assert got == b"hello", got
-print("works")
-"#;
-
-#[tokio::test]
-async fn without_a_grant_the_machines_network_is_not_there_and_an_own_loopback_is() {
-    let bench = Bench::start();
-    let node = bench.connect(1).await;
-    assert!(able(&node).namespaces, "this machine has no unprivileged namespaces: {}", able(&node));
-    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
-    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").expect("a port"), UdpSocket::bind("127.0.0.1:0").expect("a port"));
-    let (tcp_port, udp_port) = (tcp.local_addr().expect("bound").port(), udp.local_addr().expect("bound").port());
-    udp.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
-    let connect = format!("import socket; socket.create_connection((\"127.0.0.1\", {tcp_port}), 2)");
-    let send =
-        format!("import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"x\", (\"127.0.0.1\", {udp_port}))");
-    let (code, said) = space.python(&connect).await;
-    assert!(code != 0 && said.contains("refused"), "{said}");
-    // A child's child, too.
-    space.fails(&format!("setsid -w sh -c \"python3 -c '{}'\"", connect.replace('"', "\\\""))).await;
-    space.python(&send).await;
-    assert!(udp.recv(&mut [0; 8]).is_err(), "a datagram came through");
-    let (code, said) = space.python("import socket; socket.create_connection((\"192.0.2.1\", 80), 2)").await;
-    assert!(code != 0 && said.contains("unreachable"), "{said}");
-    for family in ["AF_PACKET", "AF_VSOCK", "AF_ALG"] {
-        let (code, said) = space.python(&format!("import socket; socket.socket(socket.{family}, socket.SOCK_STREAM)")).await;
-        assert!(code != 0, "{family}: {said}");
-    }
-    std::fs::write(bench.root(space.task).join("own.py"), OWN_LOOPBACK).expect("written");
-    assert_eq!(space.succeeds("python3 own.py 2>&1").await, "works\n");
-    // With a grant it is the machine's.
-    let granted = Space::at(&node, Isolation::Workspace, Network::Host).await;
-    assert_eq!(granted.python(&connect).await.0, 0);
-    granted.python(&send).await;
-    assert_eq!(udp.recv(&mut [0; 8]).expect("a datagram"), 1);
 }
 
 #[tokio::test]
@@ -412,21 +337,6 @@ print(call(libc.ptrace, 0, 0, 0, 0), call(libc.unshare, 0x10000000), call(libc.m
     assert_eq!(space.succeeds("python3 calls.py").await, "EPERM EPERM EPERM EPERM ENOSYS EPERM\n");
     let unsandboxed = free.succeeds("python3 calls.py").await;
     assert!(!unsandboxed.starts_with("EPERM EPERM"), "{unsandboxed}");
-}
-
-#[tokio::test]
-async fn sockets_of_the_machine_cannot_be_spoken_to_and_own_ones_can() {
-    let home = Home::new();
-    let bench = Bench::start_at(&home.path());
-    let node = bench.connect(1).await;
-    let path = home.path().join("agent.sock");
-    let _listener = UnixListener::bind(&path).expect("bound");
-    let space = Space::at(&node, Isolation::Workspace, Network::Host).await;
-    let (code, said) = space.python(&format!("import socket; socket.socket(socket.AF_UNIX).connect(\"{}\")", path.display())).await;
-    assert_ne!(code, 0, "{said}");
-    let own = "import socket; s = socket.socket(socket.AF_UNIX); s.bind(\"own.sock\"); s.listen(); c = socket.socket(socket.AF_UNIX); c.connect(\"own.sock\"); print(\"works\")";
-    let (_, said) = space.python(own).await;
-    assert_eq!(said == "works\n", able(&node).namespaces || able(&node).landlock >= 9, "{said}");
 }
 
 #[tokio::test]
@@ -518,210 +428,4 @@ async fn a_sandbox_that_is_killed_takes_its_command_along_and_the_next_one_gets_
     let left = pid_in(&std::fs::read_to_string(bench.root(space.task).join("pid")).expect("written"));
     until("what ran in it is gone", || is_gone(left)).await;
     assert_eq!(space.succeeds("echo again").await, "again\n");
-}
-
-/// Starts a worker on a kernel that answers some calls as one without them would.
-fn start_without(home: &Path, calls: &[(i64, Option<u64>)], answer: i32) -> Bench {
-    without(calls, answer, || Bench::start_at(home))
-}
-
-fn without(calls: &[(i64, Option<u64>)], answer: i32, start: impl FnOnce() -> Bench + Send) -> Bench {
-    let flag = |flag: u64| {
-        let masked = SeccompCmpOp::MaskedEq(flag);
-        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, masked, flag).expect("a condition");
-        SeccompRule::new(vec![condition]).expect("a rule")
-    };
-    let rules: BTreeMap<i64, Vec<SeccompRule>> =
-        calls.iter().map(|(call, with)| (*call, with.map(flag).into_iter().collect())).collect();
-    let refusal = SeccompAction::Errno(answer.cast_unsigned());
-    let here = std::env::consts::ARCH.try_into().expect("an architecture");
-    let program: BpfProgram =
-        SeccompFilter::new(rules, SeccompAction::Allow, refusal, here).and_then(TryInto::try_into).expect("a filter");
-    std::thread::scope(|scope| {
-        let started = scope.spawn(|| {
-            seccompiler::apply_filter(&program).expect("installed");
-            start()
-        });
-        started.join().expect("started")
-    })
-}
-
-const LANDLOCK: [(i64, Option<u64>); 3] =
-    [(libc::SYS_landlock_create_ruleset, None), (libc::SYS_landlock_add_rule, None), (libc::SYS_landlock_restrict_self, None)];
-const NAMESPACES: (i64, Option<u64>) = (libc::SYS_unshare, Some(0x1000_0000));
-
-#[tokio::test]
-async fn a_kernel_without_landlock_gives_the_level_by_namespaces() {
-    let home = Home::new();
-    let bench = start_without(&home.path(), &LANDLOCK, libc::ENOSYS);
-    let node = bench.connect(1).await;
-    let able = able(&node);
-    assert!(able.landlock == 0 && able.namespaces && able.is_enough(), "{able}");
-    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
-    let notes = home.path().join("notes.txt").display().to_string();
-    space.succeeds(&format!("echo x > file && cat file {notes}")).await;
-    space.fails(&format!("echo x >> {notes}")).await;
-    let (_, said) = space.run("cat ~/.ssh/id_ed25519 2>&1").await;
-    assert!(!said.contains("plain"), "{said}");
-}
-
-#[tokio::test]
-async fn a_kernel_without_namespaces_gives_the_level_by_landlock_and_no_sockets_at_all() {
-    let home = Home::new();
-    let bench = start_without(&home.path(), &[NAMESPACES], libc::EPERM);
-    let node = bench.connect(1).await;
-    let able = able(&node);
-    assert!(!able.namespaces && able.is_enough(), "{able}");
-    assert!(able.lacks.iter().any(|lack| lack.contains("namespaces")), "{able}");
-    let space = Space::at(&node, Isolation::Workspace, Network::None).await;
-    let notes = home.path().join("notes.txt").display().to_string();
-    space.succeeds(&format!("echo x > file && mkdir b && mv file b/ && cat b/file {notes} && t=$(mktemp) && ls / > $t")).await;
-    for refused in [
-        format!("echo x >> {notes}"),
-        "echo x > /tmp/helix-sandbox-test".to_owned(),
-        "cat ~/.ssh/id_ed25519".to_owned(),
-        "cat ~/.netrc".to_owned(),
-        format!("cat {}/worker.log", bench.folder().display()),
-    ] {
-        space.fails(&refused).await;
-    }
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = port.local_addr().expect("bound");
-    for (family, kind) in
-        [("AF_INET", "SOCK_STREAM"), ("AF_INET", "SOCK_DGRAM"), ("AF_INET6", "SOCK_DGRAM"), ("AF_UNIX", "SOCK_STREAM")]
-    {
-        let (code, said) = space.python(&format!("import socket; socket.socket(socket.{family}, socket.{kind})")).await;
-        assert!(code != 0 && said.contains("not permitted"), "{family} {kind}: {said}");
-    }
-    assert_eq!(space.python("import socket; a, b = socket.socketpair(); a.send(b\"x\"); b.recv(1)").await, (0, String::new()));
-    std::fs::create_dir_all(home.path().join(".cargo/registry")).expect("made");
-    std::fs::write(home.path().join(".cargo/credentials.toml"), "plain").expect("written");
-    let environment = Environment { writable: vec!["~/.cargo".to_owned()], network: Some(Network::Host), ..Environment::default() };
-    let granted = Space::open(&node, environment).await.expect("opened");
-    granted.succeeds("echo x > ~/.cargo/registry/file").await;
-    granted.fails("cat ~/.cargo/credentials.toml").await;
-    let (code, said) =
-        granted.python(&format!("import socket; socket.create_connection((\"127.0.0.1\", {}))", address.port())).await;
-    assert_eq!(code, 0, "{said}");
-}
-
-#[tokio::test]
-async fn what_lets_nobody_look_at_it_is_found_on_a_kernel_without_namespaces() {
-    let bench = without(&[NAMESPACES], libc::EPERM, Bench::start_as_no_root);
-    what_is_unseen_is_found(bench, Isolation::Workspace).await;
-}
-
-#[tokio::test]
-async fn a_kernel_with_neither_refuses_every_level_but_full_and_says_what_is_missing() {
-    let home = Home::new();
-    let bench = start_without(&home.path(), &[LANDLOCK.as_slice(), &[(libc::SYS_unshare, None)]].concat(), libc::ENOSYS);
-    let node = bench.connect(1).await;
-    assert!(!node.welcome.facts.capabilities.iter().any(|word| word.0 == Sandboxing::CAPABILITY));
-    for isolation in [Isolation::ReadOnly, Isolation::Workspace] {
-        let environment = Environment { isolation: Some(isolation), ..Environment::default() };
-        let refused = Space::open(&node, environment).await.err().expect("refused");
-        assert_eq!(refused.code, Code::IsolationUnavailable);
-        assert!(refused.message.contains("Landlock") && refused.message.contains("namespaces"), "{}", refused.message);
-        assert!(refused.hint.contains("--unsandboxed"), "{}", refused.hint);
-    }
-    let space = Space::at(&node, Isolation::Full, Network::Host).await;
-    assert_eq!(space.succeeds("echo runs").await, "runs\n");
-}
-
-/// Runs a program to its end so many times: the median and the best, none where it is not there or fails.
-fn bare(program: &str, arguments: &[&str], times: u32) -> Option<(Duration, Duration)> {
-    let mut took = Vec::new();
-    for _ in 0..times {
-        let start = Instant::now();
-        let mut command = std::process::Command::new(program);
-        command
-            .args(arguments)
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
-        if !command.status().ok()?.success() {
-            return None;
-        }
-        took.push(start.elapsed());
-    }
-    took.sort();
-    Some((took[took.len() / 2], took[0]))
-}
-
-/// What bubblewrap makes of the same walls, as far as it can.
-const BUBBLEWRAP: &[&str] =
-    &["--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/tmp", "--unshare-user", "--unshare-ipc", "--unshare-net", "true"];
-
-/// When workspaces are closed whose commands were measured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    /// Each before the next is opened, as task follows task: the kernel takes an old network down under the lock
-    /// that a new one waits for.
-    AtOnce,
-    /// All at the end.
-    Together,
-}
-
-/// So many times a workspace's opening with its first command, and a later command: of each the median and the best.
-async fn first_and_later(node: &Node, isolation: Isolation, ends: Ends, times: u32) -> [(Duration, Duration); 2] {
-    let (mut first, mut later, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..times {
-        let mut start = Instant::now();
-        let space = Space::at(node, isolation, Network::None).await;
-        for took in [&mut first, &mut later] {
-            space.succeeds("true").await;
-            took.push(start.elapsed());
-            start = Instant::now();
-        }
-        open.push(space.task);
-        if ends == Ends::AtOnce {
-            close_all(node, &mut open).await;
-        }
-    }
-    close_all(node, &mut open).await;
-    [first, later].map(|mut took| {
-        took.sort();
-        (took[took.len() / 2], took[0])
-    })
-}
-
-async fn close_all(node: &Node, tasks: &mut Vec<TaskId>) {
-    for task in tasks.drain(..) {
-        assert_eq!(node.ask(Request::Close { task, epoch: Epoch(1) }).await, Ok(Response::Closed));
-    }
-}
-
-/// Prints what a sandbox costs, beside a bare process and bubblewrap; fails where it costs what a person would notice.
-#[tokio::test]
-async fn a_sandbox_costs_little() {
-    const TIMES: u32 = 15;
-    let bench = Bench::start();
-    let node = bench.connect(1).await;
-    let [plain, plain_later] = first_and_later(&node, Isolation::Full, Ends::AtOnce, TIMES).await;
-    let [first, later] = first_and_later(&node, Isolation::Workspace, Ends::AtOnce, TIMES).await;
-    let [alone, _] = first_and_later(&node, Isolation::Workspace, Ends::Together, TIMES).await;
-    let (process, wrapped) = (bare("true", &[], TIMES).expect("every machine has it"), bare("bwrap", BUBBLEWRAP, TIMES));
-    println!("median of {TIMES} and best:");
-    println!("{plain:?} a workspace opened and its first command, unsandboxed");
-    println!("{first:?} the same sandboxed, right after another one ended");
-    println!("{alone:?} the same sandboxed, while none is taken down");
-    println!("{plain_later:?} a later command, unsandboxed");
-    println!("{later:?} a later command in its sandbox");
-    println!("{process:?} a bare process that runs `true`");
-    println!("{wrapped:?} the same in bubblewrap");
-    // Lines that `make bench-models` takes into its table.
-    let over = |all: Duration, without: Duration| all.saturating_sub(without).as_secs_f64() * 1e3;
-    let line = |figure: &str, with: (Duration, Duration), without: (Duration, Duration), goal: Option<f64>| {
-        let (value, least) = (over(with.0, without.0), over(with.1, without.1));
-        let against = format!("medians of {TIMES}, over the same without; between the best of each {least:.2} ms");
-        let (told, met) = (goal.map(|most| format!("≤ {most} ms")), goal.map(|most| value <= most));
-        let line = json!({"figure": figure, "value": value, "unit": "ms", "against": against, "goal": told, "met": met});
-        println!("figure {line}");
-    };
-    line("a sandbox, for a workspace opened and its first command, right after another one ended", first, plain, Some(5.0));
-    line("a sandbox, for a workspace opened and its first command, while none is taken down", alone, plain, Some(5.0));
-    if let Some(wrapped) = wrapped {
-        line("the same by bubblewrap, over a bare `true`", wrapped, process, None);
-    }
-    assert!(first.0 < plain.0 + Duration::from_millis(100) && later.0 < plain_later.0 + Duration::from_millis(50));
 }
