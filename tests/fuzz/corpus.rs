@@ -24,46 +24,66 @@ pub fn read(name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).expect("the corpus can be read")).collect()
 }
 
-fn write(name: &str, inputs: impl IntoIterator<Item = impl AsRef<[u8]>>) {
-    std::fs::create_dir_all(folder(name)).expect("the corpus is writable");
-    for input in inputs {
-        let path = folder(name).join(&hash(input.as_ref()).to_string()[..12]);
-        std::fs::write(path, input).expect("the corpus is writable");
+/// What is encoded today, by the name of its corpus.
+#[derive(Default)]
+pub struct Examples(Vec<(&'static str, Vec<u8>)>);
+
+impl Examples {
+    /// All of them.
+    pub fn of_today() -> Self {
+        let mut examples = Self::default();
+        examples.add_models();
+        examples.add_agents();
+        examples.add_what_is_read();
+        examples.add_stores();
+        examples.add_settings();
+        examples
     }
-}
 
-/// Writes answers and requests of every format of models into the corpus. What is there stays.
-#[test]
-#[ignore = "it changes the corpus; run it when an encoding has changed"]
-fn the_corpus_of_models_is_written() {
-    for (name, wire) in [
-        ("chat", WireFormat::OpenaiChat),
-        ("responses", WireFormat::OpenaiResponses),
-        ("anthropic", WireFormat::Anthropic),
-        ("gemini", WireFormat::Gemini),
-        ("ollama", WireFormat::Ollama),
-    ] {
-        let [stream, ..] = &examples(wire)[..] else { panic!("an answer in pieces comes first") };
-        write(if wire == WireFormat::Ollama { "ndjson" } else { "sse" }, [stream]);
-        write(name, examples(wire));
+    /// Those of a target.
+    pub fn of(&self, name: &str) -> impl Iterator<Item = Vec<u8>> {
+        self.0.iter().filter(move |(own, _)| *own == name).map(|(_, input)| input.clone())
     }
-    write("sse", [": note\r\nevent: a\r\ndata: 1\r\ndata: 2\r\n\r\nid: 3\nretry: 4\ndata\n\n\u{feff}data: last"]);
-    write("ndjson", ["{\"a\": 1}\r\n\n  \n{\"b\": \"\u{e4}\"}"]);
-}
 
-/// Writes what agents print into the corpus. What is there stays.
-#[test]
-#[ignore = "it changes the corpus; run it when the protocol or a program has changed"]
-fn the_corpus_of_agents_is_written() {
-    write("acp", helix_adapter_external::fuzzing::acp_examples());
-    write("agent-output", helix_adapter_external::fuzzing::program_examples());
-}
+    /// Writes all of them into the corpus. What is there stays.
+    pub fn keep(&self) {
+        for (name, input) in &self.0 {
+            std::fs::create_dir_all(folder(name)).expect("the corpus is writable");
+            let path = folder(name).join(&hash(input).to_string()[..12]);
+            std::fs::write(path, input).expect("the corpus is writable");
+        }
+    }
 
-/// Writes what clients, models and the web send into the corpus. What is there stays.
-#[test]
-#[ignore = "it changes the corpus; run it when one of the readers has changed"]
-fn the_corpus_of_what_is_read_is_written() {
-    write(
+    fn add(&mut self, name: &'static str, inputs: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+        self.0.extend(inputs.into_iter().map(|input| (name, input.as_ref().to_owned())));
+    }
+
+    /// Answers and requests of every format of models.
+    fn add_models(&mut self) {
+        for (name, wire) in [
+            ("chat", WireFormat::OpenaiChat),
+            ("responses", WireFormat::OpenaiResponses),
+            ("anthropic", WireFormat::Anthropic),
+            ("gemini", WireFormat::Gemini),
+            ("ollama", WireFormat::Ollama),
+        ] {
+            let [stream, ..] = &examples(wire)[..] else { panic!("an answer in pieces comes first") };
+            self.add(if wire == WireFormat::Ollama { "ndjson" } else { "sse" }, [stream]);
+            self.add(name, examples(wire));
+        }
+        self.add("sse", [": note\r\nevent: a\r\ndata: 1\r\ndata: 2\r\n\r\nid: 3\nretry: 4\ndata\n\n\u{feff}data: last"]);
+        self.add("ndjson", ["{\"a\": 1}\r\n\n  \n{\"b\": \"\u{e4}\"}"]);
+    }
+
+    /// What agents print.
+    fn add_agents(&mut self) {
+        self.add("acp", helix_adapter_external::fuzzing::acp_examples());
+        self.add("agent-output", helix_adapter_external::fuzzing::program_examples());
+    }
+
+    /// What clients, models and the web send.
+    fn add_what_is_read(&mut self) {
+        self.add(
         "ollama-prompt",
         [
             r#"{"model":"m","prompt":"hi","system":"be brief","images":["iVBORw0KGgo="],"options":{"num_predict":9},"think":true,"stream":false}"#,
@@ -71,19 +91,19 @@ fn the_corpus_of_what_is_read_is_written() {
             r#"{"model":"m","message":{"role":"assistant","content":"yes","thinking":"hm"},"done":true,"done_reason":"stop","eval_count":2}"#,
         ],
     );
-    write(
+        self.add(
         "patch",
         [
             "*** Begin Patch\n*** Add File: a\n+one\n+\n*** Delete File: b\n*** Update File: c d\n*** Move to: e\n@@ class A\n@@ def f\n x\n\n-y\n+z\n*** End of File\n*** End Patch",
             "apply_patch <<'EOF'\r\n*** Begin Patch\r\n*** Update File: a\r\n@@ -1,2 +1,2 @@\r\n-\u{e4}\r\n+b\r\n@@\r\n c\r\n-d\r\n*** End Patch\r\nEOF\r\n",
         ],
     );
-    // The first byte says what it is called.
-    let page = "<!doctype html><html><head><title>T</title><style>a{}</style></head><body><h1>One</h1><p>Two &amp; <a href=\"/x\">three</a>\
+        // The first byte says what it is called.
+        let page = "<!doctype html><html><head><title>T</title><style>a{}</style></head><body><h1>One</h1><p>Two &amp; <a href=\"/x\">three</a>\
         <pre>a\n  b</pre><table><tr><th>k</th><td>v</td></tr></table><ul><li>x<ol><li>y</ol></ul><script>1<2</script></body></html>";
-    write("page", [format!("\0{page}"), format!("\u{4}{page}"), "\u{3}text\n".to_owned()]);
-    write("page", [[b"\x01<html><p>\xe4\xf6".as_slice(), b"\x02<\0p\0>\0\xe4\0", b"\x05%PDF-1.7"].concat()]);
-    write(
+        self.add("page", [format!("\0{page}"), format!("\u{4}{page}"), "\u{3}text\n".to_owned()]);
+        self.add("page", [[b"\x01<html><p>\xe4\xf6".as_slice(), b"\x02<\0p\0>\0\xe4\0", b"\x05%PDF-1.7"].concat()]);
+        self.add(
         "body",
         [
             r#"{"model":"m","n":1,"messages":[{"role":"user","content":"\u00e9\ud83d\ude00"}],"stream":true,"metadata":{"a":1,"A":2}}"#,
@@ -91,66 +111,71 @@ fn the_corpus_of_what_is_read_is_written() {
             r#"{"model":"m","Model":"n"}"#,
         ],
     );
-    write(
-        "event-array",
-        [
-            "\u{1}: keep-alive\n\ndata: {\"a\":\"\u{e4}\"}\r\n\r\nevent: x\ndata: {\"b\":\ndata: 2}\n\ndata:{\"c\":3}",
-            "\u{2} {\"error\":{\"code\":404}}",
-            "\u{2}\n[{\"a\":1}]",
-        ],
-    );
-}
+        self.add(
+            "event-array",
+            [
+                "\u{1}: keep-alive\n\ndata: {\"a\":\"\u{e4}\"}\r\n\r\nevent: x\ndata: {\"b\":\ndata: 2}\n\ndata:{\"c\":3}",
+                "\u{2} {\"error\":{\"code\":404}}",
+                "\u{2}\n[{\"a\":1}]",
+            ],
+        );
+    }
 
-/// Writes real encodings into the corpus: of a small repository, a group, a mark and some lines. What is there stays.
-#[test]
-#[ignore = "it changes the corpus; run it when an encoding has changed"]
-fn the_corpus_is_written() {
-    let store = Arc::new(MemoryStore::new());
-    let who =
-        Signature { name: "Ada".into(), email: "ada@localhost".into(), time: Timestamp(1_700_000_000_000_000), offset_minutes: 60 };
-    let options = CreateOptions {
-        branch: "main".parse().expect("a name"),
-        root: "/somewhere".into(),
-        durability: Durability::NoSync,
-        who: who.clone(),
-    };
-    let repository = Repository::create(store.clone(), options).expect("an empty store");
-    let caller = Caller { workspace: WorkspaceName::main(), who, durability: None, committer: None };
-    let mut head: Option<SnapshotId> = None;
-    for (version, path) in ["a.txt", "b/c.txt", "b/d e.txt"].into_iter().enumerate() {
-        let edit = FileEdit { path: path.into(), content: Some((FileMode::Regular, format!("version {version}\n").into())) };
-        let request = FilesRequest {
-            caller: caller.clone(),
-            expect: head,
-            edits: vec![edit],
-            message: format!("add {path}\n\nwith a body"),
-            author: None,
-            metadata: [("score".to_owned(), "0.5".to_owned())].into(),
-            allow_empty: false,
+    /// Real encodings: of a small repository, a group, a mark and some lines.
+    fn add_stores(&mut self) {
+        let store = Arc::new(MemoryStore::new());
+        let who = Signature {
+            name: "Ada".into(),
+            email: "ada@localhost".into(),
+            time: Timestamp(1_700_000_000_000_000),
+            offset_minutes: 60,
         };
-        head = Some(repository.commit_files(&request).expect("a commit").snapshot);
-    }
-    let head = head.expect("three commits");
-    let name: BranchName = "side".parse().expect("a name");
-    repository.create_branch(&caller, &name, head, Existing::Refuse).expect("a branch");
-    let tree = repository.tree(head).expect("it is there");
-    let below = entry_at(&*store, tree, b"b").expect("it is a tree").expect("it is there").id;
-    write("tree", [tree, below].map(|id| store.read(id).expect("it is there")));
-    write("snapshot", [store.read(head.0).expect("it is there")]);
-    for family in Family::ALL {
-        let records = store.records(family, b"", None, 100).expect("they are in memory");
-        write("records", records.into_iter().map(|(_, value)| value));
-    }
-    write("ignore-rules", ["*.o\n!keep.o\n/target/\n", "a/**/b\n\\#x\n \\ \n[a-c]?.[!x]\n", "**/logs/**\n!**/logs/\n#comment\r\n"]);
-    write("stat-cache", [stat_cache_example(&*store)]);
-    write("git", git_examples());
-    write("pack", helix_rocks::fuzzing::pack_examples());
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let rocks = helix_rocks::RocksStore::open(folder.path()).expect("an empty folder");
-    rocks.close().expect("it is open");
-    let mark = std::fs::read(folder.path().join("mark")).expect("the store keeps its mark");
-    write("mark", [&mark[..32]]);
-    write(
+        let options = CreateOptions {
+            branch: "main".parse().expect("a name"),
+            root: "/somewhere".into(),
+            durability: Durability::NoSync,
+            who: who.clone(),
+        };
+        let repository = Repository::create(store.clone(), options).expect("an empty store");
+        let caller = Caller { workspace: WorkspaceName::main(), who, durability: None, committer: None };
+        let mut head: Option<SnapshotId> = None;
+        for (version, path) in ["a.txt", "b/c.txt", "b/d e.txt"].into_iter().enumerate() {
+            let edit = FileEdit { path: path.into(), content: Some((FileMode::Regular, format!("version {version}\n").into())) };
+            let request = FilesRequest {
+                caller: caller.clone(),
+                expect: head,
+                edits: vec![edit],
+                message: format!("add {path}\n\nwith a body"),
+                author: None,
+                metadata: [("score".to_owned(), "0.5".to_owned())].into(),
+                allow_empty: false,
+            };
+            head = Some(repository.commit_files(&request).expect("a commit").snapshot);
+        }
+        let head = head.expect("three commits");
+        let name: BranchName = "side".parse().expect("a name");
+        repository.create_branch(&caller, &name, head, Existing::Refuse).expect("a branch");
+        let tree = repository.tree(head).expect("it is there");
+        let below = entry_at(&*store, tree, b"b").expect("it is a tree").expect("it is there").id;
+        self.add("tree", [tree, below].map(|id| store.read(id).expect("it is there")));
+        self.add("snapshot", [store.read(head.0).expect("it is there")]);
+        for family in Family::ALL {
+            let records = store.records(family, b"", None, 100).expect("they are in memory");
+            self.add("records", records.into_iter().map(|(_, value)| value));
+        }
+        self.add(
+            "ignore-rules",
+            ["*.o\n!keep.o\n/target/\n", "a/**/b\n\\#x\n \\ \n[a-c]?.[!x]\n", "**/logs/**\n!**/logs/\n#comment\r\n"],
+        );
+        self.add("stat-cache", [stat_cache_example(&*store)]);
+        self.add("git", git_examples());
+        self.add("pack", helix_rocks::fuzzing::pack_examples());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let rocks = helix_rocks::RocksStore::open(folder.path()).expect("an empty folder");
+        rocks.close().expect("it is open");
+        let mark = std::fs::read(folder.path().join("mark")).expect("the store keeps its mark");
+        self.add("mark", [&mark[..32]]);
+        self.add(
         "protocol",
         [
             "{\"helios\":1,\"release\":\"0.1.0\"}\n",
@@ -158,20 +183,18 @@ fn the_corpus_is_written() {
             "{\"op\":\"commit_files\",\"id\":\"x\",\"edits\":[{\"path\":\"a\",\"text\":\"b\"}]}\n{\"op\":\"log\"}\n",
         ],
     );
-    write(
-        "configuration",
-        [
-            "workers: { local: 2, slots: 3 }\nllm:\n  providers:\n    mine: { base_url: http://127.0.0.1:1/v1, key_env: K }\n",
-            "setup: make\nlockfiles: [Cargo.lock]\ncaches: [target]\nports: 2\n",
-        ],
-    );
-}
+        self.add(
+            "configuration",
+            [
+                "workers: { local: 2, slots: 3 }\nllm:\n  providers:\n    mine: { base_url: http://127.0.0.1:1/v1, key_env: K }\n",
+                "setup: make\nlockfiles: [Cargo.lock]\ncaches: [target]\nports: 2\n",
+            ],
+        );
+    }
 
-/// Writes settings of a repository into the corpus. What is there stays.
-#[test]
-#[ignore = "it changes the corpus; run it when there are other settings"]
-fn the_corpus_of_settings_is_written() {
-    write(
+    /// Settings of a repository.
+    fn add_settings(&mut self) {
+        self.add(
         "settings",
         [
             "performance:\n  l1_cache_size: \"2GB\"\n  batch_size: 1000\n  compression: \"lz4\"\nstorage:\n  pebbledb:\n    write_buffer_size: \"256MB\"\n    max_write_buffer_number: 6\nai_optimizations:\n  snapshot_retention: 1000\n  parallel_hashing: true\n",
@@ -181,6 +204,7 @@ fn the_corpus_of_settings_is_written() {
             "user.name=Ada =\nstorage.pebbledb.write_buffer_size=512MB\ncleanup.snapshot_ttl=2 d\ncommit.durability=sync\nworkspace.events=false\n",
         ],
     );
+    }
 }
 
 /// What is remembered of two files, without the hash before it.

@@ -1,9 +1,10 @@
 //! Every parser of the version store, of models' formats, of what clients and models send, of pages of the web and of what other
 //! people's agents print, fed with what nobody would write.
 //!
-//! Inputs come from `corpus/TARGET`: real encodings, and what once was a problem. They are mutated by a seeded generator for a
-//! short time (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is
-//! written into the target folder's `fuzz`, and from there it belongs into the corpus.
+//! Inputs come from `corpus/TARGET`, which has real encodings and what once was a problem, and are what is encoded today besides
+//! (`HELIX_WRITE_CORPUS` writes that into the corpus). They are mutated by a seeded generator for a short time
+//! (`HELIX_FUZZ_SECONDS` for each target; `HELIX_CAMPAIGN` means a minute). An input that makes a parser panic is written into the
+//! target folder's `fuzz`, and from there it belongs into the corpus.
 
 mod corpus;
 mod mutation;
@@ -82,18 +83,22 @@ fn seconds() -> Duration {
 fn no_parser_panics_or_reads_what_it_would_not_write() {
     let seed = std::env::var("HELIX_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("HELIX_SEED is a number"));
     println!("seed {seed}");
+    let examples = corpus::Examples::of_today();
+    if std::env::var_os("HELIX_WRITE_CORPUS").is_some() {
+        examples.keep();
+    }
     // What a panic says is told once, with the input.
     std::panic::set_hook(Box::new(|_| {}));
-    let found = feed_all(seed);
+    let found = feed_all(&examples, seed);
     drop(std::panic::take_hook());
     assert_eq!(found, Vec::<String>::new());
 }
 
 /// Feeds every target its time, as many at once as there are processors; answers with what they could not stand.
-fn feed_all(seed: u64) -> Vec<String> {
+fn feed_all(examples: &corpus::Examples, seed: u64) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let take = || TARGETS.get(next.fetch_add(1, Ordering::Relaxed));
-    let feed_on = || std::iter::from_fn(take).filter_map(|(name, target)| feed(name, *target, seed)).collect::<Vec<_>>();
+    let feed_on = || std::iter::from_fn(take).filter_map(|(name, target)| feed(name, *target, examples, seed)).collect::<Vec<_>>();
     std::thread::scope(|scope| {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let feeding: Vec<_> = (0..processors).map(|_| scope.spawn(feed_on)).collect();
@@ -102,9 +107,10 @@ fn feed_all(seed: u64) -> Vec<String> {
 }
 
 /// Feeds one target; answers with what it could not stand.
-fn feed(name: &str, target: Target, seed: u64) -> Option<String> {
-    let corpus = corpus::read(name);
+fn feed(name: &str, target: Target, examples: &corpus::Examples, seed: u64) -> Option<String> {
+    let mut corpus = corpus::read(name);
     assert!(!corpus.is_empty(), "corpus/{name} has inputs");
+    corpus.extend(examples.of(name));
     let (mut mutator, begin, mut count) = (Mutator::new(seed), Instant::now(), 0_u64);
     let time = seconds();
     let stands = |input: &[u8]| catch_unwind(|| target(input)).is_ok();
@@ -119,7 +125,7 @@ fn feed(name: &str, target: Target, seed: u64) -> Option<String> {
             }
         }
     }
-    println!("{name}: {count} inputs from {} of the corpus", corpus.len());
+    println!("{name}: {count} inputs from {} of the corpus and of today", corpus.len());
     wrong.map(|input| {
         let path = keep(name, &input);
         format!("{name}: seed {seed}, {} bytes in {}: {:?}", input.len(), path.display(), String::from_utf8_lossy(&input))
