@@ -149,45 +149,38 @@ async fn a_node_that_dies_at_any_write_is_followed_by_one_that_adopts_its_task()
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
+/// A worker dies as soon as a write is asked for, or once it is made and nobody has heard of that.
+async fn followed_by_another(unheard: bool) {
     let (expected, writes) = undisturbed().await;
     for at in 2..writes {
         let outside = limited();
         outside.world.add("one", 2);
         outside.world.add("two", 2);
+        if unheard {
+            outside.faults.plan(at, Fault::AnswerLost);
+        }
         let node = outside.start().await;
         let task = node.create(talk(TURNS)).await.expect("made").id;
-        while outside.faults.writes() < at {
+        while outside.faults.writes() < at + u64::from(unheard) {
             tokio::task::yield_now().await;
         }
         if let Some(worker) = node.task(task).await.worker {
             outside.world.kill(worker);
         }
-        check(&outside, &node, task, Died::NoNode, &expected, &format!("worker killed at write {at}")).await;
+        let what = format!("worker killed at write {at}, unheard: {unheard}");
+        check(&outside, &node, task, Died::NoNode, &expected, &what).await;
         node.stop().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_at_any_write_is_followed_by_another() {
+    followed_by_another(false).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_that_dies_before_it_hears_of_any_write_that_was_made_is_followed_by_another() {
-    let (expected, writes) = undisturbed().await;
-    for at in 2..writes {
-        let outside = limited();
-        outside.world.add("one", 2);
-        outside.world.add("two", 2);
-        outside.faults.plan(at, Fault::AnswerLost);
-        let node = outside.start().await;
-        let task = node.create(talk(TURNS)).await.expect("made").id;
-        while outside.faults.writes() <= at {
-            tokio::task::yield_now().await;
-        }
-        if let Some(worker) = node.task(task).await.worker {
-            outside.world.kill(worker);
-        }
-        check(&outside, &node, task, Died::NoNode, &expected, &format!("unheard write {at}")).await;
-        node.stop().await;
-    }
+    followed_by_another(true).await;
 }
 
 #[tokio::test(start_paused = true)]
