@@ -1,9 +1,10 @@
 //! Writing down every call, beside the answer.
 //!
-//! Entries are gathered and written in groups, so that a task's commit waits for none of them, unless it charges what they say: then
-//! they are written at once. A call that nobody waits for any more is written down too: it may have been billed. Where a limit is about a call that no journal has, an entry is on disk while
-//! somebody is asked, with the most that it can use, so that a node that dies in the middle of it does not forget it; its end takes
-//! that entry's place. Before, and while it waits after somebody who did not bill it, nothing is set aside for it there.
+//! Entries are gathered and written in groups, so that a task's commit waits for none of them, unless it charges what they say:
+//! then they are flushed. A call that nobody waits for any more is written down too: it may have been billed. Where a limit is about
+//! a call that no journal has, an entry is on disk while somebody is asked, with the most that it can use, so that a node that dies
+//! in the middle of it does not forget it; its end takes that entry's place. Before, and while it waits after somebody who did not
+//! bill it, nothing is set aside for it there.
 //!
 //! A turn for which a model was asked twice has two entries: each is a call that is billed.
 
@@ -30,7 +31,8 @@ const WAITING: usize = 4_096;
 const GROUP: usize = 256;
 /// How long the first entry waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// How long a call may go on for which a task's charge waits. What asked for it is gone by then, so it has just ended or is about to.
+/// How long a call may go on for which a task's charge waits. What asked for it is gone by then, so it has just ended or is about
+/// to.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// Where entries go.
@@ -44,7 +46,7 @@ pub(crate) struct Ledger {
 enum Line {
     Call(Box<ModelCall>),
     /// Somebody waits until all before it is written.
-    Written(oneshot::Sender<()>),
+    Flush(oneshot::Sender<()>),
 }
 
 /// How many calls are under way for each task.
@@ -83,15 +85,15 @@ impl Ledger {
     }
 
     /// Waits until the calls for a task have ended, for a while, and are on disk.
-    pub async fn entered(&self, task: TaskId) {
+    pub async fn flush(&self, task: TaskId) {
         let mut under_way = self.under_way.subscribe();
         if timeout(ENDING, under_way.wait_for(|calls| !calls.contains_key(&task))).await.is_err() {
-            tracing::warn!(%task, "a model call goes on beyond the turn that made it: where the task has another turn, that one is charged for it");
+            tracing::warn!(%task, "a model call goes on beyond the turn that made it: the task's next turn is charged for it, if it has one");
         }
-        let (told, written) = oneshot::channel();
+        let (tell, flushed) = oneshot::channel();
         // An error means that the branch is stopping.
-        if self.lines.send(Line::Written(told)).await.is_ok() {
-            let _ = written.await;
+        if self.lines.send(Line::Flush(tell)).await.is_ok() {
+            let _ = flushed.await;
         }
     }
 
@@ -131,7 +133,7 @@ async fn keep(records: Option<Records>, mut waiting: mpsc::Receiver<Line>) {
         for line in lines.drain(..) {
             match line {
                 Line::Call(call) => group.push(*call),
-                Line::Written(tell) => told.push(tell),
+                Line::Flush(tell) => told.push(tell),
             }
         }
         let count = group.len();

@@ -76,10 +76,10 @@ impl actor::Actor for RouterActor {
             ModelsMsg::Count { request, reply } => state.answer(reply, async move { count(&pool, *request).await }),
             ModelsMsg::Offered { reply } => drop(reply.send(Ok(pool.directory.offered()))),
             ModelsMsg::Quote { request, extent, reply } => state.quote(request, extent, reply),
-            ModelsMsg::Entered { task, reply } => {
+            ModelsMsg::FlushLedger { task, reply } => {
                 let ledger = state.ledger.clone();
                 state.answers.spawn(async move {
-                    ledger.entered(task).await;
+                    ledger.flush(task).await;
                     drop(reply.send(Ok(())));
                 });
             }

@@ -143,7 +143,7 @@ fn is_of_a_turn(key: &GatewayKey) -> bool {
 
 /// What the task's calls cost beyond what it was `charged` already.
 async fn unsettled(shared: &Shared, task: TaskId, charged: Spent) -> Result<Spent, Failure> {
-    if let Err(failure) = shared.args.models.entered(task).await {
+    if let Err(failure) = shared.args.models.flush_ledger(task).await {
         // The branch begins anew, and what its ledger had is written or lost by now.
         tracing::warn!(%task, %failure, "the latest model calls of a turn may be charged with the next one");
     }

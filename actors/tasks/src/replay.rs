@@ -125,8 +125,8 @@ impl Replay {
         self.timed
     }
 
-    /// Whether the conversation had rested when the step first asked a model. `None` where no model has answered it or is about to, so
-    /// that it is still to be decided: nothing answers to it yet.
+    /// Whether the conversation had rested when the step first asked a model. `None` where no model has answered it or is about to,
+    /// so that it is still to be decided: nothing answers to it yet.
     pub fn rested(&self) -> Option<bool> {
         (self.rested || !self.replies.is_empty() || !self.open.is_empty()).then_some(self.rested)
     }

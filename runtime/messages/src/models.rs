@@ -174,7 +174,7 @@ pub enum ModelsMsg {
         reply: Reply<Quote>,
     },
     /// Answers once the calls for a task are in the ledger. Sent by task actors before a turn of an external agent is charged.
-    Entered {
+    FlushLedger {
         /// Whose calls.
         task: TaskId,
         /// The answer.
@@ -257,10 +257,10 @@ impl Models {
         self.address.ask(Duration::from_secs(10), |reply| ModelsMsg::Quote { request, extent, reply }).await
     }
 
-    /// Waits until the calls for a task are in the ledger, those that have just ended included; one that goes on is waited for a few
-    /// seconds.
-    pub async fn entered(&self, task: TaskId) -> Result<(), Failure> {
-        self.address.ask(Duration::from_secs(30), |reply| ModelsMsg::Entered { task, reply }).await
+    /// Waits until the calls for a task are in the ledger, those that have just ended included; one that goes on is waited for a
+    /// few seconds.
+    pub async fn flush_ledger(&self, task: TaskId) -> Result<(), Failure> {
+        self.address.ask(Duration::from_secs(30), |reply| ModelsMsg::FlushLedger { task, reply }).await
     }
 
     /// Every provider.

@@ -198,9 +198,9 @@ async fn whoever_charges_a_task_waits_for_its_calls_and_for_no_other_and_finds_t
     let began = tokio::time::Instant::now();
     let waits = async {
         sleep(CALL / 2).await;
-        entered.models.entered(other).await.expect("answered");
+        entered.models.flush_ledger(other).await.expect("answered");
         assert_eq!(began.elapsed(), CALL / 2, "nothing is under way for it");
-        entered.models.entered(mine).await.expect("answered");
+        entered.models.flush_ledger(mine).await.expect("answered");
         assert_eq!(began.elapsed(), CALL, "it does not wait for others to gather");
         entered.ledger().await.len()
     };
@@ -208,7 +208,7 @@ async fn whoever_charges_a_task_waits_for_its_calls_and_for_no_other_and_finds_t
 
     let (left, ()) = tokio::join!(tokio::time::timeout(CALL / 2, call(mine)), async {
         sleep(CALL / 4).await;
-        entered.models.entered(mine).await.expect("answered");
+        entered.models.flush_ledger(mine).await.expect("answered");
     });
     assert!(left.is_err(), "its client went away");
     let told: Vec<_> = entered.ledger().await.iter().map(|call| call.outcome).collect();

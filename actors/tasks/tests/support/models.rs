@@ -114,7 +114,7 @@ impl Actor for FakeModels {
                     let _ = reply.send(Ok(Ok(answer)));
                 });
             }
-            ModelsMsg::Entered { reply, .. } => drop(reply.send(Ok(()))),
+            ModelsMsg::FlushLedger { reply, .. } => drop(reply.send(Ok(()))),
             ModelsMsg::List { reply } => drop(reply.send(Ok(Vec::new()))),
             ModelsMsg::Forward { .. } | ModelsMsg::Count { .. } | ModelsMsg::Offered { .. } => {}
             #[allow(unreachable_patterns)]
