@@ -117,9 +117,9 @@ fn five_agents_in_one_folder_lose_nothing_that_they_were_told_of() {
     for id in &named {
         user.ok(&root, &["cat-file", "-e", id]);
     }
-    // The author meant each agent's last `rev-parse HEAD` to hold its best file. That cannot be had: the agents share one folder and
-    // one head, which may be another's by then, and another one's reset may come between an agent's writing and its commit. The file
-    // is then in the snapshot that was kept before the reset, unless it was written in the very moment of it.
+    // The author meant each agent's last `rev-parse HEAD` to hold its best file. That cannot be had: the agents share one folder
+    // and one head, which may be another's by then, and another one's reset may come between an agent's writing and its commit. The
+    // file is then in the snapshot that was kept before the reset, unless it was written in the very moment of it.
     let mut log = Vec::new();
     for line in user.ok(&root, &["--json", "oplog", "-n", "100000"]).lines() {
         let entry: Value = serde_json::from_str(line).expect("JSON");

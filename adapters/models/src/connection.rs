@@ -36,7 +36,8 @@ pub(crate) enum BodyError {
 /// How long a connection that nobody uses is kept. A server that closes one while it is taken up again fails that call, which may
 /// have been billed, so this is less than what it keeps: a provider's a minute and more.
 const KEPT: Duration = Duration::from_secs(60);
-/// The same of a server without TLS, which somebody runs: llama.cpp's and those on uvicorn (vLLM, LiteLLM) keep theirs for five seconds.
+/// The same of a server without TLS, which somebody runs: llama.cpp's and those on uvicorn (vLLM, LiteLLM) keep theirs for five
+/// seconds.
 const KEPT_PLAIN: Duration = Duration::from_secs(4);
 
 /// A client for one base URL.

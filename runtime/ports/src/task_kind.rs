@@ -55,8 +55,8 @@ pub trait StepHost: Send {
     /// asked for again. `budget_exhausted` where the reservation does not fit.
     async fn model(&mut self, request: ModelRequest) -> Result<ModelReply, Failure>;
 
-    /// True where no model was asked for at least so long when this step first asks one, as the step tree and the journal say. The same
-    /// for every owner that makes the step again, once a model has answered it.
+    /// True where no model was asked for at least so long when this step first asks one, as the step tree and the journal say. The
+    /// same for every owner that makes the step again, once a model has answered it.
     async fn has_rested(&mut self, least: Duration) -> Result<bool, Failure>;
 
     /// A tool in the workspace. Its key must come from [`next_call`](Self::next_call).

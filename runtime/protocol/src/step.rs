@@ -274,8 +274,8 @@ pub enum JournalBody {
         /// When it was written.
         at: Timestamp,
     },
-    /// Before the first model call of a step that found its conversation at rest for longer than a prompt cache keeps it. A step that
-    /// is made again finds the same, whenever that is, because the replies of the journal answer to what was made of it.
+    /// Before the first model call of a step that found its conversation at rest for longer than a prompt cache keeps it. A step
+    /// that is made again finds the same, whenever that is, because the replies of the journal answer to what was made of it.
     Rested {
         /// How long ago the step before it was committed that asked a model last, in milliseconds.
         ms: u64,

@@ -1,5 +1,5 @@
-//! A kind for tests that can be played again: turns of two model calls, of which one that finds an hour's rest begins the conversation
-//! anew.
+//! A kind for tests that can be played again: turns of two model calls, of which one that finds an hour's rest begins the
+//! conversation anew.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Revisions and paths that stand behind each other, told apart as git does: revisions first, then paths that are there and patterns
-//! of them. What is both, or neither, is refused; a `--` between them says which is which.
+//! Revisions and paths that stand behind each other, told apart as git does: revisions first, then paths that are there and
+//! patterns of them. What is both, or neither, is refused; a `--` between them says which is which.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

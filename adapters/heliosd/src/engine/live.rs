@@ -86,8 +86,8 @@ impl Engine {
         self.live.bytes()
     }
 
-    /// Lets go of trees, the least recently used first, until what is left is within the limit: after each command, and within those
-    /// that go from folder to folder.
+    /// Lets go of trees, the least recently used first, until what is left is within the limit: after each command, and within
+    /// those that go from folder to folder.
     pub fn make_room(&self) {
         if self.live_bytes() <= self.live.limit {
             return;
