@@ -200,11 +200,11 @@ impl Here {
         (caller, author)
     }
 
-    /// The tree that a commit is made against: what is staged, else the head's.
+    /// The tree that a commit is made against: what is staged, else what the files came of.
     pub fn index(&self, workspace: &Workspace) -> Result<ObjectId, Failure> {
         match workspace.staged {
             Some(staged) => Ok(staged.tree),
-            None => Ok(self.repository().tree_of(&workspace.head)?),
+            None => Ok(self.repository().folder_tree(workspace)?),
         }
     }
 
@@ -267,7 +267,7 @@ pub struct Turn<'f> {
 impl<'f> Turn<'f> {
     /// The turn, where nobody has it.
     pub fn now(shared: &'f SharedFolder, console: &Console<'_>) -> Option<Self> {
-        Some(Self { shared, folder: shared.try_lock()?, warnings: console.warnings() })
+        Some(Self { shared, folder: shared.try_turn()?, warnings: console.warnings() })
     }
 
     /// The turn, where nobody has it after a while.

@@ -279,6 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_in_use_while_settings_change_is_opened_with_them_by_the_next_command_after_that() {
+        let small = Small::new();
+        let main = small.path("main");
+        let open = small.open(&main);
+        let in_use = open.held_folders().remove(0);
+        small.run(&main, &["config", "set", "workspace.file_cap", "1KB"]);
+        small.run(&main, &["status"]);
+        assert!(Arc::ptr_eq(&in_use, &open.held_folders()[0]), "two that are open for one folder would not know of each other");
+        let before = Arc::downgrade(&in_use);
+        drop(in_use);
+        small.run(&main, &["status"]);
+        assert!(before.upgrade().is_none());
+        assert_eq!(small.held(&main), 1);
+    }
+
+    #[test]
     fn trees_of_heads_are_under_the_same_bound() {
         let small = Small::new();
         let (main, other) = (small.path("main"), small.repository("other"));

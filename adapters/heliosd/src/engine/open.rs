@@ -113,9 +113,12 @@ impl OpenRepository {
     /// The working folder of a workspace. Who holds it works in it alone; others queue.
     pub fn folder(&self, location: &Location) -> Result<Folder, Failure> {
         let mut folders = self.folders.lock();
-        if let Some(folder) =
-            folders.get(&location.workspace).filter(|folder| folder.try_lock().is_none_or(|open| open.root() == location.root))
-        {
+        let stays = |folder: &&Folder| {
+            // Two that are open for one folder would not know of each other.
+            let is_free = Arc::strong_count(folder) == 1;
+            !(is_free && folder.is_outdated()) && folder.try_lock().is_none_or(|open| open.root() == location.root)
+        };
+        if let Some(folder) = folders.get(&location.workspace).filter(stays) {
             return Ok(Arc::clone(folder));
         }
         let state = location.state();
@@ -131,9 +134,13 @@ impl OpenRepository {
         self.folders.lock().remove(workspace);
     }
 
-    /// Lets every folder go that no command is in, so that the next one opens it with the present settings.
+    /// Lets every folder go, so that the next command opens it with the present settings; one that a command is in once that has
+    /// ended.
     pub fn reopen_folders(&self) {
-        self.folders.lock().retain(|_, folder| Arc::strong_count(folder) > 1);
+        self.folders.lock().retain(|_, folder| {
+            folder.outdate();
+            Arc::strong_count(folder) > 1
+        });
     }
 
     /// The working folders whose trees are in memory.
