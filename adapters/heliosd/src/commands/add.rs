@@ -1,14 +1,16 @@
 //! `helios add`: says what the next commit is to have.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure};
-use helix_versions::{EntryChange, LocalChanges, Staged};
+use helix_versions::{EntryChange, LocalChanges, Staged, WorkingFolder};
 use serde_json::json;
 
 use super::{Verb, unfinished};
-use crate::console::OK;
+use crate::console::{NO, OK};
 use crate::context::Context;
 use crate::here::{Here, queue};
 use crate::pathspec::Pathspec;
@@ -58,10 +60,9 @@ impl Verb for Add {
         let mut paths = Vec::new();
         for pathspec in &pathspecs {
             let found = pathspec.paths_in(&fresh, &among)?;
-            if found.is_empty() {
+            if found.is_empty() && (self.update || !is_empty_folder(context, &here, &folder, pathspec)?) {
                 let message = format!("pathspec '{}' did not match {what}", pathspec.typed.display());
-                return Err(Failure::new(Code::NotFound, message)
-                    .hint("an ignored or missing file cannot be staged; `helios status --ignored` lists what is ignored"));
+                return Err(Failure::new(Code::NotFound, message).hint("`helios status` lists what could be staged"));
             }
             paths.extend(found);
         }
@@ -93,4 +94,17 @@ impl Verb for Add {
         super::tell_skipped(context, &refreshed.skipped, &refreshed.torn)?;
         Ok(OK)
     }
+}
+
+/// Whether a path of which nothing can be staged is a folder: then there is nothing to do. What is there and ignored is refused.
+fn is_empty_folder(context: &mut Context<'_>, here: &Here, folder: &WorkingFolder, pathspec: &Pathspec) -> Result<bool, Failure> {
+    let Ok(there) = fs::symlink_metadata(here.location.root.join(OsStr::from_bytes(&pathspec.path))) else { return Ok(false) };
+    let is_above = |ignored: &Vec<u8>| path::is_beneath(&pathspec.path, ignored.strip_suffix(b"/").unwrap_or(ignored));
+    if folder.ignored()?.iter().any(is_above) {
+        let message = format!("{} is ignored by a .gitignore or .heliosignore", pathspec.typed.display());
+        let failure = Failure::new(Code::InvalidRequest, message)
+            .hint("a rule such as `!NAME` in .heliosignore takes it in; `helios status --ignored` lists what is ignored");
+        return context.console.failing_with(NO, Err(failure));
+    }
+    Ok(there.is_dir())
 }
