@@ -2,8 +2,8 @@
 //! `status`, what is staged and what the head has.
 //!
 //! `DIFFERENTIAL_CASES` sets how many sequences are tried. Renames are followed on neither side. Left out is what the guide names
-//! as another way of doing it: a commit without anything staged; while a merge waits moves of the head, `commit -a`, and files that
-//! are restored. Where one of both refuses to overwrite a file and the other goes on, nothing may be lost, and a sequence ends.
+//! as another way of doing it: a commit without anything staged; while a merge waits moves of the head, `commit -a` and `restore`.
+//! Where one of both refuses to overwrite a file and the other goes on, nothing may be lost, and a sequence ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => branch.clone().prop_map(with("checkout -q")),
         1 => run("checkout -q -b three"),
         1 => run("checkout -q main"),
+        1 => branch.clone().prop_map(with("checkout -q -f")),
         5 => branch.clone().prop_map(with("merge -q -m merged")),
         1 => run("merge --abort"),
         3 => branch.prop_map(with("cherry-pick")),
@@ -152,7 +153,7 @@ impl Step {
                 if is_left_out(both, words) {
                     return Went::LeftOut;
                 }
-                let before = files(&both.helios);
+                let (waited, before) = (waits(both), files(&both.helios));
                 let helios: Vec<&str> = words.iter().copied().filter(|word| !is_gits(words[0], word)).collect();
                 let (git, ours) = (both.git("", words), both.helios("", &helios));
                 if git.code == 0 && class(&ours) == Class::No && ours.err.contains("would be overwritten by") {
@@ -169,8 +170,19 @@ impl Step {
                     });
                     return Went::Apart;
                 }
+                // git gives no merge up where files were edited after they were added; here they are kept first.
+                if words == &["merge", "--abort"] && class(&git) == Class::Fatal && class(&ours) == Class::Done {
+                    let after = files(&both.helios);
+                    let kept =
+                        ours.err.split_once(" is kept in ").and_then(|(_, rest)| rest.split(' ').next()).expect("it is told");
+                    for (path, text) in before.iter().filter(|(path, text)| after.get(*path) != Some(*text)) {
+                        let shown = both.helios("", &["show", &format!("{kept}:{path}")]);
+                        assert_eq!(plain(&shown.out), *text, "{path} is lost: {ours:?}");
+                    }
+                    return Went::Apart;
+                }
                 assert_eq!(class(&git), class(&ours), "{words:?}: git: {git:?}\nhelios: {ours:?}");
-                if both.git("", &["ls-files", "-u"]).out.is_empty() && matches!(words[0], "cherry-pick" | "revert") {
+                if !waited && both.git("", &["ls-files", "-u"]).out.is_empty() && matches!(words[0], "cherry-pick" | "revert") {
                     // git waits for somebody to skip what changes nothing; here it is refused.
                     for name in ["CHERRY_PICK_HEAD", "REVERT_HEAD"] {
                         let _ = fs::remove_file(both.git.join(".git").join(name));
@@ -196,7 +208,10 @@ fn is_left_out(both: &Both, words: &[&str]) -> bool {
     match words[0] {
         "commit" if words.contains(&"-a") => waits,
         "commit" => !waits && both.git("", &["diff", "--cached", "--quiet"]).code == 0,
-        "checkout" | "restore" => waits,
+        "checkout" => waits && !words.contains(&"--"),
+        "restore" => waits,
+        // Of a pick too, here.
+        "merge" if words.contains(&"--abort") => waits && !both.git.join(".git/MERGE_HEAD").exists(),
         // A merge that git refuses brings back what is staged and removed in the folder.
         "merge" => {
             both.git("", &["status", "--porcelain"]).out.lines().any(|line| line.starts_with("AD") || line.starts_with("MD"))
@@ -205,7 +220,13 @@ fn is_left_out(both: &Both, words: &[&str]) -> bool {
     }
 }
 
-/// Every file beneath a folder; what stands beside a conflict's marker is another name for the same snapshot.
+/// A file without what stands beside a conflict's marker, which is another name for the same snapshot.
+fn plain(text: &str) -> String {
+    let plain = |line: &str| line.get(..8).filter(|mark| ["<<<<<<< ", ">>>>>>> "].contains(mark)).unwrap_or(line).to_owned();
+    text.lines().map(|line| plain(line) + "\n").collect()
+}
+
+/// Every file beneath a folder.
 fn files(root: &Path) -> BTreeMap<String, String> {
     let (mut found, mut open) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = open.pop() {
@@ -219,19 +240,21 @@ fn files(root: &Path) -> BTreeMap<String, String> {
             }
             let name = entry.path().strip_prefix(root).expect("it is beneath").to_string_lossy().into_owned();
             let text = fs::read_to_string(entry.path()).expect("text");
-            let plain =
-                |line: &str| line.get(..8).filter(|mark| ["<<<<<<< ", ">>>>>>> "].contains(mark)).unwrap_or(line).to_owned();
-            found.insert(name, text.lines().map(|line| plain(line) + "\n").collect());
+            found.insert(name, plain(&text));
         }
     }
     found
 }
 
-/// A patch without the ids of what it is between, and without the function's name that git writes behind `@@`.
+/// A patch without the ids of what it is between, without the function's name that git writes behind `@@`, and without what stands
+/// beside a conflict's marker.
 fn patch(ended: &Ended) -> String {
     let plain = |line: &str| match line.strip_prefix("@@ ").and_then(|rest| rest.split_once(" @@")) {
         Some((numbers, _)) => format!("@@ {numbers} @@\n"),
-        None => format!("{line}\n"),
+        None => match line.chars().next().filter(|sign| " +-".contains(*sign)) {
+            Some(sign) => format!("{sign}{}", plain(&format!("{}\n", &line[1..]))),
+            None => format!("{line}\n"),
+        },
     };
     ended.out.lines().filter(|line| !line.starts_with("index ")).map(plain).collect()
 }

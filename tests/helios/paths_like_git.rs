@@ -167,7 +167,7 @@ fn a_checkout_leaves_alone_what_is_staged_already_as_the_other_branch_has_it() {
     remove("removed");
     both.done(&["add", "removed"]);
     remove("gone");
-    for file in ["edited", "new", "removed"] {
+    for file in ["edited", "new"] {
         both.write(file, "mine\n");
     }
     both.done(&["checkout", "-q", "side"]);
@@ -175,4 +175,56 @@ fn a_checkout_leaves_alone_what_is_staged_already_as_the_other_branch_has_it() {
     same_files(&both, &["gone", "edited", "new", "removed", "kept"], "a checkout");
     assert_eq!(fs::read_to_string(both.helios.join("edited")).expect("it is there"), "mine\n");
     assert!(!both.helios.join("gone").exists());
+}
+
+#[test]
+fn what_is_only_staged_goes_with_a_merge_that_is_given_up_and_by_force() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.write("b", "1\n");
+    both.commit("one");
+    both.done(&["checkout", "-q", "-b", "side"]);
+    both.write("a", "2\n");
+    both.commit("two");
+    both.done(&["checkout", "-q", "main"]);
+    both.write("a", "3\n");
+    both.commit("three");
+    for by in [&["merge", "--abort"][..], &["reset", "-q", "--hard"], &["checkout", "-q", "-f", "side"]] {
+        if by[0] != "checkout" {
+            assert_eq!([both.git("", &["merge", "side"]).code, both.helios("", &["merge", "side"]).code], [1, 1]);
+        }
+        both.write("a", "4\n");
+        both.write("b", "4\n");
+        both.write("new", "4\n");
+        both.done(&["add", "."]);
+        both.write("untracked", "4\n");
+        both.same("", &["status", "--porcelain"]);
+        let kept = both.helios("", by).err;
+        assert_eq!(both.git("", by).code, 0);
+        both.same("", &["status", "--porcelain"]);
+        same_files(&both, &["a", "b", "new", "untracked"], &by.join(" "));
+        let kept = kept.split_once(" is kept in ").and_then(|(_, rest)| rest.split(' ').next()).expect("it is kept");
+        for file in ["a", "b", "new"] {
+            assert_eq!(both.helios("", &["show", &format!("{kept}:{file}")]).out, "4\n", "{file}, by {by:?}");
+        }
+    }
+}
+
+#[test]
+fn adding_a_folder_without_files_is_nothing_to_do_and_what_is_ignored_is_refused() {
+    let both = Both::new();
+    both.write(".gitignore", "*.log\nwhole/\n");
+    for file in ["part/a.log", "whole/a", "a.log"] {
+        both.write(file, "1\n");
+    }
+    for root in [&both.git, &both.helios] {
+        fs::create_dir(root.join("empty")).expect("made");
+    }
+    let codes = [("empty", 0), ("part", 0), ("part/a.log", 1), ("whole", 1), ("a.log", 1), ("missing", 128), ("emp*", 128)];
+    for (path, code) in codes {
+        assert_eq!([both.git("", &["add", path]).code, both.helios("", &["add", path]).code], [code, code], "{path}");
+        assert_eq!([both.git("", &["add", "-u", path]).code, both.helios("", &["add", "-u", path]).code], [128, 128], "{path}");
+    }
+    both.done(&["add", "."]);
+    both.same("", &["status", "--porcelain"]);
 }

@@ -194,10 +194,10 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let from = repository.tree_of(&before.head)?;
     let to = tree_of(here, &before.head, &journey.start)?;
     let verb = "checkout";
-    let mut doomed = Doomed { here, workspace: &before, verb, base: from, to, reach: Reach::All, seen: None };
     let discards = journey.changes == LocalChanges::Discard;
     let index = here.index(&before)?;
-    let base = if discards { from } else { settled(here, from, index, to)? };
+    let base = if discards { index } else { settled(here, from, index, to)? };
+    let mut doomed = Doomed { here, workspace: &before, verb, base, to, reach: Reach::All, seen: None };
     let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { base };
     let mut in_the_way = folder.foresee(here.store(), Some(base), to, journey.changes)?;
     if !discards {
@@ -213,7 +213,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let switched = context.console.failing_with(FATAL, switched)?;
     let operation = switched.recorded.operation;
     // A branch that has moved meanwhile is another tree than was looked at.
-    let base = if switched.to == to { base } else { from };
+    let base = if discards || switched.to == to { base } else { from };
     let (workspace, to, changes) = (here.name(), switched.to, journey.changes);
     let mut moved = Moved { here, workspace, verb, operation, from, base, to, back, changes };
     if discards {

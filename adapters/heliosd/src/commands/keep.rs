@@ -27,7 +27,7 @@ pub struct Doomed<'a> {
 
 /// Which files are overwritten.
 pub enum Reach<'a> {
-    /// Those of either tree, with what is staged.
+    /// Those of either tree.
     All,
     /// Those at these paths alone, ascending.
     Paths(&'a [Vec<u8>]),
@@ -42,7 +42,7 @@ pub struct Kept {
     pub lost: Vec<Vec<u8>>,
 }
 
-/// Keeps what no commit has and what would be overwritten, untracked files too. To be called before the head moves, and again right
+/// Keeps what no commit has and what would be overwritten, untracked files and what is staged too. To be called before the head moves, and again right
 /// before the files are overwritten, since others may be writing them.
 pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut Doomed<'_>) -> Result<Kept, Failure> {
     let _lease = doomed.here.lease();
@@ -65,8 +65,7 @@ pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut 
             context.console.note(format!("warning: {} {text}", skipped.path))?;
         }
     }
-    let staged = matches!(doomed.reach, Reach::All) && is_any_staged(doomed.workspace);
-    let is_any = staged || !lost.is_empty();
+    let is_any = is_any_staged(doomed.workspace) || !lost.is_empty();
     let kept = Kept { tree: if is_any { refreshed.tree } else { doomed.base }, lost };
     if doomed.seen.replace(kept.clone()).as_ref() == Some(&kept) || !is_any {
         return Ok(kept);

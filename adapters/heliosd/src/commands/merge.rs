@@ -107,7 +107,7 @@ pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     let caller = here.caller(context, None);
     let to = here.repository().tree_of(&before.head)?;
     // Without a merge the repository says so.
-    let from = before.merging.as_ref().map_or(to, |merging| merging.tree);
+    let from = here.repository().folder_tree(&before)?;
     let touched: Vec<_> = diff_entries(here.store(), Some(from), to)?.into_iter().map(|change| change.path).collect();
     let (verb, reach) = ("merge --abort", Reach::Paths(&touched));
     let kept = keep(context, &mut folder, &mut Doomed { here, workspace: &before, verb, base: from, to, reach, seen: None })?;

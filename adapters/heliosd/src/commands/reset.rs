@@ -96,8 +96,7 @@ impl Verb for Reset {
         // Only now, in turn: what HEAD~1 is depends on who committed before.
         let to = here.resolve(target)?;
         let tree = if kind == ResetKind::Hard {
-            let base = before.merging.as_ref().map_or(index, |merging| merging.tree);
-            hard(context, &here, &mut folder, (&before, base), to)?
+            hard(context, &here, &mut folder, (&before, index), to)?
         } else {
             let reset = repository.reset(&here.caller(context, None), to, kind);
             context.console.failing_with(FATAL, reset)?.to
@@ -113,7 +112,7 @@ impl Verb for Reset {
     }
 }
 
-/// The files too. `base` is the tree that they came of: the merge's where one waits.
+/// The files too. `base` is what is staged: a file that only this has goes.
 fn hard(
     context: &mut Context<'_>,
     here: &Here,

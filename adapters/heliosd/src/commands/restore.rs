@@ -126,8 +126,8 @@ pub fn tell_staged(context: &mut Context<'_>, paths: &[Vec<u8>], staged: ObjectI
     Ok(OK)
 }
 
-/// Makes what is staged at these paths what a tree has there: all of it, or in the manner of `checkout` what the tree has. Gives
-/// the tree that is staged then.
+/// Makes what is staged at these paths what a tree has there: all of it, or in the manner of `checkout` what the tree has. Of a
+/// merge that waits they are decided with it. Gives the tree that is staged then.
 pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId, manner: Manner) -> Result<ObjectId, Failure> {
     let workspace = here.workspace()?;
     let index = here.index(&workspace)?;
@@ -138,8 +138,12 @@ pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId, manner: Manner) -
     })?;
     if staged != index {
         let head = here.repository().tree_of(&workspace.head)?;
-        let made = Some(Staged { tree: staged, onto: Some(head) }).filter(|_| staged != head);
+        let made = Some(Staged { tree: staged, onto: Some(head) }).filter(|_| staged != head || workspace.merging.is_some());
         here.repository().stage(here.name(), made, &fresh.into_objects())?;
+    }
+    if workspace.merging.is_some() {
+        let decided: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+        here.repository().mark_resolved(here.name(), &decided)?;
     }
     Ok(staged)
 }
