@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use helix_ports::{ChildEnd, StepHost, WebAccess, in_the_models_words};
+use helix_ports::{ChildEnd, StepHost, WebAccess};
 use helix_protocol::{AgentSpec, Block, Code, Failure, StopReason, ToolCall, ToolOutcome};
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ async fn carry_out_one(
 }
 
 fn ask(input: &Value, question: &mut Option<(String, Vec<String>)>) -> ToolOutcome {
-    let text = in_the_models_words(input.get("question").and_then(Value::as_str).unwrap_or_default());
+    let text = input.get("question").and_then(Value::as_str).unwrap_or_default().to_owned();
     let choices = input.get("choices").and_then(Value::as_array).into_iter().flatten();
     let choices = choices.filter_map(Value::as_str).map(str::to_owned).collect();
     if question.is_some() {

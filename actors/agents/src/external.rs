@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use helix_config::{AgentsConfig, check_program};
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
-    AgentEnd, AgentProgram, AgentSpec, AgentTurn, Began, Code, ExternalSpec, Failure, ModelTraffic, TaskWork, TurnLimits,
-    TurnReport,
+    AgentEnd, AgentProgram, AgentSpec, AgentTurn, Began, Code, ExternalSpec, Failure, ModelTraffic, Permission, Subject, TaskWork,
+    TurnLimits, TurnReport,
 };
 
 use crate::AgentLimits;
@@ -176,10 +176,12 @@ async fn ended(
             Ending::new("stopped", failed(Code::AgentFailed, format!("{program} stopped as if it had been cancelled"), hint))
         }
         AgentEnd::Asks { permission, detail } => {
-            let question = questions::ask(host.ordinal(), &permission, &detail);
+            let title = permission.title.split_whitespace().collect::<Vec<_>>().join(" ");
+            let asked = Permission { title, ..permission };
+            let question = questions::ask(host.ordinal(), &asked, &detail);
             let choices = crate::approvals::CHOICES.map(str::to_owned).to_vec();
-            let summary = format!("asks for approval of {}", shortened(&permission.title));
-            Ending::new(summary, TurnEnd::Ask { question, choices })
+            let summary = format!("asks for approval of {}", shortened(&asked.title));
+            Ending::new(summary, TurnEnd::Ask { subject: Subject::Permission { asked }, question, choices })
         }
     })
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use helix_ports::{SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd, WebAccess};
 use helix_protocol::{
-    AgentSpec, Approval, Block, Code, Failure, Message, ModelReply, ModelRequest, Role, StopReason, TaskWork, Thinking, ToolChoice,
+    AgentSpec, Approval, Block, Code, Failure, Message, ModelReply, ModelRequest, Role, StopReason, Subject, TaskWork, Thinking,
+    ToolChoice,
 };
 
 use crate::approvals::{self, Decision};
@@ -155,10 +156,10 @@ impl Step<'_> {
         let place = conversation.place(at);
         let questions = if self.spec.approval == Approval::Full { Vec::new() } else { host.questions().await? };
         let decision = approvals::decide(self.spec.approval, &self.tools, blocks, &questions, ordinal, place);
-        if let Decision::Ask { question } = decision {
+        if let Decision::Ask { subject, question } = decision {
             let choices = approvals::CHOICES.map(str::to_owned).to_vec();
             let summary = format!("asks for approval of {}", summary::of_calls(&named(blocks)));
-            return Ok(Ending::new(summary, TurnEnd::Ask { question, choices }).into());
+            return Ok(Ending::new(summary, TurnEnd::Ask { subject, question, choices }).into());
         }
         let mut ended = Default::default();
         if decision == Decision::Go {
@@ -179,7 +180,7 @@ impl Step<'_> {
         let carried = carry_out(host, &turn, conversation, at, blocks).await?;
         conversation.answer(at, carried.results);
         let end = match (carried.question, repetition::hopeless(conversation.everything())) {
-            (Some((question, choices)), _) => TurnEnd::Ask { question, choices },
+            (Some((question, choices)), _) => TurnEnd::Ask { subject: Subject::Conversation, question, choices },
             (None, Some(why)) => TurnEnd::Failed(
                 Failure::new(Code::TaskFailed, format!("the agent goes round in circles: {why}"))
                     .hint("`helix task fork` with another prompt goes on from any step before that"),

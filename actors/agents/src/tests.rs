@@ -9,9 +9,9 @@ use helix_config::{ModelsConfig, ProviderConfig};
 use helix_ports::{ChildEnd, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
     AgentSpec, AgentTurn, AttemptId, Base, Block, CallKey, Code, Epoch, ExitReport, Failure, ImageSource, Message, ModelReply,
-    ModelRequest, ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, QuestionId, Role, RunId, STILL_RUNS,
-    SnapshotId, Spend, StepId, StepOutcome, StepRecord, StopReason, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp,
-    ToolCall, ToolOutcome, TurnReport, Usage,
+    ModelRequest, ModelTraffic, Money, NewStep, ObjectId, OwnerId, ProjectId, Question, Role, RunId, STILL_RUNS, SnapshotId, Spend,
+    StepId, StepOutcome, StepRecord, StopReason, Subject, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, Timestamp, ToolCall,
+    ToolOutcome, TurnReport, Usage,
 };
 use serde_json::{Value, json};
 
@@ -120,16 +120,8 @@ impl FakeHost {
         self.said.extend(result.messages.clone());
         self.head = Some(record(self.task.id, self.ordinal, &result));
         self.ordinal += 1;
-        if let TurnEnd::Ask { question, choices } = &result.end {
-            self.questions.push(Question {
-                id: QuestionId::new(),
-                task: self.task.id,
-                text: question.clone(),
-                choices: choices.clone(),
-                answer: None,
-                created_at: Timestamp(0),
-                answered_at: None,
-            });
+        if let TurnEnd::Ask { subject, question, choices } = &result.end {
+            self.questions.push(Question::new(self.task.id, subject.clone(), question, choices.clone(), Timestamp(0)));
         }
         Ok(result)
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use helix_database::Write;
 use helix_messages::{DiffTrees, FileDiff, LineToExport, TasksMsg};
-use helix_ports::{CHILDREN, ChildEnd};
+use helix_ports::ChildEnd;
 use helix_protocol::{
-    AttemptId, Base, Code, Failure, Message, ObjectId, Principal, Question, Role, SnapshotId, TaskId, TaskRecord, TaskSpec,
-    TaskStatus,
+    AttemptId, Base, Code, Failure, Message, ObjectId, Principal, Question, QuestionId, Role, SnapshotId, Subject, TaskId,
+    TaskRecord, TaskSpec, TaskStatus,
 };
 
 use crate::commit::task_of;
@@ -119,35 +119,26 @@ pub(crate) async fn cancel(shared: &Shared, parent: &TaskRecord, task: TaskId) -
     }
 }
 
-/// What a task asks while it waits for these.
+/// What a task that waits for these says.
 pub(crate) fn question(tasks: &[TaskId]) -> String {
-    let names: Vec<String> = tasks.iter().map(TaskId::to_string).collect();
-    format!("{CHILDREN}{}", names.join(", "))
-}
-
-/// The tasks that a question waits for; empty for any other question.
-pub(crate) fn named(question: &Question) -> Vec<TaskId> {
-    let names = question.text.strip_prefix(CHILDREN).unwrap_or_default();
-    names.split(", ").filter_map(|name| name.parse().ok()).collect()
+    let names: Vec<String> = tasks.iter().map(TaskId::short).collect();
+    format!("waits for its own tasks: {}", names.join(", "))
 }
 
 /// Refuses an answer of a person's to a question that nobody has to answer.
 pub(crate) fn check_asks_a_person(question: &Question) -> Result<(), Failure> {
-    if !question.text.starts_with(CHILDREN) {
-        return Ok(());
-    }
+    let Subject::Children { .. } = question.subject else { return Ok(()) };
     let task = question.task.short();
     Err(Failure::new(Code::InvalidState, format!("task {task} waits for tasks of its own, not for an answer"))
         .hint(format!("`helix task why {task}` says how they stand, and which of them ask")))
 }
 
 /// The tasks that a parked task waits for, with its question.
-pub(crate) async fn waited_for(shared: &Shared, parent: TaskId) -> Result<Option<(Question, Vec<TaskId>)>, Failure> {
+pub(crate) async fn waited_for(shared: &Shared, parent: TaskId) -> Result<Option<(QuestionId, Vec<TaskId>)>, Failure> {
     let questions = shared.read(|records| async move { records.read().questions(parent).await }).await?;
-    let open = questions.into_iter().find(Question::is_open).filter(|question| question.text.starts_with(CHILDREN));
-    Ok(open.map(|question| {
-        let tasks = named(&question);
-        (question, tasks)
+    Ok(questions.into_iter().find(Question::is_open).and_then(|question| match &question.subject {
+        Subject::Children { tasks } => Some((question.id, tasks.clone())),
+        _ => None,
     }))
 }
 
@@ -163,38 +154,11 @@ pub(crate) async fn look_after(shared: &Arc<Shared>, parent: TaskId) -> Result<V
     known.retain(|task| task.status == TaskStatus::Pending);
     if ended {
         let principal = Principal { owner: question_owner(shared, parent).await?, actor: telling::NODE.to_owned() };
-        known.push(requests::record_answer(shared, question.id, "ended".to_owned(), &principal).await?);
+        known.push(requests::record_answer(shared, question, "ended".to_owned(), &principal).await?);
     }
     Ok(known)
 }
 
 async fn question_owner(shared: &Shared, task: TaskId) -> Result<helix_protocol::OwnerId, Failure> {
     read_task(shared, task).await.map(|task| task.owner)
-}
-
-#[cfg(test)]
-mod tests {
-    use helix_protocol::{QuestionId, Timestamp};
-
-    use super::*;
-
-    #[test]
-    fn a_question_names_the_tasks_it_waits_for() {
-        let tasks = [TaskId::new(), TaskId::new()];
-        let question = |text: String| Question {
-            id: QuestionId::new(),
-            task: TaskId::new(),
-            text,
-            choices: Vec::new(),
-            answer: None,
-            created_at: Timestamp(0),
-            answered_at: None,
-        };
-        assert_eq!(named(&question(question_text(&tasks))), tasks);
-        assert_eq!(named(&question("which?".to_owned())), []);
-    }
-
-    fn question_text(tasks: &[TaskId]) -> String {
-        super::question(tasks)
-    }
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{Then, Write};
-use helix_ports::{StepResult, TaskKind, TurnEnd, is_of_the_model};
+use helix_ports::{StepResult, TaskKind, TurnEnd};
 use helix_protocol::link::Request;
 use helix_protocol::{
-    Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, QuestionId, Role, StepOutcome, StepRecord, TaskId,
-    TaskRecord, TaskWork, Timestamp, WorkerId, ms_in_words,
+    Code, EventKind, Failure, Message, NewEvent, OnFailure, Question, Role, StepOutcome, StepRecord, Subject, TaskId, TaskRecord,
+    TaskWork, Timestamp, WorkerId, ms_in_words,
 };
 use tokio::time::Instant;
 
@@ -306,12 +306,13 @@ impl Drive {
                 (Some(Then::Status(change)), vec![telling::failed(task, failure)])
             }
             TurnEnd::Await { tasks } => {
-                let question = new_question(&self.shared, task, &children::question(tasks), &[]);
+                let subject = Subject::Children { tasks: tasks.clone() };
+                let question = new_question(&self.shared, task, subject, &children::question(tasks), &[]);
                 let event = telling::asked(task, &question);
                 (Some(Then::Ask(question)), vec![event])
             }
-            TurnEnd::Ask { question, choices } => {
-                let question = new_question(&self.shared, task, question, choices);
+            TurnEnd::Ask { subject, question, choices } => {
+                let question = new_question(&self.shared, task, subject.clone(), question, choices);
                 let event = telling::asked(task, &question);
                 (Some(Then::Ask(question)), vec![event])
             }
@@ -339,16 +340,8 @@ fn left(task: TaskRecord) -> End {
     }
 }
 
-pub(crate) fn new_question(shared: &Shared, task: TaskId, text: &str, choices: &[String]) -> Question {
-    Question {
-        id: QuestionId::new(),
-        task,
-        text: text.to_owned(),
-        choices: choices.to_vec(),
-        answer: None,
-        created_at: shared.now(),
-        answered_at: None,
-    }
+pub(crate) fn new_question(shared: &Shared, task: TaskId, subject: Subject, text: &str, choices: &[String]) -> Question {
+    Question::new(task, subject, text, choices.to_vec(), shared.now())
 }
 
 /// Takes the task for this node and the worker. A claim whose answer was lost, or that an earlier owner of this node made just
@@ -408,7 +401,7 @@ async fn said_since(shared: &Shared, task: &TaskRecord, turn: Option<&StepRecord
 /// The answers to the questions of a turn, as messages.
 pub(crate) fn answers_to(questions: &[Question], turn: Option<&StepRecord>) -> Vec<Message> {
     let Some(turn) = turn else { return Vec::new() };
-    let its = |question: &&Question| question.created_at == turn.committed_at && is_of_the_model(&question.text);
+    let its = |question: &&Question| question.created_at == turn.committed_at && question.subject == Subject::Conversation;
     let answers = questions.iter().filter(its).filter_map(|question| question.answer.clone());
     answers.map(|answer| Message::text(Role::User, answer)).collect()
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use helix_database::{StatusChange, Then, Write};
-use helix_ports::{NO_MODEL, OUT_OF_BUDGET, ProviderError};
+use helix_ports::ProviderError;
 use helix_protocol::{
-    AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, TaskId, TaskRecord,
+    AttemptId, Code, ExitReport, Failure, NewStep, OnFailure, Principal, Spend, StepId, StepOutcome, Subject, TaskId, TaskRecord,
     ms_in_words,
 };
 
@@ -169,8 +169,8 @@ fn first_line(failure: &Failure) -> String {
 
 /// Parks the task at its last step and asks for money. The journal stays, so what was paid for is not paid again.
 async fn ask_for_budget(host: &Host, failure: &Failure) -> Result<End, Failure> {
-    let text = format!("{OUT_OF_BUDGET}{}; raise the budget?", failure.message);
-    park(host, &text, &["yes".to_owned(), "no".to_owned()]).await
+    let text = format!("out of budget: {}; raise the budget?", failure.message);
+    park(host, Subject::Budget, &text, &["yes".to_owned(), "no".to_owned()]).await
 }
 
 /// True where nobody who could answer the step's model call takes it before a person has mended something: a key, an account, the
@@ -184,13 +184,13 @@ fn waits_for_a_person(host: &Host, failure: &Failure) -> bool {
 /// Parks the task at its last step and says what is to be mended. The journal stays, as above.
 async fn ask_to_mend(host: &Host, failure: &Failure) -> Result<End, Failure> {
     let hint = if failure.hint.is_empty() { String::new() } else { format!("; {}", failure.hint) };
-    let text = format!("{NO_MODEL}{}{hint}. Is it mended?", telling::reason(failure));
-    park(host, &text, &["yes".to_owned()]).await
+    let text = format!("no model takes its calls: {}{hint}. Is it mended?", telling::reason(failure));
+    park(host, Subject::Model, &text, &["yes".to_owned()]).await
 }
 
 /// Parks the task at its last step with a question.
-async fn park(host: &Host, text: &str, choices: &[String]) -> Result<End, Failure> {
-    let question = new_question(&host.shared, host.lease.task, text, choices);
+async fn park(host: &Host, subject: Subject, text: &str, choices: &[String]) -> Result<End, Failure> {
+    let question = new_question(&host.shared, host.lease.task, subject, text, choices);
     let events = vec![telling::asked(host.lease.task, &question)];
     let write = Write::Ask { question: Box::new(question), epoch: host.lease.epoch, events };
     Ok(End::Parked(Box::new(task_of(host.shared.write(write).await?)?)))

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use helix_messages::{Difference, Differs, Replayed, ReplayedStep};
 use helix_ports::TurnEnd;
 use helix_protocol::{
-    AskedModel, Block, Code, Failure, Message, ModelReply, ModelRequest, Question, Role, StepOutcome, StepRecord, TaskId, TaskWork,
+    AskedModel, Block, Code, Failure, Message, ModelReply, ModelRequest, Question, Role, StepOutcome, StepRecord, Subject, TaskId,
+    TaskWork,
 };
 
 use crate::drive::{answers_to, read_task};
@@ -84,7 +85,7 @@ fn ended(step: &StepRecord, questions: &[Question]) -> &'static str {
         StepOutcome::Continue | StepOutcome::Unfinished => {
             let asked = questions.iter().find(|question| question.created_at == step.committed_at);
             match asked {
-                Some(question) if question.text.starts_with(helix_ports::CHILDREN) => "waits for tasks of its own",
+                Some(Question { subject: Subject::Children { .. }, .. }) => "waits for tasks of its own",
                 Some(_) => "asks",
                 None => "goes on",
             }

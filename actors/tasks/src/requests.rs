@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use helix_config::TasksConfig;
 use helix_database::Write;
 use helix_messages::{CreateTask, ForkTask, ResumeTask, RetryTask, Say, TasksMsg};
-use helix_ports::{NO_MODEL, OUT_OF_BUDGET};
 use helix_protocol::link::AGENT_TURNS;
 use helix_protocol::{
     AttemptId, AttemptsSpec, Base, Capability, Checkpoint, Code, EventKind, Failure, ModelTraffic, Network, Principal, Question,
@@ -311,7 +310,7 @@ async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>)
     if waits || answer.is_some() {
         children::check_asks_a_person(&question)?;
     }
-    let answer = answer.or_else(|| is_answered_by_going_on(&question).then(|| "yes".to_owned()));
+    let answer = answer.or_else(|| question.subject.is_answered_by_going_on().then(|| "yes".to_owned()));
     if answer.is_none() && waits {
         return Err(Failure::new(Code::InvalidState, format!("task {id} waits for an answer: {}", question.text))
             .hint("give the answer with the request"));
@@ -319,20 +318,16 @@ async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>)
     Ok(answer.map(|answer| (question.id, answer)))
 }
 
-async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>, Failure> {
+/// The question that a task waits with.
+pub(crate) async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>, Failure> {
     let questions = shared.args.records.read().questions(task).await?;
     Ok(questions.into_iter().find(Question::is_open))
-}
-
-/// True of a question for money, or for something to be mended: whoever lets the task go on says that it was given or done.
-fn is_answered_by_going_on(question: &Question) -> bool {
-    [OUT_OF_BUDGET, NO_MODEL].iter().any(|beginning| question.text.starts_with(beginning))
 }
 
 /// Tries an ended task again from its last step.
 pub(crate) async fn retry(shared: &Shared, task: TaskId, retry: RetryTask, principal: &Principal) -> Result<TaskRecord, Failure> {
     Happening::Retry.check(task, read_task(shared, task).await?.status)?;
-    if let Some(question) = open_question(shared, task).await?.filter(is_answered_by_going_on) {
+    if let Some(question) = open_question(shared, task).await?.filter(|question| question.subject.is_answered_by_going_on()) {
         record_answer(shared, question.id, "yes".to_owned(), principal).await?;
     }
     let event =

@@ -9,13 +9,13 @@ use std::time::Duration;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Reply};
 use helix_messages::{ResumeTask, TaskWhy, TasksMsg};
-use helix_ports::NO_MODEL;
-use helix_protocol::{Failure, Principal, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Failure, Principal, Subject, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
 use crate::children::waited_for;
 use crate::drive::read_task;
 use crate::failing::{waits_for_a_model, waits_for_the_day};
+use crate::requests::open_question;
 use crate::scheduler::SchedulerMsg;
 use crate::shared::Shared;
 use crate::{rehearsal, requests};
@@ -151,9 +151,11 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
         waits_for.push((*dependency, read_task(shared, *dependency).await?.status));
     }
     let status = record.status;
-    let own = if status == TaskStatus::WaitingForInput { waited_for(shared, task).await? } else { None };
+    let asked = if status == TaskStatus::WaitingForInput { open_question(shared, task).await? } else { None };
+    let asked = asked.map(|question| question.subject);
+    let own = if let Some(Subject::Children { tasks }) = &asked { tasks.as_slice() } else { &[] };
     let mut asks = Vec::new();
-    for task in own.iter().flat_map(|(_, own)| own.clone()) {
+    for &task in own {
         let status = read_task(shared, task).await?.status;
         waits_for.push((task, status));
         // One that waits for tasks of its own asks nobody.
@@ -182,10 +184,10 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
         reason.push_str(&format!("; it parks at its next step boundary, as {actor} wants"));
     }
     let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
-    let mut next = match own {
-        Some(_) => for_own(&asks),
-        None if removed => vec![format!("`helix task cancel {}`, and run it again on another worker", task.short())],
-        None => next(&record, lacks_sandbox),
+    let mut next = match &asked {
+        Some(Subject::Children { .. }) => for_own(&asks),
+        _ if removed => vec![format!("`helix task cancel {}`, and run it again on another worker", task.short())],
+        asked => next(&record, asked.as_ref(), lacks_sandbox),
     };
     if pauses.is_some() {
         next.pop();
@@ -227,7 +229,7 @@ fn for_own(asks: &[TaskId]) -> Vec<String> {
     asks.iter().map(|task| format!("`helix task answer {}` shows what that one asks, and answers it", task.short())).collect()
 }
 
-fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
+fn next(record: &TaskRecord, asked: Option<&Subject>, lacks_sandbox: bool) -> Vec<String> {
     let id = record.id.short();
     match record.status {
         TaskStatus::Pending if waits_for_a_model(record) => vec![
@@ -249,7 +251,7 @@ fn next(record: &TaskRecord, lacks_sandbox: bool) -> Vec<String> {
             vec![format!("`helix attach {id}` shows it live"), format!("`helix task pause {id}` parks it")]
         }
         TaskStatus::Paused => vec![format!("`helix task resume {id}`")],
-        TaskStatus::WaitingForInput if record.reason.starts_with(NO_MODEL) => {
+        TaskStatus::WaitingForInput if asked == Some(&Subject::Model) => {
             vec![format!("mend what it names, then `helix task resume {id}`: it goes on from its last step")]
         }
         TaskStatus::WaitingForInput => {

@@ -90,7 +90,7 @@ pub(crate) fn failed(task: TaskId, failure: &Failure) -> NewEvent {
 
 /// The task asks.
 pub(crate) fn asked(task: TaskId, question: &helix_protocol::Question) -> NewEvent {
-    let detail = json!({"question": question.id, "text": question.text, "choices": question.choices});
+    let detail = json!({"question": question.id, "subject": question.subject, "text": question.text, "choices": question.choices});
     about(EventKind::TaskAsked, task, question.text.clone()).severity(Severity::Warning).detail(detail)
 }
 

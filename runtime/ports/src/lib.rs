@@ -14,9 +14,6 @@ pub use provider::{
     Availability, DeltaSink, FaultScope, ModelCapabilities, ModelInfo, Provider, ProviderError, ProviderHealth, RateLimits,
     RateWindow, RawAnswer, RawCall, RawOperation, TokenPrice,
 };
-pub use task_kind::{
-    APPROVAL, CHILDREN, ChildEnd, NO_MODEL, OUT_OF_BUDGET, OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd,
-    in_the_models_words, is_of_the_model,
-};
+pub use task_kind::{ChildEnd, OUTPUT, SnapshotNote, StepHost, StepResult, TaskKind, TurnEnd};
 pub use transport::{ConnectError, DeathProof, Duplex, InstallReport, WorkerTransport};
 pub use web::{WebAccess, WebHit, WebPage};

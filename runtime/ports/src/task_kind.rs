@@ -8,33 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use helix_protocol::{
-    AgentTurn, ExitReport, Failure, Message, ModelReply, ModelRequest, ModelTraffic, Question, SnapshotId, StepRecord, TaskId,
-    TaskRecord, TaskSpec, TaskStatus, TaskWork, ToolCall, ToolOutcome, TurnReport,
+    AgentTurn, ExitReport, Failure, Message, ModelReply, ModelRequest, ModelTraffic, Question, SnapshotId, StepRecord, Subject,
+    TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, ToolCall, ToolOutcome, TurnReport,
 };
-
-/// What a question begins with that asks whether calls may be made. Its answer is the kind's to read, and no part of the
-/// conversation.
-pub const APPROVAL: &str = "approve step ";
-/// What a question begins with that nobody has to answer: the task waits for others that it made.
-pub const CHILDREN: &str = "waits for its own tasks: ";
-/// What a question begins with that asks for more money or tokens.
-pub const OUT_OF_BUDGET: &str = "out of budget: ";
-/// What a question begins with that waits for a person to mend a key, an account or a setting: before that nobody who could answer
-/// the task's model calls takes them.
-pub const NO_MODEL: &str = "no model takes its calls: ";
 
 /// What stands between how a command failed and the end of its output.
 pub const OUTPUT: &str = "; its output ended with:\n";
-
-/// True of a question in a model's own words: its answer is part of the conversation.
-pub fn is_of_the_model(question: &str) -> bool {
-    ![APPROVAL, CHILDREN, OUT_OF_BUDGET, NO_MODEL].iter().any(|beginning| question.starts_with(beginning))
-}
-
-/// A model's question as it is put to people, and recorded: it begins like none of ours.
-pub fn in_the_models_words(question: &str) -> String {
-    if is_of_the_model(question) { question.to_owned() } else { format!("The agent asks: {question}") }
-}
 
 /// What a step is made with. Everything a host does is bound to one lease: once it has passed, every call answers `stale_owner`.
 #[async_trait]
@@ -149,6 +128,8 @@ pub enum TurnEnd {
     },
     /// Somebody must answer before the next step.
     Ask {
+        /// What it is about.
+        subject: Subject,
         /// The question.
         question: String,
         /// What may be answered; empty for free text.

@@ -14,6 +14,7 @@ mod ledger;
 pub mod link;
 mod message;
 mod model;
+mod question;
 mod sandbox;
 mod step;
 mod task;
@@ -38,9 +39,10 @@ pub use model::{
     Effort, JsonOutput, ModelDelta, ModelReply, ModelRequest, OutputFormat, Sampling, StopReason, Thinking, ThinkingControl,
     ToolChoice, Usage,
 };
+pub use question::{Question, Subject};
 pub use sandbox::{Confinement, Isolation, Network, Sandboxing};
 pub use step::{
-    AskedModel, Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Question, Remark, Spend, StepOutcome,
+    AskedModel, Checkpoint, ExitReport, INLINE_MESSAGES, JournalBody, JournalEntry, NewStep, Remark, Spend, StepOutcome,
     StepRecord, StepSummary,
 };
 pub use task::{

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Block, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, QuestionId, RemarkId, RunId,
-    SkippedFile, SnapshotId, StepId, StopReason, TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
+    AttemptId, Block, CallKey, Change, Confinement, Epoch, Message, ModelReply, Money, ObjectId, RemarkId, RunId, SkippedFile,
+    SnapshotId, StepId, StopReason, TaskId, Timestamp, ToolOutcome, Usage, WorkerId,
 };
 
 /// What making a step cost.
@@ -315,30 +315,4 @@ pub struct Remark {
     /// The step that heard it; `None` while none has.
     #[serde(default)]
     pub step: Option<StepId>,
-}
-
-/// A question that parks a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
-    /// Its id.
-    pub id: QuestionId,
-    /// The task it parks.
-    pub task: TaskId,
-    /// The question.
-    pub text: String,
-    /// What may be answered; empty for free text.
-    pub choices: Vec<String>,
-    /// The answer, once given.
-    pub answer: Option<String>,
-    /// When it was asked.
-    pub created_at: Timestamp,
-    /// When it was answered; without an answer, when it was closed because its task had gone back to before it.
-    pub answered_at: Option<Timestamp>,
-}
-
-impl Question {
-    /// True of one that can still be answered. A task has at most one of these.
-    pub fn is_open(&self) -> bool {
-        self.answer.is_none() && self.answered_at.is_none()
-    }
 }

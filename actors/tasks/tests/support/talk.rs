@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
-use helix_protocol::{CommandSpec, Failure, Message, ModelRequest, Role, TaskSpec, TaskWork, ToolCall};
+use helix_protocol::{CommandSpec, Failure, Message, ModelRequest, Role, Subject, TaskSpec, TaskWork, ToolCall};
 
 pub struct Talk;
 
@@ -48,7 +48,7 @@ impl TaskKind for Talk {
             let work = TaskWork::Command(CommandSpec { commands: vec!["sleep 60000".to_owned()], artifacts: Vec::new() });
             TurnEnd::Await { tasks: vec![host.child("child", TaskSpec::new("a child", work)).await?] }
         } else if input["ask"].as_u64() == Some(host.ordinal()) {
-            TurnEnd::Ask { question: "which?".to_owned(), choices: Vec::new() }
+            TurnEnd::Ask { subject: Subject::Conversation, question: "which?".to_owned(), choices: Vec::new() }
         } else if host.ordinal() >= steps {
             TurnEnd::Finished
         } else {

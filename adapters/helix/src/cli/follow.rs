@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
 use helix_messages::TaskWhy;
-use helix_ports::{CHILDREN, NO_MODEL, OUTPUT};
-use helix_protocol::{Base, Code, Event, EventKind, Failure, Question, TaskId, TaskRecord, TaskStatus};
+use helix_ports::OUTPUT;
+use helix_protocol::{Base, Code, Event, EventKind, Failure, Question, Subject, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
 use super::live::Live;
 use super::style::{dollars, grouped, span};
-use super::task::{meant, tell, wants_budget, why};
+use super::task::{meant, tell, why};
 use super::timeline::Timeline;
 use super::typed::Typed;
 use crate::client::{Client, Watch};
@@ -216,7 +216,7 @@ impl<'a> View<'a> {
         let said = async {
             let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
             let open = asked.questions.into_iter().find(Question::is_open);
-            let answers = open.filter(|open| !open.text.starts_with(CHILDREN) && !wants_budget(open));
+            let answers = open.filter(|open| !matches!(open.subject, Subject::Children { .. } | Subject::Budget));
             match answers.and_then(|open| Some((open.id, meant(&open, line)?))) {
                 Some((question, answer)) => {
                     self.client.post(&format!("/questions/{question}/answer"), &AnswerRequest { answer }).await
@@ -233,19 +233,21 @@ impl<'a> View<'a> {
     async fn question(&mut self, task: TaskId) -> Result<(), Failure> {
         let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
         if let Some(open) = asked.questions.iter().find(|question| question.is_open()) {
-            if let Some(own) = open.text.strip_prefix(CHILDREN) {
-                // Nobody has to answer: what it waits for is shown instead.
-                self.followed.extend(own.split(", ").filter_map(|task| task.parse::<TaskId>().ok()));
-                return Ok(());
-            }
-            let choices = if open.choices.is_empty() { "TEXT".to_owned() } else { open.choices.join("|") };
             let short = task.short();
-            let (next, code) = if wants_budget(open) {
-                (format!("helix task resume {short} --budget USD (or --budget-tokens N)"), Some(Code::BudgetExhausted))
-            } else if open.text.starts_with(NO_MODEL) {
-                (format!("helix task resume {short}"), Some(Code::ModelRefused))
-            } else {
-                (format!("helix task answer {short} {choices}"), None)
+            let (next, code) = match &open.subject {
+                Subject::Children { tasks } => {
+                    // Nobody has to answer: what it waits for is shown instead.
+                    self.followed.extend(tasks);
+                    return Ok(());
+                }
+                Subject::Budget => {
+                    (format!("helix task resume {short} --budget USD (or --budget-tokens N)"), Some(Code::BudgetExhausted))
+                }
+                Subject::Model => (format!("helix task resume {short}"), Some(Code::ModelRefused)),
+                _ => {
+                    let choices = if open.choices.is_empty() { "TEXT".to_owned() } else { open.choices.join("|") };
+                    (format!("helix task answer {short} {choices}"), None)
+                }
             };
             if let Some(code) = code.filter(|_| self.open.len() == 1 && !std::io::stdin().is_terminal()) {
                 return Err(Failure::new(code, format!("task {short} waits: {}", open.text)).hint(format!("`{next}`")));

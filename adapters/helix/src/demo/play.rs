@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use helix_adapter_http::api::{CreateTaskRequest, CreatedTasks, ExportRequest, ForkRequest, StepList};
 use helix_messages::{Exported, ImportGit};
-use helix_ports::NO_MODEL;
 use helix_protocol::{
-    AgentSpec, Base, Code, Event, EventKind, Failure, StepSummary, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork, WorkerId,
+    AgentSpec, Base, Code, Event, EventKind, Failure, StepSummary, Subject, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+    WorkerId,
 };
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::account::{Account, Figures};
@@ -356,7 +357,7 @@ fn ends(event: &Event) -> bool {
     let event = &event.event;
     match event.kind {
         EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled => true,
-        EventKind::TaskAsked => event.message.starts_with(NO_MODEL),
+        EventKind::TaskAsked => Subject::deserialize(&event.detail["subject"]).is_ok_and(|subject| subject == Subject::Model),
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use helix_protocol::{Epoch, EventKind, NewEvent, NewStep, Question, QuestionId, TaskStatus, Timestamp};
+use helix_protocol::{Epoch, EventKind, NewEvent, NewStep, Question, Subject, TaskStatus, Timestamp};
 
 use super::stage::{Stage, after, change, commit, creation, entry, journal, reserved, spec, stale, status, step_on, wrong_status};
 use crate::{Applied, EventFilter, RecordError, StatusChange, Write};
@@ -78,15 +78,7 @@ pub(super) async fn a_stale_owner_cannot_change_the_state(stage: Stage) {
 pub(super) async fn a_stale_owner_cannot_ask(stage: Stage) {
     let owner = stage.claimed_task().await;
     let newer = Stage::from(Arc::clone(&stage.store)).claim(&owner).await;
-    let question = Question {
-        id: QuestionId::new(),
-        task: owner.id,
-        text: "go on?".to_owned(),
-        choices: Vec::new(),
-        answer: None,
-        created_at: Timestamp(5),
-        answered_at: None,
-    };
+    let question = Question::new(owner.id, Subject::default(), "go on?", Vec::new(), Timestamp(5));
     let ask = Write::Ask { question: Box::new(question), epoch: owner.epoch, events: Vec::new() };
     assert_eq!(stage.apply(ask).await, Err(stale(&newer, owner.epoch)));
     assert_eq!(stage.store.questions(owner.id).await, Ok(Vec::new()));

@@ -1,7 +1,7 @@
 //! Claims about text that a database may not keep as it is.
 
 use helix_protocol::{
-    Checkpoint, EventKind, NewEvent, NewStep, Principal, Question, QuestionId, Remark, RemarkId, TaskId, TaskStatus, Timestamp,
+    Checkpoint, EventKind, NewEvent, NewStep, Principal, Question, Remark, RemarkId, Subject, TaskId, TaskStatus, Timestamp,
 };
 
 use super::stage::{Stage, change, commit, creation_under, spec, status, step_on};
@@ -23,15 +23,7 @@ pub(super) async fn a_zero_character_is_replaced_wherever_there_is_text(stage: S
     assert_eq!(stage.task_after(creation).await, made, "repeated, it is the same");
 
     let owner = stage.claim(&made).await;
-    let asked = Question {
-        id: QuestionId::new(),
-        task: made.id,
-        text: GIVEN.to_owned(),
-        choices: vec![GIVEN.to_owned()],
-        answer: None,
-        created_at: Timestamp(1),
-        answered_at: None,
-    };
+    let asked = Question::new(made.id, Subject::default(), GIVEN, vec![GIVEN.to_owned()], Timestamp(1));
     let step = NewStep { summary: GIVEN.to_owned(), ..step_on(&owner) };
     let Write::Commit { step, .. } = commit(step) else { unreachable!("it is a commit") };
     let then = Some(Box::new(Then::Ask(asked.clone())));

@@ -1,20 +1,13 @@
 //! Claims about questions.
 
-use helix_protocol::{Question, QuestionId, TaskId, TaskRecord, TaskStatus, Timestamp};
+use helix_protocol::{Question, QuestionId, Subject, TaskId, TaskRecord, TaskStatus, Timestamp};
 
 use super::stage::{Stage, change, commit, stale, status, step_on};
 use crate::{RecordError, StatusChange, Write};
 
 fn question(task: TaskId) -> Question {
-    Question {
-        id: QuestionId::new(),
-        task,
-        text: "the budget is used up; go on?".to_owned(),
-        choices: vec!["yes".to_owned(), "no".to_owned()],
-        answer: None,
-        created_at: Timestamp(11),
-        answered_at: None,
-    }
+    let subject = Subject::Calls { place: 3, tools: vec!["shell".to_owned()] };
+    Question::new(task, subject, "may it?", vec!["yes".to_owned(), "no".to_owned()], Timestamp(11))
 }
 
 fn ask(question: &Question, owner: &TaskRecord) -> Write {
@@ -45,9 +38,12 @@ pub(super) async fn a_question_repeated_is_asked_once(stage: Stage) {
     let asked = question(owner.id);
     let parked = stage.task_after(ask(&asked, &owner)).await;
     assert_eq!(stage.task_after(ask(&asked, &owner)).await, parked);
-    let other = Question { text: "really?".to_owned(), ..asked.clone() };
-    let answer = stage.apply(ask(&other, &owner)).await;
-    assert!(matches!(answer, Err(RecordError::Conflict(_))), "{answer:?}");
+    let in_other_words = Question { text: "really?".to_owned(), ..asked.clone() };
+    let about_others = Question { subject: Subject::Budget, ..asked.clone() };
+    for other in [in_other_words, about_others] {
+        let answer = stage.apply(ask(&other, &owner)).await;
+        assert!(matches!(answer, Err(RecordError::Conflict(_))), "{answer:?}");
+    }
     assert_eq!(stage.store.questions(owner.id).await, Ok(vec![asked]));
 }
 

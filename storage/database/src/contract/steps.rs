@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use helix_protocol::{
-    Base, CallKey, Checkpoint, Epoch, Event, EventKind, JournalBody, Message, Money, NewStep, ObjectId, Question, QuestionId, Role,
-    SnapshotId, StepId, StepOutcome, StepRecord, TaskId, TaskSpec, TaskStatus, Timestamp, ToolOutcome,
+    Base, CallKey, Checkpoint, Epoch, Event, EventKind, JournalBody, Message, Money, NewStep, ObjectId, Question, Role, SnapshotId,
+    StepId, StepOutcome, StepRecord, Subject, TaskId, TaskSpec, TaskStatus, Timestamp, ToolOutcome,
 };
 
 use super::stage::{
@@ -76,15 +76,7 @@ pub(super) async fn a_commit_and_its_consequence_are_one(stage: Stage) {
     assert_eq!(stage.task_after(write).await, task);
 
     let owner = stage.claimed_task().await;
-    let question = Question {
-        id: QuestionId::new(),
-        task: owner.id,
-        text: "raise the budget?".to_owned(),
-        choices: Vec::new(),
-        answer: None,
-        created_at: Timestamp(9),
-        answered_at: None,
-    };
+    let question = Question::new(owner.id, Subject::default(), "raise the budget?", Vec::new(), Timestamp(9));
     let then = Some(Box::new(Then::Ask(question.clone())));
     let write = Write::Commit { step: Box::new(step_on(&owner)), then, events: Vec::new() };
     let Applied::Step { step, task, .. } = stage.done(write).await else { panic!("no step") };

@@ -18,7 +18,8 @@ pub(super) async fn ask(
     now: Timestamp,
 ) -> Result<Applied, RecordError> {
     if let Some(asked) = rows.question(question.id).await? {
-        let same = (asked.task, &asked.text, &asked.choices) == (question.task, &question.text, &question.choices);
+        let same = (asked.task, &asked.subject, &asked.text, &asked.choices)
+            == (question.task, &question.subject, &question.text, &question.choices);
         return if same {
             Ok(task(existing(rows, question.task).await?, Vec::new()))
         } else {

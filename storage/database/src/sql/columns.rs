@@ -300,6 +300,7 @@ pub(crate) fn question(row: &AnyRow) -> Result<Question> {
     Ok(Question {
         id: parsed(row, "id")?,
         task: parsed(row, "task_id")?,
+        subject: from_json(row, "subject")?,
         text: get(row, "text")?,
         choices: from_json(row, "choices")?,
         answer: get(row, "answer")?,

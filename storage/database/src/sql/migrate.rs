@@ -31,6 +31,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "notes of steps", sql: include_str!("../../migrations/0006_notes_of_steps.sql") },
     Migration { version: 7, name: "hints", sql: include_str!("../../migrations/0007_hints.sql") },
     Migration { version: 8, name: "id of the records", sql: include_str!("../../migrations/0008_records_id.sql") },
+    Migration { version: 9, name: "subjects of questions", sql: include_str!("../../migrations/0009_subjects.sql") },
 ];
 
 /// Brings the schema to the newest of `migrations`. With `file`, an existing database that has to be

@@ -295,20 +295,21 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn question(&mut self, id: QuestionId) -> Result<Option<Question>, RecordError> {
-        let select = query("SELECT id, task_id, text, choices, answer, created_at, answered_at FROM questions WHERE id = $1");
+        let select = query("SELECT * FROM questions WHERE id = $1");
         self.one(select.bind(id.to_string())).await?.map(|row| columns::question(&row)).transpose()
     }
 
     async fn insert_question(&mut self, question: &Question, of: &TaskRecord) -> Result<(), RecordError> {
         let insert = query(
-            "INSERT INTO questions (id, task_id, owner_id, project_id, text, choices, answer, created_at, answered_at, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1)",
+            "INSERT INTO questions (id, task_id, owner_id, project_id, subject, text, choices, answer, created_at, answered_at, \
+             version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)",
         );
         let insert = insert
             .bind(question.id.to_string())
             .bind(question.task.to_string())
             .bind(of.owner.to_string())
             .bind(of.project.to_string())
+            .bind(json(&question.subject)?)
             .bind(question.text.clone())
             .bind(json(&question.choices)?)
             .bind(question.answer.clone())
@@ -320,7 +321,7 @@ impl Rows for SqlRows<'_> {
 
     async fn open_question(&mut self, task: TaskId) -> Result<Option<Question>, RecordError> {
         let select = query(
-            "SELECT id, task_id, text, choices, answer, created_at, answered_at FROM questions \
+            "SELECT * FROM questions \
              WHERE task_id = $1 AND answered_at IS NULL ORDER BY created_at DESC, id DESC LIMIT 1",
         );
         self.one(select.bind(task.to_string())).await?.map(|row| columns::question(&row)).transpose()

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use helix_protocol::{
     AttemptId, Checkpoint, Epoch, Event, EventId, EventKind, NewStep, NodeId, OwnerId, Payer, Principal, ProjectId, Question,
-    QuestionId, Remark, RemarkId, StepId, TaskId, TaskSpec, TaskStatus, Timestamp, WorkerId,
+    QuestionId, Remark, RemarkId, StepId, Subject, TaskId, TaskSpec, TaskStatus, Timestamp, WorkerId,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -78,16 +78,8 @@ fn status_change() -> impl Strategy<Value = StatusChange> {
 
 fn question() -> impl Strategy<Value = (Question, Epoch)> {
     (0..3u128, task_id(), epoch()).prop_map(|(number, task, epoch)| {
-        let question = Question {
-            id: QuestionId(id(3, number)),
-            task,
-            text: "go on?".to_owned(),
-            choices: Vec::new(),
-            answer: None,
-            created_at: Timestamp(3),
-            answered_at: None,
-        };
-        (question, epoch)
+        let question = Question::new(task, Subject::Budget, "go on?", Vec::new(), Timestamp(3));
+        (Question { id: QuestionId(id(3, number)), ..question }, epoch)
     })
 }
 

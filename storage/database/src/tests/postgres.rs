@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, Question, QuestionId, TaskStatus, Timestamp};
+use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, Question, Subject, TaskStatus, Timestamp};
 use sqlx::any::install_default_drivers;
 use sqlx::{AnyConnection, Connection, Row, query, raw_sql};
 
@@ -163,15 +163,7 @@ async fn what_a_task_waits_for_that_ends_while_it_is_resumed_frees_it() {
         assert_eq!(one.task(waiting.id).await.status, TaskStatus::Pending);
 
         let asks = one.claimed_task().await;
-        let question = Question {
-            id: QuestionId::new(),
-            task: asks.id,
-            text: "go on?".to_owned(),
-            choices: Vec::new(),
-            answer: None,
-            created_at: Timestamp(3),
-            answered_at: None,
-        };
+        let question = Question::new(asks.id, Subject::default(), "go on?", Vec::new(), Timestamp(3));
         let answer = Write::Answer { question: question.id, answer: "yes".to_owned(), events: Vec::new() };
         one.done(Write::Ask { question: Box::new(question), epoch: asks.epoch, events: Vec::new() }).await;
         one.set(asks.id, TaskStatus::Paused).await;
@@ -205,6 +197,12 @@ async fn records_of_a_newer_version_are_refused() {
     raw_sql("INSERT INTO schema_migrations VALUES (99, 'later', 0)").execute(&mut connection).await.unwrap();
     let refused = PostgresStore::connect(&url).await.err();
     assert_eq!(refused, Some(RecordError::NewerFormat { found: 99, known: newest(MIGRATIONS) }));
+}
+
+#[tokio::test]
+async fn questions_of_before_have_the_subject_that_their_words_said() {
+    let server = TestPostgres::shared();
+    super::subjects_are_told_by_words(&server.url(&server.database().await)).await;
 }
 
 #[tokio::test]

@@ -142,6 +142,12 @@ async fn a_migration_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
+async fn questions_of_before_have_the_subject_that_their_words_said() {
+    let folder = tempfile::tempdir().unwrap();
+    super::subjects_are_told_by_words(&format!("sqlite:{}", folder.path().join("records.db").display())).await;
+}
+
+#[tokio::test]
 async fn one_file_is_leased_by_one_node() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("records.db").display());

@@ -2,10 +2,9 @@
 
 use clap::Args;
 use helix_adapter_http::api::{AnswerRequest, QuestionList};
-use helix_ports::{NO_MODEL, OUT_OF_BUDGET};
-use helix_protocol::{Code, Failure, Question};
+use helix_protocol::{Code, Failure, Question, Subject};
 
-use super::{Which, changed, in_short, wants_budget, without_budget};
+use super::{Which, changed, without_budget};
 use crate::cli::Context;
 
 /// Answer the question a task waits with
@@ -34,14 +33,14 @@ impl Answer {
             return context.print(&open, |open| {
                 let choices =
                     if open.choices.is_empty() { String::new() } else { format!("\n  one of: {}", open.choices.join(", ")) };
-                format!("{}{choices}", in_short(&open.text))
+                format!("{}{choices}", open.text)
             });
         };
         let answer = meant(&open, &answer).ok_or_else(|| {
             Failure::new(Code::InvalidRequest, format!("{answer:?} is not among the choices"))
                 .hint(format!("one of: {}", open.choices.join(", ")))
         })?;
-        if answer == "yes" && wants_budget(&open) {
+        if answer == "yes" && open.subject == Subject::Budget {
             return Err(without_budget(&self.which.task));
         }
         changed(context, &client.post(&format!("/questions/{}/answer", open.id), &AnswerRequest { answer }).await?)
@@ -57,43 +56,33 @@ pub(in crate::cli) fn meant(question: &Question, words: &str) -> Option<String> 
         choice == words || matches!((choice.as_str(), words.as_str()), ("yes", "y") | ("no", "n"))
     };
     let choice = question.choices.iter().find(|choice| *choice == words).or_else(|| question.choices.iter().find(is));
-    let is_read = ![OUT_OF_BUDGET, NO_MODEL].iter().any(|beginning| question.text.starts_with(beginning));
-    choice.cloned().or_else(|| is_read.then(|| words.to_owned()))
+    choice.cloned().or_else(|| (!question.subject.is_answered_by_going_on()).then(|| words.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
-    use helix_protocol::{QuestionId, TaskId, Timestamp};
+    use helix_protocol::{TaskId, Timestamp};
 
     use super::*;
 
     #[test]
     fn words_are_a_choice_or_an_answer_of_their_own() {
-        let meant = |text: &str, choices: &[&str], words: &str| {
-            let question = Question {
-                id: QuestionId::new(),
-                task: TaskId::new(),
-                text: text.to_owned(),
-                choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
-                answer: None,
-                created_at: Timestamp(0),
-                answered_at: None,
-            };
-            super::meant(&question, words)
+        let meant = |subject: Subject, choices: &[&str], words: &str| {
+            let choices = choices.iter().map(|choice| (*choice).to_owned()).collect();
+            super::meant(&Question::new(TaskId::new(), subject, "which?", choices, Timestamp(0)), words)
         };
-        let (approval, choices) = ("approve step 3 #7: shell\n- shell rm -rf target", ["yes", "no", "always"]);
+        let (approval, choices) = (|| Subject::Calls { place: 7, tools: vec!["shell".to_owned()] }, ["yes", "no", "always"]);
         for (words, answer) in [("yes", "yes"), ("Yes", "yes"), ("y", "yes"), (" N ", "no"), ("ALWAYS", "always")] {
-            assert_eq!(meant(approval, &choices, words).as_deref(), Some(answer), "{words}");
+            assert_eq!(meant(approval(), &choices, words).as_deref(), Some(answer), "{words}");
         }
         let reason = "no, use make clean";
-        assert_eq!(meant(approval, &choices, reason).as_deref(), Some(reason));
-        assert_eq!(meant("which colour?", &["Red", "red"], "red").as_deref(), Some("red"));
-        assert_eq!(meant("which colour?", &["Red"], "neither of them").as_deref(), Some("neither of them"));
-        assert_eq!(meant("which colour?", &[], "y").as_deref(), Some("y"));
-        let budget = "out of budget: the owner has spent 1.00 USD; raise the budget?";
-        assert_eq!(meant(budget, &["yes", "no"], "Yes").as_deref(), Some("yes"));
-        assert_eq!(meant(budget, &["yes", "no"], "leave the tests alone"), None, "nobody would read it");
-        let mend = "no model takes its calls: the key is refused. Is it mended?";
-        assert_eq!([meant(mend, &["yes"], "Y"), meant(mend, &["yes"], "leave it")], [Some("yes".to_owned()), None]);
+        assert_eq!(meant(approval(), &choices, reason).as_deref(), Some(reason));
+        assert_eq!(meant(Subject::Conversation, &["Red", "red"], "red").as_deref(), Some("red"));
+        assert_eq!(meant(Subject::Conversation, &["Red"], "neither of them").as_deref(), Some("neither of them"));
+        assert_eq!(meant(Subject::Conversation, &[], "y").as_deref(), Some("y"));
+        assert_eq!(meant(Subject::Budget, &["yes", "no"], "Yes").as_deref(), Some("yes"));
+        assert_eq!(meant(Subject::Budget, &["yes", "no"], "leave the tests alone"), None, "nobody would read it");
+        let mended = |words| meant(Subject::Model, &["yes"], words);
+        assert_eq!([mended("Y"), mended("leave it")], [Some("yes".to_owned()), None]);
     }
 }

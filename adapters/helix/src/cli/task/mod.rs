@@ -23,12 +23,10 @@ pub(super) mod why;
 
 pub(super) use show::attempts;
 
-use std::borrow::Cow;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use helix_ports::{CHILDREN, OUT_OF_BUDGET};
-use helix_protocol::{Budget, Code, Failure, Money, Question, TaskId, TaskRecord};
+use helix_protocol::{Budget, Code, Failure, Money, TaskRecord};
 
 pub(super) use self::answer::meant;
 pub(super) use self::say::tell;
@@ -122,12 +120,7 @@ impl NewBudget {
     }
 }
 
-/// True where a question is about the task's own budget: a plain yes would only be asked again.
-pub(super) fn wants_budget(question: &Question) -> bool {
-    question.text.starts_with(OUT_OF_BUDGET) && question.text.contains("the task's budget")
-}
-
-/// Why a task with a used up budget does not simply go on.
+/// Why a task with a used up budget does not simply go on: a plain yes would only be asked again.
 fn without_budget(task: &str) -> Failure {
     Failure::new(Code::InvalidRequest, format!("task {task} has used up its budget and would ask again"))
         .hint(format!("`helix task resume {task} --budget USD` (or --budget-tokens N) sets a new limit for the whole task"))
@@ -135,14 +128,7 @@ fn without_budget(task: &str) -> Failure {
 
 /// Why a task stands where it does, behind its state; empty where nothing needs saying.
 pub(super) fn because(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {}", in_short(reason)) }
-}
-
-/// A reason or a question as a person reads it: tasks have their short ids.
-pub(super) fn in_short(text: &str) -> Cow<'_, str> {
-    let Some(own) = text.strip_prefix(CHILDREN) else { return Cow::Borrowed(text) };
-    let short = |task: &str| task.parse::<TaskId>().map_or_else(|_| task.to_owned(), |task| task.short());
-    Cow::Owned(format!("{CHILDREN}{}", own.split(", ").map(short).collect::<Vec<_>>().join(", ")))
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 /// Prints a task as a command left it.

@@ -3,9 +3,9 @@
 use clap::Args;
 use helix_adapter_http::api::QuestionList;
 use helix_messages::ResumeTask;
-use helix_protocol::{Failure, TaskRecord, TaskStatus};
+use helix_protocol::{Failure, Subject, TaskRecord, TaskStatus};
 
-use super::{NewBudget, Which, changed, wants_budget, without_budget};
+use super::{NewBudget, Which, changed, without_budget};
 use crate::cli::Context;
 
 /// Continue a parked task, with a new budget or an answer where it waits for one; or take back a pause that waits for its boundary
@@ -28,7 +28,7 @@ impl Resume {
         let waits = matches!(task.status, TaskStatus::WaitingForInput | TaskStatus::Paused);
         if self.budget.over(task.spec.budget).is_none() && waits {
             let asked: QuestionList = client.get(&self.which.path("questions")).await?;
-            if asked.questions.iter().find(|question| question.is_open()).is_some_and(wants_budget) {
+            if asked.questions.iter().find(|question| question.is_open()).is_some_and(|open| open.subject == Subject::Budget) {
                 return Err(without_budget(&self.which.task));
             }
         }

@@ -2,13 +2,12 @@
 
 use clap::Args;
 use helix_adapter_http::api::{Artifact, ArtifactList, AttemptList, AttemptView, QuestionList, StepList};
-use helix_ports::CHILDREN;
 use helix_protocol::{
-    Base, Environment, Failure, ModelTraffic, Question, SkipReason, SkippedFile, TaskRecord, TaskWork, Timestamp,
+    Base, Environment, Failure, ModelTraffic, Question, SkipReason, SkippedFile, Subject, TaskRecord, TaskWork, Timestamp,
 };
 use serde::Serialize;
 
-use super::{Which, because, in_short};
+use super::{Which, because};
 use crate::cli::Context;
 use crate::cli::style::{Style, Table, age, bytes, dollars, grouped, span};
 
@@ -115,13 +114,13 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
         row("took", span(at.0 - task.created_at.0));
     }
     for question in questions {
-        let (verb, short) = (if question.text.starts_with(CHILDREN) { "why" } else { "answer" }, task.id.short());
+        let (verb, short) = (if matches!(question.subject, Subject::Children { .. }) { "why" } else { "answer" }, task.id.short());
         let answer = match &question.answer {
             Some(answer) => format!("answered {answer:?}"),
             None if question.is_open() => format!("open: helix task {verb} {short}"),
             None => "closed".to_owned(),
         };
-        row("question", format!("{} ({answer})", in_short(&question.text)));
+        row("question", format!("{} ({answer})", question.text));
     }
     table.render()
 }
@@ -197,8 +196,7 @@ fn base(base: &Base) -> String {
 
 #[cfg(test)]
 mod tests {
-    use helix_protocol::{QuestionId, TaskStatus};
-    use uuid::Uuid;
+    use helix_protocol::TaskStatus;
 
     use super::super::tests::task;
     use super::*;
@@ -209,15 +207,8 @@ mod tests {
         task.reason = "the budget is used up".to_owned();
         task.spec.title = "fix the parser".to_owned();
         task.spec.budget.money = Some(helix_protocol::Money(50_000));
-        let question = Question {
-            id: QuestionId(Uuid::from_u128(5)),
-            task: task.id,
-            text: "the next call could exceed $0.05; raise the budget?".to_owned(),
-            choices: Vec::new(),
-            answer: None,
-            created_at: Timestamp(0),
-            answered_at: None,
-        };
+        let text = "the next call could exceed $0.05; raise the budget?";
+        let question = Question::new(task.id, Subject::Budget, text, Vec::new(), Timestamp(0));
         insta::assert_snapshot!(render(&task, &[question], Timestamp(300_000_000), Style::Plain));
     }
 }
