@@ -57,7 +57,8 @@ impl Drop for Person {
         for entry in std::fs::read_dir(self.data().join("workers")).into_iter().flatten().flatten() {
             let _ = Command::new(worker_program()).args(["stop", "--folder"]).arg(entry.path()).output();
         }
-        end_everything_in(&self.data());
+        // Also what a test put elsewhere, or what was still beginning.
+        end_everything_in(self.folder.path());
     }
 }
 
@@ -339,9 +340,6 @@ fn a_node_with_a_long_path_is_found_from_another_environment_than_it_was_started
     assert_eq!(std::fs::read_dir(&run).expect("it can be read").count(), 1, "the socket is where the node's environment said");
     assert_eq!(types(&["down", "--now"], None).status.code(), Some(0));
     assert_eq!(std::fs::read_dir(&run).expect("it can be read").count(), 0);
-    for entry in std::fs::read_dir(data.join("workers")).into_iter().flatten().flatten() {
-        let _ = Command::new(worker_program()).args(["stop", "--folder"]).arg(entry.path()).output();
-    }
 }
 
 #[test]
