@@ -70,12 +70,13 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("actix", &["helix-adapter-http"]),
     ("actix-web", &["helix-adapter-http"]),
     ("agent-client-protocol-schema", &["helix-adapter-external"]),
-    // The id of a call is a hash too, so is what an equal request is found by, what is kept of a key, and what a permission is for;
-    // all call the same function of the same library.
+    // The id of a call is a hash too, so is what an equal request is found by, what is kept of a key, and what a permission or an
+    // approval is for; all call the same function of the same library.
     (
         "blake3",
         &[
             "helix-objects",
+            "helix-actor-agents",
             "helix-actor-tasks",
             "helix-actor-models",
             "helix-adapter-external",

@@ -31,8 +31,8 @@ pub(crate) enum Decision {
 /// What may be answered; anything else is a refusal with its reason.
 pub(crate) const CHOICES: [&str; 3] = ["yes", "no", "always"];
 
-/// Decides about the calls in `blocks`. `step` is shown to the person, `place` names the turn for good. A yes is to the tools that
-/// were named, in that turn.
+/// Decides about the calls in `blocks`. `step` is shown to the person, `place` names the turn within its conversation. A yes is to
+/// the very calls that were asked about.
 pub(crate) fn decide(
     policy: Approval,
     tools: &Toolset,
@@ -44,6 +44,7 @@ pub(crate) fn decide(
     let allowed = always(questions);
     let mut lines = Vec::new();
     let mut names: Vec<&str> = Vec::new();
+    let mut calls = blake3::Hasher::new();
     for block in blocks {
         let Block::ToolUse { name, input, .. } = block else { continue };
         if !needs(policy, tools, name) || allowed.contains(&name.as_str()) {
@@ -53,12 +54,14 @@ pub(crate) fn decide(
             names.push(name);
         }
         lines.push(format!("- {}", summary::to_approve(name, input, step)));
+        calls.update(format!("{name}\0{input}\0").as_bytes());
     }
     if names.is_empty() {
         return Decision::Go;
     }
     let words = format!("approve step {step}: {}\n{}", names.join(", "), lines.join("\n"));
-    let subject = Subject::Calls { place, tools: names.into_iter().map(str::to_owned).collect() };
+    let tools = names.into_iter().map(str::to_owned).collect();
+    let subject = Subject::Calls { place, tools, calls: calls.finalize().to_hex().to_string() };
     let asked = questions.iter().rev().find(|question| question.subject == subject);
     match asked.and_then(|question| question.answer.as_deref()) {
         Some(answer) if matches!(answer.trim().to_lowercase().as_str(), "yes" | "y" | "always") => Decision::Go,
@@ -109,9 +112,8 @@ mod tests {
         Block::ToolUse { id: name.into(), name: name.into(), input, extra: None }
     }
 
-    fn answered(place: usize, tools: &[&str], answer: &str) -> Question {
-        let tools = tools.iter().map(|tool| (*tool).to_owned()).collect();
-        let question = Question::new(TaskId::new(), Subject::Calls { place, tools }, "", Vec::new(), Timestamp(0));
+    fn answered(subject: &Subject, answer: &str) -> Question {
+        let question = Question::new(TaskId::new(), subject.clone(), "", Vec::new(), Timestamp(0));
         Question { answer: Some(answer.to_owned()), ..question }
     }
 
@@ -128,23 +130,32 @@ mod tests {
 
     #[test]
     fn a_question_is_asked_once_and_its_answer_counts_for_its_own_turn_only() {
-        let decide = |questions: &[Question], place| {
-            decide(Approval::Suggest, &tools(), &[call("read"), call("edit"), call("shell")], questions, 3, place)
+        let decide =
+            |questions: &[Question], place, calls: &[Block]| decide(Approval::Suggest, &tools(), calls, questions, 3, place);
+        let asks = |questions: &[Question], place, calls: &[Block]| match decide(questions, place, calls) {
+            Decision::Ask { question, subject } => (question, subject),
+            decision => panic!("{decision:?}"),
         };
-        let Decision::Ask { question, subject } = decide(&[], 7) else { panic!("not asked") };
+        let calls = [call("read"), call("edit"), call("shell")];
+        let (question, both) = asks(&[], 7, &calls);
         assert_eq!(question, "approve step 3: edit, shell\n- edit a.rs\n- shell make");
-        let both = ["edit", "shell"];
-        assert_eq!(subject, answered(7, &both, "").subject);
-        assert_eq!(decide(&[answered(7, &both, "yes")], 7), Decision::Go);
+        assert_eq!(decide(&[answered(&both, "yes")], 7, &calls), Decision::Go);
         let refused = Decision::Refused { answer: "no, use cargo".to_owned() };
-        assert_eq!(decide(&[answered(7, &both, "no, use cargo")], 7), refused);
-        assert!(matches!(decide(&[answered(7, &both, "yes")], 17), Decision::Ask { .. }));
-        let narrower = answered(7, &["edit"], "yes");
-        assert!(matches!(decide(&[narrower], 7), Decision::Ask { .. }), "a yes is to the tools that were named");
-        assert_eq!(decide(&[answered(7, &both, "always")], 17), Decision::Go, "for these tools from now on");
-        let Decision::Ask { question, .. } = decide(&[answered(2, &["shell"], "always")], 7) else { panic!("not asked") };
+        assert_eq!(decide(&[answered(&both, "no, use cargo")], 7, &calls), refused);
+        asks(&[answered(&both, "yes")], 17, &calls);
+        let (_, narrower) = asks(&[], 7, &calls[..2]);
+        asks(&[answered(&narrower, "yes")], 7, &calls);
+        let other = Block::ToolUse { id: "s".into(), name: "shell".into(), input: json!({"command": "rm -rf x"}), extra: None };
+        asks(&[answered(&both, "yes")], 7, &[call("read"), call("edit"), other]);
+        assert_eq!(decide(&[answered(&both, "always")], 17, &calls), Decision::Go, "for these tools from now on");
+        let (_, shell) = asks(&[], 2, &calls[2..]);
+        let (question, edit) = asks(&[answered(&shell, "always")], 7, &calls);
         assert_eq!(question, "approve step 3: edit\n- edit a.rs", "and for these only");
-        let own = Question { subject: Subject::Conversation, text: question, ..answered(7, &["edit"], "always") };
-        assert!(matches!(decide(&[own], 7), Decision::Ask { .. }), "what the model asked in these words is no approval");
+        let own = Question { text: question, ..answered(&Subject::Conversation, "always") };
+        assert_eq!(
+            asks(&[own, answered(&shell, "always")], 7, &calls).1,
+            edit,
+            "what the model asks in these words is no approval"
+        );
     }
 }

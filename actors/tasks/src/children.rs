@@ -1,6 +1,6 @@
 //! Tasks that a task made: found again by name, waited for without a worker, given up with it.
 //!
-//! A task that waits for its own is parked by a question that nobody has to answer: its text names them, and this node answers it
+//! A task that waits for its own is parked by a question that nobody has to answer: its subject names them, and this node answers it
 //! once one of them has ended. So waiting survives whatever a question survives. A task that was made and a task that ended are
 //! both looked for when their parent parks and when the node starts; nothing depends on a message that may be lost.
 

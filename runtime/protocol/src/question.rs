@@ -53,6 +53,8 @@ pub enum Subject {
         place: usize,
         /// The tools that need to be allowed, each once.
         tools: Vec<String>,
+        /// A hash of the calls that need it: another turn may come to have the same place.
+        calls: String,
     },
     /// Whether an agent of somebody else's making may do what it asked for.
     Permission {

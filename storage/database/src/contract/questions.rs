@@ -6,7 +6,7 @@ use super::stage::{Stage, change, commit, stale, status, step_on};
 use crate::{RecordError, StatusChange, Write};
 
 fn question(task: TaskId) -> Question {
-    let subject = Subject::Calls { place: 3, tools: vec!["shell".to_owned()] };
+    let subject = Subject::Calls { place: 3, tools: vec!["shell".to_owned()], calls: "5f".to_owned() };
     Question::new(task, subject, "may it?", vec!["yes".to_owned(), "no".to_owned()], Timestamp(11))
 }
 

@@ -45,7 +45,7 @@ async fn subjects_are_told_by_words(url: &str) {
     let new = Stage::from(crate::open(url).await.unwrap());
     let questions = new.store.questions(made.id).await.unwrap();
     let subjects: Vec<Subject> = questions.into_iter().rev().map(|question| question.subject).collect();
-    let calls = Subject::Calls { place: 0, tools: Vec::new() };
+    let calls = Subject::Calls { place: 0, tools: Vec::new(), calls: String::new() };
     let children = Subject::Children { tasks: children.to_vec() };
     assert_eq!(subjects, [calls, children, Subject::Budget, Subject::Model, Subject::Conversation]);
 }

@@ -71,7 +71,8 @@ mod tests {
             let choices = choices.iter().map(|choice| (*choice).to_owned()).collect();
             super::meant(&Question::new(TaskId::new(), subject, "which?", choices, Timestamp(0)), words)
         };
-        let (approval, choices) = (|| Subject::Calls { place: 7, tools: vec!["shell".to_owned()] }, ["yes", "no", "always"]);
+        let (approval, choices) =
+            (|| Subject::Calls { place: 7, tools: vec!["shell".to_owned()], calls: "5f".to_owned() }, ["yes", "no", "always"]);
         for (words, answer) in [("yes", "yes"), ("Yes", "yes"), ("y", "yes"), (" N ", "no"), ("ALWAYS", "always")] {
             assert_eq!(meant(approval(), &choices, words).as_deref(), Some(answer), "{words}");
         }
