@@ -203,6 +203,10 @@ fn waits(both: &Both) -> bool {
     ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"].iter().any(|name| both.git.join(".git").join(name).exists())
 }
 
+fn merges(both: &Both) -> bool {
+    both.git.join(".git/MERGE_HEAD").exists()
+}
+
 fn is_left_out(both: &Both, words: &[&str]) -> bool {
     let waits = waits(both);
     match words[0] {
@@ -211,7 +215,8 @@ fn is_left_out(both: &Both, words: &[&str]) -> bool {
         "checkout" => waits && !words.contains(&"--"),
         "restore" => waits,
         // Of a pick too, here.
-        "merge" if words.contains(&"--abort") => waits && !both.git.join(".git/MERGE_HEAD").exists(),
+        "merge" if words.contains(&"--abort") => waits && !merges(both),
+        "reset" if words.contains(&"--soft") => waits && !merges(both),
         // A merge that git refuses brings back what is staged and removed in the folder.
         "merge" => {
             both.git("", &["status", "--porcelain"]).out.lines().any(|line| line.starts_with("AD") || line.starts_with("MD"))

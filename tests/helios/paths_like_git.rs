@@ -11,6 +11,13 @@ fn words(line: &str) -> Vec<&str> {
 }
 
 /// Both folders hold the same in these files.
+/// The snapshot that a command names, in which it kept what no commit had.
+fn kept_in(told: &str) -> &str {
+    told.split_once(" is kept in ")
+        .and_then(|(_, rest)| rest.split(' ').next())
+        .unwrap_or_else(|| panic!("nothing is kept: {told}"))
+}
+
 fn same_files(both: &Both, paths: &[&str], after: &str) {
     for path in paths {
         let read = |root: &std::path::Path| fs::read_to_string(root.join(path)).ok();
@@ -203,7 +210,7 @@ fn what_is_only_staged_goes_with_a_merge_that_is_given_up_and_by_force() {
         assert_eq!(both.git("", by).code, 0);
         both.same("", &["status", "--porcelain"]);
         same_files(&both, &["a", "b", "new", "untracked"], &by.join(" "));
-        let kept = kept.split_once(" is kept in ").and_then(|(_, rest)| rest.split(' ').next()).expect("it is kept");
+        let kept = kept_in(&kept);
         for file in ["a", "b", "new"] {
             assert_eq!(both.helios("", &["show", &format!("{kept}:{file}")]).out, "4\n", "{file}, by {by:?}");
         }
@@ -227,4 +234,85 @@ fn adding_a_folder_without_files_is_nothing_to_do_and_what_is_ignored_is_refused
     }
     both.done(&["add", "."]);
     both.same("", &["status", "--porcelain"]);
+}
+
+#[test]
+fn files_of_a_snapshot_decide_of_a_merge_only_what_it_has() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.write("gone", "1\n");
+    both.commit("one");
+    both.done(&["checkout", "-q", "-b", "side"]);
+    both.write("a", "2\n");
+    both.write("gone", "2\n");
+    both.commit("two");
+    both.done(&["checkout", "-q", "main"]);
+    both.write("a", "3\n");
+    [&both.git, &both.helios].into_iter().for_each(|root| fs::remove_file(root.join("gone")).expect("it is there"));
+    both.commit("three");
+    assert_eq!([both.git("", &["merge", "side"]).code, both.helios("", &["merge", "side"]).code], [1, 1]);
+    both.done(&["checkout", "-q", "HEAD", "--", "."]);
+    both.same("", &["status", "--porcelain"]);
+    let undecided = both.helios("", &["status", "--porcelain"]).out;
+    assert_eq!(undecided, "DU gone\n", "nobody has decided this one");
+    both.done(&["reset", "-q", "--", "gone"]);
+    both.same("", &["status", "--porcelain"]);
+}
+
+#[test]
+fn what_was_staged_and_edited_since_stands_behind_what_is_kept() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.commit("one");
+    both.write("a", "2\n");
+    both.write("new", "2\n");
+    both.done(&["add", "."]);
+    both.write("a", "3\n");
+    fs::remove_file(both.helios.join("new")).expect("it is there");
+    let told = both.helios("", &["reset", "--hard"]).err;
+    let kept = kept_in(&told);
+    let shows = |revision: String| both.helios("", &["show", &revision]).out;
+    assert_eq!(shows(format!("{kept}:a")), "3\n");
+    assert_eq!([shows(format!("{kept}^2:a")), shows(format!("{kept}^2:new"))], ["2\n", "2\n"]);
+}
+
+#[test]
+fn an_ignored_file_that_was_taken_off_the_stage_is_kept_before_it_is_overwritten() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.commit("one");
+    both.write("own", "1\n");
+    both.commit("two");
+    both.write(".gitignore", "own\n");
+    both.commit("three");
+    both.done(&["reset", "-q", "HEAD~2", "--", "own"]);
+    both.write("own", "mine\n");
+    let told = both.helios("", &["checkout", "-f", "main"]).err;
+    assert_eq!(both.git("", &["checkout", "-q", "-f", "main"]).code, 0);
+    same_files(&both, &["own", "a"], "a checkout by force");
+    assert_eq!(both.helios("", &["show", &format!("{}:own", kept_in(&told))]).out, "mine\n");
+}
+
+#[test]
+fn before_the_first_commit_a_branch_is_named_and_what_is_staged_stays() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.done(&["add", "."]);
+    both.done(&["checkout", "-q", "-f", "-b", "other"]);
+    both.same("", &["status", "--porcelain"]);
+    same_files(&both, &["a"], "a checkout by force");
+}
+
+#[test]
+fn without_a_merge_there_is_nothing_to_give_up_and_nothing_is_kept() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.commit("one");
+    both.write("a", "2\n");
+    both.done(&["add", "."]);
+    let before = both.helios("", &["oplog"]).out;
+    let told = both.helios("", &["merge", "--abort"]);
+    assert_eq!((both.git("", &["merge", "--abort"]).code, told.code), (128, 128));
+    assert!(!told.err.contains("is kept in"), "{}", told.err);
+    assert_eq!(both.helios("", &["oplog"]).out, before);
 }

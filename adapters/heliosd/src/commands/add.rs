@@ -98,7 +98,12 @@ impl Verb for Add {
 
 /// Whether a path of which nothing can be staged is a folder: then there is nothing to do. What is there and ignored is refused.
 fn is_empty_folder(context: &mut Context<'_>, here: &Here, folder: &WorkingFolder, pathspec: &Pathspec) -> Result<bool, Failure> {
-    let Ok(there) = fs::symlink_metadata(here.location.root.join(OsStr::from_bytes(&pathspec.path))) else { return Ok(false) };
+    let place = here.location.root.join(OsStr::from_bytes(&pathspec.path));
+    let Ok(there) = fs::symlink_metadata(&place) else { return Ok(false) };
+    // Behind a link it is another folder's, and what is in a repository is that one's.
+    if fs::canonicalize(&place).ok().as_ref() != Some(&place) || [".git", ".helios"].iter().any(|name| place.join(name).exists()) {
+        return Ok(false);
+    }
     let is_above = |ignored: &Vec<u8>| path::is_beneath(&pathspec.path, ignored.strip_suffix(b"/").unwrap_or(ignored));
     if folder.ignored()?.iter().any(is_above) {
         let message = format!("{} is ignored by a .gitignore or .heliosignore", pathspec.typed.display());

@@ -191,12 +191,19 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     let mut folder = super::take_turn(context, here, &folder, journey.changes)?;
     let before = here.workspace()?;
     context.console.failing_with(journey.busy, merge::none_waits(here))?;
+    // Before the first commit a branch is only named: what is staged stays.
+    let is_born = before.head.snapshot.is_some();
     let from = repository.tree_of(&before.head)?;
     let to = tree_of(here, &before.head, &journey.start)?;
     let verb = "checkout";
     let discards = journey.changes == LocalChanges::Discard;
     let index = here.index(&before)?;
-    let base = if discards { index } else { settled(here, from, index, to)? };
+    let _lease = here.lease();
+    let base = match discards {
+        true if is_born => index,
+        true => from,
+        false => settled(here, from, index, to)?,
+    };
     let mut doomed = Doomed { here, workspace: &before, verb, base, to, reach: Reach::All, seen: None };
     let back = if discards { keep(context, &mut folder, &mut doomed)?.tree } else { base };
     let mut in_the_way = folder.foresee(here.store(), Some(base), to, journey.changes)?;
@@ -215,7 +222,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
     // A branch that has moved meanwhile is another tree than was looked at.
     let base = if discards || switched.to == to { base } else { from };
     let (workspace, to, changes) = (here.name(), switched.to, journey.changes);
-    let mut moved = Moved { here, workspace, verb, operation, from, base, to, back, changes };
+    let mut moved = Moved { here, workspace, verb, operation, from: base, to, back, changes };
     if discards {
         doomed.to = switched.to;
         moved.back = match keep(context, &mut folder, &mut doomed) {
@@ -224,7 +231,7 @@ fn go(context: &mut Context<'_>, here: &Here, journey: &Journey) -> Result<u8, F
         };
     }
     moved.follow(context, &mut folder)?;
-    if discards {
+    if discards && is_born {
         repository.stage(here.name(), None, &[])?;
     }
     drop(folder);

@@ -290,8 +290,7 @@ fn follow(
         let (name, folder) = &mut rest[0];
         let Some(moved) = closed.moved.iter().find(|moved| moved.workspace == **name) else { continue };
         let (from, to) = (moved.from, moved.to);
-        let followed =
-            Moved { here, workspace: name, verb, operation, from, base: from, to, back: from, changes }.follow(context, folder);
+        let followed = Moved { here, workspace: name, verb, operation, from, to, back: from, changes }.follow(context, folder);
         if followed.is_err() {
             // Those that had followed go back with it.
             for (name, folder) in done {

@@ -19,10 +19,8 @@ pub struct Moved<'a> {
     pub verb: &'a str,
     /// The entry of the operation log to take back; `None` where nothing was written.
     pub operation: Option<u64>,
-    /// The tree that the files came of.
+    /// The tree that the files came of: a path that this has as `to` does stays what it is.
     pub from: ObjectId,
-    /// What the files are looked at against: a path that this has as `to` does stays what it is.
-    pub base: ObjectId,
     /// The tree that they are to become.
     pub to: ObjectId,
     /// What the files are, for the way back.
@@ -50,7 +48,7 @@ impl Moved<'_> {
     /// Lets the files follow, or takes the move back.
     pub fn follow(&self, context: &Context<'_>, folder: &mut WorkingFolder) -> Result<(), Failure> {
         Move { from: self.from, to: Some(self.to) }.begin(self.here, self.workspace);
-        match folder.switch(self.here.store(), Some(self.base), self.to, self.changes) {
+        match folder.switch(self.here.store(), Some(self.from), self.to, self.changes) {
             Ok(_) => {
                 unfinished::end(self.here, self.workspace);
                 Ok(())

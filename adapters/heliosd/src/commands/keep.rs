@@ -1,6 +1,7 @@
 //! Changes that no commit has, before they are thrown away: they go into a snapshot that the operation log keeps.
 
-use helix_protocol::{Failure, FileMode, ObjectId};
+use helix_objects::Durability;
+use helix_protocol::{Failure, FileMode, ObjectId, SnapshotId};
 use helix_versions::{EntryChange, RefExpect, RefName, Snapshot, Staged, WorkingFolder, Workspace, entry_at};
 
 use crate::context::Context;
@@ -42,11 +43,11 @@ pub struct Kept {
     pub lost: Vec<Vec<u8>>,
 }
 
-/// Keeps what no commit has and what would be overwritten, untracked files and what is staged too. To be called before the head moves, and again right
-/// before the files are overwritten, since others may be writing them.
+/// Keeps what no commit has and what would be overwritten, untracked files and what is staged too. To be called before the head
+/// moves, and again right before the files are overwritten, since others may be writing them.
 pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut Doomed<'_>) -> Result<Kept, Failure> {
     let _lease = doomed.here.lease();
-    let refreshed = folder.refresh(doomed.here.store(), Some(doomed.base))?;
+    let refreshed = folder.refresh(doomed.here.store(), Some(doomed.carried()?))?;
     let mut lost = Vec::new();
     for change in &refreshed.changes {
         lost.extend(doomed.loss(change)?);
@@ -72,17 +73,23 @@ pub fn keep(context: &mut Context<'_>, folder: &mut WorkingFolder, doomed: &mut 
     }
     let Doomed { here, workspace, verb, .. } = doomed;
     let caller = here.caller(context, None);
-    let snapshot = Snapshot {
-        tree: refreshed.tree,
-        parents: workspace.head.snapshot.into_iter().collect(),
+    let snapshot = |tree: ObjectId, parents: Vec<SnapshotId>, what: &str| Snapshot {
+        tree,
+        parents,
         author: caller.who.clone(),
         committer: caller.who.clone(),
-        message: format!("kept before {verb}\n"),
+        message: format!("{what} before {verb}\n"),
         metadata: [("kept_before".to_owned(), verb.to_string())].into(),
     };
     let mut batch = here.repository().batch();
     batch.objects(refreshed.objects);
-    let id = batch.snapshot(snapshot);
+    let mut parents: Vec<SnapshotId> = workspace.head.snapshot.into_iter().collect();
+    // What was staged and edited since stands behind it, as in a stash of git's.
+    if let Some(staged) = workspace.staged.filter(|staged| is_any_staged(workspace) && staged.tree != refreshed.tree) {
+        let staged = batch.snapshot(snapshot(staged.tree, parents.clone(), "staged"));
+        parents.push(staged);
+    }
+    let id = batch.snapshot(snapshot(refreshed.tree, parents, "kept"));
     // The log has where this ref was before, so each of them stays as long as the log remembers.
     batch.set_ref(RefName::kept(here.name()), RefExpect::Anything, Some((id, None)));
     batch.write(&caller, "keep", &format!("{} before {verb}", id.short()))?;
@@ -97,6 +104,18 @@ fn is_any_staged(workspace: &Workspace) -> bool {
 }
 
 impl Doomed<'_> {
+    /// What is looked at in the folder also where it is ignored: what is staged, and what the head has beside that.
+    fn carried(&self) -> Result<ObjectId, Failure> {
+        let head = self.here.repository().tree_of(&self.workspace.head)?;
+        if head == self.base {
+            return Ok(head);
+        }
+        let mut fresh = self.here.with_fresh(Vec::new());
+        let tree = fresh.overlay(head, self.base, b"")?;
+        self.here.store().put(&fresh.into_objects(), Durability::NoSync)?;
+        Ok(tree)
+    }
+
     /// Where a change is lost: at its path, or where a folder above it is to be a file. A file that was
     /// removed has nothing to lose.
     fn loss(&self, change: &EntryChange) -> Result<Option<Vec<u8>>, Failure> {

@@ -30,8 +30,8 @@ pub struct Merge {
     /// A branch or a snapshot
     #[arg(required_unless_present = "abort")]
     target: Option<String>,
-    /// Gives a merge up: the files that it touched are the head's again. What was edited in these since is kept in a
-    /// snapshot first; other edits stay
+    /// Gives a merge up: the files that it touched, and those that were added since, are the head's again. What was edited in
+    /// these is kept in a snapshot first; other edits stay
     #[arg(long, conflicts_with_all = ["target", "message"])]
     abort: bool,
     /// The merge's message
@@ -106,7 +106,9 @@ pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     let before = here.workspace()?;
     let caller = here.caller(context, None);
     let to = here.repository().tree_of(&before.head)?;
-    // Without a merge the repository says so.
+    if before.merging.is_none() {
+        return context.console.failing_with(FATAL, Err(VersionError::NoMerge));
+    }
     let from = here.repository().folder_tree(&before)?;
     let touched: Vec<_> = diff_entries(here.store(), Some(from), to)?.into_iter().map(|change| change.path).collect();
     let (verb, reach) = ("merge --abort", Reach::Paths(&touched));
@@ -122,8 +124,7 @@ pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
     Move { from, to: None }.begin(here, here.name());
     let switched = context.console.failing_with(FATAL, here.repository().abort_merge(&caller))?;
     let operation = switched.recorded.operation;
-    Moved { here, workspace: here.name(), verb, operation, from, base: from, to, back: kept.tree, changes }
-        .follow(context, &mut folder)?;
+    Moved { here, workspace: here.name(), verb, operation, from, to, back: kept.tree, changes }.follow(context, &mut folder)?;
     if context.is_json() {
         context.console.json(&json!({"aborted": true, "snapshot": switched.head.snapshot}))?;
     }
@@ -146,8 +147,7 @@ pub fn follow(
     let seen = folder.foresee(here.store(), Some(from), to, changes).map_err(Failure::from);
     let failure = match seen {
         Ok(in_the_way) if in_the_way.is_empty() => {
-            return Moved { here, workspace: here.name(), verb, operation, from, base: from, to, back: from, changes }
-                .follow(context, folder);
+            return Moved { here, workspace: here.name(), verb, operation, from, to, back: from, changes }.follow(context, folder);
         }
         Ok(in_the_way) => super::in_the_way(&in_the_way, verb),
         Err(failure) => failure,

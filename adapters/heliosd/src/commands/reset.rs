@@ -15,7 +15,7 @@ use super::unfinished::Move;
 use super::words::{self, Words};
 use crate::console::{FATAL, OK};
 use crate::context::Context;
-use crate::here::Here;
+use crate::here::{Here, queue};
 use crate::pathspec::Pathspec;
 use crate::render::history;
 
@@ -75,7 +75,10 @@ impl Verb for Reset {
             let trees = [source, here.index(&here.workspace()?)?];
             let found = Pathspec::all(&here, &cwd, &paths)?.into_iter().map(|pathspec| pathspec.paths_in(here.store(), &trees));
             let paths = found.collect::<Result<Vec<_>, _>>()?.concat();
+            let folder = here.folder()?;
+            let turn = queue(&folder, &context.console)?;
             let staged = super::restore::stage(&here, &paths, source, Manner::Restore)?;
+            drop(turn);
             return super::restore::tell_staged(context, &paths, staged);
         }
         let folder = here.folder()?;
@@ -130,7 +133,7 @@ fn hard(
     }
     Move { from: base, to: None }.begin(here, here.name());
     let operation = here.repository().reset(&here.caller(context, None), target, ResetKind::Hard)?.recorded.operation;
-    let mut moved = Moved { here, workspace: here.name(), verb, operation, from: base, base, to, back, changes };
+    let mut moved = Moved { here, workspace: here.name(), verb, operation, from: base, to, back, changes };
     moved.back = match keep(context, folder, &mut doomed) {
         Ok(kept) => kept.tree,
         Err(failure) => return Err(moved.take_back(context, folder, failure)),

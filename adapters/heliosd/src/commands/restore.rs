@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, ObjectId};
-use helix_versions::Staged;
+use helix_versions::{Staged, Unresolved, entry_at};
 use serde_json::{Value, json};
 
 use super::Verb;
@@ -66,7 +66,10 @@ impl Verb for Restore {
             // Before what is staged no longer has what goes.
             files(context, &here, &self.paths, Some(source), Manner::Restore)?;
         }
+        let folder = here.folder()?;
+        let turn = queue(&folder, &context.console)?;
         let staged = stage(&here, &paths, source, Manner::Restore)?;
+        drop(turn);
         if self.worktree { Ok(OK) } else { tell_staged(context, &paths, staged) }
     }
 }
@@ -90,10 +93,10 @@ pub fn files(
     };
     let paths = known(context, here, typed, &trees)?;
     let done = folder.restore(here.store(), Some(base), tree, &paths)?;
-    drop(folder);
     if manner == Manner::Checkout && source.is_some() {
         stage(here, &paths, tree, manner)?;
     }
+    drop(folder);
     if context.is_json() {
         let paths: Vec<Value> = paths.iter().map(|path| path::to_json(path)).collect();
         context.console.json(&json!({"paths": paths, "written": done.written, "removed": done.removed}))?;
@@ -127,7 +130,7 @@ pub fn tell_staged(context: &mut Context<'_>, paths: &[Vec<u8>], staged: ObjectI
 }
 
 /// Makes what is staged at these paths what a tree has there: all of it, or in the manner of `checkout` what the tree has. Of a
-/// merge that waits they are decided with it. Gives the tree that is staged then.
+/// merge that waits that is decided with it. To be called in the folder's turn. Gives the tree that is staged then.
 pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId, manner: Manner) -> Result<ObjectId, Failure> {
     let workspace = here.workspace()?;
     let index = here.index(&workspace)?;
@@ -141,8 +144,14 @@ pub fn stage(here: &Here, paths: &[Vec<u8>], source: ObjectId, manner: Manner) -
         let made = Some(Staged { tree: staged, onto: Some(head) }).filter(|_| staged != head || workspace.merging.is_some());
         here.repository().stage(here.name(), made, &fresh.into_objects())?;
     }
-    if workspace.merging.is_some() {
-        let decided: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+    if let Some(merging) = &workspace.merging {
+        let mut decided = Vec::new();
+        for Unresolved { path, .. } in &merging.unresolved {
+            let is_meant = paths.iter().any(|meant| path::is_beneath(path, meant));
+            if is_meant && (manner == Manner::Restore || entry_at(here.store(), source, path)?.is_some()) {
+                decided.push(path.as_slice());
+            }
+        }
         here.repository().mark_resolved(here.name(), &decided)?;
     }
     Ok(staged)

@@ -79,7 +79,7 @@ impl Verb for UndoCommand {
                 }
             };
             let (operation, from, to) = (undone.recorded.operation, moved.from, moved.to);
-            Moved { here: &here, workspace: here.name(), verb: "undo", operation, from, base: from, to, back, changes }
+            Moved { here: &here, workspace: here.name(), verb: "undo", operation, from, to, back, changes }
                 .follow(context, &mut folder)?;
         }
         unfinished::end(&here, here.name());

@@ -2,12 +2,15 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use helix_versions::WorkingFolder;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::live::{Share, Total};
+
+/// What letting go of a tree takes at most, where the disk is well.
+const LONG: Duration = Duration::from_secs(1);
 
 /// A folder with its one turn, and whether that is lent to a program which a command runs.
 pub struct SharedFolder {
@@ -57,17 +60,17 @@ impl SharedFolder {
     /// The turn, where no command has it: a tree that is being let go is waited for.
     pub fn try_turn(&self) -> Option<MutexGuard<'_, WorkingFolder>> {
         // Letting go may have ended between the two looks.
-        self.try_lock().or_else(|| if self.goes.load(Ordering::Acquire) { Some(self.lock()) } else { self.try_lock() })
+        self.try_lock().or_else(|| if self.goes.load(Ordering::Acquire) { self.try_lock_for(LONG) } else { self.try_lock() })
     }
 
     /// Lets its tree go, unless somebody has the turn.
     pub fn let_go(&self) {
-        self.goes.store(true, Ordering::Release);
         if let Some(mut folder) = self.folder.try_lock() {
+            self.goes.store(true, Ordering::Release);
             folder.let_go();
             self.share.set(folder.memory_bytes());
+            self.goes.store(false, Ordering::Release);
         }
-        self.goes.store(false, Ordering::Release);
     }
 
     /// Says that it is to be opened anew once nobody holds it.
@@ -111,7 +114,6 @@ impl Drop for Lent<'_> {
 mod tests {
     use std::sync::Barrier;
     use std::thread;
-    use std::time::Duration;
 
     use helix_versions::FolderRules;
 
