@@ -316,3 +316,25 @@ fn without_a_merge_there_is_nothing_to_give_up_and_nothing_is_kept() {
     assert!(!told.err.contains("is kept in"), "{}", told.err);
     assert_eq!(both.helios("", &["oplog"]).out, before);
 }
+
+#[test]
+fn folders_of_which_nothing_is_left_go_with_their_files() {
+    let both = Both::new();
+    both.write("a", "1\n");
+    both.commit("one");
+    for file in ["d/e/f", "d/g"] {
+        both.write(file, "1\n");
+    }
+    both.commit("two");
+    let there = || {
+        let there = |root: &std::path::Path| ["d/e", "d"].map(|folder| root.join(folder).exists());
+        assert_eq!(there(&both.git), there(&both.helios));
+        there(&both.helios)
+    };
+    both.done(&["restore", "--source", "HEAD~1", "d/e/f"]);
+    assert_eq!(there(), [false, true]);
+    both.done(&["restore", "."]);
+    both.write("d/own", "1\n");
+    both.done(&["restore", "--source", "HEAD~1", "d/*"]);
+    assert_eq!(there(), [false, true], "a file that is in no tree stays, and its folder");
+}

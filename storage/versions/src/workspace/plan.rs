@@ -79,18 +79,34 @@ pub(super) struct Planner<'a> {
     pub(super) plan: Plan,
 }
 
+impl Plan {
+    /// Has the folders go that are above what goes and of which nothing is left, as git does it.
+    pub(super) fn prune_above(&mut self) {
+        let needed: HashSet<&[u8]> = self.writes.iter().flat_map(|write| folders_above(&write.path)).collect();
+        let above = self.removals.iter().flat_map(|(path, _)| folders_above(path));
+        let emptied: BTreeSet<&[u8]> = above.filter(|folder| !needed.contains(folder)).collect();
+        let deepest_first = emptied.into_iter().rev().map(<[u8]>::to_vec);
+        self.prunings.extend(deepest_first);
+    }
+}
+
+/// The folders that a path is in, the outermost first.
+fn folders_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(cut, _)| &path[..cut])
+}
+
 impl Planner<'_> {
     /// The folders above a path are needed where it is written.
     pub(super) fn need_parents(&mut self, path: &[u8]) {
-        for (cut, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            match self.index.entry(&path[..cut]) {
+        for folder in folders_above(path) {
+            match self.index.entry(folder) {
                 Some(Entry::Folder(_)) => {}
                 held => {
-                    self.path = path[..cut].to_owned();
+                    self.path = folder.to_owned();
                     if held.is_some() {
                         self.remove(held);
                     }
-                    self.plan.folders.push(path[..cut].to_owned());
+                    self.plan.folders.push(folder.to_owned());
                 }
             }
         }

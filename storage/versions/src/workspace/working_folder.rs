@@ -300,7 +300,9 @@ impl WorkingFolder {
             planner.name(self.live.index.entry(path), before.as_ref(), wanted.as_ref(), depth)?;
             planner.path.clear();
         }
-        let plan = self.with_repositories(planner.finish())?;
+        let mut plan = planner.finish();
+        plan.prune_above();
+        let plan = self.with_repositories(plan)?;
         refuse(&plan)?;
         self.left_out.extend_from_slice(&plan.left_out);
         apply(&mut self.live, store, plan, Manner::Discard, None)
