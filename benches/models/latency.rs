@@ -2,6 +2,9 @@
 //!
 //! From what a client waited, the time that the upstream itself held the call is taken off, call by call. What is left with nothing
 //! in between is the cost of measuring; it is taken off the others, quantile by quantile.
+//!
+//! A machine has moments in which nothing can be told. A round is left out where calls with nothing in between differ too much in
+//! it, whatever the others took, and another is made, up to a limit.
 
 use std::time::Duration;
 
@@ -37,22 +40,82 @@ pub fn over_direct(samples: &Samples, name: &str, share: f64) -> f64 {
     quantile(of(samples, name), share) - quantile(of(samples, DIRECT), share)
 }
 
+/// The samples of several rounds.
+pub struct Rounds {
+    quiet: Samples,
+    noisy: Samples,
+    /// How many rounds there were of each.
+    counts: (usize, usize),
+}
+
+impl Rounds {
+    /// None yet.
+    pub fn new(stage: &Stage) -> Self {
+        Self { quiet: none(stage), noisy: none(stage), counts: (0, 0) }
+    }
+
+    /// Whether another round is to be made, where so many quiet ones are wanted.
+    pub fn lacks(&self, wanted: usize) -> bool {
+        let (quiet, noisy) = self.counts;
+        quiet < wanted && noisy < 2 * wanted && (quiet > 0 || noisy < wanted)
+    }
+
+    /// How many there were.
+    pub fn made(&self) -> usize {
+        self.counts.0 + self.counts.1
+    }
+
+    /// Takes a round.
+    pub fn take(&mut self, mut round: Samples) {
+        sort(&mut round);
+        let is_quiet = jitter(&round) <= JITTER_MS;
+        let (all, count) = if is_quiet { (&mut self.quiet, &mut self.counts.0) } else { (&mut self.noisy, &mut self.counts.1) };
+        *count += 1;
+        for ((_, all), (_, samples)) in all.iter_mut().zip(round) {
+            all.extend(samples);
+        }
+    }
+
+    /// The samples that tell something, and what rounds they are of; all of them where too few rounds were quiet.
+    pub fn told(self, wanted: usize) -> (Samples, String) {
+        let (quiet, made) = (self.counts.0, self.made());
+        let mut samples = self.quiet;
+        if quiet < wanted {
+            for ((_, all), (_, noisy)) in samples.iter_mut().zip(self.noisy) {
+                all.extend(noisy);
+            }
+        }
+        sort(&mut samples);
+        (samples, format!("{} of {made} rounds", if quiet < wanted { made } else { quiet }))
+    }
+}
+
+/// No samples of any target.
+pub fn none(stage: &Stage) -> Samples {
+    stage.targets.iter().map(|target| (target.name, Vec::new())).collect()
+}
+
+fn sort(samples: &mut Samples) {
+    samples.iter_mut().for_each(|(_, samples)| samples.sort_by(f64::total_cmp));
+}
+
 /// Figures at every concurrency.
 pub async fn added(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
+    let wanted = scale.pick(10, 2);
     for lanes in [1, 16, 64] {
-        let mut samples: Samples = stage.targets.iter().map(|target| (target.name, Vec::new())).collect();
-        for round in 0..scale.pick(10, 2) {
+        let mut rounds = Rounds::new(stage);
+        while rounds.lacks(wanted) {
+            let mut round = none(stage);
             for at in 0..stage.targets.len() {
                 // Each comes first in some round.
-                let at = (at + round) % stage.targets.len();
-                samples[at].1.extend(turn(&stage.upstream, &stage.targets[at], lanes, scale.pick(20, 5)).await?);
+                let at = (at + rounds.made()) % stage.targets.len();
+                round[at].1 = turn(&stage.upstream, &stage.targets[at], lanes, scale.pick(20, 5)).await?;
             }
+            rounds.take(round);
         }
-        for (_, samples) in &mut samples {
-            samples.sort_by(f64::total_cmp);
-        }
-        figures.extend(figures_of(&samples, lanes));
+        let (samples, of_rounds) = rounds.told(wanted);
+        figures.extend(figures_of(&samples, lanes, &of_rounds));
     }
     Ok(figures)
 }
@@ -74,10 +137,10 @@ async fn turn(upstream: &Upstream, target: &Target, lanes: usize, calls: usize) 
     Ok(try_join_all((0..lanes).map(lane)).await?.concat())
 }
 
-fn figures_of(samples: &Samples, lanes: usize) -> Vec<Figure> {
+fn figures_of(samples: &Samples, lanes: usize, of_rounds: &str) -> Vec<Figure> {
     let jitter = jitter(samples);
     let direct = of(samples, DIRECT);
-    let what = format!("{} calls, the upstream's own time taken off", direct.len());
+    let what = format!("{} calls of {of_rounds}, the upstream's own time taken off", direct.len());
     let mut figures = vec![
         Figure::new(format!("{lanes} at once: {DIRECT}, p50"), quantile(direct, 0.5), "ms").against(what.clone()),
         Figure::new(format!("{lanes} at once: {DIRECT}, p99"), quantile(direct, 0.99), "ms").against(what),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures::future::try_join_all;
 
-use crate::latency::{JITTER_MS, Samples, jitter, of, over_direct};
+use crate::latency::{JITTER_MS, Rounds, Samples, jitter, none, of, over_direct};
 use crate::report::{Figure, Scale, quantile};
 use crate::stage::{BARE, DIRECT, LITELLM, PASSED, SET_ASIDE, Stage, TRANSLATED};
 
@@ -18,11 +18,12 @@ const PIECES: usize = 50;
 
 /// Figures of 16 streams at once.
 pub async fn added(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
-    let empty = || -> Samples { stage.targets.iter().map(|target| (target.name, Vec::new())).collect() };
-    let (mut first, mut each) = (empty(), empty());
-    for round in 0..scale.pick(12, 2) {
+    let wanted = scale.pick(12, 2);
+    let (mut firsts, mut all) = (Rounds::new(stage), Rounds::new(stage));
+    while firsts.lacks(wanted) || all.lacks(wanted) {
+        let (mut first, mut each) = (none(stage), none(stage));
         for at in 0..stage.targets.len() {
-            let at = (at + round) % stage.targets.len();
+            let at = (at + firsts.made()) % stage.targets.len();
             let lane = |number: usize| async move {
                 tokio::time::sleep(Duration::from_millis(number as u64 * 3)).await;
                 stage.targets[at].listen(&stage.upstream, HOLD, PIECES).await
@@ -32,21 +33,21 @@ pub async fn added(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
                 each[at].1.extend(took.pieces);
             }
         }
+        firsts.take(first);
+        all.take(each);
     }
     let mut figures = Vec::new();
-    for (what, mut samples) in [("first piece", first), ("each piece", each)] {
-        for (_, samples) in &mut samples {
-            samples.sort_by(f64::total_cmp);
-        }
-        figures.extend(figures_of(what, &samples));
+    for (what, rounds) in [("first piece", firsts), ("each piece", all)] {
+        let (samples, of_rounds) = rounds.told(wanted);
+        figures.extend(figures_of(what, &samples, &of_rounds));
     }
     Ok(figures)
 }
 
-fn figures_of(what: &str, samples: &Samples) -> Vec<Figure> {
+fn figures_of(what: &str, samples: &Samples, of_rounds: &str) -> Vec<Figure> {
     let (direct, jitter) = (of(samples, DIRECT), jitter(samples));
     let title = |name: &str, share: f64| format!("{LANES} streams at once, {what}: {name}, p{:.0}", share * 100.0);
-    let count = |samples: &[f64]| format!("{} samples", samples.len());
+    let count = |samples: &[f64]| format!("{} samples of {of_rounds}", samples.len());
     let mut figures: Vec<Figure> =
         [0.5, 0.99].map(|share| Figure::new(title(DIRECT, share), quantile(direct, share), "ms").against(count(direct))).into();
     for (name, share) in [BARE, PASSED, SET_ASIDE, TRANSLATED, LITELLM].into_iter().flat_map(|name| [(name, 0.5), (name, 0.99)]) {
