@@ -29,7 +29,7 @@ mod size;
 #[path = "helios/tools.rs"]
 mod tools;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use report::{Asked, Bench, Report};
 use tools::Stage;
@@ -43,6 +43,7 @@ fn main() -> Result<()> {
     let asked = Asked::read(&PARTS)?;
     let scale = asked.scale;
     let mut report = Report::begin(BENCH);
+    let mut failed = Vec::new();
     for part in PARTS.into_iter().filter(|part| asked.wants(part)) {
         let stage = Stage::new()?;
         let figures = match part {
@@ -57,8 +58,16 @@ fn main() -> Result<()> {
         };
         match figures {
             Ok(figures) => report.take(figures),
-            Err(error) => eprintln!("{part} could not be measured: {error:#}"),
+            Err(error) => {
+                eprintln!("{part} could not be measured: {error:#}");
+                failed.push(part);
+            }
         }
+    }
+    if !failed.is_empty() {
+        // A table without them would read as if nothing were missing.
+        report.print();
+        bail!("not measured, so nothing is written: {}", failed.join(", "));
     }
     report.end(&asked, |figures| plots::write(figures, &report::root().join("docs")))
 }

@@ -199,7 +199,7 @@ impl Report {
     }
 
     /// Prints the table.
-    fn print(&self) {
+    pub fn print(&self) {
         println!("{}", self.document());
     }
 

@@ -19,17 +19,13 @@ const PACKAGES: [&str; 3] = ["semver", "debug", "commander"];
 pub fn after_packing(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let mut figures = variants(stage, scale.pick(2_000, 100))?;
     for package in PACKAGES.into_iter().take(scale.pick(3, 1)) {
-        match releases(stage, package, scale.pick(usize::MAX, 5)) {
-            Ok(versions) => {
-                figures.extend(compare(stage, package, &format!("{} releases of {package}", versions.len()), |root, at| {
-                    match versions.get(at) {
-                        Some(version) => unpack(version, root).map(|()| true),
-                        None => Ok(false),
-                    }
-                })?)
-            }
-            Err(error) => eprintln!("the releases of {package} could not be fetched: {error:#}"),
-        }
+        let versions = releases(stage, package, scale.pick(usize::MAX, 5));
+        let versions = versions.with_context(|| format!("the releases of {package} could not be fetched"))?;
+        let what = format!("{} releases of {package}", versions.len());
+        figures.extend(compare(stage, package, &what, |root, at| match versions.get(at) {
+            Some(version) => unpack(version, root).map(|()| true),
+            None => Ok(false),
+        })?);
     }
     Ok(figures)
 }
