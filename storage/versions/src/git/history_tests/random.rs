@@ -15,6 +15,10 @@ struct Commit {
     name: String,
     time: u32,
     zone: (bool, u8, u8),
+    /// What its message is said to be encoded in.
+    encoding: Option<&'static str>,
+    /// Whether an annotated tag is put on it.
+    tagged: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -46,8 +50,10 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
         "[A-Za-z\u{e0}-\u{ff}.' -]{0,12}",
         any::<u32>(),
         (any::<bool>(), 0..14_u8, 0..60_u8),
+        prop::option::weighted(0.2, prop::sample::select(vec!["ISO-8859-1", "windows-1252", "x-unknown"])),
+        prop::bool::weighted(0.2),
     );
-    let commit = commit.prop_map(|(parents, branch, edits, message, name, time, zone)| Commit {
+    let commit = commit.prop_map(|(parents, branch, edits, message, name, time, zone, encoding, tagged)| Commit {
         parents,
         branch,
         edits,
@@ -55,6 +61,8 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
         name,
         time,
         zone,
+        encoding,
+        tagged,
     });
     prop::collection::vec(commit, 1..14)
 }
@@ -62,12 +70,12 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
 fn stream(commits: &[Commit]) -> Vec<u8> {
     let mut out = Vec::new();
     for (place, commit) in commits.iter().enumerate() {
-        let Commit { parents, branch, edits, message, name, time, zone: (west, hours, minutes) } = commit;
+        let Commit { parents, branch, edits, message, name, time, zone: (west, hours, minutes), encoding, tagged } = commit;
         let sign = if *west { '-' } else { '+' };
+        let who = format!("{name} <x@y> {time} {sign}{hours:02}{minutes:02}");
+        let encoding = encoding.map(|encoding| format!("encoding {encoding}\n")).unwrap_or_default();
         out.extend_from_slice(format!("commit refs/work\nmark :{}\n", place + 1).as_bytes());
-        out.extend_from_slice(
-            format!("committer {name} <x@y> {time} {sign}{hours:02}{minutes:02}\ndata {}\n", message.len()).as_bytes(),
-        );
+        out.extend_from_slice(format!("committer {who}\n{encoding}data {}\n", message.len()).as_bytes());
         out.extend_from_slice(message);
         out.push(b'\n');
         let mut marks: Vec<usize> = Vec::new();
@@ -98,6 +106,12 @@ fn stream(commits: &[Commit]) -> Vec<u8> {
             );
         }
         out.extend_from_slice(format!("\nreset refs/{}\nfrom :{}\n\n", BRANCHES[*branch], place + 1).as_bytes());
+        if *tagged {
+            let (name, from) = (format!("v{place}"), place + 1);
+            out.extend_from_slice(format!("tag {name}\nfrom :{from}\ntagger {who}\ndata {}\n", message.len()).as_bytes());
+            out.extend_from_slice(message);
+            out.push(b'\n');
+        }
         // The next commit without parents is a root, not one more on top.
         out.extend_from_slice(b"reset refs/work\n\n");
     }
@@ -110,8 +124,13 @@ fn written(commits: &[Commit]) -> Git {
     git
 }
 
+/// `HISTORY_CASES` sets how many histories are tried.
+fn cases() -> u32 {
+    std::env::var("HISTORY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn a_random_history_comes_back_with_the_same_ids(commits in commits()) {
