@@ -75,6 +75,22 @@ fn a_content_is_purged_by_the_digits_that_commands_print_and_counted_no_more() {
 }
 
 #[test]
+fn what_was_set_aside_and_no_purge_reaches_is_named() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "secret", "s3cret\n");
+    let asides = [".helios/store.replaced-1", ".helios/store/log.damaged-1"];
+    for aside in asides {
+        fs::create_dir(root.join(aside)).expect("made");
+    }
+    let told = user.run(&root, &["purge", "secret"]);
+    assert_eq!(told.code, 0, "{}", told.err);
+    for aside in asides {
+        assert!(told.err.contains(&format!("{aside} was set aside and may still have it")), "{}", told.err);
+    }
+}
+
+#[test]
 fn the_last_copy_of_what_was_purged_is_in_the_way_or_kept() {
     let user = User::new();
     let root = user.repository("work");

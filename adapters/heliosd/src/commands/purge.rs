@@ -1,6 +1,8 @@
 //! `helios purge`: content that must not be anywhere any more.
 
 use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
 
 use clap::Parser;
 use helix_objects::{Sweep, Swept};
@@ -106,6 +108,20 @@ impl Verb for Purge {
     }
 }
 
+/// Stores that a restore replaced, and logs that were found damaged: what is in them, no purge reaches.
+fn set_aside(here: &Here) -> Vec<PathBuf> {
+    let data = here.open.root.join(".helios");
+    let beneath = |folder: PathBuf, prefix: &str| {
+        let names = fs::read_dir(folder).into_iter().flatten().flatten();
+        let of_these = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        of_these.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut found = beneath(data.clone(), "store.replaced-");
+    found.extend(beneath(data.join("store"), "log.damaged-"));
+    found.sort();
+    found
+}
+
 impl Purge {
     /// What is staged anew or unstaged leaves its content behind, which no record names. It goes before the purge, which rewrites
     /// the files that have it. What is named goes in any case.
@@ -122,6 +138,11 @@ impl Purge {
     /// What still lies in a folder comes back with its next commit. The content is gone by now, so a folder that cannot be
     /// looked at is a warning too.
     fn warn(&self, context: &mut Context<'_>, here: &Here, plan: &PurgePlan) -> Result<(), Failure> {
+        for place in set_aside(here) {
+            let text =
+                format!("warning: {} was set aside and may still have it: delete that once nobody needs it", place.display());
+            context.console.note(text)?;
+        }
         for workspace in here.repository().workspaces()? {
             let is_own = workspace.name == *here.name();
             let location = here.place_of(&workspace);
