@@ -7,7 +7,7 @@
 //! | `packs` | a group, 8 bytes big endian, then `d` | one byte 1, the number of members, how long each is |
 //! | | a group, then `f` | a zstd frame: the members one behind the other |
 //! | `pins` | task (16 bytes), epoch (8 bytes big endian), object id | nothing |
-//! | `refs`, `oplog`, `workspaces`, `experiments`, `gitmap`, `settings` | a record's key | its value |
+//! | `refs`, `snapshots`, `oplog`, `workspaces`, `experiments`, `gitmap`, `settings` | a record's key | its value |
 //! | `meta` | `head` | last ordinal, objects, their bytes: 8 bytes big endian each |
 //!
 //! Group, member and lengths are numbers of seven bits per byte, the lowest first. Ordinals are given in the order of arrival, so
