@@ -75,6 +75,10 @@ pub(crate) fn of_install(host: &str, machine: &str, end: &End) -> ConnectError {
             format!("the worker program does not start on {host}: the loader or a library it needs is missing: {last}"),
             STATIC,
         ),
+        // What glibc's loader says where the program was made with a newer one (exit code 1).
+        _ if says(&["version `GLIBC", "version `GLIBCXX"]) => {
+            failed(format!("the worker program needs a newer libc than {host} has: {last}"), STATIC)
+        }
         _ if says(&["Permission denied", "Read-only file system"]) => {
             failed(format!("the worker program cannot be written on {host}: {last}"), "the home folder must be writable")
         }
@@ -169,6 +173,8 @@ mod tests {
         let architecture = met(Some(126), "/bin/sh: 9: /p: Exec format error");
         assert!(architecture.1.contains("riscv64"), "{}", architecture.1);
         assert!(met(Some(127), "/bin/sh: 9: /p: not found").1.contains("loader"));
+        let libc = "/p: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /p)";
+        assert!(met(Some(1), libc).1.contains("a newer libc than box has"));
         assert!(met(Some(126), "/bin/sh: 9: /p: Permission denied").1.contains("does not let programs run"));
         assert!(met(Some(74), "mkdir: cannot create directory: Permission denied").1.contains("cannot be written"));
     }
