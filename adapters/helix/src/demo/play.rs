@@ -107,6 +107,9 @@ impl<'a> Play<'a> {
         self.watch_until_ended(&mut watch, &[fork]).await?;
 
         let branches = self.export(&originals).await?;
+        for (task, branch) in originals.iter().zip(&branches) {
+            tell(&format!("task {}: exported as the branch {branch}", task.short()));
+        }
         let tested = match self.demo.repo {
             None => Some(repository::merge_and_test(&repository, &self.stage.folder, &branches, RESULT_BRANCH)?),
             Some(_) => None,
@@ -267,7 +270,8 @@ impl<'a> Play<'a> {
 
     /// Continues a past step of a task as a task of its own.
     async fn fork(&mut self, task: TaskId) -> Result<TaskId, Failure> {
-        let step = STEPS_BEFORE_KILL.to_string();
+        // A model may have been done before that.
+        let step = STEPS_BEFORE_KILL.min(self.account.steps_of(task)).to_string();
         let request =
             ForkRequest { step: Some(step.clone()), title: Some("a second attempt".to_owned()), ..ForkRequest::default() };
         let fork: TaskRecord = self.stage.client.post(&format!("/tasks/{task}/fork"), &request).await?;
