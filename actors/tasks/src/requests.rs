@@ -372,7 +372,7 @@ pub(crate) async fn rollback(shared: &Shared, task: TaskId, step: StepId, princi
     Happening::Rollback.check(task, read_task(shared, task).await?.status)?;
     let message = format!("rolled back to step {} by {}", step.short(), principal.actor);
     let event = telling::by(EventKind::TaskRolledBack, task, &principal.actor, message, json!({"step": step}));
-    task_of(shared.write(Write::Rollback { task, step, events: vec![event] }).await?)
+    task_of(shared.write(Write::Rollback { task, step, attempt: AttemptId::new(), events: vec![event] }).await?)
 }
 
 /// Answers a question that a person is asked.

@@ -101,6 +101,8 @@ pub(crate) struct Change {
     pub holder: Holder,
     /// The new head and its ordinal.
     pub head: Option<(StepId, u64)>,
+    /// The new line of steps.
+    pub attempt: Option<AttemptId>,
     /// Retries used.
     pub retries: Option<u32>,
     /// Not before.
@@ -134,6 +136,7 @@ impl Change {
         if let Some((step, ordinal)) = self.head {
             (task.head, task.steps) = (Some(step), ordinal);
         }
+        task.attempt = self.attempt.unwrap_or(task.attempt);
         task.retries = self.retries.unwrap_or(task.retries);
         task.not_before = self.not_before.unwrap_or(task.not_before);
         task.spec.budget = self.budget.unwrap_or(task.spec.budget);

@@ -135,6 +135,8 @@ pub enum Write {
         task: TaskId,
         /// The step.
         step: StepId,
+        /// The line of steps that begins there: what is made on it has other keys than what was made before.
+        attempt: AttemptId,
         /// Told with it.
         events: Vec<NewEvent>,
     },

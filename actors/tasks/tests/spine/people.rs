@@ -142,6 +142,23 @@ async fn any_step_can_be_forked_and_a_head_moved_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_made_again_after_a_rollback_has_keys_of_its_own() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let task = node.create(talk_of(json!({"steps": 3, "ask": 2}))).await.expect("made").id;
+    node.until(task, TaskStatus::WaitingForInput).await;
+    let (line, asked) = (node.line(task).await, outside.log.asked().len());
+    node.tasks.rollback(task, line[0].id, me()).await.expect("moved");
+    node.tasks.resume(task, ResumeTask::default(), me()).await.expect("resumed");
+    node.until(task, TaskStatus::WaitingForInput).await;
+    let again = outside.log.asked();
+    assert_eq!(again.len(), asked + 2, "a server that knows a key would answer as it did then");
+    assert!(again.values().all(|times| *times == 1), "{again:?}");
+    assert_ne!(node.line(task).await[1].id, line[1].id);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fork_may_begin_with_files_of_its_own_and_keeps_them_when_its_worker_dies() {
     let mut outside = Outside::new();
     outside.tasks.snapshot_interval_ms = 1_000;

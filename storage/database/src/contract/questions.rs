@@ -2,7 +2,7 @@
 
 use helix_protocol::{Question, QuestionId, Subject, TaskId, TaskRecord, TaskStatus, Timestamp};
 
-use super::stage::{Stage, change, commit, stale, status, step_on};
+use super::stage::{Stage, change, commit, rollback, stale, status, step_on};
 use crate::{RecordError, StatusChange, Write};
 
 fn question(task: TaskId) -> Question {
@@ -104,7 +104,7 @@ pub(super) async fn going_back_to_before_a_question_closes_it(stage: Stage) {
     let (second, owner) = stage.next_step(&task).await;
     let asked = question(owner.id);
     stage.done(ask(&asked, &owner)).await;
-    let back = |step| Write::Rollback { task: owner.id, step, events: Vec::new() };
+    let back = |step| rollback(owner.id, step);
     assert_eq!(stage.task_after(back(second.id)).await.status, TaskStatus::WaitingForInput, "it is there already");
     let paused = stage.task_after(back(first.id)).await;
     assert_eq!((paused.status, paused.head), (TaskStatus::Paused, Some(first.id)));

@@ -5,8 +5,7 @@ use helix_protocol::{
 };
 use uuid::Uuid;
 
-use super::stage::{Stage, call_failed, creation_under, entry, journal, reserved, spec};
-use crate::Write;
+use super::stage::{Stage, call_failed, creation_under, entry, journal, reserved, rollback, spec};
 
 const BEGINNING: Timestamp = Timestamp(0);
 
@@ -55,7 +54,7 @@ pub(super) async fn spend_of_a_dropped_journal_is_not_forgotten(stage: Stage) {
     let before = stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await;
     assert_eq!(before, Ok((Money(3425), 1236)));
     stage.set(task.id, TaskStatus::Paused).await;
-    let back = stage.task_after(Write::Rollback { task: task.id, step: step.id, events: Vec::new() }).await;
+    let back = stage.task_after(rollback(task.id, step.id)).await;
     assert_eq!((back.spent, back.tokens), (Money(3425), 1236));
     assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await, before);
 }

@@ -117,7 +117,8 @@ pub(crate) fn creation_under(id: TaskId, spec: TaskSpec, key: Option<&str>, prin
 
 /// The way back to a step.
 pub(crate) fn rollback(task: TaskId, step: StepId) -> Write {
-    Write::Rollback { task, step, events: Vec::new() }
+    // The line of steps is derived from the step, so that the same way back is equal in every part.
+    Write::Rollback { task, step, attempt: AttemptId(step.0), events: Vec::new() }
 }
 
 /// A step on a task's present head, with something in every field.

@@ -186,6 +186,7 @@ pub(super) async fn a_rollback_moves_the_head_and_fences(stage: Stage) {
     let paused = stage.set(task.id, TaskStatus::Paused).await;
     let back = stage.task_after(rollback(task.id, first.id)).await;
     assert_eq!((back.head, back.steps, back.epoch, back.status), (Some(first.id), 1, Epoch(2), TaskStatus::Paused));
+    assert_ne!(back.attempt, paused.attempt, "what is made now is another line of steps");
     assert_eq!(back.spent, paused.spent + Money(5));
     assert_eq!(stage.store.journal(task.attempt, 0).await, Ok(Vec::new()));
     assert_eq!(stage.apply(commit(step_on(&task))).await, Err(stale(&back, task.epoch)));

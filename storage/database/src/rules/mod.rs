@@ -31,7 +31,7 @@ pub(crate) async fn perform(rows: &mut dyn Rows, write: &Write, now: Timestamp) 
         Write::Journal(entry) => steps::journal(rows, entry, now).await,
         Write::Commit { step, then, events } => steps::commit(rows, step, then.as_deref(), events, now).await,
         Write::Status { change, events } => tasks::status(rows, change, events, now).await,
-        Write::Rollback { task, step, events } => steps::rollback(rows, *task, *step, events, now).await,
+        Write::Rollback { task, step, attempt, events } => steps::rollback(rows, *task, (*step, *attempt), events, now).await,
         Write::Checkpoint(checkpoint) => steps::checkpoint(rows, checkpoint).await,
         Write::Ask { question, epoch, events } => questions::ask(rows, question, *epoch, events, now).await,
         Write::Answer { question, answer, events } => questions::answer(rows, *question, answer, events, now).await,

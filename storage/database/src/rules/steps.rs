@@ -1,7 +1,8 @@
 //! The rules of steps: the journal of the one being made, the fenced commit, going back, and names.
 
 use helix_protocol::{
-    Checkpoint, JournalEntry, Money, NewEvent, NewStep, Question, StepId, StepRecord, TaskId, TaskRecord, TaskStatus, Timestamp,
+    AttemptId, Checkpoint, JournalEntry, Money, NewEvent, NewStep, Question, StepId, StepRecord, TaskId, TaskRecord, TaskStatus,
+    Timestamp,
 };
 
 use super::events::{about, record};
@@ -102,7 +103,7 @@ impl Then {
 pub(super) async fn rollback(
     rows: &mut dyn Rows,
     id: TaskId,
-    step: StepId,
+    (step, attempt): (StepId, AttemptId),
     events: &[NewEvent],
     now: Timestamp,
 ) -> Result<Applied, RecordError> {
@@ -122,8 +123,8 @@ pub(super) async fn rollback(
     }
     let (money, tokens) = if journalled { drop_journal(rows, &row.record, now).await? } else { (Money::ZERO, 0) };
     let ordinal = rows.step_place(step).await?.ok_or_else(elsewhere)?.ordinal;
-    let mut change =
-        Change { fence: true, head: Some((step, ordinal)), money, tokens, events: about(events, id), ..Change::default() };
+    let (head_then, attempt, events_then) = (Some((step, ordinal)), Some(attempt), about(events, id));
+    let mut change = Change { fence: true, head: head_then, attempt, money, tokens, events: events_then, ..Change::default() };
     if head != step && row.record.status == TaskStatus::WaitingForInput {
         change.status = Some(TaskStatus::Paused);
         change.reason = Some("rolled back to before its question".to_owned());

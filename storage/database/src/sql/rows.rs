@@ -121,7 +121,8 @@ impl Rows for SqlRows<'_> {
             .bind(finished)
             .bind(big(change.events))
             .bind(now.0)
-            .bind(change.hint.clone());
+            .bind(change.hint.clone())
+            .bind(change.attempt.map(|attempt| attempt.to_string()));
         let Some(row) = self.one(update).await? else { return Ok(None) };
         self.has_changed();
         Ok(Some(columns::task(&row, self.spec(id).await?)?))

@@ -15,6 +15,7 @@ pub(super) const CHANGE_TASK: &str = concat!(
         worker_id = CASE WHEN $9 = 1 THEN $11 ELSE worker_id END, \
         head = COALESCE($12, head), \
         steps = COALESCE($13, steps), \
+        attempt_id = COALESCE($27, attempt_id), \
         retries = COALESCE($14, retries), \
         not_before = CASE WHEN $15 = 1 THEN $16 ELSE not_before END, \
         budget_money = CASE WHEN $17 = 1 THEN $18 ELSE budget_money END, \

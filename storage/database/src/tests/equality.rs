@@ -96,7 +96,7 @@ fn act() -> impl Strategy<Value = Act> {
             let events = told(change.task);
             Act::Write(Write::Status { change: Box::new(change), events })
         }),
-        2 => (task_id(), step_id()).prop_map(|(task, step)| Act::Write(Write::Rollback { task, step, events: Vec::new() })),
+        2 => (task_id(), step_id()).prop_map(|(task, step)| Act::Write(stage::rollback(task, step))),
         1 => (task_id(), step_id(), 0..2usize).prop_map(|(task, step, name)| {
             Act::Write(Write::Checkpoint(Checkpoint { task, step, name: ["a", "b"][name].to_owned(), created_at: Timestamp(1) }))
         }),
