@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use helix_config::{AgentsConfig, check_program};
 use helix_ports::{StepHost, StepResult, TaskKind, TurnEnd};
 use helix_protocol::{
-    AgentEnd, AgentProgram, AgentSpec, AgentTurn, Began, Code, ExternalSpec, Failure, ModelTraffic, Permission, Subject, TaskWork,
-    TurnLimits, TurnReport,
+    AgentEnd, AgentProgram, AgentSpec, AgentTurn, Approval, Began, Code, ExternalSpec, Failure, ModelTraffic, Permission, Speaks,
+    Subject, TaskWork, TurnLimits, TurnReport,
 };
 
 use crate::AgentLimits;
@@ -69,7 +69,15 @@ impl TaskKind for ExternalKind {
         if spec.prompt.trim().is_empty() {
             return Err(Failure::new(Code::InvalidRequest, "the prompt is empty").hint("say what the agent shall do"));
         }
-        self.program(spec).map(drop)
+        let program = self.program(spec)?;
+        if spec.approval != Approval::Full && program.speaks == Speaks::Command {
+            let asking = self.table.iter().filter(|(_, program)| program.speaks == Speaks::Acp).map(|(name, _)| name.as_str());
+            let asking = asking.collect::<Vec<_>>().join(", ");
+            let message = format!("{} is run once for each turn and cannot ask before it does something", spec.agent);
+            return Err(Failure::new(Code::InvalidRequest, message)
+                .hint(format!("leave --approval out: its sandbox is what holds it; these can ask: {asking}")));
+        }
+        Ok(())
     }
 
     async fn step(&self, host: &mut dyn StepHost) -> Result<StepResult, Failure> {
