@@ -111,6 +111,8 @@ def turn(session, text):
     if mode == "stubborn":
         allowed(session)
         time.sleep(600)
+    if mode == "asks":
+        update(session, sessionUpdate="agent_thought_chunk", content={"type": "text", "text": "I ask first."})
     if mode == "floods":
         flood(session)
     if mode == "huge":

@@ -125,6 +125,8 @@ async fn a_permission_is_a_question_and_its_answer_lets_the_agent_go_on() {
     product.completed(task).await;
     let said = product.said(task).await;
     assert!(said.len() == 2 && said[1].contains("It is allowed now"), "{said:?}");
+    let log = product.client.get::<LogPage>(&format!("/tasks/{task}/log")).await.expect("there is a log");
+    assert!(log.steps.iter().all(|step| step.thought == "I ask first." && !step.said.contains(&step.thought)), "{log:?}");
     assert_eq!(product.questions(task).await.len(), 1, "it was asked once");
 
     let task = product.external(spec(&product, "asks")).await;

@@ -222,6 +222,9 @@ pub struct LogStep {
     pub summary: String,
     /// What the model said; empty for a command.
     pub said: String,
+    /// What it thought before that, where its provider shows it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub thought: String,
     /// The tools that the model called, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<LogCall>,

@@ -222,8 +222,13 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
     for summary in wanted.by_ref().take(LOG_PAGE) {
         let Some(mut record) = args.records.read().step(summary.id).await? else { continue };
         let messages = messages(args, &mut record.step).await?;
-        let said = messages.iter().filter(|message| message.role == Role::Assistant).map(Message::as_text);
-        let said = said.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+        let of_the_model = || messages.iter().filter(|message| message.role == Role::Assistant);
+        let said = of_the_model().map(Message::as_text).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+        let thought = of_the_model().flat_map(|message| &message.blocks).filter_map(|block| match block {
+            Block::Thinking { text, .. } if !text.is_empty() => Some(text.as_str()),
+            _ => None,
+        });
+        let thought = thought.collect::<Vec<_>>().join("\n");
         let calls = calls(&messages, &mut open, whole);
         if summary.ordinal <= after {
             continue;
@@ -234,7 +239,7 @@ async fn committed(args: &HttpArgs, running: &Running, id: &str, after: u64, who
         }
         let (step, ordinal, sandbox) = (summary.id, summary.ordinal, record.step.confinement);
         let NewStep { summary, skipped, torn, artifacts, .. } = record.step;
-        page.steps.push(LogStep { step, ordinal, summary, said, calls, runs, skipped, torn, artifacts, sandbox });
+        page.steps.push(LogStep { step, ordinal, summary, said, thought, calls, runs, skipped, torn, artifacts, sandbox });
         page.last = ordinal;
     }
     page.more = wanted.next().is_some();

@@ -28,6 +28,7 @@ Examples:
   helix task log 3f2a91c0 --step 12          that step alone
   helix task log 3f2a91c0 --after 12         steps 13 and later
   helix task log 3f2a91c0 --whole            long output whole, not only its end
+  helix task log 3f2a91c0 --thinking         also what the model thought, where its provider shows that
   helix task log 3f2a91c0 --json             one step on a line; with --follow also pieces of running commands' output
 
 What a command writes is shown while it runs; what an agent's tools write, once their step is committed.")]
@@ -40,12 +41,22 @@ pub(in crate::cli) struct Log {
     /// Only the step of this number
     #[arg(long, value_name = "STEP", conflicts_with_all = ["after", "follow"])]
     step: Option<u64>,
-    /// Long output whole
-    #[arg(long)]
-    whole: bool,
+    #[command(flatten)]
+    amount: Amount,
     /// Go on with what running commands write and with further steps, until the task ends
     #[arg(long, short)]
     follow: bool,
+}
+
+/// How much of a step is shown.
+#[derive(Clone, Copy, Debug, Default, Args)]
+struct Amount {
+    /// Long output whole
+    #[arg(long)]
+    whole: bool,
+    /// What the model thought, where its provider shows that
+    #[arg(long)]
+    thinking: bool,
 }
 
 impl Log {
@@ -55,7 +66,7 @@ impl Log {
             return self.one(context, &client, step).await;
         }
         let mut reading =
-            Reading { context, client: &client, which: &self.which, whole: self.whole, after: self.after, seen: HashSet::new() };
+            Reading { context, client: &client, which: &self.which, amount: self.amount, after: self.after, seen: HashSet::new() };
         if !self.follow {
             let before = reading.after;
             let running = reading.committed().await?;
@@ -73,9 +84,9 @@ impl Log {
                 .hint("`helix task steps` lists its steps")
         };
         let after = step.checked_sub(1).ok_or_else(missing)?.to_string();
-        let page: LogPage = client.query(&self.which.path("log"), &[("after", &after), ("whole", word(self.whole))]).await?;
+        let page: LogPage = client.query(&self.which.path("log"), &[("after", &after), ("whole", word(self.amount.whole))]).await?;
         let found = page.steps.iter().find(|found| found.ordinal == step).ok_or_else(missing)?;
-        show(context, found, self.whole, &HashSet::new())
+        show(context, found, self.amount, &HashSet::new())
     }
 }
 
@@ -84,7 +95,7 @@ struct Reading<'a> {
     context: &'a Context,
     client: &'a Client,
     which: &'a Which,
-    whole: bool,
+    amount: Amount,
     after: u64,
     /// Commands whose output was shown while they ran.
     seen: HashSet<RunId>,
@@ -94,11 +105,11 @@ impl Reading<'_> {
     /// Shows the steps there are, and answers with the command that runs.
     async fn committed(&mut self) -> Result<Option<RunningCommand>, Failure> {
         loop {
-            let query = [("after", self.after.to_string()), ("whole", word(self.whole).to_owned())];
+            let query = [("after", self.after.to_string()), ("whole", word(self.amount.whole).to_owned())];
             let query = query.each_ref().map(|(key, value)| (*key, value.as_str()));
             let page: LogPage = self.client.query(&self.which.path("log"), &query).await?;
             for step in &page.steps {
-                show(self.context, step, self.whole, &self.seen)?;
+                show(self.context, step, self.amount, &self.seen)?;
             }
             self.after = page.last;
             if !page.more {
@@ -177,12 +188,12 @@ fn word(whole: bool) -> &'static str {
     if whole { "true" } else { "false" }
 }
 
-fn show(context: &Context, step: &LogStep, whole: bool, seen: &HashSet<RunId>) -> Result<(), Failure> {
+fn show(context: &Context, step: &LogStep, amount: Amount, seen: &HashSet<RunId>) -> Result<(), Failure> {
     if context.json() {
         let line = serde_json::to_string(step).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         return out(&format!("{line}\n"));
     }
-    context.show_content(&render(step, whole, seen, context.style))
+    context.show_content(&render(step, amount, seen, context.style))
 }
 
 /// A call and what the tool said: whole, or on a line with the end of the answer.
@@ -227,15 +238,21 @@ fn arguments(input: &Value, text: &mut String) {
     }
 }
 
-fn render(step: &LogStep, whole: bool, seen: &HashSet<RunId>, style: Style) -> String {
+fn render(step: &LogStep, amount: Amount, seen: &HashSet<RunId>, style: Style) -> String {
     let mut text = format!("{} {}\n", style.bold(format!("step {}", step.ordinal)), style.dim(&step.summary));
     if let Some(sandbox) = step.sandbox {
         text.push_str(&format!("{}\n", style.dim(format!("ran under: {sandbox}"))));
     }
+    if amount.thinking {
+        text.extend(step.thought.trim_end().lines().map(|line| format!("{}\n", style.dim(format!("  {line}")))));
+    } else if !step.thought.is_empty() {
+        let length = grouped(step.thought.chars().count() as u64);
+        text.push_str(&format!("{}\n", style.dim(format!("… thought {length} characters; --thinking shows them"))));
+    }
     if !step.said.is_empty() {
         text.push_str(&format!("{}\n", step.said.trim_end()));
     }
-    step.calls.iter().for_each(|call| called(call, whole, style, &mut text));
+    step.calls.iter().for_each(|call| called(call, amount.whole, style, &mut text));
     for run in &step.runs {
         if !seen.contains(&run.run) {
             text.push_str(&format!("{}\n", style.cyan(format!("$ {}", run.command))));
@@ -306,6 +323,7 @@ mod tests {
             ordinal: 3,
             summary: "ran the tests".to_owned(),
             said: "Let me run the tests.".to_owned(),
+            thought: "They may fail.\nThen I see why.".to_owned(),
             calls: Vec::new(),
             runs: vec![run],
             skipped: vec![
@@ -316,7 +334,10 @@ mod tests {
             artifacts: vec!["report.xml".to_owned()],
             sandbox: None,
         };
-        insta::assert_snapshot!(render(&step, false, &HashSet::new(), Style::Plain));
+        let shown = |amount| render(&step, amount, &HashSet::new(), Style::Plain);
+        insta::assert_snapshot!(shown(Amount::default()));
+        let thinking = shown(Amount { thinking: true, ..Amount::default() });
+        assert!(thinking.contains("\n  They may fail.\n  Then I see why.\nLet me run the tests.\n"), "{thinking}");
     }
 
     #[test]
