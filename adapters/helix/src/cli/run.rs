@@ -138,7 +138,7 @@ struct Sandbox {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct Limits {
-    /// Most that may be spent, in US dollars; then the task parks and asks
+    /// Most that may be spent, in US dollars; then the task parks and asks. Attempts and sub-agents get shares of as much again
     #[arg(long, value_name = "USD", value_parser = parse_dollars)]
     budget_usd: Option<Money>,
     /// Most tokens, in and out together
@@ -147,7 +147,8 @@ struct Limits {
     /// Longest time of running, for example 90s, 30m, 12h
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     timeout: Option<u64>,
-    /// How often a failed step is tried again
+    /// How often a step is tried again that could not be made: a model or a tool failed, or the disk was full. A command's own
+    /// exit code is its answer, and is not
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
     /// What becomes of the files of a failed step
