@@ -47,7 +47,7 @@ bench: ## measures the figures and writes docs/benchmarks.md (about 15 minutes; 
 
 .PHONY: bench-helios
 bench-helios: ## measures the version store beside git (about 20 minutes; ARGS="--quick")
-	@scripts/setup.sh build
+	@scripts/setup.sh releases
 	@$(ROCKSDB) && scripts/bench.sh helios $(ARGS)
 
 .PHONY: bench-models

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh build [PEER...]   what compiling and the demo need
 #   scripts/setup.sh test [PEER...]    that, and what the tests start: PostgreSQL, an OpenSSH server and Python
+#   scripts/setup.sh releases          what the build needs, and what fetches the releases that bench-helios packs
 #   scripts/setup.sh cross             what compiling for the other architecture of scripts/dist.sh needs: its C compiler
 #
 # Peers are those of scripts/peers.sh, which are installed last.
@@ -85,6 +86,9 @@ if [ "$purpose" = test ]; then
     [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
     has ssh || packages+=(openssh-client)
     has python3 || packages+=(python3)
+fi
+if [ "$purpose" = releases ]; then
+    has npm || packages+=(npm)
 fi
 if [ "$purpose" = cross ]; then
     case $(uname -m) in

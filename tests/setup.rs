@@ -153,6 +153,14 @@ fn without_apt_the_command_of_what_is_there_is_said() {
 }
 
 #[test]
+fn what_fetches_the_releases_of_packages_is_installed_for_the_bench_alone() {
+    let machine = || Machine::complete(0).lacks("npm").changes_by("apt-get");
+    assert_eq!(machine().set_up(&[]).done, Vec::<String>::new());
+    let told = machine().set_up_for(&["releases"], &[]);
+    assert_eq!(told.done.last().map(String::as_str), Some("apt-get install -y --no-install-recommends npm -qq"), "{}", told.said);
+}
+
+#[test]
 fn an_older_rust_is_replaced_by_rustup_where_that_was_allowed_and_else_the_command_is_said() {
     let older = || Machine::complete(1_000).has_rust("1.94.1");
     let alone = older().set_up(&YES);
