@@ -26,6 +26,18 @@ fn told(user: &User, cwd: &Path, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
+fn help_is_told_in_json_too() {
+    let user = User::new();
+    let cwd = user.path("");
+    let all = told(&user, &cwd, &["help"]);
+    assert!(all.iter().any(|entry| entry["command"] == "commit" && entry["about"] != "" && entry["group"] != ""));
+    let page = &told(&user, &cwd, &["help", "workspace", "add"])[0];
+    assert!(page["command"] == "workspace add" && page["page"].as_str().is_some_and(|page| page.contains("Examples:")), "{page}");
+    let behind = user.run(&cwd, &["help", "commit", "--json"]);
+    assert!(behind.out.starts_with("{\"command\":\"commit\","), "{}", behind.out);
+}
+
+#[test]
 fn every_command_answers_in_json() {
     let user = User::new();
     let (root, git) = (user.path("work"), user.path("exported"));

@@ -186,8 +186,7 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
     let mut argv = argv.into_iter();
     let verb = loop {
         let Some(argument) = argv.next() else {
-            context.console.write(help::all().as_bytes())?;
-            return Ok(NO);
+            return help::show(context, &[]).map(|_| NO);
         };
         match argument.to_str() {
             Some("-C") => {
@@ -204,8 +203,10 @@ fn dispatch(context: &mut Context<'_>, argv: Vec<OsString>) -> Result<u8, Failur
                 return Ok(OK);
             }
             Some("--help" | "-h" | "help") => {
-                let names: Vec<String> = argv.map(|name| name.to_string_lossy().into_owned()).collect();
-                return help::show(&mut context.console, &names);
+                let mut names: Vec<OsString> = argv.collect();
+                take_json(context, &mut names);
+                let names: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+                return help::show(context, &names);
             }
             Some(option) if option.starts_with('-') => {
                 let failure = usage(format!("helios has no option {option}"));

@@ -2,9 +2,11 @@
 
 use clap::{ArgAction, ValueHint};
 use helix_protocol::{Code, Failure};
+use serde_json::json;
 
 use super::{Entry, GROUPS, entries, find};
-use crate::console::{Console, NO, OK};
+use crate::console::{NO, OK};
+use crate::context::Context;
 
 const ABOUT: &str = "helios, the version store for agents
 
@@ -35,34 +37,48 @@ pub fn all() -> String {
     for (heading, entries) in GROUPS {
         text.push_str(&format!("\n{heading}\n"));
         for entry in *entries {
-            let about = (entry.command)().get_about().map(ToString::to_string).unwrap_or_default();
-            text.push_str(&format!("   {:<12} {about}\n", entry.name));
+            text.push_str(&format!("   {:<12} {}\n", entry.name, about(&(entry.command)())));
         }
     }
     text.push_str("\n`helios help COMMAND` tells more of one, with examples, and `helios help workspace add` of one beneath it.\n");
     text
 }
 
-/// The page of a command, or of one beneath it: `helios help workspace add`.
-pub fn show(console: &mut Console<'_>, names: &[String]) -> Result<u8, Failure> {
-    let text = match names.split_first() {
-        None => all(),
-        Some((name, beneath)) => {
-            let entry = console.failing_with(NO, find(name))?;
-            let (mut command, mut words) = (built(entry), entry.name.to_owned());
-            for name in beneath {
-                let Some(found) = command.find_subcommand(name).cloned() else {
-                    let message = format!("`helios {words}` has no command {name:?}");
-                    let hint = format!("`helios {words} --help` lists what it has");
-                    return Err(Failure::new(Code::InvalidRequest, message).hint(hint));
-                };
-                (command, words) = (found, format!("{words} {name}"));
-            }
-            command.render_long_help().to_string()
+/// Every command, or with names the page of one, or of one beneath it: `helios help workspace add`.
+pub fn show(context: &mut Context<'_>, names: &[String]) -> Result<u8, Failure> {
+    let Some((name, beneath)) = names.split_first() else {
+        if !context.is_json() {
+            return context.console.write(all().as_bytes()).map(|()| OK);
         }
+        for (group, entries) in GROUPS {
+            for entry in *entries {
+                context.console.json(&json!({"command": entry.name, "about": about(&(entry.command)()), "group": group}))?;
+            }
+        }
+        return Ok(OK);
     };
-    console.write(text.as_bytes())?;
+    let entry = context.console.failing_with(NO, find(name))?;
+    let (mut command, mut words) = (built(entry), entry.name.to_owned());
+    for name in beneath {
+        let Some(found) = command.find_subcommand(name).cloned() else {
+            let message = format!("`helios {words}` has no command {name:?}");
+            let hint = format!("`helios {words} --help` lists what it has");
+            return Err(Failure::new(Code::InvalidRequest, message).hint(hint));
+        };
+        (command, words) = (found, format!("{words} {name}"));
+    }
+    let page = command.render_long_help().to_string();
+    if context.is_json() {
+        context.console.json(&json!({"command": words, "about": about(&command), "page": page}))?;
+    } else {
+        context.console.write(page.as_bytes())?;
+    }
     Ok(OK)
+}
+
+/// What a command does, in a line.
+fn about(command: &clap::Command) -> String {
+    command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
 /// A command in which those beneath it know what they are called and which options are everybody's.
