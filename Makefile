@@ -51,7 +51,7 @@ bench-helios: ## measures the version store beside git (about 20 minutes; ARGS="
 	@$(ROCKSDB) && scripts/bench.sh helios $(ARGS)
 
 .PHONY: bench-models
-bench-models: ## measures the gateway beside LiteLLM and a bare proxy (about 10 minutes; ARGS="--quick")
+bench-models: ## measures the gateway beside LiteLLM and a bare proxy (10 to 20 minutes, as quiet as the machine is; ARGS="--quick")
 	@scripts/setup.sh build litellm
 	@$(ROCKSDB) && scripts/bench.sh models $(ARGS)
 	@scripts/peers.sh --missing litellm
