@@ -153,7 +153,8 @@ impl From<LeaseConfig> for LeaseTimes {
 pub struct TasksConfig {
     /// How many tasks the node drives at once.
     pub max_concurrent_tasks: u32,
-    /// How often a failed step is tried again where the task does not say.
+    /// How often a step that could not be made is tried again where the task does not say. A command that ends with another exit
+    /// code than 0 has answered: that is not tried again.
     pub max_retries: u32,
     /// The first retry's backoff in milliseconds; it doubles up to `retry_backoff_most_ms`, with full jitter.
     pub retry_backoff_ms: u64,
@@ -465,7 +466,8 @@ pub struct BudgetsConfig {
     pub daily_usd: f64,
     /// The same in tokens. 0 is no limit.
     pub daily_tokens: u64,
-    /// What each project may spend in a UTC day, tasks and calls through the gateway, in US dollars. 0 is no limit.
+    /// What each project may spend in a UTC day (a node has one so far), tasks and calls through the gateway, in US dollars. 0 is no
+    /// limit.
     pub project_daily_usd: f64,
     /// The same in tokens. 0 is no limit.
     pub project_daily_tokens: u64,
