@@ -303,7 +303,8 @@ fn parse_bytes(text: &str) -> Option<u64> {
 
 fn flatten(values: &Mapping, prefix: &str, found: &mut Vec<(String, String)>) {
     for (key, value) in values {
-        let key = format!("{prefix}{}", key.as_str().unwrap_or("?"));
+        // A key with a tag (`! name`) reads like the plain one, and is another.
+        let key = format!("{prefix}{}", if let Value::String(key) = key { key } else { "?" });
         match value {
             Value::Mapping(inner) => flatten(inner, &format!("{key}."), found),
             Value::String(text) => found.push((key, text.clone())),
@@ -407,6 +408,13 @@ mod tests {
         read.set("user.name", None).unwrap();
         read.set("storage.rocksdb.write_buffer_size", None).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("helios.yaml")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_key_with_a_tag_is_no_setting() {
+        for text in ["storage:\n  rocksdb: { ! block_cache_size: 64MB }\n", "! performance: { l1_cache_size: 1MB }\n"] {
+            assert_eq!(settings(text).1.map(|_| ()).unwrap_err().code, Code::InvalidConfig, "{text}");
+        }
     }
 
     #[test]
