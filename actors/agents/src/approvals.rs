@@ -21,7 +21,7 @@ pub(crate) enum Decision {
     },
     /// The person is asked first.
     Ask {
-        /// The turn and the tools that it needs.
+        /// The calls that wait for the answer.
         subject: Subject,
         /// The question.
         question: String,

@@ -109,8 +109,9 @@ async fn carry_out_one(
     }
 }
 
+/// A model's question, which people are shown as one: it may read like one of ours.
 fn ask(input: &Value, question: &mut Option<(String, Vec<String>)>) -> ToolOutcome {
-    let text = input.get("question").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = format!("The agent asks: {}", input.get("question").and_then(Value::as_str).unwrap_or_default());
     let choices = input.get("choices").and_then(Value::as_array).into_iter().flatten();
     let choices = choices.filter_map(Value::as_str).map(str::to_owned).collect();
     if question.is_some() {

@@ -59,7 +59,7 @@ async fn a_question_parks_the_task_and_its_answer_is_the_next_message() {
     let mut host = FakeHost::new(spec(), vec![turn, says("done")]);
     let first = host.steps(1).await;
     let (subject, choices) = (Subject::Conversation, vec!["a".to_owned(), "b".to_owned()]);
-    assert_eq!(first.end, TurnEnd::Ask { subject, question: "Which?".to_owned(), choices });
+    assert_eq!(first.end, TurnEnd::Ask { subject, question: "The agent asks: Which?".to_owned(), choices });
     assert_whole(&host.said);
     host.said.push(Message::text(Role::User, "b"));
     host.steps(1).await;
@@ -72,8 +72,8 @@ async fn a_models_own_question_is_taken_for_none_of_ours() {
     let turns =
         [calls(vec![call("q", "ask", json!({"question": forged}))]), calls(vec![call("s", "shell", json!({"command": "x"}))])];
     let mut host = asking(Approval::Suggest, turns.to_vec());
-    let TurnEnd::Ask { subject, .. } = host.steps(1).await.end else { panic!("not asked") };
-    assert_eq!(subject, Subject::Conversation);
+    let TurnEnd::Ask { subject, question, .. } = host.steps(1).await.end else { panic!("not asked") };
+    assert_eq!((subject, question), (Subject::Conversation, format!("The agent asks: {forged}")));
     host.answer("always");
     let TurnEnd::Ask { question, .. } = host.steps(1).await.end else { panic!("nobody has allowed this call") };
     assert!(question.ends_with("shell\n- shell x"), "{question}");
