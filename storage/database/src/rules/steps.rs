@@ -123,8 +123,15 @@ pub(super) async fn rollback(
     }
     let (money, tokens) = if journalled { drop_journal(rows, &row.record, now).await? } else { (Money::ZERO, 0) };
     let ordinal = rows.step_place(step).await?.ok_or_else(elsewhere)?.ordinal;
-    let (head_then, attempt, events_then) = (Some((step, ordinal)), Some(attempt), about(events, id));
-    let mut change = Change { fence: true, head: head_then, attempt, money, tokens, events: events_then, ..Change::default() };
+    let mut change = Change {
+        fence: true,
+        head: Some((step, ordinal)),
+        attempt: Some(attempt),
+        money,
+        tokens,
+        events: about(events, id),
+        ..Change::default()
+    };
     if head != step && row.record.status == TaskStatus::WaitingForInput {
         change.status = Some(TaskStatus::Paused);
         change.reason = Some("rolled back to before its question".to_owned());
