@@ -84,33 +84,33 @@ impl Examples {
     /// What clients, models and the web send.
     fn add_what_is_read(&mut self) {
         self.add(
-        "ollama-prompt",
-        [
-            r#"{"model":"m","prompt":"hi","system":"be brief","images":["iVBORw0KGgo="],"options":{"num_predict":9},"think":true,"stream":false}"#,
-            r#"{"model":"m","prompt":"hi","suffix":"","raw":false,"context":[],"format":{"type":"object"},"keep_alive":"5m"}"#,
-            r#"{"model":"m","message":{"role":"assistant","content":"yes","thinking":"hm"},"done":true,"done_reason":"stop","eval_count":2}"#,
-        ],
-    );
+            "ollama-prompt",
+            [
+                r#"{"model":"m","prompt":"hi","system":"be brief","images":["iVBORw0KGgo="],"options":{"num_predict":9},"think":true,"stream":false}"#,
+                r#"{"model":"m","prompt":"hi","suffix":"","raw":false,"context":[],"format":{"type":"object"},"keep_alive":"5m"}"#,
+                r#"{"model":"m","message":{"role":"assistant","content":"yes","thinking":"hm"},"done":true,"done_reason":"stop","eval_count":2}"#,
+            ],
+        );
         self.add(
-        "patch",
-        [
-            "*** Begin Patch\n*** Add File: a\n+one\n+\n*** Delete File: b\n*** Update File: c d\n*** Move to: e\n@@ class A\n@@ def f\n x\n\n-y\n+z\n*** End of File\n*** End Patch",
-            "apply_patch <<'EOF'\r\n*** Begin Patch\r\n*** Update File: a\r\n@@ -1,2 +1,2 @@\r\n-\u{e4}\r\n+b\r\n@@\r\n c\r\n-d\r\n*** End Patch\r\nEOF\r\n",
-        ],
-    );
+            "patch",
+            [
+                "*** Begin Patch\n*** Add File: a\n+one\n+\n*** Delete File: b\n*** Update File: c d\n*** Move to: e\n@@ class A\n@@ def f\n x\n\n-y\n+z\n*** End of File\n*** End Patch",
+                "apply_patch <<'EOF'\r\n*** Begin Patch\r\n*** Update File: a\r\n@@ -1,2 +1,2 @@\r\n-\u{e4}\r\n+b\r\n@@\r\n c\r\n-d\r\n*** End Patch\r\nEOF\r\n",
+            ],
+        );
         // The first byte says what it is called.
         let page = "<!doctype html><html><head><title>T</title><style>a{}</style></head><body><h1>One</h1><p>Two &amp; <a href=\"/x\">three</a>\
         <pre>a\n  b</pre><table><tr><th>k</th><td>v</td></tr></table><ul><li>x<ol><li>y</ol></ul><script>1<2</script></body></html>";
         self.add("page", [format!("\0{page}"), format!("\u{4}{page}"), "\u{3}text\n".to_owned()]);
         self.add("page", [[b"\x01<html><p>\xe4\xf6".as_slice(), b"\x02<\0p\0>\0\xe4\0", b"\x05%PDF-1.7"].concat()]);
         self.add(
-        "body",
-        [
-            r#"{"model":"m","n":1,"messages":[{"role":"user","content":"\u00e9\ud83d\ude00"}],"stream":true,"metadata":{"a":1,"A":2}}"#,
-            r#"{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"maxOutputTokens":9,"candidateCount":1},"a":[[],{},"",1.5,-2,null]}"#,
-            r#"{"model":"m","Model":"n"}"#,
-        ],
-    );
+            "body",
+            [
+                r#"{"model":"m","n":1,"messages":[{"role":"user","content":"\u00e9\ud83d\ude00"}],"stream":true,"metadata":{"a":1,"A":2}}"#,
+                r#"{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"maxOutputTokens":9,"candidateCount":1},"a":[[],{},"",1.5,-2,null]}"#,
+                r#"{"model":"m","Model":"n"}"#,
+            ],
+        );
         self.add(
             "event-array",
             [
@@ -176,13 +176,13 @@ impl Examples {
         let mark = std::fs::read(folder.path().join("mark")).expect("the store keeps its mark");
         self.add("mark", [&mark[..32]]);
         self.add(
-        "protocol",
-        [
-            "{\"helios\":1,\"release\":\"0.1.0\"}\n",
-            "{\"op\":\"run\",\"id\":1,\"argv\":[\"commit\",\"-m\",{\"base64\":\"/w==\"}],\"cwd\":\"/tmp\",\"env\":{\"HOME\":\"/\"},\"columns\":80}\n",
-            "{\"op\":\"commit_files\",\"id\":\"x\",\"edits\":[{\"path\":\"a\",\"text\":\"b\"}]}\n{\"op\":\"log\"}\n",
-        ],
-    );
+            "protocol",
+            [
+                "{\"helios\":1,\"release\":\"0.1.0\"}\n",
+                "{\"op\":\"run\",\"id\":1,\"argv\":[\"commit\",\"-m\",{\"base64\":\"/w==\"}],\"cwd\":\"/tmp\",\"env\":{\"HOME\":\"/\"},\"columns\":80}\n",
+                "{\"op\":\"commit_files\",\"id\":\"x\",\"edits\":[{\"path\":\"a\",\"text\":\"b\"}]}\n{\"op\":\"log\"}\n",
+            ],
+        );
         self.add(
             "configuration",
             [
@@ -195,15 +195,15 @@ impl Examples {
     /// Settings of a repository.
     fn add_settings(&mut self) {
         self.add(
-        "settings",
-        [
-            "performance:\n  l1_cache_size: \"2GB\"\n  batch_size: 1000\n  compression: \"lz4\"\nstorage:\n  pebbledb:\n    write_buffer_size: \"256MB\"\n    max_write_buffer_number: 6\nai_optimizations:\n  snapshot_retention: 1000\n  parallel_hashing: true\n",
-            "storage:\n  rocksdb: { compression: zstd, compaction_style: level, block_cache_size: 64MB }\ncleanup:\n  auto_gc_enabled: true\n  snapshot_ttl: 48h\n  max_operations: 0\n",
-            "# who\nuser: &who\n  name: \"Ada \\u00e4: #1\"\n  email: >-\n    ada@localhost\ncommit: { durability: group }\nworkspace: { file_cap: 1 GiB, events: false }\n",
-            "user.name: Ada\nstorage.pebbledb: { write_buffer_size: 1MB }\nstorage: { rocksdb.block_cache_size: 1MB }\n",
-            "user.name=Ada =\nstorage.pebbledb.write_buffer_size=512MB\ncleanup.snapshot_ttl=2 d\ncommit.durability=sync\nworkspace.events=false\n",
-        ],
-    );
+            "settings",
+            [
+                "performance:\n  l1_cache_size: \"2GB\"\n  batch_size: 1000\n  compression: \"lz4\"\nstorage:\n  pebbledb:\n    write_buffer_size: \"256MB\"\n    max_write_buffer_number: 6\nai_optimizations:\n  snapshot_retention: 1000\n  parallel_hashing: true\n",
+                "storage:\n  rocksdb: { compression: zstd, compaction_style: level, block_cache_size: 64MB }\ncleanup:\n  auto_gc_enabled: true\n  snapshot_ttl: 48h\n  max_operations: 0\n",
+                "# who\nuser: &who\n  name: \"Ada \\u00e4: #1\"\n  email: >-\n    ada@localhost\ncommit: { durability: group }\nworkspace: { file_cap: 1 GiB, events: false }\n",
+                "user.name: Ada\nstorage.pebbledb: { write_buffer_size: 1MB }\nstorage: { rocksdb.block_cache_size: 1MB }\n",
+                "user.name=Ada =\nstorage.pebbledb.write_buffer_size=512MB\ncleanup.snapshot_ttl=2 d\ncommit.durability=sync\nworkspace.events=false\n",
+            ],
+        );
     }
 }
 
