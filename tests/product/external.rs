@@ -171,15 +171,19 @@ async fn a_call_is_entered_for_the_step_whose_turn_made_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_whose_call_is_refused_at_a_days_limit_has_its_task_wait_for_the_next_day() {
+async fn an_agent_whose_call_is_refused_at_a_days_limit_has_its_task_ask_and_goes_over_it_where_that_is_allowed() {
     let product = with_gateway(Setup::workers(1).set("budgets.project_daily_tokens", 100)).await;
-    let task = product.external(spec(&product, "model")).await;
-    product.until("it waits", async || product.record(task).await.reason.starts_with("waiting for the next day: ")).await;
+    let verify = Some("test $(wc -l < made.txt) = 2".to_owned());
+    let task = product.external(ExternalSpec { verify, ..spec(&product, "model") }).await;
+    let question = product.parked_with(task).await;
     let record = product.record(task).await;
     assert!(record.reason.contains("today's limit for the project of 100 tokens"), "{}", record.reason);
-    assert_eq!((record.status, record.retries, record.tokens), (TaskStatus::Pending, 0, 0));
+    assert_eq!((record.retries, record.tokens), (0, 0));
     assert!(product.steps(task).await.is_empty(), "whatever the agent made of it, nothing is committed");
     assert_eq!(product.keys().await, 0);
+    product.answer(&question, "yes").await;
+    product.completed(task).await;
+    assert!(product.record(task).await.tokens > 100);
 }
 
 fn gateway_of(folder: &Path) -> String {

@@ -18,6 +18,7 @@ use helix_protocol::{
 };
 
 use crate::commit::{self, Draft, Taken, task_of};
+use crate::day;
 use crate::drive::{End, keeps_files, new_question, untouched};
 use crate::host::Host;
 use crate::machine::Happening;
@@ -29,12 +30,8 @@ use crate::telling::{self, Next};
 const SPACE: u32 = 3;
 /// Models are asked again after this time, however long they want to be left alone: a limit may be raised, a server mended.
 const UNSERVED: Duration = Duration::from_secs(900);
-/// How the reason of a task begins that waits for the day to turn.
-const NEXT_DAY: &str = "waiting for the next day: ";
 /// How the reason of a task begins that no model answers at present.
 const FOR_A_MODEL: &str = "waiting for a model, ";
-/// The longest that a day can still take.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deals with a step that failed. `late`: the whole task's time is over, so nothing is tried again.
 pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -> Result<End, Failure> {
@@ -47,7 +44,7 @@ pub(crate) async fn step_failed(host: &mut Host, failure: Failure, late: bool) -
         Verdict::Stale => return Ok(End::Stale),
         Verdict::WorkerGone => return Ok(End::WorkerGone),
         Verdict::OutOfBudget => return ask_for_budget(host, &failure).await,
-        Verdict::NextDay => return wait_for_the_day(host, &failure).await,
+        Verdict::NextDay => return day::ask(host, &failure).await,
         Verdict::Retry | Verdict::NoSpace | Verdict::Unserved | Verdict::Final => {}
     }
     host.stop_running().await;
@@ -189,31 +186,11 @@ async fn ask_to_mend(host: &Host, failure: &Failure) -> Result<End, Failure> {
 }
 
 /// Parks the task at its last step with a question.
-async fn park(host: &Host, subject: Subject, text: &str, choices: &[String]) -> Result<End, Failure> {
+pub(crate) async fn park(host: &Host, subject: Subject, text: &str, choices: &[String]) -> Result<End, Failure> {
     let question = new_question(&host.shared, host.lease.task, subject, text, choices);
     let events = vec![telling::asked(host.lease.task, &question)];
     let write = Write::Ask { question: Box::new(question), epoch: host.lease.epoch, events };
     Ok(End::Parked(Box::new(task_of(host.shared.write(write).await?)?)))
-}
-
-/// Lets the task wait at its last step until the day turns. The journal stays, as above.
-async fn wait_for_the_day(host: &Host, failure: &Failure) -> Result<End, Failure> {
-    let reason = format!("{NEXT_DAY}{}", failure.message);
-    let mut change = Happening::TryAgain.change(host.lease.task, Some(host.lease.epoch), reason);
-    change.not_before = Some(Some(host.shared.now().day_start().after(DAY)));
-    let event = telling::step_failed(
-        host.lease.task,
-        host.ordinal,
-        failure,
-        Next::Again("it waits for the day to turn and goes on after midnight UTC"),
-    );
-    let write = Write::Status { change: Box::new(change), events: vec![event] };
-    Ok(End::Waiting(Box::new(task_of(host.shared.write(write).await?)?)))
-}
-
-/// True of a task that waits for the day to turn.
-pub(crate) fn waits_for_the_day(task: &TaskRecord) -> bool {
-    task.reason.starts_with(NEXT_DAY)
 }
 
 /// True of a task that waits until a model answers again.
@@ -223,11 +200,7 @@ pub(crate) fn waits_for_a_model(task: &TaskRecord) -> bool {
 
 /// The longest that a task waits for this reason; `backoff` is the longest wait for a retry.
 pub(crate) fn longest_wait(reason: &str, backoff: Duration) -> Duration {
-    match reason {
-        reason if reason.starts_with(NEXT_DAY) => DAY,
-        reason if reason.starts_with(FOR_A_MODEL) => backoff.max(UNSERVED),
-        _ => backoff,
-    }
+    if reason.starts_with(FOR_A_MODEL) { backoff.max(UNSERVED) } else { backoff }
 }
 
 /// A delay as people say it: from ten seconds on in whole ones.
@@ -329,6 +302,5 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(longest_wait("retry 1 of 3: it failed", minute), minute);
         assert_eq!(longest_wait(&format!("{FOR_A_MODEL}asked again in 10 min: busy"), minute), UNSERVED);
-        assert_eq!(longest_wait(&format!("{NEXT_DAY}spent"), minute), DAY);
     }
 }

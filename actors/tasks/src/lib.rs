@@ -10,6 +10,7 @@ mod calls;
 mod children;
 mod command;
 mod commit;
+mod day;
 pub mod dependencies;
 mod drive;
 mod failing;

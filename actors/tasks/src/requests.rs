@@ -310,6 +310,9 @@ async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>)
     if waits || answer.is_some() {
         children::check_asks_a_person(&question)?;
     }
+    if let Some(answer) = &answer {
+        check_choice(&question, answer)?;
+    }
     let answer = answer.or_else(|| question.subject.is_answered_by_going_on().then(|| "yes".to_owned()));
     if answer.is_none() && waits {
         return Err(Failure::new(Code::InvalidState, format!("task {id} waits for an answer: {}", question.text))
@@ -385,8 +388,18 @@ pub(crate) async fn answer(
     // One that is not there is refused by the write.
     if let Some(asked) = shared.read(|records| async move { records.read().question(question).await }).await? {
         children::check_asks_a_person(&asked)?;
+        check_choice(&asked, &answer)?;
     }
     record_answer(shared, question, answer, principal).await
+}
+
+/// Refuses an answer in words that nobody would read.
+fn check_choice(question: &Question, answer: &str) -> Result<(), Failure> {
+    if question.subject.takes_words() || question.choices.iter().any(|choice| choice == answer) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::InvalidRequest, format!("{answer:?} is not among the choices"))
+        .hint(format!("one of: {}", question.choices.join(", "))))
 }
 
 /// Records the answer to a question, whoever gives it.

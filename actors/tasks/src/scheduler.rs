@@ -23,7 +23,7 @@ use crate::failing::longest_wait;
 use crate::schedule::{Assignment, Fleet, Queue, Waiting, assign};
 use crate::shared::Shared;
 use crate::task::{TaskActor, TaskArgs, TaskMsg};
-use crate::{children, requests};
+use crate::{children, day, requests};
 
 /// Messages that may wait for one task's actor.
 const TASK_MAILBOX: usize = 64;
@@ -314,7 +314,7 @@ impl Scheduler {
                 self.queue.remove(task.id);
                 self.records.remove(&task.id);
                 if status == TaskStatus::WaitingForInput {
-                    self.look_after(task.id);
+                    self.waits_for_input(task.id);
                 } else if let Some(parent) = task.spec.parent.filter(|_| status.is_final()) {
                     self.look_after(parent);
                 }
@@ -323,8 +323,8 @@ impl Scheduler {
     }
 
     /// A task that waits, with its time on the clock that nobody can set. The records have it on the wall clock: whatever
-    /// that was set to meanwhile, no retry waits longer than the longest backoff, and nothing for a model or the next day
-    /// longer than that may take.
+    /// that was set to meanwhile, no retry waits longer than the longest backoff, and nothing for a model longer than
+    /// that may take.
     fn waiting(&self, task: &TaskRecord) -> Waiting {
         let shared = &self.shared;
         let most = longest_wait(&task.reason, Duration::from_millis(shared.args.tasks.retry_backoff_most_ms));
@@ -369,6 +369,12 @@ impl Scheduler {
         });
     }
 
+    /// A task is parked with a question, which may be one that this node answers.
+    fn waits_for_input(&mut self, task: TaskId) {
+        self.look_after(task);
+        self.wait_for_the_day(task);
+    }
+
     /// Looks after a task that may wait for tasks of its own: those that it has just made are scheduled, and it goes on where one
     /// of them has ended.
     fn look_after(&mut self, parent: TaskId) {
@@ -379,6 +385,21 @@ impl Scheduler {
                 Err(failure) => {
                     tracing::warn!(task = %parent, "the tasks that it waits for could not be read: {failure}");
                     SchedulerMsg::LookAgain(parent)
+                }
+            }
+        });
+    }
+
+    /// Lets a task that may wait at a limit of the day go on once it has turned; at once where it waited under a node before this.
+    fn wait_for_the_day(&mut self, task: TaskId) {
+        let (shared, at_once) = (Arc::clone(&self.shared), !self.loaded);
+        self.work.start(async move {
+            match day::wait(&shared, task, at_once).await {
+                Ok(Some(task)) => SchedulerMsg::Changed(Box::new(task)),
+                Ok(None) => SchedulerMsg::Nothing,
+                Err(failure) => {
+                    tracing::warn!(%task, "whether it waits for the day could not be read: {failure}");
+                    SchedulerMsg::LookAgain(task)
                 }
             }
         });

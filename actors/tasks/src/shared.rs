@@ -151,7 +151,7 @@ impl Shared {
     pub async fn admit(&self, task: &TaskRecord, most: Most) -> Result<SetAside, Failure> {
         let (payers, mut pauses) = (Payers { owner: task.owner, project: task.project }, Pauses::new());
         loop {
-            match self.args.spending.admit(payers, most).await {
+            match self.args.spending.admit_for(task.id, payers, most).await {
                 Err(failure) if is_away(failure.code) => pauses.pause().await,
                 answer => return answer,
             }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::children::waited_for;
 use crate::drive::read_task;
-use crate::failing::{waits_for_a_model, waits_for_the_day};
+use crate::failing::waits_for_a_model;
 use crate::requests::open_question;
 use crate::scheduler::SchedulerMsg;
 use crate::shared::Shared;
@@ -165,8 +165,8 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     }
     let mut reason = reason(&record);
     let waits = matches!(status, TaskStatus::Pending | TaskStatus::WaitingForWorker);
-    // Workers have no part in what a model or a day's limit is waited for.
-    let workers = if waits && !waits_for_a_model(&record) && !waits_for_the_day(&record) {
+    // Workers have no part in what a model is waited for.
+    let workers = if waits && !waits_for_a_model(&record) {
         scheduler.ask(QUICK, |reply| SchedulerMsg::Explain { task: Box::new(record.clone()), reply }).await?
     } else {
         Vec::new()
@@ -236,9 +236,6 @@ fn next(record: &TaskRecord, asked: Option<&Subject>, lacks_sandbox: bool) -> Ve
             "`helix status` shows the models that are left alone, since when, and when they are asked again".to_owned(),
             "`helix explain no_model_answers` says more".to_owned(),
         ],
-        TaskStatus::Pending if waits_for_the_day(record) => {
-            vec!["`helix status` shows what was spent today".to_owned(), "`helix explain day_limit_reached` says more".to_owned()]
-        }
         TaskStatus::Pending | TaskStatus::WaitingForWorker => {
             let mut next = vec!["`helix worker list` shows every worker".to_owned(), "`helix worker add` adds one".to_owned()];
             if lacks_sandbox {
@@ -254,6 +251,11 @@ fn next(record: &TaskRecord, asked: Option<&Subject>, lacks_sandbox: bool) -> Ve
         TaskStatus::WaitingForInput if asked == Some(&Subject::Model) => {
             vec![format!("mend what it names, then `helix task resume {id}`: it goes on from its last step")]
         }
+        TaskStatus::WaitingForInput if matches!(asked, Some(Subject::Day { .. })) => vec![
+            format!("`helix task answer {id} yes` lets it go on today, over the limit; else it goes on after midnight UTC"),
+            "`helix status` shows what was spent today".to_owned(),
+            "`helix explain day_limit_reached` says more".to_owned(),
+        ],
         TaskStatus::WaitingForInput => {
             vec![format!("`helix task show {id}` has the question; `helix task answer {id} ANSWER` answers it")]
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use helix_kernel::Clock;
-use helix_protocol::{Budget, Code, Failure, Money, Most, OwnerId, Payer, ProjectId, Spent, TaskId, Timestamp};
+use helix_protocol::{Budget, Code, Failure, Money, Most, OwnerId, Payer, ProjectId, Spent, Subject, TaskId, Timestamp};
 use parking_lot::Mutex;
 
 use crate::Records;
@@ -44,6 +44,12 @@ pub struct Payers {
     pub owner: OwnerId,
     /// The project.
     pub project: ProjectId,
+}
+
+impl Payers {
+    fn all(self) -> [Payer; 2] {
+        [Payer::Owner(self.owner), Payer::Project(self.project)]
+    }
 }
 
 /// The gate. Cheap to clone; every clone is the same one.
@@ -124,12 +130,36 @@ impl Spending {
                     .hint("come back after midnight UTC, or raise `budgets` in helix.yaml and start the node again"));
             }
         }
-        for (payer, ..) in &limited {
-            if let Some(account) = accounts.get_mut(payer) {
-                account.set_aside = account.set_aside.plus(known);
+        Ok(self.set_aside(&mut accounts, payers, known))
+    }
+
+    /// As [`Self::admit`], for a call of a task: one that was let go on over the limits of this day is let in whatever is spent.
+    pub async fn admit_for(&self, task: TaskId, payers: Payers, most: Most) -> Result<SetAside, Failure> {
+        match self.admit(payers, most).await {
+            Err(refused) if refused.code == Code::DayLimitReached && self.may_pass(task).await? => {
+                Ok(self.set_aside(&mut self.0.accounts.lock(), payers, most.known()))
+            }
+            answer => answer,
+        }
+    }
+
+    fn set_aside(&self, accounts: &mut BTreeMap<Payer, Account>, payers: Payers, most: Spent) -> SetAside {
+        for payer in payers.all() {
+            if let Some(account) = accounts.get_mut(&payer) {
+                account.set_aside = account.set_aside.plus(most);
             }
         }
-        Ok(SetAside { gate: Arc::clone(&self.0), payers, most: known, settled: false })
+        SetAside { gate: Arc::clone(&self.0), payers, most, settled: false }
+    }
+
+    /// Whether somebody answered a task that it may go on over the limits of this day.
+    async fn may_pass(&self, task: TaskId) -> Result<bool, Failure> {
+        let now = self.0.clock.wall();
+        let questions = self.0.records.read().questions(task).await?;
+        Ok(questions.iter().any(|question| match question.subject {
+            Subject::Day { until } => now < until && question.answer.as_deref() == Some("yes"),
+            _ => false,
+        }))
     }
 
     /// Notes how the last call of a task's agent fared at a limit: refused with this, or let in.
@@ -177,7 +207,7 @@ impl Gate {
     fn end(&self, payers: Payers, most: Spent, used: Spent) {
         let now = self.clock.wall();
         let mut accounts = self.accounts.lock();
-        for payer in [Payer::Owner(payers.owner), Payer::Project(payers.project)] {
+        for payer in payers.all() {
             if let Some(account) = accounts.get_mut(&payer) {
                 account.roll(now);
                 account.set_aside = account.set_aside.minus(most);

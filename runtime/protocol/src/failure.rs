@@ -152,7 +152,7 @@ codes! {
     /// Out of budget.
     BudgetExhausted = "budget_exhausted", 8, "The next model call could exceed the budget, so it was not made. The task is parked at its last step. Raise the budget with `helix task resume --budget USD`, or cancel.";
     /// A day's limit of an owner or a project.
-    DayLimitReached = "day_limit_reached", 8, "The next model call could pass what an owner or a project may spend in a UTC day, so it was not made; the message says whose limit it is. A task waits at its last step and goes on by itself when the day turns; a client of the gateway is refused with HTTP 402 until then. To go on at once, raise `budgets` in helix.yaml and start the node again. `helix status` shows what was spent today.";
+    DayLimitReached = "day_limit_reached", 8, "The next model call could pass what an owner or a project may spend in a UTC day, so it was not made; the message says whose limit it is. A task waits at its last step and asks: `helix task answer TASK yes` lets it go on over the limit until the day turns, and unanswered it goes on by itself then. A client of the gateway is refused with HTTP 402 until then. To raise a limit for all, change `budgets` in helix.yaml and start the node again. `helix status` shows what was spent today.";
     /// The database is away.
     DatabaseUnavailable = "database_unavailable", 9, "The database does not answer. Nothing is acknowledged until it does; the node tries again by itself.";
     /// The database is damaged or said no.

@@ -70,11 +70,21 @@ pub enum Subject {
     Budget,
     /// Something to be mended: before that nobody who could answer the task's model calls takes them.
     Model,
+    /// Whether the task may go on over a limit of the day. Nobody has to answer: it goes on by itself once the day has turned.
+    Day {
+        /// When it turns.
+        until: Timestamp,
+    },
 }
 
 impl Subject {
     /// True where whoever lets the task go on says with it that what was asked for was given or done.
     pub fn is_answered_by_going_on(&self) -> bool {
         matches!(self, Self::Budget | Self::Model)
+    }
+
+    /// True where an answer may be in anybody's own words, beside the choices: somebody reads it.
+    pub fn takes_words(&self) -> bool {
+        matches!(self, Self::Conversation | Self::Calls { .. } | Self::Permission { .. })
     }
 }

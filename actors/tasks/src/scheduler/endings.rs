@@ -44,7 +44,7 @@ impl Scheduler {
             End::Parked(record) => {
                 answer_pauses(running.pauses, &record);
                 match (record.status, running.resumed) {
-                    (TaskStatus::WaitingForInput, _) => self.look_after(task),
+                    (TaskStatus::WaitingForInput, _) => self.waits_for_input(task),
                     (TaskStatus::Paused, Some(principal)) => self.resume(task, principal),
                     _ => {}
                 }

@@ -8,7 +8,6 @@ use helix_messages::WorkerView;
 use helix_protocol::{Failure, TaskRecord, TaskStatus};
 
 use super::{Scheduler, SchedulerMsg};
-use crate::failing::waits_for_the_day;
 use crate::shared::Shared;
 
 /// Between two looks. Nothing but the writes of a node that died waits for it.
@@ -38,14 +37,10 @@ pub(super) async fn load(shared: Arc<Shared>) -> SchedulerMsg {
 
 impl Scheduler {
     pub(super) fn loaded(&mut self, tasks: Vec<TaskRecord>, views: Vec<WorkerView>) {
-        for mut task in tasks {
+        for task in tasks {
             if self.running.contains_key(&task.id) || self.queue.get(task.id).is_some() {
                 // Told of before the records were read.
                 continue;
-            }
-            if waits_for_the_day(&task) {
-                // This node may have been started with higher limits.
-                task.not_before = None;
             }
             match (task.status.is_active(), task.worker) {
                 (true, Some(worker)) if self.shared.may_drive(&task) => {

@@ -1,11 +1,11 @@
-//! What tasks may spend: they park, or wait for the next day, before the call that could pass a limit.
+//! What tasks may spend: they park and ask before the call that could pass a limit.
 
 use std::time::Duration;
 
 use helix_database::RecordStore;
 use helix_messages::{DailyLimits, ResumeTask};
 use helix_ports::ProviderError;
-use helix_protocol::{Budget, Code, Failure, JournalBody, Money, TaskRecord, TaskStatus};
+use helix_protocol::{Budget, Code, Failure, JournalBody, Money, Question, Subject, TaskRecord, TaskStatus};
 
 use crate::support::{Fault, Node, Outside, me, talk};
 
@@ -69,37 +69,91 @@ async fn a_task_that_reaches_a_days_limit_waits_for_the_next_day_and_says_whose_
         let first = node.create(talk(2)).await.expect("made");
         node.until_within(first.id, &[TaskStatus::Completed], Duration::from_secs(60)).await;
         let second = node.create(talk(2)).await.expect("made");
-        let waits = |task: &TaskRecord| task.reason.starts_with("waiting for the next day: ");
-        let waiting = node.until_it(second.id, waits).await;
+        let waiting = node.until(second.id, TaskStatus::WaitingForInput).await;
         assert!(
             waiting.reason.contains(&format!("$0.000040 of today's limit for {name} of $0.000130 are spent")),
             "{}",
             waiting.reason
         );
-        assert_eq!((waiting.status, waiting.spent, waiting.retries), (TaskStatus::Pending, Money(0), 0));
+        assert_eq!((waiting.spent, waiting.retries), (Money(0), 0));
+        let why = node.tasks.why(second.id).await.expect("known");
+        assert!(why.next[0].contains("answer") && why.next[0].contains("after midnight UTC"), "{:?}", why.next);
         let asked = outside.log.total();
         let midnight = outside.clock.wall().day_start().after(Duration::from_secs(86_400));
         let done = node.until_within(second.id, &[TaskStatus::Completed], Duration::from_secs(90_000)).await;
         assert!(done.finished_at.expect("it ended") >= midnight);
         assert_eq!((done.spent, outside.log.total()), (Money(40), asked + 4));
+        let answers = outside.records.questions(second.id).await.expect("readable");
+        assert_eq!(answers.iter().map(|asked| asked.answer.as_deref()).collect::<Vec<_>>(), [Some("the day has turned")]);
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_task_that_waits_for_the_next_day_goes_on_at_once_under_a_node_with_higher_limits() {
-    let mut outside = Outside::new();
+/// A task that waits at its owner's limit of the day, with the question that it asks.
+async fn at_a_days_limit(outside: &mut Outside) -> (Node, TaskRecord, Question) {
     outside.limits.owner = Budget { money: Some(Money(130)), tokens: None };
     outside.world.add("one", 4);
     let node = outside.start().await;
+    // Reserved: 100 a call. Spent: 10.
     let task = node.create(talk(4)).await.expect("made");
-    node.until_it(task.id, |task| task.reason.starts_with("waiting for the next day: ")).await;
-    node.kill().await;
-    let asked = outside.log.total();
-    outside.limits.owner = Budget { money: Some(Money(1_000)), tokens: None };
-    let node = outside.start().await;
+    let waiting = node.until(task.id, TaskStatus::WaitingForInput).await;
+    let question = outside.records.questions(task.id).await.expect("readable").remove(0);
+    assert!(matches!(question.subject, Subject::Day { .. }), "{question:?}");
+    (node, waiting, question)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_at_a_days_limit_goes_on_over_it_where_a_person_says_so_and_no_other_does() {
+    let mut outside = Outside::new();
+    let (node, task, question) = at_a_days_limit(&mut outside).await;
+    let refused = node.tasks.answer(question.id, "later".to_owned(), me()).await.expect_err("nobody reads that");
+    assert_eq!((refused.code, refused.hint.as_str()), (Code::InvalidRequest, "one of: yes"));
+    let unanswered = ResumeTask { budget: None, answer: None };
+    assert_eq!(node.tasks.resume(task.id, unanswered, me()).await.expect_err("going on spends").code, Code::InvalidState);
+    let other = node.create(talk(1)).await.expect("made");
+    node.until(other.id, TaskStatus::WaitingForInput).await;
+    node.tasks.answer(question.id, "yes".to_owned(), me()).await.expect("answered");
     let done = node.until_within(task.id, &[TaskStatus::Completed], Duration::from_secs(60)).await;
     assert_eq!((done.spent, outside.log.total()), (Money(80), 8), "what was paid for is not asked for again");
-    assert!(asked < 8);
+    assert!(node.counts_as_the_records_do().await);
+    assert_eq!(node.until(other.id, TaskStatus::WaitingForInput).await.spent, Money(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_may_go_over_a_days_limit_asks_again_on_the_next_day() {
+    let mut outside = Outside::new();
+    let (node, task, question) = at_a_days_limit(&mut outside).await;
+    node.tasks.pause(task.id, me()).await.expect("paused");
+    node.tasks.answer(question.id, "yes".to_owned(), me()).await.expect("answered");
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    let other = node.create(talk(4)).await.expect("made");
+    node.until(other.id, TaskStatus::WaitingForInput).await;
+    node.tasks.resume(task.id, ResumeTask { budget: None, answer: None }, me()).await.expect("resumed");
+    node.until(task.id, TaskStatus::WaitingForInput).await;
+    let asked = outside.records.questions(task.id).await.expect("readable");
+    assert_eq!(asked.iter().filter(|question| question.is_open()).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_at_a_days_limit_goes_on_at_once_under_a_node_with_higher_limits_and_asks_again_under_one_without() {
+    for raised in [true, false] {
+        let mut outside = Outside::new();
+        let (node, task, question) = at_a_days_limit(&mut outside).await;
+        node.kill().await;
+        let asked = outside.log.total();
+        outside.limits.owner = Budget { money: Some(Money(if raised { 1_000 } else { 130 })), tokens: None };
+        let node = outside.start().await;
+        if raised {
+            let done = node.until_within(task.id, &[TaskStatus::Completed], Duration::from_secs(60)).await;
+            assert_eq!((done.spent, outside.log.total()), (Money(80), 8), "what was paid for is not asked for again");
+            assert!(asked < 8);
+        } else {
+            let asks_anew = |open: &Question| open.is_open() && open.id != question.id;
+            while !outside.records.questions(task.id).await.expect("readable").iter().any(asks_anew) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(outside.log.total(), asked);
+        }
+    }
 }
 
 /// The write that records the answer to a task's first call, where it is the only one: it is made, claimed, and the call reserved.

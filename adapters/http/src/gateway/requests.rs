@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use helix_messages::{Asking, OnBehalf, Payers};
 use helix_ports::{AnswerHead, ClientFormat, RawOperation};
-use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Most, Role, Spent, Timestamp, WireFormat};
+use helix_protocol::{Code, Failure, Message, ModelCallId, ModelRequest, Money, Most, Role, Spent, TaskId, Timestamp, WireFormat};
 use serde_json::Value;
 
 use super::answer::{refusal, whole};
@@ -392,7 +392,11 @@ async fn most(gateway: &Gateway, asked: &Asked) -> Result<Most, Refusal> {
 async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, most: Most) -> Result<Reservation, Refusal> {
     let (spending, now) = (gateway.spending.clone(), Timestamp::now());
     let OnBehalf { owner, project, .. } = on_behalf(asked);
-    let admitted = gateway.run(async move { spending.admit(Payers { owner, project }, most).await }).await;
+    let payers = Payers { owner, project };
+    let admitted = match task_of(asked) {
+        Some(task) => gateway.run(async move { spending.admit_for(task, payers, most).await }).await,
+        None => gateway.run(async move { spending.admit(payers, most).await }).await,
+    };
     let of_day = admitted.map_err(|failure| match failure.code {
         Code::DayLimitReached => {
             let left = now.day_start().after(DAY).since(now);
@@ -411,9 +415,14 @@ async fn set_aside(gateway: &Gateway, asked: &Asked, caller: Option<&Caller>, mo
 
 /// The end of an agent's turn asks how its last call fared.
 fn note(gateway: &Gateway, asked: &Asked, refused: Option<Failure>) {
-    if let Some(task) = asked.caller.as_ref().and_then(|caller| caller.key.task) {
+    if let Some(task) = task_of(asked) {
         gateway.spending.note(task, refused);
     }
+}
+
+/// Whose agent asks, where one does.
+fn task_of(asked: &Asked) -> Option<TaskId> {
+    asked.caller.as_ref().and_then(|caller| caller.key.task)
 }
 
 /// A request that passes though it cannot be read here: all of it is taken for text.

@@ -56,7 +56,7 @@ pub(in crate::cli) fn meant(question: &Question, words: &str) -> Option<String> 
         choice == words || matches!((choice.as_str(), words.as_str()), ("yes", "y") | ("no", "n"))
     };
     let choice = question.choices.iter().find(|choice| *choice == words).or_else(|| question.choices.iter().find(is));
-    choice.cloned().or_else(|| (!question.subject.is_answered_by_going_on()).then(|| words.to_owned()))
+    choice.cloned().or_else(|| question.subject.takes_words().then(|| words.to_owned()))
 }
 
 #[cfg(test)]
@@ -85,5 +85,6 @@ mod tests {
         assert_eq!(meant(Subject::Budget, &["yes", "no"], "leave the tests alone"), None, "nobody would read it");
         let mended = |words| meant(Subject::Model, &["yes"], words);
         assert_eq!([mended("Y"), mended("leave it")], [Some("yes".to_owned()), None]);
+        assert_eq!(meant(Subject::Day { until: Timestamp(9) }, &["yes"], "leave the tests alone"), None, "it is said to the agent");
     }
 }
