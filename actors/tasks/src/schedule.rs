@@ -18,6 +18,15 @@ use helix_protocol::{Base, Capability, Criticality, Needs, Sandboxing, SnapshotI
 
 pub use places::Fleet;
 
+/// What a task begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// A repository's files.
+    Snapshot(SnapshotId),
+    /// What another task ended with.
+    Task(TaskId),
+}
+
 /// A task that waits for a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiting {
@@ -33,8 +42,8 @@ pub struct Waiting {
     pub lost: bool,
     /// Not before this time, on the clock that nobody can set.
     pub not_before: Option<Boottime>,
-    /// Its first content: workers that had it before have most of it still.
-    pub content: Option<SnapshotId>,
+    /// What it begins with: workers that had it before have most of it still.
+    pub content: Option<Content>,
     /// Where it was last: its workspace may still be there.
     pub last: Option<WorkerId>,
 }
@@ -50,8 +59,9 @@ impl Waiting {
             lost: false,
             not_before,
             content: match &record.spec.base {
-                Base::Snapshot { snapshot, .. } => Some(*snapshot),
-                Base::Empty | Base::Task { .. } => None,
+                Base::Snapshot { snapshot, .. } => Some(Content::Snapshot(*snapshot)),
+                Base::Task { task } => Some(Content::Task(*task)),
+                Base::Empty => None,
             },
             last: record.worker,
         }
@@ -160,7 +170,7 @@ pub fn assign(queue: &mut Queue, fleet: &mut Fleet, now: Boottime, most: usize) 
             hopeless.push((waiting.needs.clone(), waiting.criticality));
             continue;
         };
-        fleet.take(worker, &waiting.needs, waiting.content);
+        fleet.take(worker, waiting);
         placed.push(Assignment { waiting: waiting.clone(), worker });
         free -= 1;
     }

@@ -1,15 +1,18 @@
 //! The workers as the scheduler sees them: what tasks hold of each, and why a task does or does not fit.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use helix_messages::{WorkerReason, WorkerView};
-use helix_protocol::{Capability, Criticality, Lifecycle, Needs, Sandboxing, SnapshotId, WorkerHealth, WorkerId, mib_in_words};
+use helix_protocol::{Capability, Criticality, Lifecycle, Needs, Sandboxing, WorkerHealth, WorkerId, mib_in_words};
 
-use super::Waiting;
+use super::{Content, Waiting};
 
 /// A worker keeps a slot in reserve if it has at least this many.
 const RESERVE_FROM: u32 = 4;
+
+/// A worker's store is a cache: what went there longer ago than this may have been dropped.
+const REMEMBERED: usize = 1_024;
 
 /// What tasks hold of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +34,29 @@ pub struct Fleet {
 struct Place {
     view: WorkerView,
     held: Held,
-    /// What tasks began with here, so that the next one with the same content comes here too.
-    content: HashSet<SnapshotId>,
+    content: Seen,
+}
+
+/// What tasks began with and ended with on a worker, so that the next one with the same content comes there too.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    known: HashSet<Content>,
+    /// From the oldest on.
+    order: VecDeque<Content>,
+}
+
+impl Seen {
+    fn note(&mut self, content: Content) {
+        if !self.known.insert(content) {
+            return;
+        }
+        self.order.push_back(content);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 impl Fleet {
@@ -42,7 +66,7 @@ impl Fleet {
         for view in views {
             let place = match old.remove(&view.record.id) {
                 Some(place) => Place { view, ..place },
-                None => Place { view, held: Held::default(), content: HashSet::new() },
+                None => Place { view, held: Held::default(), content: Seen::default() },
             };
             self.workers.insert(place.view.record.id, place);
         }
@@ -54,14 +78,16 @@ impl Fleet {
     }
 
     /// A task was given to a worker.
-    pub fn take(&mut self, worker: WorkerId, needs: &Needs, content: Option<SnapshotId>) {
+    pub fn take(&mut self, worker: WorkerId, waiting: &Waiting) {
         if let Some(place) = self.workers.get_mut(&worker) {
+            let needs = &waiting.needs;
             place.held.slots += 1;
             place.held.cores += needs.cores;
             place.held.memory_mib += needs.memory_mib;
             place.held.disk_mib += needs.disk_mib;
             place.held.gpus += needs.gpus;
-            place.content.extend(content);
+            waiting.content.into_iter().for_each(|content| place.content.note(content));
+            place.content.note(Content::Task(waiting.task));
         }
     }
 
@@ -81,7 +107,7 @@ impl Fleet {
         if let Some(place) = self.workers.get_mut(&worker) {
             (place.view.ready, place.view.lost) = (false, true);
             place.view.holds.clear();
-            place.content.clear();
+            place.content = Seen::default();
         }
     }
 
@@ -197,11 +223,28 @@ impl Place {
     fn score(&self, waiting: &Waiting) -> (bool, bool, bool, u32) {
         let own = self.view.holds.iter().any(|held| held.task == waiting.task) || waiting.last == Some(self.view.record.id);
         let healthy = self.view.record.health != WorkerHealth::Unhealthy;
-        let content = waiting.content.is_some_and(|content| self.content.contains(&content));
+        let content = waiting.content.is_some_and(|content| self.content.known.contains(&content));
         // Room in thousandths, so that a small empty machine and a large half-full one compare.
         let slots = self.view.record.slots.max(1);
         let room = slots.saturating_sub(self.held.slots) * 1000 / slots;
         // Content is worth a transfer, not a crowd: it counts while more than half of the worker is free.
         (own, healthy, content && room > 500, room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use helix_protocol::TaskId;
+
+    use super::*;
+
+    #[test]
+    fn what_was_seen_long_ago_is_forgotten_and_nothing_else() {
+        let contents: Vec<Content> = (0..=REMEMBERED).map(|_| Content::Task(TaskId::new())).collect();
+        let mut seen = Seen::default();
+        contents.iter().chain(&contents[1..]).for_each(|content| seen.note(*content));
+        assert!(!seen.known.contains(&contents[0]));
+        assert!(contents[1..].iter().all(|content| seen.known.contains(content)));
+        assert_eq!(seen.order.len(), REMEMBERED);
     }
 }

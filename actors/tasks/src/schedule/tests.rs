@@ -155,12 +155,32 @@ fn the_worker_that_holds_the_workspace_wins_and_equal_ones_share() {
 
 #[test]
 fn a_task_comes_to_the_content_while_there_is_room() {
-    let content = Some(SnapshotId(ObjectId([7; 32])));
+    let content = Some(Content::Snapshot(SnapshotId(ObjectId([7; 32]))));
     let mut fleet = fleet(&[worker("one", 4), worker("two", 4)]);
     let tasks: Vec<Waiting> = (0..3).map(|_| Waiting { content, ..task() }).collect();
     let got = placed(&mut queue(&tasks), &mut fleet);
     assert_eq!(got[0].1, got[1].1, "three quarters of it are free");
     assert_ne!(got[1].1, got[2].1, "half of it is taken, and the other machine is idle");
+}
+
+#[test]
+fn a_task_comes_to_where_the_one_whose_files_it_begins_with_ran() {
+    let machines = [worker("one", 4), worker("two", 4)];
+    for machine in &machines {
+        let mut fleet = fleet(&machines);
+        let only = Needs { worker: Some(machine.record.id), ..Needs::default() };
+        let (first, other) = (Waiting { needs: only, ..task() }, task());
+        // The other machine is emptier.
+        placed(&mut queue(std::slice::from_ref(&first)), &mut fleet);
+        let second = Waiting { content: Some(Content::Task(first.task)), ..task() };
+        assert_eq!(placed(&mut queue(std::slice::from_ref(&second)), &mut fleet), [(second.task, machine.record.id)]);
+        let stranger = Waiting { content: Some(Content::Task(other.task)), ..task() };
+        assert_ne!(placed(&mut queue(&[stranger]), &mut fleet)[0].1, machine.record.id);
+        fleet.lost(machine.record.id);
+        fleet.replace(machines.to_vec());
+        let third = Waiting { content: Some(Content::Task(first.task)), ..task() };
+        assert_ne!(placed(&mut queue(&[third]), &mut fleet)[0].1, machine.record.id, "what was there went with the worker");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Scheduler {
         let back: Vec<TaskId> = self.adopting.iter().filter(|(_, (_, at))| *at == worker).map(|(task, _)| *task).collect();
         for task in back {
             if let Some((waiting, worker)) = self.adopting.remove(&task) {
-                self.fleet.take(worker, &waiting.needs, waiting.content);
+                self.fleet.take(worker, &waiting);
                 self.begin(Assignment { waiting, worker }, Handover::Adopt);
             }
         }
