@@ -246,6 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_loses_output_says_so_and_keeps_the_end() {
+        let spool = Spool::create(PathBuf::from("/dev/full")).expect("it can be opened");
+        spool.append(b"lost ");
+        spool.append(b"as well");
+        spool.end();
+        assert_eq!(spool.failure().map(|failure| failure.code), Some(Code::DiskFull));
+        assert_eq!(spool.progress(), Progress { kept: 0, came: 12, ended: true });
+        assert_eq!(spool.read(0, 100), Ok((Bytes::new(), true)), "nobody waits for what is not there");
+        assert_eq!(spool.tail(), "lost as well");
+    }
+
+    #[test]
     fn output_of_an_earlier_life_is_found_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let (task, run) = (folder.path().join("one"), RunId::new());

@@ -24,21 +24,43 @@ impl Pins {
         added
     }
 
+    /// Takes back what [`Self::add`] has added.
+    pub(crate) fn take_back(&mut self, pin: Pin, added: &[ObjectId]) {
+        if let Some(held) = self.by_owner.get_mut(&pin) {
+            for id in added {
+                held.remove(id);
+            }
+            if held.is_empty() {
+                self.by_owner.remove(&pin);
+            }
+        }
+        added.iter().for_each(|id| self.let_go(id));
+    }
+
     /// Releases every pin of the task up to and including the epoch; true where there was one.
     pub(crate) fn release(&mut self, up_to: Pin) -> bool {
-        let lowest = Pin { epoch: helix_protocol::Epoch(0), ..up_to };
-        let passed: Vec<Pin> = self.by_owner.range(lowest..=up_to).map(|(pin, _)| *pin).collect();
+        let passed = self.up_to(up_to);
         for pin in &passed {
             for id in self.by_owner.remove(pin).unwrap_or_default() {
-                if let Some(count) = self.holders.get_mut(&id) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.holders.remove(&id);
-                    }
-                }
+                self.let_go(&id);
             }
         }
         !passed.is_empty()
+    }
+
+    /// The pins that [`Self::release`] would release.
+    pub(crate) fn up_to(&self, up_to: Pin) -> Vec<Pin> {
+        let lowest = Pin { epoch: helix_protocol::Epoch(0), ..up_to };
+        self.by_owner.range(lowest..=up_to).map(|(pin, _)| *pin).collect()
+    }
+
+    fn let_go(&mut self, id: &ObjectId) {
+        if let Some(count) = self.holders.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.remove(id);
+            }
+        }
     }
 
     /// Whether anybody holds it.

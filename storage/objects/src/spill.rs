@@ -354,16 +354,22 @@ impl ObjectStore for SpillStore {
             if added.is_empty() {
                 return Ok(());
             }
-            state.pin_log.pinned(pin, &added).map_err(|error| ObjectError::io(&self.path, error))
+            let written = state.pin_log.pinned(pin, &added).map_err(|error| ObjectError::io(&self.path, error));
+            if written.is_err() {
+                state.pins.take_back(pin, &added);
+            }
+            written
         })
     }
 
     fn unpin(&self, up_to: Pin) -> Result<(), ObjectError> {
         self.with(|state| {
-            if !state.pins.release(up_to) {
+            if state.pins.up_to(up_to).is_empty() {
                 return Ok(());
             }
-            state.pin_log.released(up_to, &state.folder, &state.pins)?;
+            state.pin_log.released(up_to).map_err(|error| ObjectError::io(&self.path, error))?;
+            state.pins.release(up_to);
+            state.pin_log.shorten(&state.folder, &state.pins)?;
             state.shrink(&self.path, &self.options)
         })
     }

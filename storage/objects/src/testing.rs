@@ -11,8 +11,10 @@ use proptest::test_runner::TestRunner;
 use crate::{Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, hash};
 
 mod collect;
+mod small_disk;
 
 pub use collect::collect_contract;
+pub use small_disk::SmallDisk;
 
 /// Makes an empty store.
 pub type MakeStore<'a> = &'a dyn Fn() -> Arc<dyn ObjectStore>;

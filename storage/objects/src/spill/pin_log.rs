@@ -58,11 +58,15 @@ impl PinLog {
         self.append(&entry)
     }
 
-    /// Records that everything up to `up_to` is released. `pins` are those that are left.
-    pub(super) fn released(&mut self, up_to: Pin, folder: &StoreFolder, pins: &Pins) -> Result<(), ObjectError> {
+    /// Records that everything up to `up_to` is released.
+    pub(super) fn released(&mut self, up_to: Pin) -> std::io::Result<()> {
         let mut entry = Vec::new();
         append_entry(&mut entry, RELEASES, up_to, std::iter::empty());
-        self.append(&entry).map_err(|error| ObjectError::io(&folder.path().join(FILE), error))?;
+        self.append(&entry)
+    }
+
+    /// Writes what is pinned anew where the log has grown far beyond it.
+    pub(super) fn shorten(&mut self, folder: &StoreFolder, pins: &Pins) -> Result<(), ObjectError> {
         if self.length > REWRITE_FROM.max(self.fresh_length * 4) {
             *self = Self::write_whole(folder, pins)?;
         }
@@ -140,7 +144,8 @@ mod tests {
             pins.add(passing, &ids);
             log.pinned(passing, &ids).unwrap();
             pins.release(passing);
-            log.released(passing, &folder, &pins).unwrap();
+            log.released(passing).unwrap();
+            log.shorten(&folder, &pins).unwrap();
         }
         assert!(std::fs::metadata(path.path().join("pins")).unwrap().len() < 2 * REWRITE_FROM);
         assert_eq!(PinLog::open(&folder).unwrap().1.list(), vec![(kept, hash(b"kept"))]);

@@ -130,3 +130,57 @@ fn a_second_owner_and_a_newer_format_are_refused() {
     let newer = SpillStore::open(folder.path(), SMALL);
     assert!(matches!(newer, Err(ObjectError::NewerFormat { found: 2, known: 1, .. })), "{newer:?}");
 }
+
+#[test]
+fn a_full_disk_refuses_objects_and_pins_and_takes_nothing_that_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = testing::SmallDisk::mount(folder.path(), 2) else { return };
+    let path = folder.path().join("store");
+    let store = SpillStore::open(&path, SpillOptions { limit_bytes: 1 << 30, segment_bytes: 256 << 10 }).unwrap();
+    let before: Vec<NewObject> = (0..5).map(|seed| noise(seed, 10_000)).collect();
+    store.put(&before, Durability::NoSync).unwrap();
+    disk.fill();
+    let is_full = |error: ObjectError| helix_protocol::Failure::from(error).code == helix_protocol::Code::DiskFull;
+    let late: Vec<NewObject> = (5..10).map(|seed| noise(seed, 10_000)).collect();
+    assert!(is_full(store.put(&late, Durability::NoSync).unwrap_err()));
+    let pin = Pin { task: TaskId::new(), epoch: Epoch(1) };
+    let ids: Vec<ObjectId> = before.iter().map(NewObject::id).collect();
+    // Whatever of the log's block is free still, it ends.
+    let refused = (0..4_096).find_map(|_| store.pin(Pin { task: TaskId::new(), ..pin }, &ids).err());
+    assert!(is_full(refused.expect("a log has no room on a full disk")));
+    for object in &before {
+        assert_eq!(store.read(object.id()).unwrap(), object.bytes());
+    }
+    disk.empty();
+    assert_eq!(store.missing(&late.iter().map(NewObject::id).collect::<Vec<_>>()).unwrap().len(), late.len(), "nothing of a batch");
+    store.put(&late, Durability::NoSync).unwrap();
+    store.pin(pin, &ids).unwrap();
+    drop(store);
+    let store = SpillStore::open(&path, SMALL).unwrap();
+    for object in before.iter().chain(&late) {
+        assert_eq!(store.read(object.id()).unwrap(), object.bytes());
+    }
+    assert!(ids.iter().all(|id| store.pinned().unwrap().contains(&(pin, *id))));
+}
+
+#[test]
+fn a_pin_that_could_not_be_written_is_no_pin_and_can_be_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = testing::SmallDisk::mount(folder.path(), 2) else { return };
+    let path = folder.path().join("store");
+    let store = SpillStore::open(&path, SMALL).unwrap();
+    let object = noise(1, 100);
+    put(&store, &object);
+    disk.fill();
+    let refused = loop {
+        let pin = Pin { task: TaskId::new(), epoch: Epoch(1) };
+        if store.pin(pin, &[object.id()]).is_err() {
+            break pin;
+        }
+    };
+    disk.empty();
+    store.pin(refused, &[object.id()]).unwrap();
+    drop(store);
+    let store = SpillStore::open(&path, SMALL).unwrap();
+    assert!(store.pinned().unwrap().contains(&(refused, object.id())));
+}

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use helix_objects::{
     Collect, Durability, Expect, Family, Mark, NewObject, ObjectError, ObjectStore, Pin, RecordChange, RecordStore, Sweep, hash,
-    testing,
+    testing::{self, SmallDisk},
 };
 use helix_protocol::{Code, Epoch, Failure, ObjectId, TaskId};
 
@@ -230,33 +229,14 @@ fn a_put_of_known_synced_content_syncs_nothing() {
     assert_eq!(store.syncs(), syncs + 1);
 }
 
-/// A file system of its own, of 32 MiB; `mount` gives `None` where this user may not mount one.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(folder.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 /// Fills the disk, writes until it is refused, makes room, and expects that everything acknowledged
 /// is there and writing goes on.
 fn survives_a_full_disk(options: RocksOptions) {
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user may not mount a file system");
-        return;
-    };
-    let ballast = disk.0.path().join("ballast");
+    let disk = tempfile::tempdir().unwrap();
+    let Some(_mounted) = SmallDisk::mount(disk.path(), 32) else { return };
+    let ballast = disk.path().join("ballast");
     fs::write(&ballast, vec![1; 20 << 20]).unwrap();
-    let store = RocksStore::open_with(&disk.0.path().join("store"), options).unwrap();
+    let store = RocksStore::open_with(&disk.path().join("store"), options).unwrap();
     let (mut acknowledged, mut refusal) = (Vec::new(), None);
     for seed in 0..1_000 {
         let object = noise(seed, 64 << 10);
@@ -279,7 +259,7 @@ fn survives_a_full_disk(options: RocksOptions) {
     let next = noise(6_000, 1 << 20);
     let mark = store.put(std::slice::from_ref(&next), Durability::Group).unwrap();
     store.close().unwrap();
-    let store = RocksStore::open_with(&disk.0.path().join("store"), options).unwrap();
+    let store = RocksStore::open_with(&disk.path().join("store"), options).unwrap();
     store.verify_acknowledged(mark).unwrap();
     for object in acknowledged.iter().chain([&next]) {
         assert_eq!(store.read(object.id()).unwrap(), object.bytes());
@@ -288,11 +268,9 @@ fn survives_a_full_disk(options: RocksOptions) {
 
 #[test]
 fn a_full_disk_does_not_keep_a_collection_from_making_room() {
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user may not mount a file system");
-        return;
-    };
-    let mut store = open(&disk.0.path().join("store"));
+    let disk = tempfile::tempdir().unwrap();
+    let Some(_mounted) = SmallDisk::mount(disk.path(), 32) else { return };
+    let mut store = open(&disk.path().join("store"));
     let objects: Vec<NewObject> = (0..20).map(|seed| noise(seed, 1_000)).collect();
     store.put(&objects, Durability::Group).unwrap();
     // More than the disk could ever have free.

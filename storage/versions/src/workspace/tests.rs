@@ -178,6 +178,29 @@ fn a_file_written_twice_in_one_tick_of_the_clock_is_read_again() {
 }
 
 #[test]
+fn a_checkout_that_a_full_disk_has_broken_off_is_refused_and_made_good_by_the_next_one() {
+    let (folder, source, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), MemoryStore::new());
+    let Some(disk) = helix_objects::testing::SmallDisk::mount(folder.path(), 2) else { return };
+    for number in 0..100 {
+        fs::write(source.path().join(format!("{number:03}")), vec![number; 10_000]).unwrap();
+    }
+    let tree = scan_new(source.path(), &store).tree;
+    let (root, mut cache) = (folder.path().join("workspace"), StatCache::new());
+    fs::write(folder.path().join("other"), vec![1; 1_500_000]).unwrap();
+    let refused = checkout(&root, tree, &store, &mut cache, &ScanPolicy::everything()).unwrap_err();
+    assert_eq!(helix_protocol::Failure::from(refused).code, helix_protocol::Code::DiskFull);
+    assert!(fs::read_dir(&root).unwrap().count() > 10, "it was broken off in the middle");
+    disk.fill();
+    let failed = checkout(&root, tree, &store, &mut cache, &ScanPolicy::everything()).unwrap_err();
+    assert_eq!(helix_protocol::Failure::from(failed).code, helix_protocol::Code::DiskFull);
+    disk.empty();
+    fs::remove_file(folder.path().join("other")).unwrap();
+    checkout(&root, tree, &store, &mut cache, &ScanPolicy::everything()).unwrap();
+    assert_eq!(scan_new(&root, &store).tree, tree);
+    assert_eq!(scan(&root, Some(tree), &store, &mut cache, &ScanPolicy::everything()).unwrap().changes, vec![]);
+}
+
+#[test]
 fn a_file_written_right_after_a_checkout_is_not_missed() {
     let (root, source, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), MemoryStore::new());
     fs::write(source.path().join("f"), "0000").unwrap();
