@@ -7,6 +7,8 @@ SHELL := /usr/bin/env bash
 ROCKSDB = ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" && export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
 TARGET = $${CARGO_TARGET_DIR:-target}
 ARGS ?=
+# Where rustup puts what scripts/setup.sh may just have installed with it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: help
 help: ## this list

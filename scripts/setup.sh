@@ -9,7 +9,8 @@
 # Peers are those of scripts/peers.sh, which are installed last.
 #
 # On Debian and Ubuntu packages are installed with apt: at once as root, after asking with sudo, and
-# without asking where YES=1. Elsewhere the exact command is printed and nothing is changed.
+# without asking where YES=1. Elsewhere the exact command is printed and nothing is changed. Rust comes
+# from rustup, which is installed where it is missing: after asking, and without asking where YES=1.
 set -euo pipefail
 purpose=${1:-build}
 peers=("${@:2}")
@@ -36,6 +37,18 @@ rust_is_new_enough() {
     local found
     found=$(cargo --version | awk '{print $2}')
     [ "$(printf '%s\n%s\n' "$rust_needed" "$found" | sort -V | head -n 1)" = "$rust_needed" ]
+}
+
+# What rustup's own page says to run, for those whose packages do not bring it.
+get_rustup="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain $rust_needed"
+
+# True where somebody has said yes: beforehand, or now.
+agreed() { # question
+    [ "${YES:-}" != 1 ] || return 0
+    [ -t 0 ] || return 1
+    local answer
+    read -r -p "$1 [y/N] " answer
+    [[ "$answer" =~ ^(y|Y|yes)$ ]]
 }
 
 # How a person who reads it becomes root.
@@ -80,6 +93,13 @@ has cc || packages+=(gcc libc6-dev)
 has c++ || packages+=(g++)
 has make || packages+=(make)
 has_libclang || packages+=(libclang-dev)
+if ! rust_is_new_enough && ! has rustup && has apt-get; then
+    if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+        packages+=(rustup)
+    else
+        has curl || packages+=(curl ca-certificates)
+    fi
+fi
 if [ "$purpose" = test ]; then
     has_postgres || packages+=(postgresql)
     has openssl || packages+=(openssl)
@@ -125,21 +145,10 @@ if [ ${#packages[@]} -gt 0 ]; then
         apt-get update -qq >&2
         $install -qq >&2
     elif has sudo; then
-        if [ "${YES:-}" != 1 ]; then
-            if [ ! -t 0 ]; then
-                say "run this, then try again (or set YES=1):"
-                say "  sudo apt-get update && sudo $install"
-                exit 1
-            fi
-            read -r -p "install them with sudo apt-get? [y/N] " answer
-            case $answer in
-                y | Y | yes) ;;
-                *)
-                    say "nothing was installed; this does it:"
-                    say "  sudo apt-get update && sudo $install"
-                    exit 1
-                    ;;
-            esac
+        if ! agreed "install them with sudo apt-get?"; then
+            say "nothing was installed; run this, then try again (or set YES=1):"
+            say "  sudo apt-get update && sudo $install"
+            exit 1
         fi
         sudo apt-get update -qq >&2
         sudo DEBIAN_FRONTEND=noninteractive $install -qq >&2
@@ -151,17 +160,20 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 if ! rust_is_new_enough; then
-    if has rustup && [ "${RUSTUP_AUTO_INSTALL:-1}" != 0 ] && { [ "${YES:-}" = 1 ] || [ -t 0 ]; }; then
-        say "installing Rust $rust_needed with rustup"
+    say "Rust $rust_needed or newer is needed; found: $(cargo --version 2>/dev/null || echo none)"
+    if has rustup; then
+        if ! agreed "install Rust $rust_needed with rustup, for this folder?"; then
+            say "nothing was installed; run this, then try again (or set YES=1):"
+            say "  rustup toolchain install $rust_needed --profile minimal && rustup override set $rust_needed"
+            exit 1
+        fi
         rustup toolchain install "$rust_needed" --profile minimal >&2
         rustup override set "$rust_needed" >&2
+    elif has curl && agreed "install rustup and Rust $rust_needed from https://sh.rustup.rs, for this user?"; then
+        bash -o pipefail -c "$get_rustup" >&2
     else
-        say "Rust $rust_needed or newer is needed; found: $(cargo --version 2>/dev/null || echo none). Run this, then try again:"
-        if has rustup; then
-            say "  rustup toolchain install $rust_needed --profile minimal && rustup override set $rust_needed"
-        else
-            say "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain $rust_needed && . ~/.cargo/env"
-        fi
+        say "nothing was installed; run this, then try again:"
+        say "  $get_rustup && . ~/.cargo/env"
         exit 1
     fi
 fi

@@ -163,16 +163,49 @@ fn what_fetches_the_releases_of_packages_is_installed_for_the_bench_alone() {
 #[test]
 fn an_older_rust_is_replaced_by_rustup_where_that_was_allowed_and_else_the_command_is_said() {
     let older = || Machine::complete(1_000).has_rust("1.94.1");
-    let alone = older().set_up(&YES);
-    assert_eq!(alone.code, Some(1));
-    assert!(alone.said.contains("found: cargo 1.94.1") && alone.said.contains("--default-toolchain 1.95"), "{}", alone.said);
     let asked = older().changes_by("rustup").set_up(&[]);
     assert_eq!((asked.code, asked.done), (Some(1), Vec::new()));
-    assert!(asked.said.contains("\n  rustup toolchain install 1.95 "), "{}", asked.said);
+    assert!(
+        asked.said.contains("found: cargo 1.94.1") && asked.said.contains("\n  rustup toolchain install 1.95 "),
+        "{}",
+        asked.said
+    );
     let told = older().changes_by("rustup").set_up(&YES);
     assert_eq!(told.code, Some(0), "{}", told.said);
     assert_eq!(told.done, ["rustup toolchain install 1.95 --profile minimal", "rustup override set 1.95"]);
     assert_eq!(Machine::complete(1_000).has_rust("1.100.0").set_up(&[]).code, Some(0));
+}
+
+/// A machine without Rust, whose packages have rustup or have not.
+fn without_rust(candidate: &str) -> Machine {
+    let machine = Machine::complete(0).lacks("cargo");
+    for name in ["sh", "cp", "chmod"] {
+        machine.links(name);
+    }
+    machine.has("apt-cache", &format!("echo '  Candidate: {candidate}'"));
+    let (packed, done, programs) = (machine.folder.path().join("rustup"), machine.done(), machine.programs());
+    let (packed, done, programs) = (packed.display(), done.display(), programs.display());
+    std::fs::write(machine.folder.path().join("rustup"), format!("#!/bin/sh\necho rustup \"$@\" >> {done}\n")).expect("writable");
+    let unpack = format!("cp {packed} {programs} && chmod +x {programs}/rustup");
+    machine.has("apt-get", &format!("echo apt-get \"$@\" >> {done}; case \"$*\" in *rustup*) {unpack};; esac"));
+    // It prints what is to be run.
+    machine.has("curl", &format!("echo 'echo rustup.rs \"$@\" >> {done}'"));
+    machine
+}
+
+#[test]
+fn rustup_comes_from_its_package_where_there_is_one_and_else_from_its_own_page() {
+    let packaged = without_rust("1.27.1").set_up(&YES);
+    let install = "apt-get install -y --no-install-recommends rustup -qq";
+    let toolchain = ["rustup toolchain install 1.95 --profile minimal", "rustup override set 1.95"];
+    let done = ["apt-get update -qq", install, toolchain[0], toolchain[1]].map(str::to_owned).to_vec();
+    assert_eq!((packaged.code, packaged.done), (Some(0), done), "{}", packaged.said);
+    let fetched = without_rust("(none)").set_up(&YES);
+    let script = "rustup.rs -y --profile minimal --default-toolchain 1.95".to_owned();
+    assert_eq!((fetched.code, fetched.done), (Some(0), vec![script]), "{}", fetched.said);
+    let unasked = without_rust("(none)").set_up(&[]);
+    assert_eq!((unasked.code, unasked.done), (Some(1), Vec::new()));
+    assert!(unasked.said.contains("found: none") && unasked.said.ends_with("1.95 && . ~/.cargo/env\n"), "{}", unasked.said);
 }
 
 /// What `make test` sets up, on a machine that lacks Python and Node.
