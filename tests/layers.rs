@@ -96,7 +96,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("landlock", &["helix-actor-runner"]),
     ("lz4_flex", &["helix-objects"]),
     ("ractor", &["helix-kernel"]),
-    ("regex", &["helix-actor-runner"]),
+    ("regex", &["helix-kernel", "helix-actor-runner"]),
     // What TLS stands on already: a cipher, a hash and random numbers for tokens at rest and proof keys.
     ("ring", &["helix-adapter-models"]),
     // MessagePack is the form of frames (link) and of trees' metadata (versions).

@@ -1,11 +1,13 @@
 //! What a person says to an agent that runs: one turn reads it, whatever dies meanwhile, and the task does not end before.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use helix::scripted::read_log;
 use helix_adapter_http::api::{RemarkList, SayRequest};
-use helix_protocol::{AgentSpec, Approval, Code, EventKind, RemarkId, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork};
+use helix_protocol::{
+    AgentSpec, Approval, Code, EventKind, RemarkId, SecretRef, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+};
 use serde_json::json;
 
 use crate::harness::{HELIX, Product, Setup, Signal, Verdict, command_spec, diligent, scenario, transcript};
@@ -150,4 +152,92 @@ async fn a_line_typed_into_attach_reaches_the_agent_and_a_command_hears_nobody()
     assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
     let cancelled: TaskRecord = product.client.post(&format!("/tasks/{command}/cancel"), &json!({})).await.expect("given up");
     assert_eq!(cancelled.status, TaskStatus::Cancelled);
+}
+
+/// What an attached program prints, as it prints it.
+struct Attached {
+    program: std::process::Child,
+    output: std::process::ChildStdout,
+    printed: String,
+}
+
+impl Product {
+    fn attach(&self, task: TaskId, options: &[&str]) -> Attached {
+        let mut attach = Command::new(HELIX);
+        attach.args(["attach", &task.to_string(), "--data"]).arg(self.node.folder().root()).args(options);
+        let mut program = attach.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program runs");
+        let output = program.stdout.take().expect("piped");
+        Attached { program, output, printed: String::new() }
+    }
+}
+
+impl Attached {
+    /// Reads until `text` was printed.
+    async fn until(mut self, text: &'static str) -> Self {
+        let read = move || {
+            let mut buffer = [0; 4_096];
+            while !self.printed.contains(text) {
+                let read = self.output.read(&mut buffer).expect("a pipe can be read");
+                assert!(read > 0, "it ended without {text:?}: {}", self.printed);
+                self.printed.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+            self
+        };
+        tokio::task::spawn_blocking(read).await.expect("no panic")
+    }
+
+    /// What it had printed when it ended with its task.
+    async fn ended(mut self) -> String {
+        let rest = tokio::task::spawn_blocking(move || {
+            let read = self.output.read_to_string(&mut self.printed).expect("it prints text");
+            assert!(self.program.wait().expect("it ends").success(), "{read} bytes more: {}", self.printed);
+            self.printed
+        });
+        rest.await.expect("no panic")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_model_says_is_shown_as_it_comes_once_and_without_secrets() {
+    const SECRET: &str = "hunter2-and-more";
+    let said = format!("I begin at once, and this is longer than what the line of a step shows.\nThe password is {SECRET}, see?");
+    let mut script = transcript([scenario("speak", [json!({"text": said})])]);
+    script["chunk_ms"] = json!(150);
+    script["piece"] = json!(4);
+    let product = Setup::workers(1).model(script).start().await;
+    let file = product.node.folder().root().join("password");
+    std::fs::write(&file, SECRET).expect("written");
+    let mut spec = TaskSpec::new("speaks", TaskWork::Agent(AgentSpec::new("speak")));
+    let source = format!("file:{}", file.display());
+    spec.environment.secrets.push(SecretRef { variable: "PASSWORD".to_owned(), source });
+    let task = product.create(spec).await;
+    let spoken = product.attach(task, &["--words"]).until("I begin").await;
+    let lines = product.attach(task, &["--words", "--json"]).until("model.said").await;
+    let quiet = product.attach(task, &[]);
+    assert_eq!((product.record(task).await.status, product.steps(task).await), (TaskStatus::Running, Vec::new()));
+    product.completed(task).await;
+    let (spoken, lines, quiet) = (spoken.ended().await, lines.ended().await, quiet.ended().await);
+    let shown = said.replace(SECRET, "[secret]");
+    assert!(spoken.contains(&format!("says\n{shown}\n")), "{spoken}");
+    assert_eq!(spoken.matches("I begin at once").count(), 1, "{spoken}");
+    assert!(!lines.contains("hunter2") && lines.contains("\"kind\":\"model.said\""), "{lines}");
+    assert!(!quiet.contains("says\n") && quiet.contains("done: I begin at once"), "{quiet}");
+    let kept = product.client.get::<serde_json::Value>(&format!("/tasks/{task}/log")).await.expect("it has a log");
+    assert!(kept["steps"][0]["said"].as_str().is_some_and(|said| said.starts_with("I begin at once,")), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_after_words_were_shown_is_marked_and_made_anew() {
+    let turn = json!({"text": "I say this in many small pieces.", "faults": [{"kind": "cut", "after": 6}]});
+    let mut script = transcript([scenario("speak", [turn])]);
+    script["chunk_ms"] = json!(100);
+    script["piece"] = json!(4);
+    let product = Setup::workers(1).model(script).start().await;
+    let before = product.command(&["sleep 1"]).await;
+    let agent = TaskWork::Agent(AgentSpec::new("speak"));
+    let task = product.create(TaskSpec { depends_on: vec![before], ..TaskSpec::new("speaks", agent) }).await;
+    let printed = product.attach(task, &["--words"]).ended().await;
+    let (first, second) = printed.split_once("\n… the answer broke off\n").unwrap_or_else(|| panic!("no mark: {printed}"));
+    assert!(first.contains("says\nI say"), "{printed}");
+    assert!(second.contains("says\nI say this in many small pieces.\n"), "{printed}");
 }

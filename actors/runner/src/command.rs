@@ -9,13 +9,13 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_kernel::Secrets;
 use helix_protocol::{Code, Failure, RunId};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, kill_process_group};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
-use crate::masking::Secrets;
 use crate::processes::{ProcessSet, RUN_MARK, is_child};
 use crate::sandbox::{Program, Sandbox, SandboxCommand, Spawned, not_started};
 use crate::spool::Spool;

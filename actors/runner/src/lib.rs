@@ -1,8 +1,8 @@
 //! The worker's side: workspaces, processes, tools, and the fence.
 //!
 //! [`Worker`] is what a program starts and hands byte streams to. Pure logic is apart: `fence` (the
-//! lease), `calls` (what runs under which key), `making` (where the step began that makes them), `masking`, and
-//! the matching of edits.
+//! lease), `calls` (what runs under which key), `making` (where the step began that makes them), and the
+//! matching of edits.
 
 pub mod calls;
 mod command;
@@ -15,7 +15,6 @@ pub mod fuzzing;
 pub mod guard;
 mod lease;
 pub mod making;
-mod masking;
 mod processes;
 pub mod sandbox;
 mod served;

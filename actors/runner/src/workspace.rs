@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use helix_kernel::Secrets;
 use helix_protocol::{CallKey, Code, Environment, Epoch, ExitReport, Failure, ObjectId, TaskId};
 use helix_versions::{ScanPolicy, StatCache};
 use parking_lot::Mutex;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
 use crate::command::{DYING, Stopper};
-use crate::masking::Secrets;
 use crate::processes::ProcessSet;
 use crate::sandbox::Sandbox;
 use crate::spool::OUTPUT;

@@ -5,6 +5,7 @@
 
 mod commands;
 mod models;
+mod words;
 mod workspace;
 
 use std::sync::Arc;

@@ -125,6 +125,17 @@ pub(crate) fn model_called(task: TaskId, provider: &str, model: &str) -> NewEven
     about(EventKind::ModelCalled, task, format!("{model} is asked")).detail(json!({"provider": provider, "model": model}))
 }
 
+/// Words of a model's answer. Shown, not kept.
+pub(crate) fn model_said(task: TaskId, step: u64, offset: u64, text: &str) -> NewEvent {
+    about(EventKind::ModelSaid, task, "").detail(json!({"step": step, "offset": offset, "text": text}))
+}
+
+/// An answer of which words were shown comes to no end. Shown, not kept.
+pub(crate) fn model_broke_off(task: TaskId, step: u64, offset: u64) -> NewEvent {
+    let detail = json!({"step": step, "offset": offset, "text": "", "broken_off": true});
+    about(EventKind::ModelSaid, task, "the answer broke off").detail(detail)
+}
+
 /// A model answered. Shown, not kept.
 pub(crate) fn model_replied(task: TaskId, model: &str, tokens: u64, money: helix_protocol::Money) -> NewEvent {
     about(EventKind::ModelReplied, task, format!("{model} answered")).detail(json!({"tokens": tokens, "money": money}))

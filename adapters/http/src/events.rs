@@ -1,4 +1,4 @@
-//! GET /events: what was recorded, from any place on, then what happens.
+//! GET /events: what was recorded, from any place on, then what happens; with `?words=true` what models say meanwhile, too.
 
 use std::io::Write as _;
 
@@ -30,6 +30,8 @@ const PAGE: u32 = 500;
 pub(crate) struct Query {
     after: Option<u64>,
     task: Option<String>,
+    #[serde(default)]
+    words: bool,
 }
 
 /// A watcher. `Last-Event-ID` (a browser's way) wins over `?after=`; with neither, only what happens from now on. Such
@@ -53,6 +55,7 @@ pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, reque
     let (session, mut frames) = Session::open();
     // Watching begins before the replay, so nothing falls between the two.
     let live = node.args.events.watch();
+    let words = query.words.then(|| node.args.events.listen());
     let (last, begins) = match last {
         Some(last) => (Some(last), Begins::After),
         None => (node.args.events.published(), Begins::Now),
@@ -63,6 +66,7 @@ pub(crate) async fn watch(node: web::Data<Node>, query: web::Query<Query>, reque
         events: node.args.events.clone(),
         task,
         last,
+        words,
         frame: Vec::new(),
         shutdown: node.shutdown.clone(),
     };
@@ -88,6 +92,8 @@ struct Feed {
     task: Option<TaskId>,
     /// The sequence of the last event given, or after which to begin; `None` until something recorded is known.
     last: Option<u64>,
+    /// What models say, where the watcher asked for it. What it is too slow for it misses: the words say where they stand.
+    words: Option<broadcast::Receiver<Event>>,
     /// Blocks that are sent together: a watcher of a busy node costs one hop and one write for all that happened meanwhile.
     frame: Vec<u8>,
     shutdown: Shutdown,
@@ -115,7 +121,18 @@ impl Feed {
             self.replay().await?;
         }
         loop {
-            let mut lagged = match live.recv().await {
+            let event = tokio::select! {
+                event = live.recv() => event,
+                words = next(self.words.as_mut()) => {
+                    self.show(&words);
+                    self.say().await?;
+                    self.flush().await?;
+                    continue;
+                }
+            };
+            // What was said before the event comes before it.
+            self.say().await?;
+            let mut lagged = match event {
                 Ok(event) => {
                     self.show(&event);
                     false
@@ -125,7 +142,10 @@ impl Feed {
             };
             while !lagged && self.frame.len() < FRAME {
                 match live.try_recv() {
-                    Ok(event) => self.show(&event),
+                    Ok(event) => {
+                        self.say().await?;
+                        self.show(&event);
+                    }
                     Err(TryRecvError::Lagged(_)) => lagged = true,
                     // What ended is found by the next wait.
                     Err(TryRecvError::Empty | TryRecvError::Closed) => break,
@@ -153,6 +173,22 @@ impl Feed {
         if self.task.is_none() || event.event.task == self.task {
             add(&mut self.frame, event);
         }
+    }
+
+    /// Adds what models have said so far.
+    async fn say(&mut self) -> Result<(), Gone> {
+        let waiting = self.words.as_ref().map_or(0, broadcast::Receiver::len);
+        for _ in 0..waiting {
+            match self.words.as_mut().map(broadcast::Receiver::try_recv) {
+                Some(Ok(words)) => self.show(&words),
+                Some(Err(TryRecvError::Lagged(_))) => {}
+                Some(Err(TryRecvError::Empty | TryRecvError::Closed)) | None => break,
+            }
+            if self.frame.len() >= FRAME {
+                self.flush().await?;
+            }
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
@@ -193,6 +229,19 @@ impl Feed {
 
     async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
         self.session.send(Frame(bytes)).await.map_err(|_| Gone)
+    }
+}
+
+/// The next words; never any where nobody asked for them.
+async fn next(words: Option<&mut broadcast::Receiver<Event>>) -> Event {
+    let Some(words) = words else { return std::future::pending().await };
+    loop {
+        match words.recv().await {
+            Ok(words) => return words,
+            Err(RecvError::Lagged(_)) => {}
+            // The node ends, which the events tell.
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
     }
 }
 

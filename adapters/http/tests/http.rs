@@ -321,6 +321,47 @@ async fn a_watcher_misses_nothing_whatever_is_open_on_the_server_of_the_records(
     fall_behind_and_catch_up(&node, &mut watching).await;
 }
 
+fn words(task: TaskId, text: &str) -> NewEvent {
+    let mut words = NewEvent::info(EventKind::ModelSaid, "test", text);
+    words.task = Some(task);
+    words
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_models_say_comes_to_who_asks_for_it_before_what_follows_and_has_no_id() {
+    let node = Node::start().await;
+    let (mine, other) = (node.task(0x1111_2222, "mine").await, node.task(0x3333_4444, "other").await);
+    let mut deaf = Watching::open(node.get("/api/v1/events?task=11112222")).await;
+    let mut listening = Watching::open(node.get("/api/v1/events?task=11112222&words=true")).await;
+    node.events.say(words(other, "theirs"));
+    for said in ["one", "two"] {
+        node.events.say(words(mine, said));
+    }
+    node.events.show(NewEvent::info(EventKind::ModelReplied, "test", "replied").task(mine));
+    assert_eq!(listening.next().await.map(|(id, event)| (id, event.event.message)), Some((None, "one".to_owned())));
+    assert_eq!(listening.titles(2).await, ["two", "replied"]);
+    assert_eq!(deaf.titles(1).await, ["replied"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_does_not_read_loses_words_and_no_event_and_holds_nobody_up() {
+    const SAID: usize = 20_000;
+    let node = Node::start().await;
+    let task = node.task(0x1111_2222, "mine").await;
+    let mut slow = Watching::open(node.get("/api/v1/events?after=0&words=true")).await;
+    let text = "x".repeat(4_096);
+    for _ in 0..SAID {
+        node.events.say(words(task, &text));
+        tokio::task::yield_now().await;
+    }
+    record(&node, "the end", Some(task)).await;
+    let mut heard = 0;
+    while slow.next().await.expect("the line stands").1.event.message != "the end" {
+        heard += 1;
+    }
+    assert!(heard > 0 && heard < SAID, "{heard}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_is_told_why_its_events_cannot_be_read() {
     let server = TestPostgres::start(Durability::Unsynced);

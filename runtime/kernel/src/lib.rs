@@ -11,6 +11,7 @@
 //!   number of messages: a full mailbox is an answer, not memory.
 //! - **Work**: a handler never waits. It starts [`Work`] and receives the result as a message.
 //! - **The process**: [`Clock`], [`Shutdown`] and [`telemetry`].
+//! - **Secrets**: [`Secrets`] takes them out of what is kept or shown, on the worker and on the node.
 //!
 //! What survives a restart is whatever `start` hands to each incarnation. Nothing else does: a
 //! panic, an `Err` and a kill drop the state and the mailbox, and skip `post_stop`.
@@ -84,6 +85,7 @@
 mod address;
 mod admission;
 mod clock;
+mod masking;
 mod shutdown;
 mod supervisor;
 pub mod telemetry;
@@ -92,6 +94,7 @@ mod work;
 pub use address::{Address, Reply};
 pub use admission::{Admission, Admitted};
 pub use clock::{Boottime, Clock, SimulatedClock};
+pub use masking::{Masked, Secrets};
 pub use shutdown::Shutdown;
 pub use supervisor::{
     Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorHandle, SupervisorSpec, TreeKind, TreeNode, TreeState, start,

@@ -77,6 +77,9 @@ event_kinds! {
     ToolFinished = "tool.finished";
     /// A model call began. Not durable.
     ModelCalled = "model.called";
+    /// Words of a model's answer, as they come. Detail: `step`, `offset` (how many bytes of this answer were told before, `text`
+    /// aside), `text`, and `broken_off` where no more comes. Not durable, and only told to who asks for it.
+    ModelSaid = "model.said";
     /// A model answered. Detail: `tokens`, `money`. Not durable.
     ModelReplied = "model.replied";
     /// A connection to a worker stands.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use helix_kernel::Secrets;
 use helix_protocol::link::{Response, ToolLimits};
 use helix_protocol::{CallKey, Code, Epoch, Failure, Isolation, RunId, STILL_RUNS, TaskId, ToolCall, ToolOutcome};
 use tokio::sync::oneshot;
@@ -12,7 +13,6 @@ use super::running::{Command, Ran};
 use super::{Answer, Engine, blocking};
 use crate::calls::{Begun, Keep};
 use crate::confine::Confined;
-use crate::masking::Secrets;
 use crate::tools::{self, Arguments, OutputArguments, ShellArguments, StopArguments, shorten};
 use crate::workspace::{Opening, Workspace};
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use helix_kernel::Secrets;
 use helix_objects::hash;
 use helix_protocol::link::{OpenWorkspace, Response};
 use helix_protocol::{CallKey, Code, Epoch, ExitReport, Failure, ObjectId, RunId, TaskId};
@@ -10,7 +11,6 @@ use helix_versions::{checkout, missing_closure};
 use super::running::Command;
 use super::{Answer, Engine, blocking};
 use crate::confine::Confined;
-use crate::masking::Secrets;
 use crate::workspace::{Opening, SetUp, Workspace, not_open, remove_tree, stale};
 
 /// A set-up may take half an hour.

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use helix_kernel::Secrets;
 use helix_objects::{Durability, NewObject, ObjectStore};
 use helix_protocol::{CallKey, Environment, Epoch, ExitReport, Failure, RunId};
 
 use super::{Engine, blocking};
 use crate::command::{CommandLine, run, shell};
-use crate::masking::Secrets;
 use crate::sandbox::{Program, Sandbox};
 use crate::spool::{Spool, TAIL};
 use crate::surroundings::{Marks, variables};

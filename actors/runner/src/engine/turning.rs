@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use helix_kernel::Secrets;
 use helix_protocol::link::Response;
 use helix_protocol::{AgentEnd, AgentTurn, Block, CallKey, Code, Epoch, Failure, Network, RunId, TaskId, TurnReport};
 use tokio::sync::Semaphore;
 
 use super::running::{Command, Own};
 use super::{Answer, Engine};
-use crate::masking::Secrets;
 use crate::sandbox::receive;
 use crate::turn::{Said, tell};
 use crate::workspace::{Opening, Workspace};

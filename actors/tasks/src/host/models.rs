@@ -5,6 +5,7 @@ use helix_ports::ProviderError;
 use helix_protocol::{CallKey, Failure, JournalBody, ModelReply, ModelRequest, Most, Role, Spent, StepRecord, Timestamp};
 
 use super::Host;
+use super::words::Words;
 use crate::budget::{self, Amount};
 use crate::telling;
 
@@ -61,7 +62,8 @@ impl Host {
             step: Some(self.ordinal),
             ..OnBehalf::default()
         });
-        let answer = async move { models.generate(request, None).await };
+        let words = Words::new(&self.shared, &self.task, self.ordinal);
+        let answer = words.show(models, request);
         match self.shared.calls.join(self.lease.task, &call, answer).await {
             Ok(reply) => {
                 self.journal(JournalBody::Replied { call: call.clone(), reply: reply.clone() }).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use helix_adapter_http::api::{AnswerRequest, QuestionList, WorkerList};
 use helix_messages::TaskWhy;
 use helix_ports::OUTPUT;
-use helix_protocol::{Base, Code, Event, EventKind, Failure, Question, Subject, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Base, Code, Event, EventKind, Failure, NewEvent, Question, Subject, TaskId, TaskRecord, TaskStatus};
 
 use super::Context;
 use super::context::out;
@@ -16,7 +16,8 @@ use super::style::{dollars, grouped, span};
 use super::task::{meant, tell, why};
 use super::timeline::Timeline;
 use super::typed::Typed;
-use crate::client::{Client, Watch};
+use super::words::Spoken;
+use crate::client::{Client, Hears, Watch};
 
 /// A task's end and the event of it carry the same time, give or take the clocks of node and database.
 const SAME_END_MICROS: i64 = 1_000_000;
@@ -39,6 +40,11 @@ pub(super) enum Start {
     Now,
     /// The task's whole history, the event of its end included.
     Beginning,
+}
+
+/// What is to be heard of one agent that is followed: what its model says goes to a terminal, and elsewhere where that is asked for.
+pub(super) fn hears(asked: bool) -> Hears {
+    if asked || std::io::stdout().is_terminal() { Hears::Words } else { Hears::Events }
 }
 
 /// Shows events until every task of `tasks` has ended; for ever where there is none. With `live`, what that
@@ -104,6 +110,7 @@ pub(super) async fn follow(
             }
             Err(failure) if matches!(failure.code, Code::NodeUnreachable | Code::ShuttingDown | Code::DatabaseUnavailable) => {
                 let what = if failure.code == Code::DatabaseUnavailable { "database" } else { "node" };
+                view.end_line()?;
                 if away.replace(what) != Some(what) {
                     context.say(&gone(&failure));
                 }
@@ -130,6 +137,8 @@ struct View<'a> {
     context: &'a Context,
     client: &'a Client,
     timeline: Timeline,
+    /// What the model of the task says whose words are shown: one, because those of several would be mixed.
+    spoken: Option<(TaskId, Spoken)>,
     followed: BTreeSet<TaskId>,
     open: BTreeSet<TaskId>,
     ended: BTreeMap<TaskId, TaskRecord>,
@@ -142,7 +151,8 @@ impl<'a> View<'a> {
             timeline.name_worker(view.record.id, view.record.name);
         }
         let followed: BTreeSet<TaskId> = tasks.iter().copied().collect();
-        Ok(Self { context, client, timeline, open: followed.clone(), followed, ended: BTreeMap::new() })
+        let spoken = if let [task] = tasks { Some((*task, Spoken::new(context.style))) } else { None };
+        Ok(Self { context, client, timeline, spoken, open: followed.clone(), followed, ended: BTreeMap::new() })
     }
 
     /// Asks for the open tasks: an end that was told while nobody listened counts too.
@@ -187,11 +197,18 @@ impl<'a> View<'a> {
         if !self.concerns(event) {
             return Ok(());
         }
+        if event.event.kind == EventKind::ModelSaid && self.spoken.as_ref().is_none_or(|(task, _)| event.event.task != Some(*task))
+        {
+            return Ok(());
+        }
         if self.context.json() {
             let line = serde_json::to_string(event)
                 .map_err(|error| Failure::new(Code::Internal, format!("an event is no JSON: {error}")))?;
             out(&format!("{line}\n"))?;
-        } else if let Some(line) = self.timeline.line(event) {
+        } else if event.event.kind == EventKind::ModelSaid {
+            self.hear(event)?;
+        } else if let Some(line) = self.line(event) {
+            self.end_line()?;
             self.context.show(&format!("{}\n", self.context.fit(line)))?;
         }
         let Some(task) = event.event.task else { return Ok(()) };
@@ -207,6 +224,33 @@ impl<'a> View<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Shows what a model says, as far as it has said it.
+    fn hear(&mut self, words: &Event) -> Result<(), Failure> {
+        let heading = self.timeline.line(words).unwrap_or_default();
+        let Some((_, spoken)) = &mut self.spoken else { return Ok(()) };
+        self.context.show_content(&spoken.hear(&words.event.detail, &heading))
+    }
+
+    /// The event's line, without the words that stand above it already.
+    fn line(&mut self, event: &Event) -> Option<String> {
+        let Some((task, spoken)) = &mut self.spoken else { return self.timeline.line(event) };
+        let is_end = matches!(event.event.kind, EventKind::ModelReplied | EventKind::StepCompleted | EventKind::StepFailed);
+        if event.event.task != Some(*task) || !is_end {
+            return self.timeline.line(event);
+        }
+        spoken.end();
+        let ordinal = event.event.detail["ordinal"].as_u64().filter(|_| event.event.kind == EventKind::StepCompleted);
+        let Some(ordinal) = ordinal else { return self.timeline.line(event) };
+        let said = event.event.message.strip_prefix(&format!("step {ordinal}: ")).unwrap_or(&event.event.message);
+        let message = spoken.without_words(ordinal, said).to_owned();
+        self.timeline.line(&Event { event: NewEvent { message, ..event.event.clone() }, ..event.clone() })
+    }
+
+    /// Ends a line that a model's words left open.
+    fn end_line(&mut self) -> Result<(), Failure> {
+        self.spoken.as_mut().map_or(Ok(()), |(_, spoken)| out(spoken.end_line()))
     }
 
     /// Says a line to the task that is followed, or answers the question that it waits with. What is refused is

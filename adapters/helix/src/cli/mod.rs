@@ -30,6 +30,7 @@ pub mod timeline;
 mod tree;
 mod typed;
 mod up;
+mod words;
 mod worker;
 
 use std::ffi::OsString;

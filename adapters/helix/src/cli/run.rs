@@ -19,13 +19,13 @@ use uuid::Uuid;
 use self::agent::Agent;
 use super::Context;
 use super::amounts::{parse_dollars, parse_duration_ms, parse_mib};
-use super::follow::{Followed, Start, conclude, follow};
+use super::follow::{Followed, Start, conclude, follow, hears};
 use super::live::Live;
 use super::server;
 use super::style::{bytes, grouped};
 use super::task::attempts;
 use super::typed::Typed;
-use crate::client::{Client, Watch, segment};
+use crate::client::{Client, Hears, Watch, segment};
 
 /// Most files that are named when they are left out.
 const SHOWN: usize = 5;
@@ -44,7 +44,8 @@ Examples:
 
 The repository's files are copied, uncommitted changes included unless --clean; what is too
 large or cannot be read is named. Your checkout is never written to.
-What a command writes is shown while it runs; with --json the events alone. Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
+What a command writes is shown while it runs; with --json the events alone. At a terminal the words of an
+agent's model are shown as they come; elsewhere with --words. Ctrl-C leaves the task running; `helix attach` comes back to it. The exit code is 10 where the task fails.")]
 pub(super) struct Run {
     /// What the agent shall do; `-` reads it from standard input
     #[arg(required_unless_present = "command", conflicts_with = "command")]
@@ -61,6 +62,9 @@ pub(super) struct Run {
     /// Return at once instead of following
     #[arg(long, short)]
     detach: bool,
+    /// Show what the agent's model says as it comes, although standard output is no terminal
+    #[arg(long, conflicts_with_all = ["command", "detach", "attempts"])]
+    words: bool,
     /// How often the work is attempted, side by side; the best attempt's files are taken
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     attempts: u32,
@@ -207,9 +211,10 @@ impl Run {
             None => context.client_or_start().await?,
         };
         let (detach, several) = (self.detach, self.attempts > 1);
+        let hears = if several { Hears::Events } else { hears(self.words) };
         let request = self.request(&client).await?;
         // Watching begins before the task exists, so its first event is seen.
-        let mut watch = if detach { None } else { Some(Watch::open(&client, None, None).await?) };
+        let mut watch = if detach { None } else { Some(Watch::open_hearing(&client, None, None, hears).await?) };
         let key = Uuid::now_v7().to_string();
         let made = client.post_once("/tasks", &key, &request);
         let created: CreatedTasks = context.waiting("taking the repository in", made).await?;

@@ -105,6 +105,7 @@ impl Timeline {
                 format!("{} failed after {} ms", text(detail, "tool").unwrap_or_default(), number(detail, "duration_ms")),
             ),
             EventKind::ToolFinished | EventKind::ModelCalled => None,
+            EventKind::ModelSaid => line("says", String::new()),
             EventKind::ModelReplied => line("model", format!("{} tokens, {}", grouped(number(detail, "tokens")), money(detail))),
             EventKind::WorkerLost => line("LOST", self.lost(event)),
             EventKind::TaskReassigned => {

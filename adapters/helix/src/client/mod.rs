@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use watch::Watch;
+pub use watch::{Hears, Watch};
 
 use crate::node::DataFolder;
 

@@ -19,11 +19,21 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// The node sends some byte at least this often; a remark that keeps the line alive counts, and is no event.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// What a subscription brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hears {
+    /// Events alone.
+    Events,
+    /// What models say as well, as they say it.
+    Words,
+}
+
 /// A subscription. It comes back by itself after the node was away, with what happened meanwhile.
 pub struct Watch {
     client: Client,
     task: Option<String>,
     last: Option<u64>,
+    hears: Hears,
     silence: Duration,
     blocks: Option<BoxStream<'static, Result<Sse, Failure>>>,
 }
@@ -32,13 +42,19 @@ impl Watch {
     /// Watches from `after` on (`Some(0)`: everything recorded), or from now on; one task's events or all. Answers once the
     /// node has confirmed, so nothing that happens afterwards is missed.
     pub async fn open(client: &Client, task: Option<&str>, after: Option<u64>) -> Result<Self, Failure> {
-        Self::open_with(client, task, after, SILENCE).await
+        Self::open_hearing(client, task, after, Hears::Events).await
     }
 
-    async fn open_with(client: &Client, task: Option<&str>, after: Option<u64>, silence: Duration) -> Result<Self, Failure> {
-        let mut watch = Self { client: client.clone(), task: task.map(str::to_owned), last: after, silence, blocks: None };
-        watch.connect().await?;
-        Ok(watch)
+    /// The same, with what models say where that is asked for.
+    pub async fn open_hearing(client: &Client, task: Option<&str>, after: Option<u64>, hears: Hears) -> Result<Self, Failure> {
+        Self { client: client.clone(), task: task.map(str::to_owned), last: after, hears, silence: SILENCE, blocks: None }
+            .connected()
+            .await
+    }
+
+    async fn connected(mut self) -> Result<Self, Failure> {
+        self.connect().await?;
+        Ok(self)
     }
 
     /// The next event. `node_unreachable` where the line was cut, or why the node cannot go on with it: call again to wait for it,
@@ -71,6 +87,9 @@ impl Watch {
         }
         if let Some(last) = self.last {
             request = request.query(&[("after", last)]);
+        }
+        if self.hears == Hears::Words {
+            request = request.query(&[("words", "true")]);
         }
         let body = self.client.send(request).await?.bytes_stream();
         let mut body = heard(body.map_err(std::io::Error::other).boxed(), self.silence).boxed();
@@ -167,7 +186,8 @@ mod tests {
         });
         let client = Client::new(&socket).expect("a client");
         let silence = 20 * REMARK;
-        let mut watch = Watch::open_with(&client, None, None, silence).await.expect("it is answered");
+        let watch = Watch { client, task: None, last: None, hears: Hears::Words, silence, blocks: None };
+        let mut watch = watch.connected().await.expect("it is answered");
         let started = tokio::time::Instant::now();
         let cut = watch.next().await.expect_err("the line fell silent");
         assert_eq!(cut.code, Code::NodeUnreachable);
@@ -175,8 +195,8 @@ mod tests {
         let event = watch.next().await.expect("it came back");
         assert_eq!(event.sequence, 8);
         let (first, second, _line) = served.await.expect("it served");
-        assert_eq!(first, "GET /api/v1/events HTTP/1.1");
-        assert_eq!(second, "GET /api/v1/events?after=7 HTTP/1.1", "it had seen no event, and knew where it began");
+        assert_eq!(first, "GET /api/v1/events?words=true HTTP/1.1");
+        assert_eq!(second, "GET /api/v1/events?after=7&words=true HTTP/1.1", "it had seen no event, and knew where it began");
     }
 
     #[tokio::test]
