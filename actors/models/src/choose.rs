@@ -13,7 +13,8 @@ pub(crate) enum Obstacle {
     /// Every turn is taken, or its last answer left less of its limits than the turn is likely to need: a call
     /// would wait or be refused.
     Crowded,
-    /// It refused our key, its model was gone or its credit spent a moment ago. Asked last, because somebody may have mended it.
+    /// It refused our key, its model was gone or its credit spent a moment ago, nobody set up a key, or a check found nobody. Asked
+    /// last, because somebody may have mended it.
     Refused,
     /// Its last answer left nothing of its limits: a call waits until they are back.
     Exhausted,

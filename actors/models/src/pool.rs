@@ -236,7 +236,7 @@ impl Pool {
             Obstacle::Until(wait)
         } else if limits.exhausted_for().is_some() {
             Obstacle::Exhausted
-        } else if left(&record.refused).is_some() {
+        } else if left(&record.refused).is_some() || !route.args.provider.is_available() {
             Obstacle::Refused
         } else if route.gate.is_full() || limits.is_short_of(tokens) {
             Obstacle::Crowded

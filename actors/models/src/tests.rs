@@ -186,8 +186,9 @@ impl Provider for FakeProvider {
             false => Ok(()),
         }
     }
-    async fn is_available(&self) -> bool {
-        true
+    /// Nobody was found where one is `gone`.
+    fn is_available(&self) -> bool {
+        self.is_set_up().is_ok() && self.name != "gone"
     }
     fn estimate_tokens(&self, _model: Option<&str>, _request: &ModelRequest) -> u64 {
         500
@@ -503,6 +504,24 @@ async fn a_dead_provider_does_not_stop_what_its_neighbour_can_serve() {
     }
     assert!(began.elapsed() < Duration::from_secs(40), "no backoff is waited for: {:?}", began.elapsed());
     assert!(a.calls() < 10, "its circuit opened: {}", a.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_without_a_key_or_that_a_check_found_gone_is_asked_last() {
+    for name in ["keyless", "gone"] {
+        let (away, b) = (FakeProvider::new(name, []), FakeProvider::new("b", [refused()]));
+        let team = group(RoutingStrategy::RoundRobin, &[name, "b"], &[]);
+        let (models, _handle) = grouped(&[&away, &b], team, Limits::default()).await;
+        assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply(name)), "it may be back");
+        assert_eq!((away.calls(), b.calls()), (1, 1));
+        let (away, b) = (FakeProvider::new(name, []), FakeProvider::new("b", []));
+        let team = group(RoutingStrategy::RoundRobin, &[name, "b"], &[]);
+        let (models, _handle) = grouped(&[&away, &b], team, Limits::default()).await;
+        for _ in 0..4 {
+            assert_eq!(models.generate(request(Some("team")), None).await, Ok(reply("b")));
+        }
+        assert_eq!(away.calls(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

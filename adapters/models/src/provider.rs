@@ -34,6 +34,8 @@ use probing::Asked;
 
 /// How long a health check may take.
 const HEALTH: Duration = Duration::from_secs(10);
+/// How long nobody is expected where a check found nobody; an answer ends it sooner.
+const GONE: Duration = Duration::from_secs(60);
 /// No limit is believed for longer: services say when everything is back, and the first of it is back before.
 const LONGEST_RESET: Duration = Duration::from_secs(3_600);
 
@@ -42,10 +44,12 @@ pub struct HttpProvider {
     pub(crate) settings: Arc<Settings>,
     pub(crate) format: Arc<dyn Format>,
     credentials: Arc<dyn Credentials>,
-    client: Client,
+    client: RwLock<Client>,
     /// Sizes of models, as far as the server said them.
     measured: ByModel<Asked>,
     health: RwLock<ProviderHealth>,
+    /// When a check found nobody, if nobody has answered since.
+    gone: Mutex<Option<Instant>>,
     /// What the last answer for each model said of its limits, and when. Only of models that answer with limits.
     rate_limits: ByModel<(Instant, RateLimits)>,
 }
@@ -71,9 +75,10 @@ impl HttpProvider {
             settings: Arc::new(settings),
             format: Arc::new(format),
             credentials,
-            client,
+            client: RwLock::new(client),
             measured: ByModel::default(),
             health,
+            gone: Mutex::new(None),
             rate_limits: ByModel::default(),
         })
     }
@@ -97,7 +102,7 @@ impl HttpProvider {
     /// A request to `path` with the key and the format's headers.
     fn request(&self, method: Method, access: &Access, path: &str) -> RequestBuilder {
         let base_url = access.base_url.as_deref().unwrap_or(&self.settings.base_url);
-        let call = self.client.request(method, endpoint(base_url, path));
+        let call = self.client.read().request(method, endpoint(base_url, path));
         let call = authorize(access.key.as_ref(), self.format.key_header(), call);
         self.format.headers().into_iter().fold(call, |call, (name, value)| call.header(name, value))
     }
@@ -337,6 +342,9 @@ impl HttpProvider {
             Some(ProviderError::Final(failure)) if failure.code != Code::InvalidConfig => return,
             Some(error) => (Availability::Degraded, error.failure().message.clone()),
         };
+        if availability == Availability::Available {
+            *self.gone.lock() = None;
+        }
         let latency_ms = u64::try_from(took.as_millis()).ok();
         *self.health.write() = ProviderHealth { availability, latency_ms, message };
     }
@@ -459,6 +467,7 @@ impl Provider for HttpProvider {
         if health.availability == Availability::Available && !self.settings.model.is_empty() {
             self.measure(&self.settings.model).await;
         }
+        *self.gone.lock() = (health.availability == Availability::Unavailable).then(Instant::now);
         *self.health.write() = health.clone();
         health
     }
@@ -470,8 +479,8 @@ impl Provider for HttpProvider {
         Err(self.faults().no_key().failure().clone())
     }
 
-    async fn is_available(&self) -> bool {
-        self.is_set_up().is_ok() && self.health.read().availability != Availability::Unavailable
+    fn is_available(&self) -> bool {
+        self.is_set_up().is_ok() && self.gone.lock().is_none_or(|since| since.elapsed() >= GONE)
     }
 
     fn estimate_tokens(&self, model: Option<&str>, request: &ModelRequest) -> u64 {
@@ -501,7 +510,12 @@ impl Provider for HttpProvider {
     }
 
     /// Calls end with their futures, and idle connections with the client, so there is nothing to wait for.
-    async fn close(&self) {}
+    async fn close(&self) {
+        // Connections that wait to be used again go with their client.
+        if let Ok(fresh) = client(&self.settings) {
+            *self.client.write() = fresh;
+        }
+    }
 }
 
 /// The same chunks, and what the first of them hold: a stream without an event is told from a page by it.
@@ -523,6 +537,23 @@ fn remembering_the_start(chunks: Chunks) -> (impl Stream<Item = Result<Bytes, Bo
 mod tests {
     use super::*;
     use crate::chat::ChatCompletions;
+
+    #[test]
+    fn nobody_is_expected_for_a_while_where_a_check_found_nobody_or_until_one_answers() {
+        let settings = Settings { key_env: String::new(), ..Settings::default() };
+        let provider = HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider");
+        assert!(provider.is_available());
+        let (now, before) = (Instant::now(), Instant::now().checked_sub(GONE).expect("the machine runs for longer"));
+        for (gone, is_available) in [(now, false), (before, true)] {
+            *provider.gone.lock() = Some(gone);
+            assert_eq!(provider.is_available(), is_available);
+        }
+        *provider.gone.lock() = Some(now);
+        provider.remember(Some(&ProviderError::Uncertain(Failure::new(Code::ModelFailed, "no"))), Duration::ZERO);
+        assert!(!provider.is_available());
+        provider.remember(None, Duration::ZERO);
+        assert!(provider.is_available());
+    }
 
     #[test]
     fn what_is_refused_for_its_own_sake_says_nothing_of_a_providers_health() {

@@ -486,7 +486,7 @@ async fn llama_cpp_is_asked_from_the_root_of_its_server_for_health_slots_and_siz
         (health.availability, health.message.as_str()),
         (Availability::Unavailable, "the server answered 503: Loading model")
     );
-    assert!(!provider.is_available().await);
+    assert!(!provider.is_available());
     let health = provider.health().await;
     assert_eq!((health.availability, health.message.as_str()), (Availability::Available, "1 of 2 slots busy"));
     assert_eq!(provider.capabilities(None).context_tokens, 12_288);

@@ -18,6 +18,7 @@ use helix_protocol::{
 };
 use serde_json::{Value, json};
 use support::{Answer, EVENTS, Server, events, json_response, judged, response, serve, serve_by};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -110,7 +111,7 @@ async fn a_whole_answer_is_the_same_answer_whether_asked_for_or_not() {
     let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
     assert_eq!(provider.generate(&request()).await, Ok(reply()));
     assert_eq!(stream_answer(answer).await, Ok(reply()));
-    assert!(provider.is_available().await);
+    assert!(provider.is_available());
 }
 
 #[tokio::test]
@@ -217,7 +218,7 @@ async fn a_server_that_is_not_there_was_certainly_not_billed() {
     let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
     assert_eq!(judged(provider.generate(&request()).await), ("retryable", Code::ModelFailed));
     assert_eq!(provider.health().await.availability, Availability::Unavailable);
-    assert!(!provider.is_available().await);
+    assert!(!provider.is_available());
 }
 
 #[tokio::test]
@@ -448,4 +449,33 @@ async fn whether_a_choice_of_tools_is_kept_depends_on_format_model_and_thinking(
     assert_eq!(kept(&anthropic(false)), [false, false, true]);
     assert_eq!(kept(&chat), [true, true, true]);
     assert_eq!(kept(&ollama), [false, false, true], "its format has no word for it");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_closed_lets_its_connections_go_and_connects_anew_for_a_later_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("bound"));
+    let body = encode_reply(&reply(), "id", 1).to_string();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let accept = async || {
+        let (mut line, _) = listener.accept().await.expect("it connects");
+        let mut asked = [0; 65_536];
+        assert!(line.read(&mut asked).await.expect("it asks") > 0);
+        line.write_all(answer.as_bytes()).await.expect("it listens");
+        line
+    };
+    let prices = [("small".to_owned(), price_per_million(1.0, 0.5, 2.0))].into();
+    let settings = Settings { model: "small".to_owned(), prices, ..support::settings(&base_url) };
+    let provider = HttpProvider::new(settings, ChatCompletions::at("")).expect("a provider");
+    let asked = request();
+    let (first, mut line) = tokio::join!(provider.generate(&asked), accept());
+    assert_eq!(first, Ok(reply()));
+    let open = tokio::time::timeout(Duration::from_millis(200), line.read_u8()).await;
+    assert!(open.is_err(), "kept for the next call: {open:?}");
+    provider.close().await;
+    // One that nobody uses is kept for four seconds.
+    let ended = tokio::time::timeout(Duration::from_secs(2), line.read_u8()).await.expect("it is let go");
+    assert_eq!(ended.map_err(|error| error.kind()), Err(std::io::ErrorKind::UnexpectedEof));
+    let (later, _line) = tokio::join!(provider.generate(&asked), accept());
+    assert_eq!(later, Ok(reply()));
 }

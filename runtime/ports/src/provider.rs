@@ -322,8 +322,11 @@ pub trait Provider: Send + Sync + 'static {
     fn is_set_up(&self) -> Result<(), Failure> {
         Ok(())
     }
-    /// True where a call would be tried: a key is there and the last check did not fail.
-    async fn is_available(&self) -> bool;
+    /// False where a call is likely to be for nothing: no key is there, or a check found nobody a moment ago. Such a one is asked
+    /// last. No network.
+    fn is_available(&self) -> bool {
+        self.is_set_up().is_ok()
+    }
     /// Most tokens that a request is likely to be for a model. No network.
     fn estimate_tokens(&self, model: Option<&str>, request: &ModelRequest) -> u64;
     /// Tokens of a request by the provider's own count; the estimate where it has no such call.
@@ -342,6 +345,6 @@ pub trait Provider: Send + Sync + 'static {
     fn rate_limits(&self, _model: Option<&str>) -> RateLimits {
         RateLimits::default()
     }
-    /// Finishes what is under way and lets connections go.
+    /// Lets go of the connections that no call uses; calls under way end as they would, and later ones connect anew.
     async fn close(&self);
 }

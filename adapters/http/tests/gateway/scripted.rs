@@ -179,9 +179,6 @@ impl Provider for Scripted {
     async fn health(&self) -> ProviderHealth {
         ProviderHealth { availability: Availability::Available, latency_ms: None, message: String::new() }
     }
-    async fn is_available(&self) -> bool {
-        true
-    }
     fn estimate_tokens(&self, _model: Option<&str>, _request: &ModelRequest) -> u64 {
         42
     }
