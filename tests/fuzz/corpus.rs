@@ -71,8 +71,60 @@ impl Examples {
             self.add(if wire == WireFormat::Ollama { "ndjson" } else { "sse" }, [stream]);
             self.add(name, examples(wire));
         }
+        self.add_what_services_say();
         self.add("sse", [": note\r\nevent: a\r\ndata: 1\r\ndata: 2\r\n\r\nid: 3\nretry: 4\ndata\n\n\u{feff}data: last"]);
         self.add("ndjson", ["{\"a\": 1}\r\n\n  \n{\"b\": \"\u{e4}\"}"]);
+    }
+
+    /// What services say beside answers. The first byte of a refusal is its status, that of what passes its format.
+    fn add_what_services_say(&mut self) {
+        self.add(
+            "refusal",
+            [
+                "\u{1}{\"error\":{\"message\":\"Incorrect API key: sk-a/b, sk-a\\/b.\",\"type\":\"invalid_request_error\",\"code\":\"invalid_api_key\"}}",
+                "\u{0}{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"prompt is too long: 9 tokens > 8 maximum\"}}",
+                "\u{9}[{\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"details\":[{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"3.5s\"}]}}]",
+                "\u{2}{\"error\":{\"message\":\"Insufficient credits\",\"code\":402,\"metadata\":{\"raw\":\"sk-a/b\"}}}",
+                "\u{c}{\"error\":\"model is loading\"}",
+                "\u{d}<html><body>504 Gateway Time-out sk-a/b</body></html>",
+            ],
+        );
+        self.add(
+            "passing",
+            [
+                "\u{0}data: {\"choices\":[{\"delta\":{\"content\":\"sk-a/b\"}}]}\n\nevent: error\r\ndata: {\"error\":{\"message\":\"sk-a/b\"}}\r\n\r\n: sk-a",
+                "\u{2}event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"sk-a\\/b\"}}\n\n",
+                "\u{4}{\"message\":{\"content\":\"sk-a/b\"},\"done\":false}\n{\"error\":\"no sk-a/b\"}\nsk-a/",
+            ],
+        );
+        for (first, wire) in (0_u8..).zip([
+            WireFormat::OpenaiChat,
+            WireFormat::OpenaiResponses,
+            WireFormat::Anthropic,
+            WireFormat::Gemini,
+            WireFormat::Ollama,
+        ]) {
+            let answers = examples(wire).into_iter().take(2);
+            self.add("passing", answers.map(|answer| [&[first], answer.as_bytes()].concat()));
+        }
+        self.add(
+            "login",
+            [
+                r#"{"device_code":"d","user_code":"AB-CD","verification_uri":"https://a/b","verification_uri_complete":"https://a/b?c","expires_in":900,"interval":5}"#,
+                r#"{"access_token":"t","refresh_token":"r","token_type":"bearer","expires_in":3600,"scope":"read:user"}"#,
+                r#"{"error":"slow_down","error_description":"too fast","interval":10}"#,
+                r#"{"token":"tid=1;exp=2","expires_at":1900000000,"refresh_in":1500,"endpoints":{"api":"https://api.example.com"}}"#,
+                r#"{"message":"no access for sk-a/b","error_details":{"message":"sk-a/b has no licence"}}"#,
+            ],
+        );
+        self.add(
+            "model-list",
+            [
+                r#"{"object":"list","data":[{"id":"gpt","object":"model","created":1,"owned_by":"o"},{"id":"b/c:free"},{"name":"x"}]}"#,
+                r#"{"models":[{"name":"models/gemini","supportedGenerationMethods":["generateContent"],"inputTokenLimit":9}]}"#,
+                r#"{"models":[{"name":"qwen:8b","model":"qwen:8b","size":1,"details":{"family":"q"}}],"data":[]}"#,
+            ],
+        );
     }
 
     /// What agents print.
@@ -96,6 +148,13 @@ impl Examples {
             [
                 "*** Begin Patch\n*** Add File: a\n+one\n+\n*** Delete File: b\n*** Update File: c d\n*** Move to: e\n@@ class A\n@@ def f\n x\n\n-y\n+z\n*** End of File\n*** End Patch",
                 "apply_patch <<'EOF'\r\n*** Begin Patch\r\n*** Update File: a\r\n@@ -1,2 +1,2 @@\r\n-\u{e4}\r\n+b\r\n@@\r\n c\r\n-d\r\n*** End Patch\r\nEOF\r\n",
+            ],
+        );
+        self.add(
+            "search",
+            [
+                r#"{"query":"q","results":[{"title":"A","url":"https://a","content":"a &lt; <strong>b</strong>","score":1},{"title":"B"}]}"#,
+                r#"{"type":"search","web":{"results":[{"title":"B","url":"https://b","description":"<b>b</b> &#x1F600; &nope;"}]}}"#,
             ],
         );
         // The first byte says what it is called.

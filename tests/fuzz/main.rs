@@ -1,5 +1,5 @@
-//! Every parser of the version store, of models' formats, of what clients and models send, of pages of the web and of what other
-//! people's agents print, fed with what nobody would write.
+//! Every parser of the version store, of models' formats, of what clients and models send, of what passes between them, of logins,
+//! of pages and searches of the web and of what other people's agents print, fed with what nobody would write.
 //!
 //! Inputs come from `corpus/TARGET`, which has real encodings and what once was a problem, and are what is encoded today besides
 //! (`HELIX_WRITE_CORPUS` writes that into the corpus). They are mutated by a seeded generator for a short time
@@ -20,7 +20,7 @@ use mutation::Mutator;
 type Target = fn(&[u8]);
 
 /// What is fed, by the name of its corpus.
-const TARGETS: [(&str, Target); 25] = [
+const TARGETS: [(&str, Target); 30] = [
     ("tree", helix_versions::fuzzing::tree),
     ("snapshot", helix_versions::fuzzing::snapshot),
     ("records", helix_versions::fuzzing::records),
@@ -40,10 +40,15 @@ const TARGETS: [(&str, Target); 25] = [
     ("ollama-prompt", helix_adapter_models::fuzzing::prompt),
     ("sse", helix_adapter_models::fuzzing::sse),
     ("ndjson", helix_adapter_models::fuzzing::ndjson),
+    ("refusal", helix_adapter_models::fuzzing::refusal),
+    ("passing", helix_adapter_models::fuzzing::passing),
+    ("login", helix_adapter_models::fuzzing::login),
+    ("model-list", helix_adapter_models::fuzzing::model_list),
     ("acp", helix_adapter_external::fuzzing::acp),
     ("agent-output", helix_adapter_external::fuzzing::program),
     ("patch", helix_actor_runner::fuzzing::patch),
     ("page", helix_adapter_pages::fuzzing::page),
+    ("search", helix_adapter_pages::fuzzing::hits),
     ("body", helix_adapter_http::fuzzing::body),
     ("event-array", helix_adapter_http::fuzzing::array),
 ];

@@ -25,8 +25,8 @@ use crate::fault::{Progress, is_page, without_key};
 use crate::format::DecodeError;
 use crate::provider::{HttpProvider, replacing};
 use crate::{Access, ApiKey, other_models};
-use masking::{Masked, masked};
-use meter::{Meter, copied};
+pub(crate) use masking::{Masked, masked};
+pub(crate) use meter::{Meter, copied};
 
 /// Headers of an answer that pass beside its limits.
 const PASSED: [&str; 6] = ["content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id"];

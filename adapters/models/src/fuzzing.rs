@@ -2,23 +2,33 @@
 //!
 //! An input is read as everything that could have those bytes: a streamed answer, a whole one, and a client's request.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use helix_ports::{AnswerHead, ClientFormat, ModelCapabilities};
+use helix_ports::{AnswerHead, ClientFormat, ModelCapabilities, ProviderError};
 use helix_protocol::{Block, Message, ModelReply, ModelRequest, Role, StopReason, Usage, WireFormat, WorkspaceTool};
-use serde_json::json;
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
 
 use crate::anthropic::AnthropicMessages;
 use crate::chat::ChatCompletions;
-use crate::client_formats;
 use crate::events::events;
+use crate::fault::Faults;
 use crate::format::{Format, Framing, Turn};
+use crate::forward::{Masked, Meter, copied, masked};
 use crate::gemini::Gemini;
+use crate::login::{CopilotCredentials, DeviceEndpoint, DeviceLogin, Polled};
 use crate::ollama::{Ollama, ResponseEncoder, decode_prompt, encode_response};
 use crate::responses::Responses;
 use crate::served::{ServedStream, deltas_of};
+use crate::{ApiKey, Settings, client_formats};
+
+/// A key that services quote; what is fed has it at places.
+const KEY: &str = "sk-a/b";
+/// What a service refuses with.
+const STATUSES: [u16; 16] = [400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 524, 302];
 
 /// Chat completions.
 pub fn chat(bytes: &[u8]) {
@@ -90,6 +100,96 @@ fn pieces(bytes: &[u8], framing: Framing, size: usize) -> Vec<Option<(Option<Str
     told.truncate(end);
     told
 }
+
+fn key() -> ApiKey {
+    ApiKey::new(KEY).expect("it is one")
+}
+
+/// The body of a refusal, its status by the first byte: the key is in none of what a person is told, and a call is charged for where
+/// nobody knows whether it was made, and nowhere else.
+pub fn refusal(bytes: &[u8]) {
+    let (kind, body) = bytes.split_first().map_or((0, bytes), |(kind, body)| (usize::from(*kind), body));
+    let status = STATUSES[kind % STATUSES.len()];
+    let settings = Settings { name: "p".to_owned(), key: Some(key()), ..Settings::default() };
+    let code = StatusCode::from_u16(status).expect("a status");
+    let error = Faults { settings: &settings }.status(code, &HeaderMap::new(), body);
+    let failure = error.failure();
+    assert!(!failure.message.contains(KEY) && !failure.hint.contains(KEY), "{failure:?}");
+    assert!(failure.message.chars().count() < 600, "{failure:?}");
+    assert_eq!(matches!(error, ProviderError::Uncertain(_)), matches!(status, 504 | 524), "{status}: {error:?}");
+}
+
+/// An answer that passes, its format by the first byte: what is read of its end and what passes of it are the same however it is cut,
+/// and a refusal passes without the key.
+pub fn passing(bytes: &[u8]) {
+    let (kind, body) = bytes.split_first().map_or((0, bytes), |(kind, body)| (usize::from(*kind), body));
+    let format: Arc<dyn Format> = format(WIRES[kind % WIRES.len()]).into();
+    let framing = format.framing();
+    let pieces = |size: usize| body.chunks(size.max(1)).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect::<Vec<_>>();
+    let pass = |how: Masked, size: usize| {
+        let passed = masked(vec![key()], how, stream::iter(pieces(size))).map(|chunk| chunk.expect("every chunk came"));
+        futures::executor::block_on(passed.collect::<Vec<Bytes>>()).concat()
+    };
+    let read = |streams: bool, size: usize| {
+        let (mut copy, copied) = copied();
+        for chunk in pieces(size).into_iter().map(Some).chain([None]) {
+            let _ = copy.pass(chunk);
+        }
+        drop(copy);
+        let (format, settings) = (Arc::clone(&format), Arc::new(Settings::default()));
+        let meter = Meter { format, settings, asked: Bytes::from_static(b"{}") };
+        futures::executor::block_on(meter.read(streams, copied))
+    };
+    let told = |size: usize| (pass(Masked::All, size), pass(Masked::Errors(framing), size), read(true, size), read(false, size));
+    let whole = told(body.len());
+    assert!(!whole.0.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "{:?}", String::from_utf8_lossy(&whole.0));
+    for size in [1, 3, 64] {
+        assert_eq!(told(size), whole, "in pieces of {size}");
+    }
+}
+
+/// What a login server answers: whatever it says, somebody waits no longer than a day and does not ask without a pause, a token is
+/// not empty, and what a person is told is short and without the account's own token.
+pub fn login(bytes: &[u8]) {
+    const DAY: u64 = 86_400;
+    static SERVERS: LazyLock<(DeviceLogin, CopilotCredentials)> = LazyLock::new(|| {
+        let endpoint = DeviceEndpoint::github("p", "http://127.0.0.1:1", "client");
+        let login = DeviceLogin::new(endpoint).expect("an address");
+        (login, CopilotCredentials::new("p", Some(key()), None, "http://127.0.0.1:1").expect("an address"))
+    });
+    let Some(answer) = serde_json::from_slice::<Value>(bytes).ok().filter(Value::is_object) else { return };
+    let (login, copilot) = &*SERVERS;
+    match login.invited(&answer, None) {
+        Ok(invitation) => {
+            let times = [invitation.interval.as_secs(), invitation.expires_in.as_secs()];
+            assert!(times[0] > 0 && times.iter().all(|seconds| *seconds <= DAY), "{times:?}");
+        }
+        Err(failure) => assert!(failure.message.chars().count() < 400, "{failure:?}"),
+    }
+    match login.polled(&answer) {
+        Ok(Polled::Granted(token)) => assert!(!token.access.is_empty(), "{answer}"),
+        Ok(Polled::Pending | Polled::SlowDown) => {}
+        Err(failure) => assert!(failure.message.chars().count() < 400, "{failure:?}"),
+    }
+    match copilot.access_in(&answer, &key()) {
+        Ok((access, is_fresh)) => assert!(access.key.is_some() && is_fresh, "{answer}"),
+        Err(error) => assert!(!error.failure().message.contains(KEY), "{error:?}"),
+    }
+}
+
+/// A list of models, in the form of each service: what is read of it, served to a client of that form, is read as the same.
+pub fn model_list(bytes: &[u8]) {
+    let Ok(list) = serde_json::from_slice::<Value>(bytes) else { return };
+    for wire in WIRES {
+        let format = format(wire);
+        let Some(names) = format.decode_models(&list) else { continue };
+        let served = client(wire).models(&names);
+        assert_eq!(format.decode_models(&served), Some(names), "{wire:?}: {list} served as {served}");
+    }
+}
+
+const WIRES: [WireFormat; 5] =
+    [WireFormat::OpenaiChat, WireFormat::OpenaiResponses, WireFormat::Anthropic, WireFormat::Gemini, WireFormat::Ollama];
 
 fn client(wire: WireFormat) -> Arc<dyn ClientFormat> {
     client_formats().into_iter().find(|client| client.wire() == wire).expect("every format is served")
@@ -205,6 +305,25 @@ pub fn examples(wire: WireFormat) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_services_say_is_read() {
+        for quoting in [r#"{"error":{"message":"no sk-a/b"}}"#, r#"{"error":{"message":"no sk-a\/b"}}"#] {
+            let settings = Settings { key: Some(key()), ..Settings::default() };
+            let code = StatusCode::UNAUTHORIZED;
+            let error = Faults { settings: &settings }.status(code, &HeaderMap::new(), quoting.as_bytes());
+            assert!(error.failure().message.ends_with(": no [key]"), "{error:?}");
+            let passed = masked(vec![key()], Masked::All, stream::iter([Ok(Bytes::from(quoting))]));
+            let passed: Vec<Bytes> = futures::executor::block_on(passed.map(|chunk| chunk.expect("it came")).collect());
+            assert_eq!(passed.concat(), br#"{"error":{"message":"no [key]"}}"#);
+        }
+        let lists = [r#"{"data":[{"id":"m"}]}"#, r#"{"models":[{"name":"models/m"}]}"#, r#"{"models":[{"model":"m"}]}"#];
+        for (wire, list) in [WireFormat::Anthropic, WireFormat::Gemini, WireFormat::Ollama].into_iter().zip(lists) {
+            model_list(list.as_bytes());
+            let list = serde_json::from_str(list).expect("JSON");
+            assert_eq!(format(wire).decode_models(&list), Some(vec!["m".to_owned()]));
+        }
+    }
 
     #[test]
     fn every_example_is_read() {

@@ -1,5 +1,6 @@
-//! What is fed with arbitrary bytes: the reader of pages.
+//! What is fed with arbitrary bytes: the readers of pages and of what searches find.
 
+use crate::search::{HITS, read};
 use crate::text::{can_show, text_of};
 
 /// What a server says of what it sends.
@@ -13,5 +14,12 @@ pub fn page(bytes: &[u8]) {
     let shown = text_of("http://a.example/", content_type, body);
     if let Ok(text) = shown {
         assert!(!text.contains('\0') && can_show("http://a.example/", content_type).is_ok(), "{content_type}: {text:?}");
+    }
+}
+
+/// What a search answers: each hit has an address, and there are no more than are told.
+pub fn hits(bytes: &[u8]) {
+    if let Ok(hits) = read(bytes) {
+        assert!(hits.len() <= HITS && hits.iter().all(|hit| !hit.url.is_empty()), "{hits:?}");
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{Limits, body, client, unreachable};
 
 /// So many hits are told.
-const HITS: usize = 10;
+pub(crate) const HITS: usize = 10;
 
 /// What answers searches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,12 @@ pub(crate) async fn search(endpoint: &Endpoint, query: &str, limits: Limits) -> 
         };
         return Err(Failure::new(Code::WebUnreachable, format!("the search answered {status}")).hint(hint));
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+    read(&body)
+}
+
+/// What an answer found.
+pub(crate) fn read(body: &[u8]) -> Result<Vec<WebHit>, Failure> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|error| {
         Failure::new(Code::WebUnreachable, format!("the search's answer is not understood: {error}"))
             .hint("the node's owner has to look at `web.search` and `web.search_url`")
     })?;

@@ -64,6 +64,13 @@ impl CopilotCredentials {
         self.lease_of(&answer, &github, stamp)
     }
 
+    /// What calls would be made with by an answer; for fuzzing.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn access_in(&self, answer: &Value, github: &ApiKey) -> Result<(Access, bool), ProviderError> {
+        let lease = self.lease_of(answer, github, None)?;
+        Ok((Access { key: Some(lease.key.clone()), base_url: lease.base_url.clone() }, lease.is_fresh(Instant::now(), wall())))
+    }
+
     fn lease_of(&self, answer: &Value, github: &ApiKey, stamp: Option<Stamp>) -> Result<Lease, ProviderError> {
         let Some(key) = answer.get("token").and_then(Value::as_str).and_then(ApiKey::new) else {
             let said = answer.pointer("/error_details/message").or_else(|| answer.get("message")).and_then(Value::as_str);

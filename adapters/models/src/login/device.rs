@@ -117,11 +117,15 @@ impl DeviceLogin {
             form.extend([("code_challenge", challenge.as_str()), ("code_challenge_method", "S256")]);
         }
         let answer = post_form(&self.client, &self.endpoint.name, &self.endpoint.device_url, &form).await?;
+        self.invited(&answer, verifier)
+    }
+
+    pub(crate) fn invited(&self, answer: &Value, verifier: Option<String>) -> Result<Invitation, Failure> {
         let word = |field: &str| answer.get(field).and_then(Value::as_str).map(str::to_owned);
         // Nobody waits longer than a day, whatever a server says.
         let seconds =
             |field: &str| answer.get(field).and_then(Value::as_u64).map(|seconds| Duration::from_secs(seconds.min(86_400)));
-        let missing = || self.refused(&answer, "it gave no code");
+        let missing = || self.refused(answer, "it gave no code");
         Ok(Invitation {
             user_code: word("user_code").ok_or_else(missing)?,
             verification_uri: word("verification_uri").or_else(|| word("verification_url")).ok_or_else(missing)?,
@@ -143,7 +147,11 @@ impl DeviceLogin {
         ];
         form.extend(invitation.verifier.as_deref().map(|verifier| ("code_verifier", verifier)));
         let answer = post_form(&self.client, &self.endpoint.name, &self.endpoint.token_url, &form).await?;
-        if let Some(token) = token_in(&answer, None) {
+        self.polled(&answer)
+    }
+
+    pub(crate) fn polled(&self, answer: &Value) -> Result<Polled, Failure> {
+        if let Some(token) = token_in(answer, None) {
             return Ok(Polled::Granted(token));
         }
         let name = &self.endpoint.name;
@@ -153,7 +161,7 @@ impl DeviceLogin {
             Some("access_denied") => Err(Failure::new(Code::ModelRefused, format!("the login to {name} was denied"))
                 .hint("begin again, and allow it on the page")),
             Some("expired_token") => Err(self.too_late()),
-            _ => Err(self.refused(&answer, "it gave neither a token nor a reason")),
+            _ => Err(self.refused(answer, "it gave neither a token nor a reason")),
         }
     }
 
