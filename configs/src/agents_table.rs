@@ -59,7 +59,10 @@ mod tests {
     fn the_table_that_comes_with_the_program_is_right_and_every_agent_of_it_is_kept_in_the_workspace() {
         let table = built_in();
         let names: Vec<&str> = table.keys().map(String::as_str).collect();
-        assert_eq!(names, ["aider", "claude", "claude-acp", "codex", "gemini", "gemini-acp", "goose", "goose-acp", "opencode-acp"]);
+        assert_eq!(
+            names,
+            ["aider", "claude", "claude-acp", "codex", "gemini", "gemini-acp", "goose", "goose-acp", "opencode", "opencode-acp"]
+        );
         for (name, program) in &table {
             assert_eq!(check_program(name, program), Ok(()));
             let texts = || program.environment.values().chain(program.files.values());

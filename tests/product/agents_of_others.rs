@@ -29,7 +29,8 @@ struct Agent {
     keeps: &'static str,
 }
 
-const AGENTS: [Agent; 8] = [
+const AGENTS: [Agent; 9] = [
+    Agent { name: "opencode", program: "opencode", keeps: ".helix/agent/data/opencode/" },
     Agent { name: "opencode-acp", program: "opencode", keeps: ".helix/agent/data/opencode/" },
     Agent { name: "claude-acp", program: "claude-agent-acp", keeps: ".helix/agent/claude/projects/" },
     Agent { name: "claude", program: "claude", keeps: ".helix/agent/claude/projects/" },
