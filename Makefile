@@ -43,9 +43,10 @@ lint: ## rustfmt, clippy, cargo-deny (where installed), layers
 	@$(ROCKSDB) && cargo test -q -p helix --test layers
 
 .PHONY: bench
-bench: ## measures the figures and writes docs/benchmarks.md (about 15 minutes; ARGS="--quick")
-	@scripts/setup.sh test
+bench: ## measures the figures and writes docs/benchmarks.md (about 20 minutes; ARGS="--quick")
+	@scripts/setup.sh test restate
 	@$(ROCKSDB) && scripts/bench.sh spine $(ARGS)
+	@scripts/peers.sh --missing restate
 
 .PHONY: bench-helios
 bench-helios: ## measures the version store beside git (about 20 minutes; ARGS="--quick")

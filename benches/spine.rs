@@ -6,11 +6,20 @@
 
 #[path = "spine/commit.rs"]
 mod commit;
+#[allow(dead_code, reason = "each bench uses a part of it")]
+#[path = "../tests/harness/group.rs"]
+mod group;
+#[path = "../tests/harness/not_run.rs"]
+mod not_run;
+#[path = "../tests/harness/peers.rs"]
+mod peers;
 #[path = "spine/raw.rs"]
 mod raw;
 #[allow(dead_code, reason = "each bench uses a part of it")]
 #[path = "report.rs"]
 mod report;
+#[path = "spine/restate.rs"]
+mod restate;
 #[path = "spine/resume.rs"]
 mod resume;
 #[path = "spine/stage.rs"]
@@ -24,12 +33,13 @@ use anyhow::Result;
 use helix_database::testing::{Durability, TestPostgres};
 
 use report::{Asked, Bench, Report};
+use restate::Restate;
 use stage::{Setting, Stage};
 
 const BENCH: Bench = Bench { name: "spine", command: "make bench", beside: &[("psql", "--version")] };
 
 /// What `--only` can name.
-const PARTS: [&str; 8] = ["resume", "silent", "node", "memory", "sqlite", "postgres", "commit", "size"];
+const PARTS: [&str; 9] = ["resume", "silent", "node", "memory", "sqlite", "restate", "postgres", "commit", "size"];
 
 fn main() -> Result<()> {
     let asked = Asked::read(&PARTS)?;
@@ -40,6 +50,8 @@ fn main() -> Result<()> {
 async fn measure(asked: &Asked) -> Result<()> {
     let mut report = Report::begin(BENCH);
     let scale = asked.scale;
+    // Asked for first, so that nobody waits for minutes to be told that it is missing.
+    let restate = if asked.wants("restate") { restate::programs()? } else { None };
     if asked.wants("resume") {
         let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
         report.take(resume::content_warm(&mut stage, scale).await?);
@@ -67,6 +79,16 @@ async fn measure(asked: &Asked) -> Result<()> {
         let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
         report.take(throughput::nothing(&mut stage, "SQLite", &raw, scale).await?);
         report.take(throughput::commands(&mut stage, "SQLite", scale).await?);
+        stage.leave().await?;
+    }
+    if asked.wants("restate") {
+        let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
+        let restate = match restate {
+            Some(programs) => Some(Restate::start(&programs).await?),
+            None => None,
+        };
+        report.take(vec![throughput::beside_restate(&mut stage, restate.as_ref(), scale).await?]);
+        drop(restate);
         stage.leave().await?;
     }
     if asked.wants("postgres") {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs peers: programs that were not written here and that Helix is tested and measured with. Each has a script of its name,
-# which says in which versions: clients, litellm, agents.
+# which says in which versions: clients, litellm, agents, restate.
 #
 #   scripts/peers.sh PEER...             installs those that are missing, and fails where one cannot be installed
 #   scripts/peers.sh --missing PEER...   only says which are missing

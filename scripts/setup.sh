@@ -122,15 +122,18 @@ if [ "${HELIX_WITHOUT_PEERS:-}" != 1 ]; then
         "$scripts/$peer.sh" --where >/dev/null || absent+=" $peer "
     done
 fi
-if [ -n "$absent" ]; then
-    # Debian's Python leaves out what makes a virtual environment.
-    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
-fi
+case $absent in
+    *" clients "* | *" agents "* | *" litellm "*)
+        # Debian's Python leaves out what makes a virtual environment.
+        python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+        ;;
+esac
 case $absent in
     *" clients "* | *" agents "*)
         has node || packages+=(nodejs)
         has npm || packages+=(npm)
         ;;
+    *" restate "*) has npm || packages+=(npm) ;;
 esac
 
 if [ ${#packages[@]} -gt 0 ]; then

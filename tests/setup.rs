@@ -227,6 +227,19 @@ fn tests_need_python_and_clients_that_can_be_installed_unless_it_was_agreed_to_g
 }
 
 #[test]
+fn the_server_that_durable_tasks_are_measured_beside_needs_npm_and_no_python() {
+    let machine = Machine::complete(0).lacks("npm").changes_by("apt-get");
+    machine.links("uname");
+    machine.has("python3", "exit 1");
+    let told = machine.set_up_for(&["test", "restate"], &[]);
+    assert_eq!(told.done.last().map(String::as_str), Some("apt-get install -y --no-install-recommends npm -qq"), "{}", told.said);
+    assert!(told.said.contains("only these need: restate"), "{}", told.said);
+    let agreed = machine.set_up_for(&["test", "restate"], &[("HELIX_WITHOUT_PEERS", "1")]);
+    assert_eq!(agreed.code, Some(0), "{}", agreed.said);
+    assert!(agreed.said.contains("*** missing: restate;"), "{}", agreed.said);
+}
+
+#[test]
 fn a_peer_is_installed_once_and_a_failure_is_told_and_leaves_nothing_that_counts() {
     let machine = Machine::complete(1_000);
     for name in ["mkdir", "flock", "rm", "touch", "chmod"] {

@@ -14,15 +14,43 @@ use tokio::sync::oneshot;
 
 use crate::raw::Raw;
 use crate::report::{Figure, Scale, quantile, readable};
+use crate::restate::Restate;
 use crate::stage::{Events, Stage};
 use crate::weight::cpu_seconds;
 
 /// Tasks under way at once.
-const IN_FLIGHT: usize = 64;
+pub const IN_FLIGHT: usize = 64;
+/// So many times what Restate does.
+const GOAL: f64 = 2.0;
+
+/// What of a run counts: what ends after a while of warming up.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    warm_up: Duration,
+    measured: Duration,
+}
+
+impl Window {
+    /// Of a run that stands alone.
+    fn alone(scale: Scale) -> Self {
+        Self { warm_up: Duration::from_secs(scale.pick(3, 1)), measured: Duration::from_secs(scale.pick(15, 3)) }
+    }
+
+    /// Of one of several turns.
+    fn turn(scale: Scale) -> Self {
+        Self { warm_up: Duration::from_secs(scale.pick(2, 1)), measured: Duration::from_secs(scale.pick(5, 2)) }
+    }
+
+    /// Its two ends, of a run that starts at this moment.
+    pub fn from(self, started: Instant) -> (Instant, Instant) {
+        let from = started + self.warm_up;
+        (from, from + self.measured)
+    }
+}
 
 /// Tasks of one step that does nothing.
 pub async fn nothing(stage: &mut Stage, database: &str, raw: &Raw, scale: Scale) -> Result<Vec<Figure>> {
-    let run = run(stage, &[], scale).await?;
+    let run = run(stage, &[], Window::alone(scale)).await?;
     let name = format!("durable one-step no-op tasks, {IN_FLIGHT} in flight, {database}");
     let beside = format!(
         "raw synced inserts: {} /s one each transaction, {} /s by {} (ratio: to the first); tasks made over REST, ends heard over SSE",
@@ -35,9 +63,45 @@ pub async fn nothing(stage: &mut Stage, database: &str, raw: &Raw, scale: Scale)
     Ok(figures)
 }
 
+/// The same beside calls of a handler that journals one step, in turns. Without Restate it is said that nothing was measured.
+pub async fn beside_restate(stage: &mut Stage, restate: Option<&Restate>, scale: Scale) -> Result<Figure> {
+    let name = format!("durable one-step no-op tasks, {IN_FLIGHT} in flight, SQLite, beside Restate");
+    let Some(restate) = restate else {
+        return Ok(Figure::new(name, 0.0, "tasks/s").not_measured("Restate is not installed: `scripts/peers.sh restate`"));
+    };
+    let window = Window::turn(scale);
+    let (mut ours, mut theirs, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..scale.pick(9, 3) {
+        // Who goes first alternates.
+        let (own, other) = if round % 2 == 0 {
+            let own = run(stage, &[], window).await?.per_second;
+            (own, restate.per_second(window).await?)
+        } else {
+            let other = restate.per_second(window).await?;
+            (run(stage, &[], window).await?.per_second, other)
+        };
+        ours.push(own);
+        theirs.push(other);
+        times.push(own / other);
+    }
+    for values in [&mut ours, &mut theirs, &mut times] {
+        values.sort_by(f64::total_cmp);
+    }
+    let spread = |values: &[f64]| format!("least {}, most {}", readable(quantile(values, 0.0)), readable(quantile(values, 1.0)));
+    let against = format!(
+        "{}; {}, a handler on its Rust SDK with one `ctx.run` that does nothing, called through its ingress, {IN_FLIGHT} at once: {} /s ({})",
+        spread(&ours),
+        restate.about,
+        readable(quantile(&theirs, 0.5)),
+        spread(&theirs)
+    );
+    let figure = Figure::new(format!("{name}: median of {} turns", ours.len()), quantile(&ours, 0.5), "tasks/s");
+    Ok(figure.against(against).times(quantile(&times, 0.5), Some(GOAL)))
+}
+
 /// Tasks of one command, `true`, in an empty folder.
 pub async fn commands(stage: &mut Stage, database: &str, scale: Scale) -> Result<Vec<Figure>> {
-    let run = run(stage, &["true"], scale).await?;
+    let run = run(stage, &["true"], Window::alone(scale)).await?;
     let name = format!("command tasks (`true`), {IN_FLIGHT} in flight, {database}");
     let mut figures = vec![Figure::new(name.clone(), run.per_second, "tasks/s")];
     figures.extend(run.costs(&name));
@@ -93,9 +157,7 @@ impl Ends {
     }
 }
 
-async fn run(stage: &mut Stage, commands: &[&str], scale: Scale) -> Result<Run> {
-    let warm_up = Duration::from_secs(scale.pick(3, 1));
-    let measured = Duration::from_secs(scale.pick(15, 3));
+async fn run(stage: &mut Stage, commands: &[&str], window: Window) -> Result<Run> {
     let commands = CommandSpec { commands: commands.iter().map(|text| (*text).to_owned()).collect(), artifacts: Vec::new() };
     let spec = TaskSpec::new("bench", TaskWork::Command(commands));
     let request = Arc::new(CreateTaskRequest { spec, import: None, attempts: 1, secrets: Vec::new() });
@@ -109,8 +171,7 @@ async fn run(stage: &mut Stage, commands: &[&str], scale: Scale) -> Result<Run> 
     stage.events.forget();
     let ends = Arc::new(Ends::default());
     let counted = Arc::new(AtomicU64::new(0));
-    let started = Instant::now();
-    let (from, to) = (started + warm_up, started + warm_up + measured);
+    let (from, to) = window.from(Instant::now());
     let lanes: Vec<_> = (0..IN_FLIGHT)
         .map(|_| tokio::spawn(lane(stage.client.clone(), Arc::clone(&request), Arc::clone(&ends), from, to)))
         .collect();
@@ -140,7 +201,7 @@ async fn run(stage: &mut Stage, commands: &[&str], scale: Scale) -> Result<Run> 
     }
     let (before, after) = before.zip(after).context("both ends of the window were seen")?;
     let tasks = (after.0 - before.0) as f64;
-    ensure!(tasks > 0.0, "no task ended within {measured:?}");
+    ensure!(tasks > 0.0, "no task ended within {:?}", window.measured);
     latencies.sort_by(f64::total_cmp);
     Ok(Run {
         per_second: tasks / after.3.duration_since(before.3).as_secs_f64(),
