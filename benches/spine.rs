@@ -24,6 +24,8 @@ mod restate;
 mod resume;
 #[path = "spine/stage.rs"]
 mod stage;
+#[path = "spine/step.rs"]
+mod step;
 #[path = "spine/throughput.rs"]
 mod throughput;
 #[path = "spine/weight.rs"]
@@ -32,6 +34,7 @@ mod weight;
 use anyhow::Result;
 use helix_database::testing::{Durability, TestPostgres};
 
+use raw::{Raw, Table};
 use report::{Asked, Bench, Report};
 use restate::Restate;
 use stage::{Setting, Stage};
@@ -75,7 +78,7 @@ async fn measure(asked: &Asked) -> Result<()> {
         stage.leave().await?;
     }
     if asked.wants("sqlite") {
-        let raw = raw::sqlite(scale).await?;
+        let raw = Raw::measure(&mut Table::sqlite().await?, scale).await?;
         let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
         report.take(throughput::nothing(&mut stage, "SQLite", &raw, scale).await?);
         report.take(throughput::commands(&mut stage, "SQLite", scale).await?);
@@ -93,14 +96,20 @@ async fn measure(asked: &Asked) -> Result<()> {
     }
     if asked.wants("postgres") {
         let server = TestPostgres::start(Durability::Synced);
-        let raw = raw::postgres(&server.url(&server.database().await), scale).await?;
+        let raw = Raw::measure(&mut Table::postgres(&server.url(&server.database().await)).await?, scale).await?;
         let database = server.url(&server.database().await);
         let mut stage = Stage::set(Setting { slots: 70, database }).await?;
         report.take(throughput::nothing(&mut stage, "PostgreSQL", &raw, scale).await?);
         stage.leave().await?;
     }
     if asked.wants("commit") {
-        report.take(commit::latency(scale).await?);
+        let folder = tempfile::tempdir()?;
+        let database = format!("sqlite:{}", folder.path().join("records.db").display());
+        report.take(commit::latency("SQLite", &database, &mut Table::sqlite().await?, scale).await?);
+        let server = TestPostgres::start(Durability::Synced);
+        let mut raw = Table::postgres(&server.url(&server.database().await)).await?;
+        let database = server.url(&server.database().await);
+        report.take(commit::latency("PostgreSQL", &database, &mut raw, scale).await?);
     }
     if asked.wants("size") {
         report.take(vec![weight::program_size()?]);

@@ -1,27 +1,103 @@
-//! How long the commit of a step takes: from `Records::write` to its answer, through the writer's actor, on SQLite.
+//! How long the commit of a step takes: from `Records::write` to its answer, through the writer's actor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use helix_actor_storage::StorageArgs;
-use helix_database::{Applied, Write};
-use helix_kernel::{Strategy, SupervisorSpec};
+use helix_database::{Applied, RecordStore, Write};
+use helix_kernel::{Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{Events, Records};
 use helix_objects::MemoryStore;
-use helix_protocol::{
-    AttemptId, CommandSpec, NewStep, NodeId, ObjectId, Principal, ProjectId, SnapshotId, Spend, StepId, StepOutcome, TaskId,
-    TaskRecord, TaskSpec, TaskWork, Timestamp, WorkerId,
-};
+use helix_protocol::{AttemptId, CommandSpec, NodeId, Principal, ProjectId, TaskId, TaskRecord, TaskSpec, TaskWork, WorkerId};
 
-use crate::report::{Figure, Scale, quantile};
+use crate::raw::Table;
+use crate::report::{Figure, Scale, quantile, readable};
+use crate::step::Content;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// Raw inserts and commits take turns, so that both see the same moments of the disk.
+const TURNS: usize = 10;
 
-/// p50 and p99, with one task at a time and with 64 at once.
-pub async fn latency(scale: Scale) -> Result<Vec<Figure>> {
-    let folder = tempfile::tempdir()?;
-    let store = helix_database::open(&format!("sqlite:{}", folder.path().join("records.db").display())).await?;
+/// p50 and p99 of each kind of step, with one task at a time and with 64 at once, beside raw inserts of the same
+/// bytes, as many each transaction as commits may share one.
+pub async fn latency(database: &str, url: &str, raw: &mut Table, scale: Scale) -> Result<Vec<Figure>> {
+    let store = helix_database::open(url).await?;
+    let (root, records) = writer(store).await?;
+    let mut figures = Vec::new();
+    for content in [Content::Empty, Content::Agent] {
+        for (tasks, steps) in [(1, scale.pick(100, 5)), (64, scale.pick(10, 1))] {
+            let run = run(&records, raw, content, Load { tasks, steps }).await?;
+            let name = format!("commit of {} on {database}, {tasks} at once", content.name());
+            figures.extend(run.figures(&name));
+        }
+    }
+    root.shutdown().await?;
+    Ok(figures)
+}
+
+/// So many tasks at once, each with so many steps in a turn.
+#[derive(Clone, Copy)]
+struct Load {
+    tasks: usize,
+    steps: usize,
+}
+
+/// Microseconds, sorted.
+struct Run {
+    commits: Vec<f64>,
+    raw: Vec<f64>,
+    content: Content,
+    tasks: usize,
+    bytes: usize,
+}
+
+impl Run {
+    fn figures(&self, name: &str) -> Vec<Figure> {
+        let figure = |(share, word): (f64, &str)| {
+            let (commit, raw) = (quantile(&self.commits, share), quantile(&self.raw, share));
+            let against = format!(
+                "from Records::write to its answer{}; raw synced inserts of its {} bytes, {}, in turns: {} ms",
+                self.content.holds(),
+                self.bytes,
+                if self.tasks == 1 { "one each transaction".to_owned() } else { format!("{} each transaction", self.tasks) },
+                readable(raw / 1e3)
+            );
+            let name = format!("{name}: {word} of {}", self.commits.len());
+            Figure::new(name, commit / 1e3, "ms").against(against).times(raw / commit, None)
+        };
+        [(0.5, "p50"), (0.99, "p99")].into_iter().map(figure).collect()
+    }
+}
+
+async fn run(records: &Records, raw: &mut Table, content: Content, load: Load) -> Result<Run> {
+    let mut tasks = Vec::new();
+    for _ in 0..load.tasks {
+        tasks.push(claimed(records).await?);
+    }
+    let (step, _) = content.step_on(tasks.first().context("there are tasks")?);
+    let body = serde_json::to_vec(&step)?;
+    let mut run = Run { commits: Vec::new(), raw: Vec::new(), content, tasks: load.tasks, bytes: body.len() };
+    for _ in 0..TURNS {
+        for _ in 0..load.steps {
+            let begun = Instant::now();
+            raw.insert(load.tasks, &body).await?;
+            run.raw.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        let lanes: Vec<_> = tasks.drain(..).map(|task| tokio::spawn(lane(records.clone(), task, content, load.steps))).collect();
+        for lane in lanes {
+            let (task, micros) = lane.await??;
+            tasks.push(task);
+            run.commits.extend(micros);
+        }
+    }
+    run.commits.sort_by(f64::total_cmp);
+    run.raw.sort_by(f64::total_cmp);
+    Ok(run)
+}
+
+/// The database's one writer, and who asks it.
+async fn writer(store: Arc<dyn RecordStore>) -> Result<(SupervisorHandle, Records)> {
     let args = StorageArgs {
         records: Arc::clone(&store),
         objects: Arc::new(MemoryStore::default()),
@@ -34,27 +110,11 @@ pub async fn latency(scale: Scale) -> Result<Vec<Figure>> {
     let records = Records::new(args.writer.clone(), store, LIMIT);
     let tree = SupervisorSpec::new("bench", Strategy::OneForOne)
         .child(helix_kernel::ChildSpec::supervisor(helix_actor_storage::branch(args)));
-    let root = helix_kernel::start(tree).await?;
-    let mut figures = Vec::new();
-    for (tasks, steps) in [(1, scale.pick(1_000, 50)), (64, scale.pick(100, 5))] {
-        let lanes: Vec<_> = (0..tasks).map(|_| tokio::spawn(lane(records.clone(), steps))).collect();
-        let mut micros = Vec::new();
-        for lane in lanes {
-            micros.extend(lane.await??);
-        }
-        micros.sort_by(f64::total_cmp);
-        for (share, word) in [(0.5, "p50"), (0.99, "p99")] {
-            let name = format!("step commit on SQLite, {tasks} at once: {word} of {}", micros.len());
-            let against = "from Records::write to its answer: writer, transaction, sync";
-            figures.push(Figure::new(name, quantile(&micros, share) / 1e3, "ms").against(against));
-        }
-    }
-    root.shutdown().await?;
-    Ok(figures)
+    Ok((helix_kernel::start(tree).await?, records))
 }
 
-/// Commits one step after the other on a task of its own; answers each commit's microseconds.
-async fn lane(records: Records, steps: usize) -> Result<Vec<f64>> {
+/// A new task that runs.
+async fn claimed(records: &Records) -> Result<TaskRecord> {
     let spec = Box::new(TaskSpec::new("commit", TaskWork::Command(CommandSpec::default())));
     let principal = Principal::local("bench");
     let (id, attempt, project) = (TaskId::new(), AttemptId::new(), ProjectId::DEFAULT);
@@ -62,51 +122,26 @@ async fn lane(records: Records, steps: usize) -> Result<Vec<f64>> {
         records.write(Write::CreateTask { id, attempt, spec, principal, project, idempotency_key: None, paused: None }).await?;
     let (node, worker, expected) = (NodeId::new(), WorkerId::new(), task_of(created)?.epoch);
     let claim = Write::Claim { task: id, expected, node, worker, events: Vec::new() };
-    let mut task = task_of(records.write(claim).await?)?;
+    task_of(records.write(claim).await?)
+}
+
+/// Commits one step after the other on a task of its own; answers the task and each commit's microseconds.
+async fn lane(records: Records, mut task: TaskRecord, content: Content, steps: usize) -> Result<(TaskRecord, Vec<f64>)> {
     let mut micros = Vec::with_capacity(steps);
     for _ in 0..steps {
-        let write = Write::Commit { step: Box::new(step_on(&task)), then: None, events: Vec::new() };
+        let (step, events) = content.step_on(&task);
+        let write = Write::Commit { step: Box::new(step), then: None, events };
         let begun = Instant::now();
         let applied = records.write(write).await?;
         micros.push(begun.elapsed().as_secs_f64() * 1e6);
         task = task_of(applied)?;
     }
-    Ok(micros)
+    Ok((task, micros))
 }
 
 fn task_of(applied: Applied) -> Result<TaskRecord> {
     match applied {
         Applied::Task { task, .. } | Applied::Step { task, .. } => Ok(*task),
         Applied::Done { .. } => bail!("the answer has no task"),
-    }
-}
-
-fn step_on(task: &TaskRecord) -> NewStep {
-    let tree = ObjectId([7; 32]);
-    NewStep {
-        id: StepId::new(),
-        task: task.id,
-        epoch: task.epoch,
-        attempt: task.attempt,
-        parent: task.head,
-        ordinal: task.steps + 1,
-        outcome: StepOutcome::Continue,
-        summary: "a step".to_owned(),
-        tree,
-        snapshot: SnapshotId(tree),
-        store_sequence: 0,
-        changes: Vec::new(),
-        skipped: Vec::new(),
-        torn: Vec::new(),
-        messages: Vec::new(),
-        long_messages: None,
-        exits: Vec::new(),
-        artifacts: Vec::new(),
-        heard: Vec::new(),
-        asked: Vec::new(),
-        spend: Spend::default(),
-        worker: task.worker,
-        confinement: None,
-        started_at: Timestamp::now(),
     }
 }

@@ -1,4 +1,4 @@
-//! What the disk and the database give without anything of ours: plain inserts of a small row, each transaction synced.
+//! What the disk and the database give without anything of ours: plain inserts over one connection, each transaction synced.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::report::Scale;
 
-/// A row's payload in bytes.
+/// A small row's payload in bytes.
 const PAYLOAD: usize = 512;
 
-/// Rows per second.
+/// Small rows per second.
 pub struct Raw {
     /// One row each transaction.
     pub single: f64,
@@ -23,61 +23,68 @@ pub struct Raw {
 impl Raw {
     /// Rows of a grouped transaction.
     pub const GROUP: usize = 64;
+
+    /// Inserts for some seconds.
+    pub async fn measure(table: &mut Table, scale: Scale) -> Result<Self> {
+        Ok(Self { single: rows(table, 1, scale).await?, grouped: rows(table, Self::GROUP, scale).await? })
+    }
 }
 
-/// SQLite in WAL mode with `synchronous=FULL`, one connection.
-pub async fn sqlite(scale: Scale) -> Result<Raw> {
-    let folder = tempfile::tempdir()?;
-    let options = SqliteConnectOptions::new().filename(folder.path().join("raw.db")).create_if_missing(true);
-    let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-    let mut connection = options.connect().await?;
-    sqlx::query("CREATE TABLE raw (id INTEGER PRIMARY KEY, body BLOB NOT NULL)").execute(&mut connection).await?;
-    let raw = Raw {
-        single: sqlite_rows(&mut connection, 1, scale).await?,
-        grouped: sqlite_rows(&mut connection, Raw::GROUP, scale).await?,
-    };
-    connection.close().await?;
-    Ok(raw)
-}
-
-/// PostgreSQL with `fsync` and `synchronous_commit`, one connection.
-pub async fn postgres(url: &str, scale: Scale) -> Result<Raw> {
-    let mut connection = PgConnection::connect(url).await?;
-    sqlx::query("CREATE TABLE raw (id BIGSERIAL PRIMARY KEY, body BYTEA NOT NULL)").execute(&mut connection).await?;
-    let raw = Raw {
-        single: postgres_rows(&mut connection, 1, scale).await?,
-        grouped: postgres_rows(&mut connection, Raw::GROUP, scale).await?,
-    };
-    connection.close().await?;
-    Ok(raw)
-}
-
-fn window(scale: Scale) -> Duration {
-    Duration::from_secs(scale.pick(4, 1))
-}
-
-async fn sqlite_rows(connection: &mut SqliteConnection, group: usize, scale: Scale) -> Result<f64> {
+async fn rows(table: &mut Table, group: usize, scale: Scale) -> Result<f64> {
+    let window = Duration::from_secs(scale.pick(4, 1));
     let (started, mut rows) = (Instant::now(), 0);
-    while started.elapsed() < window(scale) {
-        let mut transaction = connection.begin().await?;
-        for _ in 0..group {
-            sqlx::query("INSERT INTO raw (body) VALUES ($1)").bind(vec![7_u8; PAYLOAD]).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
+    while started.elapsed() < window {
+        table.insert(group, &[7; PAYLOAD]).await?;
         rows += group;
     }
     Ok(rows as f64 / started.elapsed().as_secs_f64())
 }
 
-async fn postgres_rows(connection: &mut PgConnection, group: usize, scale: Scale) -> Result<f64> {
-    let (started, mut rows) = (Instant::now(), 0);
-    while started.elapsed() < window(scale) {
-        let mut transaction = connection.begin().await?;
-        for _ in 0..group {
-            sqlx::query("INSERT INTO raw (body) VALUES ($1)").bind(vec![7_u8; PAYLOAD]).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        rows += group;
+/// A table of one column beside its key.
+pub enum Table {
+    /// In WAL mode with `synchronous=FULL`, in a folder of its own.
+    Sqlite { connection: SqliteConnection, _folder: tempfile::TempDir },
+    /// With `fsync` and `synchronous_commit`.
+    Postgres(PgConnection),
+}
+
+impl Table {
+    /// In a new file.
+    pub async fn sqlite() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let options = SqliteConnectOptions::new().filename(folder.path().join("raw.db")).create_if_missing(true);
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let mut connection = options.connect().await?;
+        sqlx::query("CREATE TABLE raw (id INTEGER PRIMARY KEY, body BLOB NOT NULL)").execute(&mut connection).await?;
+        Ok(Self::Sqlite { connection, _folder: folder })
     }
-    Ok(rows as f64 / started.elapsed().as_secs_f64())
+
+    /// In an empty database.
+    pub async fn postgres(url: &str) -> Result<Self> {
+        let mut connection = PgConnection::connect(url).await?;
+        sqlx::query("CREATE TABLE raw (id BIGSERIAL PRIMARY KEY, body BYTEA NOT NULL)").execute(&mut connection).await?;
+        Ok(Self::Postgres(connection))
+    }
+
+    /// One transaction of so many rows.
+    pub async fn insert(&mut self, rows: usize, body: &[u8]) -> Result<()> {
+        const INSERT: &str = "INSERT INTO raw (body) VALUES ($1)";
+        match self {
+            Self::Sqlite { connection, .. } => {
+                let mut transaction = connection.begin().await?;
+                for _ in 0..rows {
+                    sqlx::query(INSERT).bind(body.to_vec()).execute(&mut *transaction).await?;
+                }
+                transaction.commit().await?;
+            }
+            Self::Postgres(connection) => {
+                let mut transaction = connection.begin().await?;
+                for _ in 0..rows {
+                    sqlx::query(INSERT).bind(body.to_vec()).execute(&mut *transaction).await?;
+                }
+                transaction.commit().await?;
+            }
+        }
+        Ok(())
+    }
 }
