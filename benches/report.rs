@@ -93,6 +93,15 @@ impl Figure {
         self
     }
 
+    /// Says more of that.
+    pub fn and_beside(mut self, more: &str) -> Self {
+        if !self.against.is_empty() {
+            self.against.push_str("; ");
+        }
+        self.against.push_str(more);
+        self
+    }
+
     /// Takes the value back, and says why.
     pub fn not_measured(mut self, why: &str) -> Self {
         (self.value, self.ratio, self.met, self.unmeasured) = (0.0, None, None, true);

@@ -9,6 +9,8 @@ mod commit;
 #[allow(dead_code, reason = "each bench uses a part of it")]
 #[path = "../tests/harness/group.rs"]
 mod group;
+#[path = "spine/misses.rs"]
+mod misses;
 #[path = "../tests/harness/not_run.rs"]
 mod not_run;
 #[path = "../tests/harness/peers.rs"]
@@ -53,35 +55,36 @@ fn main() -> Result<()> {
 async fn measure(asked: &Asked) -> Result<()> {
     let mut report = Report::begin(BENCH);
     let scale = asked.scale;
+    let mut take = |figures| report.take(misses::told(figures));
     // Asked for first, so that nobody waits for minutes to be told that it is missing.
     let restate = if asked.wants("restate") { restate::programs()? } else { None };
     if asked.wants("resume") {
         let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
-        report.take(resume::content_warm(&mut stage, scale).await?);
-        report.take(resume::content_cold(&mut stage, scale).await?);
-        report.take(resume::with_setup(&mut stage, scale).await?);
+        take(resume::content_warm(&mut stage, scale).await?);
+        take(resume::content_cold(&mut stage, scale).await?);
+        take(resume::with_setup(&mut stage, scale).await?);
         stage.leave().await?;
     }
     if asked.wants("silent") {
         let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
-        report.take(resume::after_silence(&mut stage, scale).await?);
+        take(resume::after_silence(&mut stage, scale).await?);
         stage.leave().await?;
     }
     if asked.wants("node") {
         let mut stage = Stage::set(Setting { slots: 4, ..Setting::default() }).await?;
-        report.take(resume::node_killed(&mut stage, scale).await?);
+        take(resume::node_killed(&mut stage, scale).await?);
         stage.leave().await?;
     }
     if asked.wants("memory") {
         let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
-        report.take(weight::idle_and_full(&mut stage, scale).await?);
+        take(weight::idle_and_full(&mut stage, scale).await?);
         stage.leave().await?;
     }
     if asked.wants("sqlite") {
         let raw = Raw::measure(&mut Table::sqlite().await?, scale).await?;
         let mut stage = Stage::set(Setting { slots: 70, ..Setting::default() }).await?;
-        report.take(throughput::nothing(&mut stage, "SQLite", &raw, scale).await?);
-        report.take(throughput::commands(&mut stage, "SQLite", scale).await?);
+        take(throughput::nothing(&mut stage, "SQLite", &raw, scale).await?);
+        take(throughput::commands(&mut stage, "SQLite", scale).await?);
         stage.leave().await?;
     }
     if asked.wants("restate") {
@@ -90,7 +93,7 @@ async fn measure(asked: &Asked) -> Result<()> {
             Some(programs) => Some(Restate::start(&programs).await?),
             None => None,
         };
-        report.take(vec![throughput::beside_restate(&mut stage, restate.as_ref(), scale).await?]);
+        take(vec![throughput::beside_restate(&mut stage, restate.as_ref(), scale).await?]);
         drop(restate);
         stage.leave().await?;
     }
@@ -99,20 +102,20 @@ async fn measure(asked: &Asked) -> Result<()> {
         let raw = Raw::measure(&mut Table::postgres(&server.url(&server.database().await)).await?, scale).await?;
         let database = server.url(&server.database().await);
         let mut stage = Stage::set(Setting { slots: 70, database }).await?;
-        report.take(throughput::nothing(&mut stage, "PostgreSQL", &raw, scale).await?);
+        take(throughput::nothing(&mut stage, "PostgreSQL", &raw, scale).await?);
         stage.leave().await?;
     }
     if asked.wants("commit") {
         let folder = tempfile::tempdir()?;
         let database = format!("sqlite:{}", folder.path().join("records.db").display());
-        report.take(commit::latency("SQLite", &database, &mut Table::sqlite().await?, scale).await?);
+        take(commit::latency("SQLite", &database, &mut Table::sqlite().await?, scale).await?);
         let server = TestPostgres::start(Durability::Synced);
         let mut raw = Table::postgres(&server.url(&server.database().await)).await?;
         let database = server.url(&server.database().await);
-        report.take(commit::latency("PostgreSQL", &database, &mut raw, scale).await?);
+        take(commit::latency("PostgreSQL", &database, &mut raw, scale).await?);
     }
     if asked.wants("size") {
-        report.take(vec![weight::program_size()?]);
+        take(vec![weight::program_size()?]);
     }
     report.end(asked, |_| Ok(String::new()))
 }
