@@ -61,7 +61,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => branch.clone().prop_map(with("merge -q -m merged")),
         1 => run("merge --abort"),
         3 => branch.prop_map(with("cherry-pick")),
+        1 => run("cherry-pick --abort"),
         1 => run("revert --no-edit HEAD"),
+        1 => run("revert --abort"),
     ];
     prop::collection::vec(step, 4..30)
 }
@@ -170,8 +172,8 @@ impl Step {
                     });
                     return Went::Apart;
                 }
-                // git gives no merge up where files were edited after they were added; here they are kept first.
-                if words == &["merge", "--abort"] && class(&git) == Class::Fatal && class(&ours) == Class::Done {
+                // git gives nothing up where files were edited after they were added; here they are kept first.
+                if words.get(1) == Some(&"--abort") && class(&git) == Class::Fatal && class(&ours) == Class::Done {
                     let after = files(&both.helios);
                     let kept =
                         ours.err.split_once(" is kept in ").and_then(|(_, rest)| rest.split(' ').next()).expect("it is told");
@@ -203,10 +205,6 @@ fn waits(both: &Both) -> bool {
     ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"].iter().any(|name| both.git.join(".git").join(name).exists())
 }
 
-fn merges(both: &Both) -> bool {
-    both.git.join(".git/MERGE_HEAD").exists()
-}
-
 fn is_left_out(both: &Both, words: &[&str]) -> bool {
     let waits = waits(both);
     match words[0] {
@@ -214,11 +212,8 @@ fn is_left_out(both: &Both, words: &[&str]) -> bool {
         "commit" => !waits && both.git("", &["diff", "--cached", "--quiet"]).code == 0,
         "checkout" => waits && !words.contains(&"--"),
         "restore" => waits,
-        // Of a pick too, here.
-        "merge" if words.contains(&"--abort") => waits && !merges(both),
-        "reset" if words.contains(&"--soft") => waits && !merges(both),
         // A merge that git refuses brings back what is staged and removed in the folder.
-        "merge" => {
+        "merge" if !words.contains(&"--abort") => {
             both.git("", &["status", "--porcelain"]).out.lines().any(|line| line.starts_with("AD") || line.starts_with("MD"))
         }
         _ => false,

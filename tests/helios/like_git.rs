@@ -136,6 +136,13 @@ fn what_is_refused_while_a_merge_waits_is_refused_with_gits_codes() {
         let waiting = "merge side; merge old; commit -m no; switch old; checkout old; cherry-pick side; revert HEAD
             reset --soft HEAD; status --porcelain; diff --quiet; diff --quiet -- g";
         lines(waiting).for_each(|arguments| both.same_code("", &arguments));
+        // What one command began is not given up as another one's.
+        let others = if begun[0] == "merge" { "cherry-pick --abort; revert --abort; revert --continue" } else { "merge --abort" };
+        lines(others).for_each(|arguments| {
+            both.same_code("", &arguments);
+            let told = both.helios("", &arguments).err;
+            assert!(told.contains(&format!("`helios {} --abort` gives it up", begun[0])), "{told}");
+        });
         for arguments in ["diff --name-only", "diff --name-status", "diff --name-only -- g"] {
             both.same("", &arguments.split(' ').collect::<Vec<_>>());
         }
@@ -150,6 +157,42 @@ fn what_is_refused_while_a_merge_waits_is_refused_with_gits_codes() {
         both.same("", &["diff"]);
         both.done(&["commit", "-q", "-m", "decided"]);
         both.same("", &["status", "--porcelain"]);
+    }
+}
+
+#[test]
+fn a_pick_that_is_decided_ends_with_a_soft_reset_and_a_merge_does_not() {
+    for begun in ["merge side", "cherry-pick side", "revert HEAD~1"] {
+        let both = conflicting();
+        both.write("f", "later\n");
+        both.commit("later");
+        lines(begun).for_each(|arguments| both.same_code("", &arguments));
+        both.same_code("", &["reset", "--soft", "HEAD~1"]);
+        both.write("f", "decided\n");
+        both.done(&["add", "f"]);
+        both.same_code("", &["reset", "--soft", "HEAD~1"]);
+        both.same("", &["status", "--porcelain"]);
+        both.same("", &["diff", "HEAD", "--stat"]);
+        let is_over = begun != "merge side";
+        assert_eq!(both.helios("", &["status"]).out.contains("All conflicts are decided"), !is_over, "{begun}");
+        for give_up in ["cherry-pick --abort", "merge --abort"] {
+            lines(give_up).for_each(|arguments| both.same_code("", &arguments));
+            both.same("", &["status", "--porcelain"]);
+        }
+    }
+}
+
+#[test]
+fn a_pick_is_given_up_by_its_own_name_and_by_that_of_a_revert() {
+    for (begun, give_up) in [("cherry-pick side", "revert --abort"), ("revert HEAD~1", "cherry-pick --abort")] {
+        let both = conflicting();
+        both.write("f", "later\n");
+        both.commit("later");
+        for words in [begun, give_up] {
+            lines(words).for_each(|arguments| both.same_code("", &arguments));
+            both.same("", &["status", "--porcelain"]);
+        }
+        assert_eq!(fs::read_to_string(both.helios.join("f")).expect("read"), "later\n");
     }
 }
 

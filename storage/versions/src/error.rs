@@ -5,7 +5,7 @@ use std::path::Path;
 use helix_objects::ObjectError;
 use helix_protocol::{Code, Failure, ObjectId, SnapshotId};
 
-use crate::WorkspaceName;
+use crate::{MergingKind, WorkspaceName};
 
 /// A version library failure.
 #[derive(Debug, thiserror::Error)]
@@ -227,11 +227,15 @@ impl VersionError {
         Self::Io { path: path.display().to_string(), source: source.into() }
     }
 
-    /// The refusal of what cannot be done in a workspace while a merge waits there.
-    pub fn merge_waits(workspace: &WorkspaceName) -> Self {
+    /// The refusal of what cannot be done in a workspace while a merge waits there, or a pick.
+    pub fn merge_waits(workspace: &WorkspaceName, kind: MergingKind) -> Self {
         Self::Refused {
-            message: format!("workspace {workspace} is in the middle of a merge"),
-            hint: "commit it, or give it up with `helios merge --abort`",
+            message: format!("workspace {workspace} is in the middle of a {}", kind.verb()),
+            hint: match kind {
+                MergingKind::Merge => "commit it, or give it up with `helios merge --abort`",
+                MergingKind::CherryPick => "commit it, or give it up with `helios cherry-pick --abort`",
+                MergingKind::Revert => "commit it, or give it up with `helios revert --abort`",
+            },
         }
     }
 }
@@ -299,7 +303,7 @@ impl From<VersionError> for Failure {
             VersionError::Unmerged(_) => Failure::new(Code::InvalidState, message)
                 .hint("merge it first, or delete it anyway with `-D`; `helios undo` brings it back"),
             VersionError::Unresolved(_) => Failure::new(Code::InvalidState, message)
-                .hint("edit those files and `helios add` them, or give the merge up with `helios merge --abort`"),
+                .hint("edit those files and `helios add` them; `helios status` says how to give up instead"),
             VersionError::Refused { hint, .. } => Failure::new(Code::InvalidState, message).hint(hint),
             VersionError::DamagedRecord { .. } => {
                 Failure::new(Code::CorruptObject, message).hint("run `helios fsck`; a backup brings it back")

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use helix_protocol::{Code, Failure, SnapshotId};
-use helix_versions::{LocalChanges, PickRequest, VersionError};
+use helix_versions::{LocalChanges, MergingKind, PickRequest, VersionError};
 
 use super::commit::Commit;
 use super::unfinished::Move;
@@ -39,7 +39,7 @@ struct Picked {
     /// The snapshots, in this order
     #[arg(required_unless_present_any = ["abort", "conclude"])]
     snapshots: Vec<String>,
-    /// Gives one up that waits for conflicts to be decided, as `helios merge --abort` does
+    /// Gives one up that waits for conflicts to be decided, as `helios merge --abort` does with a merge
     #[arg(long, conflicts_with_all = ["snapshots", "mainline"])]
     abort: bool,
     /// Commits one whose conflicts are decided, as `helios commit` does
@@ -50,17 +50,11 @@ struct Picked {
     mainline: Option<usize>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Again,
-    Back,
-}
-
 impl Verb for CherryPick {
     const IS_DATED: bool = true;
 
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
-        self.picked.run(context, Direction::Again)
+        self.picked.run(context, MergingKind::CherryPick)
     }
 }
 
@@ -68,15 +62,15 @@ impl Verb for Revert {
     const IS_DATED: bool = true;
 
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
-        self.picked.run(context, Direction::Back)
+        self.picked.run(context, MergingKind::Revert)
     }
 }
 
 impl Picked {
-    fn run(&self, context: &mut Context<'_>, direction: Direction) -> Result<u8, Failure> {
+    fn run(&self, context: &mut Context<'_>, kind: MergingKind) -> Result<u8, Failure> {
         match Waiting::of(self.abort, self.conclude) {
-            Some(waiting) => waiting.end(context),
-            None => pick(context, &self.snapshots, self.mainline, direction),
+            Some(waiting) => waiting.end(context, kind),
+            None => pick(context, &self.snapshots, self.mainline, kind),
         }
     }
 }
@@ -92,20 +86,20 @@ impl Waiting {
         abort.then_some(Self::GiveUp).or(conclude.then_some(Self::Conclude))
     }
 
-    fn end(self, context: &mut Context<'_>) -> Result<u8, Failure> {
+    fn end(self, context: &mut Context<'_>, kind: MergingKind) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         match self {
-            Self::GiveUp => merge::abort(context, &here),
-            Self::Conclude if here.workspace()?.merging.is_none() => {
-                context.console.failing_with(FATAL, Err(VersionError::NoMerge))
+            Self::GiveUp => merge::abort(context, &here, kind),
+            Self::Conclude => {
+                context.console.failing_with(FATAL, merge::waits_as(&here.workspace()?, kind))?;
+                Commit::parse_from(["commit"]).run(context)
             }
-            Self::Conclude => Commit::parse_from(["commit"]).run(context),
         }
     }
 }
 
-fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>, direction: Direction) -> Result<u8, Failure> {
+fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>, kind: MergingKind) -> Result<u8, Failure> {
     let cwd = context.caller.cwd.clone();
     let here = Here::find(context, &cwd)?;
     // All of them first: what HEAD~1 is must not change on the way.
@@ -117,9 +111,10 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
         let from = here.repository().tree_of(&here.repository().head(here.name())?)?;
         Move { from, to: None }.begin(&here, here.name());
         let request = PickRequest { caller: here.caller(context, None), snapshot, mainline };
-        let (outcome, verb) = match direction {
-            Direction::Again => (here.repository().cherry_pick(&request), "cherry-pick"),
-            Direction::Back => (here.repository().revert(&request), "revert"),
+        let verb = kind.verb();
+        let outcome = match kind {
+            MergingKind::Revert => here.repository().revert(&request),
+            MergingKind::CherryPick | MergingKind::Merge => here.repository().cherry_pick(&request),
         };
         let code = if matches!(outcome, Err(VersionError::NothingToCommit(_))) { NO } else { FATAL };
         let outcome = context.console.failing_with(code, outcome.map_err(|error| empty(error, snapshot)))?;
@@ -127,7 +122,7 @@ fn pick(context: &mut Context<'_>, revisions: &[String], mainline: Option<usize>
         context.console.failing_with(FATAL, followed)?;
         drop(folder);
         let made = outcome.snapshot.map_or_else(String::new, |id| format!("{verb}: {}", id.short()));
-        let code = merge::tell(context, &here, &outcome, &made)?;
+        let code = merge::tell(context, &here, &outcome, kind, &made)?;
         if code != OK {
             let left = snapshots[place + 1..].iter().map(SnapshotId::short).collect::<Vec<_>>().join(" ");
             if !left.is_empty() {

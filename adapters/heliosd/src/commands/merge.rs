@@ -3,7 +3,8 @@
 use clap::Parser;
 use helix_protocol::{Failure, FileMode, ObjectId};
 use helix_versions::{
-    FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, Undo, Unresolved, VersionError, WorkingFolder, diff_entries,
+    FastForward, LocalChanges, MergeKind, MergeOutcome, MergeRequest, MergingKind, Undo, Unresolved, VersionError, WorkingFolder,
+    Workspace, diff_entries,
 };
 use serde_json::json;
 
@@ -61,7 +62,7 @@ impl Verb for Merge {
         let cwd = context.caller.cwd.clone();
         let here = Here::find(context, &cwd)?;
         if self.abort {
-            return abort(context, &here);
+            return abort(context, &here, MergingKind::Merge);
         }
         let label = self.target.clone().unwrap_or_default();
         let folder = here.folder()?;
@@ -87,7 +88,7 @@ impl Verb for Merge {
         let outcome = context.console.failing_with(code, outcome)?;
         follow(context, &here, &mut folder, &outcome, "merge")?;
         drop(folder);
-        tell(context, &here, &outcome, "Merge made by the three-way strategy.")
+        tell(context, &here, &outcome, MergingKind::Merge, "Merge made by the three-way strategy.")
     }
 }
 
@@ -95,23 +96,38 @@ impl Verb for Merge {
 pub fn none_waits(here: &Here) -> Result<(), Failure> {
     match here.repository().workspace(here.name())?.merging {
         None => Ok(()),
-        Some(_) => Err(VersionError::merge_waits(here.name()).into()),
+        Some(merging) => Err(VersionError::merge_waits(here.name(), merging.kind).into()),
     }
 }
 
-/// Gives a merge up, or what was picked or reverted.
-pub fn abort(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+/// Refuses to end a merge as a pick, or a pick as a merge. A pick and a revert can be ended as either, as in git.
+pub fn waits_as(before: &Workspace, kind: MergingKind) -> Result<(), VersionError> {
+    let is_merge = |kind| kind == MergingKind::Merge;
+    match before.merging.as_ref().map(|merging| merging.kind) {
+        None => Err(VersionError::NoMerge),
+        Some(begun) if is_merge(begun) == is_merge(kind) => Ok(()),
+        Some(begun) => Err(VersionError::Refused {
+            message: format!("no {} has begun, but a {}", kind.verb(), begun.verb()),
+            hint: match begun {
+                MergingKind::Merge => "`helios commit` concludes it, `helios merge --abort` gives it up",
+                MergingKind::CherryPick => "`helios commit` concludes it, `helios cherry-pick --abort` gives it up",
+                MergingKind::Revert => "`helios commit` concludes it, `helios revert --abort` gives it up",
+            },
+        }),
+    }
+}
+
+/// Gives up a merge, or what was picked or reverted.
+pub fn abort(context: &mut Context<'_>, here: &Here, kind: MergingKind) -> Result<u8, Failure> {
     let folder = here.folder()?;
     let mut folder = super::take_turn(context, here, &folder, LocalChanges::Keep)?;
     let before = here.workspace()?;
     let caller = here.caller(context, None);
     let to = here.repository().tree_of(&before.head)?;
-    if before.merging.is_none() {
-        return context.console.failing_with(FATAL, Err(VersionError::NoMerge));
-    }
+    context.console.failing_with(FATAL, waits_as(&before, kind))?;
     let from = here.repository().folder_tree(&before)?;
     let touched: Vec<_> = diff_entries(here.store(), Some(from), to)?.into_iter().map(|change| change.path).collect();
-    let (verb, reach) = ("merge --abort", Reach::Paths(&touched));
+    let (verb, reach) = (&*format!("{} --abort", kind.verb()), Reach::Paths(&touched));
     let kept = keep(context, &mut folder, &mut Doomed { here, workspace: &before, verb, base: from, to, reach, seen: None })?;
     let changes = LocalChanges::Keep;
     let mut in_the_way = folder.foresee(here.store(), Some(from), to, changes)?;
@@ -174,7 +190,7 @@ fn conflict(unresolved: &Unresolved) -> String {
 }
 
 /// Says what came of it.
-pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made: &str) -> Result<u8, Failure> {
+pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, kind: MergingKind, made: &str) -> Result<u8, Failure> {
     let conflicts: Vec<&[u8]> = outcome.unresolved.iter().map(|path| path.path.as_slice()).collect();
     let code = if conflicts.is_empty() { OK } else { NO };
     if context.is_json() {
@@ -198,7 +214,7 @@ pub fn tell(context: &mut Context<'_>, here: &Here, outcome: &MergeOutcome, made
             for path in &outcome.unresolved {
                 context.console.line(conflict(path))?;
             }
-            let hint = "fix them, `helios add` them and commit, or give up with `helios merge --abort`";
+            let hint = format!("fix them, `helios add` them and commit, or give up with `helios {} --abort`", kind.verb());
             context.console.line(format!("Automatic merge failed; {hint}"))?;
         }
     }

@@ -294,13 +294,14 @@ fn tell_long(context: &mut Context<'_>, found: &Found) -> Result<(), Failure> {
     if found.workspace.head.snapshot.is_none() {
         text.push_str("\nNo commits yet\n");
     }
-    if found.workspace.merging.is_some() {
-        let state = if found.undecided.is_empty() {
-            "All conflicts are decided: conclude the merge with `helios commit`.\n"
+    if let Some(merging) = &found.workspace.merging {
+        let verb = merging.kind.verb();
+        text.push_str(&if found.undecided.is_empty() {
+            format!("All conflicts are decided: conclude the {verb} with `helios commit`.\n")
         } else {
-            "You have paths that nobody decided yet.\n  (edit them, `helios add` them and commit, or give up with `helios merge --abort`)\n"
-        };
-        text.push_str(state);
+            let hint = format!("edit them, `helios add` them and commit, or give up with `helios {verb} --abort`");
+            format!("You have paths that nobody decided yet.\n  ({hint})\n")
+        });
     }
     let colour = context.caller.colour;
     let paint = |line: String, code: &str| if colour { format!("\t\x1b[{code}m{line}\x1b[m\n") } else { format!("\t{line}\n") };

@@ -338,7 +338,7 @@ impl Transaction<'_> {
     }
 
     /// The paths of a merge that are in `tree` as the merge left them.
-    fn undecided(&self, merging: &Merging, tree: ObjectId, fresh: &[NewObject]) -> Result<Vec<String>, VersionError> {
+    pub(super) fn undecided(&self, merging: &Merging, tree: ObjectId, fresh: &[NewObject]) -> Result<Vec<String>, VersionError> {
         let store = &**self.repository.store();
         let fresh: HashMap<ObjectId, &NewObject> = fresh.iter().map(|object| (object.id(), object)).collect();
         let mut undecided = Vec::new();

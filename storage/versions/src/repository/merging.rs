@@ -209,8 +209,7 @@ impl Repository {
 
     fn pick(&self, request: &PickRequest, kind: MergingKind) -> Result<MergeOutcome, VersionError> {
         let PickRequest { caller, snapshot: id, mainline } = request;
-        let verb = if kind == MergingKind::Revert { "revert" } else { "cherry-pick" };
-        let (outcome, recorded) = self.change(caller, verb, |change| {
+        let (outcome, recorded) = self.change(caller, kind.verb(), |change| {
             let record = change.head_without_merge(caller)?;
             let from = change.head_tree(&record)?;
             change.nothing_staged(caller, from)?;

@@ -158,6 +158,17 @@ pub enum MergingKind {
     Revert,
 }
 
+impl MergingKind {
+    /// The command that began it, and that gives it up with `--abort`.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::CherryPick => "cherry-pick",
+            Self::Revert => "revert",
+        }
+    }
+}
+
 /// A path of a merge that somebody must decide about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresolved {

@@ -8,7 +8,7 @@ use crate::{BranchName, VersionError};
 
 use super::Repository;
 use super::names::{RefName, WorkspaceName, nearest};
-use super::records::{Head, HeadTarget, Merging, Record, RefRecord, Staged, WorkspaceKeys, WorkspaceRecord};
+use super::records::{Head, HeadTarget, Merging, MergingKind, Record, RefRecord, Staged, WorkspaceKeys, WorkspaceRecord};
 use super::transaction::{Caller, Log, Recorded, Transaction};
 
 /// A workspace.
@@ -251,8 +251,8 @@ impl Repository {
         Ok(Switched { from, to, head, recorded })
     }
 
-    /// Moves the head of the caller's workspace, and the branch it is on, to another snapshot. Gives a merge that has begun up,
-    /// except for a soft one, which is refused then.
+    /// Moves the head of the caller's workspace, and the branch it is on, to another snapshot. Gives up a merge that has begun, or
+    /// a pick; a soft one is refused in a merge, and in a pick until all of it is decided, as in git.
     pub fn reset(&self, caller: &Caller, to: SnapshotId, kind: ResetKind) -> Result<Switched, VersionError> {
         let keys = WorkspaceKeys(&caller.workspace);
         let ((from, tree, head), recorded) = self.change(caller, "reset", |change| {
@@ -261,9 +261,18 @@ impl Repository {
             let tree = change.look_at(to)?.tree;
             match kind {
                 ResetKind::Soft => {
-                    change.no_merge(&caller.workspace)?;
                     let staged: Option<Staged> = change.read(Family::Workspaces, &keys.staged())?;
-                    let staged = staged.map_or(from, |staged| staged.tree);
+                    let staged = match change.merging(&caller.workspace)? {
+                        None => staged.map_or(from, |staged| staged.tree),
+                        Some(merging) => {
+                            let tree = merging.folder_tree(staged);
+                            if merging.kind == MergingKind::Merge || !change.undecided(&merging, tree, &[])?.is_empty() {
+                                return Err(VersionError::merge_waits(&caller.workspace, merging.kind));
+                            }
+                            change.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;
+                            tree
+                        }
+                    };
                     let staged = Some(Staged { tree: staged, onto: Some(tree) }).filter(|staged| staged.tree != tree);
                     change.put(Family::Workspaces, &keys.staged(), staged.as_ref(), Log::Told)?;
                 }
@@ -411,7 +420,7 @@ impl Transaction<'_> {
     pub(crate) fn no_merge(&mut self, name: &WorkspaceName) -> Result<(), VersionError> {
         match self.merging(name)? {
             None => Ok(()),
-            Some(_) => Err(VersionError::merge_waits(name)),
+            Some(merging) => Err(VersionError::merge_waits(name, merging.kind)),
         }
     }
 
