@@ -110,7 +110,7 @@ impl Engine {
             *open = None;
         }
         trust::admit(&location.repository)?;
-        let repository = Arc::new(OpenRepository::open(location, self.live.total(), console)?);
+        let repository = Arc::new(OpenRepository::open(location, &self.live, console)?);
         *open = Some(Arc::clone(&repository));
         Ok(repository)
     }

@@ -250,7 +250,7 @@ impl Here {
 impl Drop for Here {
     /// Whatever the command did, those who watch look.
     fn drop(&mut self) {
-        self.open.note_trees();
+        self.open.note_memory();
         self.open.touch();
         self.open.changes.say();
     }

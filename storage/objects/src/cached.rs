@@ -86,6 +86,15 @@ impl<S: ObjectStore> Cached<S> {
         stats
     }
 
+    /// Bounds it anew, and lets go of what is above that.
+    pub fn set_limit(&self, limit_bytes: usize) {
+        for shard in &self.cache.shards {
+            let mut shard = shard.lock();
+            shard.limit = limit_bytes / SHARDS;
+            shard.shrink(limit_bytes / SHARDS);
+        }
+    }
+
     /// Compresses everything that is kept as it came: for when nobody asks for anything.
     pub fn squeeze(&self) {
         self.cache.squeeze(|_| true);
@@ -351,6 +360,20 @@ mod tests {
         assert_eq!(cached.cache_stats().hits, after.hits + 1, "it was used last");
         assert_eq!(&cached.read(objects[1].id()).unwrap(), objects[1].bytes());
         assert_eq!(cached.cache_stats().misses, after.misses + 1);
+    }
+
+    #[test]
+    fn a_bound_that_is_set_later_holds_at_once_and_from_then_on() {
+        let cached = Cached::new(MemoryStore::new(), 8 << 20);
+        let objects: Vec<NewObject> =
+            (0..2_000).map(|number| NewObject::new(Bytes::from(format!("line of text {number}\n").repeat(200)))).collect();
+        cached.put(&objects[..1_000], Durability::NoSync).unwrap();
+        assert!(cached.cache_stats().bytes > 256 << 10);
+        cached.set_limit(256 << 10);
+        assert!(cached.cache_stats().bytes <= 256 << 10);
+        cached.put(&objects[1_000..], Durability::NoSync).unwrap();
+        let stats = cached.cache_stats();
+        assert!(stats.bytes <= 256 << 10 && stats.objects > 0, "{stats:?}");
     }
 
     #[test]

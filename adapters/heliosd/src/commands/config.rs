@@ -88,7 +88,7 @@ impl Verb for Config {
 /// Gives a setting a value, or its default again, also in the folders that are open.
 fn change(context: &mut Context<'_>, here: &Here, key: &str, value: Option<&str>) -> Result<&'static Setting, Failure> {
     let setting = here.open.settings().set(key, value)?;
-    here.open.reopen_folders();
+    here.open.follow_settings();
     if context.is_json() {
         context.console.json(&json!({"key": setting.key, "value": value, "decided_by_store": is_decided(setting)}))?;
     }

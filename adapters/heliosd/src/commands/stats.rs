@@ -13,8 +13,9 @@ use crate::here::Here;
 /// Shows figures of the repository, one per line
 ///
 /// commit_latency_* are of the latest commits in this engine, from the request to its answer; commits_per_hour counts those
-/// of the last hour; storage_utilization is everything the store takes on disk; memory_usage is the whole engine, and
-/// memory_of_trees what it holds of all repositories' folders and heads (L0): at most 1GB between commands.
+/// of the last hour; storage_utilization is everything the store takes on disk; memory_usage is the whole engine,
+/// memory_of_trees what it holds of all repositories' folders and heads (L0), and memory_of_content what it holds of their content,
+/// compressed (L1). What these two are at most between commands, performance.l0_cache_size and performance.l1_cache_size say.
 #[derive(Parser)]
 #[command(name = "stats", after_help = "Examples:\n  helios stats\n  helios stats | grep commit_latency\n  helios stats --json")]
 pub struct Stats {}
@@ -59,6 +60,7 @@ impl Verb for Stats {
             ("memory_usage", bytes(memory), json!(memory)),
             ("memory_of_database", bytes(rocks.memory_bytes), json!(rocks.memory_bytes)),
             ("memory_of_trees", bytes(context.engine.live_bytes() as u64), json!(context.engine.live_bytes())),
+            ("memory_of_content", bytes(context.engine.content_bytes() as u64), json!(context.engine.content_bytes())),
             ("memory_of_folders", bytes(here.open.folder_bytes() as u64), json!(here.open.folder_bytes())),
         ];
         if context.is_json() {

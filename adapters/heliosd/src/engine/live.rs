@@ -1,25 +1,36 @@
-//! L0 of all repositories: the trees of working folders and of heads, held together under one bound.
+//! What is in memory of all repositories: the trees of working folders and of heads (L0) together under one bound, and compressed
+//! content (L1) under another. Each bound is the largest that the settings of an open repository say.
 //!
-//! Each holder says at the end of a command what it has in memory by then. Whatever a command is in stays, so the bound holds
-//! between commands, and while they run by as much as the trees that they are in take.
+//! Each holder says at the end of a command what it has in memory by then. Whatever a command is in stays, so the bounds hold
+//! between commands; while they run it is more by the trees that they are in, and by the content that they read.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use helix_versions::{LIVE_LIMIT, WorkspaceName};
+use helix_versions::WorkspaceName;
 use parking_lot::Mutex;
 
 use super::{Engine, Place, SharedFolder};
 use crate::memory;
 
-/// What trees in memory take together.
+/// What is in memory together.
+#[derive(Default)]
 pub struct Live {
-    /// In bytes.
-    limit: usize,
-    total: Total,
+    trees: Total,
+    content: Total,
     /// Held by who makes room.
     making_room: Mutex<()>,
+}
+
+/// What may be in memory of a repository, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Of trees (L0).
+    pub trees: usize,
+    /// Of compressed content (L1).
+    pub content: usize,
 }
 
 /// The sum of all shares, in bytes.
@@ -38,20 +49,21 @@ enum Held {
     Tree(Place, WorkspaceName),
 }
 
-impl Default for Live {
-    fn default() -> Self {
-        Self { limit: LIVE_LIMIT, total: Total::default(), making_room: Mutex::default() }
+impl Live {
+    /// What all trees take.
+    pub fn trees(&self) -> &Total {
+        &self.trees
+    }
+
+    /// What all compressed content takes.
+    pub fn content(&self) -> &Total {
+        &self.content
     }
 }
 
-impl Live {
-    /// The sum that holders take part in.
-    pub fn total(&self) -> &Total {
-        &self.total
-    }
-
+impl Total {
     fn bytes(&self) -> usize {
-        self.total.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -83,22 +95,67 @@ impl Drop for Share {
 impl Engine {
     /// Memory that the trees of all repositories take (L0), in bytes, as of the last command in each.
     pub fn live_bytes(&self) -> usize {
-        self.live.bytes()
+        self.live.trees.bytes()
     }
 
-    /// Lets go of trees, the least recently used first, until what is left is within the limit: after each command, and within
-    /// those that go from folder to folder.
+    /// Memory that compressed content of all repositories takes (L1), in bytes, as of the last command in each.
+    pub fn content_bytes(&self) -> usize {
+        self.live.content.bytes()
+    }
+
+    /// Lets go of what was used longest ago, until what is left is within the bounds: after each command, and within those that go
+    /// from folder to folder.
     pub fn make_room(&self) {
-        if self.live_bytes() <= self.live.limit {
+        let bounds = self.bounds();
+        if self.live_bytes() <= bounds.trees && self.content_bytes() <= bounds.content {
             return;
         }
         // Who is at it sees this too, or the next one does.
         let Some(_alone) = self.live.making_room.try_lock() else { return };
+        let before = (self.live_bytes(), self.content_bytes());
+        self.let_go_of_trees(bounds.trees);
+        self.let_go_of_content(bounds.content);
+        let after = (self.live_bytes(), self.content_bytes());
+        tracing::info!(?before, ?after, "trees and content in memory were let go for room");
+        memory::give_back();
+    }
+
+    /// The largest that an open repository has. One that is being opened has nothing in memory yet.
+    fn bounds(&self) -> Bounds {
+        let mut bounds = Bounds { trees: 0, content: 0 };
+        for place in self.open.lock().values() {
+            if let Some(Some(open)) = place.try_lock().as_deref() {
+                let Bounds { trees, content } = open.bounds();
+                bounds = Bounds { trees: bounds.trees.max(trees), content: bounds.content.max(content) };
+            }
+        }
+        bounds
+    }
+
+    fn let_go_of_content(&self, limit: usize) {
+        let mut places: Vec<(Duration, Place)> = Vec::new();
+        for place in self.open.lock().values() {
+            if let Some(Some(open)) = place.try_lock().as_deref() {
+                places.push((open.unused_for(), Arc::clone(place)));
+            }
+        }
+        places.sort_by_key(|(unused, _)| Reverse(*unused));
+        for (_, place) in places {
+            let above = self.content_bytes().saturating_sub(limit);
+            if above == 0 {
+                break;
+            }
+            if let Some(Some(open)) = place.try_lock().as_deref() {
+                open.keep_content(open.content_bytes().saturating_sub(above));
+            }
+        }
+    }
+
+    fn let_go_of_trees(&self, limit: usize) {
         let mut held = self.held();
         held.sort_by_key(|(used, _)| *used);
-        let before = self.live_bytes();
         for (_, held) in held {
-            if self.live_bytes() <= self.live.limit {
+            if self.live_bytes() <= limit {
                 break;
             }
             match held {
@@ -114,14 +171,9 @@ impl Engine {
                 }
             }
         }
-        let after = self.live_bytes();
-        if after < before {
-            tracing::info!(before, after, "trees in memory were let go for room");
-            memory::give_back();
-        }
     }
 
-    /// Everything that is in memory, with when it was used last.
+    /// Every tree that is in memory, with when it was used last.
     fn held(&self) -> Vec<(Instant, Held)> {
         let places: Vec<Place> = self.open.lock().values().map(Arc::clone).collect();
         let mut held = Vec::new();
@@ -145,7 +197,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use helios_client::{Run, Text};
-    use helix_objects::MemoryStore;
+    use helix_objects::{MemoryStore, hash};
     use helix_versions::{Events, FolderRules, WorkingFolder};
 
     use super::*;
@@ -179,15 +231,24 @@ mod tests {
     struct Small {
         engine: Engine,
         place: tempfile::TempDir,
+        /// What every repository of it is told, in bytes.
+        room: usize,
     }
 
     impl Small {
         /// With a repository `main`, which has one commit.
         fn new() -> Self {
-            let mut small = Self { engine: Engine::new(None), place: tempfile::tempdir().unwrap() };
-            small.repository("main");
-            small.engine.live.limit = ROOM * small.engine.live_bytes();
+            let mut small = Self { engine: Engine::new(None), place: tempfile::tempdir().unwrap(), room: 1 << 30 };
+            let main = small.repository("main");
+            small.room = ROOM * small.engine.live_bytes();
+            small.bound_trees(&main);
+            // New settings have folders opened anew.
+            small.run(&main, &["status"]);
             small
+        }
+
+        fn bound_trees(&self, root: &Path) {
+            self.run(root, &["config", "set", "performance.l0_cache_size", &self.room.to_string()]);
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -206,8 +267,8 @@ mod tests {
             };
             assert_eq!(commands::run(&self.engine, run, &mut Quiet), 0, "{argv:?}");
             self.engine.make_room();
-            let (bytes, limit) = (self.engine.live_bytes(), self.engine.live.limit);
-            assert!(bytes <= limit, "{bytes} bytes are held, and the limit is {limit}");
+            let (bytes, content, bounds) = (self.engine.live_bytes(), self.engine.content_bytes(), self.engine.bounds());
+            assert!(bytes <= bounds.trees && content <= bounds.content, "{bytes} and {content} bytes are held, and {bounds:?}");
         }
 
         fn commit(&self, folder: &Path) {
@@ -222,6 +283,7 @@ mod tests {
                 fs::write(folder.join(format!("file{number}.py")), format!("content {number}")).unwrap();
             }
             self.run(&root, &["init"]);
+            self.bound_trees(&root);
             self.commit(&root);
             root
         }
@@ -305,15 +367,39 @@ mod tests {
             let path = format!("d{}/file{number}.py", number / 50);
             assert!(open.repository.read_file(&main_workspace, path.as_bytes()).unwrap().is_some());
         }
-        open.note_trees();
+        open.note_memory();
         assert!(small.engine.live_bytes() > folders, "what is kept of a head counts");
         let kept = open.repository.live_bytes().unwrap();
         drop(open);
         // The folders are older, and they are not enough.
-        let mut small = small;
-        small.engine.live.limit = kept - 1;
-        small.engine.make_room();
+        let small = Small { room: kept - 1, ..small };
+        small.bound_trees(&other);
+        small.run(&other, &["status"]);
+        assert!(small.engine.live_bytes() > kept, "a repository that says more has its way");
+        small.bound_trees(&main);
         assert_eq!((small.engine.live_bytes(), small.held(&main), small.held(&other)), (0, 0, 0));
         assert!(small.open(&main).repository.read_file(&main_workspace, b"d0/file0.py").unwrap().is_some());
+    }
+
+    #[test]
+    fn compressed_content_of_many_repositories_has_one_bound_and_what_was_used_longest_ago_goes() {
+        const MOST: usize = 256 << 10;
+        let small = Small::new();
+        // What cannot be compressed, and more of it than the bound.
+        let noise = |name: String| -> Vec<u8> { (0..128).flat_map(|block| hash(format!("{name} {block}").as_bytes()).0).collect() };
+        let roots: Vec<PathBuf> = ["main", "r1", "r2"].map(|name| small.path(name)).into();
+        roots[1..].iter().for_each(|root| drop(small.repository(root.file_name().unwrap().to_str().unwrap())));
+        let mut kept = Vec::new();
+        for root in &roots {
+            small.run(root, &["config", "set", "performance.l1_cache_size", &MOST.to_string()]);
+        }
+        for root in &roots {
+            (0..100).for_each(|file| fs::write(root.join(format!("noise{file}")), noise(format!("{root:?} {file}"))).unwrap());
+            small.commit(root);
+            kept.push(small.open(root).content_bytes());
+        }
+        assert!(kept.iter().all(|bytes| *bytes > MOST / 2), "whoever was last keeps its own: {kept:?}");
+        let left: Vec<usize> = roots.iter().map(|root| small.open(root).content_bytes()).collect();
+        assert!(left[0] < MOST / 8 && left[1] < MOST / 2 && left[2] == kept[2], "{left:?} of {kept:?}");
     }
 }

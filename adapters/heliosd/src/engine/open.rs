@@ -17,7 +17,7 @@ use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceNa
 use parking_lot::{Mutex, MutexGuard};
 
 use super::changes::Changes;
-use super::live::{Share, Total};
+use super::live::{Bounds, Live, Share, Total};
 use super::location::Location;
 use super::meter::Meter;
 use super::settings::Settings;
@@ -44,9 +44,12 @@ pub struct OpenRepository {
     rhythm: Mutex<Rhythm>,
     settings: Mutex<Settings>,
     folders: Mutex<HashMap<WorkspaceName, Folder>>,
-    /// What all that is in memory of the engine's repositories takes, and what of it the trees of this one's heads take.
+    /// What the trees in memory of the engine's repositories take, and what of it those of this one's heads take.
     live: Total,
     trees: Share,
+    /// What of all compressed content in memory is this one's.
+    content: Share,
+    bounds: Mutex<Bounds>,
     used: Mutex<Instant>,
     /// It has let go of memory since it was used last.
     rested: AtomicBool,
@@ -63,16 +66,18 @@ type Folder = Arc<SharedFolder>;
 
 impl OpenRepository {
     /// Opens the repository at a location, waiting for whoever has its store. What is in memory of it is a part of `live`.
-    pub fn open(location: &Location, live: &Total, console: &mut Console<'_>) -> Result<Self, Failure> {
+    pub fn open(location: &Location, live: &Live, console: &mut Console<'_>) -> Result<Self, Failure> {
         let settings = Settings::read(&location.own_folder())?;
         let rules = rules(&location.repository, &settings);
-        let folder = looked_at_ahead(location, rules, live);
+        let folder = looked_at_ahead(location, rules, live.trees());
         let PinnedStore { store, pin } = PinnedStore::open(location, &settings, console)?;
         let folders = folder.and_then(|folder| Some((location.workspace.clone(), folder.recv().ok()?)));
         let repository = Repository::open(Arc::clone(&store) as Arc<dyn RecordStore>).map_err(|error| match error {
             helix_versions::VersionError::Unknown { .. } => half_made(&location.repository),
             error => error.into(),
         })?;
+        let bounds = settings.bounds();
+        repository.set_live_limit(bounds.trees);
         Ok(Self {
             root: location.repository.clone(),
             pin,
@@ -84,8 +89,10 @@ impl OpenRepository {
             changes: Arc::default(),
             settings: Mutex::new(settings),
             folders: Mutex::new(folders.into_iter().collect()),
-            live: live.clone(),
-            trees: Share::of(live),
+            live: live.trees().clone(),
+            trees: Share::of(live.trees()),
+            content: Share::of(live.content()),
+            bounds: Mutex::new(bounds),
             used: Mutex::new(Instant::now()),
             rested: AtomicBool::new(false),
         })
@@ -136,7 +143,7 @@ impl OpenRepository {
 
     /// Lets every folder go, so that the next command opens it with the present settings; one that a command is in once that has
     /// ended.
-    pub fn reopen_folders(&self) {
+    fn reopen_folders(&self) {
         self.folders.lock().retain(|_, folder| {
             folder.outdate();
             Arc::strong_count(folder) > 1
@@ -153,26 +160,54 @@ impl OpenRepository {
         self.folders.lock().values().map(|folder| folder.bytes()).sum()
     }
 
-    /// Notes what the trees of heads have in memory. Where somebody writes, that command notes it at its end.
-    pub fn note_trees(&self) {
+    /// Notes what the trees of heads and the compressed content have in memory. Where somebody writes, that command notes the trees
+    /// at its end.
+    pub fn note_memory(&self) {
         if let Some(bytes) = self.repository.live_bytes() {
             self.trees.set(bytes);
         }
+        self.content.set(usize::try_from(self.store.cache_stats().bytes).unwrap_or(usize::MAX));
     }
 
     /// Lets go of the tree of a workspace's head.
     pub fn let_go_of_tree(&self, workspace: &WorkspaceName) {
         self.repository.let_go_of_tree(workspace);
-        self.note_trees();
+        self.note_memory();
     }
 
-    /// Reads the settings again where somebody edited the file, also for the folders that are open. What the store was opened with
-    /// stays until it is opened again.
+    /// Memory that its compressed content took at the end of the last command, in bytes.
+    pub fn content_bytes(&self) -> usize {
+        self.content.bytes()
+    }
+
+    /// Keeps about so many bytes of the compressed content that was used last.
+    pub fn keep_content(&self, bytes: usize) {
+        self.store.shrink(bytes);
+        self.note_memory();
+    }
+
+    /// What it may have in memory by its settings.
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.lock()
+    }
+
+    /// Reads the settings again where somebody edited the file.
     pub fn refresh_settings(&self) -> Result<(), Failure> {
         if self.settings.lock().refresh()? {
-            self.reopen_folders();
+            self.follow_settings();
         }
         Ok(())
+    }
+
+    /// Goes by the settings as they are now, also in the folders that are open. What the database was opened with stays until it is
+    /// opened again.
+    pub fn follow_settings(&self) {
+        let bounds = self.settings().bounds();
+        if std::mem::replace(&mut *self.bounds.lock(), bounds) != bounds {
+            self.repository.set_live_limit(bounds.trees);
+            self.store.set_limit(bounds.content);
+        }
+        self.reopen_folders();
     }
 
     /// The settings.
@@ -197,8 +232,7 @@ impl OpenRepository {
             return false;
         }
         self.repository.rest();
-        self.note_trees();
-        self.store.shrink(RESTING_CACHE_BYTES);
+        self.keep_content(RESTING_CACHE_BYTES);
         if let Err(error) = self.store.store().rest() {
             tracing::warn!(%error, root = %self.root.display(), "what is buffered of a repository stays in memory");
         }

@@ -13,6 +13,7 @@ use helix_protocol::{Code, Failure};
 use helix_versions::Retention;
 use serde_norway::{Mapping, Value};
 
+use super::live::Bounds;
 use crate::context;
 
 /// What a setting can be.
@@ -49,7 +50,18 @@ pub const SETTINGS: &[Setting] = &[
     setting("commit.durability", Kind::OneOf(&["nosync", "group", "sync"]), "nosync", "when a commit counts as made"),
     setting("workspace.file_cap", Kind::Bytes, "64MB", "larger files are told of instead of committed"),
     setting("workspace.events", Kind::Flag, "true", "follow the folder by file events where the system has them"),
-    setting("performance.l1_cache_size", Kind::Bytes, "512MB", "memory for compressed content"),
+    setting(
+        "performance.l0_cache_size",
+        Kind::Bytes,
+        "1GB",
+        "memory for the trees of folders and heads, between commands; for all repositories of the engine, the most that one says",
+    ),
+    setting(
+        "performance.l1_cache_size",
+        Kind::Bytes,
+        "512MB",
+        "memory for compressed content; for all repositories of the engine, between commands, the most that one says",
+    ),
     setting(
         "performance.compression",
         Kind::OneOf(&["lz4", "zstd"]),
@@ -198,6 +210,12 @@ impl Settings {
     /// A text that is not empty.
     pub fn text(&self, key: &str) -> Option<String> {
         self.known(key).filter(|value| !value.is_empty())
+    }
+
+    /// What may be held in memory.
+    pub fn bounds(&self) -> Bounds {
+        let size = |key| usize::try_from(self.bytes(key)).unwrap_or(usize::MAX);
+        Bounds { trees: size("performance.l0_cache_size"), content: size("performance.l1_cache_size") }
     }
 
     /// When a commit counts as made.

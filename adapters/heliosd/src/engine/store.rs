@@ -108,8 +108,7 @@ impl PinnedStore {
 }
 
 fn cached(store: RocksStore, settings: &Settings) -> Arc<Cached<RocksStore>> {
-    let cache_bytes = usize::try_from(settings.bytes("performance.l1_cache_size")).unwrap_or(usize::MAX);
-    Arc::new(Cached::new(store, cache_bytes))
+    Arc::new(Cached::new(store, settings.bounds().content))
 }
 
 /// Opens the store's folder as soon as no other process has it.
