@@ -1,5 +1,8 @@
 //! Random histories, written by git itself.
 
+use std::collections::BTreeMap;
+use std::fs;
+
 use proptest::prelude::*;
 
 use super::{Git, repository, round_trip};
@@ -19,7 +22,12 @@ struct Commit {
     encoding: Option<&'static str>,
     /// Whether an annotated tag is put on it.
     tagged: bool,
+    /// Which signature it has, and its tag.
+    signature: Option<&'static Armoured>,
 }
+
+/// A signature: the header of a commit that has it, and its text.
+type Armoured = (&'static str, &'static str);
 
 #[derive(Clone, Debug)]
 enum Edit {
@@ -30,6 +38,11 @@ enum Edit {
 
 const PATHS: [&str; 12] =
     ["a", "a.b", "a-b", "b/c", "b/d/e", "b/d/f", "b.c", "c/x", "c0", "d/e/f/g/h", "\u{e9}t\u{e9}", "space in name"];
+const SIGNATURES: [Armoured; 3] = [
+    ("gpgsig", "-----BEGIN PGP SIGNATURE-----\n\niQEzBAABCAAdFiEE\n=abcd\n-----END PGP SIGNATURE-----\n"),
+    ("gpgsig", "-----BEGIN SSH SIGNATURE-----\nU1NIU0lHAAAAAQAA\n-----END SSH SIGNATURE-----\n"),
+    ("gpgsig-sha256", "-----BEGIN PGP SIGNATURE-----\nVersion: GnuPG v2\n\niHUEABYIAB0W\n-----END PGP SIGNATURE-----\n"),
+];
 const BRANCHES: [&str; 4] = ["heads/main", "heads/feature/x", "tags/light", "remotes/origin/main"];
 
 fn edits() -> impl Strategy<Value = Edit> {
@@ -51,9 +64,9 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
         any::<u32>(),
         (any::<bool>(), 0..14_u8, 0..60_u8),
         prop::option::weighted(0.2, prop::sample::select(vec!["ISO-8859-1", "windows-1252", "x-unknown"])),
-        prop::bool::weighted(0.2),
+        (prop::bool::weighted(0.2), prop::option::weighted(0.3, prop::sample::select(SIGNATURES.iter().collect::<Vec<_>>()))),
     );
-    let commit = commit.prop_map(|(parents, branch, edits, message, name, time, zone, encoding, tagged)| Commit {
+    let commit = commit.prop_map(|(parents, branch, edits, message, name, time, zone, encoding, (tagged, signature))| Commit {
         parents,
         branch,
         edits,
@@ -63,14 +76,28 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
         zone,
         encoding,
         tagged,
+        signature,
     });
     prop::collection::vec(commit, 1..14)
+}
+
+impl Commit {
+    /// The places of its parents among the commits, where its own is `place`.
+    fn parents(&self, place: usize) -> Vec<usize> {
+        let mut parents = Vec::new();
+        for parent in self.parents.iter().filter(|_| place > 0).map(|parent| parent.index(place)) {
+            if !parents.contains(&parent) {
+                parents.push(parent);
+            }
+        }
+        parents
+    }
 }
 
 fn stream(commits: &[Commit]) -> Vec<u8> {
     let mut out = Vec::new();
     for (place, commit) in commits.iter().enumerate() {
-        let Commit { parents, branch, edits, message, name, time, zone: (west, hours, minutes), encoding, tagged } = commit;
+        let Commit { branch, edits, message, name, time, zone: (west, hours, minutes), encoding, tagged, .. } = commit;
         let sign = if *west { '-' } else { '+' };
         let who = format!("{name} <x@y> {time} {sign}{hours:02}{minutes:02}");
         let encoding = encoding.map(|encoding| format!("encoding {encoding}\n")).unwrap_or_default();
@@ -78,16 +105,11 @@ fn stream(commits: &[Commit]) -> Vec<u8> {
         out.extend_from_slice(format!("committer {who}\n{encoding}data {}\n", message.len()).as_bytes());
         out.extend_from_slice(message);
         out.push(b'\n');
-        let mut marks: Vec<usize> = Vec::new();
-        for parent in parents.iter().filter(|_| place > 0).map(|parent| parent.index(place) + 1) {
-            if !marks.contains(&parent) {
-                marks.push(parent);
-            }
+        let parents = commit.parents(place);
+        for (nth, parent) in parents.iter().enumerate() {
+            out.extend_from_slice(format!("{} :{}\n", if nth == 0 { "from" } else { "merge" }, parent + 1).as_bytes());
         }
-        for (nth, mark) in marks.iter().enumerate() {
-            out.extend_from_slice(format!("{} :{mark}\n", if nth == 0 { "from" } else { "merge" }).as_bytes());
-        }
-        if marks.is_empty() {
+        if parents.is_empty() {
             out.extend_from_slice(b"deleteall\n");
         }
         for (path, edit) in edits {
@@ -120,8 +142,58 @@ fn stream(commits: &[Commit]) -> Vec<u8> {
 
 fn written(commits: &[Commit]) -> Git {
     let git = Git::bare();
-    git.run_with(&["fast-import", "--quiet", "--force"], &stream(commits));
+    let marks = git.beside("marks");
+    git.run_with(&["fast-import", "--quiet", "--force", &format!("--export-marks={}", marks.display())], &stream(commits));
+    let marks = fs::read_to_string(marks).unwrap();
+    let id = |place: usize| marks.lines().find_map(|line| line.strip_prefix(&format!(":{} ", place + 1))).unwrap();
+    sign(&git, commits, id);
     git
+}
+
+/// Gives commits and tags their signatures, which git's import stream cannot say: they are written anew, and all that stands on them.
+fn sign<'m>(git: &Git, commits: &[Commit], unsigned: impl Fn(usize) -> &'m str) {
+    let (mut ids, mut refs) = (Vec::<String>::new(), BTreeMap::new());
+    for (place, commit) in commits.iter().enumerate() {
+        let parents = commit.parents(place);
+        let raw = bytes(git, "commit", unsigned(place));
+        let (header, message) = raw.split_at(raw.windows(2).position(|pair| pair == b"\n\n").unwrap() + 1);
+        let mut above = parents.iter();
+        let mut anew = String::new();
+        for line in std::str::from_utf8(header).unwrap().lines() {
+            match line.strip_prefix("parent ") {
+                Some(_) => anew.push_str(&format!("parent {}\n", ids[*above.next().unwrap()])),
+                None => anew.push_str(&format!("{line}\n")),
+            }
+        }
+        if let Some((name, text)) = commit.signature {
+            if let [_, merged, ..] = parents.as_slice() {
+                let tag = format!("object {}\ntype commit\ntag merged\ntagger A <a@b> 1 +0000\n\nwhy\n{text}", ids[*merged]);
+                anew.push_str(&folded("mergetag", &tag));
+            }
+            anew.push_str(&folded(name, text));
+        }
+        ids.push(git.object("commit", &[anew.as_bytes(), message].concat()));
+        refs.insert(format!("refs/{}", BRANCHES[commit.branch]), ids[place].clone());
+        if commit.tagged {
+            let name = format!("refs/tags/v{place}");
+            let raw = bytes(git, "tag", &name);
+            let rest = &raw[raw.iter().position(|byte| *byte == b'\n').unwrap()..];
+            let signature = commit.signature.map_or(String::new(), |(_, text)| format!("\n{text}"));
+            let anew = [format!("object {}", ids[place]).as_bytes(), rest, signature.as_bytes()].concat();
+            refs.insert(name, git.object("tag", &anew));
+        }
+    }
+    let updates: String = refs.iter().map(|(name, id)| format!("update {name} {id}\n")).collect();
+    git.run_with(&["update-ref", "--stdin"], updates.as_bytes());
+}
+
+/// A header of several lines.
+fn folded(name: &str, text: &str) -> String {
+    format!("{name} {}\n", text.trim_end().replace('\n', "\n "))
+}
+
+fn bytes(git: &Git, kind: &str, name: &str) -> Vec<u8> {
+    git.command(&["cat-file", kind, name]).output().unwrap().stdout
 }
 
 /// `HISTORY_CASES` sets how many histories are tried.
