@@ -12,8 +12,10 @@ use crate::here::Here;
 
 /// Reads and changes settings
 ///
-/// They are in .helios/helios.yaml, which can be edited by hand too. `storage.pebbledb.*` is another way to write
-/// `storage.rocksdb.*`. Sizes of caches and buffers are taken when the repository is opened the next time.
+/// They are in .helios/helios.yaml, which can be edited by hand too. Other names of settings are taken and kept under their own:
+/// `storage.pebbledb.*` is `storage.rocksdb.*`, `storage.rocksdb.compression` is `performance.compression`, and
+/// `ai_optimizations.snapshot_retention` is `cleanup.max_operations`. What the database is opened with (`storage.rocksdb.*`,
+/// `performance.compression`) is taken when the repository is opened the next time, everything else from the next command on.
 #[derive(Parser)]
 #[command(
     name = "config",

@@ -1,6 +1,6 @@
 //! A repository's settings: `.helios/helios.yaml`, which can be edited by hand too.
 //!
-//! The table below is all there is. `storage.pebbledb.*` is another way to write `storage.rocksdb.*`.
+//! The tables below are all there is.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -81,14 +81,20 @@ pub const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// Keys of the seed's examples that this store decides by itself: accepted and kept, with what happens instead.
+/// Keys of the seed's examples that have no effect, since this store decides by itself: accepted and kept, with what happens instead.
 pub const DECIDED: &[Setting] = &[
     setting("performance.batch_size", Kind::Number, "1000", "every commit is one batch, and commits that wait share one"),
-    setting("storage.rocksdb.compression", Kind::OneOf(&["lz4", "zstd"]), "lz4", "performance.compression says it for both"),
     setting("storage.rocksdb.compaction_style", Kind::OneOf(&["level"]), "level", "levels, always"),
-    setting("ai_optimizations.snapshot_retention", Kind::Number, "500", "snapshots in memory are bounded by bytes"),
     setting("ai_optimizations.parallel_hashing", Kind::Flag, "true", "large files are hashed on all cores, always"),
 ];
+
+/// Other names of settings, the seed's, and those that they stand for. Where a file has both, a setting's own name counts.
+const ALIASES: &[(&str, &str)] = &[
+    ("storage.rocksdb.compression", "performance.compression"),
+    ("ai_optimizations.snapshot_retention", "cleanup.max_operations"),
+];
+/// The seed's word in keys of the database, and ours.
+const DATABASE: [&str; 2] = ["storage.pebbledb.", "storage.rocksdb."];
 
 /// The settings of one repository, as they were read.
 #[derive(Clone, Debug)]
@@ -181,10 +187,8 @@ impl Settings {
         if let Some(value) = value {
             setting.check(value)?;
         }
-        // However it is written there: under its other name, or with dots.
-        let alias = setting.key.replacen("storage.rocksdb.", "storage.pebbledb.", 1);
-        remove(&mut self.values, &alias);
-        remove(&mut self.values, setting.key);
+        // However it is written there: under another name, or with dots.
+        names(setting.key).iter().for_each(|name| remove(&mut self.values, name));
         if let Some(value) = value {
             insert(&mut self.values, setting.key, value);
         }
@@ -236,7 +240,9 @@ impl Settings {
     }
 
     fn lookup(&self, key: &str) -> Option<String> {
-        self.given().into_iter().find(|(given, _)| canonical(given) == key).map(|(_, value)| value)
+        let given = self.given();
+        let own = given.iter().find(|(given, _)| given == key);
+        own.or_else(|| given.iter().find(|(given, _)| canonical(given) == key)).map(|(_, value)| value.clone())
     }
 }
 
@@ -298,8 +304,16 @@ fn find(key: &str) -> Result<&'static Setting, Failure> {
     })
 }
 
+/// The setting's own name.
 fn canonical(key: &str) -> String {
-    key.replacen("storage.pebbledb.", "storage.rocksdb.", 1)
+    let key = key.replacen(DATABASE[0], DATABASE[1], 1);
+    ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, own)| (*own).to_owned())
+}
+
+/// Every name of a setting.
+fn names(own: &str) -> Vec<String> {
+    let aliases = ALIASES.iter().filter(|(_, of)| *of == own).map(|(alias, _)| *alias);
+    aliases.chain([own]).flat_map(|name| [name.to_owned(), name.replacen(DATABASE[1], DATABASE[0], 1)]).collect()
 }
 
 fn invalid(message: String) -> Failure {
@@ -412,6 +426,25 @@ mod tests {
             (2 << 30, 256 << 20)
         );
         assert!(read(small).flag("cleanup.auto_gc_enabled") && !read(plain).flag("cleanup.auto_gc_enabled"));
+        assert_eq!([busy, small, plain].map(|text| read(text).retention().operations), [Some(1_000), None, Some(500)]);
+        let idle = |text| read(text).given_without_effect().iter().map(|setting| setting.key).collect::<Vec<_>>();
+        assert_eq!(idle(busy), ["performance.batch_size", "ai_optimizations.parallel_hashing"]);
+        assert_eq!((idle(small), idle(plain)), (vec!["storage.rocksdb.compaction_style"], vec![]));
+    }
+
+    #[test]
+    fn a_setting_has_one_value_under_all_its_names() {
+        let (folder, read) =
+            settings("storage: { pebbledb: { compression: zstd } }\nai_optimizations: { snapshot_retention: 7 }\n");
+        let mut read = read.unwrap();
+        assert_eq!(read.get("performance.compression").unwrap(), "zstd");
+        assert_eq!((read.get("storage.rocksdb.compression").unwrap(), read.retention().operations), ("zstd".to_owned(), Some(7)));
+        read.set("ai_optimizations.snapshot_retention", Some("9")).unwrap();
+        read.set("performance.compression", None).unwrap();
+        let again = Settings::read(folder.path()).unwrap();
+        assert_eq!(again.given(), [("cleanup.max_operations".to_owned(), "9".to_owned())]);
+        let both = "storage: { rocksdb: { compression: lz4 } }\nperformance: { compression: zstd }\n";
+        assert_eq!(settings(both).1.unwrap().get("storage.pebbledb.compression").unwrap(), "zstd", "its own name counts");
     }
 
     #[test]
@@ -460,7 +493,8 @@ mod tests {
     /// Lines as somebody writes them: known keys and unknown ones, at any depth, with values of any kind.
     fn lines() -> impl Strategy<Value = String> {
         let known = SETTINGS.iter().chain(DECIDED).flat_map(|setting| setting.key.split('.')).collect::<Vec<_>>();
-        let key = prop_oneof![4 => prop::sample::select(known), 1 => Just("pebbledb"), 1 => Just("? [")].prop_map(str::to_owned);
+        let other = prop::sample::select(vec!["pebbledb", "snapshot_retention", "? ["]);
+        let key = prop_oneof![4 => prop::sample::select(known), 2 => other].prop_map(str::to_owned);
         let value = prop_oneof!["[0-9]{0,20}[kKmMgG]?[bB]?", "true|false|lz4|zstd|48h|~|\\*a|&a 1|\\{\\}|\\[1\\]", ".{0,8}"];
         let line = (0..4_usize, key, value).prop_map(|(depth, key, value)| format!("{}{key}: {value}\n", "  ".repeat(depth)));
         prop::collection::vec(line, 0..8).prop_map(|lines| lines.concat())
