@@ -12,6 +12,7 @@ mod full_disk;
 mod harness;
 mod json;
 mod kept;
+mod large_folder;
 mod like_git;
 mod loss;
 #[path = "../harness/not_run.rs"]
