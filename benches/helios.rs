@@ -1,9 +1,11 @@
-//! The version store's figures, each beside git in the same run: the two take turns, pair by pair, on folders of the same content.
+//! The version store's figures, each beside git in the same run, on folders of the same content. Single commands take turns with
+//! git's, pair by pair: 40 of them, and 11 of an import or an export, as the figure's name says. What sixteen agents commit, what a
+//! store packs to and how long that takes is measured once for each tool, one after the other.
 //!
 //! `make bench-helios` builds the release binaries and runs this. Each figure is a JSON line in `target/figures/helios.jsonl`; the
 //! table is printed, and with `--write` goes into docs/benchmarks.md, with plots in docs/plots. A ratio says how many times less
-//! helios takes: the median over the pairs of git's time divided by helios's. `--quick` measures a few of everything and writes
-//! nothing; `--only NAME` (several times) picks parts.
+//! helios takes: the median over the pairs of git's time divided by helios's, or of the two values where each is measured once.
+//! `--quick` measures a few of everything and writes nothing; `--only NAME` (several times) picks parts.
 
 #[path = "helios/agents.rs"]
 mod agents;

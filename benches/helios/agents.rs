@@ -42,7 +42,8 @@ fn crowd(folders: &[PathBuf], commits: usize, commit: &(dyn Fn(&Path, usize) -> 
     Ok(Crowd { failed, per_second: made as f64 / begin.elapsed().as_secs_f64() })
 }
 
-/// In one folder, and in a folder each; git as worktrees, which is how it can be done there at all.
+/// In one folder, and in a folder each; git as worktrees, which is how it can be done there at all. Each crowd once, one after the
+/// other.
 pub fn side_by_side(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let (helios, git) = twins(stage, "agents", 1_000)?;
     let commits = scale.pick(50, 5);
@@ -67,7 +68,7 @@ pub fn side_by_side(stage: &Stage, scale: Scale) -> Result<Vec<Figure>> {
     let apart = crowd(&workspaces, commits, &ours)?;
     let one_git = crowd(&vec![root(&git).to_owned(); AGENTS], scale.pick(10, 2), &theirs)?;
     let against = format!(
-        "git, a worktree each: {} commits/s, {} failed; git, one folder: {} of {} failed",
+        "once each, one after the other; git, a worktree each: {} commits/s, {} failed; git, one folder: {} of {} failed",
         readable(beside.per_second),
         beside.failed,
         one_git.failed,

@@ -50,7 +50,7 @@ fn variants(stage: &Stage, count: usize) -> Result<Vec<Figure>> {
     })
 }
 
-/// Commits version after version with both tools, then packs with both.
+/// Commits version after version with both tools in turns, then packs once with each, helios first.
 fn compare(stage: &Stage, name: &str, what: &str, mut version: impl FnMut(&Path, usize) -> Result<bool>) -> Result<Vec<Figure>> {
     let (ours, theirs) = (stage.folder(&format!("{name}-helios"))?, stage.folder(&format!("{name}-git"))?);
     let (helios, git) = (stage.helios(&ours), stage.git(&theirs));
@@ -87,7 +87,7 @@ fn compare(stage: &Stage, name: &str, what: &str, mut version: impl FnMut(&Path,
             .against(format!("git before gc: {} (the seed claims 90 % less)", kib(loose)))
             .times(loose / packed, Some(10.0)),
         Figure::new(format!("gc --aggressive of {what}"), millis, "ms")
-            .against(format!("git gc --aggressive: {} ms", readable(git_millis)))
+            .against(format!("once each, helios first; git gc --aggressive: {} ms", readable(git_millis)))
             .times(git_millis / millis, Some(1.0)),
     ])
 }
