@@ -364,6 +364,35 @@ fn what_keeps_an_object_is_said_of_ids_that_were_cut_short_and_of_paths() {
 }
 
 #[test]
+fn what_each_root_keeps_is_said_and_what_no_other_one_does() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, "f", "1");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    user.commit(&root, "g", &"a line\n".repeat(1_000));
+    let amounts = |by: &str, which: &str| -> (u64, u64, u64) {
+        let told: serde_json::Value = serde_json::from_str(&user.ok(&root, &["--json", "fsck", "--roots"])).expect("JSON");
+        let found = told["roots"].as_array().expect("rows").iter().find(|row| row["by"] == by).expect("it is a root");
+        let amount = |key: &str| found[which][key].as_u64().expect("a number");
+        (amount("snapshots"), amount("objects"), amount("bytes"))
+    };
+    let [main, other] = ["refs refs/heads/main", "refs refs/heads/other"];
+    let (snapshots, objects, bytes) = amounts(main, "reached");
+    assert_eq!((snapshots, objects, amounts(main, "only_from_there")), (1, 3, (0, 0, 0)), "the other branch has it too");
+    let own = amounts(other, "only_from_there");
+    assert_eq!((own.0, own.1), (1, 3), "a snapshot, its folder and a file");
+    assert!(own.2 > 7_000, "{own:?}");
+    assert_eq!(amounts(other, "reached"), (snapshots + own.0, objects + own.1, bytes + own.2));
+    assert_eq!(amounts("oplog", "only_from_there"), (0, 0, 0));
+    // From now on only the log has it.
+    user.ok(&root, &["checkout", "-q", "main"]);
+    user.ok(&root, &["branch", "-D", "other"]);
+    assert_eq!(amounts("oplog", "only_from_there"), own);
+    let line = format!("{main}: 1 snapshots, 3 objects, ");
+    assert!(user.ok(&root, &["fsck", "--roots"]).lines().any(|told| told.starts_with(&line)));
+}
+
+#[test]
 fn bisect_runs_at_the_root_of_the_workspace() {
     let user = User::new();
     let root = user.repository("work");

@@ -54,7 +54,7 @@ fn every_command_answers_in_json() {
          experiment start e --variant a --variant b; experiment score e a 1; experiment list; experiment best e; experiment promote e
          workspace add {other}; workspace list; workspace remove other --delete
          export --to-git {git}; import --from-git {git}; sync --git {git}; backup create {backup}; backup verify {backup}
-         backup restore --replace {backup} .; stats; gc; fsck; fsck --reached-by HEAD; purge f; engine status; engine stop",
+         backup restore --replace {backup} .; stats; gc; fsck; fsck --reached-by HEAD; fsck --roots; purge f; engine status; engine stop",
         root = root.display(),
         other = user.path("other").display(),
         git = git.display(),

@@ -35,9 +35,9 @@ pub use reach::{Reached, reach};
 pub use read::{PathEntry, entry_at, missing_closure, read_file, walk};
 pub use renames::{Origin, PathChange, find_renames};
 pub use repository::{
-    Alive, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
+    Alive, Amount, Annotation, Batch, BisectStep, BlameLine, Caller, Closed, CollectOptions, Collected, CommitRequest, Committed,
     CreateOptions, Elsewhere, Existing, Experiment, ExperimentName, ExperimentState, Expired, FastForward, Fault, FileEdit,
-    FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, LIVE_LIMIT, LiveUse, LogEntry, LogQuery, MergeKind,
+    FilesRequest, Goal, Graph, GraphRow, Head, HeadTarget, History, Kept, LIVE_LIMIT, LiveUse, LogEntry, LogQuery, MergeKind,
     MergeOutcome, MergeRequest, Merges, Merging, MergingKind, MovedHead, Operation, OperationCause, OperationChange, Order,
     PickRequest, PurgePlan, PurgeTarget, Range, Recorded, RefExpect, RefName, Repository, ResetKind, Resolved, Retention, Root,
     RootKind, Score, ScoreVariant, Staged, Start, StartExperiment, Switched, Tag, Undecided, Undo, Undone, Unmerged, Unresolved,

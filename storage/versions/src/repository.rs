@@ -21,6 +21,7 @@ mod experiments;
 mod gc;
 mod graph;
 mod history;
+mod keeps;
 mod live;
 mod mark;
 mod merging;
@@ -58,6 +59,7 @@ pub use experiments::{Closed, Experiment, ScoreVariant, StartExperiment, Variant
 pub use gc::{Alive, CollectOptions, Collected, Fault, Root, RootKind};
 pub use graph::{Graph, GraphRow};
 pub use history::{History, LogEntry, LogQuery, Merges, Order};
+pub use keeps::{Amount, Kept};
 pub use live::{FileEdit, LIVE_LIMIT, LiveUse};
 pub use merging::{FastForward, MergeKind, MergeOutcome, MergeRequest, PickRequest};
 pub use names::{ExperimentName, RefName, VariantName, WorkspaceName};

@@ -6,7 +6,7 @@ use clap::Parser;
 use helix_objects::ObjectStore;
 use helix_protocol::{Code, Failure, ObjectId};
 use helix_rocks::Checked;
-use helix_versions::Fault;
+use helix_versions::{Amount, Fault};
 use serde_json::json;
 
 use super::{Verb, stats::bytes};
@@ -25,23 +25,32 @@ use crate::render::path;
 #[derive(Parser)]
 #[command(
     name = "fsck",
-    after_help = "Examples:\n  helios fsck\n  helios fsck --reached-by 3f2a91c0\n  helios fsck --reached-by HEAD:README.md\n\nExit codes: 0 sound, 1 something is damaged or missing"
+    after_help = "Examples:\n  helios fsck\n  helios fsck --reached-by 3f2a91c0\n  helios fsck --reached-by HEAD:README.md\n  helios fsck --roots\n\nExit codes: 0 sound, 1 something is damaged or missing"
 )]
 pub struct Fsck {
     /// Says what keeps this object: a revision, REVISION:PATH, or an id or the first digits of one
     #[arg(long, value_name = "OBJECT")]
     reached_by: Option<String>,
+    /// Says how much each branch, tag, workspace and experiment and the operation log keep, and how much no other of them does; the
+    /// log counts apart, since it has most of everything. Sizes are those before compression
+    #[arg(long, conflicts_with = "reached_by")]
+    roots: bool,
 }
 
 impl Verb for Fsck {
     fn run(self, context: &mut Context<'_>) -> Result<u8, Failure> {
         let cwd = context.caller.cwd.clone();
         let here = match Here::find(context, &cwd) {
-            Err(failure) if failure.code == Code::CorruptObject && self.reached_by.is_none() => return unopened(context, failure),
+            Err(failure) if failure.code == Code::CorruptObject && self.reached_by.is_none() && !self.roots => {
+                return unopened(context, failure);
+            }
             here => here?,
         };
         if let Some(object) = &self.reached_by {
             return reached_by(context, &here, &cwd, object);
+        }
+        if self.roots {
+            return roots(context, &here);
         }
         let mut checked = here.open.store.store().verify()?;
         context.console.check()?;
@@ -143,5 +152,25 @@ fn reached_by(context: &mut Context<'_>, here: &Here, cwd: &Path, object: &str) 
         let failure = Failure::new(Code::FileNotFound, format!("nothing keeps {}", id.short())).hint("it goes with the next gc");
         return context.console.failing_with(NO, Err(failure));
     }
+    Ok(OK)
+}
+
+fn roots(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
+    let kept = here.repository().kept()?;
+    if context.is_json() {
+        let amount =
+            |Amount { snapshots, objects, bytes }: Amount| json!({"snapshots": snapshots, "objects": objects, "bytes": bytes});
+        let rows: Vec<_> = kept
+            .iter()
+            .map(|kept| json!({"by": kept.by, "reached": amount(kept.all), "only_from_there": amount(kept.alone)}))
+            .collect();
+        context.console.json(&json!({"roots": rows}))?;
+        return Ok(OK);
+    }
+    let amount =
+        |Amount { snapshots, objects, bytes: count }: Amount| format!("{snapshots} snapshots, {objects} objects, {}", bytes(count));
+    kept.iter().try_for_each(|kept| {
+        context.console.line(format!("{}: {}; only from there: {}", kept.by, amount(kept.all), amount(kept.alone)))
+    })?;
     Ok(OK)
 }
