@@ -31,6 +31,7 @@ test: ## every test, with a real PostgreSQL, a real sshd and real kills
 .PHONY: campaign
 campaign: ## the long counts: 30 of each kill, stop and cut, 500 kills of the version store's engine, 1,000 simulation seeds, 200 sequences and 200 histories beside git
 	@scripts/setup.sh test clients litellm agents
+	@$(ROCKSDB) && scripts/dist.sh worker
 	@$(ROCKSDB) && cargo build --workspace --bins && HELIX_CAMPAIGN=30 HELIX_SEEDS=1000 DIFFERENTIAL_CASES=200 HISTORY_CASES=200 cargo test --workspace --tests --no-fail-fast -- --nocapture
 	@$(ROCKSDB) && HELIX_CAMPAIGN=500 cargo test --workspace --test helios deaths::every -- --nocapture
 	@scripts/peers.sh --missing clients litellm agents

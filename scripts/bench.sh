@@ -27,6 +27,8 @@ if [ $# -gt 0 ]; then
 fi
 rm -f "${CARGO_TARGET_DIR:-target}/figures/$bench.jsonl"
 if [ "$bench" = spine ]; then
+    # Its size is a figure.
+    scripts/dist.sh worker
     # Its figures come first in the same table.
     cargo bench --profile "$profile" -p helix-kernel --bench kernel
 fi

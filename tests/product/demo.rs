@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use helix::scripted::{ScriptedServer, Transcript, read_log, repeated_replies};
 use serde_json::Value;
 
 use crate::command_line::{Person, json, refusal};
@@ -50,6 +51,29 @@ fn the_demo_takes_somebodys_repository_and_gives_it_back_with_a_branch_more() {
     assert!(person.git(&repository, &["show", "--stat", &branch]).contains("HELIX-TOUR.md"));
     assert_eq!(person.git(&repository, &["status", "--porcelain"]), "");
     assert_eq!(person.git(&repository, &["rev-parse", "--abbrev-ref", "HEAD"]), "main\n");
+}
+
+/// The transcript behind a server that the demo knows nothing of.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_plays_with_a_model_of_ones_own_and_asks_it_for_nothing_twice() {
+    let person = Person::new();
+    let (log, address) = (person.folder.path().join("model.jsonl"), std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    let transcript = Transcript::parse(helix::scripted::DEMO).expect("it can be followed");
+    let server = ScriptedServer::start(transcript, address, &log).await.expect("it starts");
+    let mut demo = person.command(&["demo", "--json", "--model", "gpt-5-mini", "--base-url", &server.base_url()]);
+    demo.env("OPENAI_API_KEY", "sk-of-the-person").env("TMPDIR", person.folder.path());
+    let output = tokio::task::block_in_place(|| demo.output()).expect("the program runs");
+    let figures = json(&output);
+    assert_eq!(
+        (&figures["lost_steps"], &figures["double_steps"], &figures["kills"]),
+        (&0.into(), &0.into(), &1.into()),
+        "{figures}"
+    );
+    assert!(figures["model_calls_repeated"].is_null(), "the demo cannot look into it: {figures}");
+    assert_eq!(figures["tests_passed"], Value::from(true), "{figures}");
+    let asked = read_log(&log).expect("it was asked");
+    assert_eq!((repeated_replies(&asked), asked.iter().any(|line| line.key.is_some())), (0, true));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("The model is a real one"));
 }
 
 #[test]

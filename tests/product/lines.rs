@@ -10,7 +10,7 @@ use helix_messages::WorkerView;
 use helix_protocol::{EventKind, TaskStatus, WorkerTarget};
 
 use crate::external::{free_port, i_am_the_model, spec};
-use crate::harness::{HELIX, Product, Setup, Verdict, end_everything_in, rounds, transcript};
+use crate::harness::{HELIX, Product, Setup, Verdict, end_everything_in, not_run, rounds, transcript};
 
 /// Another machine. Whatever still runs there at the end is ended.
 struct Machine(TestSshd);
@@ -109,6 +109,30 @@ fn with_private_ssh(folder: &Path, machine: &Machine) -> PathBuf {
     let helix = folder.join("helix");
     script(&helix, format!("#!/bin/sh\nPATH={}:$PATH exec {HELIX} \"$@\"\n", programs.display()));
     helix
+}
+
+/// What `scripts/dist.sh worker` builds, where it was run.
+fn static_worker() -> Option<PathBuf> {
+    let built = Path::new(HELIX).parent()?.parent()?.join("dist/helix-worker");
+    built.is_file().then_some(built)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_static_worker_is_installed_runs_what_it_is_given_and_is_removed() {
+    let Some(program) = static_worker() else {
+        return not_run("the static worker", "`scripts/dist.sh worker` builds it, which `make campaign` does");
+    };
+    let machine = Machine::start();
+    let product = Setup::workers(0).patient_leases().set("workers.program", program.display().to_string()).start().await;
+    let output = add(&product, &machine, |host_key| host_key);
+    let view: WorkerView = answer(&output);
+    let installed = std::fs::read_link(format!("/proc/{}/exe", view.pid.expect("it runs here"))).expect("it runs");
+    assert!(installed.starts_with(machine.installed()), "{}", installed.display());
+    assert!(std::fs::read(&installed).expect("readable") == std::fs::read(&program).expect("readable"));
+    let said = Command::new("ldd").arg(&installed).output().expect("ldd runs");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(!said.contains("=>"), "{said}");
+    installed_cut_restored_and_removed(&product, &machine, &view).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

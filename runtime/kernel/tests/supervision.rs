@@ -170,6 +170,26 @@ async fn a_supervisor_answers_while_a_restart_waits_for_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn children_that_fail_together_come_back_apart() {
+    let record = Record::new();
+    let probes = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| Probe::new(name, &record));
+    let minute = Duration::from_secs(60);
+    let spec = SupervisorSpec::new("root", Strategy::OneForOne).intensity(PATIENT);
+    let backoff = Backoff { first: minute, most: minute };
+    let _root = start(probes.iter().fold(spec, |spec, probe| spec.child(probe.child().backoff(backoff)))).await.expect("it starts");
+    record.clear();
+    probes.iter().for_each(|probe| probe.tell(ProbeMsg::Panic));
+    let (began, mut back) = (Instant::now(), Vec::new());
+    while back.len() < probes.len() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        back.resize(record.all().len(), began.elapsed());
+    }
+    assert!(back.iter().all(|after| *after <= minute + Duration::from_secs(1)), "{back:?}");
+    let apart: std::collections::BTreeSet<Duration> = back.into_iter().collect();
+    assert!(apart.len() > probes.len() / 2, "{apart:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_strategy_restarts_its_group_with_every_post_stop_run() {
     for (strategy, expected) in [
         (Strategy::OneForOne, vec!["+b"]),

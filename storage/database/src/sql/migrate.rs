@@ -10,7 +10,8 @@ use super::dialect::Dialect;
 use super::error::failure;
 use crate::RecordError;
 
-/// One change of the schema. A migration that was released is never edited.
+/// One change of the schema. A migration that was released is never edited. What the columns of JSON hold is of the schema's format
+/// too: a value that a program before it could not read comes with a migration, so that such a program refuses the database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Migration {
     /// Counts from 1 without a gap.
@@ -32,6 +33,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "hints", sql: include_str!("../../migrations/0007_hints.sql") },
     Migration { version: 8, name: "id of the records", sql: include_str!("../../migrations/0008_records_id.sql") },
     Migration { version: 9, name: "subjects of questions", sql: include_str!("../../migrations/0009_subjects.sql") },
+    Migration { version: 10, name: "limits of a day", sql: include_str!("../../migrations/0010_limits_of_a_day.sql") },
 ];
 
 /// Brings the schema to the newest of `migrations`. With `file`, an existing database that has to be

@@ -31,7 +31,7 @@ async fn subjects_are_told_by_words(url: &str) {
     let mut connection = AnyConnection::connect(url).await.unwrap();
     let run = |sql: String| raw_sql(AssertSqlSafe(sql));
     run("ALTER TABLE questions DROP COLUMN subject".to_owned()).execute(&mut connection).await.unwrap();
-    run("DELETE FROM schema_migrations WHERE version = 9".to_owned()).execute(&mut connection).await.unwrap();
+    run("DELETE FROM schema_migrations WHERE version >= 9".to_owned()).execute(&mut connection).await.unwrap();
     for (at, text) in texts.iter().enumerate() {
         let (id, text) = (QuestionId::new(), text.replace('\'', "''"));
         let insert = format!(
