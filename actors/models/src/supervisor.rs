@@ -1,9 +1,10 @@
 //! The branch: its children and how they are restarted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use helix_config::GroupConfig;
-use helix_kernel::{Address, ChildSpec, Strategy, SupervisorSpec};
+use helix_kernel::{Address, Backoff, ChildSpec, Intensity, Strategy, SupervisorSpec};
 use helix_messages::{ModelsMsg, Records};
 use helix_ports::Provider;
 
@@ -13,6 +14,11 @@ use crate::directory::Directory;
 use crate::pool::{Pool, Route};
 use crate::provider::{ProviderActor, ProviderMsg};
 use crate::router::{RouterActor, RouterArgs};
+
+/// A provider that fails again and again is put off ever longer, by itself alone.
+const PUT_OFF: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(60) };
+/// However often one of them fails, the router and the others go on.
+const EVER: Intensity = Intensity { restarts: u32::MAX, period: Duration::from_secs(60) };
 
 /// One provider.
 #[derive(Clone)]
@@ -51,14 +57,15 @@ pub fn branch(args: ModelsArgs) -> SupervisorSpec {
         Route { args, address, gate }
     };
     let routes: Vec<Route> = args.providers.into_iter().map(route).collect();
-    let mut spec = SupervisorSpec::new("models", Strategy::OneForOne);
+    let mut providers = SupervisorSpec::new("providers", Strategy::OneForOne).intensity(EVER);
     for route in &routes {
         let (args, gate) = (route.args.clone(), Arc::clone(&route.gate));
         let start = move || (ProviderActor, (args.clone(), Arc::clone(&gate)));
-        spec = spec.child(ChildSpec::actor(route.address.name(), &route.address, start));
+        providers = providers.child(ChildSpec::actor(route.address.name(), &route.address, start).backoff(PUT_OFF));
     }
     let names = routes.iter().map(|route| (route.args.provider.name().to_owned(), route.args.model.clone())).collect();
     let directory = Directory::new(names, &args.groups, args.default);
     let router = RouterArgs { pool: Arc::new(Pool::new(routes, directory)), records: args.records };
-    spec.child(ChildSpec::actor("router", &args.address, move || (RouterActor, router.clone())))
+    let router = ChildSpec::actor("router", &args.address, move || (RouterActor, router.clone()));
+    SupervisorSpec::new("models", Strategy::OneForOne).child(ChildSpec::supervisor(providers)).child(router)
 }
