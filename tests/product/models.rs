@@ -199,3 +199,18 @@ async fn a_model_that_misuses_its_tools_is_told_and_one_that_comes_to_nothing_is
     }
     assert_eq!(product.judge().await, Verdict::default());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_codebase_of_two_million_tokens_is_asked_about_whole_and_one_too_long_is_refused_before_it_is_sent() {
+    let script = scenario("read all of it", [json!({"text": "I have read it."})]);
+    let setup = Setup::workers(1).model(transcript([script])).set("llm.provider.context_tokens", 2_000_000);
+    let product = setup.start().await;
+    let prompt = |mebibytes: usize| format!("read all of it\n{}", "fn f() {}\n".repeat((mebibytes << 20) / 10));
+    let task = product.agent(&prompt(8)).await;
+    product.completed(task).await;
+    let too_long = product.agent(&prompt(14)).await;
+    assert_eq!(product.ended(too_long).await.status, TaskStatus::Failed);
+    assert_eq!(code(&product, too_long), Code::ContextOverflow.as_str());
+    let asked = read_log(product.model.as_ref().expect("it is scripted").log()).expect("its log");
+    assert_eq!(asked.len(), 1, "what no model takes is not sent");
+}

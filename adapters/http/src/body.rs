@@ -5,8 +5,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Largest body in bytes. Prompts are long, but content never comes this way.
-pub(crate) const LIMIT: usize = 4 * 1024 * 1024;
+/// Largest body in bytes: a prompt of two million tokens, which the longest contexts take, with room for what JSON escapes. Other
+/// content never comes this way.
+pub(crate) const LIMIT: usize = 16 * 1024 * 1024;
 
 /// Reads a body; nothing at all counts as `{}`. Refused with `invalid_request`, which names the field.
 pub(crate) fn read<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, Failure> {
