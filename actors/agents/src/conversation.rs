@@ -91,9 +91,15 @@ impl Conversation {
         of_user.take_while(|message| message.as_text().starts_with(beginning)).count()
     }
 
-    /// How many of our messages begin like this.
-    pub fn count(&self, beginning: &str) -> usize {
-        self.messages.iter().filter(|message| message.role == Role::User && message.as_text().starts_with(beginning)).count()
+    /// The highest number behind this beginning in anything we ever said. What a compaction kept stands there twice, and what it did
+    /// not keep is shown to no model, so messages of ours that are counted say themselves which they are.
+    pub fn highest(&self, beginning: &str) -> usize {
+        let number = |message: &Message| {
+            let text = message.as_text();
+            let digits: String = text.strip_prefix(beginning)?.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        };
+        self.everything().filter(|message| message.role == Role::User).filter_map(number).max().unwrap_or(0)
     }
 
     /// How many turns the model took since we last said something that begins like this; `None` where we never did.
@@ -216,5 +222,17 @@ mod tests {
         let again = Conversation::new([vec![system.clone(), user("a"), user("b")], added.clone()].concat());
         assert_eq!(again.messages(), added);
         assert_eq!(again.everything().count(), 6);
+    }
+
+    #[test]
+    fn what_is_counted_counts_once_whatever_a_compaction_kept() {
+        let (system, user) = (Message::text(Role::System, "s"), |text: &str| Message::text(Role::User, text));
+        let mut conversation = Conversation::new(vec![system.clone(), user("Round 9 of golf"), user("Again. Round 1: a")]);
+        conversation.say("Again. Round 2: b");
+        assert_eq!((conversation.highest("Again. Round "), conversation.highest("Again. Time ")), (2, 0));
+        conversation.restart(vec![system.clone(), user("summary"), user("Again. Round 2: b")]);
+        assert_eq!(conversation.highest("Again. Round "), 2);
+        conversation.restart(vec![system, user("summary")]);
+        assert_eq!(conversation.highest("Again. Round "), 2);
     }
 }

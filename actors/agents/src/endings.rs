@@ -11,8 +11,8 @@ use crate::summary::shortened;
 pub(crate) const NUDGE: &str = "Your answer was empty.";
 /// An answer cut at its limit is followed by this.
 pub(crate) const GO_ON: &str = "Your answer was cut at its limit of tokens.";
-/// A failed check is followed by a message that begins like this.
-pub(crate) const CHECK: &str = "You said that the task is done, and its check fails:";
+/// A failed check is followed by a message that begins like this, and with how often it has failed.
+pub(crate) const CHECK: &str = "You said that the task is done, and its check fails. Time ";
 
 /// So many empty or cut answers in a row end the task.
 const PATIENCE: usize = 3;
@@ -70,7 +70,10 @@ pub(crate) async fn without_calls(
         _ => match &spec.verify {
             None => Ok(reasoning::reflected(spec, conversation, text)
                 .unwrap_or_else(|| Ending::new(format!("done: {}", shortened(text)), TurnEnd::Finished))),
-            Some(command) => verified(host, conversation, spec, command).await,
+            Some(command) => match reasoning::found_faults(spec, conversation, text) {
+                Some(ending) => Ok(ending),
+                None => verified(host, conversation, spec, command).await,
+            },
         },
     }
 }
@@ -99,11 +102,11 @@ pub(crate) async fn verified(
         _ => (CORRECTIONS, ""),
     };
     let report = host.run(command, None).await?;
+    let times = conversation.highest(CHECK) + 1;
     let summary = format!("done · check {} → exit {}", shortened(command), report.exit_code);
     let end = if report.exit_code == 0 {
         TurnEnd::Finished
-    } else if conversation.count(CHECK) >= most {
-        let times = conversation.count(CHECK) + 1;
+    } else if times > most {
         let failure = Failure::new(
             Code::TaskFailed,
             format!("the check {command:?} failed {times} times; at last with exit code {}", report.exit_code),
@@ -112,7 +115,7 @@ pub(crate) async fn verified(
         TurnEnd::Failed(failure)
     } else {
         let tail = report.tail.trim_end();
-        conversation.say(format!("{CHECK} `{command}` ended with exit code {}.\n\n{tail}{then}", report.exit_code));
+        conversation.say(format!("{CHECK}{times}: `{command}` ended with exit code {}.\n\n{tail}{then}", report.exit_code));
         TurnEnd::Continue
     };
     Ok(Ending { summary, end, exits: vec![report] })

@@ -7,7 +7,7 @@ use helix_ports::TurnEnd;
 use helix_protocol::{AgentSpec, Reasoning};
 
 use crate::conversation::Conversation;
-use crate::endings::Ending;
+use crate::endings::{CHECK, Ending};
 use crate::summary::shortened;
 
 const REASON: &str = "\
@@ -20,15 +20,18 @@ wrong. Call no tool in this answer.";
 const REVISE: &str = "\
 Hold your plan against what has happened since. Say which steps are done and how you know, what turned out otherwise, and write \
 the plan anew for what is left. Call no tool in this answer.";
-const CRITIQUE: &str = "\
-Find fault with your work, as a reviewer who did not write it: what does the task ask that is missing, what breaks, what is \
-untested? Look at the files and run what you need. Then answer with the faults, or with the line `NO FAULTS` and nothing else.";
+/// Followed by the number of the round.
+const CRITIQUE: &str = "Find fault with your work, as a reviewer who did not write it. Round ";
+const HOW_TO_CRITICISE: &str = "\
+: what does the task ask that is missing, what breaks, what is untested? Look at the files and run what you need. Then answer \
+with the faults, or with the line `NO FAULTS` and nothing else.";
 const CORRECT: &str = "Correct these faults, the worst first. When you are done, say what you changed.";
 const ACT: &str = "Now act on it.";
 
-/// Stands below the output of a check that failed.
-pub(crate) const AFTER_A_FAILED_CHECK: &str =
-    "\n\nBefore you change anything, say what this output shows to be wrong with what you did, and why you took it for right.";
+/// Stands below the output of a check that failed, which the model's critique begins with.
+pub(crate) const AFTER_A_FAILED_CHECK: &str = "\n\nFind the faults behind it, as a reviewer who did not write this: what does this \
+output show to be wrong, why did you take it for right, and what else breaks for the same reason? Look at the files and run what \
+you need, but change nothing yet. Answer with the faults.";
 
 /// A phase that a step begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,22 +77,38 @@ pub(crate) fn thought(phase: &Phase, conversation: &mut Conversation, text: &str
 /// What follows when the model says that it is done, and its own critique is to be the judge; `None` where that is the end.
 pub(crate) fn reflected(spec: &AgentSpec, conversation: &mut Conversation, text: &str) -> Option<Ending> {
     let Reasoning::Reflection { rounds } = spec.reasoning else { return None };
-    let round = conversation.count(CRITIQUE);
-    let criticised = conversation.turns_since(CRITIQUE);
-    let corrected = conversation.turns_since(CORRECT);
-    let in_critique = criticised.is_some_and(|turns| corrected.is_none_or(|since| turns < since));
-    if !in_critique {
+    let round = conversation.highest(CRITIQUE);
+    if !is_in_critique(conversation, CRITIQUE) {
         if round >= rounds as usize {
             return None;
         }
-        conversation.say(CRITIQUE);
+        conversation.say(format!("{CRITIQUE}{}{HOW_TO_CRITICISE}", round + 1));
         return Some(Ending::new(format!("done, as it says: {}", shortened(text)), TurnEnd::Continue));
     }
     if text.lines().any(|line| line.trim().trim_matches(['*', '`', '.']).eq_ignore_ascii_case("no faults")) {
         return Some(Ending::new(format!("critique {round}: no faults"), TurnEnd::Finished));
     }
+    Some(to_be_corrected(conversation, round, text))
+}
+
+/// What follows when the model has found the faults behind a check that failed; `None` where it was not asked for them.
+pub(crate) fn found_faults(spec: &AgentSpec, conversation: &mut Conversation, text: &str) -> Option<Ending> {
+    let reflects = matches!(spec.reasoning, Reasoning::Reflection { .. });
+    (reflects && is_in_critique(conversation, CHECK)).then(|| {
+        let round = conversation.highest(CHECK);
+        to_be_corrected(conversation, round, text)
+    })
+}
+
+/// True where we asked for a critique with a message that begins like this, and for no correction since.
+fn is_in_critique(conversation: &Conversation, asked: &str) -> bool {
+    let corrected = conversation.turns_since(CORRECT);
+    conversation.turns_since(asked).is_some_and(|turns| corrected.is_none_or(|since| turns < since))
+}
+
+fn to_be_corrected(conversation: &mut Conversation, round: usize, faults: &str) -> Ending {
     conversation.say(CORRECT);
-    Some(Ending::new(format!("critique {round}: {}", shortened(text)), TurnEnd::Continue))
+    Ending::new(format!("critique {round}: {}", shortened(faults)), TurnEnd::Continue)
 }
 
 fn begins(conversation: &Conversation) -> bool {

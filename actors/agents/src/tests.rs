@@ -450,7 +450,10 @@ async fn done_is_believed_only_when_the_check_passes() {
     let first = host.step().await.expect("a step");
     assert_eq!((first.summary.as_str(), &first.end), ("done · check ./run-tests → exit 1", &TurnEnd::Continue));
     let told = first.messages.last().expect("a message").as_text();
-    assert_eq!(told, "You said that the task is done, and its check fails: `./run-tests` ended with exit code 1.\n\n2 failed");
+    assert_eq!(
+        told,
+        "You said that the task is done, and its check fails. Time 1: `./run-tests` ended with exit code 1.\n\n2 failed"
+    );
     let second = host.step().await.expect("a step");
     assert_eq!((second.end, second.exits), (TurnEnd::Finished, vec![exit("./run-tests", 0)]));
 }

@@ -60,7 +60,7 @@ pub(crate) async fn carry_on(
     conversation: &mut Conversation,
 ) -> Result<Option<Ending>, Failure> {
     let Reasoning::TreeOfThoughts { .. } = spec.reasoning else { return Ok(None) };
-    if conversation.turns_since(APPROACHES) != Some(1) || conversation.count(CHOSEN) > 0 {
+    if conversation.turns_since(APPROACHES) != Some(1) || conversation.turns_since(CHOSEN).is_some() {
         return Ok(None);
     }
     let answer = conversation.messages().iter().rfind(|message| message.role == Role::Assistant).map(Message::as_text);

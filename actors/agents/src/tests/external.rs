@@ -77,7 +77,11 @@ async fn a_failed_check_is_the_next_prompt() {
     host.checks = VecDeque::from([2, 0]);
     assert_eq!(host.step_of(&external()).await.expect("a step").end, TurnEnd::Continue);
     assert_eq!(host.step_of(&external()).await.expect("a step").end, TurnEnd::Finished);
-    assert!(host.turns[1].prompt.starts_with("You said that the task is done, and its check fails:"), "{}", host.turns[1].prompt);
+    assert!(
+        host.turns[1].prompt.starts_with("You said that the task is done, and its check fails. Time 1: "),
+        "{}",
+        host.turns[1].prompt
+    );
 }
 
 #[tokio::test]

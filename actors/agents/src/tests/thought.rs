@@ -64,23 +64,28 @@ async fn reflection_has_no_more_rounds_than_were_granted_and_a_passing_check_end
     let mut host = reasoning(Reasoning::Reflection { rounds: 1 }, replies);
     assert_eq!(host.steps(3).await.end, TurnEnd::Finished);
     let checked = AgentSpec { reasoning: Reasoning::Reflection { rounds: 4 }, verify: Some("true".to_owned()), ..spec() };
-    let mut host = FakeHost::new(checked, vec![says("did it"), says("did it now")]);
+    let mut host = FakeHost::new(checked, vec![says("did it"), look("a"), says("it forgets b"), look("c"), says("did it now")]);
     host.checks = [1, 0].into();
     let first = host.steps(1).await;
-    assert!(first.messages.last().expect("told").as_text().contains("Before you change anything, say what this output shows"));
-    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
+    assert!(first.messages.last().expect("told").as_text().contains("what does this output show to be wrong"));
+    assert_eq!(host.steps(1).await.summary, "read a.txt");
+    let critique = host.steps(1).await;
+    assert_eq!((critique.summary.as_str(), &critique.end), ("critique 1: it forgets b", &TurnEnd::Continue));
+    assert!(critique.messages.last().expect("told").as_text().starts_with("Correct these faults"));
+    assert_eq!(host.steps(2).await.end, TurnEnd::Finished);
 }
 
 #[tokio::test]
 async fn a_round_of_reflection_is_a_correction_after_a_check_that_fails() {
     let one = AgentSpec { reasoning: Reasoning::Reflection { rounds: 1 }, verify: Some("true".to_owned()), ..spec() };
-    let mut host = FakeHost::new(one.clone(), vec![says("did it"), says("did it now")]);
+    let replies = || vec![says("did it"), says("it is wrong"), says("did it now")];
+    let mut host = FakeHost::new(one.clone(), replies());
     host.checks = [1, 0].into();
     assert_eq!(host.steps(1).await.end, TurnEnd::Continue);
-    assert_eq!(host.steps(1).await.end, TurnEnd::Finished);
-    let mut host = FakeHost::new(one, vec![says("did it"), says("did it now")]);
+    assert_eq!(host.steps(2).await.end, TurnEnd::Finished);
+    let mut host = FakeHost::new(one, replies());
     host.checks = [1, 1].into();
-    let TurnEnd::Failed(failure) = host.steps(2).await.end else { panic!("it has no round left") };
+    let TurnEnd::Failed(failure) = host.steps(3).await.end else { panic!("it has no round left") };
     assert!(failure.message.contains("failed 2 times"), "{}", failure.message);
 }
 
