@@ -101,6 +101,7 @@ async fn writer(store: Arc<dyn RecordStore>) -> Result<(SupervisorHandle, Record
     let args = StorageArgs {
         records: Arc::clone(&store),
         objects: Arc::new(MemoryStore::default()),
+        cache: None,
         upkeep: None,
         file_cap_bytes: 64 << 20,
         events: Events::new(1_024),

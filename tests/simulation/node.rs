@@ -99,6 +99,7 @@ impl NodeHost {
         let storage = StorageArgs {
             records: Arc::clone(&store),
             objects: Arc::clone(&objects),
+            cache: None,
             upkeep: None,
             file_cap_bytes: 64 << 20,
             events: events.clone(),

@@ -3,6 +3,7 @@
 //! Stores are opened by whoever wires the tree and are read through their shared faces; the actors here own what
 //! must be done by one: watching, gathering writes, and long work on repositories.
 
+mod cache;
 mod content;
 mod repositories;
 mod supervisor;

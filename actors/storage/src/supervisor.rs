@@ -1,6 +1,6 @@
 //! The branch: its children and how they are restarted.
 //!
-//! Rest-for-one: the writer stands on the content store (a step names objects), the repositories on both.
+//! Rest-for-one: the cache and the writer stand on the content store (a step names objects), the repositories on all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use helix_database::RecordStore;
 use helix_kernel::{Address, ChildSpec, Strategy, SupervisorSpec};
 use helix_messages::{Events, RecordsMsg, VersionsMsg};
-use helix_objects::ObjectStore;
+use helix_objects::{ContentCache, ObjectStore};
 
+use crate::cache::CacheActor;
 use crate::content::{ContentActor, ContentArgs};
 use crate::repositories::{RepositoriesActor, RepositoriesArgs};
 use crate::upkeep::ContentUpkeep;
@@ -29,6 +30,8 @@ pub struct StorageArgs {
     pub records: Arc<dyn RecordStore>,
     /// The content store, open.
     pub objects: Arc<dyn ObjectStore>,
+    /// What of it is kept in memory; `None` for a store that is in memory altogether.
+    pub cache: Option<Arc<dyn ContentCache>>,
     /// How the content store is kept small; `None` for one that cannot be.
     pub upkeep: Option<ContentUpkeep>,
     /// Larger files of a working folder are not taken in, in bytes.
@@ -59,10 +62,13 @@ pub fn branch(args: StorageArgs) -> SupervisorSpec {
     let content_args = ContentArgs { objects: Arc::clone(&args.objects), records: Arc::clone(&args.records), upkeep: args.upkeep };
     let writer_args = WriterArgs { records: Arc::clone(&args.records), events: args.events };
     let repositories_args = RepositoriesArgs { records: args.records, objects: args.objects, file_cap_bytes: args.file_cap_bytes };
-    SupervisorSpec::new("storage", Strategy::RestForOne)
-        .child(ChildSpec::actor("content", &content, move || (ContentActor, content_args.clone())))
-        .child(
-            ChildSpec::actor("writer", &args.writer, move || (WriterActor, writer_args.clone())).shutdown_within(WRITER_SHUTDOWN),
-        )
-        .child(ChildSpec::actor("repositories", &args.repositories, move || (RepositoriesActor, repositories_args.clone())))
+    let mut spec = SupervisorSpec::new("storage", Strategy::RestForOne)
+        .child(ChildSpec::actor("content", &content, move || (ContentActor, content_args.clone())));
+    if let Some(cache) = args.cache {
+        spec = spec.child(ChildSpec::actor("cache", &Address::unbound("cache", 1), move || (CacheActor, Arc::clone(&cache))));
+    }
+    spec.child(
+        ChildSpec::actor("writer", &args.writer, move || (WriterActor, writer_args.clone())).shutdown_within(WRITER_SHUTDOWN),
+    )
+    .child(ChildSpec::actor("repositories", &args.repositories, move || (RepositoriesActor, repositories_args.clone())))
 }

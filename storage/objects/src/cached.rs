@@ -38,6 +38,24 @@ pub struct CacheStats {
     pub bytes: u64,
 }
 
+/// Content in memory, in front of whatever store.
+pub trait ContentCache: Send + Sync {
+    /// See [`Cached::cache_stats`].
+    fn cache_stats(&self) -> CacheStats;
+    /// See [`Cached::shrink`].
+    fn shrink(&self, bytes: usize);
+}
+
+impl<S: ObjectStore> ContentCache for Cached<S> {
+    fn cache_stats(&self) -> CacheStats {
+        Cached::cache_stats(self)
+    }
+
+    fn shrink(&self, bytes: usize) {
+        Cached::shrink(self, bytes);
+    }
+}
+
 /// A store with a cache in front of it: least recently used content goes first once the bound in
 /// bytes is reached. Writes go through and are remembered; whether an object exists is always the
 /// store's answer, never the cache's.

@@ -19,7 +19,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use cached::{CacheStats, Cached};
+pub use cached::{CacheStats, Cached, ContentCache};
 pub use collect::{Collect, Collection, Displaced, Lease, Ledger, Sweep, Swept};
 pub use folder::{StoreFolder, StoreLock, no_follow, write_no_follow};
 pub use hashing::{hash, hash_reader};

@@ -112,4 +112,4 @@ pub(crate) fn panicked(what: &str) -> Failure {
 }
 
 /// Shared by everything that opens or reads content.
-pub(crate) type Content = Arc<dyn helix_objects::Pack>;
+pub(crate) type Content = Arc<helix_objects::Cached<helix_rocks::RocksStore>>;

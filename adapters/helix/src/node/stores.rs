@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use helix_config::Config;
 use helix_database::{RecordError, RecordStore};
 use helix_kernel::Shutdown;
-use helix_objects::{Cached, ObjectError};
+use helix_objects::{Cached, ObjectError, ObjectStore};
 use helix_protocol::{Code, Failure, ObjectId, RecordsId};
 use helix_rocks::RocksStore;
 

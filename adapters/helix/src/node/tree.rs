@@ -27,7 +27,7 @@ use helix_config::{BudgetsConfig, Config};
 use helix_database::Write;
 use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, Versions};
-use helix_objects::ObjectStore;
+use helix_objects::{ContentCache, ObjectStore, Pack};
 use helix_ports::TaskKind;
 use helix_protocol::{Failure, NewEvent, Timestamp};
 
@@ -67,8 +67,9 @@ impl Tree {
         let storage = StorageArgs {
             records: Arc::clone(&stores.records),
             objects: Arc::clone(&stores.content) as Arc<dyn ObjectStore>,
+            cache: Some(Arc::clone(&stores.content) as Arc<dyn ContentCache>),
             upkeep: Some(ContentUpkeep {
-                store: Arc::clone(&stores.content),
+                store: Arc::clone(&stores.content) as Arc<dyn Pack>,
                 interval: Duration::from_millis(config.storage.collect_interval_ms),
                 grace: Duration::from_millis(config.storage.collect_grace_ms),
             }),
