@@ -393,6 +393,24 @@ fn what_each_root_keeps_is_said_and_what_no_other_one_does() {
 }
 
 #[test]
+fn what_each_root_keeps_is_said_after_versions_of_a_conflict_were_purged() {
+    let user = User::new();
+    let root = user.repository("work");
+    user.commit(&root, ".env", "base");
+    user.ok(&root, &["checkout", "-q", "-b", "other"]);
+    user.commit(&root, ".env", "theirs");
+    user.ok(&root, &["checkout", "-q", "main"]);
+    user.commit(&root, ".env", "ours");
+    assert_eq!(user.run(&root, &["merge", "other"]).code, 1, "it conflicts");
+    std::fs::write(root.join(".env"), "decided").expect("written");
+    user.ok(&root, &["add", ".env"]);
+    user.ok(&root, &["commit", "-m", "merged"]);
+    user.ok(&root, &["purge", ".env"]);
+    user.ok(&root, &["fsck"]);
+    assert!(user.ok(&root, &["fsck", "--roots"]).contains("oplog: "));
+}
+
+#[test]
 fn bisect_runs_at_the_root_of_the_workspace() {
     let user = User::new();
     let root = user.repository("work");

@@ -28,7 +28,7 @@ use crate::console::Console;
 use crate::memory;
 use live::Live;
 use location::Location;
-pub use open::OpenRepository;
+pub use open::{MOVING, OpenRepository};
 pub use shared::SharedFolder;
 pub use store::{BISECTING, PinnedStore};
 use upkeep::Due;

@@ -32,7 +32,8 @@ pub struct Fsck {
     #[arg(long, value_name = "OBJECT")]
     reached_by: Option<String>,
     /// Says how much each branch, tag, workspace and experiment and the operation log keep, and how much no other of them does; the
-    /// log counts apart, since it has most of everything. Sizes are those before compression
+    /// log counts apart, since it has most of everything. Sizes are those before compression. With many tags of a long history it
+    /// takes its time
     #[arg(long, conflicts_with = "reached_by")]
     roots: bool,
 }
@@ -156,7 +157,9 @@ fn reached_by(context: &mut Context<'_>, here: &Here, cwd: &Path, object: &str) 
 }
 
 fn roots(context: &mut Context<'_>, here: &Here) -> Result<u8, Failure> {
-    let kept = here.repository().kept()?;
+    let kept = here.repository().kept(&mut || context.console.check().is_ok())?;
+    context.console.check()?;
+    let kept = kept.unwrap_or_default();
     if context.is_json() {
         let amount =
             |Amount { snapshots, objects, bytes }: Amount| json!({"snapshots": snapshots, "objects": objects, "bytes": bytes});

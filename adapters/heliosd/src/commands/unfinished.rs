@@ -15,6 +15,7 @@ use helix_versions::{LocalChanges, WorkingFolder, WorkspaceName};
 
 use super::keep::{Doomed, Reach, keep};
 use crate::context::Context;
+use crate::engine::MOVING;
 use crate::engine::location::Location;
 use crate::here::Here;
 
@@ -130,7 +131,7 @@ pub fn end(here: &Here, workspace: &WorkspaceName) {
 
 fn place(here: &Here, workspace: &WorkspaceName) -> PathBuf {
     let location = Location { workspace: workspace.clone(), ..here.location.clone() };
-    location.state().join("moving")
+    location.state().join(MOVING)
 }
 
 /// Finishes what a command left that ended while it moved files. Refused where changes that no commit has are in the way, unless

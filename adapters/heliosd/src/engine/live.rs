@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use helix_versions::WorkspaceName;
 use parking_lot::Mutex;
 
-use super::{Engine, Place, SharedFolder};
+use super::{Engine, OpenRepository, Place, SharedFolder};
 use crate::memory;
 
 /// What is in memory together.
@@ -20,6 +20,8 @@ use crate::memory;
 pub struct Live {
     trees: Total,
     content: Total,
+    /// What the settings of each open repository say.
+    said: Mutex<Vec<Weak<Mutex<Bounds>>>>,
     /// Held by who makes room.
     making_room: Mutex<()>,
 }
@@ -58,6 +60,21 @@ impl Live {
     /// What all compressed content takes.
     pub fn content(&self) -> &Total {
         &self.content
+    }
+
+    /// A repository's bounds, which count until they are dropped.
+    pub fn say(&self, bounds: Bounds) -> Arc<Mutex<Bounds>> {
+        let (said, mut all) = (Arc::new(Mutex::new(bounds)), self.said.lock());
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&said));
+        said
+    }
+
+    /// The largest that an open repository says.
+    fn bounds(&self) -> Bounds {
+        let said = self.said.lock().iter().filter_map(Weak::upgrade).map(|said| *said.lock()).collect::<Vec<_>>();
+        let most = |of: fn(&Bounds) -> usize| said.iter().map(of).max().unwrap_or(0);
+        Bounds { trees: most(|said| said.trees), content: most(|said| said.content) }
     }
 }
 
@@ -106,7 +123,7 @@ impl Engine {
     /// Lets go of what was used longest ago, until what is left is within the bounds: after each command, and within those that go
     /// from folder to folder.
     pub fn make_room(&self) {
-        let bounds = self.bounds();
+        let bounds = self.live.bounds();
         if self.live_bytes() <= bounds.trees && self.content_bytes() <= bounds.content {
             return;
         }
@@ -116,38 +133,31 @@ impl Engine {
         self.let_go_of_trees(bounds.trees);
         self.let_go_of_content(bounds.content);
         let after = (self.live_bytes(), self.content_bytes());
-        tracing::info!(?before, ?after, "trees and content in memory were let go for room");
-        memory::give_back();
-    }
-
-    /// The largest that an open repository has. One that is being opened has nothing in memory yet.
-    fn bounds(&self) -> Bounds {
-        let mut bounds = Bounds { trees: 0, content: 0 };
-        for place in self.open.lock().values() {
-            if let Some(Some(open)) = place.try_lock().as_deref() {
-                let Bounds { trees, content } = open.bounds();
-                bounds = Bounds { trees: bounds.trees.max(trees), content: bounds.content.max(content) };
-            }
+        if after != before {
+            tracing::info!(?before, ?after, "trees and content in memory were let go for room");
+            memory::give_back();
         }
-        bounds
     }
 
     fn let_go_of_content(&self, limit: usize) {
-        let mut places: Vec<(Duration, Place)> = Vec::new();
+        if self.content_bytes() <= limit {
+            return;
+        }
+        // With some room beyond that, so that not every command has to make some.
+        let enough = limit - limit / 10;
+        let mut all: Vec<(Duration, Arc<OpenRepository>)> = Vec::new();
         for place in self.open.lock().values() {
             if let Some(Some(open)) = place.try_lock().as_deref() {
-                places.push((open.unused_for(), Arc::clone(place)));
+                all.push((open.unused_for(), Arc::clone(open)));
             }
         }
-        places.sort_by_key(|(unused, _)| Reverse(*unused));
-        for (_, place) in places {
-            let above = self.content_bytes().saturating_sub(limit);
+        all.sort_by_key(|(unused, _)| Reverse(*unused));
+        for (_, open) in all {
+            let above = self.content_bytes().saturating_sub(enough);
             if above == 0 {
                 break;
             }
-            if let Some(Some(open)) = place.try_lock().as_deref() {
-                open.keep_content(open.content_bytes().saturating_sub(above));
-            }
+            open.keep_content(open.content_bytes().saturating_sub(above));
         }
     }
 
@@ -203,7 +213,6 @@ mod tests {
     use super::*;
     use crate::commands;
     use crate::console::Sink;
-    use crate::engine::OpenRepository;
 
     const FILES: usize = 300;
     /// So many trees of a folder's size have room.
@@ -267,7 +276,7 @@ mod tests {
             };
             assert_eq!(commands::run(&self.engine, run, &mut Quiet), 0, "{argv:?}");
             self.engine.make_room();
-            let (bytes, content, bounds) = (self.engine.live_bytes(), self.engine.content_bytes(), self.engine.bounds());
+            let (bytes, content, bounds) = (self.engine.live_bytes(), self.engine.content_bytes(), self.engine.live.bounds());
             assert!(bytes <= bounds.trees && content <= bounds.content, "{bytes} and {content} bytes are held, and {bounds:?}");
         }
 
@@ -354,6 +363,21 @@ mod tests {
         small.run(&main, &["status"]);
         assert!(before.upgrade().is_none());
         assert_eq!(small.held(&main), 1);
+    }
+
+    #[test]
+    fn a_repository_that_somebody_enters_at_the_moment_keeps_what_it_has() {
+        let small = Small::new();
+        let main = small.path("main");
+        let place = Arc::clone(&small.engine.open.lock()[&main]);
+        let before = (small.engine.live_bytes(), small.held(&main));
+        let entering = place.lock();
+        small.engine.make_room();
+        drop(entering);
+        assert_eq!((small.engine.live_bytes(), small.held(&main)), before);
+        small.engine.close();
+        drop(place);
+        assert_eq!(small.engine.live.bounds(), Bounds { trees: 0, content: 0 }, "who is closed says nothing");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use helix_objects::{Cached, Mark, ObjectStore, RecordStore, write_no_follow};
-use helix_protocol::{Code, Failure};
+use helix_protocol::{Code, Failure, ObjectId};
 use helix_rocks::RocksStore;
 use helix_versions::{Events, FolderRules, Repository, WorkingFolder, WorkspaceName};
 use parking_lot::{Mutex, MutexGuard};
@@ -49,7 +49,7 @@ pub struct OpenRepository {
     trees: Share,
     /// What of all compressed content in memory is this one's.
     content: Share,
-    bounds: Mutex<Bounds>,
+    bounds: Arc<Mutex<Bounds>>,
     used: Mutex<Instant>,
     /// It has let go of memory since it was used last.
     rested: AtomicBool,
@@ -59,6 +59,8 @@ pub struct OpenRepository {
 
 /// The file that says up to which write a repository is packed.
 const PACKED: &str = "packed";
+/// The file of a workspace's state that names the trees between which its files are.
+pub const MOVING: &str = "moving";
 /// So much compressed content stays in memory while nobody uses a repository.
 const RESTING_CACHE_BYTES: usize = 16 << 20;
 
@@ -92,7 +94,7 @@ impl OpenRepository {
             live: live.trees().clone(),
             trees: Share::of(live.trees()),
             content: Share::of(live.content()),
-            bounds: Mutex::new(bounds),
+            bounds: live.say(bounds),
             used: Mutex::new(Instant::now()),
             rested: AtomicBool::new(false),
         })
@@ -186,11 +188,6 @@ impl OpenRepository {
         self.note_memory();
     }
 
-    /// What it may have in memory by its settings.
-    pub fn bounds(&self) -> Bounds {
-        *self.bounds.lock()
-    }
-
     /// Reads the settings again where somebody edited the file.
     pub fn refresh_settings(&self) -> Result<(), Failure> {
         if self.settings.lock().refresh()? {
@@ -270,6 +267,14 @@ impl OpenRepository {
         *self.rhythm.lock() = Rhythm::new(mark, mark);
         // Where it cannot be written the next engine packs once more.
         let _ = write_no_follow(&self.own_folder().join(PACKED), mark.0.to_string().as_bytes());
+    }
+
+    /// What files in workspaces are, or become, whose way from one tree to another is noted (`commands::unfinished`): a head that has
+    /// moved already names what they were no more.
+    pub fn trees_on_their_way(&self) -> Vec<ObjectId> {
+        let workspaces = fs::read_dir(self.own_folder().join("workspaces")).into_iter().flatten().flatten();
+        let notes = workspaces.filter_map(|workspace| fs::read_to_string(workspace.path().join(MOVING)).ok());
+        notes.flat_map(|note| note.lines().filter_map(|line| line.parse().ok()).collect::<Vec<ObjectId>>()).collect()
     }
 
     fn own_folder(&self) -> PathBuf {

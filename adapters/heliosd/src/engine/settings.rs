@@ -85,14 +85,17 @@ pub const SETTINGS: &[Setting] = &[
 pub const DECIDED: &[Setting] = &[
     setting("performance.batch_size", Kind::Number, "1000", "every commit is one batch, and commits that wait share one"),
     setting("storage.rocksdb.compaction_style", Kind::OneOf(&["level"]), "level", "levels, always"),
+    setting(
+        "ai_optimizations.snapshot_retention",
+        Kind::Number,
+        "1000",
+        "what is used stays in memory, and cleanup.* bounds history",
+    ),
     setting("ai_optimizations.parallel_hashing", Kind::Flag, "true", "large files are hashed on all cores, always"),
 ];
 
 /// Other names of settings, the seed's, and those that they stand for. Where a file has both, a setting's own name counts.
-const ALIASES: &[(&str, &str)] = &[
-    ("storage.rocksdb.compression", "performance.compression"),
-    ("ai_optimizations.snapshot_retention", "cleanup.max_operations"),
-];
+const ALIASES: &[(&str, &str)] = &[("storage.rocksdb.compression", "performance.compression")];
 /// The seed's word in keys of the database, and ours.
 const DATABASE: [&str; 2] = ["storage.pebbledb.", "storage.rocksdb."];
 
@@ -426,23 +429,23 @@ mod tests {
             (2 << 30, 256 << 20)
         );
         assert!(read(small).flag("cleanup.auto_gc_enabled") && !read(plain).flag("cleanup.auto_gc_enabled"));
-        assert_eq!([busy, small, plain].map(|text| read(text).retention().operations), [Some(1_000), None, Some(500)]);
+        // It speaks of memory: nothing of a history goes because of it.
+        assert_eq!([busy, small, plain].map(|text| read(text).retention().operations), [None; 3]);
         let idle = |text| read(text).given_without_effect().iter().map(|setting| setting.key).collect::<Vec<_>>();
-        assert_eq!(idle(busy), ["performance.batch_size", "ai_optimizations.parallel_hashing"]);
-        assert_eq!((idle(small), idle(plain)), (vec!["storage.rocksdb.compaction_style"], vec![]));
+        let retention = "ai_optimizations.snapshot_retention";
+        assert_eq!(idle(busy), ["performance.batch_size", retention, "ai_optimizations.parallel_hashing"]);
+        assert_eq!((idle(small), idle(plain)), (vec!["storage.rocksdb.compaction_style"], vec![retention]));
     }
 
     #[test]
     fn a_setting_has_one_value_under_all_its_names() {
-        let (folder, read) =
-            settings("storage: { pebbledb: { compression: zstd } }\nai_optimizations: { snapshot_retention: 7 }\n");
+        let (folder, read) = settings("storage: { pebbledb: { compression: zstd } }\n");
         let mut read = read.unwrap();
-        assert_eq!(read.get("performance.compression").unwrap(), "zstd");
-        assert_eq!((read.get("storage.rocksdb.compression").unwrap(), read.retention().operations), ("zstd".to_owned(), Some(7)));
-        read.set("ai_optimizations.snapshot_retention", Some("9")).unwrap();
-        read.set("performance.compression", None).unwrap();
+        let names = ["performance.compression", "storage.rocksdb.compression", "storage.pebbledb.compression"];
+        assert_eq!(names.map(|name| read.get(name).unwrap()), ["zstd"; 3]);
+        read.set("storage.rocksdb.compression", Some("lz4")).unwrap();
         let again = Settings::read(folder.path()).unwrap();
-        assert_eq!(again.given(), [("cleanup.max_operations".to_owned(), "9".to_owned())]);
+        assert_eq!(again.given(), [("performance.compression".to_owned(), "lz4".to_owned())]);
         let both = "storage: { rocksdb: { compression: lz4 } }\nperformance: { compression: zstd }\n";
         assert_eq!(settings(both).1.unwrap().get("storage.pebbledb.compression").unwrap(), "zstd", "its own name counts");
     }

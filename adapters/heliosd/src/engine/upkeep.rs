@@ -105,7 +105,7 @@ pub fn collect(open: &OpenRepository, rule: Retention, how: Sweep, thoroughness:
 /// Lets go of what nothing keeps, as [`collect`] does, and packs nothing.
 pub fn let_go(open: &OpenRepository, rule: Retention, how: Sweep) -> Result<Collected, Failure> {
     let options = CollectOptions { rule, now: Timestamp::now(), how, patience: PATIENCE };
-    Ok(open.repository.collect(&open.store, &options)?)
+    Ok(open.repository.collect(&open.store, &options, &|| open.trees_on_their_way())?)
 }
 
 /// Packs what is alive.

@@ -152,8 +152,14 @@ impl Repository {
     }
 
     /// Forgets by rule, then drops what nothing keeps from `store`, which is the one underneath this repository.
-    /// Writers go on meanwhile.
-    pub fn collect(&self, store: &dyn Collect, options: &CollectOptions) -> Result<Collected, VersionError> {
+    /// Writers go on meanwhile. `held` names trees that somebody needs still although no record does any more: what it is asked for
+    /// after the records were read has been said before the record that named it went. What is not there of them is passed over.
+    pub fn collect(
+        &self,
+        store: &dyn Collect,
+        options: &CollectOptions,
+        held: &dyn Fn() -> Vec<ObjectId>,
+    ) -> Result<Collected, VersionError> {
         let expired = self.expired(&options.rule, options.now)?;
         let turn = self.writer();
         // From here on changes say which snapshots they name, so that none comes back while it is dropped.
@@ -169,6 +175,9 @@ impl Repository {
         let count = |alive: Alive<'_>| snapshots += u64::from(alive.kind == Kind::Snapshot);
         let mut mark = Mark::new(self, count, None);
         mark.run(&roots)?;
+        let held: Vec<Root> = held().into_iter().map(|id| Root { by: "held".to_owned(), is: RootKind::Tree(id) }).collect();
+        let mut held_mark = Mark::new(self, |_: Alive<'_>| {}, Some(Vec::new()));
+        held_mark.run(&held)?;
         let live = watch.marked(|named| {
             let mut late = Vec::new();
             for Displaced { family, key, value } in collection.displaced() {
@@ -176,7 +185,9 @@ impl Repository {
             }
             late.extend(named.iter().map(|id| Root { by: "a change".to_owned(), is: RootKind::Snapshot(*id) }));
             mark.run(&late)?;
-            Ok(mark.finish().0)
+            let mut live = mark.finish().0;
+            live.extend(held_mark.finish().0);
+            Ok(live)
         })?;
         let swept = store.sweep(&collection, &|id| live.contains(&id), options.how)?;
         drop(collection);

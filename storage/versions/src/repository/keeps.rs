@@ -52,11 +52,21 @@ struct Node {
 const LOG: &str = "oplog";
 
 impl Repository {
-    /// How much each root keeps. Fails at the first object that is missing or damaged, as [`mark`](Self::mark) does.
-    pub fn kept(&self) -> Result<Vec<Kept>, VersionError> {
+    /// How much each root keeps; `None` where `goes_on`, which is asked for each root, said no. Fails at the first snapshot or folder
+    /// that is missing or damaged. It takes time and memory for each object, and time for each that each root reaches.
+    pub fn kept(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<Option<Vec<Kept>>, VersionError> {
+        self.forget_returned()?;
         let mut contents = Contents { purged: self.purged()?, ..Contents::default() };
         let mut roots: Vec<(String, Vec<usize>)> = Vec::new();
         for root in self.roots(None)? {
+            if !goes_on() {
+                return Ok(None);
+            }
+            if let RootKind::File(id) = &root.is
+                && contents.purged.contains_key(id)
+            {
+                continue;
+            }
             let place = contents.read(&**self.store(), root.is)?;
             let by = if root.by.split(' ').next() == Some(LOG) { LOG.to_owned() } else { root.by };
             match roots.last_mut() {
@@ -66,9 +76,15 @@ impl Repository {
         }
         let mut holders = vec![0_usize; contents.nodes.len()];
         for (_, places) in roots.iter().filter(|(by, _)| by != LOG) {
+            if !goes_on() {
+                return Ok(None);
+            }
             contents.walk(places, |place| holders[place] += 1);
         }
         let measure = |(by, places): (String, Vec<usize>)| {
+            if !goes_on() {
+                return None;
+            }
             let (mut all, mut alone) = (Amount::default(), Amount::default());
             let least = usize::from(by != LOG);
             contents.walk(&places, |place| {
@@ -77,7 +93,7 @@ impl Repository {
                     alone.add(&contents.nodes[place]);
                 }
             });
-            Kept { by, all, alone }
+            Some(Kept { by, all, alone })
         };
         Ok(roots.into_iter().map(measure).collect())
     }

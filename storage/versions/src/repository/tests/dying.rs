@@ -82,7 +82,7 @@ fn options() -> RocksOptions {
 fn collect(repository: &Repository, store: &RocksStore) {
     let rule = Retention { ttl: Some(Duration::ZERO), operations: None };
     let options = CollectOptions { rule, now: AFTER_ALL, how: Sweep::Drop, patience: Duration::from_secs(1) };
-    repository.collect(store, &options).unwrap();
+    repository.collect(store, &options, &Vec::new).unwrap();
 }
 
 fn pack(repository: &Repository, store: &RocksStore) {

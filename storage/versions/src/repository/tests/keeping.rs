@@ -17,7 +17,7 @@ fn bed() -> (Bed, Arc<MemoryStore>) {
 fn collect(bed: &Bed, store: &MemoryStore, ttl: Option<Duration>, how: Sweep) -> Collected {
     let rule = Retention { ttl, operations: None };
     let options = CollectOptions { rule, now: Timestamp(10 * DAY), how, patience: Duration::ZERO };
-    bed.repository.collect(store, &options).unwrap()
+    bed.repository.collect(store, &options, &Vec::new).unwrap()
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn heads_staged_trees_merges_and_experiments_keep_what_they_name() {
     // Only the last operation is left: everything below is kept by what it is.
     let rule = Retention { ttl: None, operations: Some(1) };
     let options = CollectOptions { rule, now: Timestamp(0), how: Sweep::Drop, patience: Duration::ZERO };
-    repository.collect(&*store, &options).unwrap();
+    repository.collect(&*store, &options, &Vec::new).unwrap();
     assert_eq!(store.missing(&[other.0, detached.0, blob.id(), staged.id(), scored.0]).unwrap(), []);
     assert_eq!(repository.check().unwrap().1, Vec::new());
     // A closed experiment is forgotten when it is too old, and then what it measured goes.
@@ -156,7 +156,7 @@ fn what_is_missing_or_damaged_is_told_with_the_name_that_leads_to_it() {
     let folder = bed.repository.tree(first).unwrap();
     store.purge(&[folder]).unwrap();
     let options = CollectOptions { rule: Retention::default(), now: Timestamp(0), how: Sweep::Drop, patience: Duration::ZERO };
-    assert!(bed.repository.collect(&*store, &options).is_err());
+    assert!(bed.repository.collect(&*store, &options, &Vec::new).is_err());
     assert_eq!(bed.repository.check().unwrap().1[0].id, folder);
 }
 
@@ -299,7 +299,7 @@ fn collections_beside_writers_that_commit_reset_branch_merge_and_undo_lose_nothi
         while working.load(std::sync::atomic::Ordering::SeqCst) > 0 {
             let rule = Retention { ttl: None, operations: Some(3) };
             let options = CollectOptions { rule, now: Timestamp(0), how: Sweep::Drop, patience: Duration::from_secs(60) };
-            repository.collect(&*store, &options).unwrap();
+            repository.collect(&*store, &options, &Vec::new).unwrap();
             assert_eq!(repository.check().unwrap().1, Vec::new());
             collections += 1;
         }
@@ -309,6 +309,28 @@ fn collections_beside_writers_that_commit_reset_branch_merge_and_undo_lose_nothi
     let (live, faults) = repository.check().unwrap();
     assert_eq!(faults, Vec::new());
     let options = CollectOptions { rule: Retention::default(), now: Timestamp(0), how: Sweep::Drop, patience: Duration::ZERO };
-    repository.collect(&*store, &options).unwrap();
+    repository.collect(&*store, &options, &Vec::new).unwrap();
     assert_eq!(store.stats().unwrap().objects, live.len() as u64, "and nothing is left behind");
+}
+
+#[test]
+fn a_tree_that_is_held_stays_with_all_beneath_it_and_one_that_is_gone_is_passed_over() {
+    let (bed, store) = bed();
+    let first = bed.commit(&[("a", Some("kept"))], "one").unwrap();
+    let left = bed.commit(&[("d/a", Some("on its way"))], "two").unwrap();
+    let tree = bed.repository.tree(left).unwrap();
+    bed.repository.reset(&bed.caller(), first, ResetKind::Hard).unwrap();
+    // The last operation is never forgotten.
+    bed.commit(&[("a", Some("next"))], "three").unwrap();
+    let options = CollectOptions {
+        rule: Retention { ttl: Some(Duration::ZERO), operations: None },
+        now: Timestamp(10 * DAY),
+        how: Sweep::Drop,
+        patience: Duration::ZERO,
+    };
+    let held = || vec![helix_objects::hash(b"gone"), tree];
+    bed.repository.collect(&*store, &options, &held).unwrap();
+    assert_eq!(crate::read_file(&*store, tree, b"d/a").unwrap().as_ref(), b"on its way");
+    bed.repository.collect(&*store, &options, &Vec::new).unwrap();
+    assert_eq!(store.missing(&[tree]).unwrap(), [tree]);
 }
