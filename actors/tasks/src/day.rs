@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use helix_protocol::{Failure, Principal, Question, Subject, TaskId, TaskRecord};
+use helix_protocol::{Failure, Principal, Subject, TaskId, TaskRecord};
 
 use crate::drive::{End, read_task};
 use crate::failing::park;
 use crate::host::Host;
+use crate::requests::{self, open_question};
 use crate::shared::Shared;
-use crate::{requests, telling};
+use crate::telling;
 
 /// The longest that a day can still take, whatever the wall clock was set to.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,7 +21,9 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// Parks the task at its last step and asks whether it may pass the limit. The journal stays, so what was paid for is not paid again.
 pub(crate) async fn ask(host: &Host, failure: &Failure) -> Result<End, Failure> {
-    let until = host.shared.now().day_start().after(DAY);
+    // The turn that was refused may have ended after its day.
+    let refused_at = host.shared.args.spending.take_refused_at(host.task.id).unwrap_or_else(|| host.shared.now());
+    let until = refused_at.day_start().after(DAY);
     let text =
         format!("{}; may it go on today, over the limit? Unanswered, it goes on by itself after midnight UTC", failure.message);
     park(host, Subject::Day { until }, &text, &["yes".to_owned()]).await
@@ -28,7 +31,7 @@ pub(crate) async fn ask(host: &Host, failure: &Failure) -> Result<End, Failure> 
 
 /// Where a task waits at a limit of the day, waits with it and lets it go on; `at_once` does not wait.
 pub(crate) async fn wait(shared: &Shared, task: TaskId, at_once: bool) -> Result<Option<TaskRecord>, Failure> {
-    let Some((question, Subject::Day { until })) = open(shared, task).await?.map(|open| (open.id, open.subject)) else {
+    let Some((question, Subject::Day { until })) = open_question(shared, task).await?.map(|open| (open.id, open.subject)) else {
         return Ok(None);
     };
     if !at_once {
@@ -41,16 +44,11 @@ pub(crate) async fn wait(shared: &Shared, task: TaskId, at_once: bool) -> Result
             }
             tokio::time::sleep(left.min(LOOK)).await;
         }
-        if open(shared, task).await?.is_none_or(|open| open.id != question) {
+        if open_question(shared, task).await?.is_none_or(|open| open.id != question) {
             return Ok(None);
         }
     }
     let principal = Principal { owner: read_task(shared, task).await?.owner, actor: telling::NODE.to_owned() };
-    let answer = if at_once { "the node has started" } else { "the day has turned" };
+    let answer = if at_once { "tried again, as the limits may be others" } else { "the day has turned" };
     requests::record_answer(shared, question, answer.to_owned(), &principal).await.map(Some)
-}
-
-async fn open(shared: &Shared, task: TaskId) -> Result<Option<Question>, Failure> {
-    let questions = shared.read(|records| async move { records.read().questions(task).await }).await?;
-    Ok(questions.into_iter().find(Question::is_open))
 }

@@ -323,7 +323,7 @@ async fn answer_with(shared: &Shared, task: &TaskRecord, answer: Option<String>)
 
 /// The question that a task waits with.
 pub(crate) async fn open_question(shared: &Shared, task: TaskId) -> Result<Option<Question>, Failure> {
-    let questions = shared.args.records.read().questions(task).await?;
+    let questions = shared.read(|records| async move { records.read().questions(task).await }).await?;
     Ok(questions.into_iter().find(Question::is_open))
 }
 

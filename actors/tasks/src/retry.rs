@@ -17,7 +17,7 @@ pub enum Verdict {
     Final,
     /// The task parks and asks for money.
     OutOfBudget,
-    /// What may be spent in a day is spent: the step is made again when the day turns, and no retry is used.
+    /// What may be spent in a day is spent: the task parks and asks, and goes on by itself when the day turns; no retry is used.
     NextDay,
     /// No model answers at present: the step is made again when one may, and no retry is used.
     Unserved,

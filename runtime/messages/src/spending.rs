@@ -2,8 +2,10 @@
 //!
 //! One gate for tasks and for the gateway. What a payer has spent is summed up from the records once, when its first call is let
 //! in, and counted here from then on: a call is let in while what is spent, what is set aside for calls under way and the most that
-//! it can use stay within every limit; one that costs nobody knows how much, until a limit is reached. Every call of a node passes here, and one node at a time works with its records. What must
-//! outlive the node is not here: a task's reservation is in its journal before its call, one of the gateway in the ledger.
+//! it can use stay within every limit; one that costs nobody knows how much, until a limit is reached; and one of a task that a
+//! person let go on over the day's limits, whatever is spent. Every call of a node passes here, and one node at a time works with
+//! its records. What must outlive the node is not here: a task's reservation is in its journal before its call, one of the gateway
+//! in the ledger, and who may pass a limit in the questions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -65,6 +67,8 @@ struct Gate {
     accounts: Mutex<BTreeMap<Payer, Account>>,
     /// Why the last call of an agent's turn was refused, by its task.
     refused: Mutex<HashMap<TaskId, Failure>>,
+    /// When a call of a task was refused last.
+    refused_at: Mutex<HashMap<TaskId, Timestamp>>,
 }
 
 /// What a payer has used.
@@ -91,8 +95,9 @@ impl Account {
 impl Spending {
     /// Over these records. `clock` says which day it is.
     pub fn new(records: Records, limits: DailyLimits, clock: Clock) -> Self {
-        let (summing, accounts, refused) = (tokio::sync::Mutex::default(), Mutex::default(), Mutex::default());
-        Self(Arc::new(Gate { records, limits, clock, summing, accounts, refused }))
+        let (summing, accounts) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (refused, refused_at) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Gate { records, limits, clock, summing, accounts, refused, refused_at }))
     }
 
     /// True where a call that takes at most this has to be let in.
@@ -136,11 +141,20 @@ impl Spending {
     /// As [`Self::admit`], for a call of a task: one that was let go on over the limits of this day is let in whatever is spent.
     pub async fn admit_for(&self, task: TaskId, payers: Payers, most: Most) -> Result<SetAside, Failure> {
         match self.admit(payers, most).await {
-            Err(refused) if refused.code == Code::DayLimitReached && self.may_pass(task).await? => {
-                Ok(self.set_aside(&mut self.0.accounts.lock(), payers, most.known()))
+            Err(refused) if refused.code == Code::DayLimitReached => {
+                if self.may_pass(task).await? {
+                    return Ok(self.set_aside(&mut self.0.accounts.lock(), payers, most.known()));
+                }
+                self.0.refused_at.lock().insert(task, self.0.clock.wall());
+                Err(refused)
             }
             answer => answer,
         }
+    }
+
+    /// When a call of a task was refused last, if one was; forgotten with this.
+    pub fn take_refused_at(&self, task: TaskId) -> Option<Timestamp> {
+        self.0.refused_at.lock().remove(&task)
     }
 
     fn set_aside(&self, accounts: &mut BTreeMap<Payer, Account>, payers: Payers, most: Spent) -> SetAside {
@@ -167,7 +181,10 @@ impl Spending {
         let mut known = self.0.refused.lock();
         match refused {
             Some(failure) => known.insert(task, failure),
-            None => known.remove(&task),
+            None => {
+                self.0.refused_at.lock().remove(&task);
+                known.remove(&task)
+            }
         };
     }
 

@@ -83,6 +83,11 @@ impl Subject {
         matches!(self, Self::Budget | Self::Model)
     }
 
+    /// True where nobody has to answer: the node does, once what the task waits for has come.
+    pub fn is_answered_by_itself(&self) -> bool {
+        matches!(self, Self::Children { .. } | Self::Day { .. })
+    }
+
     /// True where an answer may be in anybody's own words, beside the choices: somebody reads it.
     pub fn takes_words(&self) -> bool {
         matches!(self, Self::Conversation | Self::Calls { .. } | Self::Permission { .. })

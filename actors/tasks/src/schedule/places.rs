@@ -41,14 +41,16 @@ struct Place {
 #[derive(Clone, Debug, Default)]
 struct Seen {
     known: HashSet<Content>,
-    /// From the oldest on.
+    /// From what was noted longest ago on.
     order: VecDeque<Content>,
 }
 
 impl Seen {
     fn note(&mut self, content: Content) {
-        if !self.known.insert(content) {
-            return;
+        if !self.known.insert(content)
+            && let Some(at) = self.order.iter().position(|known| *known == content)
+        {
+            self.order.remove(at);
         }
         self.order.push_back(content);
         if self.order.len() > REMEMBERED
@@ -242,9 +244,11 @@ mod tests {
     fn what_was_seen_long_ago_is_forgotten_and_nothing_else() {
         let contents: Vec<Content> = (0..=REMEMBERED).map(|_| Content::Task(TaskId::new())).collect();
         let mut seen = Seen::default();
-        contents.iter().chain(&contents[1..]).for_each(|content| seen.note(*content));
-        assert!(!seen.known.contains(&contents[0]));
-        assert!(contents[1..].iter().all(|content| seen.known.contains(content)));
-        assert_eq!(seen.order.len(), REMEMBERED);
+        let again = contents[0];
+        contents[..REMEMBERED].iter().chain([&again, &contents[REMEMBERED]]).for_each(|content| seen.note(*content));
+        assert!(!seen.known.contains(&contents[1]), "it was noted longest ago");
+        let kept = contents.iter().filter(|content| **content != contents[1]);
+        assert!(kept.clone().all(|content| seen.known.contains(content)));
+        assert_eq!((seen.order.len(), seen.known.len()), (REMEMBERED, kept.count()));
     }
 }

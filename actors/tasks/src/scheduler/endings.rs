@@ -41,12 +41,14 @@ impl Scheduler {
                 }
                 self.settled(task);
             }
+            End::Parked(record) if record.status == TaskStatus::WaitingForInput => {
+                self.park_waiting(record, running.pauses);
+                self.waits_for_input(task);
+            }
             End::Parked(record) => {
                 answer_pauses(running.pauses, &record);
-                match (record.status, running.resumed) {
-                    (TaskStatus::WaitingForInput, _) => self.waits_for_input(task),
-                    (TaskStatus::Paused, Some(principal)) => self.resume(task, principal),
-                    _ => {}
+                if let (TaskStatus::Paused, Some(principal)) = (record.status, running.resumed) {
+                    self.resume(task, principal);
                 }
             }
             End::Waiting(record) => {
@@ -91,6 +93,27 @@ impl Scheduler {
             None => self.look_again(task, AGAIN),
         }
         self.parked();
+    }
+
+    /// A task that was to be parked came to a question first, which parks it as well; but one that is answered by itself would let it
+    /// go on.
+    fn park_waiting(&mut self, task: Box<TaskRecord>, pauses: Vec<(Principal, Reply<TaskRecord>)>) {
+        if pauses.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.work.start(async move {
+            let open = requests::open_question(&shared, task.id).await;
+            for (principal, reply) in pauses {
+                let answer = match &open {
+                    Ok(Some(open)) if open.subject.is_answered_by_itself() => requests::pause(&shared, task.id, &principal).await,
+                    Ok(_) => Ok((*task).clone()),
+                    Err(failure) => Err(failure.clone()),
+                };
+                let _ = reply.send(answer);
+            }
+            SchedulerMsg::Nothing
+        });
     }
 
     /// Continues a task that parked although its pause had been taken back.

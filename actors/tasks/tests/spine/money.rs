@@ -119,6 +119,24 @@ async fn a_task_at_a_days_limit_goes_on_over_it_where_a_person_says_so_and_no_ot
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_was_to_be_paused_and_came_to_a_days_limit_first_stays_paused_when_the_day_turns() {
+    let mut outside = Outside::new();
+    // Enough for the first call of its first turn.
+    outside.limits.owner = Budget { money: Some(Money(105)), tokens: None };
+    outside.world.add("one", 4);
+    outside.log.think_for(Duration::from_secs(10));
+    let node = outside.start().await;
+    let task = node.create(talk(4)).await.expect("made");
+    node.until(task.id, TaskStatus::Running).await;
+    let paused = node.tasks.pause(task.id, me()).await.expect("it parks");
+    assert_eq!(paused.status, TaskStatus::Paused);
+    tokio::time::sleep(Duration::from_secs(2 * 86_400)).await;
+    assert_eq!(node.task(task.id).await.status, TaskStatus::Paused);
+    node.tasks.resume(task.id, ResumeTask { budget: None, answer: None }, me()).await.expect("resumed");
+    node.until_within(task.id, &[TaskStatus::WaitingForInput, TaskStatus::Completed], Duration::from_secs(60)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_may_go_over_a_days_limit_asks_again_on_the_next_day() {
     let mut outside = Outside::new();
     let (node, task, question) = at_a_days_limit(&mut outside).await;

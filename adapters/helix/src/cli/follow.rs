@@ -13,7 +13,7 @@ use super::Context;
 use super::context::out;
 use super::live::Live;
 use super::style::{dollars, grouped, span};
-use super::task::{meant, tell, why};
+use super::task::{is_bare_no, meant, tell, why};
 use super::timeline::Timeline;
 use super::typed::Typed;
 use super::words::Spoken;
@@ -44,7 +44,11 @@ pub(super) enum Start {
 
 /// What is to be heard of one agent that is followed: what its model says goes to a terminal, and elsewhere where that is asked for.
 pub(super) fn hears(asked: bool) -> Hears {
-    if asked || std::io::stdout().is_terminal() { Hears::Words } else { Hears::Events }
+    match asked {
+        true => Hears::Words,
+        false if std::io::stdout().is_terminal() => Hears::WordsIfTold,
+        false => Hears::Events,
+    }
 }
 
 /// Shows events until every task of `tasks` has ended; for ever where there is none. With `live`, what that
@@ -260,6 +264,10 @@ impl<'a> View<'a> {
         let said = async {
             let asked: QuestionList = self.client.get(&format!("/tasks/{task}/questions")).await?;
             let open = asked.questions.into_iter().find(Question::is_open);
+            if let Some(open) = open.as_ref().filter(|open| is_bare_no(open, line)) {
+                return Err(Failure::new(Code::InvalidRequest, "the question cannot be answered so, and the task goes on waiting")
+                    .hint(format!("one of: {}", open.choices.join(", "))));
+            }
             let answers = open.filter(|open| !matches!(open.subject, Subject::Children { .. } | Subject::Budget));
             match answers.and_then(|open| Some((open.id, meant(&open, line)?))) {
                 Some((question, answer)) => {

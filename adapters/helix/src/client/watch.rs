@@ -26,6 +26,8 @@ pub enum Hears {
     Events,
     /// What models say as well, as they say it.
     Words,
+    /// The same, from a node that tells them: one of an older build may run.
+    WordsIfTold,
 }
 
 /// A subscription. It comes back by itself after the node was away, with what happened meanwhile.
@@ -88,10 +90,17 @@ impl Watch {
         if let Some(last) = self.last {
             request = request.query(&[("after", last)]);
         }
-        if self.hears == Hears::Words {
+        if self.hears != Hears::Events {
             request = request.query(&[("words", "true")]);
         }
-        let body = self.client.send(request).await?.bytes_stream();
+        let answer = match self.client.send(request).await {
+            Err(failure) if failure.code == Code::InvalidRequest && self.hears == Hears::WordsIfTold => {
+                self.hears = Hears::Events;
+                return Box::pin(self.connect()).await;
+            }
+            answer => answer?,
+        };
+        let body = answer.bytes_stream();
         let mut body = heard(body.map_err(std::io::Error::other).boxed(), self.silence).boxed();
         let broken = |reason: String| Failure::new(Code::NodeUnreachable, format!("the node's events are cut: {reason}"));
         // The node says first where its events stand. Only with that a line can be cut without loss.

@@ -59,6 +59,12 @@ pub(in crate::cli) fn meant(question: &Question, words: &str) -> Option<String> 
     choice.cloned().or_else(|| question.subject.takes_words().then(|| words.to_owned()))
 }
 
+/// True of a plain no to a question that has no such choice, and whose answers nobody reads: it would be said to an agent.
+pub(in crate::cli) fn is_bare_no(question: &Question, words: &str) -> bool {
+    let is_no = matches!(words.trim().to_lowercase().as_str(), "n" | "no");
+    is_no && !question.subject.takes_words() && meant(question, words).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use helix_protocol::{TaskId, Timestamp};
@@ -85,6 +91,9 @@ mod tests {
         assert_eq!(meant(Subject::Budget, &["yes", "no"], "leave the tests alone"), None, "nobody would read it");
         let mended = |words| meant(Subject::Model, &["yes"], words);
         assert_eq!([mended("Y"), mended("leave it")], [Some("yes".to_owned()), None]);
+        let day =
+            Question::new(TaskId::new(), Subject::Day { until: Timestamp(9) }, "over it?", vec!["yes".to_owned()], Timestamp(0));
+        assert_eq!(["No", "n", "yes", "no, use make"].map(|words| is_bare_no(&day, words)), [true, true, false, false]);
         assert_eq!(meant(Subject::Day { until: Timestamp(9) }, &["yes"], "leave the tests alone"), None, "it is said to the agent");
     }
 }

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use helix_protocol::{Budget, Code, Failure, Money, TaskRecord};
 
-pub(super) use self::answer::meant;
+pub(super) use self::answer::{is_bare_no, meant};
 pub(super) use self::say::tell;
 use super::Context;
 use crate::client::segment;
