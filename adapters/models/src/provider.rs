@@ -32,9 +32,9 @@ use crate::{Access, Credentials, ModelFacts, Settings, cost, other_models, reque
 use by_model::ByModel;
 use probing::Asked;
 
-/// How long a health check may take.
-const HEALTH: Duration = Duration::from_secs(10);
-/// How long nobody is expected where a check found nobody; an answer ends it sooner.
+/// How long a health check may take: less than its provider's actor waits for it.
+const HEALTH: Duration = Duration::from_secs(5);
+/// How long nobody is expected where a check found nobody; an answer ends it sooner, whatever it says.
 const GONE: Duration = Duration::from_secs(60);
 /// No limit is believed for longer: services say when everything is back, and the first of it is back before.
 const LONGEST_RESET: Duration = Duration::from_secs(3_600);
@@ -48,8 +48,10 @@ pub struct HttpProvider {
     /// Sizes of models, as far as the server said them.
     measured: ByModel<Asked>,
     health: RwLock<ProviderHealth>,
-    /// When a check found nobody, if nobody has answered since.
+    /// When the last check found nobody, if it found nobody.
     gone: Mutex<Option<Instant>>,
+    /// When anybody answered anything last.
+    heard: Mutex<Option<Instant>>,
     /// What the last answer for each model said of its limits, and when. Only of models that answer with limits.
     rate_limits: ByModel<(Instant, RateLimits)>,
 }
@@ -79,6 +81,7 @@ impl HttpProvider {
             measured: ByModel::default(),
             health,
             gone: Mutex::new(None),
+            heard: Mutex::new(None),
             rate_limits: ByModel::default(),
         })
     }
@@ -134,8 +137,15 @@ impl HttpProvider {
         match tokio::time::timeout(idle, call.send()).await {
             Err(_) => Err(self.faults().silent("did not begin to answer", idle)),
             Ok(Err(error)) => Err(self.faults().transport(error)),
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                *self.heard.lock() = Some(Instant::now());
+                Ok(response)
+            }
         }
+    }
+
+    fn was_heard_since(&self, instant: Instant) -> bool {
+        self.heard.lock().is_some_and(|heard| heard >= instant)
     }
 
     /// Keeps what an answer for `model` says of its limits. Other refusals than of too many requests say nothing of them.
@@ -342,9 +352,6 @@ impl HttpProvider {
             Some(ProviderError::Final(failure)) if failure.code != Code::InvalidConfig => return,
             Some(error) => (Availability::Degraded, error.failure().message.clone()),
         };
-        if availability == Availability::Available {
-            *self.gone.lock() = None;
-        }
         let latency_ms = u64::try_from(took.as_millis()).ok();
         *self.health.write() = ProviderHealth { availability, latency_ms, message };
     }
@@ -467,7 +474,9 @@ impl Provider for HttpProvider {
         if health.availability == Availability::Available && !self.settings.model.is_empty() {
             self.measure(&self.settings.model).await;
         }
-        *self.gone.lock() = (health.availability == Availability::Unavailable).then(Instant::now);
+        // A server that refuses its list, or this key, is there; one that says of itself that it cannot be used is not.
+        let says_so = self.format.health_probe().is_some() && health.availability == Availability::Unavailable;
+        *self.gone.lock() = (says_so || !self.was_heard_since(began)).then(Instant::now);
         *self.health.write() = health.clone();
         health
     }
@@ -480,7 +489,9 @@ impl Provider for HttpProvider {
     }
 
     fn is_available(&self) -> bool {
-        self.is_set_up().is_ok() && self.gone.lock().is_none_or(|since| since.elapsed() >= GONE)
+        let gone = *self.gone.lock();
+        let expected = gone.is_none_or(|since| self.was_heard_since(since) || since.elapsed() >= GONE);
+        expected && self.is_set_up().is_ok()
     }
 
     fn estimate_tokens(&self, model: Option<&str>, request: &ModelRequest) -> u64 {
@@ -548,10 +559,9 @@ mod tests {
             *provider.gone.lock() = Some(gone);
             assert_eq!(provider.is_available(), is_available);
         }
-        *provider.gone.lock() = Some(now);
-        provider.remember(Some(&ProviderError::Uncertain(Failure::new(Code::ModelFailed, "no"))), Duration::ZERO);
-        assert!(!provider.is_available());
-        provider.remember(None, Duration::ZERO);
+        (*provider.gone.lock(), *provider.heard.lock()) = (Some(now), Some(before));
+        assert!(!provider.is_available(), "an answer of before counts for nothing");
+        *provider.heard.lock() = Some(Instant::now());
         assert!(provider.is_available());
     }
 

@@ -222,6 +222,14 @@ async fn a_server_that_is_not_there_was_certainly_not_billed() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_its_list_is_there_all_the_same() {
+    let server = serve(vec![Answer::Bytes(response("403 Forbidden", "content-type: application/json\r\n", "{}"))]).await;
+    let provider = HttpProvider::new(settings(&server), ChatCompletions::at("")).expect("a provider");
+    assert_eq!(provider.health().await.availability, Availability::Unavailable);
+    assert!(provider.is_available(), "a key for calls may list nothing");
+}
+
+#[tokio::test]
 async fn without_a_key_nothing_is_sent_and_the_hint_names_the_variable() {
     let server = serve(vec![Answer::Bytes(Vec::new())]).await;
     let failure = match stream(Settings { key: None, ..settings(&server) }).await.0 {

@@ -65,7 +65,7 @@ impl HttpProvider {
             Some(body) => self.post(&access, &probe.path).json(body),
             None => self.request(Method::GET, &access, &probe.path),
         };
-        let response = call.send().await.map_err(|error| self.faults().transport(error))?;
+        let response = self.send(call).await?;
         let status = response.status().as_u16();
         let body = whole(response, self.settings.idle_timeout, self.settings.answer_bytes).await;
         let body = body.map_err(|error| self.body_fault(error))?;
