@@ -47,7 +47,7 @@ worker() { # architecture
 # The program of this machine, which starts where there is nothing but itself.
 own_worker() {
     local built=$dist/helix-worker-$(uname -m) empty
-    empty=$(mktemp -d)
+    empty=$(mktemp -d "$dist/empty.XXXXXX")
     cp "$built" "$empty/helix-worker"
     # Who may make no root of his own is content with what the file says.
     if unshare --map-root-user true 2>/dev/null; then

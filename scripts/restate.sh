@@ -24,7 +24,8 @@ install() {
     echo '{"private": true}' >package.json
     npm install --silent --no-audit --no-fund "${pins[0]}"
     ln -s "../node_modules/$package/bin/restate-server" bin/
-    cargo build --quiet --release --locked --manifest-path "$handler/Cargo.toml" --target-dir build
+    # From there, so that the Rust of this folder is the one that builds it.
+    (cd "$handler" && cargo build --quiet --release --locked --target-dir "$folder/build")
     mv build/release/handler bin/
     rm -rf build
 }

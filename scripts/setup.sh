@@ -174,6 +174,11 @@ if ! rust_is_new_enough; then
         rustup override set "$rust_needed" >&2
     elif has curl && agreed "install rustup and Rust $rust_needed from https://sh.rustup.rs, for this user?"; then
         bash -o pipefail -c "$get_rustup" >&2
+        if ! rust_is_new_enough; then
+            say "Rust $rust_needed is installed, and another one is found first. Run this, then try again:"
+            say "  . ~/.cargo/env"
+            exit 1
+        fi
     else
         say "nothing was installed; run this, then try again:"
         say "  $get_rustup && . ~/.cargo/env"

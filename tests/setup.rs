@@ -188,8 +188,11 @@ fn without_rust(candidate: &str) -> Machine {
     std::fs::write(machine.folder.path().join("rustup"), format!("#!/bin/sh\necho rustup \"$@\" >> {done}\n")).expect("writable");
     let unpack = format!("cp {packed} {programs} && chmod +x {programs}/rustup");
     machine.has("apt-get", &format!("echo apt-get \"$@\" >> {done}; case \"$*\" in *rustup*) {unpack};; esac"));
-    // It prints what is to be run.
-    machine.has("curl", &format!("echo 'echo rustup.rs \"$@\" >> {done}'"));
+    // It prints what is to be run, which installs Rust.
+    let newest = machine.folder.path().join("cargo");
+    std::fs::write(&newest, "#!/bin/sh\necho cargo 1.95.0\n").expect("writable");
+    let unpack = format!("cp {} {programs} && chmod +x {programs}/cargo", newest.display());
+    machine.has("curl", &format!("echo 'echo rustup.rs \"$@\" >> {done}; {unpack} || true'"));
     machine
 }
 
@@ -203,6 +206,9 @@ fn rustup_comes_from_its_package_where_there_is_one_and_else_from_its_own_page()
     let fetched = without_rust("(none)").set_up(&YES);
     let script = "rustup.rs -y --profile minimal --default-toolchain 1.95".to_owned();
     assert_eq!((fetched.code, fetched.done), (Some(0), vec![script]), "{}", fetched.said);
+    let hidden = without_rust("(none)").lacks("chmod").set_up(&YES);
+    assert_eq!(hidden.code, Some(1));
+    assert!(hidden.said.ends_with("found first. Run this, then try again:\n  . ~/.cargo/env\n"), "{}", hidden.said);
     let unasked = without_rust("(none)").set_up(&[]);
     assert_eq!((unasked.code, unasked.done), (Some(1), Vec::new()));
     assert!(unasked.said.contains("found: none") && unasked.said.ends_with("1.95 && . ~/.cargo/env\n"), "{}", unasked.said);
