@@ -111,8 +111,9 @@ fn with_private_ssh(folder: &Path, machine: &Machine) -> PathBuf {
     helix
 }
 
-/// What `scripts/dist.sh worker` builds, where it was run.
+/// What `scripts/dist.sh worker` builds, where it was run just now.
 fn static_worker() -> Option<PathBuf> {
+    std::env::var_os("HELIX_CAMPAIGN")?;
     let built = Path::new(HELIX).parent()?.parent()?.join("dist/helix-worker");
     built.is_file().then_some(built)
 }

@@ -206,9 +206,10 @@ async fn a_codebase_of_two_million_tokens_is_asked_about_whole_and_one_too_long_
     let setup = Setup::workers(1).model(transcript([script])).set("llm.provider.context_tokens", 2_000_000);
     let product = setup.start().await;
     let prompt = |mebibytes: usize| format!("read all of it\n{}", "fn f() {}\n".repeat((mebibytes << 20) / 10));
-    let task = product.agent(&prompt(8)).await;
+    let spec = |mebibytes| TaskSpec::new("reads", TaskWork::Agent(AgentSpec::new(prompt(mebibytes))));
+    let task = product.create(spec(8)).await;
     product.completed(task).await;
-    let too_long = product.agent(&prompt(14)).await;
+    let too_long = product.create(spec(14)).await;
     assert_eq!(product.ended(too_long).await.status, TaskStatus::Failed);
     assert_eq!(code(&product, too_long), Code::ContextOverflow.as_str());
     let asked = read_log(product.model.as_ref().expect("it is scripted").log()).expect("its log");

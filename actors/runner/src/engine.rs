@@ -236,7 +236,11 @@ impl Engine {
     }
 
     async fn close_workspace(&self, task: TaskId, epoch: Epoch) -> Answer {
-        let Some(workspace) = self.workspaces.lock().get(&task).cloned() else { return Ok(Response::Closed) };
+        let Some(workspace) = self.workspaces.lock().get(&task).cloned() else {
+            // The disk may have been full when it was closed.
+            self.unpin(task, epoch).await?;
+            return Ok(Response::Closed);
+        };
         let known = workspace.state.lock().kept.epoch;
         if epoch < known {
             return Err(stale(task, epoch, known));
@@ -267,10 +271,14 @@ impl Engine {
         }
         self.calls.lock().forget(task);
         self.ports.take_back(task);
-        let store = Arc::clone(&self.store);
-        blocking(move || Ok(store.unpin(helix_objects::Pin { task, epoch: known })?)).await?;
+        self.unpin(task, known).await?;
         drop(gate);
         Ok(Response::Closed)
+    }
+
+    async fn unpin(&self, task: TaskId, epoch: Epoch) -> Result<(), Failure> {
+        let store = Arc::clone(&self.store);
+        blocking(move || Ok(store.unpin(helix_objects::Pin { task, epoch })?)).await
     }
 
     /// Ends everything that runs and closes the store. With `wipe` everything in the folder goes but its lock and log.

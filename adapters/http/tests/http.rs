@@ -155,7 +155,7 @@ async fn what_cannot_be_used_is_refused_by_its_field_and_nothing_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_above_the_limit_is_refused() {
     let node = Node::start().await;
-    let response = node.post("/api/v1/tasks").body(vec![b' '; 5 * 1024 * 1024]).send().await;
+    let response = node.post("/api/v1/tasks").body(vec![b' '; 17 * 1024 * 1024]).send().await;
     // The server answers without reading all of it, and may close the line while the rest is being sent.
     if let Ok(response) = response {
         assert_eq!(response.status().as_u16(), 413);
