@@ -165,7 +165,7 @@ fi
 if ! rust_is_new_enough; then
     say "Rust $rust_needed or newer is needed; found: $(cargo --version 2>/dev/null || echo none)"
     if has rustup; then
-        if ! agreed "install Rust $rust_needed with rustup, for this folder?"; then
+        if [ "${RUSTUP_AUTO_INSTALL:-1}" = 0 ] || ! agreed "install Rust $rust_needed with rustup, for this folder?"; then
             say "nothing was installed; run this, then try again (or set YES=1):"
             say "  rustup toolchain install $rust_needed --profile minimal && rustup override set $rust_needed"
             exit 1

@@ -163,6 +163,11 @@ fn what_fetches_the_releases_of_packages_is_installed_for_the_bench_alone() {
 #[test]
 fn an_older_rust_is_replaced_by_rustup_where_that_was_allowed_and_else_the_command_is_said() {
     let older = || Machine::complete(1_000).has_rust("1.94.1");
+    let alone = older().set_up(&YES);
+    assert_eq!((alone.code, alone.done), (Some(1), Vec::new()));
+    assert!(alone.said.contains("found: cargo 1.94.1") && alone.said.contains("--default-toolchain 1.95"), "{}", alone.said);
+    let forbidden = older().changes_by("rustup").set_up(&[("YES", "1"), ("RUSTUP_AUTO_INSTALL", "0")]);
+    assert_eq!((forbidden.code, forbidden.done), (Some(1), Vec::new()), "whoever set that means it");
     let asked = older().changes_by("rustup").set_up(&[]);
     assert_eq!((asked.code, asked.done), (Some(1), Vec::new()));
     assert!(
