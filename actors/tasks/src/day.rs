@@ -19,7 +19,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A machine that was suspended is late by no more than this.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Parks the task at its last step and asks whether it may pass the limit. The journal stays, so what was paid for is not paid again.
+/// Parks the task at its last step and asks whether it may pass the limit. The journal stays, so what was paid for is not paid
+/// again.
 pub(crate) async fn ask(host: &Host, failure: &Failure) -> Result<End, Failure> {
     // The turn that was refused may have ended after its day.
     let refused_at = host.shared.args.spending.take_refused_at(host.task.id).unwrap_or_else(|| host.shared.now());

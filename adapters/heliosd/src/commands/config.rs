@@ -13,8 +13,9 @@ use crate::here::Here;
 /// Reads and changes settings
 ///
 /// They are in .helios/helios.yaml, which can be edited by hand too. Other names of settings are taken and kept under their own:
-/// `storage.pebbledb.*` is `storage.rocksdb.*`, and `storage.rocksdb.compression` is `performance.compression`. What the database is
-/// opened with (`storage.rocksdb.*`, `performance.compression`) is taken when the repository is opened the next time, everything else from the next command on.
+/// `storage.pebbledb.*` is `storage.rocksdb.*`, and `storage.rocksdb.compression` is `performance.compression`. What the database
+/// is opened with (`storage.rocksdb.*`, `performance.compression`) is taken when the repository is opened the next time, everything
+/// else from the next command on.
 #[derive(Parser)]
 #[command(
     name = "config",

@@ -1,6 +1,7 @@
 //! A note of each workspace whose files are on their way from one tree to another: `.helios/workspaces/NAME/moving`. It is written
 //! before the head moves and crossed out when the files are the head's, so that what is left by an engine that was killed in
-//! between is finished by the next command that needs the files, and is not committed as a change.
+//! between is finished by the next command that needs the files, and is not committed as a change. A collection keeps what notes
+//! name (`OpenRepository::trees_on_their_way`).
 //!
 //! Notes are of one length and written over each other in one file: making and removing a file takes as long as
 //! the rest of a small move.
