@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use helix_database::{Applied, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write};
+use helix_database::{
+    Applied, Below, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write,
+};
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
     RecordsId, Remark, Spent, StepId, StepRecord, StepSummary, TaskId, TaskRecord, Timestamp, WorkerRecord,
@@ -158,6 +160,10 @@ impl RecordStore for Reached {
 
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError> {
         self.ask(self.store.dependents(task)).await
+    }
+
+    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError> {
+        self.ask(self.store.below(task)).await
     }
 
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError> {

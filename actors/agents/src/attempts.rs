@@ -49,11 +49,18 @@ pub(crate) enum Attempts {
 }
 
 /// Makes the attempts, which are known by their names, and looks how they stand. Once one has passed the gate
-/// the others are given up.
-pub(crate) async fn carry_on(host: &mut dyn StepHost, attempts: Vec<(String, TaskSpec)>, gate: Gate) -> Result<Attempts, Failure> {
+/// the others are given up. Each gets an equal share of what is left of the budget, of which the task keeps `kept` shares for what
+/// it asks of models itself.
+pub(crate) async fn carry_on(
+    host: &mut dyn StepHost,
+    attempts: Vec<(String, TaskSpec)>,
+    gate: Gate,
+    kept: u32,
+) -> Result<Attempts, Failure> {
     let (mut ends, mut waiting) = (Vec::new(), Vec::new());
-    for (at, (name, spec)) in attempts.into_iter().enumerate() {
-        let task = host.child(&name, spec).await?;
+    let all = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+    for (at, ((name, spec), to_make)) in attempts.into_iter().zip((1..=all).rev()).enumerate() {
+        let task = host.child(&name, spec, to_make.saturating_add(kept)).await?;
         match host.child_end(task).await? {
             Some(end) => ends.push((at, end)),
             None => waiting.push(task),
@@ -203,7 +210,8 @@ impl TaskKind for AttemptsKind {
         };
         host.note(SnapshotNote::NoFiles);
         let (gate, of, attempts) = (gate(&spec.work), spec.count, attempts(host.task(), &spec));
-        match carry_on(host, attempts, gate).await? {
+        // Where a model compares them, the task pays for that.
+        match carry_on(host, attempts, gate, u32::from(gate == Gate::Judged)).await? {
             Attempts::Waiting { tasks, ended: 0 } => Ok(ended(format!("makes {of} attempts"), TurnEnd::Await { tasks })),
             Attempts::Waiting { tasks, ended: count } => {
                 Ok(ended(format!("{count} of {of} attempts have ended"), TurnEnd::Await { tasks }))
@@ -217,11 +225,11 @@ impl TaskKind for AttemptsKind {
     }
 }
 
-/// Every attempt by its name, with an equal share of the budget.
+/// Every attempt by its name.
 fn attempts(task: &TaskRecord, spec: &AttemptsSpec) -> Vec<(String, TaskSpec)> {
     let attempt = |at: u32| {
         let title = format!("{} · attempt {at}", task.spec.title);
-        let attempt = belonging(&task.spec, title, (*spec.work).clone(), spec.count);
+        let attempt = belonging(&task.spec, title, (*spec.work).clone());
         (format!("attempt {at}"), TaskSpec { group: Some(task.id), fork_files: task.spec.fork_files, ..attempt })
     };
     (1..=spec.count).map(attempt).collect()

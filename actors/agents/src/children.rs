@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use helix_ports::{ChildEnd, StepHost};
-use helix_protocol::{AgentSpec, Block, Budget, Failure, Money, Reasoning, TaskId, TaskSpec, TaskStatus, TaskWork, ToolOutcome};
+use helix_protocol::{AgentSpec, Block, Failure, Reasoning, TaskId, TaskSpec, TaskStatus, TaskWork, ToolOutcome};
 use serde_json::Value;
 
 use crate::arguments;
@@ -40,9 +40,11 @@ pub(crate) async fn gather(
         if arguments::check(tools, name, input) != Ok(Tool::Own(OwnTool::SubAgent)) || left == 0 {
             continue;
         }
-        left -= 1;
         let child = sub_agent(&host.task().spec, spec, input, host.head().map(|head| head.step.snapshot));
-        let task = host.child(&format!("{place}:{id}"), child).await?;
+        // One for each that may still be made, and one for the agent itself.
+        let shares = u32::try_from(left + 1).unwrap_or(u32::MAX);
+        let task = host.child(&format!("{place}:{id}"), child, shares).await?;
+        left -= 1;
         match host.child_end(task).await? {
             Some(end) => drop(ended.insert(id.clone(), end)),
             None => waiting.push(task),
@@ -77,18 +79,12 @@ fn sub_agent(parent: &TaskSpec, agent: &AgentSpec, input: &Value, files: Option<
         Some(snapshot) => helix_protocol::Base::Snapshot { snapshot, git_commit: None, repository: None },
         None => parent.base.clone(),
     };
-    TaskSpec { base, fork_of: None, ..belonging(parent, text("title"), TaskWork::Agent(work), agent.sub_agents + 1) }
+    TaskSpec { base, fork_of: None, ..belonging(parent, text("title"), TaskWork::Agent(work)) }
 }
 
-/// A task of an agent's own, with one of `shares` equal shares of its budget.
-pub(crate) fn belonging(parent: &TaskSpec, title: String, work: TaskWork, shares: u32) -> TaskSpec {
-    let Budget { money, tokens } = parent.budget;
-    let shares = shares.max(1);
-    let budget = Budget {
-        money: money.map(|money| Money(money.0 / i64::from(shares))),
-        tokens: tokens.map(|tokens| tokens / u64::from(shares)),
-    };
-    TaskSpec { title, work, depends_on: Vec::new(), fork_files: None, group: None, budget, ..parent.clone() }
+/// A task of an agent's own. What it may spend is its host's to say.
+pub(crate) fn belonging(parent: &TaskSpec, title: String, work: TaskWork) -> TaskSpec {
+    TaskSpec { title, work, depends_on: Vec::new(), fork_files: None, group: None, ..parent.clone() }
 }
 
 /// What a sub-agent's call is answered with.

@@ -40,7 +40,8 @@ struct FakeHost {
     checks: VecDeque<i32>,
     note: Option<SnapshotNote>,
     questions: Vec<Question>,
-    children: BTreeMap<String, (TaskId, TaskSpec)>,
+    /// By name, with how many shares the rest of the budget was to have when it was made.
+    children: BTreeMap<String, (TaskId, TaskSpec, u32)>,
     ends: BTreeMap<TaskId, ChildEnd>,
     cancelled: Vec<TaskId>,
     taken: Vec<SnapshotId>,
@@ -213,8 +214,8 @@ impl StepHost for FakeHost {
     async fn questions(&mut self) -> Result<Vec<Question>, Failure> {
         Ok(self.questions.clone())
     }
-    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure> {
-        Ok(self.children.entry(name.to_owned()).or_insert((TaskId::new(), spec)).0)
+    async fn child(&mut self, name: &str, spec: TaskSpec, shares: u32) -> Result<TaskId, Failure> {
+        Ok(self.children.entry(name.to_owned()).or_insert((TaskId::new(), spec, shares)).0)
     }
     async fn child_end(&mut self, task: TaskId) -> Result<Option<ChildEnd>, Failure> {
         Ok(self.ends.get(&task).cloned())

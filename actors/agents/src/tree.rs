@@ -92,16 +92,16 @@ async fn followed(host: &mut dyn StepHost, spec: &AgentSpec, approaches: &[Strin
     let group = host.task().id;
     // The step that wrote the approaches down when the attempts are made; later the attempts are known by their names.
     let from = host.head().map(|head| head.step.id);
-    let shares = u32::try_from(approaches.len()).unwrap_or(1);
     let branch = |(at, approach): (usize, &String)| {
         let prompt = format!("Of these approaches follow this one, and no other:\n\n{}", approach.trim());
         let work = TaskWork::Agent(AgentSpec { prompt, reasoning: Reasoning::Direct, sub_agents: 0, ..spec.clone() });
         let title = format!("{} · approach {}", parent.title, at + 1);
-        let branch = TaskSpec { fork_of: from, group: Some(group), ..belonging(&parent, title, work, shares) };
+        let branch = TaskSpec { fork_of: from, group: Some(group), ..belonging(&parent, title, work) };
         (format!("approach {}", at + 1), branch)
     };
     let gate = if spec.verify.is_some() { Gate::Completed } else { Gate::Judged };
-    attempts::carry_on(host, approaches.iter().enumerate().map(branch).collect(), gate).await
+    // The agent goes on by itself where none succeeds.
+    attempts::carry_on(host, approaches.iter().enumerate().map(branch).collect(), gate, 1).await
 }
 
 /// The best of those that completed, with the reason; by a model where there are several.

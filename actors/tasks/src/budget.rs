@@ -30,9 +30,23 @@ impl From<Amount> for Spent {
     }
 }
 
-/// Refuses with `budget_exhausted` where `spent` and `call` together pass the task's own budget.
-pub fn check(budget: Budget, spent: Amount, call: Most) -> Result<(), Failure> {
-    match budget.in_the_way("the task's budget", spent.into(), call) {
+/// What is left of a budget of which so much is spent or held.
+pub fn left(budget: Budget, taken: Spent) -> Budget {
+    Budget {
+        money: budget.money.map(|most| Money((most.0 - taken.money.0).max(0))),
+        tokens: budget.tokens.map(|most| most.saturating_sub(taken.tokens)),
+    }
+}
+
+/// One of `shares` equal shares of what is left of a budget.
+pub fn share(budget: Budget, taken: Spent, shares: u32) -> Budget {
+    let (shares, Budget { money, tokens }) = (shares.max(1), left(budget, taken));
+    Budget { money: money.map(|money| Money(money.0 / i64::from(shares))), tokens: tokens.map(|tokens| tokens / u64::from(shares)) }
+}
+
+/// Refuses with `budget_exhausted` where `spent`, what its own tasks hold and `call` together pass the task's budget.
+pub fn check(budget: Budget, spent: Spent, held: Spent, call: Most) -> Result<(), Failure> {
+    match budget.in_the_way_beside("the task's budget", spent, held, call) {
         None => Ok(()),
         Some(why) => {
             Err(Failure::new(Code::BudgetExhausted, why).hint("raise it with `helix task resume --budget N`, or cancel the task"))
@@ -42,28 +56,71 @@ pub fn check(budget: Budget, spent: Amount, call: Most) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use helix_database::{Below, held};
+    use helix_protocol::{TaskId, TaskStatus};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn amount(money: i64, tokens: u64) -> Amount {
-        Amount { money: Money(money), tokens }
+    fn amount(money: i64, tokens: u64) -> Spent {
+        Spent { money: Money(money), tokens }
     }
 
     fn most(money: i64, tokens: u64) -> Most {
-        Spent::from(amount(money, tokens)).into()
+        amount(money, tokens).into()
     }
 
     #[test]
     fn a_call_that_exactly_reaches_the_budget_is_made_and_one_beyond_is_not() {
         let budget = Budget { money: Some(Money(100)), tokens: None };
-        assert_eq!(check(budget, amount(60, 0), most(40, 9)), Ok(()));
-        let refused = check(budget, amount(60, 0), most(41, 9)).expect_err("one micro-dollar too many");
+        let nothing = Spent::default();
+        assert_eq!(check(budget, amount(60, 0), nothing, most(40, 9)), Ok(()));
+        let refused = check(budget, amount(60, 0), nothing, most(41, 9)).expect_err("one micro-dollar too many");
         assert_eq!(refused.code, Code::BudgetExhausted);
         assert_eq!(
             refused.message,
             "$0.000060 of the task's budget of $0.000100 are spent, and the next model call could cost $0.000041"
         );
+        let held = amount(50, 0);
+        assert_eq!(check(budget, amount(10, 0), held, most(40, 9)), Ok(()));
+        let refused = check(budget, amount(10, 0), held, most(41, 9)).expect_err("one micro-dollar too many");
+        assert_eq!(
+            refused.message,
+            "$0.000060 of the task's budget of $0.000100 are spent or held, $0.000050 of it by its own tasks, \
+             and the next model call could cost $0.000041"
+        );
+    }
+
+    #[test]
+    fn shares_are_equal_and_of_what_is_left() {
+        let budget = Budget { money: Some(Money(100)), tokens: None };
+        assert_eq!(left(budget, amount(30, 9)), Budget { money: Some(Money(70)), tokens: None });
+        assert_eq!(left(budget, amount(130, 9)).money, Some(Money(0)));
+        let of = |taken: i64, shares| share(budget, amount(taken, 9), shares);
+        assert_eq!(of(10, 3), Budget { money: Some(Money(30)), tokens: None });
+        assert_eq!(of(40, 2), of(10, 3));
+        assert_eq!((of(130, 2).money, of(40, 0).money), (Some(Money(0)), Some(Money(60))));
+    }
+
+    fn used_of(cost: i64, size: u64, used: f64) -> Spent {
+        amount((cost as f64 * used) as i64, (size as f64 * used) as u64)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Happening {
+        /// A task, with one of so many shares.
+        Makes(u32),
+        /// One of a model: the most that it can cost and take, and the part of it that it does.
+        Calls(i64, u64, f64),
+        Ends,
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        prop_oneof![
+            (1_u32..4).prop_map(Happening::Makes),
+            (0_i64..200, 0_u64..200, 0.0_f64..1.0).prop_map(|(cost, size, used)| Happening::Calls(cost, size, used)),
+            Just(Happening::Ends),
+        ]
     }
 
     proptest! {
@@ -72,15 +129,47 @@ mod tests {
             money in 0_i64..1_000, tokens in 0_u64..1_000, calls in prop::collection::vec((0_i64..200, 0_u64..200, 0.0_f64..1.0), 0..50),
         ) {
             let budget = Budget { money: Some(Money(money)), tokens: Some(tokens) };
-            let mut spent = Amount::default();
+            let mut spent = Spent::default();
             for (cost, size, used) in calls {
                 let reserved = most(cost, size);
-                if check(budget, spent, reserved).is_ok() {
+                if check(budget, spent, Spent::default(), reserved).is_ok() {
                     // What a call did cost is at most what was reserved for it.
-                    spent += amount((cost as f64 * used) as i64, (size as f64 * used) as u64);
+                    spent = spent.plus(used_of(cost, size, used));
                 }
             }
             prop_assert!(spent.money <= Money(money) && spent.tokens <= tokens);
+        }
+
+        #[test]
+        fn a_task_and_everything_below_it_never_spend_more_than_its_budget(
+            money in 0_i64..1_000,
+            tokens in 0_u64..1_000,
+            happenings in prop::collection::vec((any::<prop::sample::Index>(), happening()), 0..60),
+        ) {
+            let budget = Budget { money: Some(Money(money)), tokens: Some(tokens) };
+            let root = Below { id: TaskId::new(), parent: TaskId::new(), status: TaskStatus::Running, budget, spent: Spent::default() };
+            let mut tasks = vec![root];
+            for (at, happening) in happenings {
+                let at = at.index(tasks.len());
+                let Below { id, budget, spent, status, .. } = tasks[at];
+                if status.is_final() {
+                    continue;
+                }
+                match happening {
+                    Happening::Makes(shares) => {
+                        let budget = share(budget, spent.plus(held(id, &tasks)), shares);
+                        tasks.push(Below { id: TaskId::new(), parent: id, budget, spent: Spent::default(), ..root });
+                    }
+                    Happening::Calls(cost, size, used) => {
+                        if check(budget, spent, held(id, &tasks), most(cost, size)).is_ok() {
+                            tasks[at].spent = spent.plus(used_of(cost, size, used));
+                        }
+                    }
+                    Happening::Ends => tasks[at].status = TaskStatus::Completed,
+                }
+            }
+            let spent = tasks.iter().map(|task| task.spent).fold(Spent::default(), Spent::plus);
+            prop_assert!(spent.money <= Money(money) && spent.tokens <= tokens, "{spent:?} of {budget:?}: {tasks:#?}");
         }
     }
 }

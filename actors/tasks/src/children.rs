@@ -23,12 +23,13 @@ use crate::{requests, said, telling};
 
 const QUICK: Duration = Duration::from_secs(10);
 
-/// The task of that name that `parent` made, made now where there is none.
-pub(crate) async fn make(shared: &Shared, parent: &TaskRecord, name: &str, mut spec: TaskSpec) -> Result<TaskId, Failure> {
-    let id = id(parent, name);
-    if shared.read(|records| async move { records.read().task(id).await }).await?.is_some() {
-        return Ok(id);
-    }
+/// Whether there is such a task.
+pub(crate) async fn is_made(shared: &Shared, id: TaskId) -> Result<bool, Failure> {
+    Ok(shared.read(|records| async move { records.read().task(id).await }).await?.is_some())
+}
+
+/// Makes a task of `parent`'s own.
+pub(crate) async fn make(shared: &Shared, parent: &TaskRecord, id: TaskId, mut spec: TaskSpec) -> Result<TaskId, Failure> {
     spec.parent = Some(parent.id);
     spec.max_retries.get_or_insert(shared.args.tasks.max_retries);
     let write = Write::CreateTask {
@@ -40,7 +41,11 @@ pub(crate) async fn make(shared: &Shared, parent: &TaskRecord, name: &str, mut s
         idempotency_key: None,
         paused: None,
     };
-    task_of(shared.write(write).await?).map(|task| task.id)
+    match shared.write(write).await {
+        // An owner before this one has just made it, with the share that it saw.
+        Err(failure) if failure.code == Code::InvalidState && is_made(shared, id).await? => Ok(id),
+        made => task_of(made?).map(|task| task.id),
+    }
 }
 
 /// The same for every owner that makes the same step again; another one on another line of steps.

@@ -16,6 +16,7 @@ use helix_protocol::{
     Timestamp, WorkerId, WorkerTarget,
 };
 
+use crate::budget;
 use crate::shared::Shared;
 
 /// How long a key is good where nobody revokes it.
@@ -36,7 +37,7 @@ pub(crate) async fn access(
     let mut budget = task.spec.budget;
     if budget != Budget::default() {
         // The turn of an owner that was lost has been charged to no step yet.
-        budget = left(budget, spent.plus(unsettled(shared, task.id, spent).await?));
+        budget = budget::left(budget, spent.plus(unsettled(shared, task.id, spent).await?));
     }
     if budget.money.is_some_and(|money| money <= Money::ZERO) || budget.tokens == Some(0) {
         return Err(Failure::new(Code::BudgetExhausted, "nothing is left of the task's budget for another turn of the agent")
@@ -103,13 +104,6 @@ fn not_listening() -> Failure {
     )
 }
 
-fn left(budget: Budget, spent: Spent) -> Budget {
-    Budget {
-        money: budget.money.map(|most| Money((most.0 - spent.money.0).max(0))),
-        tokens: budget.tokens.map(|most| most.saturating_sub(spent.tokens)),
-    }
-}
-
 /// Why a turn whose last call was refused is not done. A key's budget is what its task has left.
 pub(crate) fn refused(refusal: Failure) -> Failure {
     if refusal.code != Code::BudgetExhausted {
@@ -158,16 +152,4 @@ pub(crate) async fn uncharged(shared: &Shared, task: TaskId, charged: Spent, sin
     let counted = LedgerFilter { task: Some(task), since, limit: COUNTED, ..LedgerFilter::default() };
     let calls = shared.read(|records| async move { records.read().ledger(counted).await }).await?;
     Ok(Spend { model_calls: u32::try_from(calls.len()).unwrap_or(u32::MAX), tokens, money, uncertain_calls: 0 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_turn_may_spend_what_its_task_has_left() {
-        let budget = Budget { money: Some(Money(100)), tokens: None };
-        assert_eq!(left(budget, Spent { money: Money(30), tokens: 9 }), Budget { money: Some(Money(70)), tokens: None });
-        assert_eq!(left(budget, Spent { money: Money(130), tokens: 9 }).money, Some(Money(0)));
-    }
 }

@@ -18,15 +18,16 @@ use helix_kernel::Boottime;
 use helix_ports::{ChildEnd, ProviderError, SnapshotNote, StepHost};
 use helix_protocol::link::{Request, Response, ToolLimits};
 use helix_protocol::{
-    AgentTurn, AskedModel, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply, ModelRequest,
-    ModelTraffic, Question, Remark, RemarkId, Role, SnapshotId, StepId, StepRecord, TaskId, TaskRecord, TaskSpec, TaskWork,
-    Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId, WorkspaceTool,
+    AgentTurn, AskedModel, Budget, CallKey, Code, Epoch, ExitReport, Failure, JournalBody, JournalEntry, Message, ModelReply,
+    ModelRequest, ModelTraffic, Question, Remark, RemarkId, Role, SnapshotId, Spent, StepId, StepRecord, TaskId, TaskRecord,
+    TaskSpec, TaskWork, Timestamp, ToolCall, ToolOutcome, TurnReport, WorkerId, WorkspaceTool,
 };
 
 pub(crate) use self::models::has_asked;
 pub(crate) use self::workspace::{Running, Workspace, adopt};
 
 use self::workspace::request_worker;
+use crate::budget;
 use crate::replay::Replay;
 use crate::retry::{Verdict, verdict};
 use crate::shared::{Files, Shared};
@@ -196,6 +197,21 @@ impl Host {
         }
         self.said.extend(remarks.into_iter().map(|remark| Message::text(Role::User, remark.text)));
         Ok(())
+    }
+
+    /// What the task has spent by itself, with what is set aside for calls of this step that are under way.
+    fn spent(&self) -> Spent {
+        Spent { money: self.task.spent, tokens: self.task.tokens }.plus(self.replay.committed().into())
+    }
+
+    /// What its own tasks hold of its budget, as the records say: nothing where it has none to hold of.
+    async fn held(&self) -> Result<Spent, Failure> {
+        if self.task.spec.budget == Budget::default() || !self.task.spec.work.makes_tasks() {
+            return Ok(Spent::default());
+        }
+        let task = self.lease.task;
+        let below = self.shared.read(|records| async move { records.read().below(task).await }).await?;
+        Ok(helix_database::held(task, &below))
     }
 
     /// What went wrong between node and worker or records, whatever the kind made of it.
@@ -388,8 +404,13 @@ impl StepHost for Host {
         Ok(questions)
     }
 
-    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure> {
-        children::make(&self.shared, &self.task, name, spec).await
+    async fn child(&mut self, name: &str, spec: TaskSpec, shares: u32) -> Result<TaskId, Failure> {
+        let id = children::id(&self.task, name);
+        if children::is_made(&self.shared, id).await? {
+            return Ok(id);
+        }
+        let budget = budget::share(self.task.spec.budget, self.spent().plus(self.held().await?), shares);
+        children::make(&self.shared, &self.task, id, TaskSpec { budget, ..spec }).await
     }
 
     async fn child_end(&mut self, task: TaskId) -> Result<Option<ChildEnd>, Failure> {

@@ -321,6 +321,17 @@ pub struct RunOutput {
     pub ended: bool,
 }
 
+/// GET /tasks/ID/budget
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskBudget {
+    /// Most that may be spent by the task and everything below it.
+    pub budget: Budget,
+    /// By the task itself, in its steps.
+    pub spent: Spent,
+    /// What its own tasks hold of the budget: what was spent below those that have ended, and the budgets of the others.
+    pub held: Spent,
+}
+
 /// GET /tasks/ID/attempts: nothing for a task that has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptList {

@@ -43,6 +43,7 @@ fn task(scope: &mut web::ServiceConfig) {
         .route("/artifacts", web::get().to(artifacts::list))
         .route("/artifacts/{object}", web::get().to(artifacts::content))
         .route("/attempts", web::get().to(attempts::list))
+        .route("/budget", web::get().to(task_reads::budget))
         .route("/checkpoints", web::get().to(task_reads::checkpoints))
         .route("/questions", web::get().to(task_reads::questions))
         .route("/remarks", web::get().to(task_reads::remarks))

@@ -2,13 +2,16 @@
 
 use actix_web::http::header::ETAG;
 use actix_web::{HttpResponse, web};
-use helix_messages::{DiffTrees, LineToExport, TaskFilter};
+use helix_messages::{DiffTrees, LineToExport, TaskFilter, held};
 use helix_protocol::link::{Request, Response};
-use helix_protocol::{Base, Block, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, TaskRecord, TaskStatus};
+use helix_protocol::{
+    Base, Block, Code, ExitReport, Failure, Message, NewStep, ObjectId, Role, RunId, Spent, TaskRecord, TaskStatus,
+};
 use serde::Deserialize;
 
 use crate::api::{
-    CheckpointList, LogAnswer, LogCall, LogPage, LogRun, LogStep, QuestionList, RemarkList, RunOutput, StepList, TaskList,
+    CheckpointList, LogAnswer, LogCall, LogPage, LogRun, LogStep, QuestionList, RemarkList, RunOutput, StepList, TaskBudget,
+    TaskList,
 };
 use crate::body::invalid;
 use crate::problem::Problem;
@@ -100,6 +103,18 @@ pub(crate) async fn steps(node: web::Data<Node>, id: Id, query: web::Query<Steps
         })
         .await?;
     Ok(HttpResponse::Ok().json(StepList { steps }))
+}
+
+/// GET /tasks/{id}/budget
+pub(crate) async fn budget(node: web::Data<Node>, id: Id) -> Result<HttpResponse, Problem> {
+    let records = node.args.records.clone();
+    let read = async move {
+        let task = resolve::task(&records, &id).await?;
+        let below = records.read().below(task.id).await?;
+        let spent = Spent { money: task.spent, tokens: task.tokens };
+        Ok(TaskBudget { budget: task.spec.budget, spent, held: held(task.id, &below) })
+    };
+    Ok(HttpResponse::Ok().json(node.run(read).await?))
 }
 
 /// GET /tasks/{id}/checkpoints

@@ -19,7 +19,7 @@ pub use asking::Asking;
 pub use events::Events;
 pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
 /// The filters of the records' reads and the changes of the records, so that whoever has a handle needs no second crate.
-pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write};
+pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write, held};
 pub use key_secret::{key_secret_hash, new_key_secret};
 pub use models::{Circuit, DeploymentCircuit, Models, ModelsMsg, OnBehalf, Outage, ProviderView, Quote, ReadRequest};
 pub use records::{Records, RecordsMsg, Untold};

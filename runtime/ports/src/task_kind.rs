@@ -63,9 +63,10 @@ pub trait StepHost: Send {
     /// The task's questions with their answers, oldest first.
     async fn questions(&mut self) -> Result<Vec<Question>, Failure>;
 
-    /// Makes a task that belongs to this one. The same name is the same task, however often it is asked for, so a step that is
-    /// made again finds the tasks it made before.
-    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure>;
+    /// Makes a task that belongs to this one. Its budget, whatever `spec` says, is one of `shares` equal shares of what is left of
+    /// this one's. The same name is the same task, however often it is asked for, so a step that is made again finds the tasks it
+    /// made before, and they keep what they were given.
+    async fn child(&mut self, name: &str, spec: TaskSpec, shares: u32) -> Result<TaskId, Failure>;
 
     /// How a task that belongs to this one has ended; `None` while it has not.
     async fn child_end(&mut self, task: TaskId) -> Result<Option<ChildEnd>, Failure>;

@@ -173,23 +173,37 @@ impl Budget {
     /// which is called `name`. A limit is reached, not passed, when exactly everything is spent, and what takes nothing
     /// of it is never in its way. What costs nobody knows how much is in its way from when it is reached.
     pub fn in_the_way(&self, name: &str, spent: Spent, call: Most) -> Option<String> {
-        let after = spent.plus(call.known());
+        self.in_the_way_beside(name, spent, Spent::default(), call)
+    }
+
+    /// The same of a limit of which a task's own tasks hold something beside what the task `spent`.
+    pub fn in_the_way_beside(&self, name: &str, spent: Spent, held: Spent, call: Most) -> Option<String> {
+        let taken = spent.plus(held);
+        let after = taken.plus(call.known());
         if let Some(most) = self.money {
-            let spent = spent.money;
+            let are_spent = match held.money {
+                Money::ZERO => "are spent".to_owned(),
+                held => format!("are spent or held, {held} of it by its own tasks"),
+            };
+            let taken = taken.money;
             match call.money {
                 Some(money) if money > Money::ZERO && after.money > most => {
-                    return Some(format!("{spent} of {name} of {most} are spent, and the next model call could cost {money}"));
+                    return Some(format!("{taken} of {name} of {most} {are_spent}, and the next model call could cost {money}"));
                 }
-                None if spent >= most => {
+                None if taken >= most => {
                     let unknown = "what the next model call costs is known only after it: its model has no price";
-                    return Some(format!("{spent} of {name} of {most} are spent, and {unknown}"));
+                    return Some(format!("{taken} of {name} of {most} {are_spent}, and {unknown}"));
                 }
                 _ => {}
             }
         }
         let most = self.tokens.filter(|most| call.tokens > 0 && after.tokens > *most)?;
-        let (spent, call) = (spent.tokens, call.tokens);
-        Some(format!("{spent} of {name} of {most} tokens are spent, and the next model call could take {call}"))
+        let are_spent = match held.tokens {
+            0 => "are spent".to_owned(),
+            held => format!("are spent or held, {held} of them by its own tasks"),
+        };
+        let (taken, call) = (taken.tokens, call.tokens);
+        Some(format!("{taken} of {name} of {most} tokens {are_spent}, and the next model call could take {call}"))
     }
 }
 

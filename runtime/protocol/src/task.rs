@@ -203,7 +203,8 @@ pub struct AgentSpec {
     /// Hosts it may fetch pages from; a leading `*.` covers every host below. Empty: it has no tools for the web.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub web_hosts: Vec<String>,
-    /// So many tasks of its own it may make in all. Each gets an equal share of the budget; 0: it has no tool for that.
+    /// So many tasks of its own it may make in all. Each gets an equal share of what is left of the budget, and leaves one for
+    /// the agent itself; 0: it has no tool for that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sub_agents: u32,
 }
@@ -320,6 +321,15 @@ impl TaskWork {
         match self {
             Self::Attempts(attempts) => &attempts.work,
             other => other,
+        }
+    }
+
+    /// Whether steps of such a task may make tasks of its own, which spend of its budget.
+    pub fn makes_tasks(&self) -> bool {
+        match self {
+            Self::Command(_) | Self::External(_) => false,
+            Self::Agent(agent) => agent.sub_agents > 0 || matches!(agent.reasoning, Reasoning::TreeOfThoughts { .. }),
+            Self::Attempts(_) | Self::Custom { .. } => true,
         }
     }
 

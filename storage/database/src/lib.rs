@@ -8,6 +8,7 @@
 //! What each write does is written once, in `rules`, over what `rows` gives; the memory store and the
 //! SQL stores differ only below that.
 
+mod below;
 mod charge;
 mod clock;
 #[cfg(any(test, feature = "testing"))]
@@ -30,6 +31,7 @@ pub mod testing;
 mod tests;
 mod write;
 
+pub use below::{Below, held};
 pub use clock::Clock;
 pub use memory::MemoryStore;
 pub use open::{open, probe};

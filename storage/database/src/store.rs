@@ -9,7 +9,7 @@ use helix_protocol::{
     WorkerRecord,
 };
 
-use crate::{Applied, Write};
+use crate::{Applied, Below, Write};
 
 /// Which tasks to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,6 +150,8 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn tasks_like(&self, digits: &str) -> Result<Vec<TaskId>, RecordError>;
     /// Tasks that name `task` as a dependency.
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError>;
+    /// The tasks that `task` made, those that they made, and so on; by id. What they hold of its budget is [`held`](crate::held).
+    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError>;
     /// A step with its messages.
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError>;
     /// The line from the first step to `head`, oldest first; it may cross into the task it was forked from.

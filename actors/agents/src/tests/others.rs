@@ -116,12 +116,12 @@ async fn sub_agents_are_tasks_that_are_waited_for_and_whose_answers_are_the_call
     let sub = |id: &str| call(id, "sub_agent", json!({"title": id, "prompt": format!("do {id}")}));
     let turn = calls(vec![sub("one"), sub("two"), sub("three"), call("r", "read", json!({"path": "a.txt"}))]);
     let mut host = FakeHost::new(AgentSpec { sub_agents: 2, ..spec() }, vec![turn, says("done")]);
-    host.task.spec.budget.tokens = Some(900);
     let first = host.steps(1).await;
     let TurnEnd::Await { tasks } = first.end else { panic!("{:?}", first.end) };
     assert_eq!((tasks.len(), host.children.len()), (2, 2), "three were asked for, two may be made");
-    let (_, made) = &host.children["2:one"];
-    assert_eq!((made.title.as_str(), made.budget.tokens), ("one", Some(300)), "a third each, and one for itself");
+    let (_, made, shares) = &host.children["2:one"];
+    assert_eq!((made.title.as_str(), *shares), ("one", 3), "for two, and for itself");
+    assert_eq!(host.children["2:two"].2, 2);
     let TaskWork::Agent(work) = &made.work else { panic!("no agent") };
     assert_eq!((work.prompt.as_str(), work.sub_agents), ("do one", 0));
     host.ends.insert(tasks[0], end(TaskStatus::Completed, "one is done"));

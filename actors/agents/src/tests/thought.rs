@@ -1,6 +1,6 @@
 //! Ways of reasoning, each seen as steps.
 
-use helix_protocol::{AttemptsSpec, Budget, CommandSpec, Effort, Reasoning, Thinking, ToolChoice};
+use helix_protocol::{AttemptsSpec, CommandSpec, Effort, Reasoning, Thinking, ToolChoice};
 
 use super::others::end;
 use super::*;
@@ -103,7 +103,8 @@ async fn the_first_approach_that_passes_the_check_wins_and_the_others_are_given_
     let from = host.head.as_ref().map(|head| head.step.id);
     let TurnEnd::Await { tasks } = host.steps(1).await.end else { panic!("not waiting") };
     assert_eq!(tasks.len(), 3);
-    for (_, spec) in host.children.values() {
+    assert_eq!(host.children.values().map(|(_, _, shares)| *shares).collect::<Vec<_>>(), [4, 3, 2], "and one for itself");
+    for (_, spec, _) in host.children.values() {
         assert_eq!((spec.fork_of, spec.group), (from, Some(host.task.id)), "attempts forked from one step");
     }
     let won = end(TaskStatus::Completed, "an index it is");
@@ -152,7 +153,6 @@ async fn thinking_is_asked_for_as_the_spec_says() {
 /// A task of several attempts at this work.
 fn attempts(work: TaskWork, replies: Vec<ModelReply>) -> FakeHost {
     let mut host = FakeHost::new(spec(), replies);
-    host.task.spec.budget = Budget { money: Some(Money(300)), tokens: None };
     host.task.spec.work = TaskWork::Attempts(AttemptsSpec { count: 3, work: Box::new(work) });
     host
 }
@@ -173,9 +173,9 @@ async fn the_first_attempt_that_passes_its_check_is_taken_and_the_others_are_giv
     let TurnEnd::Await { tasks } = first.end else { panic!("not waiting") };
     assert_eq!((tasks.len(), first.summary.as_str()), (3, "makes 3 attempts"));
     assert_eq!(host.note, Some(SnapshotNote::NoFiles));
-    for (_, attempt) in host.children.values() {
+    assert_eq!(host.children.values().map(|(_, _, shares)| *shares).collect::<Vec<_>>(), [3, 2, 1], "nobody has to judge");
+    for (_, attempt, _) in host.children.values() {
         assert_eq!((&attempt.work, attempt.group), (&work, Some(host.task.id)));
-        assert_eq!(attempt.budget.money, Some(Money(100)), "an equal share");
     }
     host.ends.insert(tasks[0], end(TaskStatus::Failed, "no"));
     let second = next(&mut host).await;
@@ -196,6 +196,7 @@ async fn the_first_attempt_that_passes_its_check_is_taken_and_the_others_are_giv
 async fn attempts_without_a_check_are_all_waited_for_and_a_model_takes_the_best() {
     let mut host = attempts(TaskWork::Agent(spec()), vec![says("The second is small and clean.\nBEST: 2")]);
     let TurnEnd::Await { tasks } = next(&mut host).await.end else { panic!("not waiting") };
+    assert_eq!(host.children.values().map(|(_, _, shares)| *shares).collect::<Vec<_>>(), [4, 3, 2], "and one for the judge");
     host.ends.insert(tasks[0], end(TaskStatus::Completed, "long"));
     host.ends.insert(tasks[1], end(TaskStatus::Completed, "short"));
     assert!(matches!(next(&mut host).await.end, TurnEnd::Await { .. }), "the third is waited for");

@@ -6,14 +6,14 @@ use helix_protocol::{CallKey, Failure, JournalBody, ModelReply, ModelRequest, Mo
 
 use super::Host;
 use super::words::Words;
-use crate::budget::{self, Amount};
+use crate::budget;
 use crate::telling;
 
 impl Host {
     /// Refuses a call that could pass a limit, and records its reservation otherwise.
     async fn reserve(&mut self, call: &CallKey, most: Most) -> Result<(), Failure> {
-        let spent = Amount { money: self.task.spent, tokens: self.task.tokens } + self.replay.committed();
-        let within = budget::check(self.task.spec.budget, spent, most);
+        let held = self.held().await?;
+        let within = budget::check(self.task.spec.budget, self.spent(), held, most);
         self.remember(within)?;
         // What an earlier owner set aside, whose reservation did not reach the journal, is there still.
         if !self.shared.calls.has(call) {

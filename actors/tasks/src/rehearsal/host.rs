@@ -261,7 +261,7 @@ impl StepHost for Recorded {
         Ok(self.questions.clone())
     }
 
-    async fn child(&mut self, name: &str, spec: TaskSpec) -> Result<TaskId, Failure> {
+    async fn child(&mut self, name: &str, spec: TaskSpec, _shares: u32) -> Result<TaskId, Failure> {
         let id = children::id(&self.task, name);
         let made = self.shared.read(|records| async move { records.read().task(id).await }).await?;
         match made {

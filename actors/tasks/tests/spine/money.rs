@@ -5,7 +5,7 @@ use std::time::Duration;
 use helix_database::RecordStore;
 use helix_messages::{DailyLimits, ResumeTask};
 use helix_ports::ProviderError;
-use helix_protocol::{Budget, Code, Failure, JournalBody, Money, Question, Subject, TaskRecord, TaskStatus};
+use helix_protocol::{Budget, Code, Failure, JournalBody, Money, Question, Subject, TaskRecord, TaskSpec, TaskStatus, TaskWork};
 
 use crate::support::{Fault, Node, Outside, me, talk};
 
@@ -32,6 +32,45 @@ async fn a_budget_parks_the_task_before_the_call_that_could_pass_it() {
     assert_eq!(done.spent, Money(60));
     assert_eq!(outside.log.total(), 6, "the reply of the second turn that was paid for is not asked for again");
     assert!(outside.log.asked().values().all(|times| *times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tasks_own_tasks_spend_comes_off_its_budget_and_what_they_leave_is_its_own_again() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    let node = outside.start().await;
+    let input = serde_json::json!({ "steps": 20, "wait": 1, "part": { "steps": 2 } });
+    let mut spec = TaskSpec { work: TaskWork::Custom { name: "talk".to_owned(), input }, ..talk(20) };
+    // Reserved: 100 a call. Spent: 10.
+    spec.budget = Budget { money: Some(Money(300)), tokens: None };
+    let task = node.create(spec).await.expect("made");
+    let awaits = |question: &Question| matches!(question.subject, Subject::Children { .. });
+    while !outside.records.questions(task.id).await.expect("readable").iter().any(awaits) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let part = outside.records.below(task.id).await.expect("readable")[0];
+    assert_eq!(part.budget.money, Some(Money(140)), "half of what was left by then");
+    node.until(part.id, TaskStatus::Completed).await;
+    let parked = async || {
+        let asks = |question: &Question| question.is_open() && question.subject == Subject::Budget;
+        loop {
+            let questions = outside.records.questions(task.id).await.expect("readable");
+            if let Some(question) = questions.into_iter().find(asks) {
+                return question.text;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let says = "$0.000210 of the task's budget of $0.000300 are spent or held, $0.000040 of it by its own tasks, and the next";
+    let said = parked().await;
+    assert!(said.contains(says), "{said}");
+    assert_eq!(outside.log.total(), 4 + 17, "20 + 150 of its own, 40 of its part's, and 100 would be too much");
+    node.kill().await;
+    let node = outside.start().await;
+    let resume = ResumeTask { budget: Some(Budget { money: Some(Money(320)), tokens: None }), answer: None };
+    node.tasks.resume(task.id, resume, me()).await.expect("resumed");
+    let said = parked().await;
+    assert!(said.contains("$0.000230 of the task's budget of $0.000320 are spent or held, $0.000040 of it"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

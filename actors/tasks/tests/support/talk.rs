@@ -1,5 +1,5 @@
 //! A kind for tests: turns of a model call, a tool, and a second model call, of which one may wait for a
-//! task of its own, one ask, and one do without its model.
+//! task of its own (a command, or a `part` that talks), one ask, and one do without its model.
 
 use std::time::Duration;
 
@@ -45,8 +45,13 @@ impl TaskKind for Talk {
             host.tool(ToolCall { key, name: "append".to_owned(), input }).await?;
         }
         let end = if input["wait"].as_u64() == Some(host.ordinal()) {
-            let work = TaskWork::Command(CommandSpec { commands: vec!["sleep 60000".to_owned()], artifacts: Vec::new() });
-            TurnEnd::Await { tasks: vec![host.child("child", TaskSpec::new("a child", work)).await?] }
+            let work = match &input["part"] {
+                serde_json::Value::Null => {
+                    TaskWork::Command(CommandSpec { commands: vec!["sleep 60000".to_owned()], artifacts: Vec::new() })
+                }
+                part => TaskWork::Custom { name: "talk".to_owned(), input: part.clone() },
+            };
+            TurnEnd::Await { tasks: vec![host.child("child", TaskSpec::new("a child", work), 2).await?] }
         } else if input["ask"].as_u64() == Some(host.ordinal()) {
             TurnEnd::Ask { subject: Subject::Conversation, question: "which?".to_owned(), choices: Vec::new() }
         } else if host.ordinal() >= steps {

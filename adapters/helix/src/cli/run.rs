@@ -142,7 +142,7 @@ struct Sandbox {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct Limits {
-    /// Most that may be spent, in US dollars; then the task parks and asks. Attempts and sub-agents get shares of as much again
+    /// Most that may be spent, in US dollars; then the task parks and asks. Attempts and sub-agents get shares of it
     #[arg(long, value_name = "USD", value_parser = parse_dollars)]
     budget_usd: Option<Money>,
     /// Most tokens, in and out together

@@ -27,7 +27,7 @@ fn key(name: &str) -> GatewayKey {
     }
 }
 
-fn call(at: i64, task: Option<TaskId>, key: Option<KeyId>) -> ModelCall {
+pub(super) fn call(at: i64, task: Option<TaskId>, key: Option<KeyId>) -> ModelCall {
     let usage = Usage { input_tokens: 10, cached_tokens: 4, output_tokens: 5, cost: Money(7), ..Usage::default() };
     ModelCall {
         id: ModelCallId::new(),

@@ -153,7 +153,8 @@ claims! {
     spend:
         spend_counts_committed_steps_since_an_instant
         spend_includes_reservations_of_unfinished_steps
-        spend_of_a_dropped_journal_is_not_forgotten;
+        spend_of_a_dropped_journal_is_not_forgotten
+        what_is_below_a_task_is_read_with_what_each_spent;
     ledger:
         a_key_is_kept_as_it_was_made_and_revoked_once
         the_ledger_is_read_newest_first_and_a_call_counts_once

@@ -1,11 +1,14 @@
 //! Claims about what was spent.
 
 use helix_protocol::{
-    Block, CallKey, JournalBody, ModelReply, Money, OwnerId, Payer, Principal, StopReason, TaskId, TaskStatus, Timestamp, Usage,
+    Block, Budget, CallKey, ExternalSpec, JournalBody, ModelReply, Money, OwnerId, Payer, Principal, Spent, StopReason, TaskId,
+    TaskSpec, TaskStatus, TaskWork, Timestamp, Usage,
 };
 use uuid::Uuid;
 
+use super::ledger::call;
 use super::stage::{Stage, call_failed, creation_under, entry, journal, reserved, rollback, spec};
+use crate::{Below, Write};
 
 const BEGINNING: Timestamp = Timestamp(0);
 
@@ -57,4 +60,42 @@ pub(super) async fn spend_of_a_dropped_journal_is_not_forgotten(stage: Stage) {
     let back = stage.task_after(rollback(task.id, step.id)).await;
     assert_eq!((back.spent, back.tokens), (Money(3425), 1236));
     assert_eq!(stage.store.spent_since(Payer::Owner(OwnerId::LOCAL), BEGINNING).await, before);
+}
+
+pub(super) async fn what_is_below_a_task_is_read_with_what_each_spent(stage: Stage) {
+    let parent = stage.new_task().await;
+    let budget = Budget { money: Some(Money(500)), tokens: None };
+    let own = |parent: TaskId| TaskSpec { parent: Some(parent), budget, ..spec("a task's own") };
+    let steps = stage.claim(&stage.create(own(parent.id)).await).await;
+    let (_, steps) = stage.next_step(&steps).await;
+    for (body, sequence) in [reserved("a", 100, 50), call_failed("a", 20, 30), reserved("b", 5, 6)].into_iter().zip(1..) {
+        stage.done(journal(entry(&steps, sequence, body))).await;
+    }
+    stage.set(steps.id, TaskStatus::Cancelled).await;
+    let external = TaskWork::External(ExternalSpec::new("codex", "mend it"));
+    let external = stage.create(TaskSpec { work: external, budget: Budget::default(), ..own(steps.id) }).await;
+    let used = [Some(external.id), Some(steps.id), None].map(|task| call(3, task, None));
+    stage.done(Write::ModelCalls(used.to_vec())).await;
+    stage.create(spec("nobody's")).await;
+    let mut below = [
+        Below {
+            id: steps.id,
+            parent: parent.id,
+            status: TaskStatus::Cancelled,
+            budget,
+            spent: Spent { money: Money(3400 + 20 + 5), tokens: 1200 + 30 + 6 },
+        },
+        Below {
+            id: external.id,
+            parent: steps.id,
+            status: TaskStatus::Pending,
+            budget: Budget::default(),
+            spent: Spent { money: Money(7), tokens: 15 },
+        },
+    ];
+    let of_steps = below[1];
+    below.sort_by_key(|below| below.id);
+    assert_eq!(stage.store.below(parent.id).await, Ok(below.to_vec()));
+    assert_eq!(stage.store.below(steps.id).await, Ok(vec![of_steps]));
+    assert_eq!(stage.store.below(external.id).await, Ok(Vec::new()));
 }

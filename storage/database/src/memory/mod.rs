@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use self::rows::MemoryRows;
 use self::tables::Tables;
 use crate::plain::plain;
-use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+use crate::{Applied, Below, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 /// The records in memory. Nothing survives the process.
 #[derive(Debug)]
@@ -74,6 +74,10 @@ impl RecordStore for MemoryStore {
 
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError> {
         Ok(self.tables.lock().await.dependents(task))
+    }
+
+    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError> {
+        Ok(self.tables.lock().await.below(task))
     }
 
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError> {
@@ -147,11 +151,7 @@ impl RecordStore for MemoryStore {
     }
 
     async fn ledger_spent(&self, filter: LedgerFilter) -> Result<Spent, RecordError> {
-        let tables = self.tables.lock().await;
-        Ok(tables.ledger(filter).fold(Spent::default(), |spent, call| Spent {
-            money: spent.money + call.usage.cost,
-            tokens: spent.tokens + call.usage.total_tokens(),
-        }))
+        Ok(self.tables.lock().await.ledger_spent(filter))
     }
 
     async fn acknowledged_store_sequence(&self) -> Result<u64, RecordError> {

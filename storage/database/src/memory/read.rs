@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use helix_protocol::{
-    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Payer, ProjectId, Question, Remark, StepId,
-    StepRecord, StepSummary, TaskId, TaskRecord, TaskWork, Timestamp,
+    AttemptId, Checkpoint, Event, JournalEntry, ModelCall, Money, ObjectId, OwnerId, Payer, ProjectId, Question, Remark, Spent,
+    StepId, StepRecord, StepSummary, TaskId, TaskRecord, TaskWork, Timestamp,
 };
 
 use super::tables::Tables;
 use crate::charge::{self, Charge};
 use crate::sql::columns::json;
 use crate::summary::summarise;
-use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, named};
+use crate::{Below, EventFilter, LedgerFilter, RecordError, TaskFilter, named};
 
 impl Tables {
     pub(super) fn filtered_tasks(&self, filter: &TaskFilter) -> Vec<TaskRecord> {
@@ -49,6 +49,38 @@ impl Tables {
 
     pub(super) fn dependents(&self, task: TaskId) -> Vec<TaskRecord> {
         self.waiting_ids(task).filter_map(|waiting| self.tasks.get(&waiting)).map(|row| row.record.clone()).collect()
+    }
+
+    pub(super) fn below(&self, task: TaskId) -> Vec<Below> {
+        let (mut known, mut below) = (HashSet::from([task]), Vec::new());
+        loop {
+            let records = self.tasks.values().map(|row| &row.record);
+            let next = |record: &&TaskRecord| record.spec.parent.is_some_and(|parent| known.contains(&parent));
+            let found: Vec<Below> = records.filter(next).map(|record| self.spent_below(record)).collect();
+            if found.len() == below.len() {
+                return found;
+            }
+            known.extend(found.iter().map(|found| found.id));
+            below = found;
+        }
+    }
+
+    /// A task that another made, with what it spent by itself.
+    fn spent_below(&self, task: &TaskRecord) -> Below {
+        let made = self.journal_of(task.attempt).filter_map(|(entry, _)| Charge::of(&entry.body));
+        let (money, tokens) = charge::total(made);
+        let ledger = match task.spec.work {
+            TaskWork::External(_) => self.ledger_spent(LedgerFilter { task: Some(task.id), ..LedgerFilter::default() }),
+            _ => Spent::default(),
+        };
+        let (money, tokens) = (task.spent + money, task.tokens.saturating_add(tokens));
+        Below {
+            id: task.id,
+            parent: task.spec.parent.unwrap_or(task.id),
+            status: task.status,
+            budget: task.spec.budget,
+            spent: Spent { money: money.max(ledger.money), tokens: tokens.max(ledger.tokens) },
+        }
     }
 
     /// Tasks that name `task` as a dependency, by id.
@@ -124,6 +156,11 @@ impl Tables {
                 && filter.key.is_none_or(|key| call.key == Some(key))
         };
         self.calls.values().filter(fits)
+    }
+
+    pub(super) fn ledger_spent(&self, filter: LedgerFilter) -> Spent {
+        let used = self.ledger(filter).map(|call| Spent { money: call.usage.cost, tokens: call.usage.total_tokens() });
+        used.fold(Spent::default(), Spent::plus)
     }
 
     pub(super) fn spent_since(&self, payer: Payer, since: Timestamp) -> (Money, u64) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use helix_protocol::{
     AskedModel, Budget, Change, Checkpoint, Confinement, Epoch, Event, ExitReport, JournalEntry, Money, NewEvent, NewStep,
-    Question, Remark, RemarkId, SkippedFile, SnapshotId, Spend, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp,
+    Question, Remark, RemarkId, SkippedFile, SnapshotId, Spend, Spent, StepRecord, StepSummary, TaskRecord, TaskSpec, Timestamp,
     WorkerRecord,
 };
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -15,8 +15,8 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::error::failure;
-use crate::RecordError;
 use crate::rows::TaskRow;
+use crate::{Below, RecordError};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
@@ -166,12 +166,29 @@ fn damaged(column: &str, error: &dyn std::fmt::Display) -> RecordError {
     RecordError::Backend(format!("the column {column} holds something unexpected: {error}"))
 }
 
-/// A task whose spec is known.
-pub(crate) fn task(row: &AnyRow, asked: Arc<TaskSpec>) -> Result<TaskRow> {
-    let budget = Budget {
+fn budget(row: &AnyRow) -> Result<Budget> {
+    Ok(Budget {
         money: get::<Option<i64>>(row, "budget_money")?.map(Money),
         tokens: get::<Option<i64>>(row, "budget_tokens")?.map(|tokens| tokens.unsigned_abs()),
-    };
+    })
+}
+
+/// A task that another one made, whose journal adds this to what it has spent.
+pub(crate) fn below(row: &AnyRow, journalled: Spent) -> Result<Below> {
+    let committed = Spent { money: Money(get(row, "spent_money")?), tokens: count(row, "spent_tokens")? };
+    let Spent { money, tokens } = committed.plus(journalled);
+    Ok(Below {
+        id: parsed(row, "id")?,
+        parent: parsed(row, "parent_id")?,
+        status: named(row, "status")?,
+        budget: budget(row)?,
+        spent: Spent { money: money.max(Money(get(row, "ledger_money")?)), tokens: tokens.max(count(row, "ledger_tokens")?) },
+    })
+}
+
+/// A task whose spec is known.
+pub(crate) fn task(row: &AnyRow, asked: Arc<TaskSpec>) -> Result<TaskRow> {
+    let budget = budget(row)?;
     let record = TaskRecord {
         id: parsed(row, "id")?,
         owner: parsed(row, "owner_id")?,

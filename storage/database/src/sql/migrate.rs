@@ -34,6 +34,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 8, name: "id of the records", sql: include_str!("../../migrations/0008_records_id.sql") },
     Migration { version: 9, name: "subjects of questions", sql: include_str!("../../migrations/0009_subjects.sql") },
     Migration { version: 10, name: "limits of a day", sql: include_str!("../../migrations/0010_limits_of_a_day.sql") },
+    Migration { version: 11, name: "parents", sql: include_str!("../../migrations/0011_parents.sql") },
 ];
 
 /// Brings the schema to the newest of `migrations`. With `file`, an existing database that has to be

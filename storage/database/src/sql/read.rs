@@ -13,7 +13,7 @@ use sqlx::{Any, AnyPool, query};
 use super::columns::{self, big, count, get, parsed, step_columns, step_content, task_columns};
 use super::error::failure;
 use super::rows::charge;
-use crate::{EventFilter, LedgerFilter, RecordError, TaskFilter, charge, named};
+use crate::{Below, EventFilter, LedgerFilter, RecordError, TaskFilter, charge, named};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
@@ -75,6 +75,41 @@ pub(super) async fn dependents(pool: &AnyPool, task: TaskId) -> Result<Vec<TaskR
         ", spec FROM distributed_tasks WHERE id IN (SELECT task_id FROM dependencies WHERE depends_on = $1) ORDER BY id"
     );
     all(pool, query(SQL).bind(task.to_string())).await?.iter().map(columns::task_with_spec).collect()
+}
+
+pub(super) async fn below(pool: &AnyPool, task: TaskId) -> Result<Vec<Below>> {
+    // One row for each charge of a journal, and one of each task that has none. What an external agent's turn spends is in the ledger
+    // before it is its task's.
+    const SQL: &str = "WITH RECURSIVE below (id) AS (\
+            SELECT id FROM distributed_tasks WHERE parent_id = $1 \
+            UNION SELECT t.id FROM distributed_tasks t JOIN below b ON t.parent_id = b.id) \
+         SELECT t.id, t.parent_id, t.status, t.budget_money, t.budget_tokens, t.spent_money, t.spent_tokens, \
+            j.charge, j.call_key, j.money, j.tokens, \
+            CAST(COALESCE(CASE WHEN t.kind = 'external' THEN \
+                (SELECT SUM(m.money) FROM model_calls m WHERE m.task_id = t.id) END, 0) AS BIGINT) AS ledger_money, \
+            CAST(COALESCE(CASE WHEN t.kind = 'external' THEN \
+                (SELECT SUM(m.tokens) FROM model_calls m WHERE m.task_id = t.id) END, 0) AS BIGINT) AS ledger_tokens \
+         FROM below b JOIN distributed_tasks t ON t.id = b.id \
+         LEFT JOIN journal j ON j.attempt_id = t.attempt_id AND j.charge IS NOT NULL \
+         ORDER BY t.id, j.sequence";
+    let rows = all(pool, query(SQL).bind(task.to_string())).await?;
+    let mut below = Vec::new();
+    for of_one in rows.chunk_by(|a, b| get::<&str>(a, "id").ok() == get::<&str>(b, "id").ok()) {
+        below.push(columns::below(&of_one[0], charges(of_one)?)?);
+    }
+    Ok(below)
+}
+
+/// What the journal adds to what a task has spent.
+fn charges(rows: &[AnyRow]) -> Result<Spent> {
+    let mut charges = Vec::new();
+    for row in rows {
+        if get::<Option<&str>>(row, "charge")?.is_some() {
+            charges.push(charge(row)?);
+        }
+    }
+    let (money, tokens) = charge::total(charges);
+    Ok(Spent { money, tokens })
 }
 
 pub(super) async fn step(pool: &AnyPool, id: StepId) -> Result<Option<StepRecord>> {

@@ -41,8 +41,9 @@ impl Rows for SqlRows<'_> {
         let task = &row.record;
         let insert = query(
             "INSERT INTO distributed_tasks (id, owner_id, project_id, kind, priority, status, reason, epoch, attempt_id, head, steps, \
-                retries, budget_money, budget_tokens, spent_money, spent_tokens, event_sequence, created_at, updated_at, version, spec) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, 0, 0, $14, $15, $15, 1, $16) \
+                retries, budget_money, budget_tokens, spent_money, spent_tokens, event_sequence, created_at, updated_at, version, \
+                parent_id, spec) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, $13, 0, 0, $14, $15, $15, 1, $16, $17) \
              ON CONFLICT (id) DO NOTHING",
         );
         let insert = insert
@@ -61,6 +62,7 @@ impl Rows for SqlRows<'_> {
             .bind(task.spec.budget.tokens.map(big))
             .bind(big(row.events))
             .bind(task.created_at.0)
+            .bind(task.spec.parent.map(|parent| parent.to_string()))
             .bind(json(&*row.asked)?);
         if self.touch(insert).await? == 0 {
             return Ok(false);

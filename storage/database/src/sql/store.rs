@@ -16,7 +16,7 @@ use super::group::{Savepoint, SqlRows};
 use super::read;
 use super::specs::Specs;
 use crate::plain::plain;
-use crate::{Applied, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+use crate::{Applied, Below, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 type Answers = Vec<Result<Applied, RecordError>>;
 
@@ -143,6 +143,10 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
 
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError> {
         read::dependents(&self.readers, task).await
+    }
+
+    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError> {
+        read::below(&self.readers, task).await
     }
 
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError> {

@@ -206,6 +206,12 @@ async fn questions_of_before_have_the_subject_that_their_words_said() {
 }
 
 #[tokio::test]
+async fn tasks_of_before_are_found_by_who_made_them() {
+    let server = TestPostgres::shared();
+    super::parents_are_told_by_what_was_asked_for(&server.url(&server.database().await)).await;
+}
+
+#[tokio::test]
 async fn a_server_that_refuses_connections_is_said_to() {
     // Nobody listens on a port that was given back.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

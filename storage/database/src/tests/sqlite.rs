@@ -148,6 +148,12 @@ async fn questions_of_before_have_the_subject_that_their_words_said() {
 }
 
 #[tokio::test]
+async fn tasks_of_before_are_found_by_who_made_them() {
+    let folder = tempfile::tempdir().unwrap();
+    super::parents_are_told_by_what_was_asked_for(&format!("sqlite:{}", folder.path().join("records.db").display())).await;
+}
+
+#[tokio::test]
 async fn one_file_is_leased_by_one_node() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("records.db").display());

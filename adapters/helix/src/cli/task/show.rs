@@ -1,9 +1,10 @@
 //! `helix task show`
 
 use clap::Args;
-use helix_adapter_http::api::{Artifact, ArtifactList, AttemptList, AttemptView, QuestionList, StepList};
+use helix_adapter_http::api::{Artifact, ArtifactList, AttemptList, AttemptView, QuestionList, StepList, TaskBudget};
 use helix_protocol::{
-    Base, Environment, Failure, ModelTraffic, Question, SkipReason, SkippedFile, Subject, TaskRecord, TaskWork, Timestamp,
+    Base, Budget, Environment, Failure, ModelTraffic, Question, SkipReason, SkippedFile, Spent, Subject, TaskRecord, TaskWork,
+    Timestamp,
 };
 use serde::Serialize;
 
@@ -29,6 +30,13 @@ struct Shown {
     skipped: Vec<SkippedFile>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     torn: Vec<String>,
+    /// What its own tasks hold of its budget.
+    #[serde(skip_serializing_if = "is_nothing")]
+    held: Spent,
+}
+
+fn is_nothing(spent: &Spent) -> bool {
+    *spent == Spent::default()
 }
 
 impl Show {
@@ -37,12 +45,13 @@ impl Show {
         let task: TaskRecord = client.get(&self.which.path("")).await?;
         let questions = client.get::<QuestionList>(&format!("/tasks/{}/questions", task.id)).await?.questions;
         let attempts = client.get::<AttemptList>(&format!("/tasks/{}/attempts", task.id)).await?;
+        let held = client.get::<TaskBudget>(&format!("/tasks/{}/budget", task.id)).await?.held;
         let artifacts = client.get::<ArtifactList>(&format!("/tasks/{}/artifacts", task.id)).await?.artifacts;
         let last = client.get::<StepList>(&format!("/tasks/{}/steps", task.id)).await?.steps.pop();
         let (skipped, torn) = last.map(|step| (step.skipped, step.torn)).unwrap_or_default();
-        context.print(&Shown { task, questions, attempts, artifacts, skipped, torn }, |shown| {
-            let Shown { task, questions, attempts, .. } = shown;
-            let mut out = render(task, questions, Timestamp::now(), context.style);
+        context.print(&Shown { task, questions, attempts, artifacts, skipped, torn, held }, |shown| {
+            let Shown { task, questions, attempts, held, .. } = shown;
+            let mut out = render(task, questions, *held, Timestamp::now(), context.style);
             out.push_str(&files(shown, context.style));
             if !attempts.attempts.is_empty() {
                 out.push_str(&format!("\n{}", self::attempts(attempts, context.style)));
@@ -52,7 +61,7 @@ impl Show {
     }
 }
 
-fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Style) -> String {
+fn render(task: &TaskRecord, questions: &[Question], held: Spent, now: Timestamp, style: Style) -> String {
     let mut table = Table::bare();
     let mut row = |key: &str, value: String| table.row([style.dim(key), value]);
     row("task", format!("{} ({})", style.bold(task.id.short()), task.id));
@@ -102,6 +111,10 @@ fn render(task: &TaskRecord, questions: &[Question], now: Timestamp, style: Styl
     }
     row("steps", format!("{}, epoch {}", task.steps, task.epoch));
     row("spent", format!("{}, {} tokens{}", dollars(task.spent), grouped(task.tokens), limits(task)));
+    if !is_nothing(&held) {
+        let verb = if task.spec.budget == Budget::default() { "spent" } else { "hold of that" };
+        row("own tasks", format!("{verb} {}, {} tokens", dollars(held.money), grouped(held.tokens)));
+    }
     if task.retries > 0 {
         row("retries", format!("{} of {}", task.retries, task.spec.allowed_retries()));
     }
@@ -209,6 +222,9 @@ mod tests {
         task.spec.budget.money = Some(helix_protocol::Money(50_000));
         let text = "the next call could exceed $0.05; raise the budget?";
         let question = Question::new(task.id, Subject::Budget, text, Vec::new(), Timestamp(0));
-        insta::assert_snapshot!(render(&task, &[question], Timestamp(300_000_000), Style::Plain));
+        insta::assert_snapshot!(render(&task, &[question], Spent::default(), Timestamp(300_000_000), Style::Plain));
+        let held = Spent { money: helix_protocol::Money(20_000), tokens: 1_234 };
+        let shown = render(&task, &[], held, Timestamp(300_000_000), Style::Plain);
+        assert!(shown.contains("own tasks   hold of that $0.0200, 1,234 tokens\n"), "{shown}");
     }
 }
