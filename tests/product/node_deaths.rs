@@ -2,13 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use helix::client::Watch;
-use helix_protocol::{Epoch, Event, EventKind, TaskId, WorkerId};
+use helix::node::{DataFolder, NodeProcess};
+use helix_adapter_http::api::CheckpointRequest;
+use helix_database::testing::{Durability, TestPostgres};
+use helix_protocol::{Checkpoint, Epoch, Event, EventKind, TaskId, TaskRecord, TaskStatus, WorkerId};
+use serde_json::json;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, query, raw_sql};
 
-use crate::harness::{Chance, Product, SOON, Setup, Verdict, diligent, rounds, transcript};
+use crate::harness::{Chance, HELIX, Product, SOON, Setup, Signal, Verdict, diligent, rounds, send, state_of, transcript};
 use crate::worker_deaths::{TOLD_OF_A_STEP, moment};
+
+/// Longer than it takes from a command's end until its step's commit is with the writer: the files are looked at in between.
+const GATHERED: Duration = Duration::from_secs(2);
 
 /// Who was given the task last, and under which epoch.
 pub fn assignment(event: &Event) -> (WorkerId, Epoch) {
@@ -104,6 +114,101 @@ async fn a_node_that_is_told_to_stop_parks_its_tasks_and_goes_on_with_them_at_it
         assert_eq!(product.completed(task).await, tree);
         assert_eq!(product.judge().await, Verdict::default());
     }
+}
+
+/// Another connection to a server's database, in a transaction that holds what this locks until it is committed.
+async fn holding(url: &str, lock: &str) -> AnyConnection {
+    let mut connection = AnyConnection::connect(url).await.expect("the server answers");
+    raw_sql(AssertSqlSafe(format!("BEGIN; {lock}"))).execute(&mut connection).await.expect("the server answers");
+    connection
+}
+
+async fn let_go(mut connection: AnyConnection) {
+    raw_sql("COMMIT").execute(&mut connection).await.expect("the server answers");
+    connection.close().await.expect("it can be closed");
+}
+
+/// Whether anybody waits for what a transaction holds.
+async fn is_waited_for(connection: &mut AnyConnection) -> bool {
+    let waiting = query("SELECT 1 FROM pg_locks WHERE NOT granted").fetch_all(connection).await;
+    !waiting.expect("the server answers").is_empty()
+}
+
+/// A node with a folder of its own on the records of `product`, whose content it has as a backup of it would.
+fn another_node(product: &Product) -> NodeProcess {
+    let folder = DataFolder::locate(&product.folder().join("another")).expect("a named folder");
+    std::fs::create_dir(folder.root()).expect("it can be made");
+    let mut copy = Command::new("cp");
+    copy.arg("-a").args(["content", "records.id", "format"].map(|name| product.node.folder().root().join(name)));
+    assert!(copy.arg(folder.root()).status().expect("cp can be run").success());
+    let started = NodeProcess::start(Path::new(HELIX), &folder, &product.folder().join("helix.yaml"));
+    started.unwrap_or_else(|failure| panic!("{failure}: {}", std::fs::read_to_string(folder.log()).unwrap_or_default()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stopped_past_its_lease_commits_nothing_of_a_task_that_another_went_on_with_and_ends() {
+    let server = TestPostgres::start(Durability::Unsynced);
+    let url = server.url(&server.database().await);
+    let setup = Setup::workers(1).patient_leases().set("database.url", url.clone());
+    let mut product = setup.start().await;
+    let other = product.command(&["echo other > other"]).await;
+    product.completed(other).await;
+    let [begun, go] = ["begun", "go"].map(|name| product.folder().join(name));
+    let second = format!("touch {}; until [ -e {} ]; do sleep 0.02; done; echo second >> log", begun.display(), go.display());
+    let task = product.command(&["echo first >> log", &second, "test $(wc -l < log) = 2; cp log copy"]).await;
+    product
+        .until("its second step runs", async || begun.exists() && product.record(task).await.status == TaskStatus::Running)
+        .await;
+    let owner = product.record(task).await;
+
+    // The commit of its second step waits in the node behind a write that waits in the database.
+    let writes = holding(&url, &format!("SELECT id FROM distributed_tasks WHERE id = '{other}' FOR UPDATE")).await;
+    let mut looking = AnyConnection::connect(&url).await.expect("the server answers");
+    let client = product.node.client().expect("a client can be made");
+    let behind = tokio::spawn(async move {
+        let named = CheckpointRequest { name: "behind".to_owned(), step: None };
+        client.post::<Checkpoint>(&format!("/tasks/{other}/checkpoint"), &named).await
+    });
+    while !is_waited_for(&mut looking).await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut trail = product.oracle.trail();
+    std::fs::write(&go, "").expect("the folder is writable");
+    trail.until_kind(task, EventKind::ToolFinished).await;
+    tokio::time::sleep(GATHERED).await;
+    let stopped = product.node.pid();
+    send(stopped, Signal::STOP);
+
+    let another = tokio::task::block_in_place(|| another_node(&product));
+    product.client = another.client().expect("a client can be made");
+    for what in ["pause", "resume"] {
+        product.client.post::<TaskRecord>(&format!("/tasks/{task}/{what}"), &json!({})).await.expect("it is let go on");
+    }
+    product.until("it completes under the other node", async || product.record(task).await.status.is_final()).await;
+    let (record, steps) = (product.record(task).await, product.all_steps(task).await);
+    let made: Vec<_> = steps.iter().map(|step| (step.ordinal, step.epoch)).collect();
+    assert!(record.status == TaskStatus::Completed && record.epoch > owner.epoch, "{record:?}");
+    assert_eq!(made, [(1, owner.epoch), (2, record.epoch), (3, record.epoch)]);
+    assert_eq!(state_of(stopped), Some('T'), "it was stopped all the while");
+
+    // It hears that its lease is gone only after it has tried to commit: renewals wait for this lock.
+    let renewals = holding(&url, "SELECT pg_advisory_xact_lock(7091828468)").await;
+    let_go(writes).await;
+    send(stopped, Signal::CONT);
+    let log = || std::fs::read_to_string(product.node.folder().log()).expect("it writes one");
+    let refused = format!(
+        "step 2, made by an owner of before, is not committed: task {task} is at epoch {}, so a write under epoch {} is stale",
+        record.epoch, owner.epoch
+    );
+    product.until("its commit is refused", async || log().contains(&refused)).await;
+    let_go(renewals).await;
+    product.until("the node that was stopped ends", async || state_of(stopped).is_none()).await;
+    assert!(log().contains("another node took them over"), "{}", log());
+    assert_eq!(tokio::task::block_in_place(|| product.node.kill()).expect("it has ended").code(), Some(4));
+    drop(behind);
+    assert_eq!((&product.record(task).await, &product.all_steps(task).await), (&record, &steps));
+    let told_by_the_other = steps[1..].iter().map(|step| step.id).collect();
+    assert_eq!(product.judge().await, Verdict { untold: told_by_the_other, ..Verdict::default() });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use helix_actor_storage::StorageArgs;
 use helix_actor_tasks::TasksArgs;
 use helix_config::{LeaseConfig, TasksConfig, WorkersConfig, WorkspaceConfig};
 use helix_database::RecordStore;
-use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_kernel::{Address, ChildSpec, Clock, Restart, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{CreateTask, DailyLimits, Events, Fleet, Models, Records, ResumeTask, Spending, Takeover, Tasks, Versions};
 use helix_objects::{MemoryStore, ObjectStore};
 use helix_protocol::{Code, Event, Failure, Lifecycle, NodeId, Principal, ProjectId, TaskId, TaskSpec, WorkerId};
@@ -144,7 +144,10 @@ impl NodeHost {
         };
         let log = self.ground.models.clone();
         let root = SupervisorSpec::new("helix", Strategy::OneForOne)
-            .child(ChildSpec::supervisor(helix_actor_cluster::branch(ClusterArgs { records: store, node, takeover })))
+            .child(
+                ChildSpec::supervisor(helix_actor_cluster::branch(ClusterArgs { records: store, node, takeover }))
+                    .restart(Restart::Significant),
+            )
             .child(ChildSpec::supervisor(helix_actor_storage::branch(storage)))
             .child(ChildSpec::actor("models", &models_address, move || (FakeModels, log.clone())))
             .child(ChildSpec::supervisor(helix_actor_fleet::branch(fleet)))

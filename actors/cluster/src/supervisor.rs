@@ -21,7 +21,8 @@ pub struct ClusterArgs {
     pub takeover: Takeover,
 }
 
-/// The cluster branch, ready to be the first child of the root: everything else stands on the lease.
+/// The cluster branch, ready to be the first child of the root, and a significant one: everything else stands on the lease, and a
+/// node that has lost it ends.
 pub fn branch(args: ClusterArgs) -> SupervisorSpec {
     let start = move || {
         let ClusterArgs { records, node, takeover } = args.clone();

@@ -15,6 +15,7 @@ use helix_versions::write_snapshot;
 
 use crate::host::{Host, Running, Workspace};
 use crate::machine::Happening;
+use crate::retry::{Verdict, verdict};
 use crate::said::{self, Said};
 use crate::shared::{self, Files, Pauses, Shared};
 use crate::telling;
@@ -167,7 +168,12 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
     let mut events = vec![telling::step_completed(&step, &host.lease.name, logical_bytes)];
     events.extend(draft.events);
     let commit = Write::Commit { step: Box::new(step), then: draft.then.map(Box::new), events };
-    match host.shared.write(commit).await? {
+    let committed = host.shared.write(commit).await.inspect_err(|refused| {
+        if verdict(refused.code) == Verdict::Stale {
+            tracing::warn!("step {ordinal}, made by an owner of before, is not committed: {refused}");
+        }
+    });
+    match committed? {
         Applied::Step { step, task, .. } => {
             if long.is_some() {
                 unpin(&host.shared, host.lease.task, host.lease.epoch).await;

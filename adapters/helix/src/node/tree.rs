@@ -25,7 +25,7 @@ use helix_actor_tasks::TasksArgs;
 use helix_adapter_http::{HttpArgs, NodeInfo};
 use helix_config::{BudgetsConfig, Config};
 use helix_database::Write;
-use helix_kernel::{Address, ChildSpec, Clock, Strategy, SupervisorHandle, SupervisorSpec};
+use helix_kernel::{Address, ChildSpec, Clock, Restart, Strategy, SupervisorHandle, SupervisorSpec};
 use helix_messages::{DailyLimits, Events, Fleet, Models, Records, Spending, Takeover, Tasks, Versions};
 use helix_objects::{ContentCache, ObjectStore, Pack};
 use helix_ports::TaskKind;
@@ -127,7 +127,7 @@ impl Tree {
         let models_args = ModelsArgs { providers, groups, default, records: Some(records.clone()), address: models_address };
         let cluster = ClusterArgs { records: Arc::clone(&stores.records), node: taken.node, takeover: TAKEOVER };
         let branches = SupervisorSpec::new("helix", Strategy::OneForOne)
-            .child(ChildSpec::supervisor(helix_actor_cluster::branch(cluster)))
+            .child(ChildSpec::supervisor(helix_actor_cluster::branch(cluster)).restart(Restart::Significant))
             .child(ChildSpec::supervisor(helix_actor_storage::branch(storage)))
             .child(ChildSpec::supervisor(helix_actor_models::branch(models_args)))
             .child(ChildSpec::supervisor(helix_actor_fleet::branch(fleet_args)))

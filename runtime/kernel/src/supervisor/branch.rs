@@ -264,8 +264,10 @@ impl Branch {
                 let failure = Failure::new(Code::Internal, "it ended, though it is permanent");
                 self.failed(key, failure, now, steps);
             }
-            (Restart::Permanent | Restart::Transient, Some(failure)) => self.failed(key, failure, now, steps),
-            (Restart::Transient | Restart::Temporary, failure) => child.fate = Fate::Leaving(failure),
+            (Restart::Permanent | Restart::Transient | Restart::Significant, Some(failure)) => {
+                self.failed(key, failure, now, steps)
+            }
+            (Restart::Transient | Restart::Temporary | Restart::Significant, failure) => child.fate = Fate::Leaving(failure),
         }
     }
 
@@ -281,6 +283,10 @@ impl Branch {
     fn failed(&mut self, key: Key, failure: Failure, now: Instant, steps: &mut Vec<Step>) {
         let Some(at) = self.children.iter().position(|child| child.key == key) else { return };
         let child = &mut self.children[at];
+        if child.restart == Restart::Significant {
+            let message = format!("{} cannot go on without {}: {}", self.name, child.name, failure.message);
+            return self.end(Some(Failure { message, ..failure }));
+        }
         let quiet = child.up_since.take().is_some_and(|since| now.duration_since(since) >= child.backoff.most);
         child.failures = if quiet { 1 } else { child.failures.saturating_add(1) };
         let ceiling = child.backoff.ceiling(child.failures);

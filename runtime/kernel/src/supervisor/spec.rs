@@ -30,6 +30,8 @@ pub enum Restart {
     Transient,
     /// Never.
     Temporary,
+    /// Never after an end of its own: an abnormal one is that of its supervisor, because nothing beside it may go on without it.
+    Significant,
 }
 
 /// Which children are restarted when one of them failed.

@@ -137,7 +137,7 @@ impl World {
         let restarted = match child.restart {
             Restart::Permanent => true,
             Restart::Transient => failure.is_some(),
-            Restart::Temporary => false,
+            Restart::Temporary | Restart::Significant => false,
         };
         if own && restarted {
             self.counted.push(self.now);
@@ -283,6 +283,20 @@ fn a_temporary_child_stopped_with_its_group_stays_down_and_says_why() {
     world.calm_down();
     assert_eq!(world.seen, ["+a", "+b", "+c", "-c", "-b", "+a", "+c"]);
     assert_eq!(world.gone, [(2, Some(Failure::new(Code::Cancelled, "stopped because a failed: oh")))]);
+}
+
+#[test]
+fn the_failure_of_a_significant_child_is_that_of_its_supervisor() {
+    let restarts = [Restart::Permanent, Restart::Significant, Restart::Permanent];
+    let mut world = World::new(Strategy::OneForOne, Intensity::default(), &restarts);
+    world.calm_down();
+    world.end(world.key("a"), Some(failure("oh")));
+    world.calm_down();
+    assert_eq!(world.finished, None, "that of another is not");
+    world.end(world.key("b"), Some(failure("oh")));
+    world.calm_down();
+    assert_eq!(world.seen, ["+a", "+b", "+c", "+a", "-c", "-a"]);
+    assert_eq!(world.finished, Some(Some(failure("branch cannot go on without b: oh"))));
 }
 
 fn restart() -> impl Generator<Value = Restart> {
