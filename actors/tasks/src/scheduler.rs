@@ -16,6 +16,7 @@ use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Boottime, ChildSpec, Reply, Restart, SupervisorHandle, Work};
 use helix_messages::{LostWorker, WorkerReason, WorkerView};
 use helix_protocol::{Code, Failure, Lifecycle, Principal, TaskId, TaskRecord, TaskStatus, WorkerId};
+use tokio::task::AbortHandle;
 
 use self::endings::answer_pauses;
 use crate::drive::{Boundary, End, Handover, Job, close, read_task};
@@ -130,6 +131,8 @@ pub(crate) struct Scheduler {
     adopting: HashMap<TaskId, (Waiting, WorkerId)>,
     /// Tasks by the task they wait for.
     dependents: HashMap<TaskId, Vec<TaskId>>,
+    /// What waits for the day to turn, once for each task.
+    days: HashMap<TaskId, AbortHandle>,
     /// Worker processes whose leftovers were looked through.
     swept: HashMap<WorkerId, u64>,
     serial: u64,
@@ -167,6 +170,7 @@ impl Actor for SchedulerActor {
             losses: HashMap::new(),
             adopting: HashMap::new(),
             dependents: HashMap::new(),
+            days: HashMap::new(),
             swept: HashMap::new(),
             serial: 0,
             loaded: false,
@@ -246,6 +250,7 @@ impl Scheduler {
     fn begin(&mut self, assignment: Assignment, handover: Handover) {
         let Assignment { waiting, worker } = assignment;
         let task = waiting.task;
+        self.wait_for_no_day(task);
         self.serial += 1;
         let serial = self.serial;
         let name = self.fleet.view(worker).map(|view| view.record.name.clone()).unwrap_or_default();
@@ -393,7 +398,9 @@ impl Scheduler {
     /// Lets a task that may wait at a limit of the day go on once it has turned; at once where it waited under a node before this.
     fn wait_for_the_day(&mut self, task: TaskId) {
         let (shared, at_once) = (Arc::clone(&self.shared), !self.loaded);
-        self.work.start(async move {
+        // Whoever is stopped here with an answer on its way leaves a task that is listed before long.
+        self.wait_for_no_day(task);
+        let waiting = self.work.start(async move {
             match day::wait(&shared, task, at_once).await {
                 Ok(Some(task)) => SchedulerMsg::Changed(Box::new(task)),
                 Ok(None) => SchedulerMsg::Nothing,
@@ -403,10 +410,18 @@ impl Scheduler {
                 }
             }
         });
+        self.days.insert(task, waiting);
+    }
+
+    fn wait_for_no_day(&mut self, task: TaskId) {
+        if let Some(waiting) = self.days.remove(&task) {
+            waiting.abort();
+        }
     }
 
     /// A task reached a final state: whoever waited for it is looked at.
     fn settled(&mut self, task: TaskId) {
+        self.wait_for_no_day(task);
         self.shared.calls.give_up(task);
         // Of an agent's last call nobody will ask how it fared.
         self.shared.args.spending.note(task, None);

@@ -176,6 +176,26 @@ async fn a_task_that_was_to_be_paused_and_came_to_a_days_limit_first_stays_pause
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_at_a_days_limit_waits_once_however_often_it_is_paused_and_resumed() {
+    let mut outside = Outside::new();
+    let (node, task, _) = at_a_days_limit(&mut outside).await;
+    let waiting = async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::runtime::Handle::current().metrics().num_alive_tasks()
+    };
+    let mut alive = Vec::new();
+    for _ in 0..5 {
+        node.tasks.pause(task.id, me()).await.expect("paused");
+        node.tasks.resume(task.id, ResumeTask { budget: None, answer: None }, me()).await.expect("resumed");
+        node.until(task.id, TaskStatus::WaitingForInput).await;
+        alive.push(waiting().await);
+    }
+    // What was there before ends meanwhile, and nothing is added.
+    assert!(alive.is_sorted_by(|before, after| before >= after), "{alive:?}");
+    node.until_within(task.id, &[TaskStatus::Completed], Duration::from_secs(90_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_may_go_over_a_days_limit_asks_again_on_the_next_day() {
     let mut outside = Outside::new();
     let (node, task, question) = at_a_days_limit(&mut outside).await;
