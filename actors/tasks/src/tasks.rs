@@ -9,7 +9,7 @@ use std::time::Duration;
 use helix_kernel::actor::{Actor, ActorProcessingErr, ActorRef};
 use helix_kernel::{Address, Admitted, Reply};
 use helix_messages::{ResumeTask, TaskWhy, TasksMsg};
-use helix_protocol::{Failure, Principal, Subject, TaskId, TaskRecord, TaskStatus};
+use helix_protocol::{Capability, Failure, Principal, Sandboxing, Subject, TaskId, TaskRecord, TaskStatus};
 use tokio::task::JoinSet;
 
 use crate::children::waited_for;
@@ -183,7 +183,8 @@ async fn why(shared: &Shared, scheduler: &Address<SchedulerMsg>, task: TaskId) -
     if let Some(actor) = &pauses {
         reason.push_str(&format!("; it parks at its next step boundary, as {actor} wants"));
     }
-    let lacks_sandbox = workers.iter().any(|worker| worker.reason.starts_with("it has no sandbox"));
+    let is_sandbox = |lacked: &Capability| lacked.0 == Sandboxing::CAPABILITY;
+    let lacks_sandbox = workers.iter().any(|worker| worker.lacks.iter().any(is_sandbox));
     let mut next = match &asked {
         Some(Subject::Children { .. }) => for_own(&asks),
         _ if removed => vec![format!("`helix task cancel {}`, and run it again on another worker", task.short())],

@@ -5,8 +5,8 @@ use std::time::Duration;
 use helix_kernel::{Address, Reply};
 use helix_ports::DeathProof;
 use helix_protocol::{
-    Budget, Checkpoint, Failure, Lifecycle, Principal, ProjectId, QuestionId, RemarkId, StepId, TaskId, TaskRecord, TaskSpec,
-    TaskStatus, WorkerId,
+    Budget, Capability, Checkpoint, Failure, Lifecycle, Principal, ProjectId, QuestionId, RemarkId, StepId, TaskId, TaskRecord,
+    TaskSpec, TaskStatus, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,9 @@ pub struct WorkerReason {
     pub worker: String,
     /// In words; empty where it could take the task.
     pub reason: String,
+    /// What the task needs and the worker has not at all, where that is the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Capability>,
 }
 
 /// Why a task stands where it stands.

@@ -128,9 +128,9 @@ impl Fleet {
         let mut reasons: Vec<WorkerReason> = self
             .workers
             .values()
-            .map(|place| WorkerReason {
-                worker: place.view.record.name.clone(),
-                reason: place.refusal(waiting).unwrap_or_default(),
+            .map(|place| {
+                let Refusal { reason, lacks } = place.refusal(waiting).unwrap_or_default();
+                WorkerReason { worker: place.view.record.name.clone(), reason, lacks }
             })
             .collect();
         reasons.sort_by(|a, b| a.worker.cmp(&b.worker));
@@ -154,46 +154,71 @@ impl Fleet {
     }
 }
 
+/// Why a task does not go to a worker.
+#[derive(Default)]
+struct Refusal {
+    reason: String,
+    /// Capabilities that it lacks, where that is the reason.
+    lacks: Vec<Capability>,
+}
+
+impl<T: Into<String>> From<T> for Refusal {
+    fn from(reason: T) -> Self {
+        Self { reason: reason.into(), lacks: Vec::new() }
+    }
+}
+
 impl Place {
     fn is_open(&self) -> bool {
         self.view.ready && self.view.record.lifecycle == Lifecycle::Open
     }
 
-    /// Why the task does not go here, in words; `None` where it could.
-    fn refusal(&self, waiting: &Waiting) -> Option<String> {
+    /// Why the task does not go here; `None` where it could.
+    fn refusal(&self, waiting: &Waiting) -> Option<Refusal> {
         let (record, needs) = (&self.view.record, &waiting.needs);
         if needs.worker.is_some_and(|only| only != record.id) {
-            return Some("the task asks for another worker".to_owned());
+            return Some("the task asks for another worker".into());
         }
         if !self.view.ready {
             return Some(if record.reason.is_empty() {
-                "it is not connected".to_owned()
+                "it is not connected".into()
             } else {
-                format!("it is not ready: {}", record.reason)
+                format!("it is not ready: {}", record.reason).into()
             });
         }
         match record.lifecycle {
             Lifecycle::Open => {}
-            Lifecycle::Cordoned => return Some("it is cordoned".to_owned()),
-            Lifecycle::Draining => return Some("it is draining".to_owned()),
+            Lifecycle::Cordoned => return Some("it is cordoned".into()),
+            Lifecycle::Draining => return Some("it is draining".into()),
         }
-        self.lack(needs).or_else(|| self.full(waiting.criticality))
+        let lacks = self.lacks(needs);
+        if !lacks.is_empty() {
+            let words: Vec<String> = lacks.iter().map(|wanted| self.in_words(wanted)).collect();
+            return Some(Refusal { reason: format!("it has no {}", words.join(", no ")), lacks });
+        }
+        self.scarce(needs).or_else(|| self.full(waiting.criticality)).map(Refusal::from)
     }
 
-    /// What the machine does not have at all, or not free.
-    fn lack(&self, needs: &Needs) -> Option<String> {
-        let none = helix_protocol::Resources::default();
+    /// What the machine does not have at all.
+    fn lacks(&self, needs: &Needs) -> Vec<Capability> {
         let facts = self.view.record.facts.as_ref();
         let missing = |wanted: &&Capability| !facts.is_some_and(|facts| facts.capabilities.contains(wanted));
-        let sandbox = facts.map_or(&[][..], |facts| &facts.sandbox.lacks);
-        let word = |wanted: &Capability| match wanted.0.as_str() {
+        needs.capabilities.iter().filter(missing).cloned().collect()
+    }
+
+    /// A capability that it lacks, with the reason where it is known.
+    fn in_words(&self, wanted: &Capability) -> String {
+        let sandbox = self.view.record.facts.as_ref().map_or(&[][..], |facts| &facts.sandbox.lacks);
+        match wanted.0.as_str() {
             Sandboxing::CAPABILITY if !sandbox.is_empty() => format!("sandbox ({})", sandbox.join("; ")),
             word => word.to_owned(),
-        };
-        let lacks: Vec<String> = needs.capabilities.iter().filter(missing).map(word).collect();
-        if !lacks.is_empty() {
-            return Some(format!("it has no {}", lacks.join(", no ")));
         }
+    }
+
+    /// What the machine does not have free.
+    fn scarce(&self, needs: &Needs) -> Option<String> {
+        let none = helix_protocol::Resources::default();
+        let facts = self.view.record.facts.as_ref();
         let has = facts.map_or(&none, |facts| &facts.resources);
         let cores = has.cores.saturating_sub(self.held.cores);
         if needs.cores > cores {

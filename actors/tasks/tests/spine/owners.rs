@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use helix_protocol::{Isolation, Lifecycle, Money, Network, OnFailure, Sandboxing, StepOutcome, TaskRecord, TaskStatus, WorkerId};
+use helix_protocol::{
+    Capability, Isolation, Lifecycle, Money, Network, OnFailure, Sandboxing, StepOutcome, TaskRecord, TaskStatus, WorkerId,
+};
 
 use crate::files;
 use crate::support::{LEASE, Node, Outside, commands, talk, turns};
@@ -364,6 +366,12 @@ async fn a_task_waits_for_a_worker_that_can_give_its_sandbox_and_one_without_nee
     assert_eq!(node.task(held.id).await.status, TaskStatus::Pending);
     let why = node.tasks.why(held.id).await.expect("explained");
     assert_eq!(why.workers[0].reason, "it has no sandbox (no Landlock)");
+    assert!(why.next.iter().any(|next| next.contains("--unsandboxed")), "{:?}", why.next);
+    let mut both = commands(&["append a 1"]);
+    both.needs.capabilities = vec![Capability("cuda".to_owned())];
+    let both = node.create(both).await.expect("made");
+    let why = node.tasks.why(both.id).await.expect("explained");
+    assert_eq!(why.workers[0].reason, "it has no cuda, no sandbox (no Landlock)");
     assert!(why.next.iter().any(|next| next.contains("--unsandboxed")), "{:?}", why.next);
     outside.world.set_sandbox(worker, Sandboxing { landlock: 3, lacks: Vec::new(), ..sandbox });
     node.until(held.id, TaskStatus::Completed).await;

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn a_task_that_fits_nobody_reads_like_this() {
-        let reason = |worker: &str, reason: &str| WorkerReason { worker: worker.to_owned(), reason: reason.to_owned() };
+        let reason =
+            |worker: &str, reason: &str| WorkerReason { worker: worker.to_owned(), reason: reason.to_owned(), lacks: Vec::new() };
         let why = TaskWhy {
             status: TaskStatus::WaitingForWorker,
             reason: "no worker has docker".to_owned(),
