@@ -56,8 +56,8 @@ impl Actor for TaskActor {
         let TaskArgs { shared, job, serial, scheduler } = args;
         let (task, control) = (job.task, Arc::new(Control::default()));
         let mut work = Work::of(&myself);
-        let driven = drive(shared, job, Arc::clone(&control));
-        let driving = work.start(async move { TaskMsg::Ended(Box::new(driven.await)) });
+        let controlled = Arc::clone(&control);
+        let driving = work.start(async move { TaskMsg::Ended(Box::new(drive(shared, job, controlled).await)) });
         Ok(TaskState { _work: work, driving, control, task, serial, scheduler })
     }
 

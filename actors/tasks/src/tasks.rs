@@ -106,7 +106,7 @@ impl Door {
         change: impl Future<Output = Result<TaskRecord, Failure>> + Send + 'static,
         tell: fn(Box<TaskRecord>) -> SchedulerMsg,
     ) {
-        let scheduler = self.scheduler.clone();
+        let (scheduler, change) = (self.scheduler.clone(), Box::pin(change));
         self.work.spawn(async move {
             let answer = change.await;
             if let Ok(task) = &answer {

@@ -31,8 +31,10 @@ impl<M: Send + 'static> Work<M> {
     pub fn start(&mut self, work: impl Future<Output = M> + Send + 'static) -> AbortHandle {
         self.reap();
         let myself = self.myself.clone();
+        // On the heap by itself: as part of another future it would be there twice, and be copied with it again and again.
+        let work = Box::pin(AssertUnwindSafe(work).catch_unwind());
         self.tasks.spawn(async move {
-            match AssertUnwindSafe(work).catch_unwind().await {
+            match work.await {
                 // An error means that the actor has ended and nobody waits for the result.
                 Ok(message) => drop(myself.send_message(Admitted::internal(message))),
                 Err(_) => {
