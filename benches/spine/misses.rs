@@ -12,8 +12,8 @@ const KNOWN: [(&str, &str); 3] = [
     ("worker silent (SIGSTOP)", "most of it is the lease, which a silent worker keeps; the rest is what a kill costs too"),
     (
         "durable one-step no-op tasks, 64 in flight, SQLite, beside Restate",
-        "tried and kept: writes that wait share one synced transaction; a task costs six statements and not seventeen; a group goes \
-         without savepoints until one of it is refused",
+        "tried and kept: writes that wait share one synced transaction; a task costs three statements of its own and not seventeen; a \
+         group goes without savepoints until one of it is refused; what drives a task is on the heap once",
     ),
 ];
 /// Where it is not among them.

@@ -25,6 +25,8 @@ pub(crate) struct TaskRow {
     pub asked: Arc<TaskSpec>,
     /// The sequence of its last event.
     pub events: u64,
+    /// Some task names it as a dependency.
+    pub needed: bool,
 }
 
 /// What must hold of a task for a change to be made. Checked by the statement that makes the change.
@@ -36,12 +38,15 @@ pub(crate) struct Guard {
     pub head: Option<Option<StepId>>,
     /// Its state is one of these.
     pub status: Vec<TaskStatus>,
+    /// Nothing that was said to it is unheard.
+    pub heard: bool,
 }
 
 impl Guard {
     /// Any task in a state that `fits`.
     pub fn status(fits: impl Fn(TaskStatus) -> bool) -> Self {
-        Self { epoch: None, head: None, status: TaskStatus::ALL.into_iter().filter(|status| fits(*status)).collect() }
+        let status = TaskStatus::ALL.into_iter().filter(|status| fits(*status)).collect();
+        Self { epoch: None, head: None, status, heard: false }
     }
 
     /// The same guard, at this epoch.
@@ -56,7 +61,13 @@ impl Guard {
         self
     }
 
-    /// Whether the task may be changed.
+    /// The same guard, of a task that has heard everything.
+    pub fn heard(mut self) -> Self {
+        self.heard = true;
+        self
+    }
+
+    /// Whether the task may be changed, by its row: what was said to it is another table's.
     pub fn admits(&self, task: &TaskRecord) -> bool {
         self.epoch.is_none_or(|epoch| epoch == task.epoch)
             && self.head.is_none_or(|head| head == task.head)

@@ -83,6 +83,8 @@ claims! {
         a_commit_drops_the_journal_of_its_step_and_before
         a_commit_and_its_consequence_are_one
         a_commit_whose_consequence_is_refused_leaves_no_trace
+        a_step_that_exists_costs_its_neighbours_nothing
+        a_step_is_seen_by_those_that_follow_it_in_its_group
         a_repeated_append_is_the_same_append_and_another_body_is_a_conflict
         the_journal_is_read_above_an_ordinal_in_sequence
         a_step_comes_back_as_it_was_committed
@@ -109,6 +111,7 @@ claims! {
         a_dependency_that_failed_is_refused
         a_forked_step_that_does_not_exist_is_refused
         completing_a_task_frees_those_that_waited
+        completing_a_task_frees_one_that_was_made_in_the_same_group
         a_task_waits_for_all_its_dependencies
         starting_from_the_files_of_a_task_waits_for_it
         failing_a_task_fails_those_that_waited
@@ -135,6 +138,7 @@ claims! {
         what_is_said_twice_under_one_id_is_said_once
         nobody_speaks_to_a_task_that_has_ended
         a_task_does_not_complete_before_it_has_heard_everything
+        what_is_said_in_the_group_of_its_last_step_is_heard_first
         a_stale_step_hears_nothing;
     workers:
         a_worker_is_recorded_changed_and_forgotten

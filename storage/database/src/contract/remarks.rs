@@ -91,6 +91,16 @@ pub(super) async fn a_task_does_not_complete_before_it_has_heard_everything(stag
     assert_eq!(ended.status, TaskStatus::Completed);
 }
 
+pub(super) async fn what_is_said_in_the_group_of_its_last_step_is_heard_first(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let said = remark(owner.id, "one more thing");
+    let answers = stage.store.apply(vec![say(&said), last(step_on(&owner))]).await.expect("the store answers");
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let task = stage.task(owner.id).await;
+    assert_eq!((task.status, task.steps), (TaskStatus::Running, 1));
+    assert_eq!(stage.task_after(last(hearing(&task, &[&said]))).await.status, TaskStatus::Completed);
+}
+
 pub(super) async fn a_stale_step_hears_nothing(stage: Stage) {
     let owner = stage.claimed_task().await;
     let said = remark(owner.id, "hurry");

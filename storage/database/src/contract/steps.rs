@@ -97,6 +97,36 @@ pub(super) async fn a_commit_whose_consequence_is_refused_leaves_no_trace(stage:
     assert_eq!(stage.store.journal(owner.attempt, 0).await.map(|entries| entries.len()), Ok(1));
 }
 
+pub(super) async fn a_step_that_exists_costs_its_neighbours_nothing(stage: Stage) {
+    let (taken, _) = stage.next_step(&stage.claimed_task().await).await;
+    let (before, between, after) = (stage.claimed_task().await, stage.claimed_task().await, stage.claimed_task().await);
+    let again = NewStep { id: taken.id, ..step_on(&between) };
+    let group = vec![commit(step_on(&before)), commit(again), commit(step_on(&after))];
+    let answers = stage.store.apply(group).await.expect("the store answers");
+    assert!(answers[0].is_ok() && matches!(answers[1], Err(RecordError::Conflict(_))) && answers[2].is_ok(), "{answers:?}");
+    assert_eq!(stage.task(between.id).await, between);
+    for (task, steps) in [(before.id, 1), (between.id, 0), (after.id, 1), (taken.task, 1)] {
+        assert_eq!(stage.store.steps(task).await.map(|steps| steps.len()), Ok(steps));
+    }
+}
+
+pub(super) async fn a_step_is_seen_by_those_that_follow_it_in_its_group(stage: Stage) {
+    let owner = stage.claimed_task().await;
+    let step = step_on(&owner);
+    let fork = TaskSpec { fork_of: Some(step.id), ..spec("the same from there") };
+    let next = NewStep { id: StepId::new(), parent: Some(step.id), ordinal: 2, ..step.clone() };
+    let name = checkpoint_of(owner.id, step.id, "here");
+    let group = vec![commit(step.clone()), commit(step.clone()), name, creation(TaskId::new(), fork), commit(next.clone())];
+    let answers = stage.store.apply(group).await.expect("the store answers");
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let Ok(Applied::Step { step: again, events, .. }) = &answers[1] else { panic!("{answers:?}") };
+    assert_eq!((&again.step, events.len()), (&step, 0), "the same commit");
+    let Ok(Applied::Task { task: forked, .. }) = &answers[3] else { panic!("{answers:?}") };
+    assert_eq!((forked.head, forked.steps), (Some(step.id), 1));
+    let line = stage.store.lineage(next.id).await.expect("the store answers");
+    assert_eq!(line.iter().map(|step| step.id).collect::<Vec<_>>(), [step.id, next.id]);
+}
+
 pub(super) async fn a_repeated_append_is_the_same_append_and_another_body_is_a_conflict(stage: Stage) {
     let owner = stage.claimed_task().await;
     let first = entry(&owner, 1, reserved("a", 5, 5));

@@ -114,6 +114,15 @@ pub(super) async fn completing_a_task_frees_those_that_waited(stage: Stage) {
     assert_eq!(stage.create(after(&[first.id])).await.status, TaskStatus::Pending);
 }
 
+pub(super) async fn completing_a_task_frees_one_that_was_made_in_the_same_group(stage: Stage) {
+    let (owner, waiting) = (stage.claimed_task().await, TaskId::new());
+    let completed = status(change(owner.id, TaskStatus::Completed));
+    let answers = stage.store.apply(vec![creation(waiting, after(&[owner.id])), completed]).await.expect("the store answers");
+    let Ok(Applied::Task { task, .. }) = &answers[0] else { panic!("{answers:?}") };
+    assert_eq!(task.status, TaskStatus::WaitingForDependencies);
+    assert_eq!(stage.task(waiting).await.status, TaskStatus::Pending);
+}
+
 pub(super) async fn a_task_waits_for_all_its_dependencies(stage: Stage) {
     let (first, second) = (stage.new_task().await, stage.new_task().await);
     let third = stage.create(after(&[first.id, second.id, first.id])).await;

@@ -9,6 +9,7 @@ use helix_protocol::{
 
 use super::tables::Tables;
 use crate::charge::{self, Charge};
+use crate::rows::TaskRow;
 use crate::sql::columns::json;
 use crate::summary::summarise;
 use crate::{Below, EventFilter, LedgerFilter, RecordError, TaskFilter, named};
@@ -81,6 +82,16 @@ impl Tables {
             budget: task.spec.budget,
             spent: Spent { money: money.max(ledger.money), tokens: tokens.max(ledger.tokens) },
         }
+    }
+
+    /// A task's row as it is read.
+    pub(super) fn seen(&self, row: &TaskRow) -> TaskRow {
+        TaskRow { needed: self.waiting_ids(row.record.id).next().is_some(), ..row.clone() }
+    }
+
+    /// Whether something that was said to the task is unheard.
+    pub(super) fn has_unheard(&self, task: TaskId) -> bool {
+        self.remarks.values().any(|remark| remark.task == task && remark.step.is_none())
     }
 
     /// Tasks that name `task` as a dependency, by id.

@@ -63,7 +63,7 @@ impl<'a> MemoryRows<'a> {
 #[async_trait]
 impl Rows for MemoryRows<'_> {
     async fn task(&mut self, id: TaskId) -> Result<Option<TaskRow>, RecordError> {
-        Ok(self.tables.tasks.get(&id).cloned())
+        Ok(self.tables.tasks.get(&id).map(|row| self.tables.seen(row)))
     }
 
     async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<bool, RecordError> {
@@ -85,7 +85,10 @@ impl Rows for MemoryRows<'_> {
         now: Timestamp,
     ) -> Result<Option<TaskRow>, RecordError> {
         let Some(row) = self.tables.tasks.get(&id).filter(|row| guard.admits(&row.record)) else { return Ok(None) };
-        let changed = change.applied_to(row.clone(), now);
+        if guard.heard && self.tables.has_unheard(id) {
+            return Ok(None);
+        }
+        let changed = change.applied_to(self.tables.seen(row), now);
         self.put(|tables| &mut tables.tasks, id, changed.clone());
         Ok(Some(changed))
     }
@@ -235,7 +238,7 @@ impl Rows for MemoryRows<'_> {
     }
 
     async fn has_unheard(&mut self, task: TaskId) -> Result<bool, RecordError> {
-        Ok(self.tables.remarks.values().any(|remark| remark.task == task && remark.step.is_none()))
+        Ok(self.tables.has_unheard(task))
     }
 
     async fn worker(&mut self, id: WorkerId) -> Result<Option<WorkerRecord>, RecordError> {

@@ -26,15 +26,17 @@ pub(super) async fn say(rows: &mut dyn Rows, remark: &Remark, events: &[NewEvent
     Ok(task(row, events))
 }
 
-/// Notes what the step heard. True where the task may not complete with it, because something else was said meanwhile.
-pub(super) async fn heard(rows: &mut dyn Rows, step: &NewStep, then: Option<&Then>) -> Result<bool, RecordError> {
+/// Notes what the step heard.
+pub(super) async fn heard(rows: &mut dyn Rows, step: &NewStep) -> Result<(), RecordError> {
     for remark in &step.heard {
         rows.hear_remark(*remark, step.task, step.id).await?;
     }
-    match then {
-        Some(Then::Status(change)) if change.to == TaskStatus::Completed => rows.has_unheard(step.task).await,
-        _ => Ok(false),
-    }
+    Ok(())
+}
+
+/// Whether a step completes its task, which it does not where something was said meanwhile.
+pub(super) fn completes(then: Option<&Then>) -> bool {
+    matches!(then, Some(Then::Status(change)) if change.to == TaskStatus::Completed)
 }
 
 /// Everything but the end of the task.

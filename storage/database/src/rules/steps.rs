@@ -1,5 +1,7 @@
 //! The rules of steps: the journal of the one being made, the fenced commit, going back, and names.
 
+use std::borrow::Cow;
+
 use helix_protocol::{
     AttemptId, Checkpoint, JournalEntry, Money, NewEvent, NewStep, Question, StepId, StepRecord, TaskId, TaskRecord, TaskStatus,
     Timestamp,
@@ -38,34 +40,28 @@ pub(super) async fn commit(
     now: Timestamp,
 ) -> Result<Applied, RecordError> {
     let guard = Guard::status(|status| !status.is_final()).epoch(Some(step.epoch)).head(step.parent);
-    let goes_on = remarks::heard(rows, step, then).await?;
-    let then = then.filter(|_| !goes_on).map(|then| then.of(step));
-    let without_end = if goes_on { remarks::without_end(events) } else { Vec::new() };
-    let events = if goes_on { without_end.as_slice() } else { events };
-    let state = match &then {
-        // Step and state are one change of the row where the one allows the other.
-        Some(Then::Status(change)) if admits(change, TaskStatus::Running) => change_of(change, now),
-        _ => Change { status: Some(TaskStatus::Running), reason: Some(String::new()), ..Change::default() },
-    };
-    let change = Change {
-        head: Some((step.id, step.ordinal)),
-        retries: state.retries.or(Some(0)),
-        money: step.spend.money,
-        tokens: step.spend.tokens,
-        events: about(events, step.task),
-        ..state
-    };
-    if let Some(row) = rows.change_task(step.task, &guard, &change, now).await? {
+    remarks::heard(rows, step).await?;
+    let mut then = then.map(|then| then.of(step));
+    let mut events = Cow::Borrowed(events);
+    let completes = remarks::completes(then.as_ref());
+    let whole = if completes { guard.clone().heard() } else { guard.clone() };
+    let mut changed = rows.change_task(step.task, &whole, &change(step, then.as_ref(), &events, now), now).await?;
+    if changed.is_none() && completes && rows.has_unheard(step.task).await? {
+        then = None;
+        events = Cow::Owned(remarks::without_end(&events));
+        changed = rows.change_task(step.task, &guard, &change(step, None, &events, now), now).await?;
+    }
+    if let Some(row) = changed {
         let committed = StepRecord { step: step.clone(), committed_at: now };
         if !rows.insert_step(&committed, &row.record).await? {
             return Err(RecordError::Conflict(format!("step {} exists and is not the head of task {}", step.id, step.task)));
         }
         rows.drop_journal(step.attempt, step.ordinal).await?;
-        let mut recorded = record(rows, events, Some(&row), now).await?;
-        let actor = actor_of(events);
+        let mut recorded = record(rows, &events, Some(&row), now).await?;
+        let actor = actor_of(&events);
         let task = match &then {
             Some(Then::Status(change)) if admits(change, TaskStatus::Running) => {
-                tell_waiting(rows, change, actor, now, &mut recorded).await?;
+                tell_waiting(rows, change, &row, actor, now, &mut recorded).await?;
                 Box::new(row.record)
             }
             Some(Then::Status(change)) => {
@@ -88,6 +84,23 @@ pub(super) async fn commit(
         return Ok(Applied::Step { step: Box::new(committed), task: Box::new(row.record), events: Vec::new() });
     }
     Err(guard.refusal(&row.record))
+}
+
+/// What a step and what follows from it do to the task's row.
+fn change(step: &NewStep, then: Option<&Then>, events: &[NewEvent], now: Timestamp) -> Change {
+    let state = match then {
+        // Step and state are one change of the row where the one allows the other.
+        Some(Then::Status(change)) if admits(change, TaskStatus::Running) => change_of(change, now),
+        _ => Change { status: Some(TaskStatus::Running), reason: Some(String::new()), ..Change::default() },
+    };
+    Change {
+        head: Some((step.id, step.ordinal)),
+        retries: state.retries.or(Some(0)),
+        money: step.spend.money,
+        tokens: step.spend.tokens,
+        events: about(events, step.task),
+        ..state
+    }
 }
 
 impl Then {

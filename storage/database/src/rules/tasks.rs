@@ -71,7 +71,7 @@ pub(super) async fn create(
     };
     let events = told_of(&request);
     let record_of = first_record(&request, status, steps, now);
-    let row = TaskRow { record: record_of, asked: Arc::new(request.spec.clone()), events: events.len() as u64 };
+    let row = TaskRow { record: record_of, asked: Arc::new(request.spec.clone()), events: events.len() as u64, needed: false };
     if !rows.insert_task(&row, &dependencies).await? {
         return made_before(existing(rows, request.id).await?, &request);
     }
@@ -213,7 +213,7 @@ pub(super) async fn transition(
         return Err(guard.refusal(&existing(rows, change.task).await?.record));
     };
     let mut recorded = record(rows, events, Some(&row), now).await?;
-    tell_waiting(rows, change, actor, now, &mut recorded).await?;
+    tell_waiting(rows, change, &row, actor, now, &mut recorded).await?;
     Ok((row, recorded))
 }
 
@@ -238,15 +238,17 @@ pub(super) fn change_of(change: &StatusChange, now: Timestamp) -> Change {
     }
 }
 
-/// Does what a task's new state means for those that wait for it.
+/// Does what a task's new state, which its row has, means for those that wait for it.
 pub(super) async fn tell_waiting(
     rows: &mut dyn Rows,
     change: &StatusChange,
+    row: &TaskRow,
     actor: &str,
     now: Timestamp,
     recorded: &mut Vec<Event>,
 ) -> Result<(), RecordError> {
     match change.to {
+        _ if !row.needed => Ok(()),
         TaskStatus::Completed => free_waiting(rows, change.task, actor, now, recorded).await,
         TaskStatus::Failed | TaskStatus::Cancelled => fail_waiting(rows, change.task, actor, now, recorded).await,
         _ => Ok(()),

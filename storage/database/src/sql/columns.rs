@@ -11,8 +11,9 @@ use helix_protocol::{
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
-use sqlx::any::AnyRow;
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Row};
 
 use super::error::failure;
 use crate::rows::TaskRow;
@@ -25,6 +26,13 @@ macro_rules! task_columns {
     () => {
         "id, owner_id, project_id, status, reason, hint, epoch, attempt_id, head, steps, node_id, worker_id, retries, not_before, \
          budget_money, budget_tokens, spent_money, spent_tokens, event_sequence, created_at, updated_at, finished_at, version"
+    };
+}
+/// Whether some task names this one as a dependency, as a column of `distributed_tasks`.
+macro_rules! needed_column {
+    () => {
+        "CAST(CASE WHEN EXISTS (SELECT 1 FROM dependencies d WHERE d.depends_on = distributed_tasks.id) THEN 1 ELSE 0 END AS BIGINT) \
+         AS needed"
     };
 }
 /// The columns of a step without its content.
@@ -41,7 +49,7 @@ macro_rules! step_content {
         "s.detail, s.messages, s.long_messages"
     };
 }
-pub(crate) use {step_columns, step_content, task_columns};
+pub(crate) use {needed_column, step_columns, step_content, task_columns};
 
 /// What a step holds beside its narrow columns and its messages.
 #[derive(Serialize, Deserialize)]
@@ -101,6 +109,99 @@ impl StepNotes {
             return Ok(None);
         }
         json(&Self { skipped: skipped.clone(), torn: torn.clone(), artifacts: artifacts.clone() }).map(Some)
+    }
+}
+
+/// A new step, as its columns have it.
+pub(super) struct StepRow {
+    id: String,
+    task: String,
+    owner: String,
+    project: String,
+    attempt: String,
+    parent: Option<String>,
+    ordinal: i64,
+    epoch: i64,
+    outcome: String,
+    summary: String,
+    tree: String,
+    snapshot: String,
+    store_sequence: i64,
+    files_changed: i64,
+    model_calls: i64,
+    uncertain_calls: i64,
+    money: i64,
+    tokens: i64,
+    worker: Option<String>,
+    started_at: i64,
+    committed_at: i64,
+    detail: String,
+    messages: String,
+    long_messages: Option<String>,
+    notes: Option<String>,
+}
+
+impl StepRow {
+    /// A step of the task `of`.
+    pub fn of(record: &StepRecord, of: &TaskRecord) -> Result<Self> {
+        let step = &record.step;
+        Ok(Self {
+            id: step.id.to_string(),
+            task: step.task.to_string(),
+            owner: of.owner.to_string(),
+            project: of.project.to_string(),
+            attempt: step.attempt.to_string(),
+            parent: step.parent.map(|parent| parent.to_string()),
+            ordinal: big(step.ordinal),
+            epoch: big(step.epoch.0),
+            outcome: word(&step.outcome)?,
+            summary: step.summary.clone(),
+            tree: step.tree.to_string(),
+            snapshot: step.snapshot.to_string(),
+            store_sequence: big(step.store_sequence),
+            files_changed: big(step.changes.len() as u64),
+            model_calls: i64::from(step.spend.model_calls),
+            uncertain_calls: i64::from(step.spend.uncertain_calls),
+            money: step.spend.money.0,
+            tokens: big(step.spend.tokens),
+            worker: step.worker.map(|worker| worker.to_string()),
+            started_at: step.started_at.0,
+            committed_at: record.committed_at.0,
+            detail: StepDetail::text_of(step)?,
+            messages: json(&step.messages)?,
+            long_messages: step.long_messages.map(|object| object.to_string()),
+            notes: StepNotes::text_of(step)?,
+        })
+    }
+
+    /// Binds the values, in the order of the fields.
+    pub fn bind<'q>(self, insert: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments> {
+        insert
+            .bind(self.id)
+            .bind(self.task)
+            .bind(self.owner)
+            .bind(self.project)
+            .bind(self.attempt)
+            .bind(self.parent)
+            .bind(self.ordinal)
+            .bind(self.epoch)
+            .bind(self.outcome)
+            .bind(self.summary)
+            .bind(self.tree)
+            .bind(self.snapshot)
+            .bind(self.store_sequence)
+            .bind(self.files_changed)
+            .bind(self.model_calls)
+            .bind(self.uncertain_calls)
+            .bind(self.money)
+            .bind(self.tokens)
+            .bind(self.worker)
+            .bind(self.started_at)
+            .bind(self.committed_at)
+            .bind(self.detail)
+            .bind(self.messages)
+            .bind(self.long_messages)
+            .bind(self.notes)
     }
 }
 
@@ -186,7 +287,7 @@ pub(crate) fn below(row: &AnyRow, journalled: Spent) -> Result<Below> {
     })
 }
 
-/// A task whose spec is known.
+/// A task whose spec is known; whether it is needed is not read.
 pub(crate) fn task(row: &AnyRow, asked: Arc<TaskSpec>) -> Result<TaskRow> {
     let budget = budget(row)?;
     let record = TaskRecord {
@@ -212,7 +313,12 @@ pub(crate) fn task(row: &AnyRow, asked: Arc<TaskSpec>) -> Result<TaskRow> {
         finished_at: instant(row, "finished_at")?,
         version: count(row, "version")?,
     };
-    Ok(TaskRow { record, asked, events: count(row, "event_sequence")? })
+    Ok(TaskRow { record, asked, events: count(row, "event_sequence")?, needed: false })
+}
+
+/// The same from a row that has [`needed_column`].
+pub(crate) fn task_and_needed(row: &AnyRow, asked: Arc<TaskSpec>) -> Result<TaskRow> {
+    Ok(TaskRow { needed: count(row, "needed")? > 0, ..task(row, asked)? })
 }
 
 fn small(row: &AnyRow, column: &str) -> Result<u32> {

@@ -8,6 +8,7 @@ use sqlx::{AnyConnection, Connection, query};
 
 use super::columns::{big, count, get, json};
 use super::error::failure;
+use super::statements::Places;
 use crate::{Clock, NodeLease, RecordError, Then, Write};
 
 /// One of the two databases.
@@ -16,6 +17,8 @@ pub trait Dialect: Send + Sync + 'static {
     const BEGIN: &'static str;
     /// What keeps two nodes from migrating at once, inside a transaction.
     const MIGRATION_LOCK: Option<&'static str>;
+    /// How the statements for several rows are written.
+    const PLACES: Places;
     /// Whether a connection is asked for a sign of life before it is used.
     const PING: bool;
 
@@ -45,6 +48,7 @@ pub struct Sqlite;
 impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const MIGRATION_LOCK: Option<&'static str> = None;
+    const PLACES: Places = Places::Bare;
     const PING: bool = false;
 
     async fn start(connection: &mut AnyConnection, clock: &Clock, _: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {
@@ -86,6 +90,7 @@ const EVENTS_PER_TRANSACTION: u64 = 1 << 16;
 impl Dialect for Postgres {
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
     const MIGRATION_LOCK: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7091828467)");
+    const PLACES: Places = Places::Numbered;
     const PING: bool = true;
 
     async fn start(connection: &mut AnyConnection, _: &Clock, group: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {

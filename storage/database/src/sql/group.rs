@@ -7,23 +7,27 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, query, raw_sql};
 
-use super::columns::{self, big, json, word};
+use super::columns::{self, StepRow, big, json, word};
 use super::error::failure;
 use super::specs::Specs;
-use super::statements::{Batch, DROP_JOURNALS, INSERT_EVENTS};
+use super::statements::{Batch, DROP_JOURNALS, INSERT_EVENTS, INSERT_STEPS, Places};
 use crate::RecordError;
 
 /// A group's transaction.
 ///
 /// A statement costs a hop to the connection's thread or to the server, so what nothing in the transaction reads (events) or seldom
-/// does (the journal's rows that are to go) is gathered and written for the whole group at once.
+/// does (steps, the journal's rows that are to go) is gathered and written for the whole group at once.
 pub(crate) struct SqlRows<'t> {
     connection: &'t mut AnyConnection,
     specs: &'t Specs,
+    places: Places,
+    /// What members have that write more than a journal entry.
+    savepoint: Savepoint,
     read_specs: Vec<(TaskId, Arc<TaskSpec>)>,
     next_event: u64,
     last_event: u64,
     events: Vec<Event>,
+    steps: Vec<StepRow>,
     drops: Vec<(AttemptId, u64)>,
     /// Those of earlier members that went since the last mark.
     dropped: Vec<(AttemptId, u64)>,
@@ -56,14 +60,23 @@ pub(crate) enum Savepoint {
 
 impl<'t> SqlRows<'t> {
     /// `events` are the sequences that this transaction may give.
-    pub fn new(connection: &'t mut AnyConnection, specs: &'t Specs, events: std::ops::Range<u64>) -> Self {
+    pub fn new(
+        connection: &'t mut AnyConnection,
+        specs: &'t Specs,
+        events: std::ops::Range<u64>,
+        places: Places,
+        savepoint: Savepoint,
+    ) -> Self {
         Self {
             connection,
             specs,
+            places,
+            savepoint,
             read_specs: Vec::new(),
             next_event: events.start,
             last_event: events.end,
             events: Vec::new(),
+            steps: Vec::new(),
             drops: Vec::new(),
             dropped: Vec::new(),
             changed: false,
@@ -112,6 +125,7 @@ impl<'t> SqlRows<'t> {
 
     /// Writes what was gathered. Answers with the specs met on the way, to be kept once the transaction is committed.
     pub async fn finish(mut self) -> Result<Vec<(TaskId, Arc<TaskSpec>)>, RecordError> {
+        self.settle_steps().await?;
         self.drop_gathered().await?;
         let events = std::mem::take(&mut self.events);
         let mut rest = &events[..];
@@ -134,6 +148,40 @@ impl<'t> SqlRows<'t> {
         Ok(event)
     }
 
+    /// Inserts a step, or has it inserted with the others of the group where no member is taken back by itself. Answers whether it
+    /// was new, which of one that is gathered is found out later.
+    pub(super) async fn put_step(&mut self, step: StepRow) -> Result<bool, RecordError> {
+        match self.savepoint {
+            Savepoint::Set => Ok(self.insert_steps(vec![step]).await? == 1),
+            Savepoint::Spared => {
+                self.steps.push(step);
+                self.changed = true;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The steps gathered, before somebody looks at steps or the group ends. Refused where one of them exists: the group has to be
+    /// tried again with each by itself.
+    pub(super) async fn settle_steps(&mut self) -> Result<(), RecordError> {
+        let mut rest = std::mem::take(&mut self.steps);
+        while !rest.is_empty() {
+            let rows = Batch::of(rest.len());
+            let more = rest.split_off(rows);
+            self.changed = true;
+            if self.insert_steps(rest).await? < rows as u64 {
+                return Err(RecordError::Conflict("a step of the group exists".to_owned()));
+            }
+            rest = more;
+        }
+        Ok(())
+    }
+
+    async fn insert_steps(&mut self, steps: Vec<StepRow>) -> Result<u64, RecordError> {
+        let insert = query(INSERT_STEPS.get(self.places, steps.len()));
+        self.touch(steps.into_iter().fold(insert, |insert, step| step.bind(insert))).await
+    }
+
     /// Has the journal of an attempt go up to a turn, with the others of the group.
     pub(super) fn gather_drop(&mut self, attempt: AttemptId, ordinal: u64) {
         self.drops.push((attempt, ordinal));
@@ -150,7 +198,7 @@ impl<'t> SqlRows<'t> {
     }
 
     async fn insert_events(&mut self, events: &[Event]) -> Result<(), RecordError> {
-        let mut insert = query(INSERT_EVENTS.get(events.len()));
+        let mut insert = query(INSERT_EVENTS.get(self.places, events.len()));
         for event in events {
             insert = insert
                 .bind(big(event.sequence))
@@ -183,7 +231,7 @@ impl<'t> SqlRows<'t> {
         let mut rest = &drops[..];
         while !rest.is_empty() {
             let (some, more) = rest.split_at(Batch::of(rest.len()));
-            let delete = some.iter().fold(query(DROP_JOURNALS.get(some.len())), |delete, (attempt, ordinal)| {
+            let delete = some.iter().fold(query(DROP_JOURNALS.get(self.places, some.len())), |delete, (attempt, ordinal)| {
                 delete.bind(attempt.to_string()).bind(big(*ordinal))
             });
             self.touch(delete).await?;

@@ -12,11 +12,11 @@ use sqlx::query;
 use uuid::Uuid;
 
 use super::columns::{
-    self, StepDetail, StepNotes, big, count, get, json, named, parsed, step_columns, step_content, task_columns, word,
+    self, StepRow, big, count, get, json, named, needed_column, parsed, step_columns, step_content, task_columns, word,
 };
 use super::error::clash;
 use super::group::SqlRows;
-use super::statements::{APPEND_JOURNAL, CHANGE_TASK, INSERT_STEP, ON_LINE, PUT_WORKER};
+use super::statements::{APPEND_JOURNAL, CHANGE_TASK, ON_LINE, PUT_WORKER};
 use crate::RecordError;
 use crate::charge::{Charge, ChargeKind};
 use crate::rows::{Change, Guard, Holder, Rows, StepPlace, TaskRow};
@@ -32,9 +32,9 @@ fn given<T, V>(value: Option<T>, inner: impl FnOnce(T) -> Option<V>) -> (i64, Op
 #[async_trait]
 impl Rows for SqlRows<'_> {
     async fn task(&mut self, id: TaskId) -> Result<Option<TaskRow>, RecordError> {
-        const SQL: &str = concat!("SELECT ", task_columns!(), " FROM distributed_tasks WHERE id = $1");
+        const SQL: &str = concat!("SELECT ", task_columns!(), ", ", needed_column!(), " FROM distributed_tasks WHERE id = $1");
         let Some(row) = self.one(query(SQL).bind(id.to_string())).await? else { return Ok(None) };
-        Ok(Some(columns::task(&row, self.spec(id).await?)?))
+        Ok(Some(columns::task_and_needed(&row, self.spec(id).await?)?))
     }
 
     async fn insert_task(&mut self, row: &TaskRow, dependencies: &[TaskId]) -> Result<bool, RecordError> {
@@ -124,10 +124,11 @@ impl Rows for SqlRows<'_> {
             .bind(big(change.events))
             .bind(now.0)
             .bind(change.hint.clone())
-            .bind(change.attempt.map(|attempt| attempt.to_string()));
+            .bind(change.attempt.map(|attempt| attempt.to_string()))
+            .bind(i64::from(guard.heard));
         let Some(row) = self.one(update).await? else { return Ok(None) };
         self.has_changed();
-        Ok(Some(columns::task(&row, self.spec(id).await?)?))
+        Ok(Some(columns::task_and_needed(&row, self.spec(id).await?)?))
     }
 
     async fn reserve_events(&mut self, task: TaskId, count_of: u64) -> Result<Option<u64>, RecordError> {
@@ -171,47 +172,23 @@ impl Rows for SqlRows<'_> {
 
     async fn step(&mut self, id: StepId) -> Result<Option<StepRecord>, RecordError> {
         const SQL: &str = concat!("SELECT ", step_columns!(), ", ", step_content!(), " FROM steps s WHERE s.id = $1");
+        self.settle_steps().await?;
         self.one(query(SQL).bind(id.to_string())).await?.map(|row| columns::step(&row)).transpose()
     }
 
     async fn step_place(&mut self, id: StepId) -> Result<Option<StepPlace>, RecordError> {
+        self.settle_steps().await?;
         let row = self.one(query("SELECT task_id, ordinal FROM steps WHERE id = $1").bind(id.to_string())).await?;
         row.map(|row| Ok(StepPlace { task: parsed(&row, "task_id")?, ordinal: count(&row, "ordinal")? })).transpose()
     }
 
     async fn on_line(&mut self, head: StepId, ancestor: StepId) -> Result<bool, RecordError> {
+        self.settle_steps().await?;
         Ok(self.one(query(ON_LINE).bind(head.to_string()).bind(ancestor.to_string())).await?.is_some())
     }
 
     async fn insert_step(&mut self, record: &StepRecord, of: &TaskRecord) -> Result<bool, RecordError> {
-        let step = &record.step;
-        let insert = query(INSERT_STEP)
-            .bind(step.id.to_string())
-            .bind(step.task.to_string())
-            .bind(of.owner.to_string())
-            .bind(of.project.to_string())
-            .bind(step.attempt.to_string())
-            .bind(step.parent.map(|parent| parent.to_string()))
-            .bind(big(step.ordinal))
-            .bind(big(step.epoch.0))
-            .bind(word(&step.outcome)?)
-            .bind(step.summary.clone())
-            .bind(step.tree.to_string())
-            .bind(step.snapshot.to_string())
-            .bind(big(step.store_sequence))
-            .bind(big(step.changes.len() as u64))
-            .bind(i64::from(step.spend.model_calls))
-            .bind(i64::from(step.spend.uncertain_calls))
-            .bind(step.spend.money.0)
-            .bind(big(step.spend.tokens))
-            .bind(step.worker.map(|worker| worker.to_string()))
-            .bind(step.started_at.0)
-            .bind(record.committed_at.0)
-            .bind(StepDetail::text_of(step)?)
-            .bind(json(&step.messages)?)
-            .bind(step.long_messages.map(|object| object.to_string()))
-            .bind(StepNotes::text_of(step)?);
-        Ok(self.touch(insert).await? == 1)
+        self.put_step(StepRow::of(record, of)?).await
     }
 
     async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError> {

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::columns::task_columns;
+use super::columns::{needed_column, task_columns};
 
 /// The one statement that changes a task: what its WHERE says is what fences.
 pub(super) const CHANGE_TASK: &str = concat!(
@@ -30,16 +30,12 @@ pub(super) const CHANGE_TASK: &str = concat!(
         AND epoch = COALESCE($2, epoch) \
         AND ($3 = 0 OR head IS NOT DISTINCT FROM $4) \
         AND $5 LIKE '%,' || status || ',%' \
+        AND ($28 = 0 OR NOT EXISTS (SELECT 1 FROM remarks r WHERE r.task_id = $1 AND r.step_id IS NULL)) \
      RETURNING ",
-    task_columns!()
+    task_columns!(),
+    ", ",
+    needed_column!()
 );
-
-/// A step; nothing where there is one of that id.
-pub(super) const INSERT_STEP: &str = "INSERT INTO steps (id, task_id, owner_id, project_id, attempt_id, parent_id, ordinal, epoch, outcome, \
-     summary, tree, snapshot, store_sequence, files_changed, model_calls, uncertain_calls, money, tokens, worker_id, started_at, \
-     committed_at, version, detail, messages, long_messages, notes) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, 1, $22, $23, $24, $25) \
-     ON CONFLICT (id) DO NOTHING";
 
 /// Selecting from the task is what fences: no row at another epoch, so nothing to insert.
 pub(super) const APPEND_JOURNAL: &str = "INSERT INTO journal (attempt_id, sequence, task_id, owner_id, project_id, ordinal, epoch, charge, \
@@ -47,15 +43,34 @@ pub(super) const APPEND_JOURNAL: &str = "INSERT INTO journal (attempt_id, sequen
      SELECT $1, $2, id, owner_id, project_id, $5, epoch, $6, $7, $8, $9, $10, $11 FROM distributed_tasks WHERE id = $3 AND epoch = $4 \
      ON CONFLICT (attempt_id, sequence) DO NOTHING";
 
-/// One statement for several rows, in a few sizes, so that each is prepared once.
-pub(super) struct Batch([OnceLock<&'static str>; Batch::SIZES], fn(usize) -> String);
+/// How a statement for several rows writes the places of its values, in the order in which they are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// `$1`, `$2` and so on.
+    Numbered,
+    /// `?`. The driver of SQLite looks a numbered one up by its name, in a list as long as there are places.
+    Bare,
+}
+
+/// One statement for several rows, in a few sizes, so that each is prepared once. Places are written as `?`.
+pub(super) struct Batch {
+    before: &'static str,
+    row: &'static str,
+    between: &'static str,
+    after: &'static str,
+    numbered: Sizes,
+    bare: Sizes,
+}
+
+type Sizes = [OnceLock<&'static str>; Batch::SIZES];
 
 impl Batch {
     /// 1, 2, 4 … 64 rows.
     const SIZES: usize = 7;
 
-    const fn new(sql: fn(usize) -> String) -> Self {
-        Self([const { OnceLock::new() }; Self::SIZES], sql)
+    const fn new(before: &'static str, row: &'static str, between: &'static str, after: &'static str) -> Self {
+        let none: Sizes = [const { OnceLock::new() }; Self::SIZES];
+        Self { before, row, between, after, numbered: none, bare: [const { OnceLock::new() }; Self::SIZES] }
     }
 
     /// How many of `rows` the next statement takes.
@@ -64,36 +79,51 @@ impl Batch {
     }
 
     /// The statement of a size that [`of`](Self::of) gave.
-    pub fn get(&self, rows: usize) -> &'static str {
-        self.0[rows.ilog2() as usize].get_or_init(|| String::leak((self.1)(rows)))
+    pub fn get(&self, places: Places, rows: usize) -> &'static str {
+        let (sizes, named): (_, fn(String) -> String) = match places {
+            Places::Numbered => (&self.numbered, numbered),
+            Places::Bare => (&self.bare, std::convert::identity),
+        };
+        sizes[rows.ilog2() as usize].get_or_init(|| String::leak(named(self.text(rows))))
+    }
+
+    fn text(&self, rows: usize) -> String {
+        format!("{}{}{}", self.before, vec![self.row; rows].join(self.between), self.after)
     }
 }
 
+/// With `$1`, `$2` and so on for every `?`.
+fn numbered(text: String) -> String {
+    let mut parts = text.split('?');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.zip(1..).fold(first, |text, (part, place)| format!("{text}${place}{part}"))
+}
+
 /// Events, each owned like the task it is about.
-pub(super) static INSERT_EVENTS: Batch = Batch::new(|rows| {
-    let row = |row: usize| {
-        let p = |place: usize| format!("${}", 14 * row + place);
-        let of_task = |column: &str, otherwise: usize| {
-            format!("COALESCE((SELECT {column} FROM distributed_tasks WHERE id = {}), {})", p(3), p(otherwise))
-        };
-        let rest: Vec<String> = (8..=14).map(p).collect();
-        let [owner, project] = [of_task("owner_id", 6), of_task("project_id", 7)];
-        format!("({}, {}, {}, {}, {}, {owner}, {project}, {})", p(1), p(2), p(3), p(4), p(5), rest.join(", "))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!(
-        "INSERT INTO events (sequence, id, task_id, task_sequence, worker_id, owner_id, project_id, schema_version, \
-         kind, severity, actor, message, created_at, detail) VALUES {}",
-        rows.join(", ")
-    )
-});
+pub(super) static INSERT_EVENTS: Batch = Batch::new(
+    "INSERT INTO events (sequence, id, task_id, task_sequence, worker_id, owner_id, project_id, schema_version, kind, severity, \
+        actor, message, created_at, detail) \
+     SELECT v.column1, v.column2, v.column3, v.column4, v.column5, COALESCE(t.owner_id, v.column6), \
+        COALESCE(t.project_id, v.column7), v.column8, v.column9, v.column10, v.column11, v.column12, v.column13, v.column14 \
+     FROM (VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    ", ",
+    ") v LEFT JOIN distributed_tasks t ON t.id = v.column3",
+);
+
+/// Steps; none of those that exist.
+pub(super) static INSERT_STEPS: Batch = Batch::new(
+    "INSERT INTO steps (id, task_id, owner_id, project_id, attempt_id, parent_id, ordinal, epoch, outcome, summary, tree, snapshot, \
+        store_sequence, files_changed, model_calls, uncertain_calls, money, tokens, worker_id, started_at, committed_at, version, \
+        detail, messages, long_messages, notes) \
+     VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)",
+    ", ",
+    " ON CONFLICT (id) DO NOTHING",
+);
 
 /// Journals, each up to and with an ordinal.
-pub(super) static DROP_JOURNALS: Batch = Batch::new(|rows| {
-    let row = |row: usize| format!("(attempt_id = ${} AND ordinal <= ${})", 2 * row + 1, 2 * row + 2);
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!("DELETE FROM journal WHERE {}", rows.join(" OR "))
-});
+pub(super) static DROP_JOURNALS: Batch = Batch::new("DELETE FROM journal WHERE ", "(attempt_id = ? AND ordinal <= ?)", " OR ", "");
 
 /// A worker, new or changed.
 pub(super) const PUT_WORKER: &str = "INSERT INTO workers (id, owner_id, name, target, slots, lifecycle, status, health, facts, reason, created_at, \

@@ -65,7 +65,7 @@ impl<D: Dialect> SqlStore<D> {
     ) -> Result<Option<Answers>, RecordError> {
         let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure)?;
         let (now, events) = D::start(&mut transaction, &self.clock, group).await?;
-        let mut rows = SqlRows::new(&mut transaction, &self.specs, events);
+        let mut rows = SqlRows::new(&mut transaction, &self.specs, events, D::PLACES, savepoint);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
             // A journal entry is one statement: refused, it has changed nothing that would need a savepoint.
@@ -85,7 +85,14 @@ impl<D: Dialect> SqlStore<D> {
             }
             answers.push(answer);
         }
-        let specs = rows.finish().await?;
+        let specs = match rows.finish().await {
+            Ok(specs) => specs,
+            Err(error) if savepoint == Savepoint::Spared && !ends_the_group(&error, true) => {
+                transaction.rollback().await.map_err(failure)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         transaction.commit().await.map_err(failure)?;
         self.specs.keep(specs);
         Ok(Some(answers))
