@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use helix_protocol::{EventKind, NewEvent, NodeId, OwnerId, Payer, Question, Subject, TaskStatus, Timestamp};
+use helix_protocol::{
+    EventKind, Message, NewEvent, NewStep, NodeId, OwnerId, Payer, Question, Role, Subject, TaskStatus, Timestamp,
+};
 use sqlx::any::install_default_drivers;
-use sqlx::{AnyConnection, Connection, Row, query, raw_sql};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row, query, raw_sql};
 
 use super::proxy::Proxy;
 use crate::contract::{self, stage};
@@ -31,6 +33,23 @@ async fn the_contract_holds_on_postgresql() {
     // A server is seldom a node's alone: what somebody has open in another database changes nothing.
     let _open = server.open_transaction().await;
     contract::run(|| store(&server)).await;
+}
+
+#[tokio::test]
+async fn long_texts_are_compressed_with_lz4_unless_the_server_says_otherwise() {
+    let server = TestPostgres::shared();
+    for (said, expected) in [("", "lz4"), ("ALTER DATABASE {} SET default_toast_compression = 'pglz'", "pglz")] {
+        let database = server.database().await;
+        let url = server.url(&database);
+        let mut connection = AnyConnection::connect(&url).await.unwrap();
+        raw_sql(AssertSqlSafe(said.replace("{}", &database))).execute(&mut connection).await.unwrap();
+        let stage = stage::Stage::from(Arc::new(PostgresStore::connect(&url).await.unwrap()) as Arc<dyn RecordStore>);
+        let owner = stage.claimed_task().await;
+        let said = vec![Message::text(Role::User, "long ".repeat(2_000))];
+        stage.done(stage::commit(NewStep { messages: said.clone(), ..stage::step_on(&owner) })).await;
+        let select = query("SELECT pg_column_compression(messages) AS with FROM steps").fetch_one(&mut connection);
+        assert_eq!(select.await.unwrap().get::<String, _>("with"), expected);
+    }
 }
 
 #[tokio::test]
