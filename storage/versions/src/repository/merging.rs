@@ -243,10 +243,11 @@ impl Repository {
         Ok(MergeOutcome { recorded, ..outcome })
     }
 
-    /// Gives up a merge that has begun. The head is where it was; the caller checks its tree out.
+    /// Gives up a merge that has begun, or what was picked or reverted. The head is where it was; the caller checks its tree out.
     pub fn abort_merge(&self, caller: &Caller) -> Result<Switched, VersionError> {
         let keys = WorkspaceKeys(&caller.workspace);
-        let ((from, to, head), recorded) = self.change(caller, "merge abort", |change| {
+        let begun = self.workspace(&caller.workspace)?.merging.map_or(MergingKind::Merge, |merging| merging.kind);
+        let ((from, to, head), recorded) = self.change(caller, &format!("{} abort", begun.verb()), |change| {
             let record = change.workspace(&caller.workspace)?;
             let Some(merging) = change.merging(&caller.workspace)? else { return Err(VersionError::NoMerge) };
             change.put::<Merging>(Family::Workspaces, &keys.merging(), None, Log::Told)?;

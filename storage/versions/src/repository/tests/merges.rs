@@ -236,6 +236,22 @@ fn picking_repeats_one_change_with_its_author_and_reverting_takes_it_back() {
     assert!(message.starts_with("Revert \"this\"\n\nThis reverts commit "), "{message}");
 }
 
+#[test]
+fn giving_up_is_told_by_what_was_begun() {
+    let (bed, _, other) = two_sides(&[("a", Some("1\n"))], &[("a", Some("2\n"))], &[("a", Some("3\n"))]);
+    let pick = PickRequest { caller: bed.caller(), snapshot: other, mainline: None };
+    let begin: [(&str, &dyn Fn()); 3] = [
+        ("merge abort", &|| drop(bed.repository.merge(&MergeRequest::new(bed.caller(), other, "topic")).unwrap())),
+        ("cherry-pick abort", &|| drop(bed.repository.cherry_pick(&pick).unwrap())),
+        ("revert abort", &|| drop(bed.repository.revert(&pick).unwrap())),
+    ];
+    for (told, begin) in begin {
+        begin();
+        bed.repository.abort_merge(&bed.caller()).unwrap();
+        assert_eq!(bed.repository.operations(None, 1).unwrap()[0].verb, told);
+    }
+}
+
 fn edits() -> impl Strategy<Value = Vec<(&'static str, Option<&'static str>)>> {
     let path = prop::sample::select(vec!["a", "b", "d/a", "d/e/f"]);
     let text =
