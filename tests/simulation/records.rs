@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use helix_database::{
-    Applied, Below, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write,
+    Applied, Descendant, EventFilter, LedgerFilter, MemoryStore, NodeLease, RecordError, RecordStore, TaskFilter, Write,
 };
 use helix_protocol::{
     AttemptId, Checkpoint, Event, GatewayKey, JournalEntry, ModelCall, Money, NodeId, ObjectId, Payer, Question, QuestionId,
@@ -162,8 +162,8 @@ impl RecordStore for Reached {
         self.ask(self.store.dependents(task)).await
     }
 
-    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError> {
-        self.ask(self.store.below(task)).await
+    async fn descendants(&self, task: TaskId) -> Result<Vec<Descendant>, RecordError> {
+        self.ask(self.store.descendants(task)).await
     }
 
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError> {

@@ -2,34 +2,6 @@
 
 use helix_protocol::{Budget, Code, Failure, Money, Most, Spent};
 
-/// An amount in both currencies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// In money.
-    pub money: Money,
-    /// In tokens.
-    pub tokens: u64,
-}
-
-impl std::ops::Add for Amount {
-    type Output = Amount;
-    fn add(self, other: Amount) -> Amount {
-        Amount { money: self.money + other.money, tokens: self.tokens.saturating_add(other.tokens) }
-    }
-}
-
-impl std::ops::AddAssign for Amount {
-    fn add_assign(&mut self, other: Amount) {
-        *self = *self + other;
-    }
-}
-
-impl From<Amount> for Spent {
-    fn from(amount: Amount) -> Self {
-        Self { money: amount.money, tokens: amount.tokens }
-    }
-}
-
 /// What is left of a budget of which so much is spent or held.
 pub fn left(budget: Budget, taken: Spent) -> Budget {
     Budget {
@@ -38,25 +10,37 @@ pub fn left(budget: Budget, taken: Spent) -> Budget {
     }
 }
 
-/// One of `shares` equal shares of what is left of a budget.
-pub fn share(budget: Budget, taken: Spent, shares: u32) -> Budget {
+/// One of `shares` equal shares of what is left of a budget. Refused with `budget_exhausted` where that is nothing of what was
+/// something: a task with it could only ask for more, and what its parent gets later does not reach it.
+pub fn share(budget: Budget, taken: Spent, shares: u32) -> Result<Budget, Failure> {
     let (shares, Budget { money, tokens }) = (shares.max(1), left(budget, taken));
-    Budget { money: money.map(|money| Money(money.0 / i64::from(shares))), tokens: tokens.map(|tokens| tokens / u64::from(shares)) }
+    let share = Budget {
+        money: money.map(|money| Money(money.0 / i64::from(shares))),
+        tokens: tokens.map(|tokens| tokens / u64::from(shares)),
+    };
+    let is_used_up = (share.money == Some(Money::ZERO) && budget.money != share.money)
+        || (share.tokens == Some(0) && budget.tokens != share.tokens);
+    if is_used_up {
+        return Err(exhausted("nothing is left of the task's budget for a task of its own".to_owned()));
+    }
+    Ok(share)
+}
+
+fn exhausted(why: String) -> Failure {
+    Failure::new(Code::BudgetExhausted, why).hint("raise it with `helix task resume --budget N`, or cancel the task")
 }
 
 /// Refuses with `budget_exhausted` where `spent`, what its own tasks hold and `call` together pass the task's budget.
 pub fn check(budget: Budget, spent: Spent, held: Spent, call: Most) -> Result<(), Failure> {
     match budget.in_the_way_beside("the task's budget", spent, held, call) {
         None => Ok(()),
-        Some(why) => {
-            Err(Failure::new(Code::BudgetExhausted, why).hint("raise it with `helix task resume --budget N`, or cancel the task"))
-        }
+        Some(why) => Err(exhausted(why)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use helix_database::{Below, held};
+    use helix_database::{Descendant, held};
     use helix_protocol::{TaskId, TaskStatus};
     use proptest::prelude::*;
 
@@ -97,9 +81,13 @@ mod tests {
         assert_eq!(left(budget, amount(30, 9)), Budget { money: Some(Money(70)), tokens: None });
         assert_eq!(left(budget, amount(130, 9)).money, Some(Money(0)));
         let of = |taken: i64, shares| share(budget, amount(taken, 9), shares);
-        assert_eq!(of(10, 3), Budget { money: Some(Money(30)), tokens: None });
-        assert_eq!(of(40, 2), of(10, 3));
-        assert_eq!((of(130, 2).money, of(40, 0).money), (Some(Money(0)), Some(Money(60))));
+        assert_eq!(of(10, 3), Ok(Budget { money: Some(Money(30)), tokens: None }));
+        assert_eq!((of(40, 2), of(70, 0)), (of(10, 3), of(10, 3)));
+        for used_up in [of(130, 2), of(100, 1), share(Budget { tokens: Some(5), ..budget }, amount(0, 5), 1)] {
+            assert_eq!(used_up.expect_err("nothing is left").code, Code::BudgetExhausted);
+        }
+        let free = Budget { money: Some(Money(0)), tokens: None };
+        assert_eq!(share(free, amount(0, 9), 3), Ok(free), "what costs nothing can be done with nothing");
     }
 
     fn used_of(cost: i64, size: u64, used: f64) -> Spent {
@@ -147,18 +135,18 @@ mod tests {
             happenings in prop::collection::vec((any::<prop::sample::Index>(), happening()), 0..60),
         ) {
             let budget = Budget { money: Some(Money(money)), tokens: Some(tokens) };
-            let root = Below { id: TaskId::new(), parent: TaskId::new(), status: TaskStatus::Running, budget, spent: Spent::default() };
+            let root = Descendant { id: TaskId::new(), parent: TaskId::new(), status: TaskStatus::Running, budget, spent: Spent::default() };
             let mut tasks = vec![root];
             for (at, happening) in happenings {
                 let at = at.index(tasks.len());
-                let Below { id, budget, spent, status, .. } = tasks[at];
+                let Descendant { id, budget, spent, status, .. } = tasks[at];
                 if status.is_final() {
                     continue;
                 }
                 match happening {
                     Happening::Makes(shares) => {
-                        let budget = share(budget, spent.plus(held(id, &tasks)), shares);
-                        tasks.push(Below { id: TaskId::new(), parent: id, budget, spent: Spent::default(), ..root });
+                        let Ok(budget) = share(budget, spent.plus(held(id, &tasks)), shares) else { continue };
+                        tasks.push(Descendant { id: TaskId::new(), parent: id, budget, spent: Spent::default(), ..root });
                     }
                     Happening::Calls(cost, size, used) => {
                         if check(budget, spent, held(id, &tasks), most(cost, size)).is_ok() {

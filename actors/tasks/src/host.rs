@@ -201,7 +201,7 @@ impl Host {
 
     /// What the task has spent by itself, with what is set aside for calls of this step that are under way.
     fn spent(&self) -> Spent {
-        Spent { money: self.task.spent, tokens: self.task.tokens }.plus(self.replay.committed().into())
+        Spent { money: self.task.spent, tokens: self.task.tokens }.plus(self.replay.committed())
     }
 
     /// What its own tasks hold of its budget, as the records say: nothing where it has none to hold of.
@@ -210,7 +210,7 @@ impl Host {
             return Ok(Spent::default());
         }
         let task = self.lease.task;
-        let below = self.shared.read(|records| async move { records.read().below(task).await }).await?;
+        let below = self.shared.read(|records| async move { records.read().descendants(task).await }).await?;
         Ok(helix_database::held(task, &below))
     }
 
@@ -409,7 +409,8 @@ impl StepHost for Host {
         if children::is_made(&self.shared, id).await? {
             return Ok(id);
         }
-        let budget = budget::share(self.task.spec.budget, self.spent().plus(self.held().await?), shares);
+        let share = budget::share(self.task.spec.budget, self.spent().plus(self.held().await?), shares);
+        let budget = self.remember(share)?;
         children::make(&self.shared, &self.task, id, TaskSpec { budget, ..spec }).await
     }
 

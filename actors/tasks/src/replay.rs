@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, RemarkId, Spend, Timestamp, ToolOutcome};
-
-use crate::budget::Amount;
+use helix_protocol::{CallKey, JournalBody, JournalEntry, ModelReply, RemarkId, Spend, Spent, Timestamp, ToolOutcome};
 
 /// How far apart the sequences of two steps begin: an entry that arrives late never meets one of the next step.
 const STRIDE: u32 = 20;
@@ -19,7 +17,7 @@ const STRIDE: u32 = 20;
 pub struct Replay {
     replies: HashMap<CallKey, ModelReply>,
     outcomes: HashMap<CallKey, ToolOutcome>,
-    open: HashMap<CallKey, Amount>,
+    open: HashMap<CallKey, Spent>,
     spend: Spend,
     heard: Option<Vec<RemarkId>>,
     timed: Option<(Duration, Timestamp)>,
@@ -49,7 +47,7 @@ impl Replay {
         }
         let (open, lost) = std::mem::take(&mut replay.open).into_iter().partition(|(call, _)| under_way(call));
         replay.open = open;
-        let lost: HashMap<CallKey, Amount> = lost;
+        let lost: HashMap<CallKey, Spent> = lost;
         for amount in lost.into_values() {
             replay.charge_uncertain(amount);
         }
@@ -62,7 +60,7 @@ impl Replay {
         self.began |= !matches!(body, JournalBody::Timed { .. } | JournalBody::Rested { .. });
         match body {
             JournalBody::Reserved { call, money, tokens } => {
-                if let Some(lost) = self.open.insert(call.clone(), Amount { money: *money, tokens: *tokens }) {
+                if let Some(lost) = self.open.insert(call.clone(), Spent { money: *money, tokens: *tokens }) {
                     self.charge_uncertain(lost);
                 }
             }
@@ -73,8 +71,8 @@ impl Replay {
             }
             JournalBody::CallFailed { call, charged, tokens, .. } => {
                 self.open.remove(call);
-                let charged = Amount { money: *charged, tokens: *tokens };
-                if charged != Amount::default() {
+                let charged = Spent { money: *charged, tokens: *tokens };
+                if charged != Spent::default() {
                     self.charge_uncertain(charged);
                 }
             }
@@ -93,7 +91,7 @@ impl Replay {
         }
     }
 
-    fn charge_uncertain(&mut self, amount: Amount) {
+    fn charge_uncertain(&mut self, amount: Spent) {
         self.spend.money += amount.money;
         self.spend.tokens += amount.tokens;
         self.spend.uncertain_calls += 1;
@@ -137,9 +135,9 @@ impl Replay {
     }
 
     /// The same with what is reserved for calls under way.
-    pub fn committed(&self) -> Amount {
-        let settled = Amount { money: self.spend.money, tokens: self.spend.tokens };
-        self.open.values().fold(settled, |sum, open| sum + *open)
+    pub fn committed(&self) -> Spent {
+        let settled = Spent { money: self.spend.money, tokens: self.spend.tokens };
+        self.open.values().fold(settled, |sum, open| sum.plus(*open))
     }
 
     /// The sequence of the next entry.
@@ -200,7 +198,7 @@ mod tests {
         let replay = Replay::read(1, &entries(1, &[reserved(1, 50)]), |_| false);
         assert_eq!(replay.reply(&key(1)), None);
         assert_eq!(replay.spend(), Spend { model_calls: 0, tokens: 10, money: Money(50), uncertain_calls: 1 });
-        assert_eq!(replay.committed(), Amount { money: Money(50), tokens: 10 });
+        assert_eq!(replay.committed(), Spent { money: Money(50), tokens: 10 });
     }
 
     #[test]
@@ -272,7 +270,7 @@ mod tests {
             prop_assert_eq!(&before.replies, &live.replies);
             prop_assert_eq!(before.next(), live.next());
             // What was only reserved is charged by the next owner, so a death never makes anything cheaper.
-            let charged = Amount { money: before.spend().money, tokens: before.spend().tokens };
+            let charged = Spent { money: before.spend().money, tokens: before.spend().tokens };
             prop_assert_eq!(charged, live.committed());
         }
     }

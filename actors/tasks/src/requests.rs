@@ -31,6 +31,8 @@ const CHILD: std::time::Duration = std::time::Duration::from_secs(10);
 /// Records a task.
 pub(crate) async fn create(shared: &Shared, create: CreateTask) -> Result<TaskRecord, Failure> {
     let CreateTask { mut spec, principal, project, idempotency_key } = create;
+    // Only a task makes tasks of its own; one that is made from the spec of such a task is nobody's.
+    spec.parent = None;
     check(shared, &spec).await?;
     if let Base::Task { task } = spec.base
         && !spec.depends_on.contains(&task)
@@ -241,6 +243,12 @@ pub(crate) async fn cancel(shared: &Shared, task: TaskId, principal: &Principal)
     {
         tracing::warn!(%task, "keys of a turn that was cancelled end by themselves: {failure}");
     }
+    give_up(shared, own, principal);
+    Ok(cancelled)
+}
+
+/// Cancels tasks that a task made and does not wait for any more, without waiting for that.
+fn give_up(shared: &Shared, own: Vec<TaskId>, principal: &Principal) {
     for child in own {
         let (door, principal) = (shared.args.address.clone(), principal.clone());
         tokio::spawn(async move {
@@ -248,11 +256,10 @@ pub(crate) async fn cancel(shared: &Shared, task: TaskId, principal: &Principal)
             if let Err(failure) = cancel.map(drop)
                 && failure.code != Code::InvalidState
             {
-                tracing::warn!(task = %child, "a task whose parent was cancelled goes on: {failure}");
+                tracing::warn!(task = %child, "a task that nobody waits for any more goes on: {failure}");
             }
         });
     }
-    Ok(cancelled)
 }
 
 /// Parks a task that nobody drives.
@@ -370,12 +377,19 @@ pub(crate) async fn checkpoint(shared: &Shared, task: TaskId, step: Option<StepI
     Ok(checkpoint)
 }
 
-/// Moves a head back.
+/// Moves a head back. What waited there for tasks of its own makes others, so that those are given up.
 pub(crate) async fn rollback(shared: &Shared, task: TaskId, step: StepId, principal: &Principal) -> Result<TaskRecord, Failure> {
     Happening::Rollback.check(task, read_task(shared, task).await?.status)?;
+    let own = children::waited_for(shared, task).await?.map(|(_, tasks)| tasks).unwrap_or_default();
     let message = format!("rolled back to step {} by {}", step.short(), principal.actor);
     let event = telling::by(EventKind::TaskRolledBack, task, &principal.actor, message, json!({"step": step}));
-    task_of(shared.write(Write::Rollback { task, step, attempt: AttemptId::new(), events: vec![event] }).await?)
+    let write = Write::Rollback { task, step, attempt: AttemptId::new(), events: vec![event] };
+    let rolled_back = task_of(shared.write(write).await?)?;
+    // Going back to where it is leaves it waiting for them.
+    if children::waited_for(shared, task).await?.is_none() {
+        give_up(shared, own, principal);
+    }
+    Ok(rolled_back)
 }
 
 /// Answers a question that a person is asked.

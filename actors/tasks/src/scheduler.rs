@@ -131,8 +131,8 @@ pub(crate) struct Scheduler {
     adopting: HashMap<TaskId, (Waiting, WorkerId)>,
     /// Tasks by the task they wait for.
     dependents: HashMap<TaskId, Vec<TaskId>>,
-    /// What waits for the day to turn, once for each task.
-    days: HashMap<TaskId, AbortHandle>,
+    /// What waits for the day to turn, once for each task, and whether it does not wait.
+    days: HashMap<TaskId, (AbortHandle, bool)>,
     /// Worker processes whose leftovers were looked through.
     swept: HashMap<WorkerId, u64>,
     serial: u64,
@@ -397,7 +397,9 @@ impl Scheduler {
 
     /// Lets a task that may wait at a limit of the day go on once it has turned; at once where it waited under a node before this.
     fn wait_for_the_day(&mut self, task: TaskId) {
-        let (shared, at_once) = (Arc::clone(&self.shared), !self.loaded);
+        // What does not wait and is not done goes on so.
+        let begun = self.days.get(&task).is_some_and(|(waiting, at_once)| *at_once && !waiting.is_finished());
+        let (shared, at_once) = (Arc::clone(&self.shared), begun || !self.loaded);
         // Whoever is stopped here with an answer on its way leaves a task that is listed before long.
         self.wait_for_no_day(task);
         let waiting = self.work.start(async move {
@@ -410,11 +412,11 @@ impl Scheduler {
                 }
             }
         });
-        self.days.insert(task, waiting);
+        self.days.insert(task, (waiting, at_once));
     }
 
     fn wait_for_no_day(&mut self, task: TaskId) {
-        if let Some(waiting) = self.days.remove(&task) {
+        if let Some((waiting, _)) = self.days.remove(&task) {
             waiting.abort();
         }
     }

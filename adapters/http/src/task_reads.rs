@@ -110,7 +110,7 @@ pub(crate) async fn budget(node: web::Data<Node>, id: Id) -> Result<HttpResponse
     let records = node.args.records.clone();
     let read = async move {
         let task = resolve::task(&records, &id).await?;
-        let below = records.read().below(task.id).await?;
+        let below = records.read().descendants(task.id).await?;
         let spent = Spent { money: task.spent, tokens: task.tokens };
         Ok(TaskBudget { budget: task.spec.budget, spent, held: held(task.id, &below) })
     };

@@ -18,7 +18,8 @@ mod versions;
 pub use asking::Asking;
 pub use events::Events;
 pub use fleet::{AddWorker, Fleet, FleetMsg, ReceivedSnapshot, WorkerView};
-/// The filters of the records' reads and the changes of the records, so that whoever has a handle needs no second crate.
+/// What reads and changes of the records are given, and what is made of their answers, so that whoever has a handle needs no second
+/// crate.
 pub use helix_database::{EventFilter, LedgerFilter, TaskFilter, Write, held};
 pub use key_secret::{key_secret_hash, new_key_secret};
 pub use models::{Circuit, DeploymentCircuit, Models, ModelsMsg, OnBehalf, Outage, ProviderView, Quote, ReadRequest};

@@ -203,8 +203,8 @@ pub struct AgentSpec {
     /// Hosts it may fetch pages from; a leading `*.` covers every host below. Empty: it has no tools for the web.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub web_hosts: Vec<String>,
-    /// So many tasks of its own it may make in all. Each gets an equal share of what is left of the budget, and leaves one for
-    /// the agent itself; 0: it has no tool for that.
+    /// So many tasks of its own it may make in all. Each gets an equal share of what is left of the budget, and one share stays
+    /// with the agent; 0: it has no tool for that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub sub_agents: u32,
 }

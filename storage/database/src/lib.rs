@@ -8,11 +8,11 @@
 //! What each write does is written once, in `rules`, over what `rows` gives; the memory store and the
 //! SQL stores differ only below that.
 
-mod below;
 mod charge;
 mod clock;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod descendants;
 mod memory;
 mod named;
 mod open;
@@ -31,8 +31,8 @@ pub mod testing;
 mod tests;
 mod write;
 
-pub use below::{Below, held};
 pub use clock::Clock;
+pub use descendants::{Descendant, held};
 pub use memory::MemoryStore;
 pub use open::{open, probe};
 pub use postgres::PostgresStore;

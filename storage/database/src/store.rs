@@ -9,7 +9,7 @@ use helix_protocol::{
     WorkerRecord,
 };
 
-use crate::{Applied, Below, Write};
+use crate::{Applied, Descendant, Write};
 
 /// Which tasks to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Tasks that name `task` as a dependency.
     async fn dependents(&self, task: TaskId) -> Result<Vec<TaskRecord>, RecordError>;
     /// The tasks that `task` made, those that they made, and so on; by id. What they hold of its budget is [`held`](crate::held).
-    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError>;
+    async fn descendants(&self, task: TaskId) -> Result<Vec<Descendant>, RecordError>;
     /// A step with its messages.
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError>;
     /// The line from the first step to `head`, oldest first; it may cross into the task it was forked from.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use helix_database::RecordStore;
 use helix_messages::{DailyLimits, ResumeTask};
 use helix_ports::ProviderError;
-use helix_protocol::{Budget, Code, Failure, JournalBody, Money, Question, Subject, TaskRecord, TaskSpec, TaskStatus, TaskWork};
+use helix_protocol::{
+    Budget, Code, Failure, JournalBody, Money, Question, Subject, TaskId, TaskRecord, TaskSpec, TaskStatus, TaskWork,
+};
 
 use crate::support::{Fault, Node, Outside, me, talk};
 
@@ -34,6 +36,24 @@ async fn a_budget_parks_the_task_before_the_call_that_could_pass_it() {
     assert!(outside.log.asked().values().all(|times| *times == 1));
 }
 
+/// A question of the task, once there is one.
+async fn asked(outside: &Outside, task: TaskId, is_it: impl Fn(&Question) -> bool) -> Question {
+    let looking = async {
+        loop {
+            let questions = outside.records.questions(task).await.expect("readable");
+            if let Some(question) = questions.into_iter().find(&is_it) {
+                return question;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3_600), looking).await.expect("it asks")
+}
+
+fn awaits(question: &Question) -> bool {
+    matches!(question.subject, Subject::Children { .. })
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_tasks_own_tasks_spend_comes_off_its_budget_and_what_they_leave_is_its_own_again() {
     let outside = Outside::new();
@@ -44,23 +64,12 @@ async fn what_a_tasks_own_tasks_spend_comes_off_its_budget_and_what_they_leave_i
     // Reserved: 100 a call. Spent: 10.
     spec.budget = Budget { money: Some(Money(300)), tokens: None };
     let task = node.create(spec).await.expect("made");
-    let awaits = |question: &Question| matches!(question.subject, Subject::Children { .. });
-    while !outside.records.questions(task.id).await.expect("readable").iter().any(awaits) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let part = outside.records.below(task.id).await.expect("readable")[0];
+    asked(&outside, task.id, awaits).await;
+    let part = outside.records.descendants(task.id).await.expect("readable")[0];
     assert_eq!(part.budget.money, Some(Money(140)), "half of what was left by then");
     node.until(part.id, TaskStatus::Completed).await;
-    let parked = async || {
-        let asks = |question: &Question| question.is_open() && question.subject == Subject::Budget;
-        loop {
-            let questions = outside.records.questions(task.id).await.expect("readable");
-            if let Some(question) = questions.into_iter().find(asks) {
-                return question.text;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
+    let asks = |question: &Question| question.is_open() && question.subject == Subject::Budget;
+    let parked = async || asked(&outside, task.id, asks).await.text;
     let says = "$0.000210 of the task's budget of $0.000300 are spent or held, $0.000040 of it by its own tasks, and the next";
     let said = parked().await;
     assert!(said.contains(says), "{said}");
@@ -71,6 +80,25 @@ async fn what_a_tasks_own_tasks_spend_comes_off_its_budget_and_what_they_leave_i
     node.tasks.resume(task.id, resume, me()).await.expect("resumed");
     let said = parked().await;
     assert!(said.contains("$0.000230 of the task's budget of $0.000320 are spent or held, $0.000040 of it"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_goes_back_gives_its_own_tasks_up_and_one_made_like_them_is_nobodys() {
+    let outside = Outside::new();
+    outside.world.add("one", 4);
+    outside.log.think_for(Duration::from_secs(10));
+    let node = outside.start().await;
+    let input = serde_json::json!({ "steps": 20, "wait": 2, "part": { "steps": 20 } });
+    let spec = TaskSpec { work: TaskWork::Custom { name: "talk".to_owned(), input }, ..talk(20) };
+    let task = node.create(spec).await.expect("made");
+    asked(&outside, task.id, awaits).await;
+    let part = outside.records.descendants(task.id).await.expect("readable")[0].id;
+    let like_it = node.create(node.task(part).await.spec).await.expect("made");
+    assert_eq!((node.task(part).await.spec.parent, like_it.spec.parent), (Some(task.id), None));
+    let first = outside.records.steps(task.id).await.expect("readable")[0].id;
+    node.tasks.rollback(task.id, first, me()).await.expect("it is parked");
+    node.until(part, TaskStatus::Cancelled).await;
+    assert!(!node.task(like_it.id).await.status.is_final());
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::ledger::call;
 use super::stage::{Stage, call_failed, creation_under, entry, journal, reserved, rollback, spec};
-use crate::{Below, Write};
+use crate::{Descendant, Write};
 
 const BEGINNING: Timestamp = Timestamp(0);
 
@@ -78,14 +78,14 @@ pub(super) async fn what_is_below_a_task_is_read_with_what_each_spent(stage: Sta
     stage.done(Write::ModelCalls(used.to_vec())).await;
     stage.create(spec("nobody's")).await;
     let mut below = [
-        Below {
+        Descendant {
             id: steps.id,
             parent: parent.id,
             status: TaskStatus::Cancelled,
             budget,
             spent: Spent { money: Money(3400 + 20 + 5), tokens: 1200 + 30 + 6 },
         },
-        Below {
+        Descendant {
             id: external.id,
             parent: steps.id,
             status: TaskStatus::Pending,
@@ -95,7 +95,7 @@ pub(super) async fn what_is_below_a_task_is_read_with_what_each_spent(stage: Sta
     ];
     let of_steps = below[1];
     below.sort_by_key(|below| below.id);
-    assert_eq!(stage.store.below(parent.id).await, Ok(below.to_vec()));
-    assert_eq!(stage.store.below(steps.id).await, Ok(vec![of_steps]));
-    assert_eq!(stage.store.below(external.id).await, Ok(Vec::new()));
+    assert_eq!(stage.store.descendants(parent.id).await, Ok(below.to_vec()));
+    assert_eq!(stage.store.descendants(steps.id).await, Ok(vec![of_steps]));
+    assert_eq!(stage.store.descendants(external.id).await, Ok(Vec::new()));
 }

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use self::rows::MemoryRows;
 use self::tables::Tables;
 use crate::plain::plain;
-use crate::{Applied, Below, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+use crate::{Applied, Clock, Descendant, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 /// The records in memory. Nothing survives the process.
 #[derive(Debug)]
@@ -76,8 +76,8 @@ impl RecordStore for MemoryStore {
         Ok(self.tables.lock().await.dependents(task))
     }
 
-    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError> {
-        Ok(self.tables.lock().await.below(task))
+    async fn descendants(&self, task: TaskId) -> Result<Vec<Descendant>, RecordError> {
+        Ok(self.tables.lock().await.descendants(task))
     }
 
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError> {

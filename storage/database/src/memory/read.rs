@@ -12,7 +12,7 @@ use crate::charge::{self, Charge};
 use crate::rows::TaskRow;
 use crate::sql::columns::json;
 use crate::summary::summarise;
-use crate::{Below, EventFilter, LedgerFilter, RecordError, TaskFilter, named};
+use crate::{Descendant, EventFilter, LedgerFilter, RecordError, TaskFilter, named};
 
 impl Tables {
     pub(super) fn filtered_tasks(&self, filter: &TaskFilter) -> Vec<TaskRecord> {
@@ -52,12 +52,12 @@ impl Tables {
         self.waiting_ids(task).filter_map(|waiting| self.tasks.get(&waiting)).map(|row| row.record.clone()).collect()
     }
 
-    pub(super) fn below(&self, task: TaskId) -> Vec<Below> {
+    pub(super) fn descendants(&self, task: TaskId) -> Vec<Descendant> {
         let (mut known, mut below) = (HashSet::from([task]), Vec::new());
         loop {
             let records = self.tasks.values().map(|row| &row.record);
             let next = |record: &&TaskRecord| record.spec.parent.is_some_and(|parent| known.contains(&parent));
-            let found: Vec<Below> = records.filter(next).map(|record| self.spent_below(record)).collect();
+            let found: Vec<Descendant> = records.filter(next).map(|record| self.descendant(record)).collect();
             if found.len() == below.len() {
                 return found;
             }
@@ -67,7 +67,7 @@ impl Tables {
     }
 
     /// A task that another made, with what it spent by itself.
-    fn spent_below(&self, task: &TaskRecord) -> Below {
+    fn descendant(&self, task: &TaskRecord) -> Descendant {
         let made = self.journal_of(task.attempt).filter_map(|(entry, _)| Charge::of(&entry.body));
         let (money, tokens) = charge::total(made);
         let ledger = match task.spec.work {
@@ -75,7 +75,7 @@ impl Tables {
             _ => Spent::default(),
         };
         let (money, tokens) = (task.spent + money, task.tokens.saturating_add(tokens));
-        Below {
+        Descendant {
             id: task.id,
             parent: task.spec.parent.unwrap_or(task.id),
             status: task.status,

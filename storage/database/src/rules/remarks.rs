@@ -34,7 +34,7 @@ pub(super) async fn heard(rows: &mut dyn Rows, step: &NewStep) -> Result<(), Rec
     Ok(())
 }
 
-/// Whether a step completes its task, which it does not where something was said meanwhile.
+/// Whether what follows from a step is the end of its task.
 pub(super) fn completes(then: Option<&Then>) -> bool {
     matches!(then, Some(Then::Status(change)) if change.to == TaskStatus::Completed)
 }

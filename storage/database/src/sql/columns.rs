@@ -11,13 +11,12 @@ use helix_protocol::{
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::Query;
-use sqlx::{Any, Row};
+use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::error::failure;
 use crate::rows::TaskRow;
-use crate::{Below, RecordError};
+use crate::{Descendant, RecordError};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
@@ -112,99 +111,6 @@ impl StepNotes {
     }
 }
 
-/// A new step, as its columns have it.
-pub(super) struct StepRow {
-    id: String,
-    task: String,
-    owner: String,
-    project: String,
-    attempt: String,
-    parent: Option<String>,
-    ordinal: i64,
-    epoch: i64,
-    outcome: String,
-    summary: String,
-    tree: String,
-    snapshot: String,
-    store_sequence: i64,
-    files_changed: i64,
-    model_calls: i64,
-    uncertain_calls: i64,
-    money: i64,
-    tokens: i64,
-    worker: Option<String>,
-    started_at: i64,
-    committed_at: i64,
-    detail: String,
-    messages: String,
-    long_messages: Option<String>,
-    notes: Option<String>,
-}
-
-impl StepRow {
-    /// A step of the task `of`.
-    pub fn of(record: &StepRecord, of: &TaskRecord) -> Result<Self> {
-        let step = &record.step;
-        Ok(Self {
-            id: step.id.to_string(),
-            task: step.task.to_string(),
-            owner: of.owner.to_string(),
-            project: of.project.to_string(),
-            attempt: step.attempt.to_string(),
-            parent: step.parent.map(|parent| parent.to_string()),
-            ordinal: big(step.ordinal),
-            epoch: big(step.epoch.0),
-            outcome: word(&step.outcome)?,
-            summary: step.summary.clone(),
-            tree: step.tree.to_string(),
-            snapshot: step.snapshot.to_string(),
-            store_sequence: big(step.store_sequence),
-            files_changed: big(step.changes.len() as u64),
-            model_calls: i64::from(step.spend.model_calls),
-            uncertain_calls: i64::from(step.spend.uncertain_calls),
-            money: step.spend.money.0,
-            tokens: big(step.spend.tokens),
-            worker: step.worker.map(|worker| worker.to_string()),
-            started_at: step.started_at.0,
-            committed_at: record.committed_at.0,
-            detail: StepDetail::text_of(step)?,
-            messages: json(&step.messages)?,
-            long_messages: step.long_messages.map(|object| object.to_string()),
-            notes: StepNotes::text_of(step)?,
-        })
-    }
-
-    /// Binds the values, in the order of the fields.
-    pub fn bind<'q>(self, insert: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments> {
-        insert
-            .bind(self.id)
-            .bind(self.task)
-            .bind(self.owner)
-            .bind(self.project)
-            .bind(self.attempt)
-            .bind(self.parent)
-            .bind(self.ordinal)
-            .bind(self.epoch)
-            .bind(self.outcome)
-            .bind(self.summary)
-            .bind(self.tree)
-            .bind(self.snapshot)
-            .bind(self.store_sequence)
-            .bind(self.files_changed)
-            .bind(self.model_calls)
-            .bind(self.uncertain_calls)
-            .bind(self.money)
-            .bind(self.tokens)
-            .bind(self.worker)
-            .bind(self.started_at)
-            .bind(self.committed_at)
-            .bind(self.detail)
-            .bind(self.messages)
-            .bind(self.long_messages)
-            .bind(self.notes)
-    }
-}
-
 /// JSON for a column.
 pub(crate) fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| RecordError::Backend(format!("a value cannot be written as JSON: {error}")))
@@ -275,10 +181,10 @@ fn budget(row: &AnyRow) -> Result<Budget> {
 }
 
 /// A task that another one made, whose journal adds this to what it has spent.
-pub(crate) fn below(row: &AnyRow, journalled: Spent) -> Result<Below> {
+pub(crate) fn descendant(row: &AnyRow, journalled: Spent) -> Result<Descendant> {
     let committed = Spent { money: Money(get(row, "spent_money")?), tokens: count(row, "spent_tokens")? };
     let Spent { money, tokens } = committed.plus(journalled);
-    Ok(Below {
+    Ok(Descendant {
         id: parsed(row, "id")?,
         parent: parsed(row, "parent_id")?,
         status: named(row, "status")?,

@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Connection, query};
 
 use super::columns::{big, count, get, json};
 use super::error::failure;
-use super::statements::Places;
+use super::statements::Placeholders;
 use crate::{Clock, NodeLease, RecordError, Then, Write};
 
 /// One of the two databases.
@@ -18,7 +18,7 @@ pub trait Dialect: Send + Sync + 'static {
     /// What keeps two nodes from migrating at once, inside a transaction.
     const MIGRATION_LOCK: Option<&'static str>;
     /// How the statements for several rows are written.
-    const PLACES: Places;
+    const PLACEHOLDERS: Placeholders;
     /// Whether a connection is asked for a sign of life before it is used.
     const PING: bool;
 
@@ -48,7 +48,7 @@ pub struct Sqlite;
 impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const MIGRATION_LOCK: Option<&'static str> = None;
-    const PLACES: Places = Places::Bare;
+    const PLACEHOLDERS: Placeholders = Placeholders::Bare;
     const PING: bool = false;
 
     async fn start(connection: &mut AnyConnection, clock: &Clock, _: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {
@@ -90,7 +90,7 @@ const EVENTS_PER_TRANSACTION: u64 = 1 << 16;
 impl Dialect for Postgres {
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
     const MIGRATION_LOCK: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(7091828467)");
-    const PLACES: Places = Places::Numbered;
+    const PLACEHOLDERS: Placeholders = Placeholders::Numbered;
     const PING: bool = true;
 
     async fn start(connection: &mut AnyConnection, _: &Clock, group: &[Write]) -> Result<(Timestamp, Range<u64>), RecordError> {
@@ -109,7 +109,12 @@ impl Dialect for Postgres {
         Ok(Timestamp(get(&select.fetch_one(connection).await.map_err(failure)?, "now")?))
     }
 
-    async fn renew(connection: &mut AnyConnection, _: &Clock, node: NodeId, ttl_ms: u64) -> Result<Option<NodeLease>, RecordError> {
+    async fn renew(
+        connection: &mut AnyConnection,
+        _: &Clock,
+        node: NodeId,
+        ttl_ms: u64,
+    ) -> Result<Option<NodeLease>, RecordError> {
         let renew = query(
             "INSERT INTO node_leases (node_id, expires_at, renewed_at) \
              SELECT $1, clock.now + $2, clock.now FROM (SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT AS now) clock \

@@ -56,14 +56,9 @@ pub(crate) fn is_clash(error: &RecordError) -> bool {
     matches!(error, RecordError::Unavailable(message) if message == CLASH)
 }
 
-/// Whether an error of one member ends the whole group: the transaction cannot go on. A statement that
-/// failed can be taken back only to a savepoint, where the member has one.
-pub(crate) fn ends_the_group(error: &RecordError, has_savepoint: bool) -> bool {
-    match error {
-        RecordError::Unavailable(_) | RecordError::DiskFull(_) => true,
-        RecordError::Backend(_) => !has_savepoint,
-        _ => false,
-    }
+/// Whether an error of one member ends the whole group: the transaction cannot go on.
+pub(crate) fn ends_the_group(error: &RecordError) -> bool {
+    matches!(error, RecordError::Unavailable(_) | RecordError::DiskFull(_))
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use helix_protocol::{AttemptId, Event, OwnerId, ProjectId, TaskId, TaskSpec};
+use helix_protocol::{AttemptId, Event, OwnerId, ProjectId, StepRecord, TaskId, TaskSpec};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, query, raw_sql};
 
-use super::columns::{self, StepRow, big, json, word};
+use super::columns::{self, StepDetail, StepNotes, big, json, word};
 use super::error::failure;
 use super::specs::Specs;
-use super::statements::{Batch, DROP_JOURNALS, INSERT_EVENTS, INSERT_STEPS, Places};
+use super::statements::{Batch, DROP_JOURNALS, INSERT_EVENTS, INSERT_STEPS, Placeholders};
 use crate::RecordError;
 
 /// A group's transaction.
@@ -20,7 +20,7 @@ use crate::RecordError;
 pub(crate) struct SqlRows<'t> {
     connection: &'t mut AnyConnection,
     specs: &'t Specs,
-    places: Places,
+    placeholders: Placeholders,
     /// What members have that write more than a journal entry.
     savepoint: Savepoint,
     read_specs: Vec<(TaskId, Arc<TaskSpec>)>,
@@ -37,6 +37,13 @@ pub(crate) struct SqlRows<'t> {
     saved: bool,
     /// Where the member began; none before the first.
     mark: Option<Mark>,
+}
+
+/// A step with whose it is.
+pub(super) struct StepRow {
+    pub record: StepRecord,
+    pub owner: OwnerId,
+    pub project: ProjectId,
 }
 
 /// What was gathered when a member began.
@@ -64,13 +71,13 @@ impl<'t> SqlRows<'t> {
         connection: &'t mut AnyConnection,
         specs: &'t Specs,
         events: std::ops::Range<u64>,
-        places: Places,
+        placeholders: Placeholders,
         savepoint: Savepoint,
     ) -> Self {
         Self {
             connection,
             specs,
-            places,
+            placeholders,
             savepoint,
             read_specs: Vec::new(),
             next_event: events.start,
@@ -152,7 +159,7 @@ impl<'t> SqlRows<'t> {
     /// was new, which of one that is gathered is found out later.
     pub(super) async fn put_step(&mut self, step: StepRow) -> Result<bool, RecordError> {
         match self.savepoint {
-            Savepoint::Set => Ok(self.insert_steps(vec![step]).await? == 1),
+            Savepoint::Set => Ok(self.insert_steps(&[step]).await? == 1),
             Savepoint::Spared => {
                 self.steps.push(step);
                 self.changed = true;
@@ -164,22 +171,53 @@ impl<'t> SqlRows<'t> {
     /// The steps gathered, before somebody looks at steps or the group ends. Refused where one of them exists: the group has to be
     /// tried again with each by itself.
     pub(super) async fn settle_steps(&mut self) -> Result<(), RecordError> {
-        let mut rest = std::mem::take(&mut self.steps);
+        let (steps, changed) = (std::mem::take(&mut self.steps), self.changed);
+        let mut rest = &steps[..];
         while !rest.is_empty() {
-            let rows = Batch::of(rest.len());
-            let more = rest.split_off(rows);
+            let (rows, more) = rest.split_at(Batch::of(rest.len()));
             self.changed = true;
-            if self.insert_steps(rest).await? < rows as u64 {
+            if self.insert_steps(rows).await? < rows.len() as u64 {
                 return Err(RecordError::Conflict("a step of the group exists".to_owned()));
             }
             rest = more;
         }
+        // The member's own step counted when it was gathered, and those of earlier members are not its doing.
+        self.changed = changed;
         Ok(())
     }
 
-    async fn insert_steps(&mut self, steps: Vec<StepRow>) -> Result<u64, RecordError> {
-        let insert = query(INSERT_STEPS.get(self.places, steps.len()));
-        self.touch(steps.into_iter().fold(insert, |insert, step| step.bind(insert))).await
+    async fn insert_steps(&mut self, steps: &[StepRow]) -> Result<u64, RecordError> {
+        let mut insert = query(INSERT_STEPS.get(self.placeholders, steps.len()));
+        for StepRow { record, owner, project } in steps {
+            let step = &record.step;
+            insert = insert
+                .bind(step.id.to_string())
+                .bind(step.task.to_string())
+                .bind(owner.to_string())
+                .bind(project.to_string())
+                .bind(step.attempt.to_string())
+                .bind(step.parent.map(|parent| parent.to_string()))
+                .bind(big(step.ordinal))
+                .bind(big(step.epoch.0))
+                .bind(word(&step.outcome)?)
+                .bind(step.summary.clone())
+                .bind(step.tree.to_string())
+                .bind(step.snapshot.to_string())
+                .bind(big(step.store_sequence))
+                .bind(big(step.changes.len() as u64))
+                .bind(i64::from(step.spend.model_calls))
+                .bind(i64::from(step.spend.uncertain_calls))
+                .bind(step.spend.money.0)
+                .bind(big(step.spend.tokens))
+                .bind(step.worker.map(|worker| worker.to_string()))
+                .bind(step.started_at.0)
+                .bind(record.committed_at.0)
+                .bind(StepDetail::text_of(step)?)
+                .bind(json(&step.messages)?)
+                .bind(step.long_messages.map(|object| object.to_string()))
+                .bind(StepNotes::text_of(step)?);
+        }
+        self.touch(insert).await
     }
 
     /// Has the journal of an attempt go up to a turn, with the others of the group.
@@ -198,7 +236,7 @@ impl<'t> SqlRows<'t> {
     }
 
     async fn insert_events(&mut self, events: &[Event]) -> Result<(), RecordError> {
-        let mut insert = query(INSERT_EVENTS.get(self.places, events.len()));
+        let mut insert = query(INSERT_EVENTS.get(self.placeholders, events.len()));
         for event in events {
             insert = insert
                 .bind(big(event.sequence))
@@ -231,7 +269,7 @@ impl<'t> SqlRows<'t> {
         let mut rest = &drops[..];
         while !rest.is_empty() {
             let (some, more) = rest.split_at(Batch::of(rest.len()));
-            let delete = some.iter().fold(query(DROP_JOURNALS.get(self.places, some.len())), |delete, (attempt, ordinal)| {
+            let delete = some.iter().fold(query(DROP_JOURNALS.get(self.placeholders, some.len())), |delete, (attempt, ordinal)| {
                 delete.bind(attempt.to_string()).bind(big(*ordinal))
             });
             self.touch(delete).await?;

@@ -13,7 +13,7 @@ use sqlx::{Any, AnyPool, query};
 use super::columns::{self, big, count, get, parsed, step_columns, step_content, task_columns};
 use super::error::failure;
 use super::rows::charge;
-use crate::{Below, EventFilter, LedgerFilter, RecordError, TaskFilter, charge, named};
+use crate::{Descendant, EventFilter, LedgerFilter, RecordError, TaskFilter, charge, named};
 
 type Result<T> = std::result::Result<T, RecordError>;
 
@@ -77,7 +77,7 @@ pub(super) async fn dependents(pool: &AnyPool, task: TaskId) -> Result<Vec<TaskR
     all(pool, query(SQL).bind(task.to_string())).await?.iter().map(columns::task_with_spec).collect()
 }
 
-pub(super) async fn below(pool: &AnyPool, task: TaskId) -> Result<Vec<Below>> {
+pub(super) async fn descendants(pool: &AnyPool, task: TaskId) -> Result<Vec<Descendant>> {
     // One row for each charge of a journal, and one of each task that has none. What an external agent's turn spends is in the ledger
     // before it is its task's.
     const SQL: &str = "WITH RECURSIVE below (id) AS (\
@@ -95,7 +95,7 @@ pub(super) async fn below(pool: &AnyPool, task: TaskId) -> Result<Vec<Below>> {
     let rows = all(pool, query(SQL).bind(task.to_string())).await?;
     let mut below = Vec::new();
     for of_one in rows.chunk_by(|a, b| get::<&str>(a, "id").ok() == get::<&str>(b, "id").ok()) {
-        below.push(columns::below(&of_one[0], charges(of_one)?)?);
+        below.push(columns::descendant(&of_one[0], charges(of_one)?)?);
     }
     Ok(below)
 }

@@ -11,11 +11,9 @@ use sqlx::any::AnyRow;
 use sqlx::query;
 use uuid::Uuid;
 
-use super::columns::{
-    self, StepRow, big, count, get, json, named, needed_column, parsed, step_columns, step_content, task_columns, word,
-};
+use super::columns::{self, big, count, get, json, named, needed_column, parsed, step_columns, step_content, task_columns, word};
 use super::error::clash;
-use super::group::SqlRows;
+use super::group::{SqlRows, StepRow};
 use super::statements::{APPEND_JOURNAL, CHANGE_TASK, ON_LINE, PUT_WORKER};
 use crate::RecordError;
 use crate::charge::{Charge, ChargeKind};
@@ -188,7 +186,7 @@ impl Rows for SqlRows<'_> {
     }
 
     async fn insert_step(&mut self, record: &StepRecord, of: &TaskRecord) -> Result<bool, RecordError> {
-        self.put_step(StepRow::of(record, of)?).await
+        self.put_step(StepRow { record: record.clone(), owner: of.owner, project: of.project }).await
     }
 
     async fn append_journal(&mut self, entry: &JournalEntry, now: Timestamp) -> Result<bool, RecordError> {

@@ -43,16 +43,16 @@ pub(super) const APPEND_JOURNAL: &str = "INSERT INTO journal (attempt_id, sequen
      SELECT $1, $2, id, owner_id, project_id, $5, epoch, $6, $7, $8, $9, $10, $11 FROM distributed_tasks WHERE id = $3 AND epoch = $4 \
      ON CONFLICT (attempt_id, sequence) DO NOTHING";
 
-/// How a statement for several rows writes the places of its values, in the order in which they are bound.
+/// How a statement for several rows writes its placeholders, in the order in which values are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Places {
+pub enum Placeholders {
     /// `$1`, `$2` and so on.
     Numbered,
-    /// `?`. The driver of SQLite looks a numbered one up by its name, in a list as long as there are places.
+    /// `?`. The driver of SQLite looks a numbered one up by its name, in a list as long as there are placeholders.
     Bare,
 }
 
-/// One statement for several rows, in a few sizes, so that each is prepared once. Places are written as `?`.
+/// One statement for several rows, in a few sizes, so that each is prepared once. Placeholders are written as `?`.
 pub(super) struct Batch {
     before: &'static str,
     row: &'static str,
@@ -79,10 +79,10 @@ impl Batch {
     }
 
     /// The statement of a size that [`of`](Self::of) gave.
-    pub fn get(&self, places: Places, rows: usize) -> &'static str {
-        let (sizes, named): (_, fn(String) -> String) = match places {
-            Places::Numbered => (&self.numbered, numbered),
-            Places::Bare => (&self.bare, std::convert::identity),
+    pub fn get(&self, placeholders: Placeholders, rows: usize) -> &'static str {
+        let (sizes, named): (_, fn(String) -> String) = match placeholders {
+            Placeholders::Numbered => (&self.numbered, numbered),
+            Placeholders::Bare => (&self.bare, std::convert::identity),
         };
         sizes[rows.ilog2() as usize].get_or_init(|| String::leak(named(self.text(rows))))
     }

@@ -16,7 +16,7 @@ use super::group::{Savepoint, SqlRows};
 use super::read;
 use super::specs::Specs;
 use crate::plain::plain;
-use crate::{Applied, Below, Clock, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
+use crate::{Applied, Clock, Descendant, EventFilter, LedgerFilter, NodeLease, RecordError, RecordStore, TaskFilter, Write, rules};
 
 type Answers = Vec<Result<Applied, RecordError>>;
 
@@ -65,7 +65,7 @@ impl<D: Dialect> SqlStore<D> {
     ) -> Result<Option<Answers>, RecordError> {
         let mut transaction = connection.begin_with(D::BEGIN).await.map_err(failure)?;
         let (now, events) = D::start(&mut transaction, &self.clock, group).await?;
-        let mut rows = SqlRows::new(&mut transaction, &self.specs, events, D::PLACES, savepoint);
+        let mut rows = SqlRows::new(&mut transaction, &self.specs, events, D::PLACEHOLDERS, savepoint);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
             // A journal entry is one statement: refused, it has changed nothing that would need a savepoint.
@@ -87,7 +87,7 @@ impl<D: Dialect> SqlStore<D> {
         }
         let specs = match rows.finish().await {
             Ok(specs) => specs,
-            Err(error) if savepoint == Savepoint::Spared && !ends_the_group(&error, true) => {
+            Err(error) if savepoint == Savepoint::Spared && !ends_the_group(&error) => {
                 transaction.rollback().await.map_err(failure)?;
                 return Ok(None);
             }
@@ -112,7 +112,7 @@ enum After {
 /// `tried` is how the group is tried, `had` what the member had.
 fn after(error: &RecordError, untouched: bool, tried: Savepoint, had: Savepoint) -> After {
     let failed = matches!(error, RecordError::Backend(_));
-    if ends_the_group(error, true) {
+    if ends_the_group(error) {
         After::End
     } else if had == Savepoint::Set || (untouched && !failed) {
         After::TakeBack
@@ -152,8 +152,8 @@ impl<D: Dialect> RecordStore for SqlStore<D> {
         read::dependents(&self.readers, task).await
     }
 
-    async fn below(&self, task: TaskId) -> Result<Vec<Below>, RecordError> {
-        read::below(&self.readers, task).await
+    async fn descendants(&self, task: TaskId) -> Result<Vec<Descendant>, RecordError> {
+        read::descendants(&self.readers, task).await
     }
 
     async fn step(&self, id: StepId) -> Result<Option<StepRecord>, RecordError> {

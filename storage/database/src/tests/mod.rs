@@ -37,7 +37,7 @@ async fn parents_are_told_by_what_was_asked_for(url: &str) {
     let alone = old.create(TaskSpec { parent: Some(made.id), ..spec("a part") }).await;
     let attempt = old.create(TaskSpec { parent: Some(made.id), ..named }).await;
     let of_attempt = old.create(TaskSpec { parent: Some(attempt.id), ..spec("a part of an attempt") }).await;
-    let below = old.store.below(made.id).await.unwrap();
+    let below = old.store.descendants(made.id).await.unwrap();
     old.store.close().await.unwrap();
     install_default_drivers();
     let mut connection = AnyConnection::connect(url).await.unwrap();
@@ -46,8 +46,8 @@ async fn parents_are_told_by_what_was_asked_for(url: &str) {
     let new = Stage::from(crate::open(url).await.unwrap());
     let ids = BTreeSet::from([alone.id, attempt.id, of_attempt.id]);
     assert_eq!(below.iter().map(|task| task.id).collect::<BTreeSet<_>>(), ids);
-    assert_eq!(new.store.below(made.id).await.unwrap(), below);
-    assert_eq!(new.store.below(other.id).await.unwrap(), []);
+    assert_eq!(new.store.descendants(made.id).await.unwrap(), below);
+    assert_eq!(new.store.descendants(other.id).await.unwrap(), []);
 }
 
 /// Writes questions as they were before they had subjects, and reads them after the records were migrated.
