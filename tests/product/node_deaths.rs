@@ -197,13 +197,13 @@ async fn a_node_stopped_past_its_lease_commits_nothing_of_a_task_that_another_we
     send(stopped, Signal::CONT);
     let log = || std::fs::read_to_string(product.node.folder().log()).expect("it writes one");
     let refused = format!(
-        "step 2, made by an owner of before, is not committed: task {task} is at epoch {}, so a write under epoch {} is stale",
+        "step 2 is not committed: task {task} is at epoch {}, so a write under epoch {} is stale",
         record.epoch, owner.epoch
     );
     product.until("its commit is refused", async || log().contains(&refused)).await;
     let_go(renewals).await;
     product.until("the node that was stopped ends", async || state_of(stopped).is_none()).await;
-    assert!(log().contains("another node took them over"), "{}", log());
+    assert!(log().contains("another node took these records over"), "{}", log());
     assert_eq!(tokio::task::block_in_place(|| product.node.kill()).expect("it has ended").code(), Some(4));
     drop(behind);
     assert_eq!((&product.record(task).await, &product.all_steps(task).await), (&record, &steps));

@@ -73,7 +73,7 @@ impl Actor for LeaseActor {
                 state.held = asked;
                 state.renew_later();
             }
-            LeaseMsg::Renewed { outcome: Ok(None), .. } => return Err(taken("took them over").into()),
+            LeaseMsg::Renewed { outcome: Ok(None), .. } => return Err(taken("took these records over").into()),
             LeaseMsg::Renewed { outcome: Err(error), .. } => {
                 tracing::warn!(%error, "the node's lease could not be renewed");
                 state.check()?;
@@ -172,6 +172,7 @@ mod tests {
         records.renew_node(NodeId::new(), 600_000).await.expect("the store answers").expect("it is free");
         let ended = first.ended().await.expect_err("it lost its lease");
         assert_eq!(ended.code, Code::NodeRunning);
+        assert_eq!(ended.message, "cluster cannot go on without node lease: another node took these records over");
     }
 
     /// A clock that follows tokio's.

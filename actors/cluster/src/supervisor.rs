@@ -1,10 +1,9 @@
 //! The branch: one actor, which is not started again by the branch itself, because a lease that was lost concerns the whole node.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use helix_database::RecordStore;
-use helix_kernel::{Address, ChildSpec, Intensity, Strategy, SupervisorSpec};
+use helix_kernel::{Address, ChildSpec, Restart, Strategy, SupervisorSpec};
 use helix_messages::Takeover;
 use helix_protocol::NodeId;
 
@@ -29,6 +28,5 @@ pub fn branch(args: ClusterArgs) -> SupervisorSpec {
         (LeaseActor, LeaseArgs { records, node, takeover })
     };
     SupervisorSpec::new("cluster", Strategy::OneForOne)
-        .intensity(Intensity { restarts: 0, period: Duration::from_secs(1) })
-        .child(ChildSpec::actor("node lease", &Address::unbound("node lease", 1), start))
+        .child(ChildSpec::actor("node lease", &Address::unbound("node lease", 1), start).restart(Restart::Significant))
 }

@@ -170,7 +170,7 @@ pub(crate) async fn step(host: &Host, taken: Taken, draft: Draft) -> Result<(Ste
     let commit = Write::Commit { step: Box::new(step), then: draft.then.map(Box::new), events };
     let committed = host.shared.write(commit).await.inspect_err(|refused| {
         if verdict(refused.code) == Verdict::Stale {
-            tracing::warn!("step {ordinal}, made by an owner of before, is not committed: {refused}");
+            tracing::warn!("step {ordinal} is not committed: {refused}");
         }
     });
     match committed? {

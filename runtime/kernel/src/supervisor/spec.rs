@@ -31,6 +31,7 @@ pub enum Restart {
     /// Never.
     Temporary,
     /// Never after an end of its own: an abnormal one is that of its supervisor, because nothing beside it may go on without it.
+    /// (Erlang's significant children end their supervisor with a normal end too.)
     Significant,
 }
 

@@ -75,6 +75,7 @@ impl Dialect for Sqlite {
              ON CONFLICT (node_id) DO UPDATE SET expires_at = excluded.expires_at, renewed_at = excluded.renewed_at",
         );
         let renew = renew.bind(node.to_string()).bind(expires.0).bind(now.0);
+        query(FORGET_EXPIRED).bind(node.to_string()).bind(now.0).execute(&mut *connection).await.map_err(failure)?;
         let renewed = renew.execute(connection).await.map_err(failure)?.rows_affected() == 1;
         Ok(renewed.then_some(NodeLease { node, expires_at: expires }))
     }
@@ -84,6 +85,8 @@ impl Dialect for Sqlite {
 #[derive(Debug)]
 pub struct Postgres;
 
+/// Leases that ran out are forgotten: a clock that is set back would give them to their nodes again.
+const FORGET_EXPIRED: &str = "DELETE FROM node_leases WHERE node_id <> $1 AND expires_at <= $2";
 /// How many events one transaction can number: a sequence is the transaction's number, and in its low bits a count within it.
 const EVENTS_PER_TRANSACTION: u64 = 1 << 16;
 
@@ -111,7 +114,7 @@ impl Dialect for Postgres {
 
     async fn renew(
         connection: &mut AnyConnection,
-        _: &Clock,
+        clock: &Clock,
         node: NodeId,
         ttl_ms: u64,
     ) -> Result<Option<NodeLease>, RecordError> {
@@ -126,6 +129,8 @@ impl Dialect for Postgres {
         let mut transaction = connection.begin().await.map_err(failure)?;
         query("SELECT pg_advisory_xact_lock(7091828468)").execute(&mut *transaction).await.map_err(failure)?;
         let renew = renew.bind(node.to_string()).bind(big(ttl_ms.saturating_mul(1000)));
+        let now = Self::now(&mut transaction, clock).await?;
+        query(FORGET_EXPIRED).bind(node.to_string()).bind(now.0).execute(&mut *transaction).await.map_err(failure)?;
         let row = renew.fetch_optional(&mut *transaction).await.map_err(failure)?;
         transaction.commit().await.map_err(failure)?;
         row.map(|row| Ok(NodeLease { node, expires_at: Timestamp(get(&row, "expires_at")?) })).transpose()

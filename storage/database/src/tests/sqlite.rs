@@ -2,8 +2,9 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use helix_protocol::{NodeId, TaskStatus};
+use helix_protocol::{NodeId, TaskStatus, Timestamp};
 use sqlx::raw_sql;
 
 use crate::contract::stage::{self, Stage};
@@ -166,6 +167,23 @@ async fn one_file_is_leased_by_one_node() {
         assert!(store.renew_node(second, 60_000).await.unwrap().is_some(), "the first one's has run out");
         assert_eq!(store.renew_node(first, 60_000).await, Ok(None), "and was taken over");
     }
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_not_there_again_when_the_clock_is_set_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(1_000_000_000));
+    let clock = Clock::new({
+        let now = Arc::clone(&now);
+        move || Timestamp(now.load(Ordering::SeqCst))
+    });
+    let store = SqliteStore::open_with_clock(folder.path().join("records.db"), clock).await.unwrap();
+    let (first, second) = (NodeId::new(), NodeId::new());
+    assert!(store.renew_node(first, 15_000).await.unwrap().is_some());
+    now.fetch_add(16_000_000, Ordering::SeqCst);
+    assert!(store.renew_node(second, 15_000).await.unwrap().is_some(), "the first one's has run out");
+    now.fetch_sub(10_000_000, Ordering::SeqCst);
+    assert!(store.renew_node(second, 15_000).await.unwrap().is_some(), "and stays so");
 }
 
 #[tokio::test]

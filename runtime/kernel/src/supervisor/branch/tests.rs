@@ -300,7 +300,7 @@ fn the_failure_of_a_significant_child_is_that_of_its_supervisor() {
 }
 
 fn restart() -> impl Generator<Value = Restart> {
-    prop_oneof![5 => Just(Restart::Permanent), 2 => Just(Restart::Transient), 1 => Just(Restart::Temporary)]
+    prop_oneof![5 => Just(Restart::Permanent), 2 => Just(Restart::Transient), 1 => Just(Restart::Temporary), 1 => Just(Restart::Significant)]
 }
 
 /// Something that happens to one of the children, or to time.
