@@ -1,16 +1,19 @@
 //! Names in a folder that are not its user's: of a repository's own folder, and of a file while a checkout writes it.
 
 /// Names of a repository's own folder. They are never looked at, at any depth.
+#[cfg(feature = "git")]
 const REPOSITORIES: [&[u8]; 2] = [b".git", b".helios"];
 /// How a file is called while a checkout writes it.
 pub(crate) const DRAFT_PREFIX: &[u8] = b".helios-draft-";
 
 /// Whether a name is none of our business.
+#[cfg(feature = "git")]
 pub(crate) fn is_outside(name: &[u8]) -> bool {
     is_repository(name) || is_draft(name)
 }
 
 /// Whether a name in a folder makes it a repository of its own.
+#[cfg(feature = "git")]
 pub(crate) fn is_repository(name: &[u8]) -> bool {
     REPOSITORIES.contains(&name)
 }
